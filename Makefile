@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+# `make` lists the targets. A newcomer needs two: `make demo` and `make test`.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+# Where Go's own archive unpacks, and where nginx, haproxy and ip live.
+export PATH := $(PATH):/usr/local/go/bin:/usr/sbin:/sbin
+
+GO ?= go
+CLANG ?= clang-19
+LLVM_STRIP ?= llvm-strip-19
+CLANG_FORMAT ?= clang-format-19
+GOLANGCI_LINT_VERSION ?= v2.15.0
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+# What `synspy version` says. Outside a git checkout there is nothing to ask.
+VERSION ?= $(or $(shell git describe --tags --match 'v[0-9]*' --dirty 2>/dev/null),devel)
+COMMIT ?= $(or $(shell git rev-parse --short=12 HEAD 2>/dev/null),unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+
+# The kernels `make test` boots, by the names `bin/vm kernels` prints; KERNEL=... chooses others.
+CI_KERNELS ?= 5.10 6.12 newest
+KERNEL ?= $(CI_KERNELS)
+# How many machines at once (empty: as test/vm sees fit), and further flags of `bin/vm matrix`.
+JOBS ?=
+VM_FLAGS ?=
+# Packages whose tests are run inside the virtual machines too.
+VM_TEST_PACKAGES ?= internal/kernel internal/owner internal/probe
+
+# Static, and the same bytes with and without a C compiler on the machine.
+export CGO_ENABLED ?= 0
+# bpf2go reads these two.
+export BPF2GO_CC := $(CLANG)
+export BPF2GO_STRIP := $(LLVM_STRIP)
+
+root := scripts/as-root
+golangci_lint := bin/tools/golangci-lint-$(GOLANGCI_LINT_VERSION)
+step = @printf '\n==> %s\n' '$(1)'
+
+.PHONY: help
+help: ## List the targets
+	@echo 'usage: make TARGET [VARIABLE=VALUE]...'
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo 'demo, test and bench install missing packages through apt, and use sudo where root is needed.'
+	@echo 'NO_INSTALL=1 only says what is missing.'
+
+## What a newcomer runs
+
+.PHONY: demo
+demo: ## See synspy explain a full accept queue (needs root for BPF; no compiler)
+	@scripts/install-deps.sh demo
+	@$(MAKE) build
+	@if [[ $$(id -u) != 0 ]]; then echo 'demo: sudo, because loading BPF and making a network namespace need root'; fi
+	$(root) bin/synspy lab run slow-accept
+
+.PHONY: test
+test: ## Run everything that CI runs
+	@scripts/install-deps.sh test
+	$(call step,build)
+	@$(MAKE) build
+	$(call step,lint)
+	@$(MAKE) lint
+	$(call step,generated code)
+	@$(MAKE) check-generate
+	$(call step,unit tests on this kernel: $(shell uname -r))
+	@$(MAKE) test-unit
+	$(call step,virtual machines: $(KERNEL))
+	@if scripts/debian-mirror.sh; then $(MAKE) test-vm; fi
+
+## Building
+
+.PHONY: build
+build: need-go ## Build bin/synspy, static
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/synspy ./cmd/synspy
+
+.PHONY: generate
+generate: need-go ## Compile bpf/ and regenerate internal/bpf (clang-19)
+	@scripts/install-deps.sh generate
+	$(GO) generate ./internal/bpf
+
+.PHONY: check-generate
+check-generate: need-go ## Fail if internal/bpf is not what bpf/ compiles to
+	@scripts/install-deps.sh generate
+	@scripts/check-generate.sh
+
+.PHONY: format
+format: need-go ## Format Go and C
+	@scripts/install-deps.sh lint
+	gofmt -w .
+	$(CLANG_FORMAT) -i $(wildcard bpf/*.c bpf/*.h)
+
+.PHONY: install
+install: ## Install bin/synspy under DESTDIR/PREFIX (after make build)
+	@[[ -x bin/synspy ]] || { echo 'install: no bin/synspy: run make build first' >&2; exit 1; }
+	install -D -m 0755 bin/synspy $(DESTDIR)$(PREFIX)/bin/synspy
+
+.PHONY: clean
+clean: ## Remove what make built
+	rm -rf bin
+
+## Checking
+
+.PHONY: lint
+lint: need-go $(golangci_lint) check-vagrant ## go vet, gofmt, clang-format, golangci-lint (with staticcheck)
+	@scripts/install-deps.sh lint
+	$(GO) vet ./...
+	@unformatted=$$(gofmt -l .); if [[ $$unformatted ]]; then \
+		echo "not formatted, run make format:" $$unformatted >&2; exit 1; fi
+	$(CLANG_FORMAT) --dry-run -Werror $(wildcard bpf/*.c bpf/*.h)
+	$(golangci_lint) run ./...
+
+# Built from source once; about 100 s on two cores.
+$(golangci_lint): | need-go
+	@mkdir -p $(@D)
+	env -u GOOS -u GOARCH GOBIN=$(CURDIR)/$(@D) \
+		$(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+	@mv $(@D)/golangci-lint $@
+
+# Vagrant insists on a hypervisor unless told otherwise, and on a home to write to.
+.PHONY: check-vagrant
+check-vagrant: ## Validate the Vagrantfile, where vagrant is installed
+	@if command -v vagrant >/dev/null; then \
+		home=$$(mktemp -d); trap 'rm -rf "$$home"' EXIT; \
+		VAGRANT_HOME=$$home VAGRANT_CHECKPOINT_DISABLE=1 vagrant validate --ignore-provider; \
+	else \
+		echo 'check-vagrant: vagrant is not installed: Vagrantfile not checked'; \
+	fi
+
+.PHONY: test-unit
+test-unit: need-go ## Run go test ./... on this machine's kernel (only the tests run as root)
+	@$(root) true
+	$(GO) test -count=1 -timeout=15m -exec '$(CURDIR)/$(root)' $(GO_TEST_FLAGS) ./...
+
+.PHONY: test-race
+test-race: need-go ## The same under the race detector (needs a C compiler)
+	@CGO_ENABLED=1 $(MAKE) test-unit GO_TEST_FLAGS=-race
+
+.PHONY: test-vm
+test-vm: build bin/vm ## Run tests and lab on other kernels: KERNEL="6.1 6.12-rt", JOBS=2
+	@scripts/install-deps.sh matrix
+	@binaries=(); for package in $(VM_TEST_PACKAGES); do \
+		if compgen -G "$$package/*_test.go" >/dev/null; then \
+			name=$$(basename "$$package"); \
+			$(GO) test -c -trimpath -o "bin/$$name.test" "./$$package"; \
+			binaries+=(--test-binary "$$name=bin/$$name.test"); \
+		fi; \
+	done; \
+	set -x; bin/vm matrix --synspy bin/synspy $(KERNEL:%=--kernel %) $(JOBS:%=--jobs %) \
+		"$${binaries[@]}" $(VM_FLAGS)
+
+.PHONY: bin/vm
+bin/vm: need-go
+	$(GO) build -trimpath -o $@ ./test/vm
+
+.PHONY: bench
+bench: need-go ## Measure what synspy costs: ARGS=... are the benchmark's flags
+	@scripts/install-deps.sh bench
+	@$(MAKE) build
+	$(GO) build -trimpath -o bin/bench ./test/bench
+	$(root) bin/bench $(ARGS)
+
+.PHONY: deps
+deps: ## Install what make test needs, and nothing else
+	@scripts/install-deps.sh test
+
+.PHONY: need-go
+need-go:
+	@command -v $(GO) >/dev/null || { echo 'make: no go on PATH: install the Go that go.mod names, or later' >&2; exit 1; }

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * This CPU's copy of a namespace's counters. net->mib.net_statistics is a
+ * per-CPU pointer; adding this CPU's offset gives the address, and the offset
+ * comes without any symbol from a per-CPU map's own bookkeeping.
+ */
+#ifndef SYNSPY_COUNTERS_H
+#define SYNSPY_COUNTERS_H
+
+#include "compat.h"
+#include "maps.h"
+
+extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
+
+#define SYN_COUNTERS                                                                 \
+	(1 << COUNTER_LISTEN_OVERFLOWS | 1 << COUNTER_LISTEN_DROPS |                 \
+	 1 << COUNTER_REQ_Q_FULL_DROP | 1 << COUNTER_REQ_Q_FULL_DO_COOKIES |         \
+	 1 << COUNTER_SYNCOOKIES_SENT | 1 << COUNTER_FASTOPEN_LISTEN_OVERFLOW)
+#define ACK_COUNTERS                                                                 \
+	(1 << COUNTER_LISTEN_OVERFLOWS | 1 << COUNTER_LISTEN_DROPS |                 \
+	 1 << COUNTER_SYNCOOKIES_RECV | 1 << COUNTER_SYNCOOKIES_FAILED |             \
+	 1 << COUNTER_DEFER_ACCEPT_DROP | 1 << COUNTER_EMBRYONIC_RSTS)
+#define ALL_COUNTERS ((1 << NUM_COUNTERS) - 1)
+
+/* read_counters reads those of one stage. From 6.2 on a cast lets the verifier
+ * turn each into a plain load; tracing programs only (see have_rdonly_cast). */
+static __always_inline void read_counters(__u64 mib, __u64 *to, __u32 which, bool cast)
+{
+	if (cast && have_rdonly_cast) {
+		void *typed = bpf_rdonly_cast((void *)mib,
+					      bpf_core_type_id_kernel(struct linux_mib));
+
+#pragma unroll
+		for (int i = 0; i < NUM_COUNTERS; i++)
+			if (which & 1 << i)
+				to[i] = *(__u64 *)(typed + mib_index[i] * 8);
+		return;
+	}
+#pragma unroll
+	for (int i = 0; i < NUM_COUNTERS; i++)
+		if (which & 1 << i)
+			bpf_probe_read_kernel(&to[i], 8, (void *)(mib + mib_index[i] * 8));
+}
+
+/* locate learns this CPU's per-CPU offset: where the slot is for this CPU, less
+ * the raw per-CPU pointer that the kernel keeps in the map's struct bpf_array. */
+static __always_inline long locate(struct slot *slot)
+{
+	void *map = &slots, *here = slot;
+	__u64 map_address = 0, slot_address = 0, raw = 0;
+	__u32 cpu = bpf_get_smp_processor_id();
+
+	/* By way of the stack, pointers become numbers. */
+	bpf_probe_read_kernel(&map_address, 8, &map);
+	bpf_probe_read_kernel(&slot_address, 8, &here);
+	if (bpf_probe_read_kernel(&raw, 8,
+				  (void *)(map_address +
+					   bpf_core_field_offset(struct bpf_array, pptrs))))
+		return -1;
+	slot->offset = slot_address - raw;
+	return bpf_map_update_elem(&offsets, &cpu, &slot->offset, BPF_ANY);
+}
+
+/* signature packs a delta into a bit per counter; 0 where one moved twice. */
+static __always_inline __u32 signature(const __u64 *delta)
+{
+	__u32 bits = 0;
+
+#pragma unroll
+	for (int i = 0; i < NUM_COUNTERS; i++) {
+		if (delta[i] > 1)
+			return 0;
+		bits |= (__u32)delta[i] << i;
+	}
+	return bits;
+}
+
+#endif

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The contract between the kernel side and Go: what crosses the maps. bpf2go
+ * makes the Go types from here; tests hold the enums to internal/event.
+ */
+#ifndef SYNSPY_EVENT_H
+#define SYNSPY_EVENT_H
+
+/* The closed list of listen-path counters, in internal/event/counter.go order. */
+enum counter {
+	COUNTER_LISTEN_OVERFLOWS,
+	COUNTER_LISTEN_DROPS,
+	COUNTER_REQ_Q_FULL_DROP,
+	COUNTER_REQ_Q_FULL_DO_COOKIES,
+	COUNTER_SYNCOOKIES_SENT,
+	COUNTER_SYNCOOKIES_RECV,
+	COUNTER_SYNCOOKIES_FAILED,
+	COUNTER_DEFER_ACCEPT_DROP,
+	COUNTER_FASTOPEN_LISTEN_OVERFLOW,
+	COUNTER_EMBRYONIC_RSTS,
+	NUM_COUNTERS,
+};
+
+/* Branches of the listen path, in internal/event/outcome.go order. */
+enum outcome {
+	OUTCOME_NONE,
+	OUTCOME_SYN_ACCEPT_QUEUE_FULL,
+	OUTCOME_SYN_ACCEPT_QUEUE_FULL_COOKIES,
+	OUTCOME_SYN_QUEUE_FULL,
+	OUTCOME_SYN_OTHER,
+	OUTCOME_SYN_OTHER_COOKIES,
+	OUTCOME_SYN_COOKIE_SENT,
+	OUTCOME_SYN_FASTOPEN_QUEUE_FULL,
+	OUTCOME_ACK_ACCEPT_QUEUE_FULL,
+	OUTCOME_ACK_ACCEPT_QUEUE_FULL_RESET,
+	OUTCOME_ACK_ACCEPT_QUEUE_FULL_COOKIE,
+	OUTCOME_ACK_OTHER,
+	OUTCOME_ACK_OTHER_RESET,
+	OUTCOME_ACK_OTHER_COOKIE,
+	OUTCOME_ACK_COOKIE_INVALID,
+	OUTCOME_ACK_COOKIE_ACCEPTED,
+	OUTCOME_ACK_DEFER_ACCEPT,
+	OUTCOME_ACK_BAD_RST,
+	OUTCOME_ACK_BAD_RESET,
+	OUTCOME_ICMP_ERROR,
+	NUM_OUTCOMES,
+};
+
+enum message_kind {
+	MESSAGE_RECORD, /* struct record */
+	MESSAGE_OPENED, /* struct listen_change: a socket began to listen */
+	MESSAGE_CLOSED, /* struct listen_change: it stopped */
+};
+
+enum listener_proof {
+	LISTENER_UNKNOWN,
+	LISTENER_GIVEN, /* the kernel handed us this socket */
+	LISTENER_CHOSEN, /* found by the kernel's own lookup, replayed */
+	LISTENER_GROUP, /* some member of this SO_REUSEPORT group */
+};
+
+/* A listening socket, as it is at the moment of reading. */
+struct listener {
+	__u64 sk; /* kernel address: the key everywhere */
+	__u64 cookie; /* 0: none was ever made */
+	__u64 inode; /* 0: unknown */
+	__u64 cgroup; /* kernfs id of the v2 cgroup it was created in; 0: unknown */
+	__u32 netns;
+	__u32 accept_len;
+	__u32 accept_limit;
+	__u32 syn_len;
+	__u32 syn_young;
+	__u32 reuse_members; /* 0: no SO_REUSEPORT group */
+	__u32 reuse_full;
+	__u16 port;
+	__u8 family; /* AF_INET or AF_INET6 */
+	__u8 proof; /* enum listener_proof */
+	__u8 addr[16];
+};
+
+/* One dropped packet, or one SYN answered by a cookie. */
+struct record {
+	__u8 kind; /* enum message_kind, first in every message */
+	__u8 outcome;
+	__u8 family; /* of the packet; 0: the packet is not known */
+	__u8 pad0;
+	__u32 attempt; /* 0: unknown */
+	__u64 time; /* CLOCK_MONOTONIC, ns */
+	__u16 client_port;
+	__u16 server_port;
+	__u32 isn; /* client's initial sequence number */
+	__u8 client[16];
+	__u8 server[16];
+	struct listener listener;
+};
+
+struct listen_change {
+	__u8 kind; /* enum message_kind */
+	__u8 pad[3];
+	__u32 pid; /* of the caller of listen() or close(): process context */
+	__u64 time; /* CLOCK_MONOTONIC, ns */
+	char comm[16];
+	struct listener listener;
+};
+
+/* One open file of one process that is a listening TCP socket. */
+struct holder {
+	__u32 pid;
+	__u32 fd;
+	__u64 start; /* task start_boottime, ns */
+	__u64 net; /* kernel address of its namespace */
+	char comm[16];
+	struct listener listener;
+};
+
+/* Counts of one listener and outcome: exact at any rate. */
+struct count_key {
+	__u64 sk; /* 0: the table is full, "other listeners" */
+	__u32 outcome;
+	__u32 pad;
+};
+
+struct count {
+	__u64 delivered;
+	__u64 suppressed;
+	__u64 lost;
+	__u64 window; /* start of the rate limit's second, ns */
+	__u64 used; /* records in it */
+	struct listener listener; /* as it was at the first drop */
+};
+
+/* What one CPU counted in one namespace. */
+struct tally {
+	__u64 outcomes[NUM_OUTCOMES];
+	__u64 filtered[NUM_OUTCOMES]; /* of outcomes: kept out by filters */
+	__u64 unattributed[NUM_COUNTERS];
+	__u64 gated[NUM_COUNTERS]; /* moved while the gate was closed */
+	__u64 seen[NUM_COUNTERS]; /* tracepoints: the counters at the last event */
+	__u32 based; /* seen is valid */
+	__u32 netns;
+};
+
+/* A namespace's tally on one CPU and the kernel's counters, read together. */
+struct snapshot {
+	__u64 counters[NUM_COUNTERS];
+	struct tally tally;
+	__u32 stable; /* 1: nothing moved while reading */
+	__u32 pad;
+};
+
+/* A listener's arrivals. */
+struct arrivals {
+	__u64 sk;
+	__u64 syn;
+	__u64 ack;
+};
+
+/* What a snapshot run is asked for. */
+enum request {
+	REQUEST_LOCATE, /* learn this CPU's offset of per-CPU memory */
+	REQUEST_GATE, /* open or close this CPU's gate */
+	REQUEST_SNAPSHOT, /* read one namespace */
+};
+
+/* What a run answers. */
+enum answer {
+	ANSWER_DONE,
+	ANSWER_FAILED,
+	ANSWER_GONE, /* the namespace is no more */
+};
+
+#define MAX_PORT_RANGES 32
+#define MAX_PREFIXES 16
+
+struct port_range {
+	__u16 low;
+	__u16 high;
+};
+
+struct prefix {
+	__u8 addr[16]; /* IPv4 as v4-mapped */
+	__u8 mask[16];
+};
+
+/* What the user asked to see; everything else is counted as filtered. */
+struct filter {
+	__u64 outcomes; /* bit per outcome to keep */
+	__u32 netns; /* 0: all; the only one that narrows the ledger */
+	__u32 ports; /* used entries */
+	__u32 servers;
+	__u32 clients;
+	__u32 by_owner; /* 1: only listeners in the map of wanted ones */
+	__u32 pad;
+	struct port_range port[MAX_PORT_RANGES];
+	struct prefix server[MAX_PREFIXES];
+	struct prefix client[MAX_PREFIXES];
+};
+
+#endif

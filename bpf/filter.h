@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* What the user asked to see. Tested only once a packet is known to have died. */
+#ifndef SYNSPY_FILTER_H
+#define SYNSPY_FILTER_H
+
+#include "maps.h"
+
+static __always_inline bool prefix_covers(const volatile struct prefix *prefix, const __u8 *addr)
+{
+	const volatile __u64 *want = (const volatile __u64 *)prefix->addr;
+	const volatile __u64 *mask = (const volatile __u64 *)prefix->mask;
+	const __u64 *have = (const __u64 *)addr;
+
+	return (have[0] & mask[0]) == want[0] && (have[1] & mask[1]) == want[1];
+}
+
+/* wanted_packet tests what the packet says; an unknown packet fails any filter
+ * on what it cannot say. */
+static __noinline bool wanted_packet(struct packet *p)
+{
+	bool match;
+
+	if (filter.ports) {
+		match = false;
+		for (__u32 i = 0; i < MAX_PORT_RANGES && i < filter.ports; i++)
+			if (p->server_port >= filter.port[i].low &&
+			    p->server_port <= filter.port[i].high)
+				match = true;
+		if (!match || !p->family)
+			return false;
+	}
+	if (filter.servers) {
+		match = false;
+		for (__u32 i = 0; i < MAX_PREFIXES && i < filter.servers; i++)
+			if (prefix_covers(&filter.server[i], p->server))
+				match = true;
+		if (!match || !p->family)
+			return false;
+	}
+	if (filter.clients) {
+		match = false;
+		for (__u32 i = 0; i < MAX_PREFIXES && i < filter.clients; i++)
+			if (prefix_covers(&filter.client[i], p->client))
+				match = true;
+		if (!match || !p->family)
+			return false;
+	}
+	return true;
+}
+
+/* wanted_listener tests the live set that --pid, --comm and --cgroup make. One
+ * that is not judged yet passes: Go judges it when its first record arrives. */
+static __always_inline bool wanted_listener(__u64 sk)
+{
+	__u32 *verdict;
+
+	if (!filter.by_owner)
+		return true;
+	verdict = bpf_map_lookup_elem(&wanted, &sk);
+	return !verdict || *verdict;
+}
+
+#endif

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Tracepoints alone: every movement of the counters is followed, on the same
+ * CPU and in the same softirq, by the event that frees the packet. The movement
+ * since the last such event of the namespace on this CPU is this packet's.
+ */
+#ifndef SYNSPY_FREED_H
+#define SYNSPY_FREED_H
+
+#include "arrival.h"
+#include "counters.h"
+#include "ledger.h"
+#include "listener.h"
+#include "maps.h"
+#include "record.h"
+
+static __always_inline bool within(const volatile struct range *ranges, int n, __u64 location)
+{
+#pragma unroll
+	for (int i = 0; i < n; i++)
+		if (location - ranges[i].start < ranges[i].end - ranges[i].start)
+			return true;
+	return false;
+}
+
+/* skb_net finds the namespace; the listen path clears skb->dev, the route has it. */
+static __always_inline struct net *skb_net(struct sk_buff *skb)
+{
+	struct net_device *dev = skb->dev;
+	struct dst_entry *dst;
+
+	if (dev)
+		return BPF_CORE_READ(dev, nd_net.net);
+	dst = (struct dst_entry *)(skb->_skb_refdst & SKB_DST_PTRMASK);
+	return dst ? BPF_CORE_READ(dst, dev, nd_net.net) : NULL;
+}
+
+/* moved_since leaves in slot->delta what moved in net since this CPU's last
+ * event of it, and returns its tally; NULL when nothing did. */
+static __noinline struct tally *moved_since(struct slot *slot, __u64 net, const __u64 *now)
+{
+	struct tally *tally = bpf_map_lookup_elem(&tallies, &net);
+	struct base_key key = { .net = net };
+	struct opening *base;
+	__u64 any = 0;
+
+	if (!tally) {
+		if (slot->gate) /* what moved before is part of its opening values */
+			tally_open((struct net *)net, NULL);
+		return NULL;
+	}
+	if (!tally->based) {
+		if (!slot->gate)
+			return NULL;
+		key.cpu = bpf_get_smp_processor_id();
+		base = bpf_map_lookup_elem(&bases, &key);
+		if (base)
+			__builtin_memcpy(tally->seen, base->counters, sizeof(tally->seen));
+		tally->based = 1;
+	}
+#pragma unroll
+	for (int i = 0; i < NUM_COUNTERS; i++) {
+		slot->delta[i] = now[i] - tally->seen[i];
+		any |= slot->delta[i];
+		tally->seen[i] = now[i];
+	}
+	return any ? tally : NULL;
+}
+
+/* movement is moved_since behind a memory of the last sums, so that a packet
+ * which moved nothing touches this CPU's slot and no map. */
+static __always_inline struct tally *movement(struct slot *slot, struct net *net)
+{
+	__u64 mib = (__u64)BPF_CORE_READ(net, mib.net_statistics) + slot->offset;
+	__u64 now[NUM_COUNTERS], digest = 0;
+	__u32 place = ((__u64)net * 0x9e3779b97f4a7c15ULL >> 56) & (KNOWN_NAMESPACES - 1);
+
+	read_counters(mib, now, ALL_COUNTERS, true);
+#pragma unroll
+	for (int i = 0; i < NUM_COUNTERS; i++)
+		digest += now[i];
+	if (slot->known[place].net == (__u64)net && slot->known[place].digest == digest)
+		return NULL;
+	slot->known[place].net = (__u64)net;
+	slot->known[place].digest = digest;
+	return moved_since(slot, (__u64)net, now);
+}
+
+/* unexplained books a movement that no packet at hand made. */
+static __noinline int unexplained(struct slot *slot, struct tally *tally)
+{
+	__u64 *to = slot->gate ? tally->unattributed : tally->gated;
+
+#pragma unroll
+	for (int i = 0; i < NUM_COUNTERS; i++)
+		to[i] += slot->delta[i];
+	return 0;
+}
+
+static __noinline int settle_freed(struct slot *slot, struct tally *tally, __u64 net, __u64 given,
+				   __u8 stage)
+{
+	__u8 outcome = classify(stage, signature(slot->delta), slot->packet.flags);
+
+	if (!slot->gate || outcome == OUTCOME_NONE)
+		return unexplained(slot, tally);
+	slot->net = net;
+	if (given)
+		return account(slot, tally, given, LISTENER_GIVEN, outcome);
+	if (stage == STAGE_ICMP)
+		return account(slot, tally, 0, LISTENER_UNKNOWN, outcome);
+	return account(slot, tally, listener_find(&slot->packet, net), LISTENER_GROUP, outcome);
+}
+
+/* arrived_for counts an arrival by where it was sent to; the listener is looked
+ * for once per place. Listeners that come or go change the key. */
+static __noinline int arrived_for(struct slot *slot, __u64 net, bool syn)
+{
+	struct packet *p = &slot->packet;
+	__u64 *server = (__u64 *)p->server;
+	__u64 key = scramble(scramble(net, server[0]), server[1]);
+	struct arrival *a;
+
+	key = scramble(key, (__u64)listen_generation << 16 | p->server_port) | 1;
+	a = arrival_of(slot, key);
+	arrived_at(slot, key, a->key == key ? a->sk : listener_find(p, net), syn);
+	return 0;
+}
+
+/* A SYN that was handled, dropped or answered, ends in consume_skb. */
+static __always_inline int consumed(struct sk_buff *skb, __u64 location)
+{
+	struct slot *slot;
+	struct tally *tally;
+	struct net *net;
+	bool icmp = false;
+
+	if (have_consume_location) {
+		if (!within(state_ranges, 4, location)) {
+			if (!within(icmp_ranges, 4, location))
+				return 0;
+			icmp = true;
+		}
+	} else if (skb->dev || skb->sk) {
+		/* Before 6.5 the place is not told: the listen path clears both. */
+		return 0;
+	}
+	slot = this_slot();
+	net = skb_net(skb);
+	if (!slot || !net)
+		return 0;
+	if (filter.netns && filter.netns != BPF_CORE_READ(net, ns.inum))
+		return 0;
+	if (icmp) {
+		slot->packet.family = 0;
+		tally = movement(slot, net);
+		return tally ? settle_freed(slot, tally, (__u64)net, 0, STAGE_ICMP) : 0;
+	}
+	if (parse(&slot->packet, skb) || slot->packet.protocol != IPPROTO_TCP ||
+	    (slot->packet.flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) != TCP_FLAG_SYN)
+		return 0;
+	arrived_for(slot, (__u64)net, true);
+	tally = movement(slot, net);
+	return tally ? settle_freed(slot, tally, (__u64)net, 0, STAGE_SYN) : 0;
+}
+
+/* An ACK that died ends in kfree_skb; so do many packets that are none of ours. */
+static __always_inline int dropped(struct sk_buff *skb, __u64 location, struct sock *rx_sk)
+{
+	struct slot *slot;
+	struct tally *tally;
+	struct net *net;
+	__u64 given = 0;
+	bool syn;
+
+	if (!within(rcv_ranges, MAX_RANGES, location))
+		return 0;
+	slot = this_slot();
+	net = skb_net(skb);
+	if (!slot || !net)
+		return 0;
+	if (filter.netns && filter.netns != BPF_CORE_READ(net, ns.inum))
+		return 0;
+	slot->packet.flags = 0;
+	if (parse(&slot->packet, skb))
+		return 0; /* what moved, if anything, stays for one that can be read */
+	syn = (slot->packet.flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) == TCP_FLAG_SYN;
+	tally = movement(slot, net);
+	if (syn || tally) /* a SYN sent again into its own request counts as seen */
+		arrived_for(slot, (__u64)net, syn);
+	if (!tally)
+		return 0;
+	if (rx_sk && BPF_CORE_READ(rx_sk, __sk_common.skc_state) == TCP_LISTEN)
+		given = (__u64)rx_sk;
+	return settle_freed(slot, tally, (__u64)net, given, STAGE_ACK);
+}
+
+/* A handshake that succeeded: no packet is freed, and a valid cookie moved a
+ * counter that must not be left for the next packet. */
+static __always_inline int established(struct sock *sk)
+{
+	struct slot *slot = this_slot();
+	struct net *net = sk->__sk_common.skc_net.net;
+	struct tally *tally;
+
+	if (!slot || !net)
+		return 0;
+	if (filter.netns && filter.netns != net->ns.inum)
+		return 0;
+	parse_request(&slot->packet, sk);
+	arrived_for(slot, (__u64)net, false);
+	tally = movement(slot, net);
+	return tally ? settle_freed(slot, tally, (__u64)net, 0, STAGE_ACK) : 0;
+}
+
+#endif

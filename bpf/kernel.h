@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The kernel types that synspy reads, and only the fields it reads. CO-RE
+ * finds their real places at load time. Shapes that differ between versions
+ * are in compat.h.
+ */
+#ifndef SYNSPY_KERNEL_H
+#define SYNSPY_KERNEL_H
+
+typedef unsigned char __u8;
+typedef unsigned short __u16;
+typedef unsigned int __u32;
+typedef unsigned long long __u64;
+typedef signed char __s8;
+typedef short __s16;
+typedef int __s32;
+typedef long long __s64;
+typedef __u16 __be16;
+typedef __u32 __be32;
+typedef __u64 __be64;
+typedef __u32 __wsum;
+typedef __u16 __sum16;
+typedef _Bool bool;
+typedef __u64 u64;
+typedef __u32 u32;
+typedef __u16 u16;
+typedef __u8 u8;
+
+#define true 1
+#define false 0
+#define NULL ((void *)0)
+
+#define AF_INET 2
+#define AF_INET6 10
+#define ETH_P_IP 0x0800
+#define ETH_P_IPV6 0x86DD
+#define IPPROTO_ICMP 1
+#define IPPROTO_TCP 6
+#define IPPROTO_ICMPV6 58
+#define IPPROTO_MPTCP 262
+#define TCP_ESTABLISHED 1
+#define TCP_SYN_RECV 3
+#define TCP_LISTEN 10
+#define SKB_DST_PTRMASK (~1UL)
+#define EPERM 1
+
+/* Map types and flags used (include/uapi/linux/bpf.h). */
+enum bpf_map_type {
+	BPF_MAP_TYPE_HASH = 1,
+	BPF_MAP_TYPE_ARRAY = 2,
+	BPF_MAP_TYPE_PERCPU_HASH = 5,
+	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_RINGBUF = 27,
+};
+enum {
+	BPF_ANY = 0,
+	BPF_NOEXIST = 1,
+};
+enum {
+	BPF_RB_NO_WAKEUP = 1,
+	BPF_RB_FORCE_WAKEUP = 2,
+};
+enum {
+	BPF_RB_AVAIL_DATA = 0,
+};
+
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_endian.h>
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+typedef struct {
+	int counter;
+} atomic_t;
+
+typedef struct {
+	__s64 counter;
+} atomic64_t;
+
+struct in6_addr {
+	union {
+		__u8 u6_addr8[16];
+		__be32 u6_addr32[4];
+	} in6_u;
+};
+
+struct ns_common {
+	unsigned int inum;
+};
+
+struct linux_mib {
+	unsigned long mibs[1];
+};
+
+struct netns_mib {
+	struct linux_mib *net_statistics;
+};
+
+struct hlist_nulls_node {
+	struct hlist_nulls_node *next;
+};
+
+struct hlist_nulls_head {
+	struct hlist_nulls_node *first;
+};
+
+struct hlist_node {
+	struct hlist_node *next;
+};
+
+struct hlist_head {
+	struct hlist_node *first;
+};
+
+struct inet_listen_hashbucket {
+	struct hlist_nulls_head nulls_head;
+};
+
+struct inet_hashinfo {
+	unsigned int lhash2_mask;
+	struct inet_listen_hashbucket *lhash2;
+};
+
+struct net {
+	struct ns_common ns;
+	struct netns_mib mib;
+	u32 hash_mix;
+};
+
+typedef struct {
+	struct net *net;
+} possible_net_t;
+
+struct proto {
+	union {
+		struct inet_hashinfo *hashinfo;
+	} h;
+};
+
+struct sock_common {
+	__be32 skc_daddr;
+	__be32 skc_rcv_saddr;
+	__be16 skc_dport;
+	__u16 skc_num;
+	unsigned short skc_family;
+	volatile unsigned char skc_state;
+	unsigned char skc_ipv6only : 1;
+	int skc_bound_dev_if;
+	struct proto *skc_prot;
+	possible_net_t skc_net;
+	struct in6_addr skc_v6_daddr;
+	struct in6_addr skc_v6_rcv_saddr;
+	atomic64_t skc_cookie;
+	struct sock *skc_listener;
+	struct hlist_nulls_node skc_nulls_node;
+};
+
+struct kernfs_node {
+	u64 id;
+};
+
+struct cgroup {
+	struct kernfs_node *kn;
+};
+
+struct sock_cgroup_data {
+	struct cgroup *cgroup;
+};
+
+struct sock_reuseport {
+	u16 num_socks;
+	struct sock *socks[0];
+};
+
+struct inode {
+	unsigned long i_ino;
+};
+
+struct socket {
+	struct sock *sk;
+};
+
+struct socket_alloc {
+	struct socket socket;
+	struct inode vfs_inode;
+};
+
+struct sock {
+	struct sock_common __sk_common;
+	atomic_t sk_drops;
+	u32 sk_ack_backlog;
+	u32 sk_max_ack_backlog;
+	struct socket *sk_socket;
+	u16 sk_protocol;
+	unsigned long sk_ino;
+	struct sock_cgroup_data sk_cgrp_data;
+	struct sock_reuseport *sk_reuseport_cb;
+};
+
+struct request_sock_queue {
+	atomic_t qlen;
+	atomic_t young;
+};
+
+struct inet_connection_sock {
+	struct request_sock_queue icsk_accept_queue;
+};
+
+struct request_sock {
+	struct sock_common __req_common;
+};
+
+struct tcp_request_sock {
+	u32 rcv_isn;
+};
+
+struct net_device {
+	possible_net_t nd_net;
+	int ifindex;
+};
+
+struct dst_entry {
+	struct net_device *dev;
+};
+
+struct sk_buff {
+	struct net_device *dev;
+	struct sock *sk;
+	unsigned long _skb_refdst;
+	int skb_iif;
+	__be16 protocol;
+	__u16 transport_header;
+	__u16 network_header;
+	unsigned char *head;
+};
+
+struct iphdr {
+	__u8 ihl_version;
+	__u8 protocol;
+	__be32 saddr;
+	__be32 daddr;
+};
+
+struct bpf_map {
+	u32 id;
+};
+
+struct bpf_array {
+	void *pptrs[0];
+};
+
+struct file_operations {
+	int unused;
+};
+
+struct file {
+	void *private_data;
+};
+
+struct fdtable {
+	unsigned int max_fds;
+	struct file **fd;
+};
+
+struct files_struct {
+	struct fdtable *fdt;
+};
+
+struct task_struct {
+	int pid;
+	int tgid;
+	u64 start_boottime;
+	char comm[16];
+	struct files_struct *files;
+	struct task_struct *group_leader;
+};
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
+	u64 session_id;
+	u64 seq_num;
+};
+
+struct bpf_iter__task_file {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+	u32 fd;
+	struct file *file;
+};
+
+struct bpf_raw_tracepoint_args {
+	__u64 args[0];
+};
+
+struct seq_file {
+	int unused;
+};
+
+#if defined(__TARGET_ARCH_x86)
+struct pt_regs {
+	unsigned long di;
+	unsigned long si;
+};
+#define PARM1(regs) ((regs)->di)
+#define PARM2(regs) ((regs)->si)
+#elif defined(__TARGET_ARCH_arm64)
+struct user_pt_regs {
+	__u64 regs[31];
+};
+struct pt_regs {
+	int unused;
+};
+#define PARM1(ctx) (((struct user_pt_regs *)(ctx))->regs[0])
+#define PARM2(ctx) (((struct user_pt_regs *)(ctx))->regs[1])
+#endif
+
+#pragma clang attribute pop
+
+/* Wire formats: fixed, so plain offsets serve. */
+#define IPV4_PROTOCOL 9
+#define IPV4_SADDR 12
+#define IPV4_DADDR 16
+#define IPV6_NEXTHDR 6
+#define IPV6_SADDR 8
+#define IPV6_DADDR 24
+
+struct tcp_wire {
+	__be16 source;
+	__be16 dest;
+	__be32 seq;
+	__be32 ack_seq;
+	__u8 doff;
+	__u8 flags;
+};
+
+#define TCP_FLAG_FIN 0x01
+#define TCP_FLAG_SYN 0x02
+#define TCP_FLAG_RST 0x04
+#define TCP_FLAG_ACK 0x10
+
+#endif

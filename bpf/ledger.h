@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The ledger's kernel side: what each namespace's counters moved by, and which
+ * packets explain it. Every movement ends in exactly one of: an outcome,
+ * unattributed, or gated (before the start or after the end).
+ */
+#ifndef SYNSPY_LEDGER_H
+#define SYNSPY_LEDGER_H
+
+#include "counters.h"
+#include "maps.h"
+#include "packet.h"
+
+#define MAX_CPUS 1024
+#define BIT(c) (1U << COUNTER_##c)
+
+enum stage {
+	STAGE_SYN,
+	STAGE_ACK,
+	STAGE_ICMP,
+};
+
+/* classify names the branch from the counters that moved. The table of
+ * internal/event/outcome.go says the same from the other side. */
+static __always_inline enum outcome classify(enum stage stage, __u32 moved, __u8 tcp_flags)
+{
+	if (stage == STAGE_SYN) {
+		switch (moved) {
+		case BIT(LISTEN_OVERFLOWS) | BIT(LISTEN_DROPS):
+			return OUTCOME_SYN_ACCEPT_QUEUE_FULL;
+		case BIT(REQ_Q_FULL_DO_COOKIES) | BIT(LISTEN_OVERFLOWS) | BIT(LISTEN_DROPS):
+			return OUTCOME_SYN_ACCEPT_QUEUE_FULL_COOKIES;
+		case BIT(REQ_Q_FULL_DROP) | BIT(LISTEN_DROPS):
+			return OUTCOME_SYN_QUEUE_FULL;
+		case BIT(LISTEN_DROPS):
+			return OUTCOME_SYN_OTHER;
+		case BIT(REQ_Q_FULL_DO_COOKIES) | BIT(LISTEN_DROPS):
+			return OUTCOME_SYN_OTHER_COOKIES;
+		case BIT(REQ_Q_FULL_DO_COOKIES) | BIT(SYNCOOKIES_SENT):
+			return OUTCOME_SYN_COOKIE_SENT;
+		case BIT(FASTOPEN_LISTEN_OVERFLOW):
+			return OUTCOME_SYN_FASTOPEN_QUEUE_FULL;
+		}
+		return OUTCOME_NONE;
+	}
+	if (stage == STAGE_ICMP)
+		return moved == BIT(LISTEN_DROPS) ? OUTCOME_ICMP_ERROR : OUTCOME_NONE;
+	switch (moved) {
+	case BIT(LISTEN_OVERFLOWS) | BIT(LISTEN_DROPS):
+		return OUTCOME_ACK_ACCEPT_QUEUE_FULL;
+	case BIT(LISTEN_OVERFLOWS) | BIT(LISTEN_DROPS) | BIT(EMBRYONIC_RSTS):
+		return OUTCOME_ACK_ACCEPT_QUEUE_FULL_RESET;
+	case BIT(SYNCOOKIES_RECV) | BIT(LISTEN_OVERFLOWS) | BIT(LISTEN_DROPS):
+		return OUTCOME_ACK_ACCEPT_QUEUE_FULL_COOKIE;
+	case BIT(LISTEN_DROPS):
+		return OUTCOME_ACK_OTHER;
+	case BIT(LISTEN_DROPS) | BIT(EMBRYONIC_RSTS):
+		return OUTCOME_ACK_OTHER_RESET;
+	case BIT(SYNCOOKIES_RECV) | BIT(LISTEN_DROPS):
+		return OUTCOME_ACK_OTHER_COOKIE;
+	case BIT(SYNCOOKIES_FAILED):
+		return OUTCOME_ACK_COOKIE_INVALID;
+	case BIT(SYNCOOKIES_RECV):
+		return OUTCOME_ACK_COOKIE_ACCEPTED;
+	case BIT(DEFER_ACCEPT_DROP):
+		return OUTCOME_ACK_DEFER_ACCEPT;
+	case BIT(EMBRYONIC_RSTS):
+		return tcp_flags & TCP_FLAG_RST ? OUTCOME_ACK_BAD_RST : OUTCOME_ACK_BAD_RESET;
+	}
+	return OUTCOME_NONE;
+}
+
+/* tally_open starts the books of a namespace that was not there at the start:
+ * its counters as they stand, summed over all CPUs, less what the caller is
+ * about to count. Called when its first listener opens, so nothing is in flight. */
+static __noinline struct tally *tally_open(struct net *net, const __u64 *in_flight)
+{
+	__u64 mib = (__u64)BPF_CORE_READ(net, mib.net_statistics);
+	__u64 key = (__u64)net;
+	struct opening sum = {}, one;
+	struct base_key base = { .net = key };
+	struct tally *tally, *blank;
+	__u32 zero = 0;
+
+	tally = bpf_map_lookup_elem(&tallies, &key);
+	blank = bpf_map_lookup_elem(&blanks, &zero);
+	if (tally || !blank)
+		return tally;
+	for (__u32 cpu = 0; cpu < MAX_CPUS; cpu++) {
+		__u64 *offset = bpf_map_lookup_elem(&offsets, &cpu);
+		__u64 any = 0;
+
+		if (!offset) /* past the last CPU */
+			break;
+		if (!*offset) /* not online */
+			continue;
+		read_counters(mib + *offset, one.counters, ALL_COUNTERS, false);
+#pragma unroll
+		for (int i = 0; i < NUM_COUNTERS; i++) {
+			sum.counters[i] += one.counters[i];
+			any |= one.counters[i];
+		}
+		if (!any)
+			continue;
+		base.cpu = cpu;
+		bpf_map_update_elem(&bases, &base, &one, BPF_ANY);
+	}
+	if (in_flight) {
+#pragma unroll
+		for (int i = 0; i < NUM_COUNTERS; i++)
+			sum.counters[i] -= in_flight[i];
+	}
+	bpf_map_update_elem(&openings, &key, &sum, BPF_ANY);
+
+	if (bpf_map_update_elem(&tallies, &key, blank, BPF_NOEXIST))
+		return NULL;
+	tally = bpf_map_lookup_elem(&tallies, &key);
+	if (tally)
+		tally->netns = BPF_CORE_READ(net, ns.inum);
+	return tally;
+}
+
+#endif

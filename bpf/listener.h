@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The listening socket: read as it stands, or, where the kernel hands none
+ * over, found by replaying the kernel's own lookup over its own hash table.
+ */
+#ifndef SYNSPY_LISTENER_H
+#define SYNSPY_LISTENER_H
+
+#include "compat.h"
+#include "maps.h"
+#include "packet.h"
+
+#define MAX_GROUP 128 /* SO_REUSEPORT members looked at */
+#define MAX_CHAIN 128 /* sockets of one hash bucket looked at */
+
+static __always_inline __u64 socket_inode(struct sock *sk)
+{
+	struct socket *socket;
+	__u64 offset;
+
+	if (bpf_core_field_exists(sk->sk_ino)) /* 6.17 */
+		return BPF_CORE_READ(sk, sk_ino);
+	socket = BPF_CORE_READ(sk, sk_socket);
+	if (!socket)
+		return 0;
+	offset = bpf_core_field_offset(struct socket_alloc, vfs_inode) -
+		 bpf_core_field_offset(struct socket_alloc, socket);
+	return BPF_CORE_READ((struct inode *)((void *)socket + offset), i_ino);
+}
+
+static __always_inline __u64 socket_cgroup(struct sock *sk)
+{
+	struct cgroup *cgroup;
+
+	if (bpf_core_field_exists(sk->sk_cgrp_data.cgroup)) {
+		cgroup = BPF_CORE_READ(sk, sk_cgrp_data.cgroup);
+	} else {
+		struct sock_cgroup_data___val *old = (void *)&sk->sk_cgrp_data;
+		__u64 val = BPF_CORE_READ(old, val);
+
+		if (val & 1) /* a v1 classid */
+			return 0;
+		cgroup = (struct cgroup *)val;
+	}
+	return cgroup ? BPF_CORE_READ(cgroup, kn, id) : 0;
+}
+
+static __always_inline __u32 accept_queue_full(struct sock *sk)
+{
+	return BPF_CORE_READ(sk, sk_ack_backlog) > BPF_CORE_READ(sk, sk_max_ack_backlog);
+}
+
+/* survey counts the members of a SO_REUSEPORT group that are full, and tells
+ * the last full one by *full. */
+static __noinline __u32 survey(struct sock *sk, struct listener *l, __u64 *full)
+{
+	struct sock_reuseport *group = BPF_CORE_READ(sk, sk_reuseport_cb);
+	__u64 socks;
+	__u32 n;
+
+	l->reuse_members = 0;
+	l->reuse_full = 0;
+	if (!group)
+		return 0;
+	n = BPF_CORE_READ(group, num_socks);
+	socks = (__u64)group + bpf_core_field_offset(struct sock_reuseport, socks);
+	l->reuse_members = n;
+	for (__u32 i = 0; i < MAX_GROUP; i++) {
+		struct sock *member = NULL;
+
+		if (i >= n)
+			break;
+		bpf_probe_read_kernel(&member, 8, (void *)(socks + i * 8));
+		if (member && accept_queue_full(member)) {
+			l->reuse_full++;
+			*full = (__u64)member;
+		}
+	}
+	return n;
+}
+
+static __always_inline void listener_state(struct sock *sk, struct listener *l)
+{
+	struct inet_connection_sock *icsk = (struct inet_connection_sock *)sk;
+
+	l->accept_len = BPF_CORE_READ(sk, sk_ack_backlog);
+	l->accept_limit = BPF_CORE_READ(sk, sk_max_ack_backlog);
+	l->syn_len = BPF_CORE_READ(icsk, icsk_accept_queue.qlen.counter);
+	l->syn_young = BPF_CORE_READ(icsk, icsk_accept_queue.young.counter);
+}
+
+/* listener_read fills what the socket says of itself. */
+static __noinline int listener_read(struct sock *sk, struct listener *l)
+{
+	__be32 v4;
+
+	l->sk = (__u64)sk;
+	l->family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	l->port = BPF_CORE_READ(sk, __sk_common.skc_num);
+	l->netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+	l->cookie = BPF_CORE_READ(sk, __sk_common.skc_cookie.counter);
+	l->inode = socket_inode(sk);
+	l->cgroup = socket_cgroup(sk);
+	if (l->family == AF_INET6) {
+		BPF_CORE_READ_INTO(&l->addr, sk, __sk_common.skc_v6_rcv_saddr);
+	} else {
+		v4 = BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr);
+		map_v4(l->addr, v4);
+	}
+	listener_state(sk, l);
+	return 0;
+}
+
+/* jhash of include/linux/jhash.h, as the listeners' hash table uses it. */
+#define JHASH_INITVAL 0xdeadbeef
+
+static __always_inline __u32 rol32(__u32 word, __u32 shift)
+{
+	return word << shift | word >> (32 - shift);
+}
+
+static __always_inline __u32 jhash_final(__u32 a, __u32 b, __u32 c)
+{
+	c ^= b;
+	c -= rol32(b, 14);
+	a ^= c;
+	a -= rol32(c, 11);
+	b ^= a;
+	b -= rol32(a, 25);
+	c ^= b;
+	c -= rol32(b, 16);
+	a ^= c;
+	a -= rol32(c, 4);
+	b ^= a;
+	b -= rol32(a, 14);
+	c ^= b;
+	c -= rol32(b, 24);
+	return c;
+}
+
+static __always_inline __u32 jhash_1word(__u32 word, __u32 initval)
+{
+	__u32 base = initval + JHASH_INITVAL + (1 << 2);
+
+	return jhash_final(word + base, base, base);
+}
+
+static __always_inline __u32 jhash_4words(const __u32 *k, __u32 initval)
+{
+	__u32 base = JHASH_INITVAL + (4 << 2) + initval;
+	__u32 a = base + k[0], b = base + k[1], c = base + k[2];
+
+	a -= c;
+	a ^= rol32(c, 4);
+	c += b;
+	b -= a;
+	b ^= rol32(a, 6);
+	a += c;
+	c -= b;
+	c ^= rol32(b, 8);
+	b += a;
+	a -= c;
+	a ^= rol32(c, 16);
+	c += b;
+	b -= a;
+	b ^= rol32(a, 19);
+	a += c;
+	c -= b;
+	c ^= rol32(b, 4);
+	b += a;
+	return jhash_final(a + k[3], b, c);
+}
+
+static __always_inline bool any_address(const __u8 *addr, __u8 family)
+{
+	const __u32 *words = (const __u32 *)addr;
+
+	if (family == AF_INET6)
+		return !(words[0] | words[1] | words[2] | words[3]);
+	return !words[3];
+}
+
+/* compute_score of net/ipv4/inet_hashtables.c and inet6_hashtables.c: 0 is no
+ * match, more is better. */
+static __noinline __u32 score(struct sock *sk, struct packet *p, __u64 net, bool wildcard)
+{
+	__u8 family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	__u32 *want = (__u32 *)p->server;
+	__u32 device, points = 1;
+	__u32 bound[4] = {};
+
+	if (BPF_CORE_READ(sk, __sk_common.skc_num) != p->server_port ||
+	    BPF_CORE_READ(sk, __sk_common.skc_state) != TCP_LISTEN ||
+	    (__u64)BPF_CORE_READ(sk, __sk_common.skc_net.net) != net)
+		return 0;
+	if (p->family == AF_INET && family == AF_INET6 &&
+	    BPF_CORE_READ_BITFIELD_PROBED(sk, __sk_common.skc_ipv6only))
+		return 0;
+	if (p->family == AF_INET6 && family != AF_INET6)
+		return 0;
+	if (p->family == AF_INET) {
+		bound[3] = BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr);
+		if (bound[3] != (wildcard ? 0 : want[3]))
+			return 0;
+	} else {
+		BPF_CORE_READ_INTO(&bound, sk, __sk_common.skc_v6_rcv_saddr);
+		if (wildcard ? bound[0] | bound[1] | bound[2] | bound[3] :
+			       bound[0] != want[0] || bound[1] != want[1] ||
+				       bound[2] != want[2] || bound[3] != want[3])
+			return 0;
+	}
+	device = BPF_CORE_READ(sk, __sk_common.skc_bound_dev_if);
+	if (device) {
+		if (device != p->ifindex)
+			return 0;
+		points += 2;
+	}
+	if (p->family == AF_INET && family == AF_INET)
+		points++;
+	return points;
+}
+
+/* search walks one bucket of lhash2 for the best match. */
+static __noinline __u64 search(struct packet *p, __u64 net, __u32 hash, bool wildcard)
+{
+	struct inet_hashinfo *info = (struct inet_hashinfo *)hashinfo;
+	__u64 node, best = 0, bucket;
+	__u32 points, most = 0;
+	bool hlist;
+
+	if (!info)
+		return 0;
+	hlist = bpf_core_field_exists(
+		((struct inet_connection_sock___hlist *)0)->icsk_listen_portaddr_node);
+	bucket = (__u64)BPF_CORE_READ(info, lhash2) +
+		 (__u64)(hash & BPF_CORE_READ(info, lhash2_mask)) *
+			 bpf_core_type_size(struct inet_listen_hashbucket);
+	if (hlist)
+		node = (__u64)BPF_CORE_READ((struct inet_listen_hashbucket___hlist *)bucket,
+					    head.first);
+	else
+		node = (__u64)BPF_CORE_READ((struct inet_listen_hashbucket *)bucket,
+					    nulls_head.first);
+	for (int i = 0; i < MAX_CHAIN; i++) {
+		struct sock *sk;
+
+		if (!node || node & 1)
+			break;
+		if (hlist)
+			sk = (void *)node -
+			     bpf_core_field_offset(struct inet_connection_sock___hlist,
+						   icsk_listen_portaddr_node);
+		else
+			sk = (void *)node -
+			     bpf_core_field_offset(struct sock, __sk_common.skc_nulls_node);
+		points = score(sk, p, net, wildcard);
+		if (points > most) {
+			most = points;
+			best = (__u64)sk;
+		}
+		if (bpf_probe_read_kernel(&node, 8, (void *)node))
+			break;
+	}
+	return best;
+}
+
+/* listener_find returns the listener a packet was for, or, of a SO_REUSEPORT
+ * group, some member of it. 0: none found. */
+static __noinline __u64 listener_find(struct packet *p, __u64 net)
+{
+	__u32 mix = BPF_CORE_READ((struct net *)net, hash_mix);
+	__u32 *words = (__u32 *)p->server;
+	__u32 exact;
+	__u64 sk;
+
+	exact = p->family == AF_INET ? jhash_1word(words[3], mix) : jhash_4words(words, mix);
+	sk = search(p, net, exact ^ p->server_port, false);
+	if (!sk)
+		sk = search(p, net, jhash_1word(0, mix) ^ p->server_port, true);
+	return sk;
+}
+
+#endif

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What is set at load time, and the maps. Sizes here are for small hosts; Go
+ * raises those that depend on the number of listeners and namespaces.
+ */
+#ifndef SYNSPY_MAPS_H
+#define SYNSPY_MAPS_H
+
+#include "kernel.h"
+#include "event.h"
+
+#define KNOWN_NAMESPACES 8
+#define KNOWN_ARRIVALS 32
+#define ATTEMPT_WAYS 4
+#define ATTEMPT_SETS 16384
+
+/* Set before loading, so that what is off costs nothing: the verifier removes it. */
+const volatile struct filter filter = {};
+const volatile __u64 emit_outcomes = 0; /* bit per outcome that makes a record */
+const volatile __u32 mib_index[NUM_COUNTERS] = {};
+const volatile __u32 rate = 100; /* records per second, listener and outcome; 0: all */
+const volatile __u32 wakeup_bytes = 65536; /* wake the reader when so much waits */
+const volatile bool have_rdonly_cast = false;
+const volatile bool have_consume_location = false; /* 6.5 */
+const volatile bool have_rx_sk = false; /* kfree_skb tells the socket: 6.11 */
+
+/* Code ranges of the functions whose frees settle a packet; 0: unknown. */
+#define MAX_RANGES 16
+struct range {
+	__u64 start;
+	__u64 end;
+};
+const volatile struct range rcv_ranges[MAX_RANGES] = {}; /* tcp_v4_rcv and others */
+const volatile struct range state_ranges[4] = {}; /* tcp_rcv_state_process */
+const volatile struct range icmp_ranges[4] = {}; /* icmp_rcv, icmpv6_rcv */
+
+/* Learned while running. */
+__u64 hashinfo = 0; /* struct inet_hashinfo of TCP */
+__u32 listen_generation = 0;
+__u64 untracked = 0; /* counter movements in namespaces that no table had room for */
+__u64 changes_lost = 0; /* openings and closings of listeners that the ring had no room for */
+__u64 uncounted = 0; /* packets that no row of counts had room for: never, see count_of */
+
+struct packet {
+	__u8 family; /* 0: unknown */
+	__u8 protocol;
+	__u8 flags; /* of TCP */
+	__u8 pad;
+	__u16 client_port;
+	__u16 server_port;
+	__u32 isn;
+	__u32 ifindex;
+	__u8 client[16];
+	__u8 server[16];
+};
+
+struct arrival {
+	__u64 key;
+	__u64 sk;
+	__u64 syn;
+	__u64 ack;
+};
+
+/* One CPU's state. The listen path runs with bottom halves off, so one is enough. */
+struct slot {
+	__u64 offset; /* of this CPU's per-CPU memory */
+	__u64 gate; /* 0: count nothing yet, or no more */
+	__u64 skb; /* in flight between entry and exit; 0: none */
+	__u64 mib;
+	__u64 net;
+	__u64 sk;
+	__u64 handshakes; /* distinct ones that lost a packet */
+	__u64 before[NUM_COUNTERS];
+	__u64 delta[NUM_COUNTERS];
+	struct packet packet;
+	struct {
+		__u64 net;
+		__u64 digest;
+	} known[KNOWN_NAMESPACES];
+	struct arrival arrivals[KNOWN_ARRIVALS];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct slot);
+} slots SEC(".maps");
+
+/* Per-CPU offsets by CPU number, for reading another CPU's counters. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1); /* CPUs; set by Go */
+	__type(key, __u32);
+	__type(value, __u64);
+} offsets SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(max_entries, 256);
+	__type(key, __u64); /* struct net */
+	__type(value, struct tally);
+} tallies SEC(".maps");
+
+/* All zero: what a new tally is made from, too large for the stack. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct tally);
+} blanks SEC(".maps");
+
+/* Namespaces first seen while running: their counters then, over all CPUs. */
+struct opening {
+	__u64 counters[NUM_COUNTERS];
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 256);
+	__type(key, __u64);
+	__type(value, struct opening);
+} openings SEC(".maps");
+
+/* The same by CPU, only where one is not zero: the base of tracepoint deltas. */
+struct base_key {
+	__u64 net;
+	__u64 cpu;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct base_key);
+	__type(value, struct opening);
+} bases SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct count_key);
+	__type(value, struct count);
+} counts SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u64); /* struct sock */
+	__type(value, struct arrivals);
+} arrived SEC(".maps");
+
+/* Listeners judged by --pid, --comm, --cgroup and the like: 1 wanted, 0 not. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u64); /* struct sock */
+	__type(value, __u32);
+} wanted SEC(".maps");
+
+struct attempt {
+	__u64 print;
+	__u32 isn;
+	__u32 count;
+};
+struct attempt_set {
+	struct attempt way[ATTEMPT_WAYS];
+	__u64 evicted; /* when one was last thrown out, ns; 0: never */
+	__u64 hand;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, ATTEMPT_SETS);
+	__type(key, __u32);
+	__type(value, struct attempt_set);
+} attempts SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 21);
+} ring SEC(".maps");
+
+/* Where the snapshot program leaves what it read; one reader at a time. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct snapshot);
+} snapshots SEC(".maps");
+
+static __always_inline struct slot *this_slot(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&slots, &zero);
+}
+
+#endif

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Who holds the listeners: all of them at the start, from every process's open
+ * files, then as they open and close. listen() and close() run in process
+ * context, so here, and only here, `current` is who it seems to be.
+ */
+#ifndef SYNSPY_OWNER_H
+#define SYNSPY_OWNER_H
+
+#include "ledger.h"
+#include "listener.h"
+#include "maps.h"
+#include "record.h"
+
+static __always_inline void learn_hashinfo(struct sock *sk)
+{
+	if (!hashinfo)
+		hashinfo = (__u64)BPF_CORE_READ(sk, __sk_common.skc_prot, h.hashinfo);
+}
+
+static __always_inline int holder_found(struct seq_file *seq, struct task_struct *task, __u32 fd,
+					struct sock *sk)
+{
+	struct holder holder = {};
+
+	if (BPF_CORE_READ(sk, __sk_common.skc_state) != TCP_LISTEN ||
+	    BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP)
+		return 0;
+	learn_hashinfo(sk);
+	holder.pid = task->tgid;
+	holder.fd = fd;
+	holder.start = BPF_CORE_READ(task, group_leader, start_boottime);
+	holder.net = (__u64)BPF_CORE_READ(sk, __sk_common.skc_net.net);
+	BPF_CORE_READ_INTO(&holder.comm, task, group_leader, comm);
+	listener_read(sk, &holder.listener);
+	bpf_seq_write(seq, &holder, sizeof(holder));
+	return 0;
+}
+
+static __always_inline int listen_changed(struct sock *sk, __u8 kind)
+{
+	struct net *net = sk->__sk_common.skc_net.net;
+	struct listen_change *change;
+	__u64 full = 0;
+
+	if (sk->sk_protocol != IPPROTO_TCP)
+		return 0;
+	__sync_fetch_and_add(&listen_generation, 1);
+	if (filter.netns && filter.netns != net->ns.inum)
+		return 0;
+	if (kind == MESSAGE_OPENED) {
+		learn_hashinfo(sk);
+		tally_open(net, NULL);
+	}
+	change = bpf_ringbuf_reserve(&ring, sizeof(*change), 0);
+	if (!change) {
+		__sync_fetch_and_add(&changes_lost, 1);
+		return 0;
+	}
+	__builtin_memset(change, 0, sizeof(*change));
+	change->kind = kind;
+	change->pid = bpf_get_current_pid_tgid() >> 32;
+	change->time = bpf_ktime_get_ns();
+	bpf_get_current_comm(change->comm, sizeof(change->comm));
+	listener_read(sk, &change->listener);
+	change->listener.proof = LISTENER_GIVEN;
+	survey(sk, &change->listener, &full);
+	bpf_ringbuf_submit(change, filter.by_owner ? BPF_RB_FORCE_WAKEUP : wakeup());
+	return 0;
+}
+
+#endif

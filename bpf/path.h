@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Trampolines and kprobes: the counters at a function's entry and at its exit,
+ * on one CPU with bottom halves off, so the difference is the branch it took.
+ */
+#ifndef SYNSPY_PATH_H
+#define SYNSPY_PATH_H
+
+#include "arrival.h"
+#include "counters.h"
+#include "ledger.h"
+#include "listener.h"
+#include "maps.h"
+#include "record.h"
+
+static __always_inline __u32 counters_of(enum stage stage)
+{
+	return stage == STAGE_SYN ? SYN_COUNTERS :
+	       stage == STAGE_ACK ? ACK_COUNTERS :
+				    1 << COUNTER_LISTEN_DROPS;
+}
+
+/* enter remembers the counters. key is what exit must bring again. */
+static __always_inline int enter(__u64 key, __u64 sk, struct net *net, __u64 mib, __u32 netns,
+				 enum stage stage, bool cast)
+{
+	struct slot *slot = this_slot();
+
+	if (!slot)
+		return 0;
+	if (filter.netns && filter.netns != netns) {
+		slot->skb = 0;
+		return 0;
+	}
+	slot->skb = key;
+	slot->sk = sk;
+	slot->net = (__u64)net;
+	slot->mib = mib + slot->offset;
+	read_counters(slot->mib, slot->before, counters_of(stage), cast);
+	return 0;
+}
+
+/* settle gives a movement to the packet that made it. */
+static __noinline int settle(struct slot *slot, struct sk_buff *skb, __u32 moved, __u8 stage)
+{
+	struct sock *sk = (struct sock *)slot->sk;
+	struct tally *tally;
+	__u64 net = slot->net;
+	__u8 outcome;
+
+	tally = bpf_map_lookup_elem(&tallies, &net);
+	if (!tally)
+		tally = tally_open((struct net *)net, slot->delta);
+	if (!tally) {
+		__sync_fetch_and_add(&untracked, 1);
+		return 0;
+	}
+	if (skb)
+		parse(&slot->packet, skb);
+	outcome = classify(stage, moved, slot->packet.flags);
+	if (!slot->gate || outcome == OUTCOME_NONE) {
+		__u64 *to = slot->gate ? tally->unattributed : tally->gated;
+
+#pragma unroll
+		for (int i = 0; i < NUM_COUNTERS; i++)
+			to[i] += slot->delta[i];
+		return 0;
+	}
+	/* Fast Open hands tcp_check_req the child, not the listener. */
+	if (BPF_CORE_READ(sk, __sk_common.skc_state) == TCP_SYN_RECV)
+		return account(slot, tally, listener_find(&slot->packet, net), LISTENER_GROUP,
+			       outcome);
+	return account(slot, tally, (__u64)sk, LISTENER_GIVEN, outcome);
+}
+
+/* leave compares, and only where something moved does more. */
+static __always_inline int leave(__u64 key, struct sk_buff *skb, enum stage stage, bool cast)
+{
+	const __u32 which = counters_of(stage);
+	struct slot *slot = this_slot();
+	__u64 now[NUM_COUNTERS];
+	__u64 any = 0;
+	__u32 moved;
+
+	if (!slot || slot->skb != key || !key)
+		return 0;
+	slot->skb = 0; /* an outer pair around the same packet finds nothing left */
+	if (stage == STAGE_SYN)
+		arrived_at(slot, slot->sk, slot->sk, true);
+	else if (stage == STAGE_ACK) /* a SYN sent again comes this way too */
+		arrived_at(slot, slot->sk, slot->sk, tcp_flags(skb) & TCP_FLAG_SYN);
+	read_counters(slot->mib, now, which, cast);
+#pragma unroll
+	for (int i = 0; i < NUM_COUNTERS; i++)
+		if (which & 1 << i)
+			any |= now[i] ^ slot->before[i];
+	if (!any)
+		return 0;
+#pragma unroll
+	for (int i = 0; i < NUM_COUNTERS; i++)
+		slot->delta[i] = which & 1 << i ? now[i] - slot->before[i] : 0;
+	moved = signature(slot->delta);
+	return settle(slot, skb, moved, stage);
+}
+
+/* leave_kept is leave for kretprobes, which are not told the arguments again. */
+static __always_inline int leave_kept(enum stage stage)
+{
+	struct slot *slot = this_slot();
+	__u64 key = slot ? slot->skb : 0;
+
+	return leave(key, stage == STAGE_ICMP ? NULL : (struct sk_buff *)key, stage, false);
+}
+
+static __always_inline int enter_typed(struct sock *sk, __u64 skb, enum stage stage)
+{
+	struct net *net = sk->__sk_common.skc_net.net;
+
+	return enter(skb, (__u64)sk, net, (__u64)net->mib.net_statistics, net->ns.inum, stage,
+		     true);
+}
+
+static __always_inline int enter_untyped(struct sock *sk, __u64 skb, enum stage stage)
+{
+	struct net *net = BPF_CORE_READ(sk, __sk_common.skc_net.net);
+
+	return enter(skb, (__u64)sk, net, (__u64)BPF_CORE_READ(net, mib.net_statistics),
+		     BPF_CORE_READ(net, ns.inum), stage, false);
+}
+
+/* enter_request is for a function that gets the half-open handshake itself: it
+ * may be freed by the exit, so what it says is kept now. */
+static __always_inline int enter_request(struct sock *request)
+{
+	struct slot *slot = this_slot();
+
+	if (!slot)
+		return 0;
+	parse_request(&slot->packet, request);
+	enter_untyped(request, (__u64)request, STAGE_ICMP);
+	slot->sk = (__u64)BPF_CORE_READ(request, __sk_common.skc_listener);
+	return 0;
+}
+
+#endif

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * From a settled packet to the ring buffer: counted for the ledger, filtered,
+ * counted for its listener, numbered among its handshake's tries, rate limited,
+ * written. Counts are exact whatever becomes of the record.
+ */
+#ifndef SYNSPY_RECORD_H
+#define SYNSPY_RECORD_H
+
+#include "filter.h"
+#include "ledger.h"
+#include "listener.h"
+#include "maps.h"
+
+#define SECOND 1000000000ULL
+#define FORGET (180 * SECOND) /* longer than any client tries */
+#define SAME_HANDSHAKE (1 << 20) /* bytes a client may have sent unanswered */
+
+static __always_inline __u64 scramble(__u64 hash, __u64 word)
+{
+	hash = (hash ^ word) * 0x9e3779b97f4a7c15ULL;
+	return hash ^ hash >> 29;
+}
+
+static __always_inline __u64 flow_hash(struct packet *p, __u64 net)
+{
+	__u64 *client = (__u64 *)p->client, *server = (__u64 *)p->server;
+	__u64 hash = scramble(net, (__u64)p->client_port << 16 | p->server_port);
+
+	hash = scramble(scramble(hash, client[0]), client[1]);
+	return scramble(scramble(hash, server[0]), server[1]);
+}
+
+/* attempt_number tells which dropped packet of its handshake this is, from a
+ * table of a fixed size: a set that lately threw one out cannot tell a first
+ * try from a later one, and says 0. */
+static __noinline __u32 attempt_number(struct slot *slot, __u64 now)
+{
+	struct packet *p = &slot->packet;
+	__u64 hash = flow_hash(p, slot->net);
+	__u64 print = hash | 1;
+	__u32 index = (hash >> 32) & (ATTEMPT_SETS - 1), way = 0;
+	struct attempt_set *set = bpf_map_lookup_elem(&attempts, &index);
+	bool empty = false;
+
+	if (!set || !p->family)
+		return 0;
+	for (int i = 0; i < ATTEMPT_WAYS; i++) {
+		struct attempt *a = &set->way[i];
+
+		if (a->print == print) {
+			__u32 ahead = p->isn - a->isn;
+
+			if (p->flags & TCP_FLAG_SYN ? ahead == 0 : ahead < SAME_HANDSHAKE)
+				return ++a->count;
+			a->isn = p->isn; /* the port was used again */
+			a->count = 1;
+			slot->handshakes++;
+			return 1;
+		}
+		if (!a->print && !empty) {
+			empty = true;
+			way = i;
+		}
+	}
+	slot->handshakes++;
+	if (!empty) {
+		way = set->hand++;
+		set->evicted = now;
+	}
+	set->way[way & (ATTEMPT_WAYS - 1)] =
+		(struct attempt){ .print = print, .isn = p->isn, .count = 1 };
+	return set->evicted && now - set->evicted < FORGET ? 0 : 1;
+}
+
+/* identify completes a listener that the kernel did not hand over whole: which
+ * member of a SO_REUSEPORT group it was is known only if one alone is full. */
+static __always_inline void identify(struct listener *l, __u8 proof)
+{
+	__u64 full = 0;
+
+	l->proof = proof;
+	if (!l->sk)
+		return;
+	listener_read((struct sock *)l->sk, l);
+	survey((struct sock *)l->sk, l, &full);
+	if (proof != LISTENER_GROUP)
+		return;
+	if (l->reuse_members > 1 && l->reuse_full != 1)
+		return;
+	if (full)
+		listener_read((struct sock *)full, l);
+	l->proof = LISTENER_CHOSEN;
+}
+
+static __always_inline bool is_drop(__u8 outcome)
+{
+	return outcome != OUTCOME_SYN_COOKIE_SENT && outcome != OUTCOME_SYN_FASTOPEN_QUEUE_FULL &&
+	       outcome != OUTCOME_ACK_DEFER_ACCEPT;
+}
+
+/* count_of finds a listener's row, or makes it: only then is the listener read. */
+static __noinline struct count *count_of(__u64 sk, __u8 proof, __u8 outcome)
+{
+	struct count_key key = { .sk = sk, .outcome = outcome };
+	struct count *count = bpf_map_lookup_elem(&counts, &key);
+	struct count fresh = {};
+
+	if (count)
+		return count;
+	fresh.listener.sk = sk;
+	identify(&fresh.listener, proof);
+	bpf_map_update_elem(&counts, &key, &fresh, BPF_NOEXIST);
+	count = bpf_map_lookup_elem(&counts, &key);
+	if (count)
+		return count;
+	key.sk = 0; /* the table is full: "other listeners", made by Go at the start */
+	return bpf_map_lookup_elem(&counts, &key);
+}
+
+/* within_rate takes one of this second's records; losing a race lets one more by. */
+static __always_inline bool within_rate(struct count *count, __u64 now)
+{
+	if (!rate)
+		return true;
+	if (now - count->window >= SECOND) {
+		count->window = now;
+		count->used = 0;
+	}
+	return count->used++ < rate;
+}
+
+static __always_inline __u64 wakeup(void)
+{
+	return bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) >= wakeup_bytes ? BPF_RB_FORCE_WAKEUP :
+									     BPF_RB_NO_WAKEUP;
+}
+
+/* account takes a packet whose branch is known, in slot->packet and slot->net. */
+static __noinline int account(struct slot *slot, struct tally *tally, __u64 sk, __u8 proof,
+			      __u8 outcome)
+{
+	struct packet *p = &slot->packet;
+	struct record *record;
+	struct count *count;
+	__u32 attempt = 0;
+	__u64 now;
+
+	if (outcome >= NUM_OUTCOMES)
+		return 0;
+	tally->outcomes[outcome]++;
+	if (!(filter.outcomes & 1ULL << outcome) || !wanted_packet(p) || !wanted_listener(sk)) {
+		tally->filtered[outcome]++;
+		return 0;
+	}
+	if (!(emit_outcomes & 1ULL << outcome))
+		return 0;
+	now = bpf_ktime_get_ns();
+	if (is_drop(outcome))
+		attempt = attempt_number(slot, now);
+	count = count_of(sk, proof, outcome);
+	if (!count) {
+		__sync_fetch_and_add(&uncounted, 1);
+		return 0;
+	}
+	if (!within_rate(count, now)) {
+		__sync_fetch_and_add(&count->suppressed, 1);
+		return 0;
+	}
+	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
+	if (!record) {
+		__sync_fetch_and_add(&count->lost, 1);
+		return 0;
+	}
+	__sync_fetch_and_add(&count->delivered, 1);
+	record->kind = MESSAGE_RECORD;
+	record->outcome = outcome;
+	record->family = p->family;
+	record->pad0 = 0;
+	record->attempt = attempt;
+	record->time = now;
+	record->client_port = p->client_port;
+	record->server_port = p->server_port;
+	record->isn = p->isn;
+	__builtin_memcpy(record->client, p->client, 16);
+	__builtin_memcpy(record->server, p->server, 16);
+	__builtin_memset(&record->listener, 0, sizeof(record->listener));
+	record->listener.sk = sk;
+	identify(&record->listener, proof);
+	bpf_ringbuf_submit(record, wakeup());
+	return 0;
+}
+
+#endif

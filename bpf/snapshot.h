@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The ledger's opening and closing: run from user space, pinned to a CPU and in
+ * process context, so that no packet of this CPU is half done. A softirq may
+ * still come between two reads; then they are read again.
+ */
+#ifndef SYNSPY_SNAPSHOT_H
+#define SYNSPY_SNAPSHOT_H
+
+#include "counters.h"
+#include "ledger.h"
+#include "maps.h"
+
+#define SNAPSHOT_TRIES 8
+
+static __always_inline bool net_alive(struct net *net, __u32 inum)
+{
+	struct ns_common *ns = &net->ns;
+	__u32 references;
+
+	if (BPF_CORE_READ(ns, inum) != inum)
+		return false;
+	if (bpf_core_field_exists(((struct ns_common___ref *)ns)->__ns_ref))
+		references = BPF_CORE_READ((struct ns_common___ref *)ns, __ns_ref.counter);
+	else if (bpf_core_field_exists(((struct ns_common___count *)ns)->count))
+		references = BPF_CORE_READ((struct ns_common___count *)ns, count.counter);
+	else
+		references = BPF_CORE_READ((struct net___count *)net, count.counter);
+	return references > 0;
+}
+
+static __always_inline bool same(const __u64 *a, const __u64 *b)
+{
+	__u64 differs = 0;
+
+#pragma unroll
+	for (int i = 0; i < NUM_COUNTERS; i++)
+		differs |= a[i] ^ b[i];
+	return !differs;
+}
+
+static __noinline int snapshot_take(struct slot *slot, struct net *net, __u32 inum)
+{
+	struct snapshot *out;
+	struct tally *tally;
+	__u64 key = (__u64)net, mib;
+	__u64 again[NUM_COUNTERS] = {};
+	__u32 zero = 0;
+
+	out = bpf_map_lookup_elem(&snapshots, &zero);
+	tally = bpf_map_lookup_elem(&tallies, &key);
+	if (!out || !tally)
+		return ANSWER_FAILED;
+	if (!net_alive(net, inum))
+		return ANSWER_GONE;
+	mib = (__u64)BPF_CORE_READ(net, mib.net_statistics) + slot->offset;
+	tally->netns = inum;
+	out->stable = 0;
+	for (int i = 0; i < SNAPSHOT_TRIES; i++) {
+		read_counters(mib, out->counters, ALL_COUNTERS, false);
+		if (!tally->based) { /* what tracepoints measure from */
+			__builtin_memcpy(tally->seen, out->counters, sizeof(tally->seen));
+			tally->based = 1;
+			read_counters(mib, again, ALL_COUNTERS, false);
+			if (!same(out->counters, again)) {
+				tally->based = 0;
+				continue;
+			}
+		}
+		__builtin_memcpy(&out->tally, tally, sizeof(*tally));
+		read_counters(mib, again, ALL_COUNTERS, false);
+		if (same(out->counters, again)) {
+			out->stable = 1;
+			break;
+		}
+	}
+	if (!net_alive(net, inum))
+		return ANSWER_GONE;
+	return ANSWER_DONE;
+}
+
+static __always_inline int answer_request(__u64 request, __u64 arg, __u64 inum)
+{
+	struct slot *slot = this_slot();
+
+	if (!slot)
+		return ANSWER_FAILED;
+	switch (request) {
+	case REQUEST_LOCATE:
+		return locate(slot) ? ANSWER_FAILED : ANSWER_DONE;
+	case REQUEST_GATE:
+		slot->gate = arg;
+		return ANSWER_DONE;
+	case REQUEST_SNAPSHOT:
+		return snapshot_take(slot, (struct net *)arg, inum);
+	}
+	return ANSWER_FAILED;
+}
+
+#endif

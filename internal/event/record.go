@@ -1,0 +1,208 @@
+package event
+
+import "net/netip"
+
+// SchemaVersion is the "v" of every record. Fields are only ever added in it.
+const SchemaVersion = 1
+
+// Header starts every record.
+type Header struct {
+	V    int    `json:"v"`
+	Type string `json:"type"`
+}
+
+// Head returns the header of a record of the given type.
+func Head(kind string) Header { return Header{V: SchemaVersion, Type: kind} }
+
+// Ready is written once the hooks are attached and the ledger is open.
+type Ready struct {
+	Header
+	Backend string `json:"backend"`
+	Kernel  string `json:"kernel"`
+	Hooks   []Hook `json:"hooks"`
+}
+
+// Hook is one attachment of the plan.
+type Hook struct {
+	Name     string `json:"name"`
+	Backend  string `json:"backend"`
+	Attached bool   `json:"attached"`
+	Note     string `json:"note,omitempty"`
+}
+
+// Endpoint is one end of a connection.
+type Endpoint struct {
+	Addr netip.Addr `json:"addr"`
+	Port uint16     `json:"port"`
+}
+
+// Kernel is what proves a cause.
+type Kernel struct {
+	Function string   `json:"function,omitempty"`
+	Counters []string `json:"counters,omitempty"`
+	Reason   string   `json:"reason,omitempty"`
+}
+
+// Queue is a queue's length and limit at the drop, in sockets. The kernel
+// calls a queue full when len > limit.
+type Queue struct {
+	Len   uint32 `json:"len"`
+	Limit uint32 `json:"limit"`
+}
+
+// SynQueue is the queue of half-open handshakes. Young ones have not had their
+// SYN-ACK retransmitted.
+type SynQueue struct {
+	Len   uint32 `json:"len"`
+	Young uint32 `json:"young"`
+	Limit uint32 `json:"limit"`
+}
+
+// Reuseport is the SO_REUSEPORT group a listener belongs to.
+type Reuseport struct {
+	Members uint32 `json:"members"`
+	Full    uint32 `json:"full"`
+}
+
+// Listener is the listening socket. Cookie and Inode are zero, and absent from
+// JSON, where the kernel did not say which member of a group it was.
+type Listener struct {
+	Addr        netip.Addr `json:"addr"`
+	Port        uint16     `json:"port"`
+	Cookie      uint64     `json:"cookie,string,omitempty"`
+	Inode       uint64     `json:"inode,omitempty"`
+	NetNS       uint64     `json:"netns"`
+	Proof       Proof      `json:"proof"`
+	AcceptQueue *Queue     `json:"accept_queue,omitempty"`
+	SynQueue    *SynQueue  `json:"syn_queue,omitempty"`
+	Reuseport   *Reuseport `json:"reuseport,omitempty"`
+	Cgroup      *Cgroup    `json:"cgroup,omitempty"`
+
+	// Key names the socket within one run of synspy: its kernel address.
+	Key uint64 `json:"-"`
+}
+
+// Role says what a process is to a listener.
+type Role string
+
+// The roles, weakest first.
+const (
+	RoleHolder   Role = "holder"   // has it open
+	RoleListener Role = "listener" // called listen()
+	RoleAcceptor Role = "acceptor" // has accepted from it
+)
+
+// Cgroup is a control group: the v2 one where the process is in one below the
+// root, else that of a v1 hierarchy. ID is the kernfs inode.
+type Cgroup struct {
+	ID   uint64 `json:"id,omitempty"`
+	Path string `json:"path,omitempty"`
+}
+
+// Container is the container a process runs in.
+type Container struct {
+	ID      string `json:"id"`
+	Name    string `json:"name,omitempty"`
+	Runtime string `json:"runtime,omitempty"`
+}
+
+// Pod is the Kubernetes pod a process runs in.
+type Pod struct {
+	Namespace string `json:"namespace,omitempty"`
+	Name      string `json:"name,omitempty"`
+	Container string `json:"container,omitempty"`
+	UID       string `json:"uid,omitempty"`
+}
+
+// Process holds a listener. LastAcceptMs is the age of its last accept in
+// milliseconds, nil where none was seen.
+type Process struct {
+	PID          uint32     `json:"pid"`
+	Comm         string     `json:"comm,omitempty"`
+	Role         Role       `json:"role"`
+	LastAcceptMs *uint64    `json:"last_accept_ms,omitempty"`
+	Cgroup       *Cgroup    `json:"cgroup,omitempty"`
+	Container    *Container `json:"container,omitempty"`
+	Pod          *Pod       `json:"pod,omitempty"`
+}
+
+// Drop is one handshake packet that died (type "drop"), or one SYN answered by
+// a SYN cookie (type "cookie").
+type Drop struct {
+	Header
+	Time       Time       `json:"time"`
+	Cause      Cause      `json:"cause,omitzero"`
+	Stage      Stage      `json:"stage"`
+	Action     Action     `json:"action,omitzero"`
+	Proof      Proof      `json:"proof"`
+	Kernel     Kernel     `json:"kernel"`
+	Client     *Endpoint  `json:"client,omitempty"`
+	Server     *Endpoint  `json:"server,omitempty"`
+	Attempt    uint32     `json:"attempt,omitempty"`
+	Listener   *Listener  `json:"listener,omitempty"`
+	Processes  []Process  `json:"processes,omitempty"`
+	Cgroup     *Cgroup    `json:"cgroup,omitempty"`
+	Container  *Container `json:"container,omitempty"`
+	Pod        *Pod       `json:"pod,omitempty"`
+	ClientSees string     `json:"client_sees,omitempty"`
+}
+
+// Held tells how many records of one key did not reach the stream since the
+// last one that did: type "suppressed" for the rate limit, "lost" for a full
+// ring buffer.
+type Held struct {
+	Header
+	Count    uint64    `json:"count"`
+	Cause    Cause     `json:"cause,omitzero"`
+	Stage    Stage     `json:"stage,omitzero"`
+	Listener *Listener `json:"listener,omitempty"`
+}
+
+// Count is one row of the summary.
+type Count struct {
+	Cause  Cause  `json:"cause"`
+	Stage  Stage  `json:"stage"`
+	Action Action `json:"action"`
+	Count  uint64 `json:"count"`
+}
+
+// Seen is how many SYNs and final ACKs reached a listener, dropped or not.
+type Seen struct {
+	Listener Listener `json:"listener"`
+	Syn      uint64   `json:"syn"`
+	Ack      uint64   `json:"ack"`
+}
+
+// LedgerRow balances one counter of one namespace: Kernel is what the kernel's
+// counter moved by, Synspy what the counted packets explain, before filters.
+type LedgerRow struct {
+	NetNS        uint64 `json:"netns"`
+	Counter      string `json:"counter"`
+	Kernel       uint64 `json:"kernel"`
+	Synspy       uint64 `json:"synspy"`
+	Unattributed uint64 `json:"unattributed"`
+	Filtered     uint64 `json:"filtered"`
+	Shared       bool   `json:"shared,omitempty"`
+	Gone         bool   `json:"gone,omitempty"` // the namespace vanished before its closing value could be read
+}
+
+// Balanced tells whether the row's kernel movement is explained.
+func (r LedgerRow) Balanced() bool {
+	return r.Shared || r.Gone || r.Kernel == r.Synspy+r.Unattributed
+}
+
+// Summary ends a stream.
+type Summary struct {
+	Header
+	DurationMs   int64       `json:"duration_ms"`
+	Counts       []Count     `json:"counts"`
+	Delivered    uint64      `json:"delivered"`
+	Suppressed   uint64      `json:"suppressed"`
+	Lost         uint64      `json:"lost"`
+	Unattributed uint64      `json:"unattributed"`
+	Cookies      uint64      `json:"cookies"`
+	Handshakes   uint64      `json:"handshakes"`
+	Seen         []Seen      `json:"seen"`
+	Ledger       []LedgerRow `json:"ledger"`
+	Balanced     bool        `json:"balanced"`
+}

@@ -1,0 +1,203 @@
+package lab
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// helperEnv makes a re-executed binary a server; its value is a ServerConfig.
+const helperEnv = "SYNSPY_LAB_HELPER"
+
+const helperReady = "ready"
+
+// ServerConfig describes a server process.
+type ServerConfig struct {
+	// Comm becomes the process name, any bytes but NUL, 15 at most; empty
+	// means "lab-server".
+	Comm      []byte
+	Listeners []ListenConfig
+}
+
+// ListenConfig describes one listener of a server.
+type ListenConfig struct {
+	Addr      netip.AddrPort
+	Backlog   int // as given to listen(); the accept queue holds one more
+	ReusePort bool
+	Accept    bool          // call accept() in a loop, on a thread of its own
+	Pause     time.Duration // and sleep in nanosleep() after each
+}
+
+// Server is a running server process: the listeners' owner is never the
+// process that traces.
+type Server struct {
+	PID  int
+	Comm string
+
+	cmd   *exec.Cmd
+	stdin io.Closer
+	once  sync.Once
+	err   error
+}
+
+// StartServer runs this executable again as a server in the namespace, and
+// returns when all its listeners listen. The World's Close ends it.
+func (w *World) StartServer(config ServerConfig) (*Server, error) {
+	if len(config.Comm) == 0 {
+		config.Comm = []byte("lab-server")
+	}
+	config.Comm = config.Comm[:min(len(config.Comm), 15)] // TASK_COMM_LEN
+	text, err := json.Marshal(config)
+	if err != nil {
+		return nil, fmt.Errorf("encode server config: %w", err)
+	}
+	// Not os.Executable: the link still works when the file was replaced.
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Args = []string{"synspy-lab-server"}
+	cmd.Env = append(os.Environ(), helperEnv+"="+string(text))
+	// Pdeathsig fires when the *thread* that forked ends. Here that is the
+	// namespace's own thread, which lives exactly as long as the World.
+	cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, errors.Join(err, stdin.Close())
+	}
+	// The child inherits the namespace of the thread that forks it.
+	if err := w.Do(cmd.Start); err != nil {
+		return nil, errors.Join(fmt.Errorf("start server: %w", err), stdin.Close(), stdout.Close())
+	}
+	s := &Server{PID: cmd.Process.Pid, Comm: string(config.Comm), cmd: cmd, stdin: stdin}
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	if line = strings.TrimSpace(line); line != helperReady {
+		closeErr := s.Close() // ends it, so that stderr is complete
+		return nil, fmt.Errorf("start server: it said %q: %w\n%s", line, errors.Join(err, closeErr), stderr.String())
+	}
+	w.keep(s)
+	return s, nil
+}
+
+// Close kills the process and waits for it. Its listeners close with it.
+func (s *Server) Close() error {
+	s.once.Do(func() {
+		if err := s.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			s.err = fmt.Errorf("end server %d: %w", s.PID, err)
+		}
+		s.stdin.Close()
+		s.cmd.Wait() // reports the kill
+	})
+	return s.err
+}
+
+// HelperMain must be called first in main and TestMain. In an ordinary process
+// it returns false at once. In a server process it serves until its standard
+// input ends, then returns true: the caller should exit.
+func HelperMain() bool {
+	text, ok := os.LookupEnv(helperEnv)
+	if !ok {
+		return false
+	}
+	if err := serve(text); err != nil {
+		fmt.Println(err)
+		return true
+	}
+	fmt.Println(helperReady)
+	io.Copy(io.Discard, os.Stdin) // ends with the parent, however that ends
+	return true
+}
+
+func serve(text string) error {
+	var config ServerConfig
+	if err := json.Unmarshal([]byte(text), &config); err != nil {
+		return fmt.Errorf("decode server config: %w", err)
+	}
+	// Unlike PR_SET_NAME, which names the calling thread, this names the main
+	// thread from whichever thread runs here (comm_write).
+	if err := os.WriteFile("/proc/self/comm", config.Comm, 0); err != nil {
+		return fmt.Errorf("set process name: %w", err)
+	}
+	for _, l := range config.Listeners {
+		fd, err := listen(l)
+		if err != nil {
+			return fmt.Errorf("listen on %s: %w", l.Addr, err)
+		}
+		if l.Accept {
+			go acceptLoop(fd, l.Pause, config.Comm)
+		}
+	}
+	return nil
+}
+
+// listen uses raw system calls because package net ignores the backlog that a
+// program might want and always asks for somaxconn.
+func listen(l ListenConfig) (int, error) {
+	port, domain := int(l.Addr.Port()), unix.AF_INET6
+	var sockaddr unix.Sockaddr = &unix.SockaddrInet6{Addr: l.Addr.Addr().As16(), Port: port}
+	if l.Addr.Addr().Is4() {
+		domain, sockaddr = unix.AF_INET, &unix.SockaddrInet4{Addr: l.Addr.Addr().As4(), Port: port}
+	}
+	fd, err := unix.Socket(domain, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	if l.ReusePort {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
+			return -1, err
+		}
+	}
+	if domain == unix.AF_INET6 { // dual-stack, whatever net.ipv6.bindv6only says
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0); err != nil {
+			return -1, err
+		}
+	}
+	// Accepted sockets inherit this: at the end they die with an RST at once,
+	// where FINs that nobody answers would keep the namespace alive for minutes.
+	if err := unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}); err != nil {
+		return -1, err
+	}
+	if err := unix.Bind(fd, sockaddr); err != nil {
+		return -1, err
+	}
+	return fd, unix.Listen(fd, l.Backlog)
+}
+
+// acceptLoop accepts on a thread of its own with blocking system calls, as a
+// plain C server would, so that its kernel stack says what it waits for.
+// Accepted connections stay open.
+func acceptLoop(fd int, pause time.Duration, comm []byte) {
+	runtime.LockOSThread()
+	name := append(comm[:len(comm):len(comm)], 0)
+	if err := unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&name[0])), 0, 0, 0); err != nil {
+		fmt.Fprintln(os.Stderr, "set thread name:", err)
+	}
+	for {
+		_, _, err := unix.Accept4(fd, unix.SOCK_CLOEXEC)
+		if err != nil && !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.ECONNABORTED) {
+			fmt.Fprintln(os.Stderr, "accept:", err)
+			return
+		}
+		for left := unix.NsecToTimespec(int64(pause)); pause > 0; {
+			if err := unix.Nanosleep(&left, &left); !errors.Is(err, unix.EINTR) {
+				break
+			}
+		}
+	}
+}

@@ -1,0 +1,106 @@
+package owner
+
+import (
+	"strings"
+
+	"github.com/synspy/synspy/internal/event"
+)
+
+// scopes are the prefixes that runtimes give to a container's cgroup.
+var scopes = []struct{ prefix, runtime string }{
+	{"docker-", "docker"},
+	{"cri-containerd-", "containerd"},
+	{"nerdctl-", "containerd"},
+	{"crio-", "cri-o"},
+	{"libpod-", "podman"},
+}
+
+// parents are the directories that runtimes with the cgroupfs driver put their
+// containers in. Below kubepods it may be anyone's.
+var parents = map[string]string{
+	"docker": "docker",
+	"k8s.io": "containerd",
+}
+
+// containerOf reads a cgroup's path: the container is the deepest one named in
+// it, the pod the deepest above or at that. Nil is none, or not one of the
+// forms known here.
+func containerOf(path string) (*event.Container, *event.Pod) {
+	elements := strings.Split(path, "/")
+	var container *event.Container
+	for i := len(elements) - 1; i > 0; i-- {
+		if container == nil {
+			if id, runtime := containerElement(elements[i], elements[i-1]); id != "" {
+				container = &event.Container{ID: id, Runtime: runtime}
+			}
+		}
+		if uid := podElement(elements[i], elements[:i]); uid != "" {
+			return container, &event.Pod{UID: uid}
+		}
+	}
+	return container, nil
+}
+
+// containerElement reads one element of a path.
+func containerElement(element, parent string) (id, runtime string) {
+	name := strings.TrimSuffix(element, ".scope")
+	for _, s := range scopes {
+		if id, ok := strings.CutPrefix(name, s.prefix); ok && isContainerID(id) {
+			return id, s.runtime
+		}
+	}
+	// containerd with systemd's form of the name but the cgroupfs driver:
+	// kubepods-…-pod<uid>.slice:cri-containerd:<id>
+	if f := strings.Split(name, ":"); len(f) == 3 && isContainerID(f[2]) {
+		for _, s := range scopes {
+			if f[1]+"-" == s.prefix {
+				return f[2], s.runtime
+			}
+		}
+	}
+	if isContainerID(element) {
+		return element, parents[parent]
+	}
+	return "", ""
+}
+
+// podElement reads the pod's UID from kubepods[-class]-pod<uid>.slice, which
+// has _ for -, or from pod<uid> somewhere below kubepods.
+func podElement(element string, above []string) string {
+	// With a container's name after it where both share an element.
+	slice, _, _ := strings.Cut(element, ":")
+	if name, ok := strings.CutSuffix(slice, ".slice"); ok && strings.Contains(name, "kubepods") {
+		if i := strings.LastIndex(name, "-pod"); i >= 0 {
+			return podUID(strings.ReplaceAll(name[i+len("-pod"):], "_", "-"))
+		}
+		return ""
+	}
+	if uid, ok := strings.CutPrefix(element, "pod"); ok {
+		for _, e := range above {
+			if strings.Contains(e, "kubepods") {
+				return podUID(uid)
+			}
+		}
+	}
+	return ""
+}
+
+// podUID accepts a UUID, or the 32 digits of a static pod's hash.
+func podUID(s string) string {
+	bare := strings.ReplaceAll(s, "-", "")
+	if len(bare) != 32 || !isHex(bare) {
+		return ""
+	}
+	return s
+}
+
+func isContainerID(s string) bool { return len(s) == 64 && isHex(s) }
+
+func isHex(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}

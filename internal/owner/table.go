@@ -1,0 +1,332 @@
+package owner
+
+import (
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/synspy/synspy/internal/event"
+	"golang.org/x/sys/unix"
+)
+
+// Bounds of the table. A process may open listeners without end; we may not.
+const (
+	maxHolders = 1 << 17         // (socket, process) pairs
+	maxGraves  = 1024            // closed sockets still remembered
+	graveTime  = 5 * time.Second // how long
+)
+
+// Holder is a process that has a listening socket open, as the kernel's
+// task_file iterator or [ScanProc] saw it.
+type Holder struct {
+	Socket  uint64 // kernel address, [event.Listener.Key]; 0: find it by Inode
+	Inode   uint64 // sockfs inode, 0 unknown
+	PID     uint32 // thread group
+	Comm    string // of the group's leader; any bytes
+	StartNs uint64 // the leader's task->start_boottime, 0 unknown
+}
+
+// Table knows who holds which listening socket. All methods may be called from
+// any goroutine.
+type Table struct {
+	log  *slog.Logger
+	proc *procfs
+	now  func() time.Time
+
+	mu      sync.Mutex
+	gen     uint64 // runs of Replace, from 1: what an earlier one made is stale
+	sockets map[uint64]*socket
+	tasks   map[taskID]*task
+	graves  []grave // in order of closing
+	holders int     // in all sockets
+	full    bool    // maxHolders was met and said
+}
+
+type socket struct {
+	inode   uint64
+	fresh   bool      // opened since the last Replace
+	closed  time.Time // zero while open
+	seen    uint64    // last Replace that listed it
+	holders map[uint32]*holder
+
+	// What Processes answers, but for the ages of the accepts. Valid while
+	// viewGen is the table's gen.
+	view    []event.Process
+	viewOf  []*holder
+	viewGen uint64
+}
+
+type holder struct {
+	pid     uint32
+	comm    string
+	start   uint64 // clock ticks since boot, 0 unknown
+	role    event.Role
+	since   uint64 // CLOCK_BOOTTIME when it was first named, ns
+	seen    uint64 // last Replace that listed it
+	accepts *accepts
+}
+
+type grave struct {
+	key uint64
+	of  *socket
+	at  time.Time
+}
+
+// New returns an empty table that reads processes below procRoot, which is
+// "/proc" outside tests.
+func New(procRoot string, log *slog.Logger) *Table {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Table{
+		log:     log,
+		proc:    newProcfs(procRoot, log),
+		now:     time.Now,
+		gen:     1,
+		sockets: make(map[uint64]*socket),
+		tasks:   make(map[taskID]*task),
+	}
+}
+
+// Replace takes the full truth from one run of the iterator: who is not in it
+// no longer holds the socket. Roles and accepts are kept for processes known
+// by the same PID and start time.
+//
+// A socket that was opened since the last Replace and is wholly absent from
+// this one survives it once: its listen() may have come after the iterator had
+// passed.
+func (t *Table) Replace(holders []Holder) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.gen++
+	byInode := t.inodes(holders)
+	for _, h := range holders {
+		if h.Socket == 0 {
+			h.Socket = byInode[h.Inode]
+		}
+		if h.Socket != 0 {
+			t.take(h)
+		}
+	}
+	t.bury()
+	for key, s := range t.sockets {
+		switch {
+		case s.seen == t.gen:
+			s.fresh = false
+			for pid, h := range s.holders {
+				if h.seen != t.gen {
+					delete(s.holders, pid)
+					t.holders--
+				}
+			}
+		case !s.closed.IsZero():
+			// bury decides.
+		case s.fresh:
+			s.fresh = false
+		default:
+			t.remove(key)
+		}
+	}
+	t.learn()
+}
+
+// inodes maps the known sockets' inodes to their keys, or returns nil where no
+// holder needs that.
+func (t *Table) inodes(holders []Holder) map[uint64]uint64 {
+	if !slices.ContainsFunc(holders, func(h Holder) bool { return h.Socket == 0 }) {
+		return nil
+	}
+	m := make(map[uint64]uint64, len(t.sockets))
+	for key, s := range t.sockets {
+		if s.inode != 0 && s.closed.IsZero() {
+			m[s.inode] = key
+		}
+	}
+	return m
+}
+
+func (t *Table) take(h Holder) {
+	s := t.sockets[h.Socket]
+	switch {
+	case s == nil, s.inode != 0 && h.Inode != 0 && s.inode != h.Inode:
+		// The slab hands out freed addresses again; the inode tells.
+		s = t.create(h.Socket, h.Inode)
+	case !s.closed.IsZero():
+		return // the iterator saw it before it was closed
+	}
+	if s.inode == 0 {
+		s.inode = h.Inode
+	}
+	s.seen = t.gen
+	p := s.holders[h.PID]
+	start := t.proc.ticks(h.StartNs)
+	if p != nil && !p.is(start) {
+		delete(s.holders, h.PID)
+		t.holders--
+		p = nil
+	}
+	if p == nil {
+		if p = t.add(s, h.PID, h.Comm); p == nil {
+			return
+		}
+	}
+	p.seen = t.gen
+	if start != 0 {
+		p.start = start
+	}
+	if h.Comm != "" {
+		p.comm = h.Comm
+	}
+}
+
+// is tells whether the process that started at the given tick is this one. One
+// that was only named by an event cannot have started after it.
+func (p *holder) is(start uint64) bool {
+	switch {
+	case start == 0:
+		return true
+	case p.start == 0:
+		return start*nsPerTick <= p.since
+	default:
+		return start == p.start
+	}
+}
+
+// Opened records that pid called listen() on the socket.
+func (t *Table) Opened(key, inode uint64, pid uint32, comm string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.bury()
+	s := t.sockets[key]
+	if s == nil || s.inode != inode || inode == 0 {
+		s = t.create(key, inode)
+	}
+	s.closed, s.fresh = time.Time{}, true
+	p := s.holders[pid]
+	if p == nil {
+		if p = t.add(s, pid, comm); p == nil {
+			return
+		}
+		t.inspect(s, p) // while it is sure to live
+	}
+	s.promote(p, event.RoleListener)
+}
+
+// Accepted records that pid accepted a connection from the socket at the given
+// CLOCK_MONOTONIC time in nanoseconds, 0 for an unknown time. The comm may be
+// that of a thread: it is used only where the process has no name yet.
+func (t *Table) Accepted(key uint64, pid uint32, comm string, at uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.sockets[key]
+	if s == nil {
+		s = t.create(key, 0)
+		s.fresh = true
+	}
+	p := s.holders[pid]
+	if p == nil {
+		if p = t.add(s, pid, comm); p == nil {
+			return
+		}
+	}
+	s.promote(p, event.RoleAcceptor)
+	if at != 0 {
+		if p.accepts == nil {
+			p.accepts = new(accepts)
+		}
+		p.accepts.add(at)
+	}
+}
+
+// Closed records that the socket listens no more. It is remembered for a few
+// seconds, because the records of the handshakes it took with it come later.
+func (t *Table) Closed(key uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.bury()
+	s := t.sockets[key]
+	if s == nil || !s.closed.IsZero() {
+		return
+	}
+	s.closed = t.now()
+	t.graves = append(t.graves, grave{key, s, s.closed})
+}
+
+// bury forgets sockets that were closed a while ago, and the oldest ones where
+// many were closed at once.
+func (t *Table) bury() {
+	end := t.now().Add(-graveTime)
+	n := 0
+	for _, g := range t.graves {
+		if len(t.graves)-n <= maxGraves && g.at.After(end) {
+			break
+		}
+		n++
+		// It may have been opened again, or its address may be another's.
+		if t.sockets[g.key] == g.of && g.of.closed.Equal(g.at) {
+			t.remove(g.key)
+		}
+	}
+	t.graves = slices.Delete(t.graves, 0, n)
+}
+
+func (t *Table) create(key, inode uint64) *socket {
+	t.remove(key)
+	s := &socket{inode: inode, holders: make(map[uint32]*holder, 1)}
+	t.sockets[key] = s
+	return s
+}
+
+func (t *Table) remove(key uint64) {
+	if s := t.sockets[key]; s != nil {
+		t.holders -= len(s.holders)
+		delete(t.sockets, key)
+	}
+}
+
+// add enters a holder, or returns nil where the table is full.
+func (t *Table) add(s *socket, pid uint32, comm string) *holder {
+	if t.holders >= maxHolders {
+		if !t.full {
+			t.full = true
+			t.log.Warn("too many processes hold listeners: the owners of some stay unknown", "limit", maxHolders)
+		}
+		return nil
+	}
+	p := &holder{pid: pid, comm: comm, role: event.RoleHolder, since: bootNs()}
+	s.holders[pid] = p
+	s.viewGen = 0
+	t.holders++
+	return p
+}
+
+func (s *socket) promote(p *holder, role event.Role) {
+	if rank(role) > rank(p.role) {
+		p.role = role
+		s.viewGen = 0
+	}
+}
+
+// rank orders roles, strongest last.
+func rank(r event.Role) int {
+	switch r {
+	case event.RoleAcceptor:
+		return 3
+	case event.RoleListener:
+		return 2
+	case event.RoleHolder:
+		return 1
+	default:
+		return 0
+	}
+}
+
+// bootNs is the time that task->start_boottime is measured in.
+func bootNs() uint64 {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		return 0
+	}
+	return uint64(ts.Nano())
+}

@@ -1,0 +1,95 @@
+package owner
+
+import (
+	"maps"
+
+	"github.com/synspy/synspy/internal/event"
+)
+
+// taskID names a process over the whole life of the machine.
+type taskID struct {
+	pid   uint32
+	start uint64 // clock ticks since boot
+}
+
+// task is where a process runs. All sockets that it holds share it.
+type task struct {
+	gen       uint64 // when it was read
+	cgroup    *event.Cgroup
+	container *event.Container
+	pod       *event.Pod
+}
+
+// inspect returns where the process runs, read again once after each Replace,
+// or nil where it cannot be recognised. A process that is gone is where it was
+// last seen: it was that process, and no other, that held the socket.
+func (t *Table) inspect(s *socket, p *holder) *task {
+	if p.start == 0 && !t.recognise(s, p) {
+		return nil
+	}
+	id := taskID{p.pid, p.start}
+	k := t.tasks[id]
+	if k == nil {
+		if len(t.tasks) > 2*t.holders+maxGraves {
+			t.forget() // Replace does too, but may not be called for long
+		}
+		k = new(task)
+		t.tasks[id] = k
+	}
+	if k.gen == t.gen {
+		return k
+	}
+	k.gen = t.gen
+	cg, err := t.proc.cgroupOf(p.pid, p.start)
+	if err != nil {
+		t.log.Debug("reading the cgroup of a listener's owner", "pid", p.pid, "err", err)
+		return k
+	}
+	if cg != nil && (k.cgroup == nil || *k.cgroup != *cg) {
+		k.cgroup = cg
+		k.container, k.pod = containerOf(cg.Path)
+	}
+	return k
+}
+
+// recognise finds the start time of a process that is known only by the PID an
+// event named. It must still be called the same, or hold the very socket; a
+// thread's own name is why the first may fail.
+func (t *Table) recognise(s *socket, p *holder) bool {
+	st, err := t.proc.stat(p.pid)
+	if err != nil {
+		return false
+	}
+	if st.start*nsPerTick > p.since {
+		return false // younger than the event
+	}
+	if st.comm != p.comm && (s.inode == 0 || !t.proc.holds(p.pid, s.inode)) {
+		return false
+	}
+	p.start = st.start
+	return true
+}
+
+// learn reads processes that were never read before: by the time a listener
+// that dies with its process is asked about, it is too late.
+func (t *Table) learn() {
+	for _, s := range t.sockets {
+		for _, p := range s.holders {
+			if p.start == 0 || t.tasks[taskID{p.pid, p.start}] == nil {
+				t.inspect(s, p)
+			}
+		}
+	}
+	t.forget()
+}
+
+// forget drops the tasks that hold nothing any more.
+func (t *Table) forget() {
+	used := make(map[taskID]bool, len(t.tasks))
+	for _, s := range t.sockets {
+		for _, p := range s.holders {
+			used[taskID{p.pid, p.start}] = true
+		}
+	}
+	maps.DeleteFunc(t.tasks, func(id taskID, _ *task) bool { return !used[id] })
+}

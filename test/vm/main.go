@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command vm runs programs as root inside a virtual machine on one of Debian's
+// kernels, so that what synspy says about a kernel is proved on that kernel and
+// not on the developer's. It needs neither root nor KVM: the machine is emulated.
+//
+//	vm fetch  [KERNEL ...]
+//	vm run    --kernel 6.12 [--file HOST:GUEST] ... -- COMMAND ARGS...
+//	vm matrix --synspy PATH [--kernel NAME] ... [--test-binary NAME=PATH] ...
+//
+// Build it before use (go build ./test/vm): `go run` turns every exit status into 1.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// Exit statuses of this program itself. They are those of timeout(1) and
+// docker-run(1), to leave the guest command all the usual ones.
+const (
+	exitFailed  = 1
+	exitUsage   = 2
+	exitTimeout = 124
+	exitNoGuest = 125
+)
+
+const usage = `usage: vm VERB [FLAGS]
+
+  kernels  list the kernels this program knows
+  fetch    get kernels from the Debian mirror into the cache
+  run      run a command in a virtual machine; its exit status becomes ours
+  matrix   run test binaries and lab scenarios on every kernel; one table
+
+vm VERB -h lists the flags of a verb.
+`
+
+// env is everything a verb may touch of the process it runs in.
+type env struct {
+	stdout, stderr io.Writer
+	log            *slog.Logger
+}
+
+// guestExit carries the exit status of a guest command that ran to its end.
+type guestExit int
+
+func (e guestExit) Error() string { return fmt.Sprintf("guest command exited with status %d", int(e)) }
+
+// errUsage marks a command line that cannot be understood.
+var errUsage = errors.New("bad usage")
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	e := env{
+		stdout: os.Stdout,
+		stderr: os.Stderr,
+		log:    slog.New(slog.NewTextHandler(os.Stderr, nil)),
+	}
+	err := e.dispatch(ctx, os.Args[1:])
+	stop()
+	os.Exit(e.report(err))
+}
+
+func (e env) dispatch(ctx context.Context, args []string) error {
+	verbs := map[string]func(context.Context, []string) error{
+		"kernels": e.kernels,
+		"fetch":   e.fetch,
+		"run":     e.run,
+		"matrix":  e.matrix,
+	}
+	if len(args) == 0 {
+		fmt.Fprint(e.stderr, usage)
+		return errUsage
+	}
+	verb, ok := verbs[args[0]]
+	if !ok {
+		fmt.Fprint(e.stderr, usage)
+		return fmt.Errorf("%w: no verb %q", errUsage, args[0])
+	}
+	return verb(ctx, args[1:])
+}
+
+// report says what went wrong and chooses the exit status.
+func (e env) report(err error) int {
+	var guest guestExit
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+		return 0
+	case errors.As(err, &guest):
+		return int(guest)
+	}
+	var failure *guestFailure
+	if errors.As(err, &failure) && failure.console != "" {
+		fmt.Fprintf(e.stderr, "the console's last lines (all of them are in %s):\n%s\n", failure.log, failure.console)
+	}
+	fmt.Fprintf(e.stderr, "vm: %v\n", err)
+	var hint *hintError
+	if errors.As(err, &hint) {
+		fmt.Fprintf(e.stderr, "hint: %s\n", hint.hint)
+	}
+	switch {
+	case errors.Is(err, errUsage):
+		return exitUsage
+	case errors.Is(err, errTimeout):
+		return exitTimeout
+	case errors.Is(err, errGuest):
+		return exitNoGuest
+	default:
+		return exitFailed
+	}
+}
+
+// hintError is an error with a remedy, printed on a line of its own.
+type hintError struct {
+	err  error
+	hint string
+}
+
+func (e *hintError) Error() string { return e.err.Error() }
+func (e *hintError) Unwrap() error { return e.err }
+
+func (e env) kernels(_ context.Context, _ []string) error {
+	for _, k := range kernelTable {
+		fmt.Fprintf(e.stdout, "%-12s %-6s %s from %s\n", k.name, k.arch, k.metapackage(), k.suite)
+	}
+	return nil
+}
+
+func (e env) fetch(ctx context.Context, args []string) error {
+	flags := e.flagSet("fetch")
+	if err := parse(flags, args); err != nil {
+		return err
+	}
+	kernels, err := kernelsByName(flags.Args())
+	if err != nil {
+		return err
+	}
+	store, err := newStore(e.log)
+	if err != nil {
+		return err
+	}
+	for _, k := range kernels {
+		got, err := store.kernel(ctx, k)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(e.stdout, "%s %s %s %s\n", k.name, got.Version, got.Release, got.Vmlinuz)
+	}
+	return nil
+}
+
+func (e env) flagSet(verb string) *flag.FlagSet {
+	flags := flag.NewFlagSet("vm "+verb, flag.ContinueOnError)
+	flags.SetOutput(e.stderr)
+	return flags
+}
+
+// parse tells a request for help from a bad command line.
+func parse(flags *flag.FlagSet, args []string) error {
+	err := flags.Parse(args)
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		return fmt.Errorf("%w: %w", errUsage, err)
+	}
+	return err
+}
