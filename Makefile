@@ -11,8 +11,6 @@ MAKEFLAGS += --no-print-directory
 export PATH := $(PATH):/usr/local/go/bin:/usr/sbin:/sbin
 
 GO ?= go
-CLANG ?= clang-19
-LLVM_STRIP ?= llvm-strip-19
 CLANG_FORMAT ?= clang-format-19
 GOLANGCI_LINT_VERSION ?= v2.15.0
 
@@ -35,9 +33,6 @@ VM_TEST_PACKAGES ?= internal/kernel internal/owner internal/probe
 
 # Static, and the same bytes with and without a C compiler on the machine.
 export CGO_ENABLED ?= 0
-# bpf2go reads these two.
-export BPF2GO_CC := $(CLANG)
-export BPF2GO_STRIP := $(LLVM_STRIP)
 
 root := scripts/as-root
 golangci_lint := bin/tools/golangci-lint-$(GOLANGCI_LINT_VERSION)

@@ -35,6 +35,11 @@ static __always_inline struct net *skb_net(struct sk_buff *skb)
 	return dst ? BPF_CORE_READ(dst, dev, nd_net.net) : NULL;
 }
 
+static __always_inline __u32 netns_of(__u64 net)
+{
+	return BPF_CORE_READ((struct net *)net, ns.inum);
+}
+
 /* moved_since leaves in slot->delta what moved in net since this CPU's last
  * event of it, and returns its tally; NULL when nothing did. */
 static __noinline struct tally *moved_since(struct slot *slot, __u64 net, const __u64 *now)
@@ -46,7 +51,7 @@ static __noinline struct tally *moved_since(struct slot *slot, __u64 net, const 
 
 	if (!tally) {
 		if (slot->gate) /* what moved before is part of its opening values */
-			tally_open((struct net *)net, NULL);
+			tally_open(net, false);
 		return NULL;
 	}
 	if (!tally->based) {
@@ -69,21 +74,21 @@ static __noinline struct tally *moved_since(struct slot *slot, __u64 net, const 
 
 /* movement is moved_since behind a memory of the last sums, so that a packet
  * which moved nothing touches this CPU's slot and no map. */
-static __always_inline struct tally *movement(struct slot *slot, struct net *net)
+static __always_inline struct tally *movement(struct slot *slot, __u64 net)
 {
-	__u64 mib = (__u64)BPF_CORE_READ(net, mib.net_statistics) + slot->offset;
+	__u64 mib = (__u64)BPF_CORE_READ((struct net *)net, mib.net_statistics) + slot->offset;
 	__u64 now[NUM_COUNTERS], digest = 0;
-	__u32 place = ((__u64)net * 0x9e3779b97f4a7c15ULL >> 56) & (KNOWN_NAMESPACES - 1);
+	__u32 place = (net * 0x9e3779b97f4a7c15ULL >> 56) & (KNOWN_NAMESPACES - 1);
 
 	read_counters(mib, now, ALL_COUNTERS, true);
 #pragma unroll
 	for (int i = 0; i < NUM_COUNTERS; i++)
 		digest += now[i];
-	if (slot->known[place].net == (__u64)net && slot->known[place].digest == digest)
+	if (slot->known[place].net == net && slot->known[place].digest == digest)
 		return NULL;
-	slot->known[place].net = (__u64)net;
+	slot->known[place].net = net;
 	slot->known[place].digest = digest;
-	return moved_since(slot, (__u64)net, now);
+	return moved_since(slot, net, now);
 }
 
 /* unexplained books a movement that no packet at hand made. */
@@ -132,7 +137,7 @@ static __always_inline int consumed(struct sk_buff *skb, __u64 location)
 {
 	struct slot *slot;
 	struct tally *tally;
-	struct net *net;
+	__u64 net;
 	bool icmp = false;
 
 	if (have_consume_location) {
@@ -146,22 +151,22 @@ static __always_inline int consumed(struct sk_buff *skb, __u64 location)
 		return 0;
 	}
 	slot = this_slot();
-	net = skb_net(skb);
-	if (!slot || !net)
+	if (!slot)
 		return 0;
-	if (filter.netns && filter.netns != BPF_CORE_READ(net, ns.inum))
+	net = number(slot, skb_net(skb));
+	if (!net || (filter.netns && filter.netns != netns_of(net)))
 		return 0;
 	if (icmp) {
 		slot->packet.family = 0;
 		tally = movement(slot, net);
-		return tally ? settle_freed(slot, tally, (__u64)net, 0, STAGE_ICMP) : 0;
+		return tally ? settle_freed(slot, tally, net, 0, STAGE_ICMP) : 0;
 	}
 	if (parse(&slot->packet, skb) || slot->packet.protocol != IPPROTO_TCP ||
 	    (slot->packet.flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) != TCP_FLAG_SYN)
 		return 0;
-	arrived_for(slot, (__u64)net, true);
+	arrived_for(slot, net, true);
 	tally = movement(slot, net);
-	return tally ? settle_freed(slot, tally, (__u64)net, 0, STAGE_SYN) : 0;
+	return tally ? settle_freed(slot, tally, net, 0, STAGE_SYN) : 0;
 }
 
 /* An ACK that died ends in kfree_skb; so do many packets that are none of ours. */
@@ -169,17 +174,16 @@ static __always_inline int dropped(struct sk_buff *skb, __u64 location, struct s
 {
 	struct slot *slot;
 	struct tally *tally;
-	struct net *net;
-	__u64 given = 0;
+	__u64 net, given = 0;
 	bool syn;
 
 	if (!within(rcv_ranges, MAX_RANGES, location))
 		return 0;
 	slot = this_slot();
-	net = skb_net(skb);
-	if (!slot || !net)
+	if (!slot)
 		return 0;
-	if (filter.netns && filter.netns != BPF_CORE_READ(net, ns.inum))
+	net = number(slot, skb_net(skb));
+	if (!net || (filter.netns && filter.netns != netns_of(net)))
 		return 0;
 	slot->packet.flags = 0;
 	if (parse(&slot->packet, skb))
@@ -187,12 +191,12 @@ static __always_inline int dropped(struct sk_buff *skb, __u64 location, struct s
 	syn = (slot->packet.flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) == TCP_FLAG_SYN;
 	tally = movement(slot, net);
 	if (syn || tally) /* a SYN sent again into its own request counts as seen */
-		arrived_for(slot, (__u64)net, syn);
+		arrived_for(slot, net, syn);
 	if (!tally)
 		return 0;
 	if (rx_sk && BPF_CORE_READ(rx_sk, __sk_common.skc_state) == TCP_LISTEN)
 		given = (__u64)rx_sk;
-	return settle_freed(slot, tally, (__u64)net, given, STAGE_ACK);
+	return settle_freed(slot, tally, net, given, STAGE_ACK);
 }
 
 /* A handshake that succeeded: no packet is freed, and a valid cookie moved a
@@ -200,17 +204,18 @@ static __always_inline int dropped(struct sk_buff *skb, __u64 location, struct s
 static __always_inline int established(struct sock *sk)
 {
 	struct slot *slot = this_slot();
-	struct net *net = sk->__sk_common.skc_net.net;
 	struct tally *tally;
+	__u64 net;
 
-	if (!slot || !net)
+	if (!slot)
 		return 0;
-	if (filter.netns && filter.netns != net->ns.inum)
+	net = number(slot, sk->__sk_common.skc_net.net);
+	if (filter.netns && filter.netns != netns_of(net))
 		return 0;
 	parse_request(&slot->packet, sk);
-	arrived_for(slot, (__u64)net, false);
+	arrived_for(slot, net, false);
 	tally = movement(slot, net);
-	return tally ? settle_freed(slot, tally, (__u64)net, 0, STAGE_ACK) : 0;
+	return tally ? settle_freed(slot, tally, net, 0, STAGE_ACK) : 0;
 }
 
 #endif

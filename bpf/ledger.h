@@ -11,7 +11,7 @@
 #include "maps.h"
 #include "packet.h"
 
-#define MAX_CPUS 1024
+#define MAX_CPUS 512
 #define BIT(c) (1U << COUNTER_##c)
 
 enum stage {
@@ -72,22 +72,25 @@ static __always_inline enum outcome classify(enum stage stage, __u32 moved, __u8
 
 /* tally_open starts the books of a namespace that was not there at the start:
  * its counters as they stand, summed over all CPUs, less what the caller is
- * about to count. Called when its first listener opens, so nothing is in flight. */
-static __noinline struct tally *tally_open(struct net *net, const __u64 *in_flight)
+ * about to count (in slot->delta, if in_flight). Called when its first listener
+ * opens, so nothing else is in flight. A global function, so that the verifier
+ * walks its loop once and not once for every caller. */
+__noinline int tally_open(__u64 key, __u32 in_flight)
 {
+	struct net *net = (struct net *)key;
 	__u64 mib = (__u64)BPF_CORE_READ(net, mib.net_statistics);
-	__u64 key = (__u64)net;
 	struct opening sum = {}, one;
 	struct base_key base = { .net = key };
 	struct tally *tally, *blank;
+	struct slot *slot = this_slot();
 	__u32 zero = 0;
 
-	tally = bpf_map_lookup_elem(&tallies, &key);
 	blank = bpf_map_lookup_elem(&blanks, &zero);
-	if (tally || !blank)
-		return tally;
+	if (!blank || !slot || bpf_map_lookup_elem(&tallies, &key))
+		return 0;
 	for (__u32 cpu = 0; cpu < MAX_CPUS; cpu++) {
-		__u64 *offset = bpf_map_lookup_elem(&offsets, &cpu);
+		__u32 number = cpu;
+		__u64 *offset = bpf_map_lookup_elem(&offsets, &number);
 		__u64 any = 0;
 
 		if (!offset) /* past the last CPU */
@@ -102,22 +105,21 @@ static __noinline struct tally *tally_open(struct net *net, const __u64 *in_flig
 		}
 		if (!any)
 			continue;
-		base.cpu = cpu;
+		base.cpu = number;
 		bpf_map_update_elem(&bases, &base, &one, BPF_ANY);
 	}
 	if (in_flight) {
 #pragma unroll
 		for (int i = 0; i < NUM_COUNTERS; i++)
-			sum.counters[i] -= in_flight[i];
+			sum.counters[i] -= slot->delta[i];
 	}
 	bpf_map_update_elem(&openings, &key, &sum, BPF_ANY);
-
 	if (bpf_map_update_elem(&tallies, &key, blank, BPF_NOEXIST))
-		return NULL;
+		return 0;
 	tally = bpf_map_lookup_elem(&tallies, &key);
 	if (tally)
 		tally->netns = BPF_CORE_READ(net, ns.inum);
-	return tally;
+	return 0;
 }
 
 #endif

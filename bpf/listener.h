@@ -45,38 +45,39 @@ static __always_inline __u64 socket_cgroup(struct sock *sk)
 	return cgroup ? BPF_CORE_READ(cgroup, kn, id) : 0;
 }
 
-static __always_inline __u32 accept_queue_full(struct sock *sk)
-{
-	return BPF_CORE_READ(sk, sk_ack_backlog) > BPF_CORE_READ(sk, sk_max_ack_backlog);
-}
-
 /* survey counts the members of a SO_REUSEPORT group that are full, and tells
- * the last full one by *full. */
-static __noinline __u32 survey(struct sock *sk, struct listener *l, __u64 *full)
+ * the last full one by *full. Without branches on what it reads, so that the
+ * verifier follows one path through the loop and not two to the power of it. */
+static __noinline int survey(struct sock *sk, struct listener *l, __u64 *full)
 {
 	struct sock_reuseport *group = BPF_CORE_READ(sk, sk_reuseport_cb);
-	__u64 socks;
+	__u64 socks, last = 0, count = 0;
 	__u32 n;
 
 	l->reuse_members = 0;
 	l->reuse_full = 0;
+	*full = 0;
 	if (!group)
 		return 0;
 	n = BPF_CORE_READ(group, num_socks);
 	socks = (__u64)group + bpf_core_field_offset(struct sock_reuseport, socks);
-	l->reuse_members = n;
 	for (__u32 i = 0; i < MAX_GROUP; i++) {
-		struct sock *member = NULL;
+		__u64 is_full, member = 0;
 
 		if (i >= n)
 			break;
 		bpf_probe_read_kernel(&member, 8, (void *)(socks + i * 8));
-		if (member && accept_queue_full(member)) {
-			l->reuse_full++;
-			*full = (__u64)member;
-		}
+		/* limit < len, as the sign of a difference; zeros if unreadable */
+		is_full = ((__u64)BPF_CORE_READ((struct sock *)member, sk_max_ack_backlog) -
+			   (__u64)BPF_CORE_READ((struct sock *)member, sk_ack_backlog)) >>
+			  63;
+		count += is_full;
+		last = (member & -is_full) | (last & (is_full - 1));
 	}
-	return n;
+	l->reuse_members = n;
+	l->reuse_full = count;
+	*full = last;
+	return 0;
 }
 
 static __always_inline void listener_state(struct sock *sk, struct listener *l)

@@ -50,7 +50,7 @@ static __always_inline int listen_changed(struct sock *sk, __u8 kind)
 		return 0;
 	if (kind == MESSAGE_OPENED) {
 		learn_hashinfo(sk);
-		tally_open(net, NULL);
+		tally_open((__u64)net, false);
 	}
 	change = bpf_ringbuf_reserve(&ring, sizeof(*change), 0);
 	if (!change) {

@@ -21,8 +21,8 @@ static __always_inline __u32 counters_of(enum stage stage)
 }
 
 /* enter remembers the counters. key is what exit must bring again. */
-static __always_inline int enter(__u64 key, __u64 sk, struct net *net, __u64 mib, __u32 netns,
-				 enum stage stage, bool cast)
+static __always_inline int enter(__u64 key, __u64 sk, struct net *net, const void *mib,
+				 __u32 netns, enum stage stage, bool cast)
 {
 	struct slot *slot = this_slot();
 
@@ -35,7 +35,7 @@ static __always_inline int enter(__u64 key, __u64 sk, struct net *net, __u64 mib
 	slot->skb = key;
 	slot->sk = sk;
 	slot->net = (__u64)net;
-	slot->mib = mib + slot->offset;
+	slot->mib = number(slot, mib) + slot->offset;
 	read_counters(slot->mib, slot->before, counters_of(stage), cast);
 	return 0;
 }
@@ -50,7 +50,8 @@ static __noinline int settle(struct slot *slot, struct sk_buff *skb, __u32 moved
 
 	tally = bpf_map_lookup_elem(&tallies, &net);
 	if (!tally)
-		tally = tally_open((struct net *)net, slot->delta);
+		tally_open(net, true);
+	tally = bpf_map_lookup_elem(&tallies, &net);
 	if (!tally) {
 		__sync_fetch_and_add(&untracked, 1);
 		return 0;
@@ -116,7 +117,7 @@ static __always_inline int enter_typed(struct sock *sk, __u64 skb, enum stage st
 {
 	struct net *net = sk->__sk_common.skc_net.net;
 
-	return enter(skb, (__u64)sk, net, (__u64)net->mib.net_statistics, net->ns.inum, stage,
+	return enter(skb, (__u64)sk, net, net->mib.net_statistics, net->ns.inum, stage,
 		     true);
 }
 
@@ -124,7 +125,7 @@ static __always_inline int enter_untyped(struct sock *sk, __u64 skb, enum stage 
 {
 	struct net *net = BPF_CORE_READ(sk, __sk_common.skc_net.net);
 
-	return enter(skb, (__u64)sk, net, (__u64)BPF_CORE_READ(net, mib.net_statistics),
+	return enter(skb, (__u64)sk, net, BPF_CORE_READ(net, mib.net_statistics),
 		     BPF_CORE_READ(net, ns.inum), stage, false);
 }
 

@@ -230,6 +230,7 @@ type SynspySlot struct {
 	Mib        uint64
 	Net        uint64
 	Sk         uint64
+	Number     uint64
 	Handshakes uint64
 	Before     [10]uint64
 	Delta      [10]uint64

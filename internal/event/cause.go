@@ -67,6 +67,7 @@ type Proof uint8
 // The proofs, strongest first.
 const (
 	ProofUnknown Proof = iota
+	ProofSocket        // of a listener: the kernel handed us this socket
 	ProofCounters
 	ProofReturn
 	ProofHelper
@@ -78,7 +79,7 @@ const (
 var (
 	stageNames  = [NumStages]string{"unknown", "syn", "ack", "timer", "close", "ingress"}
 	actionNames = [NumActions]string{"unknown", "dropped", "reset", "ignored"}
-	proofNames  = [NumProofs]string{"unknown", "counters", "return", "helper", "reason", "state"}
+	proofNames  = [NumProofs]string{"unknown", "socket", "counters", "return", "helper", "reason", "state"}
 )
 
 // CauseInfo is everything said about a cause anywhere: the stream, the help,

@@ -1,5 +1,7 @@
 package event
 
+import "strings"
+
 // Outcome is a branch of the kernel's listen path as the BPF programs prove it:
 // the exact set of counters that moved while one packet was handled. Its order
 // is the order of OUTCOME_* in bpf/event.h; a test holds the two together.
@@ -120,4 +122,21 @@ func (b Branch) Sees() string {
 	default:
 		return "timeout"
 	}
+}
+
+// FunctionFor returns the kernel function for packets of that family.
+func (b Branch) FunctionFor(v6 bool) string {
+	if v6 {
+		return strings.Replace(b.Function, "_v4_", "_v6_", 1)
+	}
+	return b.Function
+}
+
+// CounterNames returns the counters as nstat prints them.
+func (b Branch) CounterNames() []string {
+	names := make([]string, len(b.Counters))
+	for i, c := range b.Counters {
+		names[i] = c.String()
+	}
+	return names
 }

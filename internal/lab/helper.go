@@ -102,7 +102,7 @@ func (s *Server) Close() error {
 			s.err = fmt.Errorf("end server %d: %w", s.PID, err)
 		}
 		s.stdin.Close()
-		s.cmd.Wait() // reports the kill
+		_ = s.cmd.Wait() // reports the kill
 	})
 	return s.err
 }
@@ -116,11 +116,11 @@ func HelperMain() bool {
 		return false
 	}
 	if err := serve(text); err != nil {
-		fmt.Println(err)
+		fmt.Fprintln(os.Stdout, err)
 		return true
 	}
-	fmt.Println(helperReady)
-	io.Copy(io.Discard, os.Stdin) // ends with the parent, however that ends
+	fmt.Fprintln(os.Stdout, helperReady)
+	_, _ = io.Copy(io.Discard, os.Stdin) // ends with the parent, however that ends
 	return true
 }
 

@@ -134,12 +134,12 @@ func Scenarios() []Scenario {
 		},
 		{
 			Name: "slow-accept", Title: "a server that accepts too slowly",
-			Explain: "An ordinary server with listen(1) sleeps 5 s after each accept() while 20 ordinary clients connect over loopback: most time out.",
+			Explain: "An ordinary server with listen(1) sleeps 5 s after each accept() while 20 ordinary clients at a time connect over loopback: most time out, or believe they are connected while the server knows nothing of them.",
 			Play:    playSlowAccept(slowAccept),
 		},
 		{
 			Name: "slow-accept-abort", Title: "the same with tcp_abort_on_overflow=1",
-			Explain: "slow-accept with tcp_abort_on_overflow=1 and 2 distant clients, whose ACK arrives when the queue is full: they are reset, the near ones time out all the same.",
+			Explain: "slow-accept with tcp_abort_on_overflow=1 and 2 distant clients, whose ACK arrives when the queue is full: they are reset, the near ones mostly hang or time out all the same.",
 			Play:    playSlowAccept(slowAcceptAbort),
 		},
 	}

@@ -170,7 +170,7 @@ func (w *World) setUp() error {
 	if err := configure4(tunName, ServerAddr4, 24); err != nil {
 		return err
 	}
-	if _, err := os.Stat("/proc/sys/net/ipv6"); err != nil {
+	if _, err := os.Stat("/proc/sys/net/ipv6"); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
 	for _, s := range [][2]string{

@@ -175,7 +175,8 @@ func isStandard(importPath string) bool {
 // compiler reports it better than this test would.
 func listPackages() ([]listedPackage, error) {
 	var stderr bytes.Buffer
-	cmd := exec.Command("go", "list", "-e", "-json=ImportPath,Imports", module+"/...")
+	cmd := exec.Command("go", "list", "-e", "-json=ImportPath,Imports", "./...")
+	cmd.Dir = "../.." // where go.mod is
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {

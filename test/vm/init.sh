@@ -32,8 +32,9 @@ ip link set lo up
 ulimit -l unlimited
 ulimit -n 65536
 
+failed=0
 while read -r module; do
-    insmod "$module" || echo "init: insmod $module failed"
+    insmod "$module" || failed=$((failed + 1))
 done </etc/vm/modules
 
 # The port appears a moment after its driver.
@@ -63,11 +64,11 @@ cat <&4 >&3 4>&- &
 cd /root
 read -r nonce <&3
 read -r now _ </proc/uptime
-printf '\n@@%s exit 0 0 %s\n' "$nonce" "$now" >&4
+printf '\n@@%s exit %s 0 %s\n' "$nonce" "$failed" "$now" >&4
 while read -r line <&3; do
     printf %s "$line" | base64 -d >/run/agent.sh
     read -r start _ </proc/uptime
-    sh /run/agent.sh </dev/null >/run/agent.out 2>&1 3>&- 4>&-
+    /bin/sh /run/agent.sh </dev/null >/run/agent.out 2>&1 3>&- 4>&-
     status=$?
     read -r now _ </proc/uptime
     printf '\n@@%s exit %s %s %s\n' "$nonce" "$status" "$start" "$now" >&4

@@ -22,15 +22,17 @@ type kernel struct {
 // kernelTable lists every kernel that can be asked for by name. A name that is a
 // version promises that version; any other name follows its suite.
 var kernelTable = []kernel{
-	// bullseye gets updates in the security archive only.
-	{name: "5.10", arch: "amd64", archive: security, suite: "bullseye-security", flavour: "cloud"},
+	{name: "5.10", arch: "amd64", suite: "bullseye", flavour: "cloud"},
+	// The newest 5.10; bullseye gets updates here only. Mirrors of it have been
+	// seen with files missing, so the row above is the dependable one.
+	{name: "5.10-security", arch: "amd64", archive: security, suite: "bullseye-security", flavour: "cloud"},
 	{name: "6.1", arch: "amd64", suite: "bookworm", flavour: "cloud", standard: true},
 	{name: "6.12", arch: "amd64", suite: "trixie", flavour: "cloud", standard: true},
 	{name: "newest", arch: "amd64", suite: "sid", flavour: "cloud", standard: true},
 	// At times ahead of sid: backports may come from a branch sid has not taken yet.
 	{name: "backports", arch: "amd64", suite: "trixie-backports", flavour: "cloud"},
 	{name: "6.12-rt", arch: "amd64", suite: "trixie", flavour: "rt"},
-	{name: "5.10-arm64", arch: "arm64", archive: security, suite: "bullseye-security", flavour: "cloud"},
+	{name: "5.10-arm64", arch: "arm64", suite: "bullseye", flavour: "cloud"},
 	{name: "6.12-arm64", arch: "arm64", suite: "trixie", flavour: "cloud"},
 }
 

@@ -26,10 +26,11 @@ import (
 // Exit statuses of this program itself. They are those of timeout(1) and
 // docker-run(1), to leave the guest command all the usual ones.
 const (
-	exitFailed  = 1
-	exitUsage   = 2
-	exitTimeout = 124
-	exitNoGuest = 125
+	exitFailed      = 1
+	exitUsage       = 2
+	exitTimeout     = 124
+	exitNoGuest     = 125
+	exitInterrupted = 130
 )
 
 const usage = `usage: vm VERB [FLAGS]
@@ -53,11 +54,14 @@ type guestExit int
 
 func (e guestExit) Error() string { return fmt.Sprintf("guest command exited with status %d", int(e)) }
 
+// errInterrupted is a signal to this program.
+var errInterrupted = errors.New("interrupted")
+
 // errUsage marks a command line that cannot be understood.
 var errUsage = errors.New("bad usage")
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := interruptible()
 	e := env{
 		stdout: os.Stdout,
 		stderr: os.Stderr,
@@ -66,6 +70,14 @@ func main() {
 	err := e.dispatch(ctx, os.Args[1:])
 	stop()
 	os.Exit(e.report(err))
+}
+
+// interruptible gives a context that the usual signals end, which ends QEMU.
+func interruptible() (context.Context, func()) {
+	signals, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, cancel := context.WithCancelCause(context.Background())
+	context.AfterFunc(signals, func() { cancel(errInterrupted) })
+	return ctx, stop
 }
 
 func (e env) dispatch(ctx context.Context, args []string) error {
@@ -106,6 +118,8 @@ func (e env) report(err error) int {
 		fmt.Fprintf(e.stderr, "hint: %s\n", hint.hint)
 	}
 	switch {
+	case errors.Is(err, errInterrupted):
+		return exitInterrupted
 	case errors.Is(err, errUsage):
 		return exitUsage
 	case errors.Is(err, errTimeout):

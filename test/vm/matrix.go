@@ -39,6 +39,7 @@ type cell struct {
 	name    string // of a scenario or test binary
 	backend string // testColumn for a test binary
 	passed  bool
+	skipped int // tests that a passing test binary skipped
 	took    time.Duration
 	output  []byte
 }
@@ -112,7 +113,7 @@ func (e env) matrix(ctx context.Context, args []string) error {
 	case ctx.Err() != nil:
 		return fmt.Errorf("%w: %w", errMatrix, context.Cause(ctx))
 	case failures > 0:
-		return fmt.Errorf("%w: %d failures", errMatrix, failures)
+		return fmt.Errorf("%w: failures: %d", errMatrix, failures)
 	}
 	return nil
 }
@@ -203,6 +204,10 @@ func (d *driver) cell(name, backend, script string) error {
 	c := cell{
 		kernel: d.run.kernel, name: name, backend: backend,
 		passed: err == nil && ended.status == 0, took: ended.took, output: output.Bytes(),
+	}
+	if backend == testColumn {
+		c.skipped = bytes.Count(c.output, []byte("--- SKIP: "))
+		c.passed = c.passed && !bytes.Contains(c.output, []byte("testing: warning: no tests to run"))
 	}
 	if err == nil && ended.status != 0 {
 		c.output = fmt.Appendf(c.output, "\nexit status %d\n", ended.status)

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -63,7 +64,7 @@ func startVM(ctx context.Context, e env, s *store, o vmOptions) (_ *vm, err erro
 	if err != nil {
 		return nil, err
 	}
-	busybox, err := s.busybox(ctx, o.kernel.arch)
+	base, err := s.baseSystem(ctx, o.kernel.arch)
 	if err != nil {
 		return nil, err
 	}
@@ -82,12 +83,12 @@ func startVM(ctx context.Context, e env, s *store, o vmOptions) (_ *vm, err erro
 		}
 	}()
 	initramfs := filepath.Join(dir, "initramfs")
-	if err := buildInitramfs(ctx, initramfs, image, busybox, o.files, o.modules); err != nil {
+	if err := buildInitramfs(ctx, initramfs, image, base, o.files, o.modules); err != nil {
 		return nil, fmt.Errorf("build initramfs: %w", err)
 	}
 	args := qemuArgs(machine, o, image.Vmlinuz, initramfs, v.consoleLog())
 	if err := v.start(ctx, qemu, args); err != nil {
-		return nil, fmt.Errorf("start QEMU: %w", err)
+		return nil, fmt.Errorf("start VM: %w", err)
 	}
 	v.log.Info("booted", "release", image.Release, "version", image.Version, "seconds", v.boot.Seconds())
 	return v, nil
@@ -132,6 +133,10 @@ func (v *vm) start(ctx context.Context, qemu string, args []string) error {
 		return err
 	}
 	session, hello, err := openSession(in, out)
+	if err == nil && hello.status != 0 {
+		_ = v.cmd.Process.Kill()
+		err = fmt.Errorf("%d kernel modules cannot be inserted", hello.status)
+	}
 	if err != nil {
 		return v.fail(ctx, fmt.Errorf("boot: %w", err))
 	}
@@ -160,6 +165,10 @@ func (v *vm) fail(ctx context.Context, err error) error {
 		defer hung.Stop()
 	}
 	_ = v.cmd.Wait()
+	if errors.Is(context.Cause(ctx), errInterrupted) { // nobody will want to know
+		_ = os.RemoveAll(v.dir)
+		return errInterrupted
+	}
 	text := readText(v.qemuLog()) + readText(v.consoleLog())
 	kept := v.dir + ".log"
 	if writeErr := os.WriteFile(kept, []byte(text), 0o644); writeErr != nil {

@@ -72,6 +72,10 @@ func (r *rootfs) addScript(p, text string) {
 	r.add(p, rootFile{cpioEntry: cpioEntry{mode: cpioFile | 0o755}, text: text})
 }
 
+func (r *rootfs) addLink(p, target string) {
+	r.add(p, rootFile{cpioEntry: cpioEntry{mode: cpioSymlink | 0o777}, text: target})
+}
+
 // copyFile adds a regular file of the host, following links to it.
 func (r *rootfs) copyFile(host, guest string) error {
 	stat, err := os.Stat(host)
@@ -112,7 +116,7 @@ func (r *rootfs) copy(host, guest string) error {
 			if err != nil {
 				return fmt.Errorf("copy into guest: %w", err)
 			}
-			r.add(to, rootFile{cpioEntry: cpioEntry{mode: cpioSymlink | 0o777}, text: target})
+			r.addLink(to, target)
 		case 0:
 			return r.copyFile(p, to)
 		}

@@ -123,4 +123,3 @@ func splitPair(value, separator string) (left, right string, err error) {
 	}
 	return left, right, nil
 }
-

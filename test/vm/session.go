@@ -38,7 +38,8 @@ type result struct {
 // errGuest is a guest that did not live to answer.
 var errGuest = errors.New("guest ended early")
 
-// openSession waits for the guest's init to greet.
+// openSession waits for the guest's init to greet. The status of its greeting is the
+// number of modules it could not insert.
 func openSession(in io.Writer, out io.Reader) (*session, result, error) {
 	var nonce [8]byte
 	_, _ = rand.Read(nonce[:]) // never fails, since Go 1.24

@@ -4,7 +4,6 @@ package main
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,7 +22,6 @@ import (
 //
 //	kernels/<name>/manifest.json    what is there
 //	kernels/<name>/<version>/       the packages, unpacked over each other
-//	indexes/                        package indexes, by checksum
 type store struct {
 	dir  string
 	down *downloader
@@ -48,7 +46,7 @@ func newStore(log *slog.Logger) (*store, error) {
 		return nil, fmt.Errorf("find cache directory: %w", err)
 	}
 	dir := filepath.Join(cache, "synspy")
-	if err := os.MkdirAll(filepath.Join(dir, "indexes"), 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make cache directory: %w", err)
 	}
 	return &store{dir: dir, down: newDownloader(log), log: log}, nil
@@ -64,23 +62,31 @@ func (s *store) kernel(ctx context.Context, k kernel) (*unpacked, error) {
 	return got, nil
 }
 
-// busybox gives a static busybox that runs on arch. The host's will do for its
-// own architecture; that of another comes from its package.
-func (s *store) busybox(ctx context.Context, arch string) (string, error) {
+// baseSystem gives programs that run on arch. The host's will do for its own
+// architecture; busybox for another comes from its package.
+func (s *store) baseSystem(ctx context.Context, arch string) (baseSystem, error) {
 	if arch == runtime.GOARCH { // Debian and Go agree on amd64 and arm64
-		return findTool("busybox")
+		busybox, err := findTool("busybox")
+		if err != nil {
+			return baseSystem{}, err
+		}
+		shell, err := exec.LookPath("dash")
+		if err != nil {
+			s.log.Warn("no dash on this machine: the guest's shell prefers busybox applets to other programs")
+		}
+		return baseSystem{busybox: busybox, shell: shell}, nil
 	}
 	from := kernel{name: "busybox-" + arch, arch: arch, suite: "stable"}
 	got, err := s.packages(ctx, from.name, from, "busybox-static")
 	if err != nil {
-		return "", fmt.Errorf("get busybox for %s: %w", arch, err)
+		return baseSystem{}, fmt.Errorf("get busybox for %s: %w", arch, err)
 	}
 	for _, path := range []string{"usr/bin/busybox", "bin/busybox"} {
 		if _, err := os.Stat(filepath.Join(got.Dir, path)); err == nil {
-			return filepath.Join(got.Dir, path), nil
+			return baseSystem{busybox: filepath.Join(got.Dir, path)}, nil
 		}
 	}
-	return "", fmt.Errorf("find busybox in %s: %w", got.Dir, fs.ErrNotExist)
+	return baseSystem{}, fmt.Errorf("find busybox in %s: %w", got.Dir, fs.ErrNotExist)
 }
 
 // packages brings the root package, and the kernel packages it stands for, into
@@ -114,7 +120,7 @@ func (s *store) refresh(ctx context.Context, dir string, k kernel, root string, 
 	if err != nil {
 		return nil, err
 	}
-	indexPath := "main/binary-" + k.arch + "/Packages.gz"
+	indexPath := "main/binary-" + k.arch + "/Packages.xz"
 	sum, err := releaseSum(release, indexPath)
 	if err != nil {
 		return nil, err
@@ -122,7 +128,7 @@ func (s *store) refresh(ctx context.Context, dir string, k kernel, root string, 
 	if cached != nil && cached.IndexSHA256 == sum {
 		return cached, nil
 	}
-	index, err := s.index(ctx, base+"dists/"+k.suite+"/"+indexPath, sum)
+	index, err := s.index(ctx, dir, base+"dists/"+k.suite+"/"+indexPath, sum)
 	if err != nil {
 		return nil, err
 	}
@@ -142,9 +148,18 @@ func (s *store) refresh(ctx context.Context, dir string, k kernel, root string, 
 	if err != nil {
 		return nil, err
 	}
+	isKernel := root == k.metapackage()
+	if isKernel {
+		all = all[1:] // a metapackage has nothing in it
+	}
 	got, err := s.unpack(ctx, base, filepath.Join(dir, newest.version), all)
 	if err != nil {
 		return nil, err
+	}
+	if isKernel {
+		if err := got.findKernel(); err != nil {
+			return nil, err
+		}
 	}
 	got.Version, got.IndexSHA256 = newest.version, sum
 	if err := writeManifest(dir, got); err != nil {
@@ -156,24 +171,25 @@ func (s *store) refresh(ctx context.Context, dir string, k kernel, root string, 
 	return got, nil
 }
 
-func (s *store) index(ctx context.Context, url, sum string) (packageIndex, error) {
-	path := filepath.Join(s.dir, "indexes", sum+".gz")
-	if _, err := os.Stat(path); err != nil {
-		s.log.Info("downloading package index", "url", url)
-		if err := s.down.get(ctx, url, path, sum); err != nil {
-			return nil, err
-		}
-	}
-	file, err := os.Open(path)
+// index downloads a suite's package index and reads it. The manifest remembers its
+// checksum, so it need not stay. Of the forms an index comes in, every suite has
+// this one.
+func (s *store) index(ctx context.Context, dir, url, sum string) (packageIndex, error) {
+	xz, err := findTool("xz")
 	if err != nil {
-		return nil, fmt.Errorf("open package index: %w", err)
+		return nil, err
 	}
-	defer file.Close()
-	plain, err := gzip.NewReader(file)
+	path := filepath.Join(dir, "Packages.xz")
+	s.log.Info("downloading package index", "url", url)
+	if err := s.down.get(ctx, url, path, sum); err != nil {
+		return nil, err
+	}
+	defer os.Remove(path)
+	plain, err := exec.CommandContext(ctx, xz, "--decompress", "--stdout", path).Output()
 	if err != nil {
 		return nil, fmt.Errorf("decompress package index: %w", err)
 	}
-	return parsePackages(plain, func(name string) bool {
+	return parsePackages(bytes.NewReader(plain), func(name string) bool {
 		return strings.HasPrefix(name, "linux-") || name == "busybox-static"
 	})
 }
@@ -209,11 +225,7 @@ func (s *store) unpack(ctx context.Context, base, dir string, all []debPackage) 
 	if err := os.Rename(filepath.Join(temp, "root"), dir); err != nil {
 		return nil, fmt.Errorf("move unpacked packages: %w", err)
 	}
-	got := &unpacked{Dir: dir}
-	if strings.HasPrefix(all[0].name, "linux-image-") {
-		return got, got.findKernel()
-	}
-	return got, nil
+	return &unpacked{Dir: dir}, nil
 }
 
 // findKernel locates the kernel image and its modules: /boot and /lib/modules in

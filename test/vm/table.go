@@ -75,7 +75,11 @@ func (c cell) text() string {
 	if c.passed {
 		verdict = "pass"
 	}
-	return fmt.Sprintf("%s %.2fs", verdict, c.took.Seconds())
+	text := fmt.Sprintf("%s %.2fs", verdict, c.took.Seconds())
+	if c.skipped > 0 { // or a kernel that lets nothing run would look well tested
+		text += fmt.Sprintf(", %d skipped", c.skipped)
+	}
+	return text
 }
 
 // printFailures prints the output of every cell that failed and the error of every

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/synspy/synspy/internal/app"
+)
+
+func usage(format string, args ...any) error {
+	return fmt.Errorf("%w: %w", app.ErrUsage, fmt.Errorf(format, args...))
+}
+
+// watchFlags are the filters and how to watch: the same on every live command.
+type watchFlags struct {
+	selection app.Selection
+	backend   string
+	btf       string
+	rate      uint32
+	ring      uint32
+}
+
+func (f *watchFlags) add(cmd *cobra.Command) {
+	s, flags := &f.selection, cmd.Flags()
+	flags.StringSliceVar(&s.Ports, "port", nil, "server ports and ranges: 443,8000-8010")
+	flags.StringSliceVar(&s.Addrs, "addr", nil, "server address or network")
+	flags.StringSliceVar(&s.Clients, "client", nil, "client address or network")
+	flags.StringVar(&s.NetNS, "netns", "", "network namespace: name, path, inode or PID")
+	flags.StringSliceVar(&s.Causes, "cause", nil, "causes, by name")
+	flags.StringSliceVar(&s.Stages, "stage", nil, "stages: syn, ack, timer, close, ingress")
+	flags.IntVar(&s.PID, "pid", 0, "listeners held by this process")
+	flags.StringVar(&s.Comm, "comm", "", "listeners held by processes of this name; globs allowed")
+	flags.StringVar(&s.Cgroup, "cgroup", "", "listeners held from this cgroup or below; globs allowed")
+	f.addBackend(cmd)
+	flags.Uint32Var(&f.rate, "rate", 100, "records per second, listener and cause; 0: all. Counts stay exact")
+	flags.Uint32Var(&f.ring, "ring-size", app.DefaultRingSize, "ring buffer in bytes, a power of two")
+	complete(cmd, "cause", app.CauseNames())
+	complete(cmd, "stage", app.StageNames())
+}
+
+func (f *watchFlags) addBackend(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.backend, "backend", "auto", "hooks to use: "+strings.Join(app.Backends(), ", "))
+	cmd.Flags().StringVar(&f.btf, "btf", "", "file with the kernel's type information, if it has none itself")
+	complete(cmd, "backend", app.Backends())
+}
+
+// watch reads the flags; errors are usage errors, found before privileges are.
+func (f *watchFlags) watch() (app.Watch, error) {
+	w := app.Watch{Rate: f.rate, RingSize: f.ring, Backend: f.backend, BTF: f.btf}
+	if err := w.Validate(); err != nil {
+		return w, err
+	}
+	return w, f.selection.Apply(&w)
+}
+
+// outputFlags are how to write.
+type outputFlags struct {
+	format   string
+	time     string
+	noColor  bool
+	logLevel string
+}
+
+func (f *outputFlags) add(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVarP(&f.format, "output", "o", "table", "table, wide or json")
+	flags.StringVar(&f.time, "time", "local", "times in tables: local, utc or relative")
+	flags.BoolVar(&f.noColor, "no-color", false, "no colours, as with NO_COLOR or when not on a terminal")
+	flags.StringVar(&f.logLevel, "log-level", "warn", "debug, info, warn or error, to standard error")
+	complete(cmd, "output", app.Formats())
+	complete(cmd, "time", app.Clocks())
+	complete(cmd, "log-level", []string{"debug", "info", "warn", "error"})
+}
+
+// writing reads the flags.
+func (f *outputFlags) writing(e env) (app.Writing, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
+		return app.Writing{}, usage("--log-level %q: want debug, info, warn or error", f.logLevel)
+	}
+	width, terminal := e.terminal()
+	return app.NewWriting(f.format, f.time, terminal && !f.noColor && e.getenv("NO_COLOR") == "", width)
+}
+
+func (f *outputFlags) stream(e env, w app.Watch) (app.Stream, error) {
+	writing, err := f.writing(e)
+	if err != nil {
+		return nil, err
+	}
+	return writing.Stream(e.stdout, w), nil
+}
+
+func (f *outputFlags) logger(e env) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
+		level = slog.LevelWarn
+	}
+	return slog.New(slog.NewTextHandler(e.stderr, &slog.HandlerOptions{Level: level}))
+}
+
+// complete offers fixed values for a flag.
+func complete(cmd *cobra.Command, flag string, values []string) {
+	// The only error is an unknown flag, which is a mistake in this file.
+	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+}
+
+// stdoutTerminal tells whether standard output is a terminal, and how wide.
+func stdoutTerminal() (width int, ok bool) {
+	size, err := unix.IoctlGetWinsize(int(os.Stdout.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return 0, false
+	}
+	return int(size.Col), true
+}

@@ -1,0 +1,31 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/synspy/synspy/internal/app"
+)
+
+// Set by the linker, see the Makefile.
+var (
+	version = "dev"
+	commit  = ""
+)
+
+func newVersion(e env) *cobra.Command {
+	var output outputFlags
+	cmd := &cobra.Command{
+		Use:   "version",
+		Short: "Version, commit and kernel range",
+		Args:  noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			writing, err := output.writing(e)
+			if err != nil {
+				return err
+			}
+			return app.Version(e.stdout, version, commit, writing)
+		},
+	}
+	output.add(cmd)
+	return cmd
+}

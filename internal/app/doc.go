@@ -1,0 +1,3 @@
+// Package app wires each verb of the command line: it hands values from the
+// probe to the owners' table and on to rendering, none of which know each other.
+package app

@@ -1,0 +1,184 @@
+package app
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/probe"
+)
+
+// listeners remembers every listening socket of a run, also closed ones: their
+// counts are still to be named at its end. A kernel address that a later socket
+// takes over is renamed; what is remembered is bounded.
+type listeners struct {
+	mu     sync.Mutex
+	filter probe.Filter
+	known  map[uint64]*known
+	places map[place][]uint64
+}
+
+type known struct {
+	listener probe.Listener
+	judged   bool
+	wanted   bool
+}
+
+// place is what the members of a SO_REUSEPORT group share.
+type place struct {
+	netns uint64
+	addr  netip.Addr
+	port  uint16
+}
+
+const maxKnown = 1 << 17
+
+func newListeners(filter probe.Filter) *listeners {
+	return &listeners{filter: filter, known: make(map[uint64]*known), places: make(map[place][]uint64)}
+}
+
+func placeOf(l *probe.Listener) place { return place{l.NetNS, l.Addr, l.Port} }
+
+// add makes a listener known; false if it was already.
+func (l *listeners) add(listener probe.Listener) bool {
+	if !listener.Known || !listener.Member {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if have, ok := l.known[listener.Socket]; ok {
+		if have.listener.Inode == listener.Inode && placeOf(&have.listener) == placeOf(&listener) {
+			have.listener = listener
+			return false
+		}
+		l.forget(listener.Socket)
+	}
+	if len(l.known) >= maxKnown {
+		return false
+	}
+	l.known[listener.Socket] = &known{listener: listener}
+	at := placeOf(&listener)
+	l.places[at] = append(l.places[at], listener.Socket)
+	return true
+}
+
+func (l *listeners) forget(socket uint64) {
+	at := placeOf(&l.known[socket].listener)
+	l.places[at] = slices.DeleteFunc(l.places[at], func(s uint64) bool { return s == socket })
+	if len(l.places[at]) == 0 {
+		delete(l.places, at)
+	}
+	delete(l.known, socket)
+}
+
+// sockets lists all that are known.
+func (l *listeners) sockets() []uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	sockets := make([]uint64, 0, len(l.known))
+	for socket := range l.known {
+		sockets = append(sockets, socket)
+	}
+	return sockets
+}
+
+// group lists the sockets that share a place with one of them.
+func (l *listeners) group(one *probe.Listener) []uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.places[placeOf(one)])
+}
+
+// want keeps a verdict of the owner filters; false if it is no news.
+func (l *listeners) want(socket uint64, wanted bool) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	have, ok := l.known[socket]
+	if !ok || (have.judged && have.wanted == wanted) {
+		return false
+	}
+	have.judged, have.wanted = true, wanted
+	return true
+}
+
+// wanted tells whether the owner filters let the listener through. Without
+// owner filters they all are.
+func (l *listeners) isWanted(socket uint64) bool {
+	if !l.filter.ByOwner {
+		return true
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	have, ok := l.known[socket]
+	return ok && have.wanted
+}
+
+// find returns a listener by its socket.
+func (l *listeners) find(socket uint64) (probe.Listener, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	have, ok := l.known[socket]
+	if !ok {
+		return probe.Listener{}, false
+	}
+	return have.listener, true
+}
+
+// matches tells whether a listener is one of those that the filters ask for.
+func (l *listeners) matches(listener *probe.Listener) bool {
+	f := &l.filter
+	if f.NetNS != 0 && f.NetNS != listener.NetNS {
+		return false
+	}
+	if len(f.Ports) > 0 && !slices.ContainsFunc(f.Ports, func(r probe.PortRange) bool {
+		return r.Low <= listener.Port && listener.Port <= r.High
+	}) {
+		return false
+	}
+	if len(f.Servers) > 0 && !listener.Addr.IsUnspecified() && !slices.ContainsFunc(f.Servers,
+		func(p netip.Prefix) bool { return p.Contains(listener.Addr.Unmap()) }) {
+		return false
+	}
+	return l.isWanted(listener.Socket)
+}
+
+// matching counts the known listeners that the filters ask for.
+func (l *listeners) matching() int {
+	count := 0
+	for _, socket := range l.sockets() {
+		if listener, ok := l.find(socket); ok && l.matches(&listener) {
+			count++
+		}
+	}
+	return count
+}
+
+// described is a listener as records name it, with or without its queues.
+func described(l *probe.Listener, queues bool) *event.Listener {
+	if !l.Known {
+		return nil
+	}
+	out := &event.Listener{Addr: l.Addr, Port: l.Port, NetNS: l.NetNS, Proof: l.Proof, Key: l.Socket}
+	if l.Member {
+		out.Cookie, out.Inode = l.Cookie, l.Inode
+	}
+	if queues && l.Member {
+		accept, syn := l.Accept, l.Syn
+		out.AcceptQueue, out.SynQueue = &accept, &syn
+	}
+	if queues && l.Reuseport.Members > 0 {
+		reuseport := l.Reuseport
+		out.Reuseport = &reuseport
+	}
+	if l.Cgroup != 0 {
+		out.Cgroup = &event.Cgroup{ID: l.Cgroup}
+	}
+	return out
+}
+
+func compareListeners(a, b *event.Listener) int {
+	return cmp.Or(cmp.Compare(a.NetNS, b.NetNS), cmp.Compare(a.Port, b.Port), a.Addr.Compare(b.Addr),
+		cmp.Compare(a.Inode, b.Inode))
+}

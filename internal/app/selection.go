@@ -1,0 +1,148 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/kernel"
+	"github.com/synspy/synspy/internal/owner"
+	"github.com/synspy/synspy/internal/probe"
+)
+
+// ErrUsage wraps what the user asked for wrongly.
+var ErrUsage = errors.New("bad usage")
+
+// Selection is the filters as the user wrote them.
+type Selection struct {
+	Ports   []string // 443, 8000-8010
+	Addrs   []string // CIDR or address, of the server
+	Clients []string
+	NetNS   string
+	Causes  []string
+	Stages  []string
+	PID     int
+	Comm    string
+	Cgroup  string
+}
+
+// Apply reads the filters into a watch. Errors wrap ErrUsage and say what would
+// have been right.
+func (s Selection) Apply(w *Watch) error {
+	var err error
+	if w.Filter.Ports, err = parsePorts(s.Ports); err != nil {
+		return err
+	}
+	if w.Filter.Servers, err = parsePrefixes("--addr", s.Addrs); err != nil {
+		return err
+	}
+	if w.Filter.Clients, err = parsePrefixes("--client", s.Clients); err != nil {
+		return err
+	}
+	for _, name := range s.Causes {
+		cause, ok := event.ParseCause(name)
+		if !ok {
+			return usage("--cause %q is no cause; there are: %s", name, strings.Join(CauseNames(), ", "))
+		}
+		w.Filter.Causes = append(w.Filter.Causes, cause)
+	}
+	for _, name := range s.Stages {
+		stage, ok := event.ParseStage(name)
+		if !ok {
+			return usage("--stage %q is no stage; there are: %s", name, strings.Join(event.StageNames(), ", "))
+		}
+		w.Filter.Stages = append(w.Filter.Stages, stage)
+	}
+	if s.NetNS != "" {
+		if w.Filter.NetNS, err = kernel.FindNetNS(s.NetNS); err != nil {
+			return usage("--netns %q: %w", s.NetNS, err)
+		}
+	}
+	return s.applyOwner(w)
+}
+
+func (s Selection) applyOwner(w *Watch) error {
+	if s.PID < 0 {
+		return usage("--pid %d is no process ID", s.PID)
+	}
+	if s.PID > 0 {
+		if _, err := os.Stat("/proc/" + strconv.Itoa(s.PID)); err != nil {
+			return usage("--pid %d: no such process", s.PID)
+		}
+	}
+	w.Owner = owner.Filter{PID: uint32(s.PID), Comm: s.Comm, Cgroup: s.Cgroup}
+	if err := w.Owner.Validate(); err != nil {
+		return usage("%w", err)
+	}
+	if s.Cgroup != "" && !owner.IsGlob(s.Cgroup) {
+		if _, err := owner.New("/proc", nil).FindCgroup(s.Cgroup); err != nil {
+			return usage("--cgroup %q: no such cgroup", s.Cgroup)
+		}
+	}
+	return nil
+}
+
+// CauseNames lists the names that --cause takes.
+func CauseNames() []string {
+	var names []string
+	for _, cause := range event.Causes() {
+		names = append(names, cause.Name)
+	}
+	return names
+}
+
+func parsePorts(args []string) ([]probe.PortRange, error) {
+	var ranges []probe.PortRange
+	for _, arg := range args {
+		low, high, isRange := strings.Cut(arg, "-")
+		if !isRange {
+			high = low
+		}
+		first, err1 := strconv.ParseUint(low, 10, 16)
+		last, err2 := strconv.ParseUint(high, 10, 16)
+		if err1 != nil || err2 != nil || first == 0 || first > last {
+			return nil, usage("--port %q: want a port from 1 to 65535, or a range like 8000-8010", arg)
+		}
+		ranges = append(ranges, probe.PortRange{Low: uint16(first), High: uint16(last)})
+	}
+	if len(ranges) > probe.MaxPortRanges {
+		return nil, usage("--port: at most %d ports and ranges", probe.MaxPortRanges)
+	}
+	return ranges, nil
+}
+
+func parsePrefixes(flag string, args []string) ([]netip.Prefix, error) {
+	var prefixes []netip.Prefix
+	for _, arg := range args {
+		prefix, err := netip.ParsePrefix(arg)
+		if err != nil {
+			addr, err := netip.ParseAddr(arg)
+			if err != nil || addr.Zone() != "" {
+				return nil, usage("%s %q: want an address or a network like 10.0.0.0/8", flag, arg)
+			}
+			prefix = netip.PrefixFrom(addr, addr.BitLen())
+		}
+		prefixes = append(prefixes, prefix)
+	}
+	if len(prefixes) > probe.MaxPrefixes {
+		return nil, usage("%s: at most %d networks", flag, probe.MaxPrefixes)
+	}
+	return prefixes, nil
+}
+
+// checkBackend refuses a backend that does not exist.
+func checkBackend(name string) error {
+	if !slices.Contains(probe.Backends(), name) {
+		return usage("--backend %q: want one of %s", name, strings.Join(probe.Backends(), ", "))
+	}
+	return nil
+}
+
+func usage(format string, args ...any) error {
+	return fmt.Errorf("%w: %w", ErrUsage, fmt.Errorf(format, args...))
+}

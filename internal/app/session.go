@@ -1,0 +1,151 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/kernel"
+	"github.com/synspy/synspy/internal/owner"
+	"github.com/synspy/synspy/internal/probe"
+)
+
+// Watch says what to watch and how.
+type Watch struct {
+	Filter   probe.Filter
+	Owner    owner.Filter
+	Cookies  bool
+	Rate     uint32 // records per second, listener and cause; 0: all
+	RingSize uint32 // bytes
+	Backend  string
+	BTF      string // file; empty for the kernel's own
+}
+
+// ErrUnable wraps errors that mean: this kernel or these privileges can't.
+var ErrUnable = errors.New("unable to trace here")
+
+// Holders are read again at most so often, and a record waits for that so long.
+const (
+	refreshEvery = time.Second
+	refreshWait  = 100 * time.Millisecond
+)
+
+// session is one run of the probe with the tables that name what it sees.
+type session struct {
+	watch     Watch
+	log       *slog.Logger
+	probe     *probe.Probe
+	owners    *owner.Table
+	listeners *listeners
+	refreshed time.Time
+	refresh   chan error // of the refresh under way, nil if none
+	clock     time.Duration
+	started   time.Time
+}
+
+// open attaches and seeds: when it returns, everything is counted.
+func open(watch Watch, log *slog.Logger) (*session, error) {
+	facts, err := probe.Gather(watch.BTF)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnable, err)
+	}
+	plan, err := probe.Make(facts, watch.Backend)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnable, err)
+	}
+	watch.Filter.ByOwner = watch.Owner != owner.Filter{}
+	p, err := probe.Open(facts, plan, probe.Config{Filter: watch.Filter, Cookies: watch.Cookies,
+		Rate: watch.Rate, RingSize: watch.RingSize}, log)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnable, err)
+	}
+	s := &session{watch: watch, log: log, probe: p, owners: owner.New("/proc", log),
+		listeners: newListeners(watch.Filter), clock: kernel.WallClock()}
+	holders, err := s.readHolders()
+	if err == nil {
+		err = p.Start(holders)
+	}
+	if err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	s.refreshed, s.started = time.Now(), time.Now()
+	return s, nil
+}
+
+// ready is the record that says what was attached.
+func (s *session) ready() event.Ready {
+	plan := s.probe.Plan()
+	return event.Ready{Header: event.Head("ready"), Backend: plan.Backend, Kernel: kernel.Release(),
+		Hooks: plan.Events()}
+}
+
+// readHolders asks who holds which listener and tells the tables.
+func (s *session) readHolders() ([]probe.Holder, error) {
+	holders, err := s.probe.Holders()
+	if err != nil {
+		return nil, fmt.Errorf("list holders of listeners: %w", err)
+	}
+	owners := make([]owner.Holder, 0, len(holders))
+	for _, h := range holders {
+		s.listeners.add(h.Listener)
+		owners = append(owners, owner.Holder{Socket: h.Listener.Socket, Inode: h.Listener.Inode,
+			PID: h.PID, Comm: h.Comm, StartNs: h.Start})
+	}
+	s.owners.Replace(owners)
+	return holders, s.judge()
+}
+
+// judge tells the kernel side which listeners the owner filters let through.
+func (s *session) judge() error {
+	if (s.watch.Owner == owner.Filter{}) {
+		return nil
+	}
+	for _, socket := range s.listeners.sockets() {
+		wanted := s.owners.Match(socket, s.watch.Owner)
+		if !s.listeners.want(socket, wanted) {
+			continue // as before
+		}
+		if err := s.probe.Want(socket, wanted); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// refreshHolders reads the holders again if that was not done lately, and waits
+// a moment for it: forks and passed sockets leave no event.
+func (s *session) refreshHolders() {
+	if s.refresh == nil {
+		if time.Since(s.refreshed) < refreshEvery {
+			return
+		}
+		s.refresh = make(chan error, 1)
+		go func() {
+			_, err := s.readHolders()
+			s.refresh <- err
+		}()
+	}
+	select {
+	case err := <-s.refresh:
+		s.refresh, s.refreshed = nil, time.Now()
+		if err != nil {
+			s.log.Warn("read holders again", "error", err)
+		}
+	case <-time.After(refreshWait):
+	}
+}
+
+// settleRefresh waits for a refresh that is still under way.
+func (s *session) settleRefresh() {
+	if s.refresh != nil {
+		<-s.refresh
+		s.refresh = nil
+	}
+}
+
+func (s *session) close() error {
+	s.settleRefresh()
+	return s.probe.Close()
+}

@@ -1,0 +1,147 @@
+package app
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/probe"
+)
+
+// heldKey is what suppressed and lost records are told by.
+type heldKey struct {
+	outcome event.Outcome
+	socket  uint64
+}
+
+// tellHeld writes how many records were held back or lost since it was last told.
+func (t *trace) tellHeld() error {
+	counts, err := t.probe.Counts()
+	if err != nil {
+		return err
+	}
+	for _, c := range counts {
+		if !t.listeners.isWanted(c.Listener.Socket) {
+			continue
+		}
+		key := heldKey{c.Outcome, c.Listener.Socket}
+		last := t.held[key]
+		t.held[key] = c
+		branch := c.Outcome.Branch()
+		for _, h := range []struct {
+			kind  string
+			count uint64
+		}{{"suppressed", c.Suppressed - last.Suppressed}, {"lost", c.Lost - last.Lost}} {
+			if h.count == 0 {
+				continue
+			}
+			t.quiet = false
+			err := t.stream.Held(event.Held{Header: event.Head(h.kind), Count: h.count, Cause: branch.Cause,
+				Stage: branch.Stage, Listener: described(&c.Listener, false)})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// finish writes what was held back last, and the summary.
+func (t *trace) finish() error {
+	if err := t.tellHeld(); err != nil {
+		return err
+	}
+	summary, err := t.summary()
+	if err != nil {
+		return err
+	}
+	if err := t.stream.Summary(summary); err != nil {
+		return err
+	}
+	return t.stream.Flush()
+}
+
+func (t *trace) summary() (event.Summary, error) {
+	counted, filtered := t.probe.Outcomes()
+	counts, err := t.probe.Counts()
+	if err != nil {
+		return event.Summary{}, err
+	}
+	arrivals, handshakes, err := t.probe.Arrivals()
+	if err != nil {
+		return event.Summary{}, err
+	}
+	s := event.Summary{Header: event.Head("summary"), DurationMs: time.Since(t.started).Milliseconds(),
+		Counts: []event.Count{}, Handshakes: handshakes, Seen: t.seen(arrivals), Ledger: t.probe.Ledger(),
+		Delivered: t.delivered}
+	reached := uint64(0) // the ring buffer
+	for _, c := range counts {
+		if !t.listeners.isWanted(c.Listener.Socket) {
+			// Judged only after it had been counted.
+			held := c.Delivered + c.Suppressed + c.Lost
+			filtered[c.Outcome] += held
+			addFiltered(s.Ledger, c.Listener.NetNS, c.Outcome, held)
+			continue
+		}
+		reached += c.Delivered
+		s.Suppressed += c.Suppressed
+		s.Lost += c.Lost
+	}
+	// After --count was reached, or a reader left, records came that nobody asked for.
+	s.Suppressed += reached - min(reached, t.delivered)
+	for o := event.OutcomeNone + 1; o < event.NumOutcomes; o++ {
+		count := counted[o] - min(counted[o], filtered[o])
+		switch branch := o.Branch(); {
+		case count == 0:
+		case branch.Kind == event.KindDrop:
+			s.Counts = addCount(s.Counts, event.Count{Cause: branch.Cause, Stage: branch.Stage,
+				Action: branch.Action, Count: count})
+		case branch.Kind == event.KindCookie:
+			s.Cookies += count
+		}
+	}
+	s.Balanced = true
+	for _, row := range s.Ledger {
+		s.Balanced = s.Balanced && row.Balanced()
+		s.Unattributed += row.Unattributed
+	}
+	return s, nil
+}
+
+// addCount adds to the row of the same cause, stage and action.
+func addCount(rows []event.Count, add event.Count) []event.Count {
+	for i := range rows {
+		if r := &rows[i]; r.Cause == add.Cause && r.Stage == add.Stage && r.Action == add.Action {
+			r.Count += add.Count
+			return rows
+		}
+	}
+	return append(rows, add)
+}
+
+func addFiltered(rows []event.LedgerRow, netns uint64, outcome event.Outcome, count uint64) {
+	for _, c := range outcome.Branch().Counters {
+		for i := range rows {
+			if rows[i].NetNS == netns && rows[i].Counter == c.String() {
+				rows[i].Filtered += count
+			}
+		}
+	}
+}
+
+// seen names the listeners that packets reached and that the filters ask for.
+func (t *trace) seen(arrivals []probe.Arrivals) []event.Seen {
+	seen := []event.Seen{}
+	for _, a := range arrivals {
+		listener, ok := t.listeners.find(a.Socket)
+		if !ok || !t.listeners.matches(&listener) || a.Syn+a.Ack == 0 {
+			continue
+		}
+		seen = append(seen, event.Seen{Listener: *described(&listener, false), Syn: a.Syn, Ack: a.Ack})
+	}
+	slices.SortFunc(seen, func(a, b event.Seen) int {
+		return cmp.Or(cmp.Compare(b.Syn, a.Syn), compareListeners(&a.Listener, &b.Listener))
+	})
+	return seen
+}

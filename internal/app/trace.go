@@ -1,0 +1,227 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/kernel"
+	"github.com/synspy/synspy/internal/owner"
+	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/render"
+)
+
+// TraceOptions are those of synspy trace beyond what to watch.
+type TraceOptions struct {
+	Watch    Watch
+	Duration time.Duration // 0: until told to stop
+	Count    uint64        // drop records, 0: no limit
+	Status   io.Writer     // for people: standard error
+}
+
+// quietEvery is how often silence is explained.
+const quietEvery = 10 * time.Second
+
+// errEnough ends a stream that has shown what was asked for.
+var errEnough = errors.New("enough records")
+
+// Trace writes a record for every handshake packet that dies until the context
+// ends, and then the summary.
+func Trace(ctx context.Context, stream render.Stream, options TraceOptions, log *slog.Logger) error {
+	if options.Duration > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, options.Duration)
+		defer cancel()
+	}
+	s, err := open(options.Watch, log)
+	if err != nil {
+		return err
+	}
+	t := &trace{session: s, stream: stream, options: options, held: make(map[heldKey]probe.Count)}
+	err = t.run(ctx)
+	return errors.Join(err, s.close())
+}
+
+// trace is a running trace.
+type trace struct {
+	*session
+	stream    render.Stream
+	options   TraceOptions
+	delivered uint64 // records written
+	drops     uint64 // of them, those that count for --count
+	held      map[heldKey]probe.Count
+	heldAt    time.Time
+	quietAt   time.Time
+	quietSeen map[uint64]probe.Arrivals
+	quiet     bool
+}
+
+func (t *trace) run(ctx context.Context) error {
+	ready := t.ready()
+	if err := t.stream.Ready(ready); err != nil {
+		return err
+	}
+	if err := t.stream.Flush(); err != nil {
+		return err
+	}
+	t.say(render.StatusLine(ready))
+	if t.listeners.matching() == 0 {
+		t.say("no listener matches yet; waiting for one")
+	}
+	t.heldAt, t.quietAt, t.quiet = time.Now(), time.Now(), true
+	err := t.probe.Read(ctx, t.message, t.tick)
+	if err != nil && !errors.Is(err, errEnough) {
+		return ignoreClosedPipe(err)
+	}
+	t.settleRefresh()
+	if err := t.probe.Stop(t.message); err != nil && !errors.Is(err, errEnough) {
+		return ignoreClosedPipe(err)
+	}
+	return ignoreClosedPipe(t.finish())
+}
+
+// message is a record's journey: named, judged, described, written.
+func (t *trace) message(m *probe.Message) error {
+	switch m.Kind {
+	case probe.KindOpened:
+		t.listeners.add(m.Listener)
+		t.owners.Opened(m.Listener.Socket, m.Listener.Inode, m.PID, m.Comm)
+		return t.judge()
+	case probe.KindClosed:
+		t.owners.Closed(m.Listener.Socket)
+		return nil
+	}
+	t.refreshHolders()
+	if t.listeners.add(m.Listener) {
+		if err := t.judge(); err != nil {
+			return err
+		}
+	}
+	if !t.isWanted(m) || t.enough() {
+		return t.enoughError()
+	}
+	if err := t.stream.Drop(t.describe(m)); err != nil {
+		return err
+	}
+	t.quiet = false
+	t.delivered++
+	if action := m.Outcome.Branch().Action; action != event.ActionIgnored && action != event.ActionUnknown {
+		t.drops++
+	}
+	return t.enoughError()
+}
+
+func (t *trace) enough() bool { return t.options.Count > 0 && t.drops >= t.options.Count }
+
+func (t *trace) enoughError() error {
+	if t.enough() {
+		return errEnough
+	}
+	return nil
+}
+
+// isWanted asks the owner filters for listeners that the kernel side had not
+// been told about when the packet died.
+func (t *trace) isWanted(m *probe.Message) bool {
+	if m.Listener.Known && !m.Listener.Member {
+		for _, socket := range t.listeners.group(&m.Listener) {
+			if t.listeners.isWanted(socket) {
+				return true
+			}
+		}
+		return false
+	}
+	return t.listeners.isWanted(m.Listener.Socket)
+}
+
+// describe makes the record: what the kernel said, and whose listener it is.
+func (t *trace) describe(m *probe.Message) *event.Drop {
+	branch := m.Outcome.Branch()
+	drop := &event.Drop{
+		Header: event.Head("drop"), Time: t.wall(m.Time), Cause: branch.Cause, Stage: branch.Stage,
+		Action: branch.Action, Proof: event.ProofCounters, Attempt: m.Attempt,
+		Kernel:   event.Kernel{Function: branch.FunctionFor(m.Family6), Counters: branch.CounterNames()},
+		Listener: described(&m.Listener, true), ClientSees: branch.Sees(),
+	}
+	if branch.Kind == event.KindCookie {
+		drop.Type = "cookie"
+	}
+	if m.HasFlow {
+		client, server := m.Client, m.Server
+		drop.Client, drop.Server = &client, &server
+	}
+	switch {
+	case !m.Listener.Known:
+	case m.Listener.Member:
+		drop.Processes = t.owners.Processes(m.Listener.Socket, m.Time)
+	default:
+		drop.Processes = t.owners.ProcessesOfGroup(t.listeners.group(&m.Listener), m.Time)
+	}
+	drop.Cgroup, drop.Container, drop.Pod = owner.Top(drop.Processes)
+	return drop
+}
+
+func (t *trace) wall(mono uint64) event.Time {
+	return event.Time{Time: time.Unix(0, int64(mono)+int64(t.clock))}
+}
+
+// tick runs every 50 ms: flush what waits, tell what was held back, explain silence.
+func (t *trace) tick() error {
+	t.clock = kernel.WallClock()
+	if err := t.stream.Flush(); err != nil {
+		return err
+	}
+	now := time.Now()
+	if now.Sub(t.heldAt) >= time.Second {
+		t.heldAt = now
+		if err := t.tellHeld(); err != nil {
+			return err
+		}
+	}
+	if now.Sub(t.quietAt) >= quietEvery {
+		if err := t.tellQuiet(now.Sub(t.quietAt)); err != nil {
+			return err
+		}
+		t.quietAt, t.quiet = now, true
+	}
+	return nil
+}
+
+// tellQuiet says what was seen while nothing dropped.
+func (t *trace) tellQuiet(during time.Duration) error {
+	arrivals, _, err := t.probe.Arrivals()
+	if err != nil {
+		return err
+	}
+	before := t.quietSeen
+	t.quietSeen = make(map[uint64]probe.Arrivals, len(arrivals))
+	for i, a := range arrivals {
+		t.quietSeen[a.Socket] = a
+		arrivals[i].Syn -= before[a.Socket].Syn
+		arrivals[i].Ack -= before[a.Socket].Ack
+	}
+	if t.quiet {
+		t.say(render.QuietLine(t.seen(arrivals), during))
+	}
+	return nil
+}
+
+func (t *trace) say(line string) {
+	if t.options.Status != nil {
+		_, _ = fmt.Fprintln(t.options.Status, "synspy: "+line)
+	}
+}
+
+// ignoreClosedPipe lets a reader that went away end the stream silently.
+func ignoreClosedPipe(err error) error {
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, os.ErrClosed) || errors.Is(err, io.ErrClosedPipe) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,113 @@
+package app
+
+import (
+	"fmt"
+	"io"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/render"
+)
+
+// DefaultRingSize is the ring buffer's size in bytes unless asked otherwise.
+const DefaultRingSize = probe.DefaultRingSize
+
+// Stream is where records go.
+type Stream = render.Stream
+
+// Backends lists what --backend takes.
+func Backends() []string { return probe.Backends() }
+
+// StageNames lists what --stage takes.
+func StageNames() []string { return event.StageNames() }
+
+// Formats lists what --output takes.
+func Formats() []string { return []string{"table", "wide", "json"} }
+
+// Clocks lists what --time takes.
+func Clocks() []string { return []string{"local", "utc", "relative"} }
+
+// LabHelper runs this process as a server of the lab if it was started as one,
+// and then returns true.
+func LabHelper() bool { return lab.HelperMain() }
+
+// Writing is how to write to standard output.
+type Writing struct{ options render.Options }
+
+// NewWriting reads --output and --time.
+func NewWriting(format, clock string, color bool, width int) (Writing, error) {
+	f := slices.Index(Formats(), format)
+	if f < 0 {
+		return Writing{}, usage("--output %q: want one of %s", format, strings.Join(Formats(), ", "))
+	}
+	c := slices.Index(Clocks(), clock)
+	if c < 0 {
+		return Writing{}, usage("--time %q: want one of %s", clock, strings.Join(Clocks(), ", "))
+	}
+	return Writing{render.Options{
+		Format: [...]render.Format{render.FormatTable, render.FormatWide, render.FormatJSON}[f],
+		Time:   [...]render.Clock{render.ClockLocal, render.ClockUTC, render.ClockRelative}[c],
+		Color:  color, Width: width, Start: time.Now(),
+	}}, nil
+}
+
+// Stream returns a stream that writes records.
+func (w Writing) Stream(to io.Writer, watch Watch) Stream {
+	options := w.options
+	options.Rate = int(watch.Rate)
+	return render.NewStream(to, options)
+}
+
+// Validate finds usage errors that need no privileges to be found.
+func (w Watch) Validate() error {
+	if err := checkBackend(w.Backend); err != nil {
+		return err
+	}
+	if err := probe.CheckRingSize(w.RingSize); err != nil {
+		return usage("--ring-size: %w", err)
+	}
+	if w.BTF != "" {
+		if err := probe.CheckBTF(w.BTF); err != nil {
+			return usage("--btf: %w", err)
+		}
+	}
+	return nil
+}
+
+// versionRecord is synspy version -o json.
+type versionRecord struct {
+	event.Header
+	Version string `json:"version"`
+	Commit  string `json:"commit,omitempty"`
+	Go      string `json:"go"`
+	Kernels string `json:"kernels"`
+}
+
+// kernels is the range that the programs are made for and tested on.
+const kernels = "6.1 and newer, x86-64 and arm64"
+
+// Version writes what this binary is.
+func Version(to io.Writer, version, commit string, writing Writing) error {
+	if info, ok := debug.ReadBuildInfo(); ok && commit == "" {
+		for _, setting := range info.Settings {
+			if setting.Key == "vcs.revision" {
+				commit = setting.Value
+			}
+		}
+	}
+	record := versionRecord{event.Head("version"), version, commit, runtime.Version(), kernels}
+	if writing.options.Format == render.FormatJSON {
+		return render.WriteJSON(to, record)
+	}
+	if commit != "" {
+		commit = " (" + commit + ")"
+	}
+	_, err := fmt.Fprintf(to, "synspy %s%s, %s, for Linux %s\n", version, commit, record.Go, kernels)
+	return err
+}

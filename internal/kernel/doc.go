@@ -1,0 +1,3 @@
+// Package kernel tells facts about the running kernel that need no BPF: its
+// release, CPUs, symbols, privileges, clocks and network namespaces.
+package kernel

@@ -1,0 +1,72 @@
+package kernel
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Release returns what uname -r prints.
+func Release() string {
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		return ""
+	}
+	return unix.ByteSliceToString(name.Release[:])
+}
+
+// OnlineCPUs lists the numbers of the CPUs that are running.
+func OnlineCPUs() ([]int, error) {
+	text, err := os.ReadFile("/sys/devices/system/cpu/online")
+	if err != nil {
+		return nil, fmt.Errorf("read online CPUs: %w", err)
+	}
+	return parseCPUList(strings.TrimSpace(string(text)))
+}
+
+// parseCPUList reads the kernel's form: 0-3,5,7-8.
+func parseCPUList(text string) ([]int, error) {
+	var cpus []int
+	for part := range strings.SplitSeq(text, ",") {
+		low, high, isRange := strings.Cut(part, "-")
+		if !isRange {
+			high = low
+		}
+		first, err := strconv.Atoi(low)
+		if err != nil {
+			return nil, fmt.Errorf("parse CPU list %q: %w", text, err)
+		}
+		last, err := strconv.Atoi(high)
+		if err != nil {
+			return nil, fmt.Errorf("parse CPU list %q: %w", text, err)
+		}
+		for cpu := first; cpu <= last; cpu++ {
+			cpus = append(cpus, cpu)
+		}
+	}
+	return cpus, nil
+}
+
+// WallClock returns what must be added to CLOCK_MONOTONIC, which BPF programs
+// read, to get the wall clock. Steps of the wall clock change it.
+func WallClock() time.Duration {
+	var mono unix.Timespec
+	before := time.Now()
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &mono); err != nil {
+		return 0
+	}
+	return time.Duration(before.UnixNano() - mono.Nano())
+}
+
+// Monotonic returns CLOCK_MONOTONIC in nanoseconds.
+func Monotonic() uint64 {
+	var mono unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &mono); err != nil {
+		return 0
+	}
+	return uint64(mono.Nano())
+}

@@ -1,0 +1,66 @@
+package kernel
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Capability is one of those that synspy needs, and what for.
+type Capability struct {
+	Name string
+	Bit  uint
+	Why  string
+}
+
+// NeededCapabilities lists them, least surprising first. CAP_SYS_ADMIN stands
+// in for the first two, as on kernels before 5.8.
+func NeededCapabilities() []Capability {
+	return []Capability{
+		{"CAP_BPF", unix.CAP_BPF, "load BPF programs and maps"},
+		{"CAP_PERFMON", unix.CAP_PERFMON, "attach them to the kernel and read its memory"},
+		{"CAP_NET_ADMIN", unix.CAP_NET_ADMIN, "run the program that reads a namespace's counters"},
+		{"CAP_SYS_PTRACE", unix.CAP_SYS_PTRACE, "read which files and namespaces other processes hold"},
+		{"CAP_SYSLOG", unix.CAP_SYSLOG, "read kernel symbol addresses"},
+	}
+}
+
+// EffectiveCapabilities returns this process's effective set as a bit mask.
+func EffectiveCapabilities() (uint64, error) {
+	file, err := os.Open("/proc/self/status")
+	if err != nil {
+		return 0, fmt.Errorf("read own capabilities: %w", err)
+	}
+	defer file.Close() //nolint:errcheck // read only
+	lines := bufio.NewScanner(file)
+	for lines.Scan() {
+		if value, ok := strings.CutPrefix(lines.Text(), "CapEff:"); ok {
+			set, err := strconv.ParseUint(strings.TrimSpace(value), 16, 64)
+			if err != nil {
+				return 0, fmt.Errorf("parse own capabilities: %w", err)
+			}
+			return set, nil
+		}
+	}
+	return 0, fmt.Errorf("read own capabilities: no CapEff line")
+}
+
+// MissingCapabilities returns the needed capabilities that the set lacks.
+func MissingCapabilities(set uint64) []Capability {
+	var missing []Capability
+	admin := set&(1<<unix.CAP_SYS_ADMIN) != 0
+	for _, c := range NeededCapabilities() {
+		if set&(1<<c.Bit) != 0 {
+			continue
+		}
+		if admin && (c.Bit == unix.CAP_BPF || c.Bit == unix.CAP_PERFMON) {
+			continue
+		}
+		missing = append(missing, c)
+	}
+	return missing
+}

@@ -1,0 +1,83 @@
+package probe
+
+import (
+	"fmt"
+
+	"github.com/synspy/synspy/internal/bpf"
+	"github.com/synspy/synspy/internal/event"
+)
+
+// Count is what was counted for one listener and outcome. Listener is not
+// known in the row of other listeners, which takes what the table had no room for.
+type Count struct {
+	Outcome                     event.Outcome
+	Listener                    Listener
+	Delivered, Suppressed, Lost uint64
+}
+
+// Counts returns the counts so far.
+func (p *Probe) Counts() ([]Count, error) {
+	var (
+		key    bpf.SynspyCountKey
+		value  bpf.SynspyCount
+		counts []Count
+	)
+	entries := p.collection.Maps["counts"].Iterate()
+	for entries.Next(&key, &value) {
+		if value.Delivered+value.Suppressed+value.Lost == 0 {
+			continue
+		}
+		counts = append(counts, Count{event.Outcome(key.Outcome), listenerOf(&value.Listener),
+			value.Delivered, value.Suppressed, value.Lost})
+	}
+	if err := entries.Err(); err != nil {
+		return nil, fmt.Errorf("read counts: %w", err)
+	}
+	return counts, nil
+}
+
+// Arrivals is what reached a listener, dropped or not. Socket is zero for the
+// listeners that the table had no room for.
+type Arrivals struct {
+	Socket   uint64
+	Syn, Ack uint64
+}
+
+// Arrivals returns the arrivals so far, and the number of distinct handshakes
+// that lost a packet.
+func (p *Probe) Arrivals() (arrivals []Arrivals, handshakes uint64, err error) {
+	sums := make(map[uint64]Arrivals)
+	add := func(socket, syn, ack uint64) {
+		sum := sums[socket]
+		sums[socket] = Arrivals{socket, sum.Syn + syn, sum.Ack + ack}
+	}
+	var (
+		socket uint64
+		total  bpf.SynspyArrivals
+		slots  []bpf.SynspySlot
+	)
+	entries := p.collection.Maps["arrived"].Iterate()
+	for entries.Next(&socket, &total) {
+		add(socket, total.Syn, total.Ack)
+	}
+	if err := entries.Err(); err != nil {
+		return nil, 0, fmt.Errorf("read arrivals: %w", err)
+	}
+	if err := p.collection.Maps["slots"].Lookup(uint32(0), &slots); err != nil {
+		return nil, 0, fmt.Errorf("read arrivals: %w", err)
+	}
+	for i := range slots {
+		handshakes += slots[i].Handshakes
+		for _, a := range slots[i].Arrivals {
+			if a.Key != 0 {
+				add(a.Sk, a.Syn, a.Ack)
+			}
+		}
+	}
+	for _, sum := range sums {
+		if sum.Syn+sum.Ack > 0 {
+			arrivals = append(arrivals, sum)
+		}
+	}
+	return arrivals, handshakes, nil
+}

@@ -1,0 +1,195 @@
+package probe
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/rlimit"
+
+	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/kernel"
+)
+
+// Support is a three-valued answer of a feature test: yes (Err nil), no, or
+// could not tell, with the reason.
+type Support struct {
+	Known bool
+	Err   error
+}
+
+// Yes tells that the feature was seen to work.
+func (s Support) Yes() bool { return s.Known && s.Err == nil }
+
+// Facts is what the plan is made from: plain data, so that the plans of other
+// kernels can be tested here.
+type Facts struct {
+	Release string
+	Arch    string
+
+	BTF        error // nil where there is type information
+	Trampoline Support
+	Kprobe     Support
+	Tracepoint Support
+
+	Functions   map[string]int // arguments of the functions that hooks name, by BTF
+	Tracepoints map[string]int // arguments of BTF tracepoints, without the context
+	MIB         [event.NumCounters]uint32
+	RdonlyCast  bool // kfunc bpf_rdonly_cast: 6.2
+
+	Code     map[string][]kernel.Range // of functions that free packets
+	CodeErr  error
+	CPUs     []int
+	types    *btf.Spec
+	external bool
+}
+
+// ErrNoBTF says that neither the kernel nor --btf provides type information.
+var ErrNoBTF = errors.New("this kernel provides no BTF type information")
+
+// CheckBTF tells whether the file holds type information.
+func CheckBTF(file string) error {
+	if _, err := btf.LoadSpec(file); err != nil {
+		return fmt.Errorf("load type information: %w", err)
+	}
+	return nil
+}
+
+// Gather finds the facts of the running kernel. btfFile, if not empty, replaces
+// the kernel's own type information. Facts that cannot be had are told inside;
+// the error is for a btfFile that cannot be used.
+func Gather(btfFile string) (*Facts, error) {
+	facts := &Facts{Release: kernel.Release(), Arch: runtime.GOARCH}
+	// Kernels before 5.11 charge BPF memory to this limit.
+	_ = rlimit.RemoveMemlock()
+
+	var err error
+	if btfFile != "" {
+		facts.types, err = btf.LoadSpec(btfFile)
+		if err != nil {
+			return nil, fmt.Errorf("load type information: %w", err)
+		}
+		facts.external = true
+	} else if facts.types, err = btf.LoadKernelSpec(); err != nil {
+		facts.BTF = fmt.Errorf("%w: %w", ErrNoBTF, err)
+		return facts, nil
+	}
+	facts.readTypes()
+	facts.Code, facts.CodeErr = kernel.CodeRanges(freeingFunctions()...)
+	if facts.CPUs, err = kernel.OnlineCPUs(); err != nil {
+		return nil, err
+	}
+	facts.Trampoline = tryTrampoline()
+	facts.Kprobe = tryKprobe()
+	facts.Tracepoint = tryTracepoint()
+	return facts, nil
+}
+
+// readTypes takes from BTF what the plan asks.
+func (f *Facts) readTypes() {
+	f.Functions = make(map[string]int)
+	for _, name := range hookedFunctions() {
+		var fn *btf.Func
+		if f.types.TypeByName(name, &fn) != nil {
+			continue
+		}
+		if proto, ok := fn.Type.(*btf.FuncProto); ok {
+			f.Functions[name] = len(proto.Params)
+		}
+	}
+	f.Tracepoints = make(map[string]int)
+	for _, name := range hookedTracepoints() {
+		var def *btf.Typedef
+		if f.types.TypeByName("btf_trace_"+name, &def) != nil {
+			continue
+		}
+		if ptr, ok := def.Type.(*btf.Pointer); ok {
+			if proto, ok := ptr.Target.(*btf.FuncProto); ok {
+				f.Tracepoints[name] = len(proto.Params) - 1
+			}
+		}
+	}
+	var cast *btf.Func
+	f.RdonlyCast = f.types.TypeByName("bpf_rdonly_cast", &cast) == nil
+	f.readCounters()
+}
+
+// readCounters finds each counter's index: the enumerators of an anonymous enum.
+func (f *Facts) readCounters() {
+	wanted := make(map[string]event.Counter, event.NumCounters)
+	for c := range event.NumCounters {
+		wanted[c.MIB()] = c
+	}
+	for typ, err := range f.types.All() {
+		if err != nil {
+			return
+		}
+		enum, ok := typ.(*btf.Enum)
+		if !ok || enum.Name != "" {
+			continue
+		}
+		for _, value := range enum.Values {
+			if c, ok := wanted[value.Name]; ok {
+				f.MIB[c] = uint32(value.Value)
+			}
+		}
+	}
+}
+
+// harmless is a program that does nothing, to see what can be attached.
+func harmless(kind ebpf.ProgramType, attach ebpf.AttachType, to string) (*ebpf.Program, error) {
+	return ebpf.NewProgram(&ebpf.ProgramSpec{
+		Name: "synspy_try", Type: kind, AttachType: attach, AttachTo: to, License: "GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
+	})
+}
+
+// tested is the function that feature tests hook: it has no traffic of its own.
+const tested = "tcp_req_err"
+
+func tryTrampoline() Support {
+	program, err := harmless(ebpf.Tracing, ebpf.AttachTraceFEntry, tested)
+	if err != nil {
+		return Support{true, fmt.Errorf("load a trampoline: %w", err)}
+	}
+	defer program.Close() //nolint:errcheck // a try
+	attached, err := link.AttachTracing(link.TracingOptions{Program: program, AttachType: ebpf.AttachTraceFEntry})
+	if err != nil {
+		return Support{true, fmt.Errorf("attach a trampoline: %w", err)}
+	}
+	return Support{true, attached.Close()}
+}
+
+func tryKprobe() Support {
+	program, err := harmless(ebpf.Kprobe, 0, "")
+	if err != nil {
+		return Support{true, fmt.Errorf("load a kprobe: %w", err)}
+	}
+	defer program.Close() //nolint:errcheck // a try
+	attached, err := link.Kprobe(tested, program, nil)
+	if err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			err = errors.New("this kernel has no kprobes")
+		}
+		return Support{true, fmt.Errorf("attach a kprobe: %w", err)}
+	}
+	return Support{true, attached.Close()}
+}
+
+func tryTracepoint() Support {
+	program, err := harmless(ebpf.Tracing, ebpf.AttachTraceRawTp, "inet_sock_set_state")
+	if err != nil {
+		return Support{true, fmt.Errorf("load a BTF tracepoint: %w", err)}
+	}
+	defer program.Close() //nolint:errcheck // a try
+	attached, err := link.AttachTracing(link.TracingOptions{Program: program})
+	if err != nil {
+		return Support{true, fmt.Errorf("attach a BTF tracepoint: %w", err)}
+	}
+	return Support{true, attached.Close()}
+}

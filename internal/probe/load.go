@@ -1,0 +1,266 @@
+package probe
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/synspy/synspy/internal/bpf"
+	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/kernel"
+)
+
+// Limits of the kernel-side filter.
+const (
+	MaxPortRanges = 32
+	MaxPrefixes   = 16
+)
+
+// PortRange is a range of ports, both ends included.
+type PortRange struct{ Low, High uint16 }
+
+// Filter is what the kernel side keeps; empty fields keep everything.
+type Filter struct {
+	NetNS   uint64
+	Ports   []PortRange
+	Servers []netip.Prefix
+	Clients []netip.Prefix
+	Causes  []event.Cause
+	Stages  []event.Stage
+	ByOwner bool // only listeners allowed by Want
+}
+
+// Keeps tells whether the cause and stage filters let the outcome through. What
+// is no drop has no cause and passes.
+func (f Filter) Keeps(o event.Outcome) bool {
+	branch := o.Branch()
+	if branch.Kind != event.KindDrop {
+		return len(f.Stages) == 0 || slices.Contains(f.Stages, branch.Stage)
+	}
+	return (len(f.Causes) == 0 || slices.Contains(f.Causes, branch.Cause)) &&
+		(len(f.Stages) == 0 || slices.Contains(f.Stages, branch.Stage))
+}
+
+// Config is what a run of the probe is asked for.
+type Config struct {
+	Filter   Filter
+	Cookies  bool   // records for SYNs that a cookie answered
+	Rate     uint32 // records per second, listener and outcome; 0: all
+	RingSize uint32 // bytes, a power of two; 0: the default
+}
+
+// Table sizes: what is over them has its own row, see count_of in bpf/record.h.
+const (
+	maxNamespaces  = 512
+	maxListeners   = 16384
+	maxCPUs        = 512
+	defaultRing    = 2 << 20
+	smallestRing   = 4096
+	wakeupFraction = 8 // of the ring, waiting, wakes the reader at once
+)
+
+// DefaultRingSize is the ring buffer's size in bytes unless asked otherwise.
+const DefaultRingSize = defaultRing
+
+// ErrRingSize says that a ring buffer cannot have that size.
+var ErrRingSize = errors.New("ring size must be a power of two of at least 4096")
+
+// CheckRingSize tells whether a ring buffer can have so many bytes.
+func CheckRingSize(bytes uint32) error {
+	if bytes < smallestRing || bytes&(bytes-1) != 0 {
+		return fmt.Errorf("%w: %d", ErrRingSize, bytes)
+	}
+	return nil
+}
+
+// load puts the plan's programs and their maps into the kernel.
+func load(facts *Facts, plan *Plan, config Config, log *slog.Logger) (*ebpf.Collection, error) {
+	spec, err := bpf.LoadSynspy()
+	if err != nil {
+		return nil, fmt.Errorf("read BPF objects: %w", err)
+	}
+	if err := size(spec, config, len(facts.CPUs)); err != nil {
+		return nil, err
+	}
+	if err := configure(spec, facts, config); err != nil {
+		return nil, err
+	}
+	options := ebpf.CollectionOptions{}
+	if facts.external {
+		options.Programs.KernelTypes = facts.types
+	}
+	collection, err := newCollection(spec, plan, options)
+	if err == nil {
+		return collection, nil
+	}
+	// The iterator is a convenience: /proc tells the same, slower.
+	if dropped := plan.drop("iter/task_file", "holders are read from /proc instead"); dropped {
+		log.Debug("load without the iterator", "reason", err)
+		if collection, again := newCollection(spec, plan, options); again == nil {
+			return collection, nil
+		}
+	}
+	return nil, err
+}
+
+func newCollection(spec *ebpf.CollectionSpec, plan *Plan, options ebpf.CollectionOptions) (*ebpf.Collection, error) {
+	spec = spec.Copy()
+	wanted := map[string]bool{"snapshot": true}
+	for _, hook := range plan.Hooks {
+		for _, name := range hook.Programs {
+			wanted[name] = true
+		}
+	}
+	for name := range spec.Programs {
+		if !wanted[name] {
+			delete(spec.Programs, name)
+		}
+	}
+	collection, err := ebpf.NewCollectionWithOptions(spec, options)
+	if err != nil {
+		return nil, fmt.Errorf("load BPF programs: %w", err)
+	}
+	return collection, nil
+}
+
+// drop takes a hook out of the plan and says why; false if it was not in.
+func (p *Plan) drop(name, note string) bool {
+	for i := range p.Hooks {
+		if hook := &p.Hooks[i]; hook.Name == name && hook.Backend != "" {
+			hook.Backend, hook.Programs, hook.Note = "", nil, note
+			return true
+		}
+	}
+	return false
+}
+
+func size(spec *ebpf.CollectionSpec, config Config, cpus int) error {
+	if config.RingSize == 0 {
+		config.RingSize = defaultRing
+	}
+	if err := CheckRingSize(config.RingSize); err != nil {
+		return err
+	}
+	spec.Maps["ring"].MaxEntries = config.RingSize
+	spec.Maps["offsets"].MaxEntries = maxCPUs
+	spec.Maps["tallies"].MaxEntries = maxNamespaces
+	spec.Maps["openings"].MaxEntries = maxNamespaces
+	spec.Maps["bases"].MaxEntries = uint32(min(maxNamespaces*cpus, 1<<16))
+	spec.Maps["counts"].MaxEntries = maxListeners
+	spec.Maps["arrived"].MaxEntries = maxListeners
+	spec.Maps["wanted"].MaxEntries = 1
+	if config.Filter.ByOwner {
+		spec.Maps["wanted"].MaxEntries = maxListeners
+	}
+	return nil
+}
+
+// configure sets the constants that the verifier prunes by.
+func configure(spec *ebpf.CollectionSpec, facts *Facts, config Config) error {
+	filter, err := kernelFilter(config.Filter)
+	if err != nil {
+		return err
+	}
+	var emit uint64
+	for o := event.OutcomeNone + 1; o < event.NumOutcomes; o++ {
+		kind := o.Branch().Kind
+		if kind == event.KindDrop || (kind == event.KindCookie && config.Cookies) {
+			emit |= 1 << o
+		}
+	}
+	ring := spec.Maps["ring"].MaxEntries
+	values := []struct {
+		name  string
+		value any
+	}{
+		{"filter", filter},
+		{"emit_outcomes", emit},
+		{"mib_index", facts.MIB},
+		{"rate", config.Rate},
+		{"wakeup_bytes", ring / wakeupFraction},
+		{"have_rdonly_cast", facts.RdonlyCast},
+		{"have_consume_location", facts.Tracepoints["consume_skb"] >= 2 && len(facts.Code) > 0},
+		{"have_rx_sk", facts.Tracepoints["kfree_skb"] >= 4},
+		{"state_ranges", codeRanges[[4]bpf.SynspyRange](facts, synFreers())},
+		{"rcv_ranges", codeRanges[[16]bpf.SynspyRange](facts, ackFreers())},
+		{"icmp_ranges", codeRanges[[4]bpf.SynspyRange](facts, icmpFreers())},
+	}
+	for _, v := range values {
+		variable, ok := spec.Variables[v.name]
+		if !ok {
+			return fmt.Errorf("set BPF constant %s: no such variable", v.name)
+		}
+		if err := variable.Set(v.value); err != nil {
+			return fmt.Errorf("set BPF constant %s: %w", v.name, err)
+		}
+	}
+	return nil
+}
+
+// codeRanges fills a fixed table; functions split into more pieces than it
+// holds lose the last ones, which are the cold ones.
+func codeRanges[T [4]bpf.SynspyRange | [16]bpf.SynspyRange](facts *Facts, names []string) T {
+	var ranges []kernel.Range
+	for _, name := range names {
+		ranges = append(ranges, facts.Code[name]...)
+	}
+	var table T
+	for i := range min(len(table), len(ranges)) {
+		table[i] = bpf.SynspyRange{Start: ranges[i].Start, End: ranges[i].End}
+	}
+	return table
+}
+
+func kernelFilter(f Filter) (bpf.SynspyFilter, error) {
+	var out bpf.SynspyFilter
+	if len(f.Ports) > MaxPortRanges {
+		return out, fmt.Errorf("set filter: more than %d port ranges", MaxPortRanges)
+	}
+	if len(f.Servers) > MaxPrefixes || len(f.Clients) > MaxPrefixes {
+		return out, fmt.Errorf("set filter: more than %d prefixes", MaxPrefixes)
+	}
+	for o := event.OutcomeNone + 1; o < event.NumOutcomes; o++ {
+		if f.Keeps(o) {
+			out.Outcomes |= 1 << o
+		}
+	}
+	out.Netns = uint32(f.NetNS)
+	out.Ports = uint32(len(f.Ports))
+	for i, ports := range f.Ports {
+		out.Port[i].Low, out.Port[i].High = ports.Low, ports.High
+	}
+	out.Servers = uint32(len(f.Servers))
+	for i, prefix := range f.Servers {
+		out.Server[i].Addr, out.Server[i].Mask = prefixBytes(prefix)
+	}
+	out.Clients = uint32(len(f.Clients))
+	for i, prefix := range f.Clients {
+		out.Client[i].Addr, out.Client[i].Mask = prefixBytes(prefix)
+	}
+	if f.ByOwner {
+		out.ByOwner = 1
+	}
+	return out, nil
+}
+
+// prefixBytes gives address and mask as 16 bytes, IPv4 as v4-mapped.
+func prefixBytes(prefix netip.Prefix) (addr, mask [16]uint8) {
+	bits := prefix.Bits()
+	if prefix.Addr().Is4() {
+		bits += 96
+	}
+	for i := range mask {
+		switch left := bits - i*8; {
+		case left >= 8:
+			mask[i] = 0xff
+		case left > 0:
+			mask[i] = 0xff << (8 - left)
+		}
+	}
+	addr = prefix.Masked().Addr().As16()
+	return addr, mask
+}

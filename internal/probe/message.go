@@ -1,0 +1,133 @@
+package probe
+
+import (
+	"net/netip"
+	"unsafe"
+
+	"github.com/synspy/synspy/internal/bpf"
+	"github.com/synspy/synspy/internal/event"
+)
+
+// Kind says what a message of the ring buffer is.
+type Kind uint8
+
+// The kinds, as enum message_kind of bpf/event.h.
+const (
+	KindRecord = Kind(bpf.SynspyMessageKindMESSAGE_RECORD)
+	KindOpened = Kind(bpf.SynspyMessageKindMESSAGE_OPENED)
+	KindClosed = Kind(bpf.SynspyMessageKindMESSAGE_CLOSED)
+)
+
+// Message is one message, decoded. Its fields are overwritten by the next one.
+type Message struct {
+	Kind     Kind
+	Time     uint64 // CLOCK_MONOTONIC, ns
+	Outcome  event.Outcome
+	Family6  bool
+	HasFlow  bool // Client and Server are known
+	Client   event.Endpoint
+	Server   event.Endpoint
+	Attempt  uint32
+	Listener Listener
+	PID      uint32 // of the caller of listen() or close()
+	Comm     string // only for KindOpened
+}
+
+// Listener is a listening socket as the kernel side read it.
+type Listener struct {
+	Known     bool
+	Member    bool // false: some member of its SO_REUSEPORT group
+	Socket    uint64
+	Cookie    uint64
+	Inode     uint64
+	Cgroup    uint64
+	NetNS     uint64
+	Addr      netip.Addr
+	Port      uint16
+	Proof     event.Proof
+	Accept    event.Queue
+	Syn       event.SynQueue
+	Reuseport event.Reuseport // no members: not in a group
+}
+
+// decode reads one message; false means that it is not one of ours.
+func (m *Message) decode(raw []byte) bool {
+	if len(raw) == 0 {
+		return false
+	}
+	m.Kind = Kind(raw[0])
+	switch m.Kind {
+	case KindRecord:
+		if len(raw) < int(unsafe.Sizeof(bpf.SynspyRecord{})) {
+			return false
+		}
+		m.decodeRecord((*bpf.SynspyRecord)(unsafe.Pointer(&raw[0])))
+		return true
+	case KindOpened, KindClosed:
+		if len(raw) < int(unsafe.Sizeof(bpf.SynspyListenChange{})) {
+			return false
+		}
+		change := (*bpf.SynspyListenChange)(unsafe.Pointer(&raw[0]))
+		m.Time, m.PID = change.Time, change.Pid
+		m.Comm = ""
+		if m.Kind == KindOpened {
+			m.Comm = text(change.Comm)
+		}
+		m.Listener = listenerOf(&change.Listener)
+		return true
+	}
+	return false
+}
+
+func (m *Message) decodeRecord(raw *bpf.SynspyRecord) {
+	m.Time = raw.Time
+	m.Outcome = event.Outcome(raw.Outcome)
+	m.HasFlow = raw.Family != 0
+	m.Client = event.Endpoint{Addr: address(raw.Client), Port: raw.ClientPort}
+	m.Server = event.Endpoint{Addr: address(raw.Server), Port: raw.ServerPort}
+	m.Family6 = m.Server.Addr.Is6()
+	m.Attempt = raw.Attempt
+	m.Listener = listenerOf(&raw.Listener)
+}
+
+func listenerOf(raw *bpf.SynspyListener) Listener {
+	if raw.Sk == 0 || raw.Family == 0 {
+		return Listener{}
+	}
+	l := Listener{
+		Known: true, Member: true, Socket: raw.Sk, Cookie: raw.Cookie, Inode: raw.Inode, Cgroup: raw.Cgroup,
+		NetNS: uint64(raw.Netns), Port: raw.Port, Proof: event.ProofState,
+		Accept:    event.Queue{Len: raw.AcceptLen, Limit: raw.AcceptLimit},
+		Syn:       event.SynQueue{Len: raw.SynLen, Young: raw.SynYoung, Limit: raw.AcceptLimit},
+		Reuseport: event.Reuseport{Members: raw.ReuseMembers, Full: raw.ReuseFull},
+	}
+	switch bpf.SynspyListenerProof(raw.Proof) {
+	case bpf.SynspyListenerProofLISTENER_GIVEN:
+		l.Proof = event.ProofSocket
+	case bpf.SynspyListenerProofLISTENER_GROUP:
+		l.Member = false
+	}
+	if raw.Family == afInet {
+		l.Addr = address(raw.Addr)
+	} else {
+		l.Addr = netip.AddrFrom16(raw.Addr)
+	}
+	return l
+}
+
+const afInet = 2
+
+// address reads 16 bytes, IPv4 as v4-mapped.
+func address(raw [16]uint8) netip.Addr { return netip.AddrFrom16(raw).Unmap() }
+
+// text reads a C string.
+func text(raw [16]int8) string {
+	b := make([]byte, 0, len(raw))
+	for _, c := range raw {
+		if c == 0 {
+			break
+		}
+		b = append(b, byte(c))
+	}
+	return string(b)
+}

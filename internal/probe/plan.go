@@ -1,0 +1,218 @@
+package probe
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/synspy/synspy/internal/event"
+)
+
+// The backends. Auto is the best that this kernel allows, hook by hook.
+const (
+	Auto       = "auto"
+	Trampoline = "trampoline"
+	Kprobe     = "kprobe"
+	Tracepoint = "tracepoint"
+	iterator   = "iterator"
+)
+
+// Backends lists what --backend takes.
+func Backends() []string { return []string{Auto, Trampoline, Kprobe, Tracepoint} }
+
+// ErrCannotTrace says that no backend can see the listen path on this kernel.
+var ErrCannotTrace = errors.New("this kernel lets no hook see the listen path")
+
+// function is one of the listen path that is hooked at entry and exit.
+type function struct {
+	name string
+	core bool   // without it the listen path is not seen
+	why  string // what is not seen without it
+}
+
+// listenPath holds every function in which the closed list's counters move.
+// Which one calls tcp_v4_syn_recv_sock does not matter: it runs inside.
+func listenPath() []function {
+	return []function{
+		{"tcp_v4_conn_request", true, "SYNs over IPv4"},
+		{"tcp_v6_conn_request", false, "SYNs over IPv6"},
+		{"subflow_v4_conn_request", false, "SYNs to MPTCP listeners over IPv4"},
+		{"subflow_v6_conn_request", false, "SYNs to MPTCP listeners over IPv6"},
+		{"tcp_check_req", true, "handshake ACKs"},
+		{"cookie_v4_check", false, "ACKs of SYN cookies over IPv4"},
+		{"cookie_v6_check", false, "ACKs of SYN cookies over IPv6"},
+		{"tcp_req_err", false, "ICMP errors to half-open handshakes"},
+	}
+}
+
+// freeEvents are the tracepoints that see the same from outside.
+func freeEvents() []function {
+	return []function{
+		{"consume_skb", true, "SYNs"},
+		{"kfree_skb", true, "handshake ACKs"},
+		{"inet_sock_set_state", true, "handshakes that succeed"},
+	}
+}
+
+// Functions whose frees settle a packet, by what the packet was.
+func synFreers() []string { return []string{"tcp_rcv_state_process"} }
+func ackFreers() []string {
+	return []string{"tcp_v4_rcv", "tcp_v6_rcv", "tcp_v4_do_rcv", "tcp_v6_do_rcv", "cookie_v4_check",
+		"cookie_v6_check", "tcp_rcv_state_process"}
+}
+func icmpFreers() []string { return []string{"icmp_rcv", "icmpv6_rcv"} }
+
+func freeingFunctions() []string {
+	return append(append(synFreers(), ackFreers()...), icmpFreers()...)
+}
+
+func hookedFunctions() []string {
+	var names []string
+	for _, f := range listenPath() {
+		names = append(names, f.name)
+	}
+	return append(names, "bpf_iter_task_file")
+}
+
+func hookedTracepoints() []string {
+	var names []string
+	for _, f := range freeEvents() {
+		names = append(names, f.name)
+	}
+	return names
+}
+
+// Hook is one line of the plan: what is hooked, how, and by which programs.
+type Hook struct {
+	Name     string
+	Backend  string   // empty: not hooked
+	Programs []string // as in bpf/synspy.bpf.c
+	Note     string
+	Core     bool
+}
+
+// Plan is what will be attached on this kernel: plain data.
+type Plan struct {
+	Backend string // trampoline, kprobe, tracepoint, or trampoline+kprobe
+	Hooks   []Hook
+}
+
+// maxTrampolineArgs is how many arguments a trampoline takes everywhere: x86
+// refuses more before 6.6, and a kprobe serves as well.
+const maxTrampolineArgs = 6
+
+// Make plans the hooks for a kernel. backend is one of Backends.
+func Make(facts *Facts, backend string) (Plan, error) {
+	if facts.BTF != nil {
+		return Plan{}, facts.BTF
+	}
+	if facts.MIB == [event.NumCounters]uint32{} {
+		return Plan{}, fmt.Errorf("%w: BTF does not name the counters", ErrCannotTrace)
+	}
+	var plan Plan
+	path, pathErr := pathHooks(facts, backend)
+	switch {
+	case backend == Tracepoint || (backend == Auto && pathErr != nil):
+		hooks, err := eventHooks(facts)
+		if err != nil {
+			return Plan{}, errors.Join(err, pathErr)
+		}
+		plan = Plan{Backend: Tracepoint, Hooks: hooks}
+	case pathErr != nil:
+		return Plan{}, pathErr
+	default:
+		plan = Plan{Backend: backendOf(path), Hooks: path}
+	}
+	plan.Hooks = append(plan.Hooks, ownerHooks(facts)...)
+	return plan, nil
+}
+
+// pathHooks hooks the listen path's functions at entry and exit.
+func pathHooks(facts *Facts, backend string) ([]Hook, error) {
+	var hooks []Hook
+	for _, f := range listenPath() {
+		hook := Hook{Name: f.name, Core: f.core}
+		args, exists := facts.Functions[f.name]
+		trampoline := facts.Trampoline.Yes() && args <= maxTrampolineArgs && backend != Kprobe
+		switch {
+		case !exists:
+			hook.Note = "not in this kernel; not seen: " + f.why
+		case trampoline:
+			hook.Backend = Trampoline
+			hook.Programs = []string{"fentry_" + f.name, "fexit_" + f.name}
+		case facts.Kprobe.Yes() && backend != Trampoline:
+			hook.Backend = Kprobe
+			hook.Programs = []string{"kretprobe_" + f.name, "kprobe_" + f.name}
+			switch {
+			case backend == Kprobe:
+			case args > maxTrampolineArgs:
+				hook.Note = fmt.Sprintf("a trampoline refuses %d arguments", args)
+			default:
+				hook.Note = facts.Trampoline.Err.Error()
+			}
+		case args > maxTrampolineArgs:
+			hook.Note = fmt.Sprintf("a trampoline refuses %d arguments; not seen: %s", args, f.why)
+		default:
+			hook.Note = "refused; not seen: " + f.why
+		}
+		if f.core && hook.Backend == "" {
+			return nil, fmt.Errorf("%w: %s: %s: %w", ErrCannotTrace, f.name, hook.Note,
+				errors.Join(facts.Trampoline.Err, facts.Kprobe.Err))
+		}
+		hooks = append(hooks, hook)
+	}
+	return hooks, nil
+}
+
+// eventHooks sees the same packets by the tracepoints that free them.
+func eventHooks(facts *Facts) ([]Hook, error) {
+	var hooks []Hook
+	for _, f := range freeEvents() {
+		if _, exists := facts.Tracepoints[f.name]; !exists || !facts.Tracepoint.Yes() {
+			return nil, fmt.Errorf("%w: tracepoint %s: %w", ErrCannotTrace, f.name, facts.Tracepoint.Err)
+		}
+		hook := Hook{Name: f.name, Backend: Tracepoint, Programs: []string{"tp_btf_" + f.name}, Core: f.core}
+		if f.name == "consume_skb" && facts.Tracepoints[f.name] < 2 {
+			hook.Note = "does not tell the place (6.5 does): packets are told apart by their state"
+		}
+		if f.name == "kfree_skb" && len(facts.Code) == 0 {
+			return nil, fmt.Errorf("%w: tracepoint kfree_skb needs kernel symbols: %w", ErrCannotTrace, facts.CodeErr)
+		}
+		hooks = append(hooks, hook)
+	}
+	return hooks, nil
+}
+
+// ownerHooks find who holds the listeners, whatever sees the packets.
+func ownerHooks(facts *Facts) []Hook {
+	listen := Hook{Name: "inet_sock_set_state (listen)"}
+	if _, exists := facts.Tracepoints["inet_sock_set_state"]; exists && facts.Tracepoint.Yes() {
+		listen.Backend = Tracepoint
+		listen.Programs = []string{"tp_btf_listen"}
+	} else {
+		listen.Note = "listeners that open later are seen at their first drop only"
+	}
+	files := Hook{Name: "iter/task_file"}
+	if _, exists := facts.Functions["bpf_iter_task_file"]; exists {
+		files.Backend = iterator
+		files.Programs = []string{"iter_task_file"}
+	} else {
+		files.Note = "holders are read from /proc instead"
+	}
+	return []Hook{listen, files}
+}
+
+func backendOf(hooks []Hook) string {
+	var trampoline, kprobe bool
+	for _, hook := range hooks {
+		trampoline = trampoline || hook.Backend == Trampoline
+		kprobe = kprobe || hook.Backend == Kprobe
+	}
+	switch {
+	case trampoline && kprobe:
+		return Trampoline + "+" + Kprobe
+	case kprobe:
+		return Kprobe
+	default:
+		return Trampoline
+	}
+}

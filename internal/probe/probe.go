@@ -1,0 +1,236 @@
+package probe
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/ringbuf"
+
+	"github.com/synspy/synspy/internal/bpf"
+	"github.com/synspy/synspy/internal/event"
+)
+
+// flushEvery bounds how long a record waits in the ring buffer for others.
+const flushEvery = 50 * time.Millisecond
+
+// Probe is the BPF side of one run. It is made by Open, begun by Start, read by
+// Read, ended by Stop, and freed by Close.
+type Probe struct {
+	config     Config
+	facts      *Facts
+	plan       Plan
+	log        *slog.Logger
+	cpus       int // possible CPUs: values of a per-CPU map
+	collection *ebpf.Collection
+	links      []link.Link
+	reader     *ringbuf.Reader
+	books      map[uint64]book
+	closed     []book
+}
+
+// Open loads and attaches the plan behind a closed gate: nothing is counted yet.
+func Open(facts *Facts, plan Plan, config Config, log *slog.Logger) (*Probe, error) {
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return nil, fmt.Errorf("count CPUs: %w", err)
+	}
+	p := &Probe{config: config, facts: facts, plan: plan, log: log, cpus: cpus}
+	if p.collection, err = load(facts, &p.plan, config, log); err != nil {
+		return nil, err
+	}
+	if err := p.prepare(); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	return p, nil
+}
+
+// prepare does what must be done before the first program may run.
+func (p *Probe) prepare() error {
+	var err error
+	if p.reader, err = ringbuf.NewReader(p.collection.Maps["ring"]); err != nil {
+		return fmt.Errorf("open ring buffer: %w", err)
+	}
+	for o := event.OutcomeNone + 1; o < event.NumOutcomes; o++ {
+		other := bpf.SynspyCountKey{Outcome: uint32(o)}
+		if err := p.collection.Maps["counts"].Put(other, bpf.SynspyCount{}); err != nil {
+			return fmt.Errorf("make the row of other listeners: %w", err)
+		}
+	}
+	if err := p.collection.Maps["arrived"].Put(uint64(0), bpf.SynspyArrivals{}); err != nil {
+		return fmt.Errorf("make the row of other listeners: %w", err)
+	}
+	err = p.onEachCPU(func(cpu int, run runner) error {
+		answer, err := run.ask(bpf.SynspyRequestREQUEST_LOCATE, 0, 0)
+		if err == nil && answer != bpf.SynspyAnswerANSWER_DONE {
+			err = fmt.Errorf("find per-CPU memory of CPU %d", cpu)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	p.links, err = attach(p.collection, &p.plan)
+	return err
+}
+
+// Plan returns the plan as it came out: refused hooks are noted in it.
+func (p *Probe) Plan() Plan { return p.plan }
+
+// Holder is one open file of one process that is a listening socket.
+type Holder struct {
+	PID      uint32
+	Start    uint64 // start_boottime, ns
+	Comm     string
+	Listener Listener
+	net      uint64
+}
+
+// ErrNoIterator says that this kernel cannot list open files through BPF.
+var ErrNoIterator = errors.New("no BPF iterator over open files")
+
+// Holders lists who holds which listening socket, in every namespace.
+func (p *Probe) Holders() ([]Holder, error) {
+	program, ok := p.collection.Programs["iter_task_file"]
+	if !ok {
+		return nil, ErrNoIterator
+	}
+	iter, err := link.AttachIter(link.IterOptions{Program: program})
+	if err != nil {
+		return nil, fmt.Errorf("attach iterator: %w", err)
+	}
+	defer iter.Close() //nolint:errcheck // read only
+	stream, err := iter.Open()
+	if err != nil {
+		return nil, fmt.Errorf("open iterator: %w", err)
+	}
+	defer stream.Close() //nolint:errcheck // read only
+	raw, err := io.ReadAll(stream)
+	if err != nil {
+		return nil, fmt.Errorf("read iterator: %w", err)
+	}
+	const size = int(unsafe.Sizeof(bpf.SynspyHolder{}))
+	holders := make([]Holder, 0, len(raw)/size)
+	for ; len(raw) >= size; raw = raw[size:] {
+		var h bpf.SynspyHolder
+		if err := binary.Read(bytes.NewReader(raw[:size]), binary.NativeEndian, &h); err != nil {
+			return nil, fmt.Errorf("decode holder: %w", err)
+		}
+		holders = append(holders, Holder{PID: h.Pid, Start: h.Start, Comm: text(h.Comm),
+			Listener: listenerOf(&h.Listener), net: h.Net})
+	}
+	return holders, nil
+}
+
+// Start begins to count: the namespaces of these holders get their opening
+// values, then each CPU's gate opens.
+func (p *Probe) Start(holders []Holder) error {
+	seen := make(map[uint64]bool)
+	for _, h := range holders {
+		if seen[h.net] {
+			continue
+		}
+		seen[h.net] = true
+		if err := p.track(namespace{h.net, uint32(h.Listener.NetNS)}); err != nil {
+			return err
+		}
+	}
+	return p.openLedger()
+}
+
+// Read hands every message to f until the context ends or f returns an error.
+// tick is called at least every 50 ms, also when nothing comes.
+func (p *Probe) Read(ctx context.Context, f func(*Message) error, tick func() error) error {
+	var (
+		record  ringbuf.Record
+		message Message
+	)
+	for {
+		if ctx.Err() != nil {
+			return nil
+		}
+		p.reader.SetDeadline(time.Now().Add(flushEvery))
+		for {
+			err := p.reader.ReadInto(&record)
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				break
+			}
+			if err != nil {
+				return fmt.Errorf("read ring buffer: %w", err)
+			}
+			if !message.decode(record.RawSample) {
+				return fmt.Errorf("decode message of %d bytes: unknown kind", len(record.RawSample))
+			}
+			if err := f(&message); err != nil {
+				return err
+			}
+			if ctx.Err() != nil {
+				return nil
+			}
+		}
+		if err := tick(); err != nil {
+			return err
+		}
+	}
+}
+
+// Stop ends counting, takes the closing values and hands over what is still in
+// the ring buffer.
+func (p *Probe) Stop(f func(*Message) error) error {
+	if err := p.closeLedger(); err != nil {
+		return err
+	}
+	var message Message
+	p.reader.SetDeadline(time.Now())
+	for {
+		record, err := p.reader.Read()
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read ring buffer: %w", err)
+		}
+		if !message.decode(record.RawSample) {
+			continue
+		}
+		if err := f(&message); err != nil {
+			return err
+		}
+	}
+}
+
+// Want lets a listener through the owner filter, or not.
+func (p *Probe) Want(socket uint64, yes bool) error {
+	var value uint32
+	if yes {
+		value = 1
+	}
+	if err := p.collection.Maps["wanted"].Put(socket, value); err != nil {
+		return fmt.Errorf("filter listener: %w", err)
+	}
+	return nil
+}
+
+// Close detaches everything and frees it.
+func (p *Probe) Close() error {
+	var errs []error
+	for _, l := range p.links {
+		errs = append(errs, l.Close())
+	}
+	if p.reader != nil {
+		errs = append(errs, p.reader.Close())
+	}
+	if p.collection != nil {
+		p.collection.Close()
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,91 @@
+package probe
+
+import (
+	"fmt"
+	"runtime"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/synspy/synspy/internal/bpf"
+)
+
+// testRunOnCPU is BPF_F_TEST_RUN_ON_CPU.
+const testRunOnCPU = 1
+
+// onEachCPU calls f once per online CPU, on a thread pinned to it where that is
+// allowed. f gets a way to run the snapshot program there.
+func (p *Probe) onEachCPU(f func(cpu int, run runner) error) error {
+	done := make(chan error, 1)
+	go func() {
+		// The thread is thrown away with its affinity.
+		runtime.LockOSThread()
+		for _, cpu := range p.facts.CPUs {
+			var set unix.CPUSet
+			set.Set(cpu)
+			run := runner{program: p.collection.Programs["snapshot"], cpu: cpu}
+			if err := unix.SchedSetaffinity(0, &set); err != nil {
+				// Our cpuset leaves this CPU out: be called there by an interrupt.
+				run.flags = testRunOnCPU
+			}
+			if err := f(cpu, run); err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- nil
+	}()
+	return <-done
+}
+
+// runner runs the snapshot program on one CPU.
+type runner struct {
+	program *ebpf.Program
+	cpu     int
+	flags   uint32
+}
+
+// ask runs one request of enum request in bpf/event.h.
+func (r runner) ask(request bpf.SynspyRequest, arg, inum uint64) (bpf.SynspyAnswer, error) {
+	options := &ebpf.RunOptions{Context: [3]uint64{uint64(request), arg, inum}, Flags: r.flags}
+	if r.flags != 0 {
+		options.CPU = uint32(r.cpu)
+	}
+	answer, err := r.program.Run(options)
+	if err != nil {
+		return 0, fmt.Errorf("run on CPU %d: %w", r.cpu, err)
+	}
+	return bpf.SynspyAnswer(answer), nil
+}
+
+// Under traffic a reading may be disturbed; each try is a few microseconds.
+const (
+	snapshotTries = 1000
+	snapshotPause = 50 * time.Microsecond
+)
+
+// snapshot reads one namespace on one CPU; ok is false when it is gone.
+func (p *Probe) snapshot(run runner, ns namespace) (shot bpf.SynspySnapshot, ok bool, err error) {
+	for range snapshotTries {
+		answer, err := run.ask(bpf.SynspyRequestREQUEST_SNAPSHOT, ns.net, uint64(ns.inode))
+		if err != nil {
+			return shot, false, err
+		}
+		switch answer {
+		case bpf.SynspyAnswerANSWER_GONE:
+			return shot, false, nil
+		case bpf.SynspyAnswerANSWER_DONE:
+		default:
+			return shot, false, fmt.Errorf("read counters of namespace %d on CPU %d: not tracked", ns.inode, run.cpu)
+		}
+		if err := p.collection.Maps["snapshots"].Lookup(uint32(0), &shot); err != nil {
+			return shot, false, fmt.Errorf("read snapshot: %w", err)
+		}
+		if shot.Stable == 1 {
+			return shot, true, nil
+		}
+		time.Sleep(snapshotPause)
+	}
+	return shot, false, fmt.Errorf("read counters of namespace %d on CPU %d: never at rest", ns.inode, run.cpu)
+}

@@ -1,0 +1,121 @@
+package render
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/synspy/synspy/internal/event"
+)
+
+// CheckStatus is the outcome of a check. Not knowing is an outcome.
+type CheckStatus string
+
+// The outcomes.
+const (
+	CheckOK      CheckStatus = "ok"
+	CheckMissing CheckStatus = "missing" // this kernel does not have it
+	CheckRefused CheckStatus = "refused" // these privileges do not allow it
+	CheckUnknown CheckStatus = "unknown" // could not be tested
+)
+
+// CheckRow is one thing that synspy needs or can use.
+type CheckRow struct {
+	Name   string      `json:"name"`
+	Status CheckStatus `json:"status"`
+	Detail string      `json:"detail,omitempty"`
+	Remedy string      `json:"remedy,omitempty"`
+}
+
+// CheckTable writes what this kernel and these privileges allow; in JSON one
+// record of type "check" for each row.
+func CheckTable(w io.Writer, rows []CheckRow, opts Options) error {
+	if opts.Format == FormatJSON {
+		for _, r := range rows {
+			if err := WriteJSON(w, struct {
+				event.Header
+				CheckRow
+			}{event.Head("check"), r}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	var cells [][]string
+	remedies := false
+	for _, r := range rows {
+		cells = append(cells, []string{r.Name, string(r.Status), r.Detail, r.Remedy})
+		remedies = remedies || r.Remedy != ""
+	}
+	columns := []Column{{Title: "CHECK"}, {Title: "STATUS", Style: checkStyle}, {Title: "DETAIL"}, {Title: "REMEDY"}}
+	if !remedies {
+		columns = columns[:3]
+	}
+	return Table(w, columns, cells, opts)
+}
+
+func checkStyle(cell string) string {
+	switch CheckStatus(cell) {
+	case CheckOK:
+		return styleGreen
+	case CheckMissing, CheckRefused:
+		return styleRed
+	default:
+		return styleYellow
+	}
+}
+
+// HookTable writes the plan; in JSON one record of type "check" for each hook,
+// which has a backend where a check has a status.
+func HookTable(w io.Writer, hooks []event.Hook, opts Options) error {
+	if opts.Format == FormatJSON {
+		for _, h := range hooks {
+			if err := WriteJSON(w, struct {
+				event.Header
+				event.Hook
+			}{event.Head("check"), h}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	var cells [][]string
+	for _, h := range hooks {
+		attached := "no"
+		if h.Attached {
+			attached = "yes"
+		}
+		cells = append(cells, []string{h.Name, h.Backend, attached, h.Note})
+	}
+	return Table(w, []Column{
+		{Title: "HOOK"}, {Title: "BACKEND"}, {Title: "ATTACHED", Style: attachedStyle}, {Title: "NOTE"},
+	}, cells, opts)
+}
+
+func attachedStyle(cell string) string {
+	if cell == "yes" {
+		return styleGreen
+	}
+	return styleYellow
+}
+
+// StatusLine says on one line of standard error what a ready record says.
+func StatusLine(r event.Ready) string {
+	var missing []string
+	for _, h := range r.Hooks {
+		if h.Attached {
+			continue
+		}
+		name := h.Name
+		if h.Note != "" {
+			name += " (" + h.Note + ")"
+		}
+		missing = append(missing, name)
+	}
+	s := fmt.Sprintf("watching on Linux %s, backend %s, %s",
+		r.Kernel, r.Backend, plural(uint64(len(r.Hooks)-len(missing)), "hook"))
+	if len(missing) > 0 {
+		s += "; not attached: " + strings.Join(missing, ", ")
+	}
+	return Terminal(s)
+}

@@ -1,0 +1,258 @@
+package render
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/synspy/synspy/internal/event"
+)
+
+// QuietLine says what was seen while nothing was dropped, for standard error:
+// silence alone is no evidence.
+func QuietLine(seen []event.Seen, during time.Duration) string {
+	return seenLine(0, seen) + " in the last " + seconds(during)
+}
+
+func seenLine(dropped uint64, seen []event.Seen) string {
+	syn, _ := totals(seen)
+	return fmt.Sprintf("%s of %s dropped on %s",
+		Thousands(dropped), plural(syn, "SYN"), plural(uint64(len(seen)), "listener"))
+}
+
+func totals(seen []event.Seen) (syn, ack uint64) {
+	for i := range seen {
+		syn += seen[i].Syn
+		ack += seen[i].Ack
+	}
+	return syn, ack
+}
+
+// writeSummary is the end of a table stream.
+func writeSummary(w io.Writer, sum event.Summary, opts Options) error {
+	p := &printer{w: w, opts: opts}
+	p.headline(sum)
+	p.counts(sum.Counts)
+	p.causes(sum.Counts)
+	p.line("")
+	p.line(recordsLine(sum))
+	p.ledger(sum)
+	return p.err
+}
+
+// printer keeps the first error, so that the order of the parts reads plainly.
+type printer struct {
+	w    io.Writer
+	opts Options
+	err  error
+}
+
+func (p *printer) line(s string) {
+	if p.err == nil {
+		_, p.err = io.WriteString(p.w, s+"\n")
+	}
+}
+
+// text wraps a sentence at the width of the terminal, below where it began.
+func (p *printer) text(label, sentence string) {
+	width := p.opts.Width
+	if width <= 0 {
+		width = defaultWidth
+	}
+	indent := min(len(label), 10)
+	line := label
+	for i, word := range strings.Fields(sentence) {
+		if i > 0 && len(line)+1+len(word) > max(width, narrowBelow/2) {
+			p.line(line)
+			line = strings.Repeat(" ", indent) + word
+			continue
+		}
+		if i > 0 {
+			line += " "
+		}
+		line += word
+	}
+	p.line(line)
+}
+
+func (p *printer) table(columns []Column, rows [][]string) {
+	if p.err == nil {
+		p.err = Table(p.w, columns, rows, p.opts)
+	}
+}
+
+func (p *printer) headline(sum event.Summary) {
+	var at [event.NumStages]uint64
+	ignored := uint64(0)
+	for _, c := range sum.Counts {
+		if c.Action == event.ActionIgnored {
+			ignored += c.Count
+		} else {
+			at[c.Stage%event.NumStages] += c.Count
+		}
+	}
+	_, acks := totals(sum.Seen)
+	p.line(seenLine(at[event.StageSyn], sum.Seen))
+	for _, more := range []struct {
+		n    uint64
+		text string
+	}{
+		{at[event.StageAck], fmt.Sprintf("%s of %s dropped or reset", Thousands(at[event.StageAck]), plural(acks, "handshake ACK"))},
+		{at[event.StageIngress], plural(at[event.StageIngress], "packet") + " died before any listener"},
+		{at[event.StageTimer], plural(at[event.StageTimer], "handshake") + " died waiting for the client's answer"},
+		{at[event.StageClose], plural(at[event.StageClose], "finished handshake") + " died with a closing listener"},
+		{ignored, plural(ignored, "packet") + " ignored on purpose (not listed above)"},
+		{sum.Cookies, plural(sum.Cookies, "SYN") + " answered by a SYN cookie"},
+	} {
+		if more.n > 0 {
+			p.line(more.text)
+		}
+	}
+}
+
+func (p *printer) counts(counts []event.Count) {
+	if len(counts) == 0 {
+		return
+	}
+	counts = slices.Clone(counts)
+	slices.SortStableFunc(counts, func(a, b event.Count) int {
+		switch {
+		case a.Count != b.Count && a.Count > b.Count:
+			return -1
+		case a.Count != b.Count:
+			return 1
+		default:
+			return int(a.Cause) - int(b.Cause)
+		}
+	})
+	var rows [][]string
+	for _, c := range counts {
+		rows = append(rows, []string{c.Cause.String(), c.Stage.String(), c.Action.String(), Thousands(c.Count)})
+	}
+	p.line("")
+	p.table([]Column{
+		{Title: "CAUSE"}, {Title: "STAGE"}, {Title: "ACTION", Style: actionStyle}, {Title: "COUNT", Right: true},
+	}, rows)
+}
+
+func actionStyle(action string) string {
+	switch action {
+	case event.ActionReset.String():
+		return styleYellow
+	case event.ActionDropped.String():
+		return styleRed
+	default:
+		return styleNone
+	}
+}
+
+// causes explains those that occurred, once each, in the table's order.
+func (p *printer) causes(counts []event.Count) {
+	for _, info := range event.Causes() {
+		if !slices.ContainsFunc(counts, func(c event.Count) bool { return c.Cause == info.Cause && c.Count > 0 }) {
+			continue
+		}
+		p.line("")
+		p.text(info.Name+": ", info.Explain)
+		p.text("  client: ", info.Client)
+		p.text("  fix:    ", info.Fix)
+	}
+}
+
+func recordsLine(sum event.Summary) string {
+	parts := []string{
+		"records: " + Thousands(sum.Delivered) + " delivered",
+		Thousands(sum.Suppressed) + " held back by --rate",
+		Thousands(sum.Lost) + " lost",
+	}
+	if sum.Unattributed > 0 {
+		parts = append(parts, Thousands(sum.Unattributed)+" unattributed")
+	}
+	return strings.Join(parts, ", ") + "; " + plural(sum.Handshakes, "handshake") +
+		" in " + seconds(time.Duration(sum.DurationMs)*time.Millisecond)
+}
+
+// ledger shows the rows that moved, and says loudly when they do not balance.
+func (p *printer) ledger(sum event.Summary) {
+	var rows [][]string
+	var wrong []string
+	for _, r := range sum.Ledger {
+		if !r.Balanced() {
+			wrong = append(wrong, imbalance(r))
+		}
+		if r.Kernel|r.Synspy|r.Unattributed|r.Filtered == 0 && !r.Gone {
+			continue
+		}
+		rows = append(rows, []string{
+			strconv.FormatUint(r.NetNS, 10), r.Counter,
+			Thousands(r.Kernel), Thousands(r.Synspy), Thousands(r.Unattributed), Thousands(r.Filtered), verdict(r),
+		})
+	}
+	p.line("")
+	if len(rows) > 0 {
+		p.table([]Column{
+			{Title: "NETNS"}, {Title: "LEDGER"}, {Title: "KERNEL", Right: true}, {Title: "SYNSPY", Right: true},
+			{Title: "UNATTRIBUTED", Right: true}, {Title: "FILTERED", Right: true}, {Title: "", Style: verdictStyle},
+		}, rows)
+	}
+	switch {
+	case len(wrong) > 0:
+		if more := len(wrong) - maxNamed; more > 0 {
+			wrong = append(wrong[:maxNamed], fmt.Sprintf("and %d more", more))
+		}
+		p.line(p.opts.paint(styleLoud, "LEDGER DOES NOT BALANCE: "+strings.Join(wrong, "; ")))
+	case !sum.Balanced:
+		p.line(p.opts.paint(styleLoud, "LEDGER DOES NOT BALANCE"))
+	case len(rows) == 0:
+		p.line(fmt.Sprintf("ledger balanced: none of its %s moved", plural(uint64(len(sum.Ledger)), "counter")))
+	default:
+		p.line("ledger balanced: the kernel's counters moved by what synspy counted")
+	}
+}
+
+// maxNamed is how many rows that do not balance are named after the table.
+const maxNamed = 8
+
+const (
+	verdictOff    = "DOES NOT BALANCE"
+	verdictShared = "shared with other traffic"
+	verdictGone   = "namespace gone, not checked"
+)
+
+func verdict(r event.LedgerRow) string {
+	switch {
+	case !r.Balanced():
+		return verdictOff
+	case r.Gone:
+		return verdictGone
+	case r.Shared:
+		return verdictShared
+	default:
+		return "balanced"
+	}
+}
+
+func verdictStyle(cell string) string {
+	switch cell {
+	case verdictOff:
+		return styleLoud
+	case verdictShared, verdictGone:
+		return styleDim
+	default:
+		return styleNone
+	}
+}
+
+// imbalance says by how much a row is off, and which way.
+func imbalance(r event.LedgerRow) string {
+	known := r.Synspy + r.Unattributed
+	what := Thousands(r.Kernel-known) + " unexplained"
+	if known > r.Kernel {
+		what = Thousands(known-r.Kernel) + " too many counted"
+	}
+	return fmt.Sprintf("%s in netns %d: kernel %s, synspy %s (%s)", Terminal(r.Counter), r.NetNS,
+		Thousands(r.Kernel), Thousands(known), what)
+}
