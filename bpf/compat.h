@@ -27,14 +27,17 @@ struct sock_cgroup_data___val {
 
 /* The reference count of a namespace moved from struct net into ns_common in
  * 5.11 and was renamed there in 6.18. */
+typedef struct {
+	atomic_t refs;
+} refcount_t;
 struct net___count {
-	atomic_t count;
+	refcount_t count;
 };
 struct ns_common___count {
-	atomic_t count;
+	refcount_t count;
 };
 struct ns_common___ref {
-	atomic_t __ns_ref;
+	refcount_t __ns_ref;
 };
 
 #pragma clang attribute pop

@@ -114,7 +114,7 @@ static __noinline int settle_freed(struct slot *slot, struct tally *tally, __u64
 		return account(slot, tally, given, LISTENER_GIVEN, outcome);
 	if (stage == STAGE_ICMP)
 		return account(slot, tally, 0, LISTENER_UNKNOWN, outcome);
-	return account(slot, tally, listener_find(&slot->packet, net), LISTENER_GROUP, outcome);
+	return account(slot, tally, listener_find(slot, net), LISTENER_GROUP, outcome);
 }
 
 /* arrived_for counts an arrival by where it was sent to; the listener is looked
@@ -128,7 +128,7 @@ static __noinline int arrived_for(struct slot *slot, __u64 net, bool syn)
 
 	key = scramble(key, (__u64)listen_generation << 16 | p->server_port) | 1;
 	a = arrival_of(slot, key);
-	arrived_at(slot, key, a->key == key ? a->sk : listener_find(p, net), syn);
+	arrived_at(slot, key, a->key == key ? a->sk : listener_find(slot, net), syn);
 	return 0;
 }
 
@@ -195,7 +195,7 @@ static __always_inline int dropped(struct sk_buff *skb, __u64 location, struct s
 	if (!tally)
 		return 0;
 	if (rx_sk && BPF_CORE_READ(rx_sk, __sk_common.skc_state) == TCP_LISTEN)
-		given = (__u64)rx_sk;
+		given = number(slot, rx_sk);
 	return settle_freed(slot, tally, net, given, STAGE_ACK);
 }
 

@@ -12,6 +12,7 @@
 #include "packet.h"
 
 #define MAX_CPUS 512
+#define OLD_MAX_CPUS 64 /* where the verifier must walk every turn of a loop */
 #define BIT(c) (1U << COUNTER_##c)
 
 enum stage {
@@ -70,17 +71,45 @@ static __always_inline enum outcome classify(enum stage stage, __u32 moved, __u8
 	return OUTCOME_NONE;
 }
 
+/* What summing a namespace's counters over the CPUs needs. */
+struct summing {
+	__u64 net;
+	__u64 mib;
+	struct opening *sum;
+};
+
+static long sum_cpu(__u32 cpu, struct summing *s)
+{
+	struct base_key base = { .net = s->net, .cpu = cpu };
+	__u64 *offset = bpf_map_lookup_elem(&offsets, &cpu);
+	struct opening one;
+	__u64 any = 0;
+
+	if (!offset)
+		return 1; /* past the last CPU */
+	if (!*offset)
+		return 0; /* not online */
+	read_counters(s->mib + *offset, one.counters, ALL_COUNTERS, false);
+#pragma unroll
+	for (int i = 0; i < NUM_COUNTERS; i++) {
+		s->sum->counters[i] += one.counters[i];
+		any |= one.counters[i];
+	}
+	if (any)
+		bpf_map_update_elem(&bases, &base, &one, BPF_ANY);
+	return 0;
+}
+
 /* tally_open starts the books of a namespace that was not there at the start:
  * its counters as they stand, summed over all CPUs, less what the caller is
  * about to count (in slot->delta, if in_flight). Called when its first listener
  * opens, so nothing else is in flight. A global function, so that the verifier
- * walks its loop once and not once for every caller. */
+ * walks it once and not once for every caller. */
 __noinline int tally_open(__u64 key, __u32 in_flight)
 {
 	struct net *net = (struct net *)key;
-	__u64 mib = (__u64)BPF_CORE_READ(net, mib.net_statistics);
-	struct opening sum = {}, one;
-	struct base_key base = { .net = key };
+	struct summing s = { .net = key };
+	struct opening zeros = {};
 	struct tally *tally, *blank;
 	struct slot *slot = this_slot();
 	__u32 zero = 0;
@@ -88,32 +117,23 @@ __noinline int tally_open(__u64 key, __u32 in_flight)
 	blank = bpf_map_lookup_elem(&blanks, &zero);
 	if (!blank || !slot || bpf_map_lookup_elem(&tallies, &key))
 		return 0;
-	for (__u32 cpu = 0; cpu < MAX_CPUS; cpu++) {
-		__u32 number = cpu;
-		__u64 *offset = bpf_map_lookup_elem(&offsets, &number);
-		__u64 any = 0;
-
-		if (!offset) /* past the last CPU */
-			break;
-		if (!*offset) /* not online */
-			continue;
-		read_counters(mib + *offset, one.counters, ALL_COUNTERS, false);
-#pragma unroll
-		for (int i = 0; i < NUM_COUNTERS; i++) {
-			sum.counters[i] += one.counters[i];
-			any |= one.counters[i];
-		}
-		if (!any)
-			continue;
-		base.cpu = number;
-		bpf_map_update_elem(&bases, &base, &one, BPF_ANY);
+	bpf_map_update_elem(&openings, &key, &zeros, BPF_ANY);
+	s.mib = (__u64)BPF_CORE_READ(net, mib.net_statistics);
+	s.sum = bpf_map_lookup_elem(&openings, &key);
+	if (!s.sum)
+		return 0;
+	if (have_loop) { /* 5.17 */
+		bpf_loop(MAX_CPUS, sum_cpu, &s, 0);
+	} else {
+		for (__u32 cpu = 0; cpu < OLD_MAX_CPUS; cpu++)
+			if (sum_cpu(cpu, &s))
+				break;
 	}
 	if (in_flight) {
 #pragma unroll
 		for (int i = 0; i < NUM_COUNTERS; i++)
-			sum.counters[i] -= slot->delta[i];
+			s.sum->counters[i] -= slot->delta[i];
 	}
-	bpf_map_update_elem(&openings, &key, &sum, BPF_ANY);
 	if (bpf_map_update_elem(&tallies, &key, blank, BPF_NOEXIST))
 		return 0;
 	tally = bpf_map_lookup_elem(&tallies, &key);

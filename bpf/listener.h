@@ -45,38 +45,53 @@ static __always_inline __u64 socket_cgroup(struct sock *sk)
 	return cgroup ? BPF_CORE_READ(cgroup, kn, id) : 0;
 }
 
-/* survey counts the members of a SO_REUSEPORT group that are full, and tells
- * the last full one by *full. Without branches on what it reads, so that the
- * verifier follows one path through the loop and not two to the power of it. */
-static __noinline int survey(struct sock *sk, struct listener *l, __u64 *full)
+/* less is a < b as 1 or 0, kept from becoming a branch. For values below 2^63. */
+static __always_inline __u64 less(__u64 a, __u64 b)
 {
-	struct sock_reuseport *group = BPF_CORE_READ(sk, sk_reuseport_cb);
+	__u64 sign = a - b;
+
+	asm volatile("" : "+r"(sign));
+	sign >>= 63;
+	asm volatile("" : "+r"(sign));
+	return sign;
+}
+
+/* survey looks at a SO_REUSEPORT group: slot->members, how many of them are
+ * full, and the last of those. Without branches on what it reads, and a global
+ * function: the verifier follows one path through the loop, and only once. For
+ * softirq context, where the slot is ours. */
+__noinline int survey(__u64 address)
+{
+	struct sock_reuseport *group;
+	struct slot *slot = this_slot();
 	__u64 socks, last = 0, count = 0;
 	__u32 n;
 
-	l->reuse_members = 0;
-	l->reuse_full = 0;
-	*full = 0;
+	if (!slot)
+		return 0;
+	slot->members = 0;
+	slot->members_full = 0;
+	slot->full = 0;
+	group = BPF_CORE_READ((struct sock *)address, sk_reuseport_cb);
 	if (!group)
 		return 0;
 	n = BPF_CORE_READ(group, num_socks);
 	socks = (__u64)group + bpf_core_field_offset(struct sock_reuseport, socks);
 	for (__u32 i = 0; i < MAX_GROUP; i++) {
-		__u64 is_full, member = 0;
+		__u64 is_full, member = 0, length, limit;
 
 		if (i >= n)
 			break;
 		bpf_probe_read_kernel(&member, 8, (void *)(socks + i * 8));
-		/* limit < len, as the sign of a difference; zeros if unreadable */
-		is_full = ((__u64)BPF_CORE_READ((struct sock *)member, sk_max_ack_backlog) -
-			   (__u64)BPF_CORE_READ((struct sock *)member, sk_ack_backlog)) >>
-			  63;
+		limit = BPF_CORE_READ((struct sock *)member, sk_max_ack_backlog);
+		length = BPF_CORE_READ((struct sock *)member, sk_ack_backlog);
+		is_full = less(limit, length); /* unreadable: 0 and 0 */
 		count += is_full;
 		last = (member & -is_full) | (last & (is_full - 1));
 	}
-	l->reuse_members = n;
-	l->reuse_full = count;
-	*full = last;
+	slot->members = n;
+	slot->members_full = count;
+	slot->full = last;
 	return 0;
 }
 
@@ -221,14 +236,18 @@ static __noinline __u32 score(struct sock *sk, struct packet *p, __u64 net, bool
 	return points;
 }
 
-/* search walks one bucket of lhash2 for the best match. */
-static __noinline __u64 search(struct packet *p, __u64 net, __u32 hash, bool wildcard)
+/* search walks one bucket of lhash2 for the best match with slot->packet, and
+ * leaves it in slot->found. A global function for the same reason as survey. */
+__noinline int search(__u64 net, __u32 hash, __u32 wildcard)
 {
 	struct inet_hashinfo *info = (struct inet_hashinfo *)hashinfo;
-	__u64 node, best = 0, bucket;
-	__u32 points, most = 0;
+	struct slot *slot = this_slot();
+	__u64 node, best = 0, bucket, points, most = 0, better;
 	bool hlist;
 
+	if (!slot)
+		return 0;
+	slot->found = 0;
 	if (!info)
 		return 0;
 	hlist = bpf_core_field_exists(
@@ -254,31 +273,31 @@ static __noinline __u64 search(struct packet *p, __u64 net, __u32 hash, bool wil
 		else
 			sk = (void *)node -
 			     bpf_core_field_offset(struct sock, __sk_common.skc_nulls_node);
-		points = score(sk, p, net, wildcard);
-		if (points > most) {
-			most = points;
-			best = (__u64)sk;
-		}
+		points = score(sk, &slot->packet, net, wildcard);
+		better = less(most, points);
+		most = (points & -better) | (most & (better - 1));
+		best = ((__u64)sk & -better) | (best & (better - 1));
 		if (bpf_probe_read_kernel(&node, 8, (void *)node))
 			break;
 	}
-	return best;
+	slot->found = best;
+	return 0;
 }
 
-/* listener_find returns the listener a packet was for, or, of a SO_REUSEPORT
- * group, some member of it. 0: none found. */
-static __noinline __u64 listener_find(struct packet *p, __u64 net)
+/* listener_find returns the listener that slot->packet was for, or, of a
+ * SO_REUSEPORT group, some member of it. 0: none found. */
+static __noinline __u64 listener_find(struct slot *slot, __u64 net)
 {
 	__u32 mix = BPF_CORE_READ((struct net *)net, hash_mix);
+	struct packet *p = &slot->packet;
 	__u32 *words = (__u32 *)p->server;
 	__u32 exact;
-	__u64 sk;
 
 	exact = p->family == AF_INET ? jhash_1word(words[3], mix) : jhash_4words(words, mix);
-	sk = search(p, net, exact ^ p->server_port, false);
-	if (!sk)
-		sk = search(p, net, jhash_1word(0, mix) ^ p->server_port, true);
-	return sk;
+	search(net, exact ^ p->server_port, false);
+	if (!slot->found)
+		search(net, jhash_1word(0, mix) ^ p->server_port, true);
+	return slot->found;
 }
 
 #endif

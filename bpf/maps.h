@@ -22,6 +22,7 @@ const volatile __u32 rate = 100; /* records per second, listener and outcome; 0:
 const volatile __u32 wakeup_bytes = 65536; /* wake the reader when so much waits */
 const volatile bool have_rdonly_cast = false;
 const volatile bool have_consume_location = false; /* 6.5 */
+const volatile bool have_loop = false; /* bpf_loop: 5.17 */
 const volatile bool have_rx_sk = false; /* kfree_skb tells the socket: 6.11 */
 
 /* Code ranges of the functions whose frees settle a packet; 0: unknown. */
@@ -70,6 +71,10 @@ struct slot {
 	__u64 net;
 	__u64 sk;
 	__u64 number; /* see number() */
+	__u64 found; /* by search() */
+	__u64 full; /* by survey(): with members and members_full */
+	__u32 members;
+	__u32 members_full;
 	__u64 handshakes; /* distinct ones that lost a packet */
 	__u64 before[NUM_COUNTERS];
 	__u64 delta[NUM_COUNTERS];

@@ -39,14 +39,13 @@ static __always_inline int holder_found(struct seq_file *seq, struct task_struct
 
 static __always_inline int listen_changed(struct sock *sk, __u8 kind)
 {
-	struct net *net = sk->__sk_common.skc_net.net;
+	struct net *net = BPF_CORE_READ(sk, __sk_common.skc_net.net); /* a plain number */
 	struct listen_change *change;
-	__u64 full = 0;
 
 	if (sk->sk_protocol != IPPROTO_TCP)
 		return 0;
 	__sync_fetch_and_add(&listen_generation, 1);
-	if (filter.netns && filter.netns != net->ns.inum)
+	if (filter.netns && filter.netns != BPF_CORE_READ(net, ns.inum))
 		return 0;
 	if (kind == MESSAGE_OPENED) {
 		learn_hashinfo(sk);
@@ -64,7 +63,6 @@ static __always_inline int listen_changed(struct sock *sk, __u8 kind)
 	bpf_get_current_comm(change->comm, sizeof(change->comm));
 	listener_read(sk, &change->listener);
 	change->listener.proof = LISTENER_GIVEN;
-	survey(sk, &change->listener, &full);
 	bpf_ringbuf_submit(change, filter.by_owner ? BPF_RB_FORCE_WAKEUP : wakeup());
 	return 0;
 }

@@ -69,7 +69,7 @@ static __noinline int settle(struct slot *slot, struct sk_buff *skb, __u32 moved
 	}
 	/* Fast Open hands tcp_check_req the child, not the listener. */
 	if (BPF_CORE_READ(sk, __sk_common.skc_state) == TCP_SYN_RECV)
-		return account(slot, tally, listener_find(&slot->packet, net), LISTENER_GROUP,
+		return account(slot, tally, listener_find(slot, net), LISTENER_GROUP,
 			       outcome);
 	return account(slot, tally, (__u64)sk, LISTENER_GIVEN, outcome);
 }

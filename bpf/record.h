@@ -73,24 +73,25 @@ static __noinline __u32 attempt_number(struct slot *slot, __u64 now)
 	return set->evicted && now - set->evicted < FORGET ? 0 : 1;
 }
 
-/* identify completes a listener that the kernel did not hand over whole: which
- * member of a SO_REUSEPORT group it was is known only if one alone is full. */
-static __always_inline void identify(struct listener *l, __u8 proof)
+/* identify fills in a listener from its socket. Where the kernel handed none
+ * over, which member of a SO_REUSEPORT group it was is known only if one alone
+ * is full. */
+static __noinline int identify(struct slot *slot, struct listener *l, __u64 sk, __u8 proof)
 {
-	__u64 full = 0;
-
+	l->sk = sk;
 	l->proof = proof;
-	if (!l->sk)
-		return;
-	listener_read((struct sock *)l->sk, l);
-	survey((struct sock *)l->sk, l, &full);
-	if (proof != LISTENER_GROUP)
-		return;
-	if (l->reuse_members > 1 && l->reuse_full != 1)
-		return;
-	if (full)
-		listener_read((struct sock *)full, l);
-	l->proof = LISTENER_CHOSEN;
+	if (!sk)
+		return 0;
+	survey(sk);
+	if (proof == LISTENER_GROUP && (slot->members < 2 || slot->members_full == 1)) {
+		l->proof = LISTENER_CHOSEN;
+		if (slot->members_full == 1)
+			sk = slot->full;
+	}
+	listener_read((struct sock *)sk, l);
+	l->reuse_members = slot->members;
+	l->reuse_full = slot->members_full;
+	return 0;
 }
 
 static __always_inline bool is_drop(__u8 outcome)
@@ -100,7 +101,7 @@ static __always_inline bool is_drop(__u8 outcome)
 }
 
 /* count_of finds a listener's row, or makes it: only then is the listener read. */
-static __noinline struct count *count_of(__u64 sk, __u8 proof, __u8 outcome)
+static __noinline struct count *count_of(struct slot *slot, __u64 sk, __u8 proof, __u8 outcome)
 {
 	struct count_key key = { .sk = sk, .outcome = outcome };
 	struct count *count = bpf_map_lookup_elem(&counts, &key);
@@ -108,8 +109,7 @@ static __noinline struct count *count_of(__u64 sk, __u8 proof, __u8 outcome)
 
 	if (count)
 		return count;
-	fresh.listener.sk = sk;
-	identify(&fresh.listener, proof);
+	identify(slot, &fresh.listener, sk, proof);
 	bpf_map_update_elem(&counts, &key, &fresh, BPF_NOEXIST);
 	count = bpf_map_lookup_elem(&counts, &key);
 	if (count)
@@ -158,7 +158,7 @@ static __noinline int account(struct slot *slot, struct tally *tally, __u64 sk, 
 	now = bpf_ktime_get_ns();
 	if (is_drop(outcome))
 		attempt = attempt_number(slot, now);
-	count = count_of(sk, proof, outcome);
+	count = count_of(slot, sk, proof, outcome);
 	if (!count) {
 		__sync_fetch_and_add(&uncounted, 1);
 		return 0;
@@ -185,8 +185,7 @@ static __noinline int account(struct slot *slot, struct tally *tally, __u64 sk, 
 	__builtin_memcpy(record->client, p->client, 16);
 	__builtin_memcpy(record->server, p->server, 16);
 	__builtin_memset(&record->listener, 0, sizeof(record->listener));
-	record->listener.sk = sk;
-	identify(&record->listener, proof);
+	identify(slot, &record->listener, sk, proof);
 	bpf_ringbuf_submit(record, wakeup());
 	return 0;
 }

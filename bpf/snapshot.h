@@ -16,16 +16,16 @@
 static __always_inline bool net_alive(struct net *net, __u32 inum)
 {
 	struct ns_common *ns = &net->ns;
-	__u32 references;
+	__u32 references = 0;
 
 	if (BPF_CORE_READ(ns, inum) != inum)
 		return false;
 	if (bpf_core_field_exists(((struct ns_common___ref *)ns)->__ns_ref))
-		references = BPF_CORE_READ((struct ns_common___ref *)ns, __ns_ref.counter);
+		bpf_core_read(&references, 4, &((struct ns_common___ref *)ns)->__ns_ref);
 	else if (bpf_core_field_exists(((struct ns_common___count *)ns)->count))
-		references = BPF_CORE_READ((struct ns_common___count *)ns, count.counter);
+		bpf_core_read(&references, 4, &((struct ns_common___count *)ns)->count);
 	else
-		references = BPF_CORE_READ((struct net___count *)net, count.counter);
+		bpf_core_read(&references, 4, &((struct net___count *)net)->count);
 	return references > 0;
 }
 

@@ -223,18 +223,22 @@ const (
 )
 
 type SynspySlot struct {
-	_          structs.HostLayout
-	Offset     uint64
-	Gate       uint64
-	Skb        uint64
-	Mib        uint64
-	Net        uint64
-	Sk         uint64
-	Number     uint64
-	Handshakes uint64
-	Before     [10]uint64
-	Delta      [10]uint64
-	Packet     struct {
+	_           structs.HostLayout
+	Offset      uint64
+	Gate        uint64
+	Skb         uint64
+	Mib         uint64
+	Net         uint64
+	Sk          uint64
+	Number      uint64
+	Found       uint64
+	Full        uint64
+	Members     uint32
+	MembersFull uint32
+	Handshakes  uint64
+	Before      [10]uint64
+	Delta       [10]uint64
+	Packet      struct {
 		_          structs.HostLayout
 		Family     uint8
 		Protocol   uint8
@@ -339,6 +343,7 @@ const (
 	SynspyVarFilter                         = "filter"
 	SynspyVarHashinfo                       = "hashinfo"
 	SynspyVarHaveConsumeLocation            = "have_consume_location"
+	SynspyVarHaveLoop                       = "have_loop"
 	SynspyVarHaveRdonlyCast                 = "have_rdonly_cast"
 	SynspyVarHaveRxSk                       = "have_rx_sk"
 	SynspyVarIcmpRanges                     = "icmp_ranges"
@@ -470,6 +475,7 @@ type SynspyVariableSpecs struct {
 	Filter              *ebpf.VariableSpec `ebpf:"filter"`
 	Hashinfo            *ebpf.VariableSpec `ebpf:"hashinfo"`
 	HaveConsumeLocation *ebpf.VariableSpec `ebpf:"have_consume_location"`
+	HaveLoop            *ebpf.VariableSpec `ebpf:"have_loop"`
 	HaveRdonlyCast      *ebpf.VariableSpec `ebpf:"have_rdonly_cast"`
 	HaveRxSk            *ebpf.VariableSpec `ebpf:"have_rx_sk"`
 	IcmpRanges          *ebpf.VariableSpec `ebpf:"icmp_ranges"`
@@ -552,6 +558,7 @@ type SynspyVariables struct {
 	Filter              *ebpf.Variable `ebpf:"filter"`
 	Hashinfo            *ebpf.Variable `ebpf:"hashinfo"`
 	HaveConsumeLocation *ebpf.Variable `ebpf:"have_consume_location"`
+	HaveLoop            *ebpf.Variable `ebpf:"have_loop"`
 	HaveRdonlyCast      *ebpf.Variable `ebpf:"have_rdonly_cast"`
 	HaveRxSk            *ebpf.Variable `ebpf:"have_rx_sk"`
 	IcmpRanges          *ebpf.Variable `ebpf:"icmp_ranges"`

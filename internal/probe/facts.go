@@ -9,6 +9,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/rlimit"
 
@@ -41,6 +42,7 @@ type Facts struct {
 	Tracepoints map[string]int // arguments of BTF tracepoints, without the context
 	MIB         [event.NumCounters]uint32
 	RdonlyCast  bool // kfunc bpf_rdonly_cast: 6.2
+	Loop        bool // helper bpf_loop: 5.17
 
 	Code     map[string][]kernel.Range // of functions that free packets
 	CodeErr  error
@@ -116,6 +118,7 @@ func (f *Facts) readTypes() {
 	}
 	var cast *btf.Func
 	f.RdonlyCast = f.types.TypeByName("bpf_rdonly_cast", &cast) == nil
+	f.Loop = features.HaveProgramHelper(ebpf.Kprobe, asm.FnLoop) == nil
 	f.readCounters()
 }
 

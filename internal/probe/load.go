@@ -183,6 +183,7 @@ func configure(spec *ebpf.CollectionSpec, facts *Facts, config Config) error {
 		{"rate", config.Rate},
 		{"wakeup_bytes", ring / wakeupFraction},
 		{"have_rdonly_cast", facts.RdonlyCast},
+		{"have_loop", facts.Loop},
 		{"have_consume_location", facts.Tracepoints["consume_skb"] >= 2 && len(facts.Code) > 0},
 		{"have_rx_sk", facts.Tracepoints["kfree_skb"] >= 4},
 		{"state_ranges", codeRanges[[4]bpf.SynspyRange](facts, synFreers())},

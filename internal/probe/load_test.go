@@ -32,6 +32,13 @@ func TestLoad(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			for name, program := range collection.Programs {
+				if info, err := program.Info(); err == nil {
+					if n, ok := info.VerifiedInstructions(); ok {
+						t.Logf("%s: %d instructions verified", name, n)
+					}
+				}
+			}
 			collection.Close()
 		})
 	}
