@@ -122,9 +122,18 @@ struct inet_hashinfo {
 	struct inet_listen_hashbucket *lhash2;
 };
 
+struct inet_timewait_death_row {
+	struct inet_hashinfo *hashinfo;
+};
+
+struct netns_ipv4 {
+	struct inet_timewait_death_row tcp_death_row;
+};
+
 struct net {
 	struct ns_common ns;
 	struct netns_mib mib;
+	struct netns_ipv4 ipv4;
 	u32 hash_mix;
 };
 

@@ -236,11 +236,20 @@ static __noinline __u32 score(struct sock *sk, struct packet *p, __u64 net, bool
 	return points;
 }
 
+/* listener_table is TCP's table of sockets. In 5.18 to 6.0 the namespace has it
+ * behind a pointer; there, and before, the protocol has it too. */
+static __always_inline struct inet_hashinfo *listener_table(struct net *net)
+{
+	if (bpf_core_field_exists(net->ipv4.tcp_death_row.hashinfo))
+		return BPF_CORE_READ(net, ipv4.tcp_death_row.hashinfo);
+	return (struct inet_hashinfo *)hashinfo;
+}
+
 /* search walks one bucket of lhash2 for the best match with slot->packet, and
  * leaves it in slot->found. A global function for the same reason as survey. */
 __noinline int search(__u64 net, __u32 hash, __u32 wildcard)
 {
-	struct inet_hashinfo *info = (struct inet_hashinfo *)hashinfo;
+	struct inet_hashinfo *info = listener_table((struct net *)net);
 	struct slot *slot = this_slot();
 	__u64 node, best = 0, bucket, points, most = 0, better;
 	bool hlist;

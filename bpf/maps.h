@@ -36,7 +36,7 @@ const volatile struct range state_ranges[4] = {}; /* tcp_rcv_state_process */
 const volatile struct range icmp_ranges[4] = {}; /* icmp_rcv, icmpv6_rcv */
 
 /* Learned while running. */
-__u64 hashinfo = 0; /* struct inet_hashinfo of TCP */
+__u64 hashinfo = 0; /* struct inet_hashinfo of TCP, where no namespace has it */
 __u32 listen_generation = 0;
 __u64 untracked = 0; /* counter movements in namespaces that no table had room for */
 __u64 changes_lost = 0; /* openings and closings of listeners that the ring had no room for */

@@ -94,7 +94,7 @@ func newRoot(e env) *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w: %w\nrun %s --help for the flags", app.ErrUsage, err, cmd.CommandPath())
 	})
-	root.AddCommand(newTrace(e), newVersion(e))
+	root.AddCommand(newTrace(e), newLab(e), newVersion(e))
 	return root
 }
 

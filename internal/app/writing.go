@@ -111,3 +111,26 @@ func Version(to io.Writer, version, commit string, writing Writing) error {
 	_, err := fmt.Fprintf(to, "synspy %s%s, %s, for Linux %s\n", version, commit, record.Go, kernels)
 	return err
 }
+
+// LabRingSize has room for all records of any scenario.
+const LabRingSize = 8 << 20
+
+// Verdict writes what became of a scenario.
+func (w Writing) Verdict(to io.Writer, v Verdict) error {
+	if w.options.Format == render.FormatJSON {
+		return render.WriteJSON(to, v)
+	}
+	word := "PASS"
+	if !v.Passed {
+		word = "FAIL"
+	}
+	if _, err := fmt.Fprintf(to, "%s  %s (%s, %.1f s)\n", word, v.Name, v.Backend, float64(v.DurationMs)/1000); err != nil {
+		return err
+	}
+	for _, m := range v.Mismatches {
+		if _, err := fmt.Fprintf(to, "      %s\n", render.Terminal(m)); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,203 @@
+package app
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/lab"
+)
+
+// compare holds synspy's account against what was done: expectation = records =
+// the kernel's own counters, read by the lab without BPF.
+func compare(v *Verdict, want lab.Expectation, got *recorder, netns uint64) {
+	c := &comparison{verdict: v}
+	v.Expected, v.Recorded = []event.Count{}, []event.Count{}
+	for _, r := range want.Records {
+		v.Expected = addCount(v.Expected, event.Count{Cause: r.Cause, Stage: r.Stage, Action: r.Action,
+			Count: uint64(r.Count)})
+	}
+	for i := range got.drops {
+		if d := &got.drops[i]; d.Type == "drop" {
+			v.Recorded = addCount(v.Recorded, event.Count{Cause: d.Cause, Stage: d.Stage, Action: d.Action, Count: 1})
+		}
+	}
+	sortCounts(v.Expected)
+	sortCounts(v.Recorded)
+	c.ledger(want, &got.summary, netns)
+	c.counts(want, got)
+	for i := range want.Records {
+		c.records(&want.Records[i], got, netns)
+	}
+	c.owners(want, got)
+	c.same("summary counts against records", v.Recorded, got.summary.Counts)
+	v.Passed = len(v.Mismatches) == 0
+}
+
+type comparison struct{ verdict *Verdict }
+
+func (c *comparison) fail(format string, args ...any) {
+	c.verdict.Mismatches = append(c.verdict.Mismatches, fmt.Sprintf(format, args...))
+}
+
+// same compares two lists of counts, whatever their order.
+func (c *comparison) same(what string, want, got []event.Count) {
+	got = slices.Clone(got)
+	sortCounts(got)
+	if !slices.Equal(want, got) {
+		c.fail("%s: want %v, got %v", what, want, got)
+	}
+}
+
+// ledger compares the kernel's counters three ways: as the lab read them, as
+// synspy read them, and as synspy explains them.
+func (c *comparison) ledger(want lab.Expectation, summary *event.Summary, netns uint64) {
+	if !summary.Balanced {
+		c.fail("the ledger does not balance")
+	}
+	rows := make(map[string]event.LedgerRow)
+	for _, row := range summary.Ledger {
+		if row.NetNS != netns {
+			c.fail("the ledger has a row of namespace %d, which was not asked for", row.NetNS)
+		}
+		rows[row.Counter] = row
+	}
+	for counter, moved := range want.Counters {
+		row := rows[counter.String()]
+		if row.Kernel != moved {
+			c.fail("%v: the kernel moved it by %d, synspy read %d", counter, moved, row.Kernel)
+		}
+		if row.Synspy+row.Unattributed != moved {
+			c.fail("%v: the kernel moved it by %d, synspy explains %d and leaves %d", counter, moved, row.Synspy,
+				row.Unattributed)
+		}
+		// Only tracepoints may leave something, and under 1 in 1,000.
+		if row.Unattributed > 0 && (c.verdict.Backend != "tracepoint" || row.Unattributed > moved/1000+1) {
+			c.fail("%v: %d of %d unattributed", counter, row.Unattributed, moved)
+		}
+	}
+	if summary.Lost > 0 {
+		c.fail("%d records lost", summary.Lost)
+	}
+}
+
+func (c *comparison) counts(want lab.Expectation, got *recorder) {
+	summary := &got.summary
+	for _, w := range c.verdict.Expected {
+		var have uint64
+		for _, r := range c.verdict.Recorded {
+			if r.Cause == w.Cause && (w.Stage == event.StageUnknown || r.Stage == w.Stage) &&
+				(w.Action == event.ActionUnknown || r.Action == w.Action) {
+				have += r.Count
+			}
+		}
+		missed := uint64(0)
+		if want.FromCounters {
+			missed = summary.Unattributed // of tracepoints, bounded by ledger
+		}
+		if have > w.Count || have+missed < w.Count {
+			c.fail("%v at %v, %v: want %d records, got %d", w.Cause, w.Stage, w.Action, w.Count, have)
+		}
+	}
+	var all, expected uint64
+	for _, r := range c.verdict.Recorded {
+		all += r.Count
+	}
+	for _, w := range c.verdict.Expected {
+		expected += w.Count
+	}
+	if all > expected {
+		c.fail("want %d records in all, got %d: %v", expected, all, c.verdict.Recorded)
+	}
+	if !want.FromCounters && summary.Cookies != uint64(want.Cookies) {
+		c.fail("want %d SYNs answered by cookies, got %d", want.Cookies, summary.Cookies)
+	}
+	if (want.Handshakes > 0 || len(want.Records) == 0) && summary.Handshakes != uint64(want.Handshakes) {
+		c.fail("want %d handshakes, got %d", want.Handshakes, summary.Handshakes)
+	}
+	var syns uint64
+	for _, s := range summary.Seen {
+		syns += s.Syn
+	}
+	if want.Syns > 0 && syns != uint64(want.Syns) {
+		c.fail("%d SYNs were sent, synspy saw %d", want.Syns, syns)
+	}
+}
+
+// records compares what each record of a group says.
+func (c *comparison) records(want *lab.Expect, got *recorder, netns uint64) {
+	n := 0
+	for i := range got.drops {
+		d := &got.drops[i]
+		if d.Type != "drop" || d.Cause != want.Cause || (want.Stage != event.StageUnknown && d.Stage != want.Stage) ||
+			(want.Action != event.ActionUnknown && d.Action != want.Action) {
+			continue
+		}
+		if want.Listener.IsValid() && d.Listener != nil && d.Listener.Port != want.Listener.Port() {
+			continue // of another group
+		}
+		c.record(want, d, n, netns)
+		n++
+	}
+}
+
+func (c *comparison) record(want *lab.Expect, d *event.Drop, n int, netns uint64) {
+	if d.Proof != event.ProofCounters {
+		c.fail("record %d: proof %v", n, d.Proof)
+	}
+	l := d.Listener
+	if l == nil {
+		c.fail("record %d names no listener", n)
+		return
+	}
+	if l.NetNS != netns {
+		c.fail("record %d: listener of namespace %d, want %d", n, l.NetNS, netns)
+	}
+	if want.Listener.IsValid() && netip.AddrPortFrom(l.Addr, l.Port) != want.Listener {
+		c.fail("record %d: listener %v:%d, want %v", n, l.Addr, l.Port, want.Listener)
+	}
+	if q := want.AcceptQueue; q.Limit > 0 && (l.AcceptQueue == nil || int(l.AcceptQueue.Len) != q.Len ||
+		int(l.AcceptQueue.Limit) != q.Limit) {
+		c.fail("record %d: accept queue %+v, want %+v", n, l.AcceptQueue, q)
+	}
+	if q := want.SynQueue; q.Limit > 0 && (l.SynQueue == nil || int(l.SynQueue.Len) != q.Len ||
+		int(l.SynQueue.Limit) != q.Limit) {
+		c.fail("record %d: SYN queue %+v, want %+v", n, l.SynQueue, q)
+	}
+	if n < len(want.Clients) && (d.Client == nil || netip.AddrPortFrom(d.Client.Addr, d.Client.Port) != want.Clients[n]) {
+		c.fail("record %d: client %v, want %v", n, d.Client, want.Clients[n])
+	}
+	if n < len(want.Attempts) && int(d.Attempt) != want.Attempts[n] {
+		c.fail("record %d: attempt %d, want %d", n, d.Attempt, want.Attempts[n])
+	}
+	if len(want.PIDs) > 0 {
+		var pids []int
+		for _, p := range d.Processes {
+			pids = append(pids, int(p.PID))
+		}
+		if !slices.Equal(pids, want.PIDs) {
+			c.fail("record %d: processes %v, want %v", n, pids, want.PIDs)
+		}
+	}
+}
+
+// owners makes sure that nobody is named who has nothing to do with it.
+func (c *comparison) owners(want lab.Expectation, got *recorder) {
+	for i := range got.drops {
+		d := &got.drops[i]
+		for _, p := range d.Processes {
+			if !slices.Contains(want.PIDs, int(p.PID)) {
+				c.fail("record %d names process %d (%q), which holds no listener here", i, p.PID, p.Comm)
+			} else if comm := want.Comms[int(p.PID)]; comm != "" && comm != p.Comm {
+				c.fail("record %d: process %d is called %q, want %q", i, p.PID, p.Comm, comm)
+			}
+		}
+		if len(d.Processes) == 0 && d.Listener != nil {
+			c.fail("record %d names no process", i)
+		}
+		if d.Listener != nil && slices.Contains(want.Quiet, d.Listener.NetNS) {
+			c.fail("record %d is of a namespace that dropped nothing", i)
+		}
+	}
+}

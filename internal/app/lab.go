@@ -1,0 +1,132 @@
+package app
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/render"
+)
+
+// ErrMismatch says that what synspy saw is not what the scenario made.
+var ErrMismatch = errors.New("synspy's account differs from what was done")
+
+// LabOptions are those of synspy lab run.
+type LabOptions struct {
+	Watch    Watch
+	Progress func(format string, args ...any) // for people; may be nil
+}
+
+// Scenario is a scenario's name and what it shows, for the list.
+type Scenario struct{ Name, Title string }
+
+// Scenarios lists the lab.
+func Scenarios() []Scenario {
+	var list []Scenario
+	for _, s := range lab.Scenarios() {
+		list = append(list, Scenario{s.Name, s.Title})
+	}
+	return list
+}
+
+// Verdict is what became of one scenario.
+type Verdict struct {
+	event.Header
+	Name       string        `json:"name"`
+	Backend    string        `json:"backend"`
+	Passed     bool          `json:"passed"`
+	Expected   []event.Count `json:"expected"`
+	Recorded   []event.Count `json:"recorded"`
+	Cookies    uint64        `json:"cookies"`
+	Mismatches []string      `json:"mismatches,omitempty"`
+	Summary    event.Summary `json:"summary"`
+	DurationMs int64         `json:"duration_ms"`
+}
+
+// RunLab plays one scenario in a private namespace with a trace attached, hands
+// the records to stream, and compares expectation, records and counters.
+func RunLab(ctx context.Context, name string, stream Stream, options LabOptions, log *slog.Logger) (Verdict, error) {
+	scenario, ok := lab.Find(name)
+	if !ok {
+		return Verdict{}, usage("no scenario %q; synspy lab list shows them", name)
+	}
+	began := time.Now()
+	world, err := lab.NewWorld(ctx)
+	if err != nil {
+		return Verdict{}, fmt.Errorf("%w: %w", ErrUnable, err)
+	}
+	defer world.Close() //nolint:errcheck // nothing is lost with it
+	watch := options.Watch
+	watch.Filter.NetNS = world.NetNS()
+	watch.Cookies = true
+	watch.Rate = 0
+	records := &recorder{Stream: stream, ready: make(chan struct{})}
+
+	tracing, stop := context.WithCancel(ctx)
+	defer stop()
+	ended := make(chan error, 1)
+	go func() {
+		ended <- Trace(tracing, records, TraceOptions{Watch: watch}, log)
+	}()
+	select {
+	case err := <-ended:
+		return Verdict{}, err
+	case <-records.ready:
+	}
+	progress := options.Progress
+	if progress == nil {
+		progress = func(string, ...any) {}
+	}
+	expected, playErr := scenario.Play(ctx, world, progress)
+	stop()
+	if err := errors.Join(playErr, <-ended); err != nil {
+		return Verdict{}, fmt.Errorf("play %s: %w", name, err)
+	}
+	verdict := Verdict{Header: event.Head("scenario"), Name: name, Backend: records.backend,
+		Summary: records.summary, Cookies: records.summary.Cookies, DurationMs: time.Since(began).Milliseconds()}
+	compare(&verdict, expected, records, world.NetNS())
+	if !verdict.Passed {
+		return verdict, fmt.Errorf("%w: %s: %s", ErrMismatch, name, verdict.Mismatches[0])
+	}
+	return verdict, nil
+}
+
+// recorder keeps the records of a run while it passes them on.
+type recorder struct {
+	Stream
+	ready   chan struct{}
+	backend string
+	drops   []event.Drop
+	summary event.Summary
+}
+
+func (r *recorder) Ready(ready event.Ready) error {
+	r.backend = ready.Backend
+	err := r.Stream.Ready(ready)
+	close(r.ready)
+	return err
+}
+
+func (r *recorder) Drop(d *event.Drop) error {
+	r.drops = append(r.drops, *d)
+	return r.Stream.Drop(d)
+}
+
+func (r *recorder) Summary(s event.Summary) error {
+	r.summary = s
+	return r.Stream.Summary(s)
+}
+
+var _ render.Stream = (*recorder)(nil)
+
+func sortCounts(counts []event.Count) {
+	slices.SortFunc(counts, func(a, b event.Count) int {
+		return cmp.Or(cmp.Compare(a.Cause, b.Cause), cmp.Compare(a.Stage, b.Stage), cmp.Compare(a.Action, b.Action))
+	})
+}
