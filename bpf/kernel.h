@@ -220,8 +220,8 @@ struct request_sock {
 	struct sock_common __req_common;
 };
 
-struct tcp_request_sock {
-	u32 rcv_isn;
+struct tcp_sock {
+	struct request_sock *fastopen_rsk;
 };
 
 struct net_device {

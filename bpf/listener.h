@@ -10,8 +10,9 @@
 #include "maps.h"
 #include "packet.h"
 
-#define MAX_GROUP 128 /* SO_REUSEPORT members looked at */
-#define MAX_CHAIN 128 /* sockets of one hash bucket looked at */
+#define MAX_GROUP 1024 /* SO_REUSEPORT members looked at */
+#define MAX_CHAIN 1024 /* sockets of one hash bucket looked at */
+#define OLD_MAX_CHAIN 64 /* either, where the verifier must walk every turn */
 
 static __always_inline __u64 socket_inode(struct sock *sk)
 {
@@ -56,6 +57,29 @@ static __always_inline __u64 less(__u64 a, __u64 b)
 	return sign;
 }
 
+/* A count over the members of a SO_REUSEPORT group. */
+struct poll {
+	__u64 socks;
+	__u64 full;
+	__u64 last;
+	__u32 members;
+};
+
+static long poll_member(__u32 i, struct poll *p)
+{
+	__u64 is_full, member = 0;
+
+	if (i >= p->members)
+		return 1;
+	bpf_probe_read_kernel(&member, 8, (void *)(p->socks + i * 8));
+	/* unreadable: 0 and 0 */
+	is_full = less(BPF_CORE_READ((struct sock *)member, sk_max_ack_backlog),
+		       BPF_CORE_READ((struct sock *)member, sk_ack_backlog));
+	p->full += is_full;
+	p->last = (member & -is_full) | (p->last & (is_full - 1));
+	return 0;
+}
+
 /* survey looks at a SO_REUSEPORT group: slot->members, how many of them are
  * full, and the last of those. Without branches on what it reads, and a global
  * function: the verifier follows one path through the loop, and only once. For
@@ -64,8 +88,7 @@ __noinline int survey(__u64 address)
 {
 	struct sock_reuseport *group;
 	struct slot *slot = this_slot();
-	__u64 socks, last = 0, count = 0;
-	__u32 n;
+	struct poll p = {};
 
 	if (!slot)
 		return 0;
@@ -75,23 +98,18 @@ __noinline int survey(__u64 address)
 	group = BPF_CORE_READ((struct sock *)address, sk_reuseport_cb);
 	if (!group)
 		return 0;
-	n = BPF_CORE_READ(group, num_socks);
-	socks = (__u64)group + bpf_core_field_offset(struct sock_reuseport, socks);
-	for (__u32 i = 0; i < MAX_GROUP; i++) {
-		__u64 is_full, member = 0, length, limit;
-
-		if (i >= n)
-			break;
-		bpf_probe_read_kernel(&member, 8, (void *)(socks + i * 8));
-		limit = BPF_CORE_READ((struct sock *)member, sk_max_ack_backlog);
-		length = BPF_CORE_READ((struct sock *)member, sk_ack_backlog);
-		is_full = less(limit, length); /* unreadable: 0 and 0 */
-		count += is_full;
-		last = (member & -is_full) | (last & (is_full - 1));
+	p.members = BPF_CORE_READ(group, num_socks);
+	p.socks = (__u64)group + bpf_core_field_offset(struct sock_reuseport, socks);
+	if (have_loop) { /* 5.17 */
+		bpf_loop(MAX_GROUP, poll_member, &p, 0);
+	} else {
+		for (__u32 i = 0; i < OLD_MAX_CHAIN; i++)
+			if (poll_member(i, &p))
+				break;
 	}
-	slot->members = n;
-	slot->members_full = count;
-	slot->full = last;
+	slot->members = p.members;
+	slot->members_full = p.full;
+	slot->full = p.last;
 	return 0;
 }
 
@@ -245,51 +263,66 @@ static __always_inline struct inet_hashinfo *listener_table(struct net *net)
 	return (struct inet_hashinfo *)hashinfo;
 }
 
-/* search walks one bucket of lhash2 for the best match with slot->packet, and
- * leaves it in slot->found. A global function for the same reason as survey. */
+/* A walk along one bucket of lhash2 for the best match with slot->packet. */
+struct walk {
+	struct slot *slot;
+	__u64 node;
+	__u64 net;
+	__u64 best;
+	__u64 most;
+	bool wildcard;
+};
+
+static long walk_step(__u32 i, struct walk *w)
+{
+	__u64 sk = w->node, points, better;
+
+	if (!w->node || w->node & 1) /* the end of a list, of either kind */
+		return 1;
+	if (bpf_core_field_exists(
+		    ((struct inet_connection_sock___hlist *)0)->icsk_listen_portaddr_node))
+		sk -= bpf_core_field_offset(struct inet_connection_sock___hlist,
+					    icsk_listen_portaddr_node);
+	else
+		sk -= bpf_core_field_offset(struct sock, __sk_common.skc_nulls_node);
+	points = score((struct sock *)sk, &w->slot->packet, w->net, w->wildcard);
+	better = less(w->most, points);
+	w->most = (points & -better) | (w->most & (better - 1));
+	w->best = (sk & -better) | (w->best & (better - 1));
+	return bpf_probe_read_kernel(&w->node, 8, (void *)w->node) != 0;
+}
+
+/* search leaves what it finds in slot->found. A global function for the same
+ * reason as survey. */
 __noinline int search(__u64 net, __u32 hash, __u32 wildcard)
 {
 	struct inet_hashinfo *info = listener_table((struct net *)net);
-	struct slot *slot = this_slot();
-	__u64 node, best = 0, bucket, points, most = 0, better;
-	bool hlist;
+	struct walk w = { .slot = this_slot(), .net = net, .wildcard = wildcard };
+	__u64 bucket;
 
-	if (!slot)
+	if (!w.slot)
 		return 0;
-	slot->found = 0;
+	w.slot->found = 0;
 	if (!info)
 		return 0;
-	hlist = bpf_core_field_exists(
-		((struct inet_connection_sock___hlist *)0)->icsk_listen_portaddr_node);
 	bucket = (__u64)BPF_CORE_READ(info, lhash2) +
 		 (__u64)(hash & BPF_CORE_READ(info, lhash2_mask)) *
 			 bpf_core_type_size(struct inet_listen_hashbucket);
-	if (hlist)
-		node = (__u64)BPF_CORE_READ((struct inet_listen_hashbucket___hlist *)bucket,
-					    head.first);
+	if (bpf_core_field_exists(
+		    ((struct inet_connection_sock___hlist *)0)->icsk_listen_portaddr_node))
+		w.node = (__u64)BPF_CORE_READ((struct inet_listen_hashbucket___hlist *)bucket,
+					      head.first);
 	else
-		node = (__u64)BPF_CORE_READ((struct inet_listen_hashbucket *)bucket,
-					    nulls_head.first);
-	for (int i = 0; i < MAX_CHAIN; i++) {
-		struct sock *sk;
-
-		if (!node || node & 1)
-			break;
-		if (hlist)
-			sk = (void *)node -
-			     bpf_core_field_offset(struct inet_connection_sock___hlist,
-						   icsk_listen_portaddr_node);
-		else
-			sk = (void *)node -
-			     bpf_core_field_offset(struct sock, __sk_common.skc_nulls_node);
-		points = score(sk, &slot->packet, net, wildcard);
-		better = less(most, points);
-		most = (points & -better) | (most & (better - 1));
-		best = ((__u64)sk & -better) | (best & (better - 1));
-		if (bpf_probe_read_kernel(&node, 8, (void *)node))
-			break;
+		w.node = (__u64)BPF_CORE_READ((struct inet_listen_hashbucket *)bucket,
+					      nulls_head.first);
+	if (have_loop) { /* 5.17 */
+		bpf_loop(MAX_CHAIN, walk_step, &w, 0);
+	} else {
+		for (__u32 i = 0; i < OLD_MAX_CHAIN; i++)
+			if (walk_step(i, &w))
+				break;
 	}
-	slot->found = best;
+	w.slot->found = w.best;
 	return 0;
 }
 

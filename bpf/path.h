@@ -40,6 +40,15 @@ static __always_inline int enter(__u64 key, __u64 sk, struct net *net, const voi
 	return 0;
 }
 
+/* listener_of is the socket itself, or, where Fast Open hands tcp_check_req the
+ * child, the listener of the child's request. */
+static __always_inline struct sock *listener_of(struct sock *sk)
+{
+	if (BPF_CORE_READ(sk, __sk_common.skc_state) != TCP_SYN_RECV)
+		return sk;
+	return BPF_CORE_READ((struct tcp_sock *)sk, fastopen_rsk, __req_common.skc_listener);
+}
+
 /* settle gives a movement to the packet that made it. */
 static __noinline int settle(struct slot *slot, struct sk_buff *skb, __u32 moved, __u8 stage)
 {
@@ -67,11 +76,7 @@ static __noinline int settle(struct slot *slot, struct sk_buff *skb, __u32 moved
 			to[i] += slot->delta[i];
 		return 0;
 	}
-	/* Fast Open hands tcp_check_req the child, not the listener. */
-	if (BPF_CORE_READ(sk, __sk_common.skc_state) == TCP_SYN_RECV)
-		return account(slot, tally, listener_find(slot, net), LISTENER_GROUP,
-			       outcome);
-	return account(slot, tally, (__u64)sk, LISTENER_GIVEN, outcome);
+	return account(slot, tally, (__u64)listener_of(sk), LISTENER_GIVEN, outcome);
 }
 
 /* leave compares, and only where something moved does more. */

@@ -47,7 +47,7 @@ type session struct {
 
 // open attaches and seeds: when it returns, everything is counted.
 func open(watch Watch, log *slog.Logger) (*session, error) {
-	facts, err := probe.Gather(watch.BTF)
+	facts, err := probe.Gather(watch.BTF, watch.Backend)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnable, err)
 	}

@@ -27,6 +27,9 @@ type Support struct {
 // Yes tells that the feature was seen to work.
 func (s Support) Yes() bool { return s.Known && s.Err == nil }
 
+// Maybe tells that the feature was not seen to fail.
+func (s Support) Maybe() bool { return s.Err == nil }
+
 // Facts is what the plan is made from: plain data, so that the plans of other
 // kernels can be tested here.
 type Facts struct {
@@ -38,9 +41,10 @@ type Facts struct {
 	Kprobe     Support
 	Tracepoint Support
 
-	Functions   map[string]int // arguments of the functions that hooks name, by BTF
-	Tracepoints map[string]int // arguments of BTF tracepoints, without the context
-	MIB         [event.NumCounters]uint32
+	Functions   map[string]int            // arguments of the functions that hooks name, by BTF
+	Tracepoints map[string]int            // arguments of BTF tracepoints, without the context
+	MIB         [event.NumCounters]uint32 // indices in struct linux_mib
+	MIBErr      error
 	RdonlyCast  bool // kfunc bpf_rdonly_cast: 6.2
 	Loop        bool // helper bpf_loop: 5.17
 
@@ -62,10 +66,11 @@ func CheckBTF(file string) error {
 	return nil
 }
 
-// Gather finds the facts of the running kernel. btfFile, if not empty, replaces
-// the kernel's own type information. Facts that cannot be had are told inside;
-// the error is for a btfFile that cannot be used.
-func Gather(btfFile string) (*Facts, error) {
+// Gather finds the facts of the running kernel that the backend's plan needs;
+// for an empty backend, all. btfFile, if not empty, replaces the kernel's own
+// type information. Facts that cannot be had are told inside; the error is for
+// a btfFile that cannot be used.
+func Gather(btfFile, backend string) (*Facts, error) {
 	facts := &Facts{Release: kernel.Release(), Arch: runtime.GOARCH}
 	// Kernels before 5.11 charge BPF memory to this limit.
 	_ = rlimit.RemoveMemlock()
@@ -82,14 +87,28 @@ func Gather(btfFile string) (*Facts, error) {
 		return facts, nil
 	}
 	facts.readTypes()
-	facts.Code, facts.CodeErr = kernel.CodeRanges(freeingFunctions()...)
+	facts.MIBErr = facts.readCounters(btfFile)
 	if facts.CPUs, err = kernel.OnlineCPUs(); err != nil {
 		return nil, err
 	}
-	facts.Trampoline = tryTrampoline()
-	facts.Kprobe = tryKprobe()
-	facts.Tracepoint = tryTracepoint()
+	facts.try(backend)
 	return facts, nil
+}
+
+// try tests what the backend's plan needs to be known. The best backend comes
+// first, so that where it works the others are not tested.
+func (f *Facts) try(backend string) {
+	all := backend == ""
+	if all || backend == Auto || backend == Trampoline {
+		f.Trampoline = tryTrampoline()
+	}
+	if all || backend == Kprobe || (backend == Auto && !f.Trampoline.Yes()) {
+		f.Kprobe = tryKprobe()
+	}
+	if all || backend == Tracepoint || (backend == Auto && !f.Trampoline.Yes() && !f.Kprobe.Yes()) {
+		f.Tracepoint = tryTracepoint()
+		f.Code, f.CodeErr = kernel.CodeRanges(freeingFunctions()...)
+	}
 }
 
 // readTypes takes from BTF what the plan asks.
@@ -119,29 +138,22 @@ func (f *Facts) readTypes() {
 	var cast *btf.Func
 	f.RdonlyCast = f.types.TypeByName("bpf_rdonly_cast", &cast) == nil
 	f.Loop = features.HaveProgramHelper(ebpf.Kprobe, asm.FnLoop) == nil
-	f.readCounters()
 }
 
 // readCounters finds each counter's index: the enumerators of an anonymous enum.
-func (f *Facts) readCounters() {
-	wanted := make(map[string]event.Counter, event.NumCounters)
+func (f *Facts) readCounters(file string) error {
+	indices, err := kernel.AnonymousEnum(file, "LINUX_MIB_NUM")
+	if err != nil {
+		return fmt.Errorf("find the kernel's counters: %w", err)
+	}
 	for c := range event.NumCounters {
-		wanted[c.MIB()] = c
+		index, ok := indices[c.MIB()]
+		if !ok {
+			return fmt.Errorf("find the kernel's counters: no %s", c.MIB())
+		}
+		f.MIB[c] = index
 	}
-	for typ, err := range f.types.All() {
-		if err != nil {
-			return
-		}
-		enum, ok := typ.(*btf.Enum)
-		if !ok || enum.Name != "" {
-			continue
-		}
-		for _, value := range enum.Values {
-			if c, ok := wanted[value.Name]; ok {
-				f.MIB[c] = uint32(value.Value)
-			}
-		}
-	}
+	return nil
 }
 
 // harmless is a program that does nothing, to see what can be attached.

@@ -10,7 +10,7 @@ import (
 
 // TestLoad puts each backend's programs through this kernel's verifier.
 func TestLoad(t *testing.T) {
-	facts, err := Gather("")
+	facts, err := Gather("", "")
 	if err != nil {
 		t.Fatal(err)
 	}

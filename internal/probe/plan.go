@@ -3,8 +3,6 @@ package probe
 import (
 	"errors"
 	"fmt"
-
-	"github.com/synspy/synspy/internal/event"
 )
 
 // The backends. Auto is the best that this kernel allows, hook by hook.
@@ -105,8 +103,8 @@ func Make(facts *Facts, backend string) (Plan, error) {
 	if facts.BTF != nil {
 		return Plan{}, facts.BTF
 	}
-	if facts.MIB == [event.NumCounters]uint32{} {
-		return Plan{}, fmt.Errorf("%w: BTF does not name the counters", ErrCannotTrace)
+	if facts.MIBErr != nil {
+		return Plan{}, fmt.Errorf("%w: %w", ErrCannotTrace, facts.MIBErr)
 	}
 	var plan Plan
 	path, pathErr := pathHooks(facts, backend)
@@ -139,7 +137,7 @@ func pathHooks(facts *Facts, backend string) ([]Hook, error) {
 		case trampoline:
 			hook.Backend = Trampoline
 			hook.Programs = []string{"fentry_" + f.name, "fexit_" + f.name}
-		case facts.Kprobe.Yes() && backend != Trampoline:
+		case facts.Kprobe.Maybe() && backend != Trampoline:
 			hook.Backend = Kprobe
 			hook.Programs = []string{"kretprobe_" + f.name, "kprobe_" + f.name}
 			switch {
@@ -185,7 +183,7 @@ func eventHooks(facts *Facts) ([]Hook, error) {
 // ownerHooks find who holds the listeners, whatever sees the packets.
 func ownerHooks(facts *Facts) []Hook {
 	listen := Hook{Name: "inet_sock_set_state (listen)"}
-	if _, exists := facts.Tracepoints["inet_sock_set_state"]; exists && facts.Tracepoint.Yes() {
+	if _, exists := facts.Tracepoints["inet_sock_set_state"]; exists && facts.Tracepoint.Maybe() {
 		listen.Backend = Tracepoint
 		listen.Programs = []string{"tp_btf_listen"}
 	} else {
