@@ -42,7 +42,7 @@ static __always_inline __u32 netns_of(__u64 net)
 
 /* moved_since leaves in slot->delta what moved in net since this CPU's last
  * event of it, and returns its tally; NULL when nothing did. */
-static __noinline struct tally *moved_since(struct slot *slot, __u64 net, const __u64 *now)
+static __noinline struct tally *moved_since(struct slot *slot, __u64 net)
 {
 	struct tally *tally = bpf_map_lookup_elem(&tallies, &net);
 	struct base_key key = { .net = net };
@@ -65,9 +65,9 @@ static __noinline struct tally *moved_since(struct slot *slot, __u64 net, const 
 	}
 #pragma unroll
 	for (int i = 0; i < NUM_COUNTERS; i++) {
-		slot->delta[i] = now[i] - tally->seen[i];
+		slot->delta[i] = slot->now[i] - tally->seen[i];
 		any |= slot->delta[i];
-		tally->seen[i] = now[i];
+		tally->seen[i] = slot->now[i];
 	}
 	return any ? tally : NULL;
 }
@@ -77,18 +77,18 @@ static __noinline struct tally *moved_since(struct slot *slot, __u64 net, const 
 static __always_inline struct tally *movement(struct slot *slot, __u64 net)
 {
 	__u64 mib = (__u64)BPF_CORE_READ((struct net *)net, mib.net_statistics) + slot->offset;
-	__u64 now[NUM_COUNTERS], digest = 0;
+	__u64 digest = 0;
 	__u32 place = (net * 0x9e3779b97f4a7c15ULL >> 56) & (KNOWN_NAMESPACES - 1);
 
-	read_counters(mib, now, ALL_COUNTERS, true);
+	read_counters(mib, slot->now, ALL_COUNTERS, true);
 #pragma unroll
 	for (int i = 0; i < NUM_COUNTERS; i++)
-		digest += now[i];
+		digest += slot->now[i];
 	if (slot->known[place].net == net && slot->known[place].digest == digest)
 		return NULL;
 	slot->known[place].net = net;
 	slot->known[place].digest = digest;
-	return moved_since(slot, net, now);
+	return moved_since(slot, net);
 }
 
 /* unexplained books a movement that no packet at hand made. */

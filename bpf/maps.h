@@ -77,8 +77,10 @@ struct slot {
 	__u32 members_full;
 	__u64 handshakes; /* distinct ones that lost a packet */
 	__u64 before[NUM_COUNTERS];
+	__u64 now[NUM_COUNTERS];
 	__u64 delta[NUM_COUNTERS];
 	struct packet packet;
+	struct count fresh; /* what a new row of counts is made from */
 	struct {
 		__u64 net;
 		__u64 digest;

@@ -84,7 +84,6 @@ static __always_inline int leave(__u64 key, struct sk_buff *skb, enum stage stag
 {
 	const __u32 which = counters_of(stage);
 	struct slot *slot = this_slot();
-	__u64 now[NUM_COUNTERS];
 	__u64 any = 0;
 	__u32 moved;
 
@@ -95,16 +94,16 @@ static __always_inline int leave(__u64 key, struct sk_buff *skb, enum stage stag
 		arrived_at(slot, slot->sk, slot->sk, true);
 	else if (stage == STAGE_ACK) /* a SYN sent again comes this way too */
 		arrived_at(slot, slot->sk, slot->sk, tcp_flags(skb) & TCP_FLAG_SYN);
-	read_counters(slot->mib, now, which, cast);
+	read_counters(slot->mib, slot->now, which, cast);
 #pragma unroll
 	for (int i = 0; i < NUM_COUNTERS; i++)
 		if (which & 1 << i)
-			any |= now[i] ^ slot->before[i];
+			any |= slot->now[i] ^ slot->before[i];
 	if (!any)
 		return 0;
 #pragma unroll
 	for (int i = 0; i < NUM_COUNTERS; i++)
-		slot->delta[i] = which & 1 << i ? now[i] - slot->before[i] : 0;
+		slot->delta[i] = which & 1 << i ? slot->now[i] - slot->before[i] : 0;
 	moved = signature(slot->delta);
 	return settle(slot, skb, moved, stage);
 }

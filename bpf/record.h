@@ -105,12 +105,12 @@ static __noinline struct count *count_of(struct slot *slot, __u64 sk, __u8 proof
 {
 	struct count_key key = { .sk = sk, .outcome = outcome };
 	struct count *count = bpf_map_lookup_elem(&counts, &key);
-	struct count fresh = {};
 
 	if (count)
 		return count;
-	identify(slot, &fresh.listener, sk, proof);
-	bpf_map_update_elem(&counts, &key, &fresh, BPF_NOEXIST);
+	__builtin_memset(&slot->fresh, 0, sizeof(slot->fresh));
+	identify(slot, &slot->fresh.listener, sk, proof);
+	bpf_map_update_elem(&counts, &key, &slot->fresh, BPF_NOEXIST);
 	count = bpf_map_lookup_elem(&counts, &key);
 	if (count)
 		return count;

@@ -39,10 +39,13 @@ type session struct {
 	probe     *probe.Probe
 	owners    *owner.Table
 	listeners *listeners
-	refreshed time.Time
-	refresh   chan error // of the refresh under way, nil if none
-	clock     time.Duration
-	started   time.Time
+
+	refreshed   uint64          // when holders were last read, CLOCK_MONOTONIC, ns
+	refreshTook uint64          // how long that took, ns
+	refresh     chan error      // of the reading under way, nil if none
+	dropping    map[uint64]bool // listeners whose holders were read since they first dropped
+	clock       time.Duration   // to be added to CLOCK_MONOTONIC for the wall clock
+	started     time.Time
 }
 
 // open attaches and seeds: when it returns, everything is counted.
@@ -62,7 +65,8 @@ func open(watch Watch, log *slog.Logger) (*session, error) {
 		return nil, fmt.Errorf("%w: %w", ErrUnable, err)
 	}
 	s := &session{watch: watch, log: log, probe: p, owners: owner.New("/proc", log),
-		listeners: newListeners(watch.Filter), clock: kernel.WallClock()}
+		listeners: newListeners(watch.Filter), clock: kernel.WallClock(), refreshed: kernel.Monotonic(),
+		dropping: make(map[uint64]bool)}
 	holders, err := s.readHolders()
 	if err == nil {
 		err = p.Start(holders)
@@ -70,7 +74,7 @@ func open(watch Watch, log *slog.Logger) (*session, error) {
 	if err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
-	s.refreshed, s.started = time.Now(), time.Now()
+	s.started = time.Now()
 	return s, nil
 }
 
@@ -114,22 +118,34 @@ func (s *session) judge() error {
 	return nil
 }
 
-// refreshHolders reads the holders again if that was not done lately, and waits
-// a moment for it: forks and passed sockets leave no event.
-func (s *session) refreshHolders() {
+// refreshHolders reads the holders again, as a record waits for it: forks, execs
+// and passed sockets leave no event. It does so at a listener's first drop, and
+// at most once a second while drops go on. Where reading takes long, first drops
+// of other listeners wait their turn, so that it takes a tenth of the time at most.
+func (s *session) refreshHolders(socket, dropped uint64) {
+	now := kernel.Monotonic()
+	due := now-s.refreshed >= uint64(refreshEvery)
+	if !s.dropping[socket] && s.refreshed < dropped {
+		due = due || now-s.refreshed >= 10*s.refreshTook
+	}
 	if s.refresh == nil {
-		if time.Since(s.refreshed) < refreshEvery {
+		if !due {
 			return
 		}
+		if len(s.dropping) > maxKnown {
+			clear(s.dropping)
+		}
+		s.dropping[socket] = true
+		s.refreshed = now
 		s.refresh = make(chan error, 1)
-		go func() {
+		go func(done chan<- error) {
 			_, err := s.readHolders()
-			s.refresh <- err
-		}()
+			done <- err
+		}(s.refresh)
 	}
 	select {
 	case err := <-s.refresh:
-		s.refresh, s.refreshed = nil, time.Now()
+		s.refresh, s.refreshTook = nil, kernel.Monotonic()-s.refreshed
 		if err != nil {
 			s.log.Warn("read holders again", "error", err)
 		}

@@ -97,7 +97,7 @@ func (t *trace) message(m *probe.Message) error {
 		t.owners.Closed(m.Listener.Socket)
 		return nil
 	}
-	t.refreshHolders()
+	t.refreshHolders(m.Listener.Socket, m.Time)
 	if t.listeners.add(m.Listener) {
 		if err := t.judge(); err != nil {
 			return err

@@ -237,6 +237,7 @@ type SynspySlot struct {
 	MembersFull uint32
 	Handshakes  uint64
 	Before      [10]uint64
+	Now         [10]uint64
 	Delta       [10]uint64
 	Packet      struct {
 		_          structs.HostLayout
@@ -251,6 +252,7 @@ type SynspySlot struct {
 		Client     [16]uint8
 		Server     [16]uint8
 	}
+	Fresh SynspyCount
 	Known [8]struct {
 		_      structs.HostLayout
 		Net    uint64

@@ -106,22 +106,32 @@ func Make(facts *Facts, backend string) (Plan, error) {
 	if facts.MIBErr != nil {
 		return Plan{}, fmt.Errorf("%w: %w", ErrCannotTrace, facts.MIBErr)
 	}
-	var plan Plan
-	path, pathErr := pathHooks(facts, backend)
-	switch {
-	case backend == Tracepoint || (backend == Auto && pathErr != nil):
-		hooks, err := eventHooks(facts)
-		if err != nil {
-			return Plan{}, errors.Join(err, pathErr)
-		}
-		plan = Plan{Backend: Tracepoint, Hooks: hooks}
-	case pathErr != nil:
-		return Plan{}, pathErr
-	default:
-		plan = Plan{Backend: backendOf(path), Hooks: path}
+	plan, err := packetHooks(facts, backend)
+	if err != nil {
+		return Plan{}, err
 	}
 	plan.Hooks = append(plan.Hooks, ownerHooks(facts)...)
 	return plan, nil
+}
+
+// packetHooks chooses between the listen path's own functions and, where those
+// cannot be hooked, the tracepoints that free its packets.
+func packetHooks(facts *Facts, backend string) (Plan, error) {
+	var pathErr error
+	if backend != Tracepoint {
+		var hooks []Hook
+		if hooks, pathErr = pathHooks(facts, backend); pathErr == nil {
+			return Plan{Backend: backendOf(hooks), Hooks: hooks}, nil
+		}
+		if backend != Auto {
+			return Plan{}, pathErr
+		}
+	}
+	hooks, err := eventHooks(facts)
+	if err != nil {
+		return Plan{}, errors.Join(err, pathErr)
+	}
+	return Plan{Backend: Tracepoint, Hooks: hooks}, nil
 }
 
 // pathHooks hooks the listen path's functions at entry and exit.
@@ -144,7 +154,7 @@ func pathHooks(facts *Facts, backend string) ([]Hook, error) {
 			case backend == Kprobe:
 			case args > maxTrampolineArgs:
 				hook.Note = fmt.Sprintf("a trampoline refuses %d arguments", args)
-			default:
+			case facts.Trampoline.Err != nil:
 				hook.Note = facts.Trampoline.Err.Error()
 			}
 		case args > maxTrampolineArgs:
