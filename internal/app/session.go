@@ -50,16 +50,14 @@ type session struct {
 
 // open attaches and seeds: when it returns, everything is counted.
 func open(watch Watch, log *slog.Logger) (*session, error) {
-	facts, err := probe.Gather(watch.BTF, watch.Backend)
+	began := time.Now()
+	facts, err := probe.Gather(watch.BTF)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnable, err)
 	}
-	plan, err := probe.Make(facts, watch.Backend)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnable, err)
-	}
+	log.Debug("gathered facts", "took", time.Since(began))
 	watch.Filter.ByOwner = watch.Owner != owner.Filter{}
-	p, err := probe.Open(facts, plan, probe.Config{Filter: watch.Filter, Cookies: watch.Cookies,
+	p, err := probe.Open(facts, watch.Backend, probe.Config{Filter: watch.Filter, Cookies: watch.Cookies,
 		Rate: watch.Rate, RingSize: watch.RingSize}, log)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnable, err)

@@ -34,14 +34,14 @@ var errEnough = errors.New("enough records")
 // Trace writes a record for every handshake packet that dies until the context
 // ends, and then the summary.
 func Trace(ctx context.Context, stream render.Stream, options TraceOptions, log *slog.Logger) error {
+	s, err := open(options.Watch, log)
+	if err != nil {
+		return err
+	}
 	if options.Duration > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, options.Duration)
 		defer cancel()
-	}
-	s, err := open(options.Watch, log)
-	if err != nil {
-		return err
 	}
 	t := &trace{session: s, stream: stream, options: options, held: make(map[heldKey]probe.Count)}
 	err = t.run(ctx)

@@ -39,6 +39,11 @@ type Client struct {
 // Client makes a client with an address and port of its own for the server's
 // address family, and an ISN that no other client of this World has.
 func (w *World) Client(server netip.AddrPort) *Client {
+	local, isn := w.nextClient(server)
+	return w.ClientFrom(local, server, isn)
+}
+
+func (w *World) nextClient(server netip.AddrPort) (local netip.AddrPort, isn uint32) {
 	w.mu.Lock()
 	id := w.nextID
 	w.nextID++
@@ -51,7 +56,7 @@ func (w *World) Client(server netip.AddrPort) *Client {
 		a[15] = host
 		addr = netip.AddrFrom16(a)
 	}
-	return w.ClientFrom(netip.AddrPortFrom(addr, port), server, 0x10000000+id*0x10001)
+	return netip.AddrPortFrom(addr, port), 0x10000000 + id*0x10001
 }
 
 // ClientFrom makes a client with the given address and ISN. The address must
@@ -69,10 +74,14 @@ func (c *Client) send(s segment) error {
 	return c.w.inject(s.marshal())
 }
 
+func synOptions() []byte {
+	return []byte{optionMSS, 4, 0x05, 0xb4, optionSACK, 2, optionNOP, optionNOP, optionNOP, optionWindowScale, 3, 7}
+}
+
 // SYN sends the SYN; sent again, it is a retransmission (same ISN). It always
 // offers a maximum segment size, SACK and a window scale.
 func (c *Client) SYN() error {
-	options := []byte{optionMSS, 4, 0x05, 0xb4, optionSACK, 2, optionNOP, optionNOP, optionNOP, optionWindowScale, 3, 7}
+	options := synOptions()
 	if c.Timestamps {
 		options = append(options, optionNOP, optionNOP, optionTimestamps, 10)
 		options = binary.BigEndian.AppendUint32(options, c.ISN)

@@ -9,7 +9,6 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
-	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/rlimit"
 
@@ -46,13 +45,12 @@ type Facts struct {
 	MIB         [event.NumCounters]uint32 // indices in struct linux_mib
 	MIBErr      error
 	RdonlyCast  bool // kfunc bpf_rdonly_cast: 6.2
-	Loop        bool // helper bpf_loop: 5.17
 
-	Code     map[string][]kernel.Range // of functions that free packets
-	CodeErr  error
-	CPUs     []int
-	types    *btf.Spec
-	external bool
+	Code    map[string][]kernel.Range // of functions that free packets
+	CodeErr error
+	CPUs    []int
+	btfFile string // empty: the kernel's own
+	cache   *btf.Cache
 }
 
 // ErrNoBTF says that neither the kernel nor --btf provides type information.
@@ -60,100 +58,70 @@ var ErrNoBTF = errors.New("this kernel provides no BTF type information")
 
 // CheckBTF tells whether the file holds type information.
 func CheckBTF(file string) error {
-	if _, err := btf.LoadSpec(file); err != nil {
-		return fmt.Errorf("load type information: %w", err)
-	}
-	return nil
+	_, err := kernel.ReadTypes(file)
+	return err
 }
 
-// Gather finds the facts of the running kernel that the backend's plan needs;
-// for an empty backend, all. btfFile, if not empty, replaces the kernel's own
-// type information. Facts that cannot be had are told inside; the error is for
-// a btfFile that cannot be used.
-func Gather(btfFile, backend string) (*Facts, error) {
-	facts := &Facts{Release: kernel.Release(), Arch: runtime.GOARCH}
+// Gather finds the facts of the running kernel that a plan is made from.
+// btfFile, if not empty, replaces the kernel's own type information. Whether
+// this kernel takes a hook is not asked here: it is seen when the plan is tried,
+// or by Try.
+func Gather(btfFile string) (*Facts, error) {
+	facts := &Facts{Release: kernel.Release(), Arch: runtime.GOARCH, btfFile: btfFile, cache: btf.NewCache()}
 	// Kernels before 5.11 charge BPF memory to this limit.
 	_ = rlimit.RemoveMemlock()
-
 	var err error
-	if btfFile != "" {
-		facts.types, err = btf.LoadSpec(btfFile)
-		if err != nil {
-			return nil, fmt.Errorf("load type information: %w", err)
-		}
-		facts.external = true
-	} else if facts.types, err = btf.LoadKernelSpec(); err != nil {
-		facts.BTF = fmt.Errorf("%w: %w", ErrNoBTF, err)
-		return facts, nil
+	if _, err := os.Stat(kprobeEvents); errors.Is(err, os.ErrNotExist) {
+		facts.Kprobe = Support{true, errors.New("this kernel has no kprobes")}
 	}
-	facts.readTypes()
-	facts.MIBErr = facts.readCounters(btfFile)
 	if facts.CPUs, err = kernel.OnlineCPUs(); err != nil {
 		return nil, err
 	}
-	facts.try(backend)
+	types, err := kernel.ReadTypes(btfFile)
+	if err != nil {
+		facts.BTF = fmt.Errorf("%w: %w", ErrNoBTF, err)
+		return facts, nil
+	}
+	facts.read(types)
 	return facts, nil
 }
 
-// try tests what the backend's plan needs to be known. The best backend comes
-// first, so that where it works the others are not tested.
-func (f *Facts) try(backend string) {
-	all := backend == ""
-	if all || backend == Auto || backend == Trampoline {
-		f.Trampoline = tryTrampoline()
+// kprobeEvents is there where the kernel was built with kprobes.
+const kprobeEvents = "/sys/bus/event_source/devices/kprobe"
+
+// read takes from type information what the plan asks.
+func (f *Facts) read(types *kernel.Types) {
+	f.Functions = types.Functions(append(hookedFunctions(), castFunction)...)
+	f.Tracepoints = types.Tracepoints(hookedTracepoints()...)
+	_, f.RdonlyCast = f.Functions[castFunction]
+	indices := types.AnonymousEnum("LINUX_MIB_NUM")
+	for c := range event.NumCounters {
+		index, ok := indices[c.MIB()]
+		if !ok {
+			f.MIBErr = fmt.Errorf("find the kernel's counters: type information does not name %s", c.MIB())
+			return
+		}
+		f.MIB[c] = index
 	}
-	if all || backend == Kprobe || (backend == Auto && !f.Trampoline.Yes()) {
-		f.Kprobe = tryKprobe()
-	}
-	if all || backend == Tracepoint || (backend == Auto && !f.Trampoline.Yes() && !f.Kprobe.Yes()) {
-		f.Tracepoint = tryTracepoint()
+}
+
+// castFunction is the kfunc that turns an address into a typed pointer.
+const castFunction = "bpf_rdonly_cast"
+
+// readCode finds the code of the functions that free packets, once.
+func (f *Facts) readCode() {
+	if f.Code == nil && f.CodeErr == nil {
 		f.Code, f.CodeErr = kernel.CodeRanges(freeingFunctions()...)
 	}
 }
 
-// readTypes takes from BTF what the plan asks.
-func (f *Facts) readTypes() {
-	f.Functions = make(map[string]int)
-	for _, name := range hookedFunctions() {
-		var fn *btf.Func
-		if f.types.TypeByName(name, &fn) != nil {
-			continue
-		}
-		if proto, ok := fn.Type.(*btf.FuncProto); ok {
-			f.Functions[name] = len(proto.Params)
-		}
+// Try tests each backend, and the kernel symbols, for a report.
+func (f *Facts) Try() {
+	f.Trampoline, f.Tracepoint = tryTrampoline(), tryTracepoint()
+	if f.Kprobe.Maybe() {
+		f.Kprobe = tryKprobe()
 	}
-	f.Tracepoints = make(map[string]int)
-	for _, name := range hookedTracepoints() {
-		var def *btf.Typedef
-		if f.types.TypeByName("btf_trace_"+name, &def) != nil {
-			continue
-		}
-		if ptr, ok := def.Type.(*btf.Pointer); ok {
-			if proto, ok := ptr.Target.(*btf.FuncProto); ok {
-				f.Tracepoints[name] = len(proto.Params) - 1
-			}
-		}
-	}
-	var cast *btf.Func
-	f.RdonlyCast = f.types.TypeByName("bpf_rdonly_cast", &cast) == nil
-	f.Loop = features.HaveProgramHelper(ebpf.Kprobe, asm.FnLoop) == nil
-}
-
-// readCounters finds each counter's index: the enumerators of an anonymous enum.
-func (f *Facts) readCounters(file string) error {
-	indices, err := kernel.AnonymousEnum(file, "LINUX_MIB_NUM")
-	if err != nil {
-		return fmt.Errorf("find the kernel's counters: %w", err)
-	}
-	for c := range event.NumCounters {
-		index, ok := indices[c.MIB()]
-		if !ok {
-			return fmt.Errorf("find the kernel's counters: no %s", c.MIB())
-		}
-		f.MIB[c] = index
-	}
-	return nil
+	f.readCode()
 }
 
 // harmless is a program that does nothing, to see what can be attached.
@@ -188,9 +156,6 @@ func tryKprobe() Support {
 	defer program.Close() //nolint:errcheck // a try
 	attached, err := link.Kprobe(tested, program, nil)
 	if err != nil {
-		if errors.Is(err, os.ErrNotExist) {
-			err = errors.New("this kernel has no kprobes")
-		}
 		return Support{true, fmt.Errorf("attach a kprobe: %w", err)}
 	}
 	return Support{true, attached.Close()}

@@ -3,11 +3,13 @@ package probe
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"slices"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/features"
 
 	"github.com/synspy/synspy/internal/bpf"
 	"github.com/synspy/synspy/internal/event"
@@ -78,7 +80,7 @@ func CheckRingSize(bytes uint32) error {
 }
 
 // load puts the plan's programs and their maps into the kernel.
-func load(facts *Facts, plan *Plan, config Config, log *slog.Logger) (*ebpf.Collection, error) {
+func load(facts *Facts, plan Plan, config Config) (*ebpf.Collection, error) {
 	spec, err := bpf.LoadSynspy()
 	if err != nil {
 		return nil, fmt.Errorf("read BPF objects: %w", err)
@@ -90,25 +92,12 @@ func load(facts *Facts, plan *Plan, config Config, log *slog.Logger) (*ebpf.Coll
 		return nil, err
 	}
 	options := ebpf.CollectionOptions{}
-	if facts.external {
-		options.Programs.KernelTypes = facts.types
-	}
-	collection, err := newCollection(spec, plan, options)
-	if err == nil {
-		return collection, nil
-	}
-	// The iterator is a convenience: /proc tells the same, slower.
-	if dropped := plan.drop("iter/task_file", "holders are read from /proc instead"); dropped {
-		log.Debug("load without the iterator", "reason", err)
-		if collection, again := newCollection(spec, plan, options); again == nil {
-			return collection, nil
+	if facts.btfFile != "" {
+		if options.Programs.KernelTypes, err = btf.LoadSpec(facts.btfFile); err != nil {
+			return nil, fmt.Errorf("load type information: %w", err)
 		}
 	}
-	return nil, err
-}
-
-func newCollection(spec *ebpf.CollectionSpec, plan *Plan, options ebpf.CollectionOptions) (*ebpf.Collection, error) {
-	spec = spec.Copy()
+	options.Cache = facts.cache
 	wanted := map[string]bool{"snapshot": true}
 	for _, hook := range plan.Hooks {
 		for _, name := range hook.Programs {
@@ -183,7 +172,7 @@ func configure(spec *ebpf.CollectionSpec, facts *Facts, config Config) error {
 		{"rate", config.Rate},
 		{"wakeup_bytes", ring / wakeupFraction},
 		{"have_rdonly_cast", facts.RdonlyCast},
-		{"have_loop", facts.Loop},
+		{"have_loop", features.HaveProgramHelper(ebpf.Kprobe, asm.FnLoop) == nil},
 		{"have_consume_location", facts.Tracepoints["consume_skb"] >= 2 && len(facts.Code) > 0},
 		{"have_rx_sk", facts.Tracepoints["kfree_skb"] >= 4},
 		{"state_ranges", codeRanges[[4]bpf.SynspyRange](facts, synFreers())},

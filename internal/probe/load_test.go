@@ -2,7 +2,6 @@ package probe
 
 import (
 	"errors"
-	"log/slog"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -10,12 +9,13 @@ import (
 
 // TestLoad puts each backend's programs through this kernel's verifier.
 func TestLoad(t *testing.T) {
-	facts, err := Gather("", "")
+	facts, err := Gather("")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, backend := range Backends() {
 		t.Run(backend, func(t *testing.T) {
+			facts.Try()
 			plan, err := Make(facts, backend)
 			if errors.Is(err, ErrCannotTrace) && backend != Auto {
 				t.Logf("this kernel refuses %s: %v", backend, err)
@@ -24,7 +24,7 @@ func TestLoad(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			collection, err := load(facts, &plan, Config{Rate: 100, Cookies: true}, slog.Default())
+			collection, err := load(facts, plan, Config{Rate: 100, Cookies: true})
 			var verifier *ebpf.VerifierError
 			if errors.As(err, &verifier) {
 				t.Fatalf("%+v", verifier)

@@ -68,7 +68,7 @@ func hookedFunctions() []string {
 	for _, f := range listenPath() {
 		names = append(names, f.name)
 	}
-	return append(names, "bpf_iter_task_file")
+	return append(names, "bpf_iter_task_file", "bpf_sock_from_file")
 }
 
 func hookedTracepoints() []string {
@@ -127,6 +127,7 @@ func packetHooks(facts *Facts, backend string) (Plan, error) {
 			return Plan{}, pathErr
 		}
 	}
+	facts.readCode()
 	hooks, err := eventHooks(facts)
 	if err != nil {
 		return Plan{}, errors.Join(err, pathErr)
@@ -140,7 +141,7 @@ func pathHooks(facts *Facts, backend string) ([]Hook, error) {
 	for _, f := range listenPath() {
 		hook := Hook{Name: f.name, Core: f.core}
 		args, exists := facts.Functions[f.name]
-		trampoline := facts.Trampoline.Yes() && args <= maxTrampolineArgs && backend != Kprobe
+		trampoline := facts.Trampoline.Maybe() && args <= maxTrampolineArgs && backend != Kprobe
 		switch {
 		case !exists:
 			hook.Note = "not in this kernel; not seen: " + f.why
@@ -175,7 +176,7 @@ func pathHooks(facts *Facts, backend string) ([]Hook, error) {
 func eventHooks(facts *Facts) ([]Hook, error) {
 	var hooks []Hook
 	for _, f := range freeEvents() {
-		if _, exists := facts.Tracepoints[f.name]; !exists || !facts.Tracepoint.Yes() {
+		if _, exists := facts.Tracepoints[f.name]; !exists || !facts.Tracepoint.Maybe() {
 			return nil, fmt.Errorf("%w: tracepoint %s: %w", ErrCannotTrace, f.name, facts.Tracepoint.Err)
 		}
 		hook := Hook{Name: f.name, Backend: Tracepoint, Programs: []string{"tp_btf_" + f.name}, Core: f.core}
@@ -200,7 +201,9 @@ func ownerHooks(facts *Facts) []Hook {
 		listen.Note = "listeners that open later are seen at their first drop only"
 	}
 	files := Hook{Name: "iter/task_file"}
-	if _, exists := facts.Functions["bpf_iter_task_file"]; exists {
+	_, iterates := facts.Functions["bpf_iter_task_file"]
+	_, sockets := facts.Functions["bpf_sock_from_file"] // 5.11
+	if iterates && sockets {
 		files.Backend = iterator
 		files.Programs = []string{"iter_task_file"}
 	} else {

@@ -9,6 +9,8 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime/debug"
+	"strings"
 	"time"
 	"unsafe"
 
@@ -38,20 +40,72 @@ type Probe struct {
 	closed     []book
 }
 
-// Open loads and attaches the plan behind a closed gate: nothing is counted yet.
-func Open(facts *Facts, plan Plan, config Config, log *slog.Logger) (*Probe, error) {
+// Open plans, loads and attaches behind a closed gate: nothing is counted yet.
+// What a kernel refuses is seen by trying: a refused backend is put among the
+// facts and the plan is made again, so that facts and plan tell why.
+func Open(facts *Facts, backend string, config Config, log *slog.Logger) (*Probe, error) {
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
 		return nil, fmt.Errorf("count CPUs: %w", err)
 	}
-	p := &Probe{config: config, facts: facts, plan: plan, log: log, cpus: cpus}
-	if p.collection, err = load(facts, &p.plan, config, log); err != nil {
-		return nil, err
+	// Decoding a kernel's types leaves a lot of garbage; let it not pile up.
+	defer debug.SetGCPercent(debug.SetGCPercent(startupGC))
+	for {
+		plan, err := Make(facts, backend)
+		if err != nil {
+			return nil, err
+		}
+		p := &Probe{config: config, facts: facts, plan: plan, log: log, cpus: cpus}
+		err = p.open()
+		if err == nil {
+			facts.cache = nil // decoded types are not needed any more
+			debug.FreeOSMemory()
+			return p, nil
+		}
+		err = errors.Join(err, p.Close())
+		if !facts.refused(plan.Backend, err) {
+			return nil, err
+		}
+		log.Debug("plan again", "refused", plan.Backend, "error", err)
 	}
+}
+
+// startupGC is the garbage collector's percentage while types are decoded.
+const startupGC = 30
+
+// refused books an error against the backend that met it, once; false if there
+// is nothing left to try.
+func (f *Facts) refused(backend string, err error) bool {
+	var verifier *ebpf.VerifierError
+	if errors.As(err, &verifier) {
+		return false // a fault of ours, not a refusal
+	}
+	switch support := (Support{true, err}); {
+	case strings.Contains(backend, Trampoline) && f.Trampoline.Maybe():
+		f.Trampoline = support
+	case strings.Contains(backend, Kprobe) && f.Kprobe.Maybe():
+		f.Kprobe = support
+	case backend == Tracepoint && f.Tracepoint.Maybe():
+		f.Tracepoint = support
+	default:
+		return false
+	}
+	return true
+}
+
+func (p *Probe) open() error {
+	began := time.Now()
+	var err error
+	if p.collection, err = load(p.facts, p.plan, p.config); err != nil {
+		return err
+	}
+	p.log.Debug("loaded", "backend", p.plan.Backend, "took", time.Since(began))
+	began = time.Now()
 	if err := p.prepare(); err != nil {
-		return nil, errors.Join(err, p.Close())
+		return err
 	}
-	return p, nil
+	p.log.Debug("attached", "took", time.Since(began))
+	return nil
 }
 
 // prepare does what must be done before the first program may run.

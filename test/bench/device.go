@@ -59,7 +59,8 @@ func configure(tun int) error {
 		{unix.SIOCSIFADDR, func() error { return ifr.SetInet4Addr(serverAddr.AsSlice()) }},
 		{unix.SIOCSIFNETMASK, func() error { return ifr.SetInet4Addr([]byte{255, 255, 0, 0}) }},
 		{unix.SIOCSIFTXQLEN, func() error { ifr.SetUint32(deviceQueue); return nil }},
-		{unix.SIOCSIFFLAGS, func() error { ifr.SetUint16(unix.IFF_UP | unix.IFF_RUNNING); return nil }},
+		{unix.SIOCGIFFLAGS, func() error { return nil }},
+		{unix.SIOCSIFFLAGS, func() error { ifr.SetUint16(ifr.Uint16() | unix.IFF_UP); return nil }},
 	} {
 		if err := step.set(); err != nil {
 			return err

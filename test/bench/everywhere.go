@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Where results come from.
+const (
+	inGuest = "vm"
+	onHost  = "here"
+)
+
+// The guest's copies of the files it needs.
+const (
+	guestSynspy = "/usr/bin/synspy"
+	guestBench  = "/usr/bin/bench"
+	guestPeer   = "/root/peer.bt"
+	guestOut    = "/root/bench.ndjson"
+)
+
+// Ports on which the listener of each machine listens. This machine may run
+// synspy's tests meanwhile, which use 8080.
+const (
+	guestPort = 8080
+	hostPort  = 18080
+)
+
+// plan is a whole run: what to measure where.
+type plan struct {
+	config
+	vm, kernel string
+	dir        string // for results
+	peerFlag   string
+	skip       string
+}
+
+// runAll measures everywhere and prints the result.
+func runAll(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	var p plan
+	flags.StringVar(&p.synspy, "synspy", "bin/synspy", "`path` of synspy, static")
+	flags.StringVar(&p.vm, "vm", "bin/vm", "`path` of test/vm's program")
+	flags.StringVar(&p.kernel, "kernel", "6.12", "`name` of the virtual machine's kernel, see bin/vm kernels")
+	flags.StringVar(&p.dir, "dir", "bin", "keep results in this `directory`")
+	flags.StringVar(&p.peerFlag, "peer", os.Getenv("PEER"), "`path` of the bpftrace script (default $PEER, or the one in ../shared/peers for this bpftrace)")
+	flags.StringVar(&p.skip, "skip", "", "measure not in the "+inGuest+" or not "+onHost)
+	quick := flags.Bool("quick", false, "3 pairs and one flood: for development")
+	p.addFlags(flags)
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if *quick {
+		p.pairs, p.floods = 3, 1
+	}
+	p.peer = findPeer(ctx, p.peerFlag, stderr)
+
+	path := filepath.Join(p.dir, "bench.ndjson")
+	if err := os.WriteFile(path, nil, 0o644); err != nil {
+		return fmt.Errorf("keep results: %w", err)
+	}
+	begin := time.Now()
+	for _, where := range []struct {
+		name    string
+		measure func(context.Context, string, io.Writer) error
+	}{{inGuest, p.measureInGuest}, {onHost, p.measureHere}} {
+		if p.skip == where.name {
+			continue
+		}
+		if err := where.measure(ctx, path, stderr); err != nil {
+			return fmt.Errorf("measure (%s): %w", where.name, err)
+		}
+	}
+	table, err := os.Create(filepath.Join(p.dir, "bench.txt"))
+	if err != nil {
+		return fmt.Errorf("keep tables: %w", err)
+	}
+	err = report(path, io.MultiWriter(stdout, table))
+	fmt.Fprintf(stderr, "bench: took %s; results are in %s, these tables in %s\n", time.Since(begin).Round(time.Second), path, table.Name())
+	return errors.Join(err, table.Close())
+}
+
+// measureInGuest boots a machine and measures there.
+func (p *plan) measureInGuest(ctx context.Context, path string, stderr io.Writer) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	out := path + ".guest"
+	args := []string{"run", "--kernel", p.kernel, "--memory", "3G", "--timeout", "20m",
+		"--file", p.synspy + ":" + guestSynspy, "--file", self + ":" + guestBench, "--out", guestOut + ":" + out}
+	command := []string{guestBench, "measure", "-where", inGuest, "-out", guestOut, "-synspy", guestSynspy,
+		"-port", strconv.Itoa(guestPort), "-pairs", strconv.Itoa(p.pairs), "-floods", strconv.Itoa(p.floods),
+		"-budget", p.budget.String()}
+	if p.peer != "" {
+		bpftrace, err := exec.LookPath("bpftrace")
+		if err != nil {
+			return err
+		}
+		args = append(args, "--file-with-libs", bpftrace, "--file", p.peer+":"+guestPeer)
+		command = append(command, "-peer", guestPeer)
+	}
+	cmd := exec.CommandContext(ctx, p.vm, append(append(args, "--"), command...)...)
+	cmd.Stdout, cmd.Stderr = stderr, stderr // of its guest too: progress
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = time.Minute
+	runErr := cmd.Run()
+	results, err := os.ReadFile(out)
+	if err == nil {
+		err = errors.Join(appendFile(path, results), os.Remove(out))
+	}
+	return errors.Join(runErr, err)
+}
+
+func appendFile(path string, content []byte) error {
+	file, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(content)
+	return errors.Join(err, file.Close())
+}
+
+// measureHere measures on this kernel, synspy only: the script needs kfuncs,
+// which not every machine has.
+func (p *plan) measureHere(ctx context.Context, path string, stderr io.Writer) error {
+	file, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("keep results: %w", err)
+	}
+	c := p.config
+	c.peer, c.port, c.frames = "", hostPort, burstFrames
+	err = measure(ctx, c, recorder{file: file, where: onHost}, stderr)
+	return errors.Join(err, file.Close())
+}
+
+// peerScripts holds the scripts, beside the tree.
+const peerScripts = "../shared/peers"
+
+// findPeer chooses the script that this machine's bpftrace can run, and says so
+// when there is none to compare with.
+func findPeer(ctx context.Context, path string, stderr io.Writer) string {
+	version, err := exec.CommandContext(ctx, "bpftrace", "--version").Output()
+	if err != nil {
+		fmt.Fprintln(stderr, "bench: no bpftrace here: measuring without the script to compare with (apt-get install bpftrace)")
+		return ""
+	}
+	if path == "" {
+		path = filepath.Join(peerScripts, "synq.bt")
+		if strings.HasPrefix(string(version), "bpftrace v0.17.") { // Debian 12's
+			path = filepath.Join(peerScripts, "synq17.bt")
+		}
+	}
+	if _, err := os.Stat(path); err != nil {
+		fmt.Fprintf(stderr, "bench: no script %s: measuring without it (PEER=... names one)\n", path)
+		return ""
+	}
+	return path
+}

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+// programStats is what one BPF program has done since statistics were on.
+type programStats struct {
+	name        string
+	runs, nanos uint64
+}
+
+// programs asks the kernel how long a tracer's BPF programs run. That makes them
+// slower, hence not while throughput is measured.
+func (b *bench) programs(ctx context.Context, tr tracer) error {
+	r, err := tr.start(ctx)
+	if err != nil {
+		return err
+	}
+	for _, w := range workloads {
+		if err := b.programsDuring(r, tr, w); err != nil {
+			return errors.Join(err, r.abandon())
+		}
+	}
+	b.say("%s: asked for BPF statistics", tr.name)
+	_, err = r.stop()
+	return err
+}
+
+func (b *bench) programsDuring(r *running, tr tracer, w workload) error {
+	r.idle()
+	mine, err := r.programIDs()
+	if err != nil {
+		return err
+	}
+	b.target.around = func(send func() error) error {
+		stats, err := ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME))
+		if err != nil {
+			return fmt.Errorf("enable BPF statistics: %w", err)
+		}
+		before, err := statsOf(mine)
+		if err != nil {
+			return errors.Join(err, stats.Close())
+		}
+		if err := errors.Join(send(), stats.Close()); err != nil {
+			return err
+		}
+		after, err := statsOf(mine)
+		if err != nil {
+			return err
+		}
+		for id, p := range after {
+			if p.runs == before[id].runs {
+				continue
+			}
+			err := b.record.add(result{Kind: "program", Tracer: tr.name, Workload: w.name, Program: p.name, Frames: b.frames,
+				Runs: p.runs - before[id].runs, Nanos: p.nanos - before[id].nanos})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	defer func() { b.target.around = nil }()
+	_, err = w.run(b.target, b.frames)
+	return err
+}
+
+// statsOf reads the statistics of BPF programs.
+func statsOf(ids []ebpf.ProgramID) (map[ebpf.ProgramID]programStats, error) {
+	found := make(map[ebpf.ProgramID]programStats)
+	for _, id := range ids {
+		p, err := ebpf.NewProgramFromID(id)
+		if err != nil {
+			return nil, fmt.Errorf("open BPF program %d: %w", id, err)
+		}
+		info, err := p.Info()
+		stats, statsErr := p.Stats()
+		if err := errors.Join(err, statsErr, p.Close()); err != nil {
+			return nil, fmt.Errorf("read BPF program %d: %w", id, err)
+		}
+		found[id] = programStats{info.Name, stats.RunCount, uint64(stats.Runtime)}
+	}
+	return found, nil
+}

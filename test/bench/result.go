@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+)
+
+// result is one measurement, a line of the file that is kept. What does not
+// belong to its kind is absent.
+type result struct {
+	Kind     string `json:"kind"` // machine, pair, start, memory, flood, program
+	Where    string `json:"where"`
+	Kernel   string `json:"kernel,omitempty"`
+	CPUs     int    `json:"cpus,omitempty"`
+	Tracer   string `json:"tracer,omitempty"`
+	Workload string `json:"workload,omitempty"`
+	Round    int    `json:"round,omitempty"`
+
+	// pair: frames per second without a tracer just before and just after, and
+	// with it; then the same in the calmer chunks of each burst.
+	Off     [2]float64 `json:"off,omitzero"`
+	On      float64    `json:"on,omitempty"`
+	CalmOff [2]float64 `json:"calm_off,omitzero"`
+	CalmOn  float64    `json:"calm_on,omitempty"`
+
+	Seconds float64 `json:"seconds,omitempty"` // start: exec to ready
+
+	Resident uint64 `json:"resident,omitempty"` // memory: bytes, VmHWM
+	BPF      uint64 `json:"bpf,omitempty"`      // memory: bytes, maps and programs
+
+	// flood: drops made; records a second later, and drops accounted for by
+	// then; both again when the tracer had ended.
+	Drops        int  `json:"drops,omitempty"`
+	Printed      int  `json:"printed,omitempty"`
+	Counted      int  `json:"counted,omitempty"`
+	FinalPrinted int  `json:"final_printed,omitempty"`
+	FinalCounted int  `json:"final_counted,omitempty"`
+	Lost         int  `json:"lost,omitempty"`
+	Balanced     bool `json:"balanced,omitempty"`
+
+	// program: of BPF statistics, during one burst of frames.
+	Program string `json:"program,omitempty"`
+	Frames  int    `json:"frames,omitempty"`
+	Runs    uint64 `json:"runs,omitempty"`
+	Nanos   uint64 `json:"nanos,omitempty"`
+}
+
+// recorder writes results as they come.
+type recorder struct {
+	file  *os.File
+	where string
+}
+
+func (r recorder) add(res result) error {
+	res.Where = r.where
+	line, err := json.Marshal(res)
+	if err != nil {
+		return fmt.Errorf("encode result: %w", err)
+	}
+	if _, err := r.file.Write(append(line, '\n')); err != nil {
+		return fmt.Errorf("keep result: %w", err)
+	}
+	return nil
+}
+
+func readResults(in io.Reader) ([]result, error) {
+	var all []result
+	for lines := bufio.NewScanner(in); ; {
+		if !lines.Scan() {
+			return all, lines.Err()
+		}
+		var r result
+		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
+			return all, fmt.Errorf("read results: %w", err)
+		}
+		all = append(all, r)
+	}
+}
