@@ -64,15 +64,14 @@ static __always_inline long locate(struct slot *slot)
 /* signature packs a delta into a bit per counter; 0 where one moved twice. */
 static __always_inline __u32 signature(const __u64 *delta)
 {
-	__u32 bits = 0;
+	__u64 bits = 0, twice = 0;
 
 #pragma unroll
 	for (int i = 0; i < NUM_COUNTERS; i++) {
-		if (delta[i] > 1)
-			return 0;
-		bits |= (__u32)delta[i] << i;
+		bits |= delta[i] << i;
+		twice |= delta[i] >> 1;
 	}
-	return bits;
+	return twice ? 0 : bits;
 }
 
 #endif

@@ -105,7 +105,7 @@ static __noinline int unexplained(struct slot *slot, struct tally *tally)
 static __noinline int settle_freed(struct slot *slot, struct tally *tally, __u64 net, __u64 given,
 				   __u8 stage)
 {
-	__u8 outcome = classify(stage, signature(slot->delta), slot->packet.flags);
+	__u8 outcome = settled(slot, stage);
 
 	if (!slot->gate || outcome == OUTCOME_NONE)
 		return unexplained(slot, tally);

@@ -50,7 +50,7 @@ static __always_inline struct sock *listener_of(struct sock *sk)
 }
 
 /* settle gives a movement to the packet that made it. */
-static __noinline int settle(struct slot *slot, struct sk_buff *skb, __u32 moved, __u8 stage)
+static __noinline int settle(struct slot *slot, struct sk_buff *skb, __u8 stage)
 {
 	struct sock *sk = (struct sock *)slot->sk;
 	struct tally *tally;
@@ -67,7 +67,7 @@ static __noinline int settle(struct slot *slot, struct sk_buff *skb, __u32 moved
 	}
 	if (skb)
 		parse(&slot->packet, skb);
-	outcome = classify(stage, moved, slot->packet.flags);
+	outcome = settled(slot, stage);
 	if (!slot->gate || outcome == OUTCOME_NONE) {
 		__u64 *to = slot->gate ? tally->unattributed : tally->gated;
 
@@ -85,7 +85,6 @@ static __always_inline int leave(__u64 key, struct sk_buff *skb, enum stage stag
 	const __u32 which = counters_of(stage);
 	struct slot *slot = this_slot();
 	__u64 any = 0;
-	__u32 moved;
 
 	if (!slot || slot->skb != key || !key)
 		return 0;
@@ -104,8 +103,7 @@ static __always_inline int leave(__u64 key, struct sk_buff *skb, enum stage stag
 #pragma unroll
 	for (int i = 0; i < NUM_COUNTERS; i++)
 		slot->delta[i] = which & 1 << i ? slot->now[i] - slot->before[i] : 0;
-	moved = signature(slot->delta);
-	return settle(slot, skb, moved, stage);
+	return settle(slot, skb, stage);
 }
 
 /* leave_kept is leave for kretprobes, which are not told the arguments again. */
