@@ -9,8 +9,7 @@
 
 #include "compat.h"
 #include "maps.h"
-
-extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
+#include "packet.h"
 
 #define SYN_COUNTERS                                                                 \
 	(1 << COUNTER_LISTEN_OVERFLOWS | 1 << COUNTER_LISTEN_DROPS |                 \

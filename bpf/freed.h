@@ -161,7 +161,7 @@ static __always_inline int consumed(struct sk_buff *skb, __u64 location)
 		tally = movement(slot, net);
 		return tally ? settle_freed(slot, tally, net, 0, STAGE_ICMP) : 0;
 	}
-	if (parse(&slot->packet, skb) || slot->packet.protocol != IPPROTO_TCP ||
+	if (parse(slot, skb) || slot->packet.protocol != IPPROTO_TCP ||
 	    (slot->packet.flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) != TCP_FLAG_SYN)
 		return 0;
 	arrived_for(slot, net, true);
@@ -186,7 +186,7 @@ static __always_inline int dropped(struct sk_buff *skb, __u64 location, struct s
 	if (!net || (filter.netns && filter.netns != netns_of(net)))
 		return 0;
 	slot->packet.flags = 0;
-	if (parse(&slot->packet, skb))
+	if (parse(slot, skb))
 		return 0; /* what moved, if anything, stays for one that can be read */
 	syn = (slot->packet.flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) == TCP_FLAG_SYN;
 	tally = movement(slot, net);

@@ -79,6 +79,8 @@ struct slot {
 	__u64 before[NUM_COUNTERS];
 	__u64 now[NUM_COUNTERS];
 	__u64 delta[NUM_COUNTERS];
+	__u8 ip[40]; /* headers as they are on the wire */
+	struct tcp_wire tcp;
 	struct packet packet;
 	struct count fresh; /* what a new row of counts is made from */
 	struct {

@@ -6,6 +6,8 @@
 #include "compat.h"
 #include "maps.h"
 
+extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
+
 static __always_inline void map_v4(__u8 *to, __be32 addr)
 {
 	__u32 *words = (__u32 *)to;
@@ -16,54 +18,74 @@ static __always_inline void map_v4(__u8 *to, __be32 addr)
 	words[3] = addr;
 }
 
+/* What parse needs of a packet's buffer. */
+struct layout {
+	unsigned char *head;
+	__u32 network;
+	__u32 transport;
+	__u32 ifindex;
+};
+
+/* layout_of reads it: by plain loads where a cast is to be had. */
+static __always_inline struct layout layout_of(struct sk_buff *skb)
+{
+	if (have_rdonly_cast) {
+		struct sk_buff *typed =
+			bpf_rdonly_cast(skb, bpf_core_type_id_kernel(struct sk_buff));
+
+		return (struct layout){ typed->head, typed->network_header,
+					typed->transport_header, typed->skb_iif };
+	}
+	return (struct layout){ BPF_CORE_READ(skb, head), BPF_CORE_READ(skb, network_header),
+				BPF_CORE_READ(skb, transport_header),
+				BPF_CORE_READ(skb, skb_iif) };
+}
+
 /* parse reads the addresses and, for TCP, the ports, flags and initial sequence
  * number of an inbound packet whose transport header is set. */
-static __noinline int parse(struct packet *p, struct sk_buff *skb)
+static __noinline int parse(struct slot *slot, struct sk_buff *skb)
 {
-	unsigned char *head = BPF_CORE_READ(skb, head);
-	unsigned char *ip = head + BPF_CORE_READ(skb, network_header);
-	struct tcp_wire tcp = {};
-	__u8 version = 0;
-	__be32 addr;
+	struct layout at = layout_of(skb);
+	struct packet *p = &slot->packet;
+	struct tcp_wire *tcp = &slot->tcp;
+	__u32 *words = (__u32 *)slot->ip;
 
 	p->family = 0;
 	p->flags = 0;
-	bpf_probe_read_kernel(&version, 1, ip);
-	if (version >> 4 == 4) {
-		bpf_probe_read_kernel(&p->protocol, 1, ip + IPV4_PROTOCOL);
-		bpf_probe_read_kernel(&addr, 4, ip + IPV4_SADDR);
-		map_v4(p->client, addr);
-		bpf_probe_read_kernel(&addr, 4, ip + IPV4_DADDR);
-		map_v4(p->server, addr);
+	/* Both in one read each; what lies behind an IPv4 header does no harm. */
+	if (bpf_probe_read_kernel(slot->ip, sizeof(slot->ip), at.head + at.network) ||
+	    bpf_probe_read_kernel(tcp, sizeof(*tcp), at.head + at.transport))
+		return -1;
+	if (slot->ip[0] >> 4 == 4) {
+		p->protocol = slot->ip[IPV4_PROTOCOL];
+		map_v4(p->client, words[IPV4_SADDR / 4]);
+		map_v4(p->server, words[IPV4_DADDR / 4]);
 		p->family = AF_INET;
-	} else if (version >> 4 == 6) {
-		bpf_probe_read_kernel(&p->protocol, 1, ip + IPV6_NEXTHDR);
-		bpf_probe_read_kernel(p->client, 16, ip + IPV6_SADDR);
-		bpf_probe_read_kernel(p->server, 16, ip + IPV6_DADDR);
+	} else if (slot->ip[0] >> 4 == 6) {
+		p->protocol = slot->ip[IPV6_NEXTHDR];
+		__builtin_memcpy(p->client, slot->ip + IPV6_SADDR, 16);
+		__builtin_memcpy(p->server, slot->ip + IPV6_DADDR, 16);
 		p->family = AF_INET6;
 	} else {
 		return -1;
 	}
-	if (bpf_probe_read_kernel(&tcp, sizeof(tcp), head + BPF_CORE_READ(skb, transport_header)))
-		return -1;
-	p->client_port = bpf_ntohs(tcp.source);
-	p->server_port = bpf_ntohs(tcp.dest);
-	p->flags = tcp.flags;
-	p->isn = bpf_ntohl(tcp.seq);
-	if (!(tcp.flags & TCP_FLAG_SYN))
+	p->client_port = bpf_ntohs(tcp->source);
+	p->server_port = bpf_ntohs(tcp->dest);
+	p->flags = tcp->flags;
+	p->isn = bpf_ntohl(tcp->seq);
+	if (!(tcp->flags & TCP_FLAG_SYN))
 		p->isn--; /* the first byte after a SYN */
-	p->ifindex = BPF_CORE_READ(skb, skb_iif);
+	p->ifindex = at.ifindex;
 	return 0;
 }
 
 static __always_inline __u8 tcp_flags(struct sk_buff *skb)
 {
-	unsigned char *head = BPF_CORE_READ(skb, head);
+	struct layout at = layout_of(skb);
 	__u8 flags = 0;
 
 	bpf_probe_read_kernel(&flags, 1,
-			      head + BPF_CORE_READ(skb, transport_header) +
-				      __builtin_offsetof(struct tcp_wire, flags));
+			      at.head + at.transport + __builtin_offsetof(struct tcp_wire, flags));
 	return flags;
 }
 

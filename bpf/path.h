@@ -66,7 +66,7 @@ static __noinline int settle(struct slot *slot, struct sk_buff *skb, __u8 stage)
 		return 0;
 	}
 	if (skb)
-		parse(&slot->packet, skb);
+		parse(slot, skb);
 	outcome = settled(slot, stage);
 	if (!slot->gate || outcome == OUTCOME_NONE) {
 		__u64 *to = slot->gate ? tally->unattributed : tally->gated;

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
 	"github.com/synspy/synspy/internal/app"
@@ -23,6 +24,7 @@ type watchFlags struct {
 	btf       string
 	rate      uint32
 	ring      uint32
+	changed   func(flag string) bool // nil without filters
 }
 
 func (f *watchFlags) add(cmd *cobra.Command) {
@@ -39,14 +41,18 @@ func (f *watchFlags) add(cmd *cobra.Command) {
 	f.addBackend(cmd)
 	flags.Uint32Var(&f.rate, "rate", 100, "records per second, listener and cause; 0: all. Counts stay exact")
 	flags.Uint32Var(&f.ring, "ring-size", app.DefaultRingSize, "ring buffer in bytes, a power of two")
-	complete(cmd, "cause", app.CauseNames())
-	complete(cmd, "stage", app.StageNames())
+	completeList(cmd, "cause", app.CauseTitles())
+	completeList(cmd, "stage", app.StageNames())
+	for _, name := range []string{"port", "addr", "client", "pid", "comm", "rate", "ring-size"} {
+		complete(cmd, name)
+	}
+	f.changed = flags.Changed
 }
 
 func (f *watchFlags) addBackend(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.backend, "backend", "auto", "hooks to use: "+strings.Join(app.Backends(), ", "))
 	cmd.Flags().StringVar(&f.btf, "btf", "", "file with the kernel's type information, if it has none itself")
-	complete(cmd, "backend", app.Backends())
+	complete(cmd, "backend", app.Backends()...)
 }
 
 // watch reads the flags; errors are usage errors, found before privileges are.
@@ -55,7 +61,22 @@ func (f *watchFlags) watch() (app.Watch, error) {
 	if err := w.Validate(); err != nil {
 		return w, err
 	}
+	if f.changed != nil && f.changed("pid") && f.selection.PID == 0 {
+		return w, usage("--pid 0 is no process ID")
+	}
 	return w, f.selection.Apply(&w)
+}
+
+// refuseEmpty stops a filter that an unset shell variable emptied: --port "$PORT"
+// would otherwise silently watch everything.
+func refuseEmpty(cmd *cobra.Command, _ []string) error {
+	var err error
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if text := f.Value.String(); err == nil && (text == "" || text == "[]") {
+			err = usage("--%s has an empty value\nleave it out instead", f.Name)
+		}
+	})
+	return err
 }
 
 // outputFlags are how to write.
@@ -72,9 +93,9 @@ func (f *outputFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.time, "time", "local", "times in tables: local, utc or relative")
 	flags.BoolVar(&f.noColor, "no-color", false, "no colours, as with NO_COLOR or when not on a terminal")
 	flags.StringVar(&f.logLevel, "log-level", "warn", "debug, info, warn or error, to standard error")
-	complete(cmd, "output", app.Formats())
-	complete(cmd, "time", app.Clocks())
-	complete(cmd, "log-level", []string{"debug", "info", "warn", "error"})
+	complete(cmd, "output", app.Formats()...)
+	complete(cmd, "time", app.Clocks()...)
+	complete(cmd, "log-level", "debug", "info", "warn", "error")
 }
 
 // writing reads the flags.
@@ -101,12 +122,6 @@ func (f *outputFlags) logger(e env) *slog.Logger {
 		level = slog.LevelWarn
 	}
 	return slog.New(slog.NewTextHandler(e.stderr, &slog.HandlerOptions{Level: level}))
-}
-
-// complete offers fixed values for a flag.
-func complete(cmd *cobra.Command, flag string, values []string) {
-	// The only error is an unknown flag, which is a mistake in this file.
-	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 }
 
 // stdoutTerminal tells whether standard output is a terminal, and how wide.

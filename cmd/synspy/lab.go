@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -46,13 +48,7 @@ func newLabRun(e env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run SCENARIO|all",
 		Short: "Play a scenario with a trace attached; exit 1 when anything differs",
-		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-			names := []string{"all"}
-			for _, s := range app.Scenarios() {
-				names = append(names, s.Name)
-			}
-			return names, cobra.ShellCompDirectiveNoFileComp
-		},
+		ValidArgsFunction: fixedArgs(append([]string{"all"}, scenarioNames()...)),
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return usage("lab run takes one scenario, or all\nsynspy lab list shows them")
@@ -66,10 +62,7 @@ func newLabRun(e env) *cobra.Command {
 			}
 			names := []string{args[0]}
 			if args[0] == "all" {
-				names = names[:0]
-				for _, s := range app.Scenarios() {
-					names = append(names, s.Name)
-				}
+				names = scenarioNames()
 			}
 			var failed []error
 			for _, name := range names {
@@ -89,6 +82,14 @@ func newLabRun(e env) *cobra.Command {
 	return cmd
 }
 
+func scenarioNames() []string {
+	var names []string
+	for _, s := range app.Scenarios() {
+		names = append(names, s.Name)
+	}
+	return names
+}
+
 // runScenario shows what the scenario does on standard error, and its records
 // and verdict on standard output.
 func runScenario(ctx context.Context, e env, name string, w app.Watch, output *outputFlags) error {
@@ -100,10 +101,29 @@ func runScenario(ctx context.Context, e env, name string, w app.Watch, output *o
 	progress := func(format string, args ...any) {
 		_, _ = fmt.Fprintf(e.stderr, "%6.2fs  %s\n", time.Since(began).Seconds(), fmt.Sprintf(format, args...))
 	}
-	verdict, err := app.RunLab(ctx, name, writing.Stream(e.stdout, w), app.LabOptions{Watch: w, Progress: progress},
+	stdout := &untilClosed{to: e.stdout}
+	verdict, err := app.RunLab(ctx, name, writing.Stream(stdout, w), app.LabOptions{Watch: w, Progress: progress},
 		output.logger(e))
 	if err != nil && !errors.Is(err, app.ErrMismatch) {
 		return err
 	}
-	return errors.Join(err, writing.Verdict(e.stdout, verdict))
+	return errors.Join(err, writing.Verdict(stdout, verdict))
+}
+
+// untilClosed drops what is written after the reader has gone: a trace ends
+// then, but the lab's exit code is to tell what came of the whole scenario.
+type untilClosed struct {
+	to     io.Writer
+	closed bool
+}
+
+func (w *untilClosed) Write(b []byte) (int, error) {
+	if w.closed {
+		return len(b), nil
+	}
+	n, err := w.to.Write(b)
+	if w.closed = errors.Is(err, syscall.EPIPE); w.closed {
+		return len(b), nil
+	}
+	return n, err
 }

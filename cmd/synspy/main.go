@@ -39,6 +39,7 @@ func main() {
 	// A closed pipe is told by EPIPE, which ends a stream without a word.
 	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends what the first could not
 	code := run(ctx, os.Args[1:], env{os.Stdout, os.Stderr, os.Getenv, stdoutTerminal})
 	stop()
 	os.Exit(code)
@@ -51,7 +52,7 @@ func run(ctx context.Context, args []string, e env) int {
 	root.SetOut(e.stdout)
 	root.SetErr(e.stderr)
 	err := root.ExecuteContext(ctx)
-	if err == nil {
+	if err == nil || closedPipe(err) {
 		return exitDone
 	}
 	code := exitCode(err)
@@ -64,6 +65,11 @@ func run(ctx context.Context, args []string, e env) int {
 		_, _ = fmt.Fprintln(e.stderr, line)
 	}
 	return code
+}
+
+// closedPipe tells that the reader of standard output has had enough.
+func closedPipe(err error) bool {
+	return errors.Is(err, syscall.EPIPE) && !errors.Is(err, app.ErrMismatch)
 }
 
 func exitCode(err error) int {
@@ -79,30 +85,59 @@ func exitCode(err error) int {
 
 func newRoot(e env) *cobra.Command {
 	root := &cobra.Command{
-		Use:           "synspy",
-		Short:         "Says who dropped a TCP handshake, and why",
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		Args:          cobra.ArbitraryArgs,
+		Use:               "synspy",
+		Short:             "Says who dropped a TCP handshake, and why",
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		Args:              anyArgs,
+		PersistentPreRunE: refuseEmpty,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return fmt.Errorf("%w: unknown command %q\nrun synspy --help for the commands", app.ErrUsage, args[0])
+				return unknownCommand(cmd, args[0])
 			}
 			return cmd.Help()
 		},
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return fmt.Errorf("%w: %w\nrun %s --help for the flags", app.ErrUsage, err, cmd.CommandPath())
+		return usage("%w\nrun %s --help for the flags", err, cmd.CommandPath())
 	})
-	root.AddCommand(newTrace(e), newLab(e), newVersion(e))
+	root.SetHelpCommand(newHelp())
+	root.AddCommand(newTrace(e), newCheck(e), newLab(e), newVersion(e), newCompletion(e))
 	return root
 }
+
+// newHelp is cobra's, but an unknown command is bad usage.
+func newHelp() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "What a command does, and its flags",
+		Args:  anyArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			about, rest, err := cmd.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return unknownCommand(cmd.Root(), strings.Join(args, " "))
+			}
+			return about.Help()
+		},
+	}
+}
+
+func unknownCommand(root *cobra.Command, name string) error {
+	hint := "run synspy --help for the commands"
+	if near := root.SuggestionsFor(name); len(near) > 0 {
+		hint = "did you mean " + strings.Join(near, " or ") + "?"
+	}
+	return usage("unknown command %q\n%s", name, hint)
+}
+
+// anyArgs leaves arguments to the command: cobra's own errors about them are no
+// usage errors here.
+func anyArgs(*cobra.Command, []string) error { return nil }
 
 // noArgs refuses arguments as a usage error.
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return fmt.Errorf("%w: %s takes no argument %q\nrun %s --help for the flags", app.ErrUsage,
-			cmd.CommandPath(), args[0], cmd.CommandPath())
+		return usage("%s takes no argument %q\nrun %s --help for the flags", cmd.CommandPath(), args[0], cmd.CommandPath())
 	}
 	return nil
 }

@@ -24,6 +24,9 @@ func newTrace(e env) *cobra.Command {
   sudo synspy trace --netns web --cause accept_queue_full --duration 30s`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if duration < 0 {
+				return usage("--duration %v: want a time like 30s", duration)
+			}
 			w, err := watch.watch()
 			if err != nil {
 				return err
@@ -32,9 +35,6 @@ func newTrace(e env) *cobra.Command {
 			stream, err := output.stream(e, w)
 			if err != nil {
 				return err
-			}
-			if duration < 0 {
-				return usage("--duration %v: want a time like 30s", duration)
 			}
 			return app.Trace(cmd.Context(), stream, app.TraceOptions{Watch: w, Duration: duration,
 				Count: count, Status: e.stderr}, output.logger(e))
@@ -45,5 +45,7 @@ func newTrace(e env) *cobra.Command {
 	cmd.Flags().DurationVar(&duration, "duration", 0, "stop after this time, like 30s (default: until Ctrl-C)")
 	cmd.Flags().Uint64Var(&count, "count", 0, "stop after so many drops")
 	cmd.Flags().BoolVar(&cookies, "cookies", false, "also show SYNs that a SYN cookie answered")
+	complete(cmd, "duration")
+	complete(cmd, "count")
 	return cmd
 }

@@ -2,6 +2,7 @@ package app
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -11,30 +12,60 @@ import (
 
 // Explain says what went wrong, and, on lines of its own, what to do about it.
 func Explain(err error) string {
-	text := strings.TrimPrefix(err.Error(), ErrUsage.Error()+": ")
-	var hints []string
-	if errors.Is(err, ErrUnable) {
-		hints = unableHints(err)
+	if !errors.Is(err, ErrUnable) {
+		return strings.TrimPrefix(err.Error(), ErrUsage.Error()+": ")
 	}
-	return strings.Join(append([]string{text}, hints...), "\n")
+	missing := missingCapabilities()
+	forbidden := errors.Is(err, fs.ErrPermission) || errors.Is(err, kernel.ErrSymbolsHidden)
+	var lines []string
+	if len(missing) > 0 && forbidden {
+		// What each hook said then is the same refusal several times over.
+		lines = append(lines, ErrUnable.Error()+": this needs privileges that the process does not have")
+	} else {
+		lines = append(lines, plainError(err))
+	}
+	lines = append(lines, privilegeHints(missing)...)
+	if errors.Is(err, probe.ErrNoBTF) {
+		lines = append(lines, "use a kernel with CONFIG_DEBUG_INFO_BTF=y, or give its type information with --btf FILE")
+	}
+	if errors.Is(err, kernel.ErrSymbolsHidden) && len(missing) == 0 {
+		lines = append(lines, showSymbols)
+	}
+	if errors.Is(err, probe.ErrCannotTrace) && len(missing) == 0 {
+		lines = append(lines, "Linux "+kernels+", can; without --backend synspy takes whatever hooks there are")
+	}
+	if !errors.As(err, new(checkedError)) {
+		lines = append(lines, "synspy check tells hook by hook what is allowed here")
+	}
+	return strings.Join(lines, "\n")
 }
 
-func unableHints(err error) []string {
-	var hints []string
-	if set, capErr := kernel.EffectiveCapabilities(); capErr == nil {
-		var names []string
-		for _, c := range kernel.MissingCapabilities(set) {
-			names = append(names, c.Name+" to "+c.Why)
-		}
-		if len(names) > 0 {
-			hints = append(hints, "missing privileges: "+strings.Join(names, "; "), "run it with sudo")
-		}
+// showSymbols is for a root who sees no addresses in /proc/kallsyms.
+const showSymbols = "let root see kernel symbols: sysctl kernel.kptr_restrict=1"
+
+// privilegeHints names what is missing and how to get it: sudo does not help a
+// root whose capabilities were taken away, as in a container.
+func privilegeHints(missing []kernel.Capability) []string {
+	if len(missing) == 0 {
+		return nil
 	}
-	if errors.Is(err, probe.ErrNoBTF) {
-		hints = append(hints, "use a kernel with CONFIG_DEBUG_INFO_BTF=y, or give its type information with --btf FILE")
+	var hints, short []string
+	for _, c := range missing {
+		hints = append(hints, "missing "+c.Name+": to "+c.Why)
+		short = append(short, strings.TrimPrefix(c.Name, "CAP_"))
 	}
-	if os.Geteuid() == 0 || len(hints) == 0 {
-		hints = append(hints, "synspy check tells hook by hook what this kernel allows")
+	if os.Geteuid() == 0 {
+		return append(hints, "root lacks them here: start the container with --privileged, or --cap-add "+
+			strings.Join(short, ","))
 	}
-	return hints
+	return append(hints, "run it with sudo")
+}
+
+// plainError is an error's text for people.
+func plainError(err error) string { return withoutGuesses(err.Error()) }
+
+// withoutGuesses takes out cilium/ebpf's guess at EPERM. It is wrong here: the
+// limit was lifted before, and since 5.11 does not matter.
+func withoutGuesses(text string) string {
+	return strings.ReplaceAll(text, " (MEMLOCK may be too low, consider rlimit.RemoveMemlock)", "")
 }

@@ -3,6 +3,7 @@ package app
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"slices"
@@ -58,12 +59,26 @@ func (s Selection) Apply(w *Watch) error {
 		}
 		w.Filter.Stages = append(w.Filter.Stages, stage)
 	}
-	if s.NetNS != "" {
-		if w.Filter.NetNS, err = kernel.FindNetNS(s.NetNS); err != nil {
-			return usage("--netns %q: %w", s.NetNS, err)
-		}
+	if err := s.applyOwner(w); err != nil {
+		return err
 	}
-	return s.applyOwner(w)
+	return s.applyNetNS(w)
+}
+
+// applyNetNS comes last: without privileges it cannot always tell whether there
+// is such a namespace, and usage errors come before that.
+func (s Selection) applyNetNS(w *Watch) (err error) {
+	if s.NetNS == "" {
+		return nil
+	}
+	w.Filter.NetNS, err = kernel.FindNetNS(s.NetNS)
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w: --netns: %w", ErrUnable, err)
+	}
+	if err != nil {
+		return usage("--netns: %w", err)
+	}
+	return nil
 }
 
 func (s Selection) applyOwner(w *Watch) error {
@@ -76,8 +91,14 @@ func (s Selection) applyOwner(w *Watch) error {
 		}
 	}
 	w.Owner = owner.Filter{PID: uint32(s.PID), Comm: s.Comm, Cgroup: s.Cgroup}
-	if err := w.Owner.Validate(); err != nil {
-		return usage("%w", err)
+	if err := (owner.Filter{Comm: s.Comm}).Validate(); err != nil {
+		return usage("--comm: %w", err)
+	}
+	if len(s.Comm) > commLength && !owner.IsGlob(s.Comm) {
+		return usage("--comm %q: the kernel keeps %d bytes of a name: %q", s.Comm, commLength, s.Comm[:commLength])
+	}
+	if err := (owner.Filter{Cgroup: s.Cgroup}).Validate(); err != nil {
+		return usage("--cgroup: %w", err)
 	}
 	if s.Cgroup != "" && !owner.IsGlob(s.Cgroup) {
 		if _, err := owner.New("/proc", nil).FindCgroup(s.Cgroup); err != nil {
@@ -87,6 +108,9 @@ func (s Selection) applyOwner(w *Watch) error {
 	return nil
 }
 
+// commLength is TASK_COMM_LEN less the NUL: a longer name never matches.
+const commLength = 15
+
 // CauseNames lists the names that --cause takes.
 func CauseNames() []string {
 	var names []string
@@ -94,6 +118,15 @@ func CauseNames() []string {
 		names = append(names, cause.Name)
 	}
 	return names
+}
+
+// CauseTitles lists the same with what they mean, behind a tab, as shells take it.
+func CauseTitles() []string {
+	var titles []string
+	for _, cause := range event.Causes() {
+		titles = append(titles, cause.Name+"\t"+cause.Title)
+	}
+	return titles
 }
 
 func parsePorts(args []string) ([]probe.PortRange, error) {

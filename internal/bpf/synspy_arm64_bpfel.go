@@ -239,7 +239,18 @@ type SynspySlot struct {
 	Before      [10]uint64
 	Now         [10]uint64
 	Delta       [10]uint64
-	Packet      struct {
+	Ip          [40]uint8
+	Tcp         struct {
+		_      structs.HostLayout
+		Source uint16
+		Dest   uint16
+		Seq    uint32
+		AckSeq uint32
+		Doff   uint8
+		Flags  uint8
+		_      [2]byte
+	}
+	Packet struct {
 		_          structs.HostLayout
 		Family     uint8
 		Protocol   uint8

@@ -88,7 +88,7 @@ func load(facts *Facts, plan Plan, config Config) (*ebpf.Collection, error) {
 	if err := size(spec, config, len(facts.CPUs)); err != nil {
 		return nil, err
 	}
-	if err := configure(spec, facts, config); err != nil {
+	if err := configure(spec, facts, plan, config); err != nil {
 		return nil, err
 	}
 	options := ebpf.CollectionOptions{}
@@ -114,6 +114,11 @@ func load(facts *Facts, plan Plan, config Config) (*ebpf.Collection, error) {
 		return nil, fmt.Errorf("load BPF programs: %w", err)
 	}
 	return collection, nil
+}
+
+// uses tells whether any hook has the backend.
+func (p Plan) uses(backend string) bool {
+	return slices.ContainsFunc(p.Hooks, func(h Hook) bool { return h.Backend == backend })
 }
 
 // drop takes a hook out of the plan and says why; false if it was not in.
@@ -149,7 +154,7 @@ func size(spec *ebpf.CollectionSpec, config Config, cpus int) error {
 }
 
 // configure sets the constants that the verifier prunes by.
-func configure(spec *ebpf.CollectionSpec, facts *Facts, config Config) error {
+func configure(spec *ebpf.CollectionSpec, facts *Facts, plan Plan, config Config) error {
 	filter, err := kernelFilter(config.Filter)
 	if err != nil {
 		return err
@@ -171,7 +176,7 @@ func configure(spec *ebpf.CollectionSpec, facts *Facts, config Config) error {
 		{"mib_index", facts.MIB},
 		{"rate", config.Rate},
 		{"wakeup_bytes", ring / wakeupFraction},
-		{"have_rdonly_cast", facts.RdonlyCast},
+		{"have_rdonly_cast", facts.RdonlyCast && !plan.uses(Kprobe)}, // kprobes may not call it
 		{"have_loop", features.HaveProgramHelper(ebpf.Kprobe, asm.FnLoop) == nil},
 		{"have_consume_location", facts.Tracepoints["consume_skb"] >= 2 && len(facts.Code) > 0},
 		{"have_rx_sk", facts.Tracepoints["kfree_skb"] >= 4},

@@ -72,25 +72,18 @@ func configure(tun int) error {
 	return nil
 }
 
-// chunk is how many frames are timed together. It is shorter than a time slice,
-// so that another program on the machine disturbs some chunks and not all.
-const chunk = 128
-
 // burst is how long frames took to be received: a write to the device runs the
 // kernel's whole receive path before it returns (tun_get_user).
 type burst struct {
 	frames int
-	total  time.Duration
-	chunks []time.Duration // each of chunk frames
+	wall   time.Duration
+	cpu    time.Duration // of the writing thread, kernel included
 }
 
-// rate is the throughput in frames per second.
-func (b burst) rate() float64 { return float64(b.frames) / b.total.Seconds() }
-
-// calmRate is the throughput in the quieter half of the burst's chunks.
-func (b burst) calmRate() float64 {
-	return chunk / quantile(seconds(b.chunks), 0.25)
-}
+// rate is the throughput in frames per second of the writing thread's own
+// processor time. On an idle machine that is wall time; on a busy one it leaves
+// out what other programs did meanwhile.
+func (b burst) rate() float64 { return float64(b.frames) / b.cpu.Seconds() }
 
 // write sends frames from one pinned thread and times them.
 func (d *device) write(frames [][]byte) (burst, error) {
@@ -101,24 +94,21 @@ func (d *device) write(frames [][]byte) (burst, error) {
 		return burst{}, err
 	}
 	defer release()
-	b := burst{frames: len(frames), chunks: make([]time.Duration, 0, len(frames)/chunk)}
-	start := time.Now()
-	for before := start; len(frames) > 0; {
-		n := min(chunk, len(frames))
-		for _, frame := range frames[:n] {
-			if err := d.writeFrame(frame); err != nil {
-				return b, err
-			}
+	start, used := time.Now(), threadTime()
+	for _, frame := range frames {
+		if err := d.writeFrame(frame); err != nil {
+			return burst{}, err
 		}
-		frames = frames[n:]
-		now := time.Now()
-		if n == chunk {
-			b.chunks = append(b.chunks, now.Sub(before))
-		}
-		before = now
 	}
-	b.total = time.Since(start)
-	return b, nil
+	return burst{frames: len(frames), wall: time.Since(start), cpu: threadTime() - used}, nil
+}
+
+// threadTime is the processor time that the calling thread has used.
+func threadTime() time.Duration {
+	var ts unix.Timespec
+	// Fails only for an unknown clock.
+	_ = unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts)
+	return time.Duration(ts.Nano())
 }
 
 func (d *device) writeFrame(frame []byte) error {

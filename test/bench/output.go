@@ -29,7 +29,17 @@ func readJSON(out []byte) (printed, counted int) {
 	return printed, counted
 }
 
-// summary is what of synspy's last record is compared.
+// readBackend finds the backend in synspy's first record.
+func readBackend(out []byte) string {
+	first, _, _ := bytes.Cut(out, []byte("\n"))
+	var ready struct{ Type, Backend string }
+	if json.Unmarshal(first, &ready) != nil || ready.Type != "ready" {
+		return ""
+	}
+	return ready.Backend
+}
+
+// summary is what matters here of synspy's last record.
 type summary struct {
 	Type       string `json:"type"`
 	Delivered  int    `json:"delivered"`

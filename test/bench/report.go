@@ -3,7 +3,167 @@
 package main
 
 import (
+	"fmt"
 	"io"
+	"math"
+	"strconv"
+
+	"github.com/olekukonko/tablewriter"
+	"github.com/olekukonko/tablewriter/tw"
 )
 
-func render(w io.Writer, all []result) error { return nil }
+// render prints the results: the table, the BPF programs, the verdict.
+func render(w io.Writer, all []result) error {
+	if err := renderTable(w, all); err != nil {
+		return err
+	}
+	fmt.Fprintln(w)
+	if err := renderPrograms(w, all); err != nil {
+		return err
+	}
+	fmt.Fprintln(w)
+	return renderTargets(w, all)
+}
+
+// columns are the tracers of the table.
+var columns = []struct{ name, title string }{
+	{synspyName, "synspy trace"},
+	{synspyAllName, "synspy trace --rate 0"},
+	{peerName, "bpftrace script"},
+}
+
+func newTable(w io.Writer, header []string) *tablewriter.Table {
+	table := tablewriter.NewTable(w, tablewriter.WithHeaderAutoFormat(tw.Off))
+	table.Header(header)
+	return table
+}
+
+// renderTable prints one table of everything but the BPF programs.
+func renderTable(w io.Writer, all []result) error {
+	header := []string{"machine", "measure", "nothing attached"}
+	for _, c := range columns {
+		header = append(header, c.title)
+	}
+	table := newTable(w, header)
+	for _, machine := range of(all, func(r result) bool { return r.Kind == "machine" }) {
+		here := of(all, func(r result) bool { return r.Where == machine.Where })
+		label := machine.label(here)
+		for _, row := range rows(here) {
+			if err := table.Append(append([]string{label}, row...)); err != nil {
+				return fmt.Errorf("make table: %w", err)
+			}
+			label = ""
+		}
+	}
+	if err := table.Render(); err != nil {
+		return fmt.Errorf("print table: %w", err)
+	}
+	fmt.Fprintln(w, "Throughput: the part of the untraced one that is left, median (min..max) of interleaved pairs; bursts of",
+		burstFrames, "frames.")
+	return nil
+}
+
+// label says what machine it is and how synspy attached there.
+func (r result) label(here []result) string {
+	label := fmt.Sprintf("%s, Linux %s, %d CPUs", r.Where, r.Kernel, r.CPUs)
+	for _, r := range here {
+		if r.Backend != "" {
+			return label + ", synspy by " + r.Backend
+		}
+	}
+	return label
+}
+
+// rows makes the rows of one machine, without its label.
+func rows(here []result) [][]string {
+	var rows [][]string
+	add := func(title, untraced string, cell func(tracer string) string) {
+		row := []string{title, untraced}
+		for _, c := range columns {
+			row = append(row, cell(c.name))
+		}
+		rows = append(rows, row)
+	}
+	for _, load := range workloads {
+		untraced := spreadOf(values(here, "pair", "", load.name, func(r result) float64 { return math.Sqrt(r.Off[0] * r.Off[1]) }))
+		add(load.title, fmt.Sprintf("%.0f/s", untraced.median), func(tracer string) string {
+			return spreadOf(values(here, "pair", tracer, load.name, result.ratio)).text(2, "")
+		})
+	}
+	add("exec to ready", "", func(tracer string) string {
+		return spreadOf(values(here, "start", tracer, "", func(r result) float64 { return r.Seconds })).text(2, " s")
+	})
+	const mega = 1e6
+	add("peak memory (VmHWM)", "", func(tracer string) string {
+		return spreadOf(values(here, "memory", tracer, "", func(r result) float64 { return float64(r.Resident) / mega })).text(0, " MB")
+	})
+	add("BPF maps and programs", "", func(tracer string) string {
+		return spreadOf(values(here, "memory", tracer, "", func(r result) float64 { return float64(r.BPF) / mega })).text(1, " MB")
+	})
+	for _, f := range []struct {
+		title string
+		count func(result) int
+	}{
+		{"printed 1 s later", func(r result) int { return r.Printed }},
+		{"told of 1 s later", func(r result) int { return r.Counted }},
+		{"counted at the end", func(r result) int { return r.FinalCounted }},
+	} {
+		add(fmt.Sprintf("flood of %d drops: %s", floodSize, f.title), "", func(tracer string) string {
+			return spreadOf(values(here, "flood", tracer, "", func(r result) float64 { return float64(f.count(r)) })).text(0, "")
+		})
+	}
+	return rows
+}
+
+// text writes median (min..max).
+func (s spread) text(decimals int, unit string) string {
+	if s.n == 0 {
+		return "-"
+	}
+	f := func(v float64) string { return strconv.FormatFloat(v, 'f', decimals, 64) }
+	if f(s.min) == f(s.max) {
+		return f(s.median) + unit
+	}
+	return fmt.Sprintf("%s%s (%s..%s)", f(s.median), unit, f(s.min), f(s.max))
+}
+
+// renderPrograms prints what each BPF program costs for one frame.
+func renderPrograms(w io.Writer, all []result) error {
+	table := newTable(w, []string{"machine", "tracer", "workload", "BPF program", "runs a frame", "ns a run", "ns a frame"})
+	for _, r := range all {
+		// Programs that timers and user space run are not the frames' cost.
+		if r.Kind != "program" || r.Runs < uint64(r.Frames)/10 {
+			continue
+		}
+		err := table.Append([]string{r.Where, r.Tracer, r.Workload, r.Program,
+			fmt.Sprintf("%.2f", float64(r.Runs)/float64(r.Frames)),
+			strconv.FormatUint(r.Nanos/r.Runs, 10), strconv.FormatUint(r.Nanos/uint64(r.Frames), 10)})
+		if err != nil {
+			return fmt.Errorf("make table: %w", err)
+		}
+	}
+	if err := table.Render(); err != nil {
+		return fmt.Errorf("print table: %w", err)
+	}
+	return nil
+}
+
+func of(all []result, keep func(result) bool) (kept []result) {
+	for _, r := range all {
+		if keep(r) {
+			kept = append(kept, r)
+		}
+	}
+	return kept
+}
+
+// values picks one number from each result of a kind, tracer and workload; empty
+// names are any.
+func values(all []result, kind, tracer, load string, value func(result) float64) (v []float64) {
+	for _, r := range all {
+		if r.Kind == kind && (tracer == "" || r.Tracer == tracer) && (load == "" || r.Workload == load) {
+			v = append(v, value(r))
+		}
+	}
+	return v
+}

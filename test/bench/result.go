@@ -22,11 +22,12 @@ type result struct {
 	Round    int    `json:"round,omitempty"`
 
 	// pair: frames per second without a tracer just before and just after, and
-	// with it; then the same in the calmer chunks of each burst.
-	Off     [2]float64 `json:"off,omitzero"`
-	On      float64    `json:"on,omitempty"`
-	CalmOff [2]float64 `json:"calm_off,omitzero"`
-	CalmOn  float64    `json:"calm_on,omitempty"`
+	// with it; each the fastest of a few bursts.
+	Off [2]float64 `json:"off,omitzero"`
+	On  float64    `json:"on,omitempty"`
+	// The same by wall time.
+	WallOff [2]float64 `json:"wall_off,omitzero"`
+	WallOn  float64    `json:"wall_on,omitempty"`
 
 	Seconds float64 `json:"seconds,omitempty"` // start: exec to ready
 
@@ -35,13 +36,14 @@ type result struct {
 
 	// flood: drops made; records a second later, and drops accounted for by
 	// then; both again when the tracer had ended.
-	Drops        int  `json:"drops,omitempty"`
-	Printed      int  `json:"printed,omitempty"`
-	Counted      int  `json:"counted,omitempty"`
-	FinalPrinted int  `json:"final_printed,omitempty"`
-	FinalCounted int  `json:"final_counted,omitempty"`
-	Lost         int  `json:"lost,omitempty"`
-	Balanced     bool `json:"balanced,omitempty"`
+	Drops        int    `json:"drops,omitempty"`
+	Backend      string `json:"backend,omitempty"`
+	Printed      int    `json:"printed,omitempty"`
+	Counted      int    `json:"counted,omitempty"`
+	FinalPrinted int    `json:"final_printed,omitempty"`
+	FinalCounted int    `json:"final_counted,omitempty"`
+	Lost         int    `json:"lost,omitempty"`
+	Balanced     bool   `json:"balanced,omitempty"`
 
 	// program: of BPF statistics, during one burst of frames.
 	Program string `json:"program,omitempty"`

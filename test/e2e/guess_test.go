@@ -20,7 +20,10 @@ import (
 
 // queues is a listener's state when a SYN arrives: all that a tool which looks
 // at entry has to go by.
-type queues struct{ accept, syn, limit int }
+type queues struct {
+	accept, syn, limit int
+	established        int
+}
 
 // queuesOf reads it from the namespace's /proc/net/tcp.
 func queuesOf(t testing.TB, w *lab.World, port, limit int) queues {
@@ -45,6 +48,8 @@ func queuesOf(t testing.TB, w *lab.World, port, limit int) queues {
 					return err
 				}
 				q.accept = int(n)
+			case "01": // TCP_ESTABLISHED
+				q.established++
 			case "03": // TCP_SYN_RECV
 				q.syn++
 			}
@@ -215,7 +220,8 @@ func watchCurrent(t testing.TB) func() map[int]int {
 			asm.Mov.Imm(asm.R1, 1),
 			asm.StoreXAdd(asm.R0, asm.R1, asm.DWord),
 			asm.Ja.Label("end"),
-			asm.StoreImm(asm.RFP, -16, 1, asm.DWord).WithSymbol("first"),
+			asm.Mov.Imm(asm.R1, 1).WithSymbol("first"),
+			asm.StoreMem(asm.RFP, -16, asm.R1, asm.DWord),
 			asm.LoadMapPtr(asm.R1, counts.FD()),
 			asm.Mov.Reg(asm.R2, asm.RFP),
 			asm.Add.Imm(asm.R2, -8),

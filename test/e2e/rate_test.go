@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"testing"
+	"time"
 
 	"github.com/synspy/synspy/internal/lab"
 )
@@ -94,10 +95,12 @@ func TestRateIsPerSecond(t *testing.T) {
 	fill(t, w, server4, 3)
 	tr := start(t, "--netns", w.Path(), "--rate", "10")
 	flood(t, w, 50)
+	over := time.Now().Add(time.Second)
 	tr.await("the first suppressed record", func(records []record) bool {
 		return records[len(records)-1].Type == "suppressed"
 	})
-	flood(t, w, 50) // a second later: the next window
+	time.Sleep(time.Until(over)) // the next window
+	flood(t, w, 50)
 	a := tr.stop()
 	if len(a.drops) != 2*rate || a.heldBack("suppressed", w.NetNS()) != 100-2*rate {
 		t.Errorf("%d records and %d suppressed of 100 drops in two seconds at rate %d", len(a.drops),

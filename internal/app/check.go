@@ -1,0 +1,283 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"slices"
+	"strings"
+
+	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/kernel"
+	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/render"
+)
+
+// checkedError is one that a whole report went before: nobody need be sent to
+// that report.
+type checkedError struct{ error }
+
+func (e checkedError) Unwrap() error { return e.error }
+
+// checkRow is one line of the report. What goes beyond the table's columns is
+// for programs: whether a backend is available, where the counters are.
+type checkRow struct {
+	event.Header
+	render.CheckRow
+	Backend   string            `json:"backend,omitempty"`
+	Available *bool             `json:"available,omitempty"`
+	Counters  map[string]uint32 `json:"counters,omitempty"`
+}
+
+// Check reports what this kernel and these privileges let a trace do: each
+// privilege, each fact the plan is made from, each backend, and then the plan,
+// hook by hook. It does not guess: the programs are loaded and attached as a
+// trace would, and taken out again. An error that wraps ErrUnable says that a
+// trace cannot run; the report is complete all the same.
+func Check(to io.Writer, writing Writing, watch Watch, log *slog.Logger) error {
+	facts, err := probe.Gather(watch.BTF)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUnable, err)
+	}
+	facts.Try()
+	c := checker{facts: facts, watch: watch, missing: missingCapabilities()}
+	c.privileges()
+	c.kernel()
+	c.backends()
+	hooks, err := c.trace(log)
+	if writeErr := c.write(to, writing, hooks); writeErr != nil {
+		return writeErr
+	}
+	if err != nil {
+		return checkedError{fmt.Errorf("%w: %w", ErrUnable, err)}
+	}
+	return nil
+}
+
+func missingCapabilities() []kernel.Capability {
+	set, err := kernel.EffectiveCapabilities()
+	if err != nil {
+		return nil // then nothing is known to be missing
+	}
+	return kernel.MissingCapabilities(set)
+}
+
+// checker collects the rows.
+type checker struct {
+	facts   *probe.Facts
+	watch   Watch
+	missing []kernel.Capability
+	rows    []checkRow
+}
+
+func (c *checker) add(name string, status render.CheckStatus, detail string) *checkRow {
+	c.rows = append(c.rows, checkRow{Header: event.Head("check"),
+		CheckRow: render.CheckRow{Name: name, Status: status, Detail: detail}})
+	return &c.rows[len(c.rows)-1]
+}
+
+// addResult adds a row for something that was tried. A refusal for want of
+// privileges says nothing about the kernel.
+func (c *checker) addResult(name, good string, err error) *checkRow {
+	if err == nil {
+		return c.add(name, render.CheckOK, good)
+	}
+	row := c.add(name, c.status(err), plainError(err))
+	switch {
+	case row.Status == render.CheckRefused:
+		row.Remedy = "more privileges, see above"
+	case errors.Is(err, kernel.ErrSymbolsHidden):
+		row.Remedy = showSymbols
+	}
+	return row
+}
+
+func (c *checker) status(err error) render.CheckStatus {
+	if len(c.missing) > 0 && (errors.Is(err, fs.ErrPermission) || errors.Is(err, kernel.ErrSymbolsHidden)) {
+		return render.CheckRefused
+	}
+	return render.CheckMissing
+}
+
+func (c *checker) privileges() {
+	for _, needed := range kernel.NeededCapabilities() {
+		if slices.Contains(c.missing, needed) {
+			c.add(needed.Name, render.CheckRefused, "to "+needed.Why).Remedy = "run with sudo"
+			continue
+		}
+		c.add(needed.Name, render.CheckOK, "to "+needed.Why)
+	}
+}
+
+// kernel reports the facts that the plan is made from.
+func (c *checker) kernel() {
+	f := c.facts
+	c.add("kernel", render.CheckOK, fmt.Sprintf("Linux %s, %s, %d CPUs online", f.Release, f.Arch, len(f.CPUs)))
+	if f.BTF != nil {
+		c.addResult("BTF", "", f.BTF).Remedy = "a kernel with CONFIG_DEBUG_INFO_BTF=y, or --btf FILE"
+		c.add("counters", render.CheckUnknown, "their places are in the BTF")
+	} else {
+		file := c.watch.BTF
+		if file == "" {
+			file = kernel.BTFFile
+		}
+		c.add("BTF", render.CheckOK, file)
+		c.counters()
+	}
+	c.addResult("kernel symbols", fmt.Sprintf("code of %d functions that free packets; only tracepoints need it",
+		len(f.Code)), f.CodeErr)
+}
+
+// counters reports where in struct linux_mib the ledger's counters are.
+func (c *checker) counters() {
+	if c.facts.MIBErr != nil {
+		c.addResult("counters", "", c.facts.MIBErr).Remedy = "a kernel from 5.10 on, with its own BTF"
+		return
+	}
+	places := make(map[string]uint32, event.NumCounters)
+	for counter := range event.NumCounters {
+		places[counter.String()] = c.facts.MIB[counter]
+	}
+	c.add("counters", render.CheckOK, fmt.Sprintf("all %d of the ledger; ListenOverflows is number %d, ListenDrops %d",
+		len(places), places["ListenOverflows"], places["ListenDrops"])).Counters = places
+}
+
+// backends reports what became of trying each of them.
+func (c *checker) backends() {
+	for _, b := range []struct {
+		name    string
+		support probe.Support
+	}{
+		{probe.Trampoline, c.facts.Trampoline},
+		{probe.Kprobe, c.facts.Kprobe},
+		{probe.Tracepoint, c.facts.Tracepoint},
+	} {
+		row := c.addResult(b.name, "loads and attaches", b.support.Err)
+		if !b.support.Known && b.support.Err == nil {
+			row.Status, row.Detail = render.CheckUnknown, "could not be tried"
+		}
+		available := b.support.Yes()
+		row.Backend, row.Available = b.name, &available
+	}
+}
+
+// trace loads and attaches what a trace would. The hooks are those of the plan,
+// attached or not; the error says why a trace cannot run.
+func (c *checker) trace(log *slog.Logger) ([]event.Hook, error) {
+	ring := c.watch.RingSize
+	p, err := probe.Open(c.facts, c.watch.Backend, probe.Config{RingSize: ring}, log)
+	if err != nil {
+		c.add("ring buffer", render.CheckUnknown, "is made with the programs")
+		c.add("BPF iterator", render.CheckUnknown, "is loaded with the programs")
+		c.add("trace", c.status(err), "cannot run")
+		return c.wouldBe(), err
+	}
+	c.add("ring buffer", render.CheckOK, fmt.Sprintf("%d KiB", ring>>10))
+	holders, err := p.Holders()
+	c.addResult("BPF iterator", fmt.Sprintf("found %d holders of listeners in all namespaces", len(holders)), err)
+	plan := p.Plan()
+	if err := errors.Join(err, p.Close()); err != nil {
+		c.add("trace", c.status(err), "cannot run")
+		return c.explained(plan), err
+	}
+	c.causes()
+	hooks := c.explained(plan)
+	attached := 0
+	for _, hook := range hooks {
+		if hook.Attached {
+			attached++
+		}
+	}
+	c.add("trace", render.CheckOK, fmt.Sprintf("by %s, %d of %d hooks; all were attached and taken out again",
+		plan.Backend, attached, len(hooks)))
+	return hooks, nil
+}
+
+// causes reports what is told apart: anything else is counted, as kernel_other.
+func (c *checker) causes() {
+	var names []string
+	for o := event.OutcomeNone + 1; o < event.NumOutcomes; o++ {
+		branch := o.Branch()
+		if name := branch.Cause.String(); branch.Kind == event.KindDrop && branch.Cause != event.CauseKernelOther &&
+			!slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	c.add("causes", render.CheckOK, strings.Join(names, ", ")+"; any other ListenDrops is kernel_other")
+}
+
+// wouldBe is the plan of a run with privileges, as far as BTF tells; none where
+// it is not privileges that are missing.
+func (c *checker) wouldBe() []event.Hook {
+	hopeful := *c.facts
+	for _, support := range []*probe.Support{&hopeful.Trampoline, &hopeful.Kprobe, &hopeful.Tracepoint} {
+		if support.Err != nil && c.status(support.Err) == render.CheckRefused {
+			*support = probe.Support{}
+		}
+	}
+	plan, err := probe.Make(&hopeful, c.watch.Backend)
+	if err != nil {
+		return nil
+	}
+	hooks := plan.Events()
+	for i := range hooks {
+		if hooks[i].Attached {
+			hooks[i].Attached = false
+			hooks[i].Note = "to be tried with more privileges"
+		}
+	}
+	return hooks
+}
+
+// explained says of each hook why it is the way it is.
+func (c *checker) explained(plan probe.Plan) []event.Hook {
+	hooks := plan.Events()
+	for i := range hooks {
+		hook := &hooks[i]
+		switch {
+		case hook.Note != "":
+			hook.Note = withoutGuesses(hook.Note)
+		case !hook.Attached:
+		case hook.Backend == probe.Trampoline:
+			hook.Note = fmt.Sprintf("entry and exit; %d arguments", c.facts.Functions[hook.Name])
+		case hook.Backend == probe.Kprobe && c.watch.Backend == probe.Auto:
+			hook.Note = "entry and exit; trampolines are refused"
+		case hook.Backend == probe.Kprobe:
+			hook.Note = "entry and exit; as asked for"
+		case hook.Backend != probe.Tracepoint:
+			hook.Note = "who holds each listener"
+		case plan.Backend != probe.Tracepoint || strings.Contains(hook.Name, " "):
+			hook.Note = "who opens a listener"
+		case c.watch.Backend == probe.Auto:
+			hook.Note = "trampolines and kprobes are refused"
+		default:
+			hook.Note = "as asked for"
+		}
+	}
+	return hooks
+}
+
+func (c *checker) write(to io.Writer, writing Writing, hooks []event.Hook) error {
+	options := writing.options
+	if options.Format == render.FormatJSON {
+		for _, row := range c.rows {
+			if err := render.WriteJSON(to, row); err != nil {
+				return err
+			}
+		}
+		return render.HookTable(to, hooks, options)
+	}
+	rows := make([]render.CheckRow, len(c.rows))
+	for i, row := range c.rows {
+		rows[i] = row.CheckRow
+	}
+	if err := render.CheckTable(to, rows, options); err != nil || len(hooks) == 0 {
+		return err
+	}
+	if _, err := fmt.Fprintln(to); err != nil {
+		return err
+	}
+	return render.HookTable(to, hooks, options)
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"io"
+)
+
+// verdict is one target and whether it is met.
+type verdict struct {
+	met    bool
+	known  bool // false where there is nothing to compare with
+	target string
+	got    string
+}
+
+// renderTargets prints the project's targets against the script.
+func renderTargets(w io.Writer, all []result) error {
+	missed := false
+	for _, v := range targets(all) {
+		word := "PASS"
+		switch {
+		case !v.known:
+			word = "----"
+		case !v.met:
+			word, missed = "MISS", true
+		}
+		fmt.Fprintf(w, "%s  %s: %s\n", word, v.target, v.got)
+	}
+	if missed {
+		return errMissed
+	}
+	return nil
+}
+
+func targets(all []result) []verdict {
+	guest := of(all, func(r result) bool { return r.Where == inGuest })
+	list := []verdict{
+		lossVerdict(guest, workloads[0], 0.25),
+		lossVerdict(guest, workloads[1], 0.5),
+		lossVerdict(guest, workloads[2], 0.5),
+	}
+	list = append(list, floodVerdicts(all)...)
+	return append(list,
+		compare(guest, "memory", "at most a quarter of the script's memory", "MB", 0.25,
+			func(r result) float64 { return float64(r.Resident) / 1e6 }),
+		compare(guest, "start", "ready sooner than the script", "s", 1,
+			func(r result) float64 { return r.Seconds }))
+}
+
+// lossVerdict compares the throughput lost with synspy and with the script.
+func lossVerdict(guest []result, load workload, part float64) verdict {
+	loss := func(tracer string) spread {
+		return spreadOf(values(guest, "pair", tracer, load.name, func(r result) float64 { return 1 - r.ratio() }))
+	}
+	ours, theirs := loss(synspyName), loss(peerName)
+	return verdict{
+		known:  ours.n > 0 && theirs.n > 0,
+		met:    max(0, ours.median) <= part*theirs.median,
+		target: fmt.Sprintf("%s: at most %.2f of the script's loss", load.title, part),
+		got: fmt.Sprintf("%.1f %% lost against %.1f %%, %.2f of it",
+			100*ours.median, 100*theirs.median, max(0, ours.median)/theirs.median),
+	}
+}
+
+// compare holds a median of synspy's against a part of the script's.
+func compare(guest []result, kind, target, unit string, part float64, value func(result) float64) verdict {
+	ours := spreadOf(values(guest, kind, synspyName, "", value))
+	theirs := spreadOf(values(guest, kind, peerName, "", value))
+	return verdict{
+		known: ours.n > 0 && theirs.n > 0, met: ours.median <= part*theirs.median, target: target,
+		got: fmt.Sprintf("%.2f %s against %.2f %s, %.2f of it", ours.median, unit, theirs.median, unit, ours.median/theirs.median),
+	}
+}
+
+// floodVerdicts are about every flood, on each machine and with either rate.
+func floodVerdicts(all []result) []verdict {
+	ours := of(all, func(r result) bool { return r.Kind == "flood" && r.Tracer != peerName })
+	wrong, unbalanced := 0, 0
+	for _, r := range ours {
+		if r.FinalCounted != r.Drops {
+			wrong++
+		}
+		if !r.Balanced {
+			unbalanced++
+		}
+	}
+	return []verdict{{
+		known: len(ours) > 0, met: wrong == 0 && unbalanced == 0, target: "every drop counted",
+		got: fmt.Sprintf("%d of %d floods of %d drops counted to the unit, %d with a balanced ledger",
+			len(ours)-wrong, len(ours), floodSize, len(ours)-unbalanced),
+	}}
+}
