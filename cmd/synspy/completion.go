@@ -55,6 +55,17 @@ func fixedArgs(values []string) cobra.CompletionFunc {
 	}
 }
 
+// offerNoFiles keeps the shell from offering file names as arguments: no command
+// takes any.
+func offerNoFiles(cmd *cobra.Command) {
+	if cmd.ValidArgsFunction == nil {
+		cmd.ValidArgsFunction = cobra.NoFileCompletions
+	}
+	for _, sub := range cmd.Commands() {
+		offerNoFiles(sub)
+	}
+}
+
 // complete offers fixed values for a flag; without any it offers no file names.
 func complete(cmd *cobra.Command, flag string, values ...string) {
 	register(cmd, flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))

@@ -46,8 +46,8 @@ func newLabRun(e env) *cobra.Command {
 		output outputFlags
 	)
 	cmd := &cobra.Command{
-		Use:   "run SCENARIO|all",
-		Short: "Play a scenario with a trace attached; exit 1 when anything differs",
+		Use:               "run SCENARIO|all",
+		Short:             "Play a scenario with a trace attached; exit 1 when anything differs",
 		ValidArgsFunction: fixedArgs(append([]string{"all"}, scenarioNames()...)),
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {

@@ -103,6 +103,7 @@ func newRoot(e env) *cobra.Command {
 	})
 	root.SetHelpCommand(newHelp())
 	root.AddCommand(newTrace(e), newCheck(e), newLab(e), newVersion(e), newCompletion(e))
+	offerNoFiles(root)
 	return root
 }
 

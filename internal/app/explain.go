@@ -8,10 +8,20 @@ import (
 
 	"github.com/synspy/synspy/internal/kernel"
 	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/render"
 )
 
 // Explain says what went wrong, and, on lines of its own, what to do about it.
+// Errors quote names from outside: what is not seen on a terminal is escaped.
 func Explain(err error) string {
+	var lines []string
+	for line := range strings.SplitSeq(explain(err), "\n") {
+		lines = append(lines, render.Terminal(line))
+	}
+	return strings.Join(lines, "\n")
+}
+
+func explain(err error) string {
 	if !errors.Is(err, ErrUnable) {
 		return strings.TrimPrefix(err.Error(), ErrUsage.Error()+": ")
 	}

@@ -168,7 +168,7 @@ func (t *Types) prototypes(kind uint32, prefix string, names []string) map[strin
 			continue
 		}
 		proto := t.offset(t.target(int(at)))
-		for proto >= 0 && t.kind(proto) == btfKindPointer {
+		if proto >= 0 && t.kind(proto) == btfKindPointer {
 			proto = t.offset(t.target(proto))
 		}
 		if proto >= 0 && t.kind(proto) == btfKindProto {

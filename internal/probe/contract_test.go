@@ -1,0 +1,169 @@
+package probe
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+
+	"github.com/synspy/synspy/internal/bpf"
+	"github.com/synspy/synspy/internal/event"
+)
+
+// enumerators returns the named enum of the compiled BPF object.
+func enumerators(t *testing.T, name string) []btf.EnumValue {
+	t.Helper()
+	spec, err := bpf.LoadSynspy()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var enum *btf.Enum
+	if err := spec.Types.TypeByName(name, &enum); err != nil {
+		t.Fatal(err)
+	}
+	return enum.Values
+}
+
+// TestOutcomesAgree holds bpf/event.h, Go's names and the branch table together.
+func TestOutcomesAgree(t *testing.T) {
+	values := enumerators(t, "outcome")
+	if got, want := len(values), int(event.NumOutcomes)+1; got != want {
+		t.Fatalf("bpf/event.h has %d outcomes, internal/event %d", got-1, want-1)
+	}
+	for _, value := range values[1 : len(values)-1] {
+		branch := event.Outcome(value.Value).Branch()
+		stage := strings.ToLower(strings.Split(value.Name, "_")[1])
+		if stage == "icmp" {
+			stage = "ack"
+		}
+		if branch.Kind == event.KindNone || branch.Stage.String() != stage {
+			t.Errorf("%s is at stage %v in internal/event", value.Name, branch.Stage)
+		}
+		// The cause's name is in the outcome's, unless the outcome is of no cause.
+		name := strings.ToLower(value.Name)
+		switch branch.Cause {
+		case event.CauseUnknown:
+		case event.CauseKernelOther:
+			if !strings.Contains(name, "other") {
+				t.Errorf("%s is %v", value.Name, branch.Cause)
+			}
+		case event.CauseBadHandshakeAck:
+			if !strings.Contains(name, "_bad_") {
+				t.Errorf("%s is %v", value.Name, branch.Cause)
+			}
+		default:
+			if !strings.Contains(name, branch.Cause.String()) {
+				t.Errorf("%s is %v", value.Name, branch.Cause)
+			}
+		}
+	}
+}
+
+// TestCountersAgree holds the closed list's order together.
+func TestCountersAgree(t *testing.T) {
+	squeeze := strings.NewReplacer("_", "", "counter", "", "tcp", "")
+	values := enumerators(t, "counter")
+	if len(values) != int(event.NumCounters)+1 {
+		t.Fatalf("bpf/event.h has %d counters, internal/event %d", len(values)-1, event.NumCounters)
+	}
+	for _, value := range values[:event.NumCounters] {
+		c := squeeze.Replace(strings.ToLower(value.Name))
+		name := squeeze.Replace(strings.ToLower(event.Counter(value.Value).String()))
+		if c != name {
+			t.Errorf("%s is %v in internal/event", value.Name, event.Counter(value.Value))
+		}
+	}
+}
+
+// TestSignaturesAreDistinct: two outcomes of a stage with the same counters could
+// not be told apart by them; those that are, are told apart by the packet.
+func TestSignaturesAreDistinct(t *testing.T) {
+	seen := make(map[string]event.Outcome)
+	for o := event.OutcomeNone + 1; o < event.NumOutcomes; o++ {
+		b := o.Branch()
+		if len(b.Counters) == 0 {
+			t.Errorf("outcome %d moves no counter", o)
+		}
+		var bits uint64
+		for _, c := range b.Counters {
+			bits |= 1 << c
+		}
+		key := fmt.Sprintf("%v/%x", b.Stage, bits)
+		if other, ok := seen[key]; ok && b.Cause != event.CauseBadHandshakeAck && b.Cause != event.CauseICMPError {
+			t.Errorf("outcomes %d and %d move the same counters at %v", other, o, b.Stage)
+		}
+		seen[key] = o
+	}
+}
+
+// TestLayout compares Go's structs with the object's BTF, field by field.
+func TestLayout(t *testing.T) {
+	spec, err := bpf.LoadSynspy()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, size := range map[string]uintptr{
+		"record": unsafe.Sizeof(bpf.SynspyRecord{}), "listen_change": unsafe.Sizeof(bpf.SynspyListenChange{}),
+		"holder": unsafe.Sizeof(bpf.SynspyHolder{}), "tally": unsafe.Sizeof(bpf.SynspyTally{}),
+		"slot": unsafe.Sizeof(bpf.SynspySlot{}), "snapshot": unsafe.Sizeof(bpf.SynspySnapshot{}),
+	} {
+		var typ *btf.Struct
+		if err := spec.Types.TypeByName(name, &typ); err != nil {
+			t.Fatal(err)
+		}
+		if uintptr(typ.Size) != size {
+			t.Errorf("struct %s has %d bytes in C, %d in Go", name, typ.Size, size)
+		}
+	}
+	var record bpf.SynspyRecord
+	if unsafe.Offsetof(record.Kind) != 0 {
+		t.Error("a message's kind is not its first byte")
+	}
+}
+
+func TestPrefixBytes(t *testing.T) {
+	for _, test := range []struct {
+		prefix     string
+		addr, mask string
+	}{
+		{"10.1.2.3/8", "::ffff:10.0.0.0", "ffff:ffff:ffff:ffff:ffff:ffff:ff00:0"},
+		{"0.0.0.0/0", "::ffff:0.0.0.0", "ffff:ffff:ffff:ffff:ffff:ffff::"},
+		{"192.0.2.1/32", "::ffff:192.0.2.1", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"},
+		{"2001:db8::1/33", "2001:db8::", "ffff:ffff:8000::"},
+		{"::/0", "::", "::"},
+	} {
+		addr, mask := prefixBytes(netip.MustParsePrefix(test.prefix))
+		if netip.AddrFrom16(addr) != netip.MustParseAddr(test.addr) || netip.AddrFrom16(mask) != netip.MustParseAddr(test.mask) {
+			t.Errorf("%s: %v mask %v", test.prefix, netip.AddrFrom16(addr), netip.AddrFrom16(mask))
+		}
+	}
+}
+
+func TestDecodeRefusesShortMessages(t *testing.T) {
+	var m Message
+	full := make([]byte, unsafe.Sizeof(bpf.SynspyRecord{}))
+	if !m.decode(full) {
+		t.Fatal("a whole record is refused")
+	}
+	for n := range len(full) {
+		if m.decode(full[:n]) {
+			t.Fatalf("a record of %d bytes is taken", n)
+		}
+	}
+	if m.decode([]byte{255, 0, 0, 0}) {
+		t.Error("an unknown kind is taken")
+	}
+}
+
+func loadSpec(t *testing.T) *ebpf.CollectionSpec {
+	t.Helper()
+	spec, err := bpf.LoadSynspy()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return spec
+}
