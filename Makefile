@@ -23,7 +23,7 @@ COMMIT ?= $(or $(shell git rev-parse --short=12 HEAD 2>/dev/null),unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 
 # The kernels `make test` boots, by the names `bin/vm kernels` prints; KERNEL=... chooses others.
-CI_KERNELS ?= 5.10 6.12 newest
+CI_KERNELS ?= 6.1 6.12 newest
 KERNEL ?= $(CI_KERNELS)
 # How many machines at once (empty: as test/vm sees fit), and further flags of `bin/vm matrix`.
 JOBS ?=

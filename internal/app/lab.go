@@ -64,7 +64,6 @@ func RunLab(ctx context.Context, name string, stream Stream, options LabOptions,
 	defer world.Close() //nolint:errcheck // nothing is lost with it
 	watch := options.Watch
 	watch.Filter.NetNS = world.NetNS()
-	watch.Cookies = true
 	watch.Rate = 0
 	records := &recorder{Stream: stream, ready: make(chan struct{})}
 

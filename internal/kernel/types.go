@@ -86,7 +86,7 @@ func parseTypes(raw []byte) (*Types, error) {
 	if t.names, err = section(16); err != nil {
 		return nil, err
 	}
-	t.offsets = make([]uint32, 1, len(t.types)/(2*btfType)) // ID 0 is void
+	t.offsets = make([]uint32, 1, 1+len(t.types)/(2*btfType)) // ID 0 is void
 	for at := 0; at < len(t.types); {
 		if at+btfType > len(t.types) {
 			return nil, errors.New("type cut short")

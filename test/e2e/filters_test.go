@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/synspy/synspy/internal/lab"
 )
@@ -237,5 +238,41 @@ func TestFilterLate(t *testing.T) {
 	}
 	if early.PID == late.PID {
 		t.Fatal("one process")
+	}
+}
+
+// TestFilterInherited: a listener is also its heirs'. Neither fork nor a socket
+// passed to another process leaves an event that could be watched.
+func TestFilterInherited(t *testing.T) {
+	config := helperConfig{Comm: "prefork", First: port, Count: 1, Backlog: 3, Workers: 2}
+	for _, late := range []bool{false, true} {
+		t.Run(fmt.Sprintf("late %v", late), func(t *testing.T) {
+			w := newWorld(t)
+			var h helper
+			if !late {
+				h = startHelper(t, w, config)
+			}
+			tr := start(t, "--netns", w.Path(), "--comm", "prefork-1")
+			if late {
+				h = startHelper(t, w, config)
+			}
+			fill(t, w, server4, 3)
+			loseSYNs(t, w, server4, 3)
+			if late { // found at the latest when holders are read again
+				time.Sleep(1500 * time.Millisecond)
+				loseSYNs(t, w, server4, 3)
+			}
+			a := tr.stop()
+			if late {
+				drops := a.of(w.NetNS())
+				if len(drops) < 3 {
+					t.Errorf("%d records, want at least the 3 of the last second", len(drops))
+				}
+				a.wantRow(w.NetNS(), "ListenOverflows", 6, 6-len(drops))
+				return
+			}
+			a.wantOwner(w, 3, "prefork", append([]int{h.pid}, h.workers...)...)
+			a.wantRow(w.NetNS(), "ListenOverflows", 3, 0)
+		})
 	}
 }
