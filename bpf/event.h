@@ -109,6 +109,7 @@ struct holder {
 	__u32 fd;
 	__u64 start; /* task start_boottime, ns */
 	__u64 net; /* kernel address of its namespace */
+	__u64 net_id; /* the key of its tally */
 	char comm[16];
 	struct listener listener;
 };
@@ -136,6 +137,7 @@ struct tally {
 	__u64 unattributed[NUM_COUNTERS];
 	__u64 gated[NUM_COUNTERS]; /* moved while the gate was closed */
 	__u64 seen[NUM_COUNTERS]; /* tracepoints: the counters at the last event */
+	__u64 net; /* kernel address; 0 on CPUs that did not begin the tally */
 	__u32 based; /* seen is valid */
 	__u32 netns;
 };

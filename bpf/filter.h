@@ -49,12 +49,13 @@ static __noinline bool wanted_packet(struct packet *p)
 }
 
 /* wanted_listener tests the live set that --pid, --comm and --cgroup make. One
- * that is not judged yet passes: Go judges it when its first record arrives. */
-static __always_inline bool wanted_listener(__u64 sk)
+ * that is not judged yet passes, and so does an unknown member of a group: Go
+ * judges them when their records arrive. */
+static __always_inline bool wanted_listener(__u64 sk, __u8 proof)
 {
 	__u32 *verdict;
 
-	if (!filter.by_owner)
+	if (!filter.by_owner || proof == LISTENER_GROUP)
 		return true;
 	verdict = bpf_map_lookup_elem(&wanted, &sk);
 	return !verdict || *verdict;

@@ -44,11 +44,13 @@ static __always_inline __u32 netns_of(__u64 net)
  * event of it, and returns its tally; NULL when nothing did. */
 static __noinline struct tally *moved_since(struct slot *slot, __u64 net)
 {
-	struct tally *tally = bpf_map_lookup_elem(&tallies, &net);
-	struct base_key key = { .net = net };
+	__u64 id = net_id(net);
+	struct tally *tally = bpf_map_lookup_elem(&tallies, &id);
+	struct base_key key = { .id = id };
 	struct opening *base;
 	__u64 any = 0;
 
+	slot->id = id;
 	if (!tally) {
 		if (slot->gate) /* what moved before is part of its opening values */
 			tally_open(net, false);
@@ -77,7 +79,8 @@ static __noinline struct tally *moved_since(struct slot *slot, __u64 net)
 static __always_inline struct tally *movement(struct slot *slot, __u64 net)
 {
 	__u64 mib = (__u64)BPF_CORE_READ((struct net *)net, mib.net_statistics) + slot->offset;
-	__u64 digest = 0;
+	/* Another namespace may have come to this address: then it has opened a listener. */
+	__u64 digest = (__u64)listen_generation << 40;
 	__u32 place = (net * 0x9e3779b97f4a7c15ULL >> 56) & (KNOWN_NAMESPACES - 1);
 
 	read_counters(mib, slot->now, ALL_COUNTERS, true);
@@ -105,16 +108,15 @@ static __noinline int unexplained(struct slot *slot, struct tally *tally)
 static __noinline int settle_freed(struct slot *slot, struct tally *tally, __u64 net, __u64 given,
 				   __u8 stage)
 {
-	__u8 outcome = settled(slot, stage);
+	__u8 outcome = settled(slot, stage), proof = LISTENER_GIVEN;
 
 	if (!slot->gate || outcome == OUTCOME_NONE)
 		return unexplained(slot, tally);
-	slot->net = net;
-	if (given)
-		return account(slot, tally, given, LISTENER_GIVEN, outcome);
 	if (stage == STAGE_ICMP)
 		return account(slot, tally, 0, LISTENER_UNKNOWN, outcome);
-	return account(slot, tally, listener_find(slot, net), LISTENER_GROUP, outcome);
+	if (!given)
+		proof = choose(slot, listener_find(slot, net));
+	return account(slot, tally, given ? given : slot->found, proof, outcome);
 }
 
 /* arrived_for counts an arrival by where it was sent to; the listener is looked

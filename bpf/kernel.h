@@ -135,6 +135,7 @@ struct net {
 	struct netns_mib mib;
 	struct netns_ipv4 ipv4;
 	u32 hash_mix;
+	u64 net_cookie;
 };
 
 typedef struct {

@@ -80,16 +80,26 @@ static __noinline __u8 settled(struct slot *slot, __u8 stage)
 	return *(volatile __u64 *)&slot->number;
 }
 
+/* net_id names a namespace for ever. Its address does not: the memory of one
+ * that ends goes to the next that begins, mostly at once. Before 5.12 there is
+ * nothing better. */
+static __always_inline __u64 net_id(__u64 net)
+{
+	struct net *n = (struct net *)net;
+
+	return bpf_core_field_exists(n->net_cookie) ? BPF_CORE_READ(n, net_cookie) : net;
+}
+
 /* What summing a namespace's counters over the CPUs needs. */
 struct summing {
-	__u64 net;
+	__u64 id;
 	__u64 mib;
 	struct opening *sum;
 };
 
 static long sum_cpu(__u32 cpu, struct summing *s)
 {
-	struct base_key base = { .net = s->net, .cpu = cpu };
+	struct base_key base = { .id = s->id, .cpu = cpu };
 	__u64 *offset = bpf_map_lookup_elem(&offsets, &cpu);
 	struct opening one;
 	__u64 any = 0;
@@ -114,10 +124,11 @@ static long sum_cpu(__u32 cpu, struct summing *s)
  * about to count (in slot->delta, if in_flight). Called when its first listener
  * opens, so nothing else is in flight. A global function, so that the verifier
  * walks it once and not once for every caller. */
-__noinline int tally_open(__u64 key, __u32 in_flight)
+__noinline int tally_open(__u64 address, __u32 in_flight)
 {
-	struct net *net = (struct net *)key;
-	struct summing s = { .net = key };
+	struct net *net = (struct net *)address;
+	__u64 key = net_id(address);
+	struct summing s = { .id = key };
 	struct opening zeros = {};
 	struct tally *tally, *blank;
 	struct slot *slot = this_slot();
@@ -146,8 +157,10 @@ __noinline int tally_open(__u64 key, __u32 in_flight)
 	if (bpf_map_update_elem(&tallies, &key, blank, BPF_NOEXIST))
 		return 0;
 	tally = bpf_map_lookup_elem(&tallies, &key);
-	if (tally)
+	if (tally) {
+		tally->net = address;
 		tally->netns = BPF_CORE_READ(net, ns.inum);
+	}
 	return 0;
 }
 

@@ -68,7 +68,8 @@ struct slot {
 	__u64 gate; /* 0: count nothing yet, or no more */
 	__u64 skb; /* in flight between entry and exit; 0: none */
 	__u64 mib;
-	__u64 net;
+	__u64 net; /* address of its struct net */
+	__u64 id; /* of that, see net_id() */
 	__u64 sk;
 	__u64 number; /* see number() */
 	__u64 found; /* by search() */
@@ -108,7 +109,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
 	__uint(max_entries, 256);
-	__type(key, __u64); /* struct net */
+	__type(key, __u64); /* net_id() */
 	__type(value, struct tally);
 } tallies SEC(".maps");
 
@@ -133,7 +134,7 @@ struct {
 
 /* The same by CPU, only where one is not zero: the base of tracepoint deltas. */
 struct base_key {
-	__u64 net;
+	__u64 id;
 	__u64 cpu;
 };
 struct {

@@ -31,6 +31,7 @@ static __always_inline int holder_found(struct seq_file *seq, struct task_struct
 	holder.fd = fd;
 	holder.start = BPF_CORE_READ(task, group_leader, start_boottime);
 	holder.net = (__u64)BPF_CORE_READ(sk, __sk_common.skc_net.net);
+	holder.net_id = net_id(holder.net);
 	BPF_CORE_READ_INTO(&holder.comm, task, group_leader, comm);
 	listener_read(sk, &holder.listener);
 	bpf_seq_write(seq, &holder, sizeof(holder));

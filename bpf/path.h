@@ -54,13 +54,15 @@ static __noinline int settle(struct slot *slot, struct sk_buff *skb, __u8 stage)
 {
 	struct sock *sk = (struct sock *)slot->sk;
 	struct tally *tally;
-	__u64 net = slot->net;
+	__u64 id = net_id(slot->net);
 	__u8 outcome;
 
-	tally = bpf_map_lookup_elem(&tallies, &net);
-	if (!tally)
-		tally_open(net, true);
-	tally = bpf_map_lookup_elem(&tallies, &net);
+	slot->id = id;
+	tally = bpf_map_lookup_elem(&tallies, &id);
+	if (!tally) {
+		tally_open(slot->net, true);
+		tally = bpf_map_lookup_elem(&tallies, &id);
+	}
 	if (!tally) {
 		__sync_fetch_and_add(&untracked, 1);
 		return 0;

@@ -22,10 +22,10 @@ static __always_inline __u64 scramble(__u64 hash, __u64 word)
 	return hash ^ hash >> 29;
 }
 
-static __always_inline __u64 flow_hash(struct packet *p, __u64 net)
+static __always_inline __u64 flow_hash(struct packet *p, __u64 id)
 {
 	__u64 *client = (__u64 *)p->client, *server = (__u64 *)p->server;
-	__u64 hash = scramble(net, (__u64)p->client_port << 16 | p->server_port);
+	__u64 hash = scramble(id, (__u64)p->client_port << 16 | p->server_port);
 
 	hash = scramble(scramble(hash, client[0]), client[1]);
 	return scramble(scramble(hash, server[0]), server[1]);
@@ -37,7 +37,7 @@ static __always_inline __u64 flow_hash(struct packet *p, __u64 net)
 static __noinline __u32 attempt_number(struct slot *slot, __u64 now)
 {
 	struct packet *p = &slot->packet;
-	__u64 hash = flow_hash(p, slot->net);
+	__u64 hash = flow_hash(p, slot->id);
 	__u64 print = hash | 1;
 	__u32 index = (hash >> 32) & (ATTEMPT_SETS - 1), way = 0;
 	struct attempt_set *set = bpf_map_lookup_elem(&attempts, &index);
@@ -73,9 +73,21 @@ static __noinline __u32 attempt_number(struct slot *slot, __u64 now)
 	return set->evicted && now - set->evicted < FORGET ? 0 : 1;
 }
 
-/* identify fills in a listener from its socket. Where the kernel handed none
- * over, which member of a SO_REUSEPORT group it was is known only if one alone
- * is full. */
+/* choose tells which member of a SO_REUSEPORT group a packet was for, where the
+ * kernel handed none over: known only if there is one, or one alone is full. The
+ * socket is left in slot->found. */
+static __noinline __u8 choose(struct slot *slot, __u64 sk)
+{
+	slot->found = sk;
+	if (!sk)
+		return LISTENER_UNKNOWN;
+	survey(sk);
+	if (slot->members_full == 1)
+		slot->found = slot->full;
+	return slot->members < 2 || slot->members_full == 1 ? LISTENER_CHOSEN : LISTENER_GROUP;
+}
+
+/* identify fills in a listener from its socket. */
 static __noinline int identify(struct slot *slot, struct listener *l, __u64 sk, __u8 proof)
 {
 	l->sk = sk;
@@ -83,11 +95,6 @@ static __noinline int identify(struct slot *slot, struct listener *l, __u64 sk, 
 	if (!sk)
 		return 0;
 	survey(sk);
-	if (proof == LISTENER_GROUP && (slot->members < 2 || slot->members_full == 1)) {
-		l->proof = LISTENER_CHOSEN;
-		if (slot->members_full == 1)
-			sk = slot->full;
-	}
 	listener_read((struct sock *)sk, l);
 	l->reuse_members = slot->members;
 	l->reuse_full = slot->members_full;
@@ -149,7 +156,8 @@ static __noinline int account(struct slot *slot, struct tally *tally, __u64 sk, 
 	if (outcome >= NUM_OUTCOMES)
 		return 0;
 	tally->outcomes[outcome]++;
-	if (!(filter.outcomes & 1ULL << outcome) || !wanted_packet(p) || !wanted_listener(sk)) {
+	if (!(filter.outcomes & 1ULL << outcome) || !wanted_packet(p) ||
+	    !wanted_listener(sk, proof)) {
 		tally->filtered[outcome]++;
 		return 0;
 	}

@@ -13,12 +13,12 @@
 
 #define SNAPSHOT_TRIES 2 /* Go asks again */
 
-static __always_inline bool net_alive(struct net *net, __u32 inum)
+static __always_inline bool net_alive(struct net *net, __u64 id, __u32 inum)
 {
 	struct ns_common *ns = &net->ns;
 	__u32 references = 0;
 
-	if (BPF_CORE_READ(ns, inum) != inum)
+	if (net_id((__u64)net) != id || BPF_CORE_READ(ns, inum) != inum)
 		return false;
 	if (bpf_core_field_exists(((struct ns_common___ref *)ns)->__ns_ref))
 		bpf_core_read(&references, 4, &((struct ns_common___ref *)ns)->__ns_ref);
@@ -39,11 +39,11 @@ static __always_inline bool same(const __u64 *a, const __u64 *b)
 	return !differs;
 }
 
-static __noinline int snapshot_take(struct slot *slot, struct net *net, __u32 inum)
+static __noinline int snapshot_take(struct slot *slot, __u64 key, struct net *net, __u32 inum)
 {
 	struct snapshot *out;
 	struct tally *tally;
-	__u64 key = (__u64)net, mib;
+	__u64 mib;
 	__u64 again[NUM_COUNTERS] = {};
 	__u32 zero = 0;
 
@@ -51,9 +51,10 @@ static __noinline int snapshot_take(struct slot *slot, struct net *net, __u32 in
 	tally = bpf_map_lookup_elem(&tallies, &key);
 	if (!out || !tally)
 		return ANSWER_FAILED;
-	if (!net_alive(net, inum))
+	if (!net_alive(net, key, inum))
 		return ANSWER_GONE;
 	mib = (__u64)BPF_CORE_READ(net, mib.net_statistics) + slot->offset;
+	tally->net = (__u64)net;
 	tally->netns = inum;
 	out->stable = 0;
 	for (int i = 0; i < SNAPSHOT_TRIES; i++) {
@@ -74,12 +75,12 @@ static __noinline int snapshot_take(struct slot *slot, struct net *net, __u32 in
 			break;
 		}
 	}
-	if (!net_alive(net, inum))
+	if (!net_alive(net, key, inum))
 		return ANSWER_GONE;
 	return ANSWER_DONE;
 }
 
-static __always_inline int answer_request(__u64 request, __u64 arg, __u64 inum)
+static __always_inline int answer_request(__u64 request, __u64 arg, __u64 net, __u64 inum)
 {
 	struct slot *slot = this_slot();
 
@@ -92,7 +93,7 @@ static __always_inline int answer_request(__u64 request, __u64 arg, __u64 inum)
 		slot->gate = arg;
 		return ANSWER_DONE;
 	case REQUEST_SNAPSHOT:
-		return snapshot_take(slot, (struct net *)arg, inum);
+		return snapshot_take(slot, arg, (struct net *)net, inum);
 	}
 	return ANSWER_FAILED;
 }

@@ -127,7 +127,7 @@ int iter_task_file(struct bpf_iter__task_file *ctx)
 SEC("raw_tp/synspy_snapshot")
 int snapshot(struct bpf_raw_tracepoint_args *ctx)
 {
-	return answer_request(ctx->args[0], ctx->args[1], ctx->args[2]);
+	return answer_request(ctx->args[0], ctx->args[1], ctx->args[2], ctx->args[3]);
 }
 
 /* For bpf2go: types that cross the maps and are named in no map. */

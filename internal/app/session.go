@@ -134,20 +134,48 @@ func (s *session) refreshHolders(socket, dropped uint64) {
 			clear(s.dropping)
 		}
 		s.dropping[socket] = true
-		s.refreshed = now
-		s.refresh = make(chan error, 1)
-		go func(done chan<- error) {
-			_, err := s.readHolders()
-			done <- err
-		}(s.refresh)
+		s.beginRefresh(now)
 	}
 	select {
 	case err := <-s.refresh:
-		s.refresh, s.refreshTook = nil, kernel.Monotonic()-s.refreshed
-		if err != nil {
-			s.log.Warn("read holders again", "error", err)
-		}
+		s.endRefresh(err)
 	case <-time.After(refreshWait):
+	}
+}
+
+// rejudge reads the holders again without waiting for it. The kernel side is silent
+// about listeners that an owner filter keeps out, so no record would tell
+// that a process which the filter asks for has one of them now.
+func (s *session) rejudge() {
+	if !s.watch.Filter.ByOwner {
+		return
+	}
+	now := kernel.Monotonic()
+	switch {
+	case s.refresh != nil:
+		select {
+		case err := <-s.refresh:
+			s.endRefresh(err)
+		default:
+		}
+	case now-s.refreshed >= max(uint64(refreshEvery), 10*s.refreshTook):
+		s.beginRefresh(now)
+	}
+}
+
+func (s *session) beginRefresh(now uint64) {
+	s.refreshed = now
+	s.refresh = make(chan error, 1)
+	go func(done chan<- error) {
+		_, err := s.readHolders()
+		done <- err
+	}(s.refresh)
+}
+
+func (s *session) endRefresh(err error) {
+	s.refresh, s.refreshTook = nil, kernel.Monotonic()-s.refreshed
+	if err != nil {
+		s.log.Warn("read holders again", "error", err)
 	}
 }
 

@@ -15,6 +15,18 @@ type heldKey struct {
 	socket  uint64
 }
 
+// withheldKey is what the owner filters' late verdicts are counted by.
+type withheldKey struct {
+	outcome event.Outcome
+	netns   uint64
+}
+
+// withhold counts what the kernel side let through before it was known that an
+// owner filter does not want it.
+func (t *trace) withhold(outcome event.Outcome, netns, count uint64) {
+	t.withheld[withheldKey{outcome, netns}] += count
+}
+
 // tellHeld writes how many records were held back or lost since it was last told.
 func (t *trace) tellHeld() error {
 	counts, err := t.probe.Counts()
@@ -22,12 +34,15 @@ func (t *trace) tellHeld() error {
 		return err
 	}
 	for _, c := range counts {
-		if !t.listeners.isWanted(c.Listener.Socket) {
-			continue
-		}
 		key := heldKey{c.Outcome, c.Listener.Socket}
 		last := t.held[key]
 		t.held[key] = c
+		if !t.listeners.isWanted(c.Listener.Socket) {
+			t.withhold(c.Outcome, c.Listener.NetNS, c.Suppressed-last.Suppressed+c.Lost-last.Lost)
+			continue
+		}
+		t.told.Suppressed += c.Suppressed - last.Suppressed
+		t.told.Lost += c.Lost - last.Lost
 		branch := c.Outcome.Branch()
 		for _, h := range []struct {
 			kind  string
@@ -75,21 +90,19 @@ func (t *trace) summary() (event.Summary, error) {
 	s := event.Summary{Header: event.Head("summary"), DurationMs: time.Since(t.started).Milliseconds(),
 		Counts: []event.Count{}, Handshakes: handshakes, Seen: t.seen(arrivals), Ledger: t.probe.Ledger(),
 		Delivered: t.delivered}
+	// What the owner filters did not want is not taken back where it was shown
+	// while they still did.
+	for key, n := range t.withheld {
+		filtered[key.outcome] += n
+		addFiltered(s.Ledger, key.netns, key.outcome, n)
+	}
+	s.Suppressed, s.Lost = t.told.Suppressed, t.told.Lost
+	// After --count was reached, or a reader left, records came that nobody asked for.
 	reached := uint64(0) // the ring buffer
 	for _, c := range counts {
-		if !t.listeners.isWanted(c.Listener.Socket) {
-			// Judged only after it had been counted.
-			held := c.Delivered + c.Suppressed + c.Lost
-			filtered[c.Outcome] += held
-			addFiltered(s.Ledger, c.Listener.NetNS, c.Outcome, held)
-			continue
-		}
 		reached += c.Delivered
-		s.Suppressed += c.Suppressed
-		s.Lost += c.Lost
 	}
-	// After --count was reached, or a reader left, records came that nobody asked for.
-	s.Suppressed += reached - min(reached, t.delivered)
+	s.Suppressed += reached - min(reached, t.delivered+t.unwanted)
 	for o := event.OutcomeNone + 1; o < event.NumOutcomes; o++ {
 		count := counted[o] - min(counted[o], filtered[o])
 		switch branch := o.Branch(); {

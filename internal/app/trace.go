@@ -43,7 +43,8 @@ func Trace(ctx context.Context, stream render.Stream, options TraceOptions, log 
 		ctx, cancel = context.WithTimeout(ctx, options.Duration)
 		defer cancel()
 	}
-	t := &trace{session: s, stream: stream, options: options, held: make(map[heldKey]probe.Count)}
+	t := &trace{session: s, stream: stream, options: options, held: make(map[heldKey]probe.Count),
+		withheld: make(map[withheldKey]uint64)}
 	err = t.run(ctx)
 	return errors.Join(err, s.close())
 }
@@ -55,7 +56,10 @@ type trace struct {
 	options   TraceOptions
 	delivered uint64 // records written
 	drops     uint64 // of them, those that count for --count
+	unwanted  uint64 // records that an owner filter kept back here
 	held      map[heldKey]probe.Count
+	told      probe.Count // suppressed and lost records that were told
+	withheld  map[withheldKey]uint64
 	heldAt    time.Time
 	quietAt   time.Time
 	quietSeen map[uint64]probe.Arrivals
@@ -103,7 +107,12 @@ func (t *trace) message(m *probe.Message) error {
 			return err
 		}
 	}
-	if !t.isWanted(m) || t.enough() {
+	if !t.isWanted(m) {
+		t.unwanted++
+		t.withhold(m.Outcome, m.Listener.NetNS, 1)
+		return t.enoughError()
+	}
+	if t.enough() {
 		return t.enoughError()
 	}
 	if err := t.stream.Drop(t.describe(m)); err != nil {
@@ -174,6 +183,7 @@ func (t *trace) wall(mono uint64) event.Time {
 // tick runs every 50 ms: flush what waits, tell what was held back, explain silence.
 func (t *trace) tick() error {
 	t.clock = kernel.WallClock()
+	t.rejudge()
 	if err := t.stream.Flush(); err != nil {
 		return err
 	}

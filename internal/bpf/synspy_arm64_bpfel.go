@@ -42,7 +42,7 @@ type SynspyAttemptSet struct {
 
 type SynspyBaseKey struct {
 	_   structs.HostLayout
-	Net uint64
+	Id  uint64
 	Cpu uint64
 }
 
@@ -111,6 +111,7 @@ type SynspyHolder struct {
 	Fd       uint32
 	Start    uint64
 	Net      uint64
+	NetId    uint64
 	Comm     [16]int8
 	Listener SynspyListener
 }
@@ -229,6 +230,7 @@ type SynspySlot struct {
 	Skb         uint64
 	Mib         uint64
 	Net         uint64
+	Id          uint64
 	Sk          uint64
 	Number      uint64
 	Found       uint64
@@ -293,6 +295,7 @@ type SynspyTally struct {
 	Unattributed [10]uint64
 	Gated        [10]uint64
 	Seen         [10]uint64
+	Net          uint64
 	Based        uint32
 	Netns        uint32
 }

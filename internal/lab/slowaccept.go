@@ -54,6 +54,9 @@ func playSlowAccept(config slowConfig) func(context.Context, *World, func(string
 			return none, err
 		}
 
+		log("server: process %d, listen(1) on port %d, then accept() and sleep %v, for ever; tcp_abort_on_overflow=%s",
+			server.PID, port, config.pause, abort)
+
 		// A handshake over loopback is over within the SYN's softirq, so that
 		// its ACK hardly ever meets a queue that was not full for its SYN, and
 		// only ACKs are reset. Clients a round trip away are played by packet.
@@ -69,6 +72,7 @@ func playSlowAccept(config slowConfig) func(context.Context, *World, func(string
 		flood := flood{w: w, address: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)}
 		defer flood.close()
 		for round := range config.rounds {
+			log("clients: %d connect at once, and wait up to %v", clients, config.timeout)
 			if err := flood.connect(clients); err != nil {
 				return none, err
 			}
@@ -98,7 +102,7 @@ func playSlowAccept(config slowConfig) func(context.Context, *World, func(string
 		if err != nil {
 			return none, err
 		}
-		log("%d clients: %d connected, %d of these only in their own eyes; %d timed out, %d were reset",
+		log("clients: of %d, %d connected, %d of these only in their own eyes (the server knows nothing of them); %d timed out, %d were reset",
 			len(far)+clients*config.rounds, connected, connected-known, flood.timedOut, flood.reset+len(reset))
 
 		overflows, resets := moved[event.CounterListenOverflows], moved[event.CounterEmbryonicRsts]

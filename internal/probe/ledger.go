@@ -41,7 +41,8 @@ func explained(outcomes [event.NumOutcomes]uint64) vector {
 
 // namespace is a network namespace as the kernel side names it.
 type namespace struct {
-	net   uint64 // address of struct net
+	id    uint64 // its key: net_id() of bpf/ledger.h
+	net   uint64 // address of its struct net
 	inode uint32
 }
 
@@ -73,7 +74,7 @@ func (p *Probe) openLedger() error {
 				return err
 			}
 		}
-		if _, err := run.ask(bpf.SynspyRequestREQUEST_GATE, 1, 0); err != nil {
+		if _, err := run.ask(bpf.SynspyRequestREQUEST_GATE, 1, namespace{}); err != nil {
 			return err
 		}
 		for i := range books {
@@ -97,7 +98,7 @@ func (p *Probe) openLedger() error {
 	p.books = make(map[uint64]book, len(books))
 	for _, b := range books {
 		if !b.gone {
-			p.books[b.net] = b
+			p.books[b.id] = b
 		}
 	}
 	return nil
@@ -112,19 +113,19 @@ func (p *Probe) closeLedger() error {
 	}
 	for i := range books {
 		b := &books[i]
-		if known, ok := p.books[b.net]; ok && known.inode == b.inode {
+		if known, ok := p.books[b.id]; ok {
 			*b = known
 			continue
 		}
 		// First seen while running: the kernel side took its opening values.
 		var opening bpf.SynspyOpening
-		if err := p.collection.Maps["openings"].Lookup(b.net, &opening); err == nil {
+		if err := p.collection.Maps["openings"].Lookup(b.id, &opening); err == nil {
 			b.opening, b.opened = vector(opening.Counters), true
 		}
 	}
 	shots := make([][]bpf.SynspySnapshot, len(books))
 	err = p.onEachCPU(func(_ int, run runner) error {
-		if _, err := run.ask(bpf.SynspyRequestREQUEST_GATE, 0, 0); err != nil {
+		if _, err := run.ask(bpf.SynspyRequestREQUEST_GATE, 0, namespace{}); err != nil {
 			return err
 		}
 		for i := range books {
@@ -175,7 +176,7 @@ func (b *book) count(tally *bpf.SynspyTally) {
 // countGone counts what was seen in a namespace that is no more.
 func (p *Probe) countGone(b *book) error {
 	var tallies []bpf.SynspyTally
-	if err := p.collection.Maps["tallies"].Lookup(b.net, &tallies); err != nil {
+	if err := p.collection.Maps["tallies"].Lookup(b.id, &tallies); err != nil {
 		return fmt.Errorf("read tally of namespace %d: %w", b.inode, err)
 	}
 	for i := range tallies {
@@ -187,15 +188,16 @@ func (p *Probe) countGone(b *book) error {
 // readBooks lists the namespaces that are tracked now.
 func (p *Probe) readBooks() ([]book, error) {
 	var (
-		net     uint64
+		id      uint64
 		tallies []bpf.SynspyTally
 		books   []book
 	)
 	entries := p.collection.Maps["tallies"].Iterate()
-	for entries.Next(&net, &tallies) {
-		b := book{namespace: namespace{net: net}}
+	for entries.Next(&id, &tallies) {
+		b := book{namespace: namespace{id: id}}
 		for i := range tallies {
 			b.inode = max(b.inode, tallies[i].Netns)
+			b.net = max(b.net, tallies[i].Net)
 		}
 		books = append(books, b)
 	}
@@ -212,9 +214,9 @@ func (p *Probe) track(ns namespace) error {
 	}
 	values := make([]bpf.SynspyTally, p.cpus)
 	for i := range values {
-		values[i].Netns = ns.inode
+		values[i].Net, values[i].Netns = ns.net, ns.inode
 	}
-	err := p.collection.Maps["tallies"].Update(ns.net, values, ebpf.UpdateNoExist)
+	err := p.collection.Maps["tallies"].Update(ns.id, values, ebpf.UpdateNoExist)
 	if err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
 		return fmt.Errorf("track namespace %d: %w", ns.inode, err)
 	}

@@ -124,7 +124,7 @@ func (p *Probe) prepare() error {
 		return fmt.Errorf("make the row of other listeners: %w", err)
 	}
 	err = p.onEachCPU(func(cpu int, run runner) error {
-		answer, err := run.ask(bpf.SynspyRequestREQUEST_LOCATE, 0, 0)
+		answer, err := run.ask(bpf.SynspyRequestREQUEST_LOCATE, 0, namespace{})
 		if err == nil && answer != bpf.SynspyAnswerANSWER_DONE {
 			err = fmt.Errorf("find per-CPU memory of CPU %d", cpu)
 		}
@@ -146,7 +146,7 @@ type Holder struct {
 	Start    uint64 // start_boottime, ns
 	Comm     string
 	Listener Listener
-	net      uint64
+	net      namespace
 }
 
 // ErrNoIterator says that this kernel cannot list open files through BPF.
@@ -180,7 +180,7 @@ func (p *Probe) Holders() ([]Holder, error) {
 			return nil, fmt.Errorf("decode holder: %w", err)
 		}
 		holders = append(holders, Holder{PID: h.Pid, Start: h.Start, Comm: text(h.Comm),
-			Listener: listenerOf(&h.Listener), net: h.Net})
+			Listener: listenerOf(&h.Listener), net: namespace{h.NetId, h.Net, h.Listener.Netns}})
 	}
 	return holders, nil
 }
@@ -190,11 +190,11 @@ func (p *Probe) Holders() ([]Holder, error) {
 func (p *Probe) Start(holders []Holder) error {
 	seen := make(map[uint64]bool)
 	for _, h := range holders {
-		if seen[h.net] {
+		if seen[h.net.id] {
 			continue
 		}
-		seen[h.net] = true
-		if err := p.track(namespace{h.net, uint32(h.Listener.NetNS)}); err != nil {
+		seen[h.net.id] = true
+		if err := p.track(h.net); err != nil {
 			return err
 		}
 	}

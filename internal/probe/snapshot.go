@@ -47,8 +47,8 @@ type runner struct {
 }
 
 // ask runs one request of enum request in bpf/event.h.
-func (r runner) ask(request bpf.SynspyRequest, arg, inum uint64) (bpf.SynspyAnswer, error) {
-	options := &ebpf.RunOptions{Context: [3]uint64{uint64(request), arg, inum}, Flags: r.flags}
+func (r runner) ask(request bpf.SynspyRequest, arg uint64, ns namespace) (bpf.SynspyAnswer, error) {
+	options := &ebpf.RunOptions{Context: [4]uint64{uint64(request), arg, ns.net, uint64(ns.inode)}, Flags: r.flags}
 	if r.flags != 0 {
 		options.CPU = uint32(r.cpu)
 	}
@@ -68,7 +68,7 @@ const (
 // snapshot reads one namespace on one CPU; ok is false when it is gone.
 func (p *Probe) snapshot(run runner, ns namespace) (shot bpf.SynspySnapshot, ok bool, err error) {
 	for range snapshotTries {
-		answer, err := run.ask(bpf.SynspyRequestREQUEST_SNAPSHOT, ns.net, uint64(ns.inode))
+		answer, err := run.ask(bpf.SynspyRequestREQUEST_SNAPSHOT, ns.id, ns)
 		if err != nil {
 			return shot, false, err
 		}

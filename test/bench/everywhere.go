@@ -37,12 +37,8 @@ const (
 	hostPort  = 18080
 )
 
-// Bursts in one half of a pair. This machine is much faster than an emulated one,
-// so its bursts are short.
-const (
-	guestRepeat = 3
-	hostRepeat  = 10
-)
+// niceness of the virtual machine: ten times the share of an ordinary process.
+const niceness = "-10"
 
 // plan is a whole run: what to measure where.
 type plan struct {
@@ -110,7 +106,7 @@ func (p *plan) measureInGuest(ctx context.Context, path string, stderr io.Writer
 		"--file", p.synspy + ":" + guestSynspy, "--file", self + ":" + guestBench, "--out", guestOut + ":" + out}
 	command := []string{guestBench, "measure", "-where", inGuest, "-out", guestOut, "-synspy", guestSynspy,
 		"-port", strconv.Itoa(guestPort), "-pairs", strconv.Itoa(p.pairs), "-floods", strconv.Itoa(p.floods),
-		"-budget", p.budget.String(), "-repeat", strconv.Itoa(guestRepeat)}
+		"-budget", p.budget.String(), "-repeat", strconv.Itoa(bestOf)}
 	if p.peer != "" {
 		bpftrace, err := exec.LookPath("bpftrace")
 		if err != nil {
@@ -119,7 +115,10 @@ func (p *plan) measureInGuest(ctx context.Context, path string, stderr io.Writer
 		args = append(args, "--file-with-libs", bpftrace, "--file", p.peer+":"+guestPeer)
 		command = append(command, "-peer", guestPeer)
 	}
-	cmd := exec.CommandContext(ctx, p.vm, append(append(args, "--"), command...)...)
+	// A guest cannot see what its host's other programs take from it, so it would
+	// measure them. Without the right to, nice warns and goes on.
+	args = append([]string{"-n", niceness, p.vm}, args...)
+	cmd := exec.CommandContext(ctx, "nice", append(append(args, "--"), command...)...)
 	cmd.Stdout, cmd.Stderr = stderr, stderr // of its guest too: progress
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = time.Minute
@@ -148,7 +147,7 @@ func (p *plan) measureHere(ctx context.Context, path string, stderr io.Writer) e
 		return fmt.Errorf("keep results: %w", err)
 	}
 	c := p.config
-	c.peer, c.port, c.frames, c.repeat = "", hostPort, burstFrames, hostRepeat
+	c.peer, c.port, c.frames, c.repeat = "", hostPort, burstFrames, bestOf
 	err = measure(ctx, c, recorder{file: file, where: onHost}, stderr)
 	return errors.Join(err, file.Close())
 }

@@ -58,7 +58,7 @@ func runMeasure(ctx context.Context, args []string, stderr io.Writer) error {
 	port := flags.Uint("port", 8080, "listen here")
 	flags.StringVar(&c.synspy, "synspy", "bin/synspy", "`path` of synspy")
 	flags.StringVar(&c.peer, "peer", "", "`path` of the bpftrace script, or nothing")
-	flags.IntVar(&c.repeat, "repeat", 3, "bursts of each kind in one half of a pair; the best counts")
+	flags.IntVar(&c.repeat, "repeat", bestOf, "bursts of each kind in one half of a pair; the best counts")
 	c.addFlags(flags)
 	if err := flags.Parse(args); err != nil {
 		return err

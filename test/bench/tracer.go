@@ -154,12 +154,12 @@ func (r *running) stop() ([]byte, error) {
 // idle waits until the tracer has done with what it was told: its processor time
 // stands still.
 func (r *running) idle() {
-	const step, enough = 100 * time.Millisecond, 2
+	const step, enough = 50 * time.Millisecond, 2
 	still, before := 0, r.cpuTime()
 	for deadline := time.Now().Add(10 * time.Second); still < enough && time.Now().Before(deadline); {
 		time.Sleep(step)
 		now := r.cpuTime()
-		// One tick in 100 ms is what a timer or two cost.
+		// One tick in 50 ms is what a timer or two cost.
 		if now-before <= 1 {
 			still++
 		} else {

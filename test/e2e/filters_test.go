@@ -276,3 +276,33 @@ func TestFilterInherited(t *testing.T) {
 		})
 	}
 }
+
+// TestFilterOwnerLeaves: what was shown while a process held the listener stays
+// counted as shown when it no longer does.
+func TestFilterOwnerLeaves(t *testing.T) {
+	w := newWorld(t)
+	h := startHelper(t, w, helperConfig{Comm: "prefork", First: port, Count: 1, Backlog: 3, Workers: 1})
+	tr := start(t, "--netns", w.Path(), "--comm", "prefork-0", "--rate", "2")
+	fill(t, w, server4, 3)
+	loseSYNs(t, w, server4, 5)
+	tr.await("two records and what was suppressed", func(records []record) bool {
+		return len(records) >= 4
+	})
+	worker, err := os.FindProcess(h.workers[0])
+	must(t, err)
+	must(t, worker.Kill())
+	for deadline := time.Now().Add(patience); len(socketsOf(t, h.workers[0])) > 0; { // a zombie has none
+		if time.Now().After(deadline) {
+			t.Fatal("the worker lives on")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(1500 * time.Millisecond) // holders are read again
+	loseSYNs(t, w, server4, 4)
+	a := tr.stop()
+	drops, suppressed := len(a.of(w.NetNS())), a.heldBack("suppressed", w.NetNS())
+	if drops+suppressed != 5 {
+		t.Errorf("%d records and %d suppressed, want 5 in all", drops, suppressed)
+	}
+	a.wantRow(w.NetNS(), "ListenOverflows", 9, 4)
+}

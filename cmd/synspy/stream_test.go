@@ -1,0 +1,137 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// TestSignals ends a stream while its listener drops.
+func TestSignals(t *testing.T) {
+	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
+		t.Run(signal.String(), func(t *testing.T) {
+			t.Parallel()
+			p := start(t, "trace", "--netns", dropping(t), "-o", "json")
+			text := p.line() + p.line() // ready, and the first record
+			if err := p.Process.Signal(signal); err != nil {
+				t.Fatal(err)
+			}
+			rest, code := p.exit()
+			if code != 0 {
+				t.Errorf("exit code %d, want 0; standard error:\n%s", code, p.stderr.String())
+			}
+			onlyStatus(t, p.stderr.String())
+			records := decode(t, text+rest)
+			last := records[len(records)-1]
+			if records[0].Type != "ready" || last.Type != "summary" {
+				t.Fatalf("first record %s, last %s", records[0].Type, last.Type)
+			}
+			if last.Balanced == nil || !*last.Balanced {
+				t.Error("the ledger does not balance")
+			}
+			if n := ofType(records, "drop"); n == 0 || n != last.Delivered {
+				t.Errorf("%d drop records, the summary says %d", n, last.Delivered)
+			}
+		})
+	}
+}
+
+func TestInterruptedTable(t *testing.T) {
+	t.Parallel()
+	p := start(t, "trace", "--netns", dropping(t))
+	p.line() // the header comes with the first record
+	if err := p.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	rest, code := p.exit()
+	if code != 0 || !strings.Contains(rest, "accept_queue_full") || !strings.Contains(rest, "ledger balanced") {
+		t.Errorf("exit code %d, output:\n%s", code, rest)
+	}
+}
+
+func TestCount(t *testing.T) {
+	t.Parallel()
+	stdout, stderr, code := output(t, exec.Command(program, "trace", "--netns", dropping(t), "--count", "3", "-o", "json"))
+	if code != 0 {
+		t.Fatalf("exit code %d, standard error:\n%s", code, stderr)
+	}
+	records := decode(t, stdout)
+	last := records[len(records)-1]
+	if n := ofType(records, "drop"); n != 3 || last.Type != "summary" || last.Delivered != 3 {
+		t.Errorf("%d drop records, want 3; then %+v", n, last)
+	}
+}
+
+// TestClosedPipe is synspy trace | head -1.
+func TestClosedPipe(t *testing.T) {
+	for _, format := range []string{"table", "json"} {
+		t.Run(format, func(t *testing.T) {
+			t.Parallel()
+			p := start(t, "trace", "--netns", dropping(t), "-o", format)
+			p.line()
+			if err := p.pipe.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if _, code := p.exit(); code != 0 {
+				t.Errorf("exit code %d, want 0", code)
+			}
+			onlyStatus(t, p.stderr.String())
+		})
+	}
+}
+
+// TestLabInClosedPipe tells the scenario's outcome even if nobody reads it.
+func TestLabInClosedPipe(t *testing.T) {
+	t.Parallel()
+	p := start(t, "lab", "run", "two-ports")
+	if err := p.pipe.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, code := p.exit()
+	if code != 0 || strings.Contains(p.stderr.String(), "synspy:") {
+		t.Errorf("exit code %d, standard error:\n%s", code, p.stderr.String())
+	}
+}
+
+// TestFullDisk must not lose records without a word.
+func TestFullDisk(t *testing.T) {
+	netns := dropping(t)
+	for _, args := range [][]string{
+		{"trace", "--netns", netns},
+		{"trace", "--netns", netns, "-o", "json"},
+		{"check", "-o", "json"},
+		{"lab", "run", "retransmit"},
+		{"lab", "list"},
+		{"version"},
+	} {
+		t.Run(strings.Join(args[:2-len(args)%2], " "), func(t *testing.T) {
+			t.Parallel()
+			full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer full.Close() //nolint:errcheck // it cannot keep anything
+			cmd := exec.Command(program, args...)
+			cmd.Stdout = full
+			_, stderr, code := output(t, cmd)
+			if code != 1 || !strings.Contains(stderr, "no space left on device") {
+				t.Errorf("exit code %d, want 1; standard error:\n%s", code, stderr)
+			}
+		})
+	}
+}
+
+// TestNoListener waits for a listener that does not come.
+func TestNoListener(t *testing.T) {
+	t.Parallel()
+	stdout, stderr, code := output(t, exec.Command(program, "trace", "--port", "1", "--duration", "1s"))
+	if code != 0 || !strings.Contains(stderr, "synspy: no listener matches yet") {
+		t.Errorf("exit code %d, standard error:\n%s", code, stderr)
+	}
+	onlyStatus(t, stderr)
+	if !strings.Contains(stdout, "0 of 0 SYNs dropped on 0 listeners") || !strings.Contains(stdout, "ledger balanced") {
+		t.Errorf("no summary:\n%s", stdout)
+	}
+}
