@@ -4,10 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
@@ -29,6 +30,7 @@ type checkRow struct {
 	Backend   string            `json:"backend,omitempty"`
 	Available *bool             `json:"available,omitempty"`
 	Counters  map[string]uint32 `json:"counters,omitempty"`
+	isFooter  bool              // too long for the table
 }
 
 // Check reports what this kernel and these privileges let a trace do: each
@@ -95,10 +97,32 @@ func (c *checker) addResult(name, good string, err error) *checkRow {
 }
 
 func (c *checker) status(err error) render.CheckStatus {
-	if len(c.missing) > 0 && (errors.Is(err, fs.ErrPermission) || errors.Is(err, kernel.ErrSymbolsHidden)) {
+	if isRefused(err, c.missing) {
 		return render.CheckRefused
 	}
 	return render.CheckMissing
+}
+
+// isRefused tells whether an error is what these missing capabilities lead to. A
+// kernel may refuse the privileged too.
+func isRefused(err error, missing []kernel.Capability) bool {
+	for _, c := range missing {
+		switch c.Bit {
+		case unix.CAP_BPF, unix.CAP_PERFMON:
+			if errors.Is(err, unix.EPERM) {
+				return true
+			}
+		case unix.CAP_SYS_PTRACE:
+			if errors.Is(err, unix.EACCES) { // another process's /proc
+				return true
+			}
+		case unix.CAP_SYSLOG:
+			if errors.Is(err, kernel.ErrSymbolsHidden) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (c *checker) privileges() {
@@ -205,7 +229,7 @@ func (c *checker) causes() {
 			names = append(names, name)
 		}
 	}
-	c.add("causes", render.CheckOK, strings.Join(names, ", ")+"; any other ListenDrops is kernel_other")
+	c.add("causes", render.CheckOK, strings.Join(names, ", ")+"; any other ListenDrops is kernel_other").isFooter = true
 }
 
 // wouldBe is the plan of a run with privileges, as far as BTF tells; none where
@@ -269,9 +293,16 @@ func (c *checker) write(to io.Writer, writing Writing, hooks []event.Hook) error
 		}
 		return render.HookTable(to, hooks, options)
 	}
-	rows := make([]render.CheckRow, len(c.rows))
-	for i, row := range c.rows {
-		rows[i] = row.CheckRow
+	var (
+		rows   []render.CheckRow
+		footer string
+	)
+	for _, row := range c.rows {
+		if row.isFooter {
+			footer += "\n" + row.Name + ": " + row.Detail + "\n"
+			continue
+		}
+		rows = append(rows, row.CheckRow)
 	}
 	if err := render.CheckTable(to, rows, options); err != nil || len(hooks) == 0 {
 		return err
@@ -279,5 +310,9 @@ func (c *checker) write(to io.Writer, writing Writing, hooks []event.Hook) error
 	if _, err := fmt.Fprintln(to); err != nil {
 		return err
 	}
-	return render.HookTable(to, hooks, options)
+	if err := render.HookTable(to, hooks, options); err != nil {
+		return err
+	}
+	_, err := io.WriteString(to, footer)
+	return err
 }

@@ -2,7 +2,6 @@ package app
 
 import (
 	"errors"
-	"io/fs"
 	"os"
 	"strings"
 
@@ -26,22 +25,22 @@ func explain(err error) string {
 		return strings.TrimPrefix(err.Error(), ErrUsage.Error()+": ")
 	}
 	missing := missingCapabilities()
-	forbidden := errors.Is(err, fs.ErrPermission) || errors.Is(err, kernel.ErrSymbolsHidden)
+	refused := isRefused(err, missing)
 	var lines []string
-	if len(missing) > 0 && forbidden {
+	if refused {
 		// What each hook said then is the same refusal several times over.
 		lines = append(lines, ErrUnable.Error()+": this needs privileges that the process does not have")
+		lines = append(lines, privilegeHints(missing)...)
 	} else {
 		lines = append(lines, plainError(err))
 	}
-	lines = append(lines, privilegeHints(missing)...)
 	if errors.Is(err, probe.ErrNoBTF) {
 		lines = append(lines, "use a kernel with CONFIG_DEBUG_INFO_BTF=y, or give its type information with --btf FILE")
 	}
-	if errors.Is(err, kernel.ErrSymbolsHidden) && len(missing) == 0 {
+	if errors.Is(err, kernel.ErrSymbolsHidden) && !refused {
 		lines = append(lines, showSymbols)
 	}
-	if errors.Is(err, probe.ErrCannotTrace) && len(missing) == 0 {
+	if errors.Is(err, probe.ErrCannotTrace) && !refused {
 		lines = append(lines, "Linux "+kernels+", can; without --backend synspy takes whatever hooks there are")
 	}
 	if !errors.As(err, new(checkedError)) {
@@ -56,9 +55,6 @@ const showSymbols = "let root see kernel symbols: sysctl kernel.kptr_restrict=1"
 // privilegeHints names what is missing and how to get it: sudo does not help a
 // root whose capabilities were taken away, as in a container.
 func privilegeHints(missing []kernel.Capability) []string {
-	if len(missing) == 0 {
-		return nil
-	}
 	var hints, short []string
 	for _, c := range missing {
 		hints = append(hints, "missing "+c.Name+": to "+c.Why)
