@@ -40,6 +40,18 @@ static __always_inline __u32 netns_of(__u64 net)
 	return BPF_CORE_READ((struct net *)net, ns.inum);
 }
 
+/* Each of these programs is attached twice. The kernel skips a program that is
+ * already running on this CPU, as when a softirq interrupts it in a task that
+ * frees a packet of no interest; then its twin, which runs next, is not skipped.
+ * seen_before tells the twin whether the first has taken the event. */
+static __always_inline bool seen_before(struct slot *slot, __u64 event, bool twin)
+{
+	bool seen = twin && slot->event == event;
+
+	slot->event = twin ? 0 : event;
+	return seen;
+}
+
 /* moved_since leaves in slot->delta what moved in net since this CPU's last
  * event of it, and returns its tally; NULL when nothing did. */
 static __noinline struct tally *moved_since(struct slot *slot, __u64 net)
@@ -135,7 +147,7 @@ static __noinline int arrived_for(struct slot *slot, __u64 net, bool syn)
 }
 
 /* A SYN that was handled, dropped or answered, ends in consume_skb. */
-static __always_inline int consumed(struct sk_buff *skb, __u64 location)
+static __always_inline int consumed(struct sk_buff *skb, __u64 location, bool twin)
 {
 	struct slot *slot;
 	struct tally *tally;
@@ -153,7 +165,7 @@ static __always_inline int consumed(struct sk_buff *skb, __u64 location)
 		return 0;
 	}
 	slot = this_slot();
-	if (!slot)
+	if (!slot || seen_before(slot, (__u64)skb, twin))
 		return 0;
 	net = number(slot, skb_net(skb));
 	if (!net || (filter.netns && filter.netns != netns_of(net)))
@@ -172,7 +184,8 @@ static __always_inline int consumed(struct sk_buff *skb, __u64 location)
 }
 
 /* An ACK that died ends in kfree_skb; so do many packets that are none of ours. */
-static __always_inline int dropped(struct sk_buff *skb, __u64 location, struct sock *rx_sk)
+static __always_inline int dropped(struct sk_buff *skb, __u64 location, struct sock *rx_sk,
+				   bool twin)
 {
 	struct slot *slot;
 	struct tally *tally;
@@ -182,7 +195,7 @@ static __always_inline int dropped(struct sk_buff *skb, __u64 location, struct s
 	if (!within(rcv_ranges, MAX_RANGES, location))
 		return 0;
 	slot = this_slot();
-	if (!slot)
+	if (!slot || seen_before(slot, (__u64)skb, twin))
 		return 0;
 	net = number(slot, skb_net(skb));
 	if (!net || (filter.netns && filter.netns != netns_of(net)))
@@ -203,13 +216,13 @@ static __always_inline int dropped(struct sk_buff *skb, __u64 location, struct s
 
 /* A handshake that succeeded: no packet is freed, and a valid cookie moved a
  * counter that must not be left for the next packet. */
-static __always_inline int established(struct sock *sk)
+static __always_inline int established(struct sock *sk, bool twin)
 {
 	struct slot *slot = this_slot();
 	struct tally *tally;
 	__u64 net;
 
-	if (!slot)
+	if (!slot || seen_before(slot, (__u64)sk, twin))
 		return 0;
 	net = number(slot, sk->__sk_common.skc_net.net);
 	if (filter.netns && filter.netns != netns_of(net))

@@ -71,6 +71,7 @@ struct slot {
 	__u64 net; /* address of its struct net */
 	__u64 id; /* of that, see net_id() */
 	__u64 sk;
+	__u64 event; /* see seen_before() */
 	__u64 number; /* see number() */
 	__u64 found; /* by search() */
 	__u64 full; /* by survey(): with members and members_full */

@@ -69,27 +69,30 @@ int kretprobe_tcp_req_err(struct pt_regs *ctx)
 	return leave_kept(STAGE_ICMP);
 }
 
-SEC("tp_btf/consume_skb")
-int tp_btf_consume_skb(__u64 *ctx)
-{
-	return consumed((struct sk_buff *)ctx[0], have_consume_location ? ctx[1] : 0);
-}
+/* With tracepoints alone, each event has two programs, see seen_before(). */
+#define EVENT_PAIR(tracepoint, call)                                                     \
+	SEC("tp_btf/" #tracepoint)                                                       \
+	int tp_btf_##tracepoint(__u64 *ctx)                                              \
+	{                                                                                \
+		const bool twin = false;                                                 \
+		return call;                                                             \
+	}                                                                                \
+	SEC("tp_btf/" #tracepoint)                                                       \
+	int tp_btf_##tracepoint##_twin(__u64 *ctx)                                       \
+	{                                                                                \
+		const bool twin = true;                                                  \
+		return call;                                                             \
+	}
 
-SEC("tp_btf/kfree_skb")
-int tp_btf_kfree_skb(__u64 *ctx)
-{
-	return dropped((struct sk_buff *)ctx[0], ctx[1],
-		       have_rx_sk ? (struct sock *)ctx[3] : NULL);
-}
+EVENT_PAIR(consume_skb,
+	   consumed((struct sk_buff *)ctx[0], have_consume_location ? ctx[1] : 0, twin))
+EVENT_PAIR(kfree_skb, dropped((struct sk_buff *)ctx[0], ctx[1],
+			      have_rx_sk ? (struct sock *)ctx[3] : NULL, twin))
 
-/* (sk, old state, new state): with tracepoints alone, a handshake that succeeded. */
-SEC("tp_btf/inet_sock_set_state")
-int tp_btf_inet_sock_set_state(__u64 *ctx)
-{
-	if ((int)ctx[1] == TCP_SYN_RECV && (int)ctx[2] == TCP_ESTABLISHED)
-		return established((struct sock *)ctx[0]);
-	return 0;
-}
+/* (sk, old state, new state): a handshake that succeeded. */
+EVENT_PAIR(inet_sock_set_state, (int)ctx[1] == TCP_SYN_RECV && (int)ctx[2] == TCP_ESTABLISHED ?
+					established((struct sock *)ctx[0], twin) :
+					0)
 
 /* The same tracepoint for every backend: listeners that come and go. A child of
  * a listener starts as its copy, so LISTEN to SYN_RECV is no end of listening. */

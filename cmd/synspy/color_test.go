@@ -29,6 +29,7 @@ func TestColor(t *testing.T) {
 		{"JSON", []string{"-o", "json"}, "", true, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			var stdout, stderr bytes.Buffer
 			e := plainEnv(&stdout, &stderr)
 			e.getenv = func(name string) string {

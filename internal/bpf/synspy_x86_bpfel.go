@@ -232,6 +232,7 @@ type SynspySlot struct {
 	Net         uint64
 	Id          uint64
 	Sk          uint64
+	Event       uint64
 	Number      uint64
 	Found       uint64
 	Full        uint64
@@ -351,8 +352,11 @@ const (
 	SynspyProgKretprobeTcpV6ConnRequest     = "kretprobe_tcp_v6_conn_request"
 	SynspyProgSnapshot                      = "snapshot"
 	SynspyProgTpBtfConsumeSkb               = "tp_btf_consume_skb"
+	SynspyProgTpBtfConsumeSkbTwin           = "tp_btf_consume_skb_twin"
 	SynspyProgTpBtfInetSockSetState         = "tp_btf_inet_sock_set_state"
+	SynspyProgTpBtfInetSockSetStateTwin     = "tp_btf_inet_sock_set_state_twin"
 	SynspyProgTpBtfKfreeSkb                 = "tp_btf_kfree_skb"
+	SynspyProgTpBtfKfreeSkbTwin             = "tp_btf_kfree_skb_twin"
 	SynspyProgTpBtfListen                   = "tp_btf_listen"
 	SynspyVarChangesLost                    = "changes_lost"
 	SynspyVarEmitOutcomes                   = "emit_outcomes"
@@ -459,8 +463,11 @@ type SynspyProgramSpecs struct {
 	KretprobeTcpV6ConnRequest     *ebpf.ProgramSpec `ebpf:"kretprobe_tcp_v6_conn_request"`
 	Snapshot                      *ebpf.ProgramSpec `ebpf:"snapshot"`
 	TpBtfConsumeSkb               *ebpf.ProgramSpec `ebpf:"tp_btf_consume_skb"`
+	TpBtfConsumeSkbTwin           *ebpf.ProgramSpec `ebpf:"tp_btf_consume_skb_twin"`
 	TpBtfInetSockSetState         *ebpf.ProgramSpec `ebpf:"tp_btf_inet_sock_set_state"`
+	TpBtfInetSockSetStateTwin     *ebpf.ProgramSpec `ebpf:"tp_btf_inet_sock_set_state_twin"`
 	TpBtfKfreeSkb                 *ebpf.ProgramSpec `ebpf:"tp_btf_kfree_skb"`
+	TpBtfKfreeSkbTwin             *ebpf.ProgramSpec `ebpf:"tp_btf_kfree_skb_twin"`
 	TpBtfListen                   *ebpf.ProgramSpec `ebpf:"tp_btf_listen"`
 }
 
@@ -636,8 +643,11 @@ type SynspyPrograms struct {
 	KretprobeTcpV6ConnRequest     *ebpf.Program `ebpf:"kretprobe_tcp_v6_conn_request"`
 	Snapshot                      *ebpf.Program `ebpf:"snapshot"`
 	TpBtfConsumeSkb               *ebpf.Program `ebpf:"tp_btf_consume_skb"`
+	TpBtfConsumeSkbTwin           *ebpf.Program `ebpf:"tp_btf_consume_skb_twin"`
 	TpBtfInetSockSetState         *ebpf.Program `ebpf:"tp_btf_inet_sock_set_state"`
+	TpBtfInetSockSetStateTwin     *ebpf.Program `ebpf:"tp_btf_inet_sock_set_state_twin"`
 	TpBtfKfreeSkb                 *ebpf.Program `ebpf:"tp_btf_kfree_skb"`
+	TpBtfKfreeSkbTwin             *ebpf.Program `ebpf:"tp_btf_kfree_skb_twin"`
 	TpBtfListen                   *ebpf.Program `ebpf:"tp_btf_listen"`
 }
 
@@ -678,8 +688,11 @@ func (p *SynspyPrograms) Close() error {
 		p.KretprobeTcpV6ConnRequest,
 		p.Snapshot,
 		p.TpBtfConsumeSkb,
+		p.TpBtfConsumeSkbTwin,
 		p.TpBtfInetSockSetState,
+		p.TpBtfInetSockSetStateTwin,
 		p.TpBtfKfreeSkb,
+		p.TpBtfKfreeSkbTwin,
 		p.TpBtfListen,
 	)
 }
