@@ -11,13 +11,13 @@
 #include "maps.h"
 #include "packet.h"
 
-#define SYN_COUNTERS                                                                 \
-	(1 << COUNTER_LISTEN_OVERFLOWS | 1 << COUNTER_LISTEN_DROPS |                 \
-	 1 << COUNTER_REQ_Q_FULL_DROP | 1 << COUNTER_REQ_Q_FULL_DO_COOKIES |         \
+#define SYN_COUNTERS                                                         \
+	(1 << COUNTER_LISTEN_OVERFLOWS | 1 << COUNTER_LISTEN_DROPS |         \
+	 1 << COUNTER_REQ_Q_FULL_DROP | 1 << COUNTER_REQ_Q_FULL_DO_COOKIES | \
 	 1 << COUNTER_SYNCOOKIES_SENT | 1 << COUNTER_FASTOPEN_LISTEN_OVERFLOW)
-#define ACK_COUNTERS                                                                 \
-	(1 << COUNTER_LISTEN_OVERFLOWS | 1 << COUNTER_LISTEN_DROPS |                 \
-	 1 << COUNTER_SYNCOOKIES_RECV | 1 << COUNTER_SYNCOOKIES_FAILED |             \
+#define ACK_COUNTERS                                                     \
+	(1 << COUNTER_LISTEN_OVERFLOWS | 1 << COUNTER_LISTEN_DROPS |     \
+	 1 << COUNTER_SYNCOOKIES_RECV | 1 << COUNTER_SYNCOOKIES_FAILED | \
 	 1 << COUNTER_DEFER_ACCEPT_DROP | 1 << COUNTER_EMBRYONIC_RSTS)
 #define ALL_COUNTERS ((1 << NUM_COUNTERS) - 1)
 

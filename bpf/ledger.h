@@ -75,8 +75,8 @@ static __always_inline enum outcome classify(enum stage stage, __u32 moved, __u8
  * and not each of them in turn, which makes programs load five times as fast. */
 static __noinline __u8 settled(struct slot *slot, __u8 stage)
 {
-	*(volatile __u64 *)&slot->number =
-		classify(stage, signature(slot->delta), slot->packet.flags);
+	*(volatile __u64 *)&slot->number = classify(stage, signature(slot->delta),
+						    slot->packet.flags);
 	return *(volatile __u64 *)&slot->number;
 }
 

@@ -239,8 +239,8 @@ static __noinline __u32 score(struct sock *sk, struct packet *p, __u64 net, bool
 	} else {
 		BPF_CORE_READ_INTO(&bound, sk, __sk_common.skc_v6_rcv_saddr);
 		if (wildcard ? bound[0] | bound[1] | bound[2] | bound[3] :
-			       bound[0] != want[0] || bound[1] != want[1] ||
-				       bound[2] != want[2] || bound[3] != want[3])
+			       bound[0] != want[0] || bound[1] != want[1] || bound[2] != want[2] ||
+				       bound[3] != want[3])
 			return 0;
 	}
 	device = BPF_CORE_READ(sk, __sk_common.skc_bound_dev_if);

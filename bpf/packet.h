@@ -30,15 +30,14 @@ struct layout {
 static __always_inline struct layout layout_of(struct sk_buff *skb)
 {
 	if (have_rdonly_cast) {
-		struct sk_buff *typed =
-			bpf_rdonly_cast(skb, bpf_core_type_id_kernel(struct sk_buff));
+		struct sk_buff *typed = bpf_rdonly_cast(skb,
+							bpf_core_type_id_kernel(struct sk_buff));
 
-		return (struct layout){ typed->head, typed->network_header,
-					typed->transport_header, typed->skb_iif };
+		return (struct layout){ typed->head, typed->network_header, typed->transport_header,
+					typed->skb_iif };
 	}
 	return (struct layout){ BPF_CORE_READ(skb, head), BPF_CORE_READ(skb, network_header),
-				BPF_CORE_READ(skb, transport_header),
-				BPF_CORE_READ(skb, skb_iif) };
+				BPF_CORE_READ(skb, transport_header), BPF_CORE_READ(skb, skb_iif) };
 }
 
 /* parse reads the addresses and, for TCP, the ports, flags and initial sequence

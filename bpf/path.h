@@ -21,8 +21,8 @@ static __always_inline __u32 counters_of(enum stage stage)
 }
 
 /* enter remembers the counters. key is what exit must bring again. */
-static __always_inline int enter(__u64 key, __u64 sk, struct net *net, const void *mib,
-				 __u32 netns, enum stage stage, bool cast)
+static __always_inline int enter(__u64 key, __u64 sk, struct net *net, const void *mib, __u32 netns,
+				 enum stage stage, bool cast)
 {
 	struct slot *slot = this_slot();
 
@@ -121,8 +121,7 @@ static __always_inline int enter_typed(struct sock *sk, __u64 skb, enum stage st
 {
 	struct net *net = sk->__sk_common.skc_net.net;
 
-	return enter(skb, (__u64)sk, net, net->mib.net_statistics, net->ns.inum, stage,
-		     true);
+	return enter(skb, (__u64)sk, net, net->mib.net_statistics, net->ns.inum, stage, true);
 }
 
 static __always_inline int enter_untyped(struct sock *sk, __u64 skb, enum stage stage)

@@ -68,8 +68,9 @@ static __noinline __u32 attempt_number(struct slot *slot, __u64 now)
 		way = set->hand++;
 		set->evicted = now;
 	}
-	set->way[way & (ATTEMPT_WAYS - 1)] =
-		(struct attempt){ .print = print, .isn = p->isn, .count = 1 };
+	set->way[way & (ATTEMPT_WAYS - 1)] = (struct attempt){ .print = print,
+							       .isn = p->isn,
+							       .count = 1 };
 	return set->evicted && now - set->evicted < FORGET ? 0 : 1;
 }
 

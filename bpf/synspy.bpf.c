@@ -14,26 +14,26 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 /* A pair of hooks around a function whose first arguments are a listener and a
  * packet, as trampolines and as kprobes. */
-#define PACKET_PAIR(function, stage)                                                     \
-	SEC("fentry/" #function)                                                         \
-	int fentry_##function(__u64 *ctx)                                                \
-	{                                                                                \
-		return enter_typed((struct sock *)ctx[0], ctx[1], stage);                \
-	}                                                                                \
-	SEC("fexit/" #function)                                                          \
-	int fexit_##function(__u64 *ctx)                                                 \
-	{                                                                                \
-		return leave(ctx[1], (struct sk_buff *)ctx[1], stage, true);             \
-	}                                                                                \
-	SEC("kprobe/" #function)                                                         \
-	int kprobe_##function(struct pt_regs *ctx)                                       \
-	{                                                                                \
-		return enter_untyped((struct sock *)PARM1(ctx), PARM2(ctx), stage);      \
-	}                                                                                \
-	SEC("kretprobe/" #function)                                                      \
-	int kretprobe_##function(struct pt_regs *ctx)                                    \
-	{                                                                                \
-		return leave_kept(stage);                                                \
+#define PACKET_PAIR(function, stage)                                                \
+	SEC("fentry/" #function)                                                    \
+	int fentry_##function(__u64 *ctx)                                           \
+	{                                                                           \
+		return enter_typed((struct sock *)ctx[0], ctx[1], stage);           \
+	}                                                                           \
+	SEC("fexit/" #function)                                                     \
+	int fexit_##function(__u64 *ctx)                                            \
+	{                                                                           \
+		return leave(ctx[1], (struct sk_buff *)ctx[1], stage, true);        \
+	}                                                                           \
+	SEC("kprobe/" #function)                                                    \
+	int kprobe_##function(struct pt_regs *ctx)                                  \
+	{                                                                           \
+		return enter_untyped((struct sock *)PARM1(ctx), PARM2(ctx), stage); \
+	}                                                                           \
+	SEC("kretprobe/" #function)                                                 \
+	int kretprobe_##function(struct pt_regs *ctx)                               \
+	{                                                                           \
+		return leave_kept(stage);                                           \
 	}
 
 PACKET_PAIR(tcp_v4_conn_request, STAGE_SYN)
@@ -70,18 +70,18 @@ int kretprobe_tcp_req_err(struct pt_regs *ctx)
 }
 
 /* With tracepoints alone, each event has two programs, see seen_before(). */
-#define EVENT_PAIR(tracepoint, call)                                                     \
-	SEC("tp_btf/" #tracepoint)                                                       \
-	int tp_btf_##tracepoint(__u64 *ctx)                                              \
-	{                                                                                \
-		const bool twin = false;                                                 \
-		return call;                                                             \
-	}                                                                                \
-	SEC("tp_btf/" #tracepoint)                                                       \
-	int tp_btf_##tracepoint##_twin(__u64 *ctx)                                       \
-	{                                                                                \
-		const bool twin = true;                                                  \
-		return call;                                                             \
+#define EVENT_PAIR(tracepoint, call)               \
+	SEC("tp_btf/" #tracepoint)                 \
+	int tp_btf_##tracepoint(__u64 *ctx)        \
+	{                                          \
+		const bool twin = false;           \
+		return call;                       \
+	}                                          \
+	SEC("tp_btf/" #tracepoint)                 \
+	int tp_btf_##tracepoint##_twin(__u64 *ctx) \
+	{                                          \
+		const bool twin = true;            \
+		return call;                       \
 	}
 
 EVENT_PAIR(consume_skb,
