@@ -22,6 +22,7 @@ const volatile __u32 rate = 100; /* records per second, listener and outcome; 0:
 const volatile __u32 wakeup_bytes = 65536; /* wake the reader when so much waits */
 const volatile bool have_rdonly_cast = false;
 const volatile bool have_consume_location = false; /* 6.5 */
+const volatile bool have_socket_cookie = false; /* for tracing programs: 5.12 */
 const volatile bool have_loop = false; /* bpf_loop: 5.17 */
 const volatile bool have_rx_sk = false; /* kfree_skb tells the socket: 6.11 */
 

@@ -27,6 +27,8 @@ static __always_inline int holder_found(struct seq_file *seq, struct task_struct
 	    BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP)
 		return 0;
 	learn_hashinfo(sk);
+	if (have_socket_cookie)
+		bpf_get_socket_cookie(sk); /* gives it one, as ss -e does */
 	holder.pid = task->tgid;
 	holder.fd = fd;
 	holder.start = BPF_CORE_READ(task, group_leader, start_boottime);
@@ -50,6 +52,8 @@ static __always_inline int listen_changed(struct sock *sk, __u8 kind)
 		return 0;
 	if (kind == MESSAGE_OPENED) {
 		learn_hashinfo(sk);
+		if (have_socket_cookie)
+			bpf_get_socket_cookie(sk);
 		tally_open((__u64)net, false);
 	}
 	change = bpf_ringbuf_reserve(&ring, sizeof(*change), 0);

@@ -182,8 +182,7 @@ func (s *session) endRefresh(err error) {
 // settleRefresh waits for a refresh that is still under way.
 func (s *session) settleRefresh() {
 	if s.refresh != nil {
-		<-s.refresh
-		s.refresh = nil
+		s.endRefresh(<-s.refresh)
 	}
 }
 

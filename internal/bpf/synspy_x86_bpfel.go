@@ -366,6 +366,7 @@ const (
 	SynspyVarHaveLoop                       = "have_loop"
 	SynspyVarHaveRdonlyCast                 = "have_rdonly_cast"
 	SynspyVarHaveRxSk                       = "have_rx_sk"
+	SynspyVarHaveSocketCookie               = "have_socket_cookie"
 	SynspyVarIcmpRanges                     = "icmp_ranges"
 	SynspyVarListenGeneration               = "listen_generation"
 	SynspyVarMibIndex                       = "mib_index"
@@ -501,6 +502,7 @@ type SynspyVariableSpecs struct {
 	HaveLoop            *ebpf.VariableSpec `ebpf:"have_loop"`
 	HaveRdonlyCast      *ebpf.VariableSpec `ebpf:"have_rdonly_cast"`
 	HaveRxSk            *ebpf.VariableSpec `ebpf:"have_rx_sk"`
+	HaveSocketCookie    *ebpf.VariableSpec `ebpf:"have_socket_cookie"`
 	IcmpRanges          *ebpf.VariableSpec `ebpf:"icmp_ranges"`
 	ListenGeneration    *ebpf.VariableSpec `ebpf:"listen_generation"`
 	MibIndex            *ebpf.VariableSpec `ebpf:"mib_index"`
@@ -584,6 +586,7 @@ type SynspyVariables struct {
 	HaveLoop            *ebpf.Variable `ebpf:"have_loop"`
 	HaveRdonlyCast      *ebpf.Variable `ebpf:"have_rdonly_cast"`
 	HaveRxSk            *ebpf.Variable `ebpf:"have_rx_sk"`
+	HaveSocketCookie    *ebpf.Variable `ebpf:"have_socket_cookie"`
 	IcmpRanges          *ebpf.Variable `ebpf:"icmp_ranges"`
 	ListenGeneration    *ebpf.Variable `ebpf:"listen_generation"`
 	MibIndex            *ebpf.Variable `ebpf:"mib_index"`

@@ -40,11 +40,12 @@ type Facts struct {
 	Kprobe     Support
 	Tracepoint Support
 
-	Functions   map[string]int            // arguments of the functions that hooks name, by BTF
-	Tracepoints map[string]int            // arguments of BTF tracepoints, without the context
-	MIB         [event.NumCounters]uint32 // indices in struct linux_mib
-	MIBErr      error
-	RdonlyCast  bool // kfunc bpf_rdonly_cast: 6.2
+	Functions    map[string]int            // arguments of the functions that hooks name, by BTF
+	Tracepoints  map[string]int            // arguments of BTF tracepoints, without the context
+	MIB          [event.NumCounters]uint32 // indices in struct linux_mib
+	MIBErr       error
+	RdonlyCast   bool // kfunc bpf_rdonly_cast: 6.2
+	SocketCookie bool // helper bpf_get_socket_cookie in tracing programs: 5.12
 
 	Code    map[string][]kernel.Range // of functions that free packets
 	CodeErr error
@@ -91,9 +92,10 @@ const kprobeEvents = "/sys/bus/event_source/devices/kprobe"
 
 // read takes from type information what the plan asks.
 func (f *Facts) read(types *kernel.Types) {
-	f.Functions = types.Functions(append(hookedFunctions(), castFunction)...)
+	f.Functions = types.Functions(append(hookedFunctions(), castFunction, cookieFunction)...)
 	f.Tracepoints = types.Tracepoints(hookedTracepoints()...)
 	_, f.RdonlyCast = f.Functions[castFunction]
+	_, f.SocketCookie = f.Functions[cookieFunction]
 	indices := types.AnonymousEnum("LINUX_MIB_NUM")
 	for c := range event.NumCounters {
 		index, ok := indices[c.MIB()]
@@ -107,6 +109,9 @@ func (f *Facts) read(types *kernel.Types) {
 
 // castFunction is the kfunc that turns an address into a typed pointer.
 const castFunction = "bpf_rdonly_cast"
+
+// cookieFunction is bpf_get_socket_cookie as tracing programs call it.
+const cookieFunction = "bpf_get_socket_ptr_cookie"
 
 // readCode finds the code of the functions that free packets, once.
 func (f *Facts) readCode() {

@@ -177,6 +177,7 @@ func configure(spec *ebpf.CollectionSpec, facts *Facts, plan Plan, config Config
 		{"rate", config.Rate},
 		{"wakeup_bytes", ring / wakeupFraction},
 		{"have_rdonly_cast", facts.RdonlyCast && !plan.uses(Kprobe)}, // kprobes may not call it
+		{"have_socket_cookie", facts.SocketCookie},
 		{"have_loop", features.HaveProgramHelper(ebpf.Kprobe, asm.FnLoop) == nil},
 		{"have_consume_location", facts.Tracepoints["consume_skb"] >= 2 && len(facts.Code) > 0},
 		{"have_rx_sk", facts.Tracepoints["kfree_skb"] >= 4},

@@ -15,8 +15,8 @@ import (
 const deviceName = "bench0"
 
 // deviceQueue is the transmit queue, in packets. It holds all answers to one burst,
-// so that nobody needs to read them while the burst is being timed.
-const deviceQueue = 16384
+// repeated ones included, so that nobody needs to read them while it is timed.
+const deviceQueue = 65536
 
 // device is a TUN device written to by system calls that the Go runtime does
 // not know of: in a timed loop its scheduler would be measured too.
@@ -72,43 +72,32 @@ func configure(tun int) error {
 	return nil
 }
 
-// burst is how long frames took to be received: a write to the device runs the
-// kernel's whole receive path before it returns (tun_get_user).
-type burst struct {
-	frames int
-	wall   time.Duration
-	cpu    time.Duration // of the writing thread, kernel included
-}
+// chunk is how many frames are timed together: few, so that a chunk is much
+// shorter than a time slice.
+const chunk = 16
 
-// rate is the throughput in frames per second of the writing thread's own
-// processor time. On an idle machine that is wall time; on a busy one it leaves
-// out what other programs did meanwhile.
-func (b burst) rate() float64 { return float64(b.frames) / b.cpu.Seconds() }
-
-// write sends frames from one pinned thread and times them.
-func (d *device) write(frames [][]byte) (burst, error) {
+// write sends frames from one pinned thread and times each chunk: a write to the
+// device runs the kernel's whole receive path before it returns (tun_get_user).
+func (d *device) write(frames [][]byte) (times, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	release, err := pinThread(generatorCPU)
 	if err != nil {
-		return burst{}, err
+		return nil, err
 	}
 	defer release()
-	start, used := time.Now(), threadTime()
-	for _, frame := range frames {
-		if err := d.writeFrame(frame); err != nil {
-			return burst{}, err
+	took := make(times, 0, len(frames)/chunk+1)
+	for before := time.Now(); len(frames) > 0; {
+		n := min(chunk, len(frames))
+		for _, frame := range frames[:n] {
+			if err := d.writeFrame(frame); err != nil {
+				return nil, err
+			}
 		}
+		now := time.Now()
+		took, before, frames = append(took, now.Sub(before).Seconds()), now, frames[n:]
 	}
-	return burst{frames: len(frames), wall: time.Since(start), cpu: threadTime() - used}, nil
-}
-
-// threadTime is the processor time that the calling thread has used.
-func threadTime() time.Duration {
-	var ts unix.Timespec
-	// Fails only for an unknown clock.
-	_ = unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts)
-	return time.Duration(ts.Nano())
+	return took, nil
 }
 
 func (d *device) writeFrame(frame []byte) error {

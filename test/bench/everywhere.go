@@ -106,7 +106,7 @@ func (p *plan) measureInGuest(ctx context.Context, path string, stderr io.Writer
 		"--file", p.synspy + ":" + guestSynspy, "--file", self + ":" + guestBench, "--out", guestOut + ":" + out}
 	command := []string{guestBench, "measure", "-where", inGuest, "-out", guestOut, "-synspy", guestSynspy,
 		"-port", strconv.Itoa(guestPort), "-pairs", strconv.Itoa(p.pairs), "-floods", strconv.Itoa(p.floods),
-		"-budget", p.budget.String(), "-repeat", strconv.Itoa(bestOf)}
+		"-budget", p.budget.String()}
 	if p.peer != "" {
 		bpftrace, err := exec.LookPath("bpftrace")
 		if err != nil {
@@ -147,7 +147,7 @@ func (p *plan) measureHere(ctx context.Context, path string, stderr io.Writer) e
 		return fmt.Errorf("keep results: %w", err)
 	}
 	c := p.config
-	c.peer, c.port, c.frames, c.repeat = "", hostPort, burstFrames, bestOf
+	c.peer, c.port = "", hostPort
 	err = measure(ctx, c, recorder{file: file, where: onHost}, stderr)
 	return errors.Join(err, file.Close())
 }

@@ -58,12 +58,11 @@ func runMeasure(ctx context.Context, args []string, stderr io.Writer) error {
 	port := flags.Uint("port", 8080, "listen here")
 	flags.StringVar(&c.synspy, "synspy", "bin/synspy", "`path` of synspy")
 	flags.StringVar(&c.peer, "peer", "", "`path` of the bpftrace script, or nothing")
-	flags.IntVar(&c.repeat, "repeat", bestOf, "bursts of each kind in one half of a pair; the best counts")
 	c.addFlags(flags)
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	c.port, c.frames = uint16(*port), burstFrames
+	c.port = uint16(*port)
 	file, err := os.OpenFile(*out, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return fmt.Errorf("keep results: %w", err)

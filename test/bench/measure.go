@@ -21,17 +21,15 @@ type config struct {
 	peer   string // path of the script, or empty
 	port   uint16
 	pairs  int
-	frames int           // in a burst
-	repeat int           // bursts of each kind in one half of a pair
 	floods int           // per tracer
 	budget time.Duration // no further round is begun after this long
 }
 
-// Sizes of bursts. A shorter one is noise, and pool holds no longer one.
+// How much traffic.
 const (
-	burstFrames = 8192
-	floodSize   = 45000
-	bestOf      = 3 // bursts in one half of a pair
+	burstFrames   = 4096
+	floodSize     = 45000
+	burstsPerHalf = 3 // of each kind in one half of a pair
 )
 
 // bench measures on this machine.
@@ -80,27 +78,22 @@ func (b *bench) say(format string, args ...any) {
 	fmt.Fprintf(b.log, "bench: %s %5.0f s: %s\n", b.record.where, time.Since(b.begin).Seconds(), fmt.Sprintf(format, args...))
 }
 
-// rates are the best that the bursts of each workload reached, in frames a second
-// of processor time and of wall time. The best, because whatever else the machine
-// did has only ever made one slower.
-type rates struct{ cpu, wall map[string]float64 }
-
-// bursts runs every workload a few times. Before each one it calls ready.
-func (b *bench) bursts(ready func()) (rates, error) {
-	best := rates{make(map[string]float64), make(map[string]float64)}
-	for range b.repeat {
+// bursts runs every workload a few times and gives how long its chunks took. Before
+// each burst it calls ready.
+func (b *bench) bursts(ready func()) (map[string]times, error) {
+	all := make(map[string]times)
+	for range burstsPerHalf {
 		for _, w := range workloads {
 			ready()
 			runtime.GC()
-			got, err := w.run(b.target, b.frames)
+			took, err := w.run(b.target, burstFrames)
 			if err != nil {
-				return best, fmt.Errorf("%s: %w", w.title, err)
+				return nil, fmt.Errorf("%s: %w", w.title, err)
 			}
-			best.cpu[w.name] = max(best.cpu[w.name], got.rate())
-			best.wall[w.name] = max(best.wall[w.name], float64(got.frames)/got.wall.Seconds())
+			all[w.name] = append(all[w.name], took...)
 		}
 	}
-	return best, nil
+	return all, nil
 }
 
 func nothing() {}
@@ -133,9 +126,10 @@ func (b *bench) rounds(ctx context.Context) error {
 			}
 			var line strings.Builder
 			for _, w := range workloads {
+				before, on, after := before[w.name], on[w.name], after[w.name]
 				r := result{Kind: "pair", Tracer: tr.name, Workload: w.name, Round: round,
-					Off: [2]float64{before.cpu[w.name], after.cpu[w.name]}, On: on.cpu[w.name],
-					WallOff: [2]float64{before.wall[w.name], after.wall[w.name]}, WallOn: on.wall[w.name]}
+					Off: [2]float64{before.rate(), after.rate()}, On: on.rate(),
+					WallOff: [2]float64{before.wallRate(), after.wallRate()}, WallOn: on.wallRate()}
 				if err := b.record.add(r); err != nil {
 					return err
 				}
@@ -149,21 +143,21 @@ func (b *bench) rounds(ctx context.Context) error {
 }
 
 // traced runs every workload with a tracer attached.
-func (b *bench) traced(ctx context.Context, tr tracer, round int) (rates, error) {
+func (b *bench) traced(ctx context.Context, tr tracer, round int) (map[string]times, error) {
 	r, err := tr.start(ctx)
 	if err != nil {
-		return rates{}, err
+		return nil, err
 	}
 	got, err := b.bursts(r.idle)
 	if err != nil {
-		return got, errors.Join(err, r.abandon())
+		return nil, errors.Join(err, r.abandon())
 	}
 	r.idle()
 	err = errors.Join(
 		b.record.add(result{Kind: "start", Tracer: tr.name, Round: round, Seconds: r.toReady.Seconds()}),
 		b.memory(tr, r, round))
 	if err != nil {
-		return got, errors.Join(err, r.abandon())
+		return nil, errors.Join(err, r.abandon())
 	}
 	_, err = r.stop()
 	return got, err

@@ -60,7 +60,7 @@ func (b *bench) programsDuring(r *running, tr tracer, w workload) error {
 			if p.runs == before[id].runs {
 				continue
 			}
-			err := b.record.add(result{Kind: "program", Tracer: tr.name, Workload: w.name, Program: p.name, Frames: b.frames,
+			err := b.record.add(result{Kind: "program", Tracer: tr.name, Workload: w.name, Program: p.name, Frames: burstFrames,
 				Runs: p.runs - before[id].runs, Nanos: p.nanos - before[id].nanos})
 			if err != nil {
 				return err
@@ -69,7 +69,7 @@ func (b *bench) programsDuring(r *running, tr tracer, w workload) error {
 		return nil
 	}
 	defer func() { b.target.around = nil }()
-	_, err = w.run(b.target, b.frames)
+	_, err = w.run(b.target, burstFrames)
 	return err
 }
 

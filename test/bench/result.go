@@ -22,10 +22,10 @@ type result struct {
 	Round    int    `json:"round,omitempty"`
 
 	// pair: frames per second without a tracer just before and just after, and
-	// with it; each the fastest of a few bursts.
+	// with it; see times.rate.
 	Off [2]float64 `json:"off,omitzero"`
 	On  float64    `json:"on,omitempty"`
-	// The same by wall time.
+	// The same with disturbed moments left in.
 	WallOff [2]float64 `json:"wall_off,omitzero"`
 	WallOn  float64    `json:"wall_on,omitempty"`
 

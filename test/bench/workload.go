@@ -13,7 +13,7 @@ import (
 type workload struct {
 	name  string // in results
 	title string // in the table
-	run   func(*target, int) (burst, error)
+	run   func(*target, int) (times, error)
 }
 
 var workloads = []workload{
@@ -23,28 +23,28 @@ var workloads = []workload{
 }
 
 // acceptedSYNs times SYNs that each make a request and are answered.
-func (t *target) acceptedSYNs(n int) (burst, error) {
+func (t *target) acceptedSYNs(n int) (times, error) {
 	if err := t.world.Sysctl("net.ipv4.tcp_syncookies", "1"); err != nil {
-		return burst{}, err
+		return nil, err
 	}
 	clients := t.take(n)
 	if err := t.mark(); err != nil {
-		return burst{}, err
+		return nil, err
 	}
-	b, err := t.timed(t.syns(clients))
+	took, err := t.timed(t.syns(clients))
 	if err != nil {
-		return b, err
+		return took, err
 	}
 	found, err := t.device.answers()
 	if err != nil {
-		return b, err
+		return took, err
 	}
 	if len(found) != n {
-		return b, fmt.Errorf("%d of %d SYNs were answered", len(found), n)
+		return took, fmt.Errorf("%d of %d SYNs were answered", len(found), n)
 	}
 	if err := t.expect(0, event.CounterListenDrops, event.CounterListenOverflows,
 		event.CounterSyncookiesSent, event.CounterTCPReqQFullDoCookies); err != nil {
-		return b, err
+		return took, err
 	}
 	// An RST ends each half-open handshake: left alone they would answer again
 	// and again in the middle of what is measured next.
@@ -53,85 +53,85 @@ func (t *target) acceptedSYNs(n int) (burst, error) {
 		frames[i] = c.rst(t.port)
 	}
 	if _, err := t.device.write(frames); err != nil {
-		return b, err
+		return took, err
 	}
-	return b, t.expect(n, event.CounterEmbryonicRsts)
+	return took, t.expect(n, event.CounterEmbryonicRsts)
 }
 
 // droppedSYNs times SYNs to a full accept queue.
-func (t *target) droppedSYNs(n int) (burst, error) {
+func (t *target) droppedSYNs(n int) (times, error) {
 	if err := t.world.Sysctl("net.ipv4.tcp_syncookies", "1"); err != nil {
-		return burst{}, err
+		return nil, err
 	}
 	frames := t.syns(t.take(n))
 	if err := t.fill(); err != nil {
-		return burst{}, err
+		return nil, err
 	}
 	return t.timedDrops(frames)
 }
 
 // droppedCookieACKs times ACKs of SYN cookies that come when the accept queue
 // has filled up.
-func (t *target) droppedCookieACKs(n int) (burst, error) {
+func (t *target) droppedCookieACKs(n int) (times, error) {
 	if err := t.world.Sysctl("net.ipv4.tcp_syncookies", "2"); err != nil {
-		return burst{}, err
+		return nil, err
 	}
 	clients := t.take(n)
 	if err := t.mark(); err != nil {
-		return burst{}, err
+		return nil, err
 	}
 	if _, err := t.device.write(t.syns(clients)); err != nil {
-		return burst{}, err
+		return nil, err
 	}
 	if err := t.expect(n, event.CounterSyncookiesSent); err != nil {
-		return burst{}, err
+		return nil, err
 	}
 	// A cookie holds for a minute at least (MAX_SYNCOOKIE_AGE), a burst is shorter.
 	found, err := t.device.answers()
 	if err != nil {
-		return burst{}, err
+		return nil, err
 	}
 	frames := make([][]byte, n)
 	for i, c := range clients {
 		seq, ok := found[c]
 		if !ok {
-			return burst{}, fmt.Errorf("client %d was sent no cookie", c)
+			return nil, fmt.Errorf("client %d was sent no cookie", c)
 		}
 		frames[i] = c.ack(t.port, seq)
 	}
 	if err := t.fill(); err != nil {
-		return burst{}, err
+		return nil, err
 	}
 	return t.timedDrops(frames)
 }
 
 // timedDrops times frames that all are dropped by the full accept queue.
-func (t *target) timedDrops(frames [][]byte) (burst, error) {
+func (t *target) timedDrops(frames [][]byte) (times, error) {
 	if err := t.mark(); err != nil {
-		return burst{}, err
+		return nil, err
 	}
-	b, err := t.timed(frames)
+	took, err := t.timed(frames)
 	if err != nil {
-		return b, err
+		return took, err
 	}
 	if err := t.expect(len(frames), event.CounterListenOverflows, event.CounterListenDrops); err != nil {
-		return b, err
+		return took, err
 	}
-	return b, t.empty()
+	return took, t.empty()
 }
 
 // settle lets the machine come to rest before something is timed.
 const settle = 100 * time.Millisecond
 
 // timed sends the frames that a workload is about.
-func (t *target) timed(frames [][]byte) (b burst, err error) {
+func (t *target) timed(frames [][]byte) (took times, err error) {
 	time.Sleep(settle)
 	if t.around == nil {
 		return t.device.write(frames)
 	}
 	err = t.around(func() (err error) {
-		b, err = t.device.write(frames)
+		took, err = t.device.write(frames)
 		return err
 	})
-	return b, err
+	return took, err
 }
