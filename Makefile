@@ -26,10 +26,13 @@ LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 CI_KERNELS ?= 6.1 6.12 newest
 KERNEL ?= $(CI_KERNELS)
 # How many machines at once (empty: as test/vm sees fit), and further flags of `bin/vm matrix`.
-JOBS ?=
+JOBS ?= 2
 VM_FLAGS ?=
 # Packages whose tests are run inside the virtual machines too.
 VM_TEST_PACKAGES ?= internal/kernel internal/owner internal/probe
+# Which end-to-end tests run there, once per backend; an emulated machine is twenty times slower.
+E2E_RUN ?= TestTUN|TestSlowAccept|TestOwners|TestFilters|TestRate|TestEntryState|TestCurrent|TestVanished|TestHostile
+CI_E2E_RUN ?= TestTUN|TestOwners|TestEntryState|TestCurrent|TestRate$$
 
 # Static, and the same bytes with and without a C compiler on the machine.
 export CGO_ENABLED ?= 0
@@ -68,7 +71,7 @@ test: ## Run everything that CI runs
 	$(call step,unit tests on this kernel: $(shell uname -r))
 	@$(MAKE) test-unit
 	$(call step,virtual machines: $(KERNEL))
-	@if scripts/debian-mirror.sh; then $(MAKE) test-vm; fi
+	@if scripts/debian-mirror.sh; then $(MAKE) test-vm E2E_RUN='$(CI_E2E_RUN)'; fi
 
 ## Building
 
@@ -148,8 +151,10 @@ test-vm: build bin/vm ## Run tests and lab on other kernels: KERNEL="6.1 6.12-rt
 			binaries+=(--test-binary "$$name=bin/$$name.test"); \
 		fi; \
 	done; \
+	$(GO) test -c -trimpath -o bin/e2e.test ./test/e2e; \
 	set -x; bin/vm matrix --synspy bin/synspy $(KERNEL:%=--kernel %) $(JOBS:%=--jobs %) \
-		"$${binaries[@]}" $(VM_FLAGS)
+		"$${binaries[@]}" --end-to-end e2e=bin/e2e.test --end-to-end-run '$(E2E_RUN)' \
+		--module af_packet --file-with-libs "$$(command -v tcpdump)" --cell-timeout 15m --timeout 60m $(VM_FLAGS)
 
 .PHONY: bin/vm
 bin/vm: need-go

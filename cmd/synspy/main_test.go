@@ -33,7 +33,7 @@ func testMain(m *testing.M) int {
 	}
 	dir, err := os.MkdirTemp("", "synspy-cmd-")
 	if err == nil {
-		defer os.RemoveAll(dir) //nolint:errcheck // it is temporary
+		defer os.RemoveAll(dir)
 		program = filepath.Join(dir, "synspy")
 		err = copyProgram(dir, program)
 	}
@@ -53,7 +53,7 @@ func copyProgram(dir, to string) (err error) {
 	if err != nil {
 		return err
 	}
-	defer from.Close() //nolint:errcheck // read only
+	defer from.Close()
 	file, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
 	if err != nil {
 		return err

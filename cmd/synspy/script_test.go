@@ -30,7 +30,9 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	for i, arg := range args {
 		args[i] = unescape(arg)
 	}
-	got := run(context.Background(), args[1:], env{stdout: ts.Stdout(), stderr: ts.Stderr(), getenv: ts.Getenv,
+	ctx, cancel := context.WithTimeout(context.Background(), patience) // a trace that should not have begun
+	defer cancel()
+	got := run(ctx, args[1:], env{stdout: ts.Stdout(), stderr: ts.Stderr(), getenv: ts.Getenv,
 		terminal: noTerminal})
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)

@@ -82,10 +82,30 @@ func TestClosedPipe(t *testing.T) {
 	}
 }
 
+// TestShortOutputInClosedPipe is the same for commands that only print.
+func TestShortOutputInClosedPipe(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{{"version"}, {"lab", "list"}, {"check"}} {
+		read, write, err := os.Pipe()
+		if err == nil {
+			err = read.Close()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command(program, args...)
+		cmd.Stdout = write
+		if _, stderr, code := output(t, cmd); code != 0 || stderr != "" {
+			t.Errorf("%s: exit code %d, standard error:\n%s", args, code, stderr)
+		}
+		_ = write.Close() // the parent's
+	}
+}
+
 // TestLabInClosedPipe tells the scenario's outcome even if nobody reads it.
 func TestLabInClosedPipe(t *testing.T) {
 	t.Parallel()
-	p := start(t, "lab", "run", "two-ports")
+	p := start(t, "lab", "run", "two-ports") // which takes longer than this
 	if err := p.pipe.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +132,7 @@ func TestFullDisk(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer full.Close() //nolint:errcheck // it cannot keep anything
+			defer full.Close()
 			cmd := exec.Command(program, args...)
 			cmd.Stdout = full
 			_, stderr, code := output(t, cmd)

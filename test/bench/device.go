@@ -74,7 +74,7 @@ func configure(tun int) error {
 
 // chunk is how many frames are timed together: few, so that a chunk is much
 // shorter than a time slice.
-const chunk = 16
+const chunk = 8
 
 // write sends frames from one pinned thread and times each chunk: a write to the
 // device runs the kernel's whole receive path before it returns (tun_get_user).

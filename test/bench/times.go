@@ -7,10 +7,10 @@ type times []float64
 
 // disturbance is the multiple of the median from which on a chunk was interrupted
 // by something else: the machine's other programs or, in an emulated machine, those
-// of its host, which it cannot see in any other way. A chunk takes well under a
-// millisecond, a time slice of somebody else's is three. The dearest thing that a
-// tracer does, writing a record for each frame, is below it.
-const disturbance = 5
+// of its host, which it cannot see in any other way. A chunk takes a quarter of a
+// millisecond there, a time slice of somebody else's is three. The dearest thing that
+// a tracer does, writing a record where it otherwise only counts, is below it.
+const disturbance = 4
 
 // rate is the throughput in frames a second, without disturbed chunks.
 func (t times) rate() float64 {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -20,6 +21,8 @@ type matrixOptions struct {
 	noLab       bool
 	scenarios   []string // none: every one that synspy lab list names
 	tests       []testBinary
+	endToEnd    []testBinary // run once per backend
+	endToEndRun string       // of their tests, those that match
 	timeout     time.Duration // for a machine
 	cellTimeout time.Duration // for one test binary or scenario
 }
@@ -72,6 +75,12 @@ func (e env) matrix(ctx context.Context, args []string) error {
 		o.tests = append(o.tests, testBinary{name: name, path: path})
 		return err
 	})
+	flags.Func("end-to-end", "run `NAME=PATH`, made by go test -c, once per backend against synspy (repeatable)", func(value string) error {
+		name, path, err := splitPair(value, "=")
+		o.endToEnd = append(o.endToEnd, testBinary{name: name, path: path})
+		return err
+	})
+	flags.StringVar(&o.endToEndRun, "end-to-end-run", ".", "run only their tests that match this `regexp`")
 	flags.DurationVar(&o.timeout, "timeout", 30*time.Minute, "end a machine after this long, boot included")
 	flags.DurationVar(&o.cellTimeout, "cell-timeout", 5*time.Minute, "end a test binary or scenario after this long")
 	jobs := flags.Int("jobs", 1, "machines to run at a time")
@@ -136,7 +145,7 @@ func (e env) runKernel(ctx context.Context, s *store, k kernel, o matrixOptions)
 	if !o.noLab {
 		options.files = append(options.files, guestFile{host: o.synspy, guest: guestSynspy})
 	}
-	for _, t := range o.tests {
+	for _, t := range slices.Concat(o.tests, o.endToEnd) {
 		options.files = append(options.files, guestFile{host: t.path, guest: guestTests + t.name})
 	}
 	machine, err := startVM(ctx, e, s, options)
@@ -187,6 +196,14 @@ func (d *driver) all() error {
 		return err
 	}
 	for _, backend := range backends {
+		for _, t := range d.options.endToEnd {
+			script := "mkdir -p /tmp/test && cd /tmp/test && SYNSPY=" + guestSynspy + " SYNSPY_BACKEND=" + backend + " " +
+				withTimeout(d.options.cellTimeout, shellCommand([]string{guestTests + t.name, "-test.v", "-test.short",
+					"-test.run", d.options.endToEndRun}))
+			if err := d.cell(t.name, backend, script); err != nil {
+				return err
+			}
+		}
 		for _, scenario := range scenarios {
 			command := shellCommand([]string{guestSynspy, "lab", "run", scenario, "--backend", backend, "-o", "json"})
 			if err := d.cell(scenario, backend, withTimeout(d.options.cellTimeout, command)); err != nil {
@@ -205,7 +222,7 @@ func (d *driver) cell(name, backend, script string) error {
 		kernel: d.run.kernel, name: name, backend: backend,
 		passed: err == nil && ended.status == 0, took: ended.took, output: output.Bytes(),
 	}
-	if backend == testColumn {
+	if bytes.HasPrefix(c.output, []byte("=== RUN")) || backend == testColumn {
 		c.skipped = bytes.Count(c.output, []byte("--- SKIP: "))
 		c.passed = c.passed && !bytes.Contains(c.output, []byte("testing: warning: no tests to run"))
 	}
