@@ -127,6 +127,10 @@ func isRefused(err error, missing []kernel.Capability) bool {
 
 func (c *checker) privileges() {
 	for _, needed := range kernel.NeededCapabilities() {
+		if slices.Contains(c.missing, needed) && needed.Optional {
+			c.add(needed.Name, render.CheckMissing, "optional: to "+needed.Why)
+			continue
+		}
 		if slices.Contains(c.missing, needed) {
 			c.add(needed.Name, render.CheckRefused, "to "+needed.Why).Remedy = "run with sudo"
 			continue

@@ -57,6 +57,9 @@ const showSymbols = "let root see kernel symbols: sysctl kernel.kptr_restrict=1"
 func privilegeHints(missing []kernel.Capability) []string {
 	var hints, short []string
 	for _, c := range missing {
+		if c.Optional {
+			continue
+		}
 		hints = append(hints, "missing "+c.Name+": to "+c.Why)
 		short = append(short, strings.TrimPrefix(c.Name, "CAP_"))
 	}

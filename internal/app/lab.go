@@ -61,7 +61,7 @@ func RunLab(ctx context.Context, name string, stream Stream, options LabOptions,
 	if err != nil {
 		return Verdict{}, fmt.Errorf("%w: %w", ErrUnable, err)
 	}
-	defer world.Close() //nolint:errcheck // nothing is lost with it
+	defer func() { _ = world.Close() }() // nothing is lost with it
 	watch := options.Watch
 	watch.Filter.NetNS = world.NetNS()
 	watch.Rate = 0

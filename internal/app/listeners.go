@@ -84,6 +84,19 @@ func (l *listeners) sockets() []uint64 {
 	return sockets
 }
 
+// inodes maps the known listeners' inodes to their sockets.
+func (l *listeners) inodes() map[uint64]uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	sockets := make(map[uint64]uint64, len(l.known))
+	for socket, known := range l.known {
+		if known.listener.Inode != 0 {
+			sockets[known.listener.Inode] = socket
+		}
+	}
+	return sockets
+}
+
 // group lists the sockets that share a place with one of them.
 func (l *listeners) group(one *probe.Listener) []uint64 {
 	l.mu.Lock()

@@ -86,6 +86,9 @@ func (s *session) ready() event.Ready {
 // readHolders asks who holds which listener and tells the tables.
 func (s *session) readHolders() ([]probe.Holder, error) {
 	holders, err := s.probe.Holders()
+	if errors.Is(err, probe.ErrNoIterator) {
+		return nil, s.scanHolders()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("list holders of listeners: %w", err)
 	}
@@ -97,6 +100,24 @@ func (s *session) readHolders() ([]probe.Holder, error) {
 	}
 	s.owners.Replace(owners)
 	return holders, s.judge()
+}
+
+// scanHolders finds the holders of the listeners that are known so far by reading
+// /proc: slower, and it can name no listener that neither opened nor dropped yet.
+func (s *session) scanHolders() error {
+	sockets := s.listeners.inodes()
+	holders, unreadable, err := owner.ScanProc("/proc", func(inode uint64) bool { return sockets[inode] != 0 })
+	if err != nil {
+		return fmt.Errorf("list holders of listeners: %w", err)
+	}
+	if unreadable > 0 {
+		s.log.Debug("read holders", "processes not readable", unreadable)
+	}
+	for i := range holders {
+		holders[i].Socket = sockets[holders[i].Inode]
+	}
+	s.owners.Replace(holders)
+	return s.judge()
 }
 
 // judge tells the kernel side which listeners the owner filters let through.

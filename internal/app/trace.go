@@ -101,8 +101,9 @@ func (t *trace) message(m *probe.Message) error {
 		t.owners.Closed(m.Listener.Socket)
 		return nil
 	}
+	news := t.listeners.add(m.Listener)
 	t.refreshHolders(m.Listener.Socket, m.Time)
-	if t.listeners.add(m.Listener) {
+	if news {
 		if err := t.judge(); err != nil {
 			return err
 		}

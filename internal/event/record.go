@@ -1,6 +1,9 @@
 package event
 
-import "net/netip"
+import (
+	"encoding/json"
+	"net/netip"
+)
 
 // SchemaVersion is the "v" of every record. Fields are only ever added in it.
 const SchemaVersion = 1
@@ -184,6 +187,18 @@ type LedgerRow struct {
 	Filtered     uint64 `json:"filtered"`
 	Shared       bool   `json:"shared,omitempty"`
 	Gone         bool   `json:"gone,omitempty"` // the namespace vanished before its closing value could be read
+}
+
+// MarshalJSON leaves out the kernel's value where the namespace took it along.
+func (r LedgerRow) MarshalJSON() ([]byte, error) {
+	type plain LedgerRow
+	if !r.Gone {
+		return json.Marshal(plain(r))
+	}
+	return json.Marshal(struct {
+		plain
+		Kernel *uint64 `json:"kernel,omitempty"`
+	}{plain: plain(r)})
 }
 
 // Balanced tells whether the row's kernel movement is explained.

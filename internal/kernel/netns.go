@@ -3,6 +3,7 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -58,16 +59,22 @@ func netnsInode(path, arg string) (uint64, error) {
 // findInode looks for a process or a named namespace with the inode. One that
 // only a socket or a mount elsewhere keeps alive is not found.
 func findInode(inode uint64) error {
+	unreadable := false
 	for _, pattern := range []string{"/proc/[0-9]*/ns/net", "/proc/[0-9]*/task/[0-9]*/ns/net", named + "/*"} {
 		paths, err := filepath.Glob(pattern)
 		if err != nil {
 			return err
 		}
 		for _, path := range paths {
-			if have, err := Inode(path); err == nil && have == inode {
+			have, err := Inode(path)
+			if err == nil && have == inode {
 				return nil
 			}
+			unreadable = unreadable || errors.Is(err, fs.ErrPermission)
 		}
+	}
+	if unreadable && os.Geteuid() != 0 {
+		return fmt.Errorf("look for network namespace %d among all processes: %w", inode, fs.ErrPermission)
 	}
 	return fmt.Errorf("%w: inode %d is held by no process and no file in %s", ErrNoNetNS, inode, named)
 }

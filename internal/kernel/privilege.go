@@ -12,20 +12,20 @@ import (
 
 // Capability is one of those that synspy needs, and what for.
 type Capability struct {
-	Name string
-	Bit  uint
-	Why  string
+	Name     string
+	Bit      uint
+	Why      string
+	Optional bool // most of synspy works without it
 }
 
 // NeededCapabilities lists them, least surprising first. CAP_SYS_ADMIN stands
 // in for the first two, as on kernels before 5.8.
 func NeededCapabilities() []Capability {
 	return []Capability{
-		{"CAP_BPF", unix.CAP_BPF, "load BPF programs and maps"},
-		{"CAP_PERFMON", unix.CAP_PERFMON, "attach them to the kernel and read its memory"},
-		{"CAP_NET_ADMIN", unix.CAP_NET_ADMIN, "run the program that reads a namespace's counters"},
-		{"CAP_SYS_PTRACE", unix.CAP_SYS_PTRACE, "read which files and namespaces other processes hold"},
-		{"CAP_SYSLOG", unix.CAP_SYSLOG, "read kernel symbol addresses"},
+		{"CAP_BPF", unix.CAP_BPF, "load BPF programs and maps", false},
+		{"CAP_PERFMON", unix.CAP_PERFMON, "attach them to the kernel and read its memory", false},
+		{"CAP_SYSLOG", unix.CAP_SYSLOG, "read kernel symbol addresses, which the tracepoint backend needs", true},
+		{"CAP_SYS_PTRACE", unix.CAP_SYS_PTRACE, "find other users' namespaces by PID or inode", true},
 	}
 }
 
@@ -49,7 +49,8 @@ func EffectiveCapabilities() (uint64, error) {
 	return 0, fmt.Errorf("read own capabilities: no CapEff line")
 }
 
-// MissingCapabilities returns the needed capabilities that the set lacks.
+// MissingCapabilities returns the needed capabilities that the set lacks,
+// optional ones too.
 func MissingCapabilities(set uint64) []Capability {
 	var missing []Capability
 	admin := set&(1<<unix.CAP_SYS_ADMIN) != 0

@@ -223,8 +223,9 @@ func (p *Probe) track(ns namespace) error {
 	return nil
 }
 
-// Ledger returns the balance after Stop: a row per namespace and counter that
-// moved, and every counter of namespaces where any did.
+// Ledger returns the balance after Stop: a row per namespace and counter. Of
+// namespaces that vanished only what synspy counted can be told, so rows in which
+// it counted nothing are left out.
 func (p *Probe) Ledger() []event.LedgerRow {
 	var rows []event.LedgerRow
 	for _, b := range p.closed {
@@ -234,6 +235,8 @@ func (p *Probe) Ledger() []event.LedgerRow {
 				Unattributed: b.unattributed[c], Filtered: filtered[c], Gone: b.gone}
 			if !b.gone {
 				row.Kernel = b.closing[c] - b.opening[c]
+			} else if row.Synspy+row.Unattributed == 0 {
+				continue
 			}
 			rows = append(rows, row)
 		}

@@ -62,6 +62,7 @@ const (
 	maxCPUs        = 512
 	defaultRing    = 2 << 20
 	smallestRing   = 4096
+	largestRing    = 1 << 30
 	wakeupFraction = 8 // of the ring, waiting, wakes the reader at once
 )
 
@@ -69,11 +70,11 @@ const (
 const DefaultRingSize = defaultRing
 
 // ErrRingSize says that a ring buffer cannot have that size.
-var ErrRingSize = errors.New("ring size must be a power of two of at least 4096")
+var ErrRingSize = errors.New("ring size must be a power of two from 4096 to 1073741824")
 
 // CheckRingSize tells whether a ring buffer can have so many bytes.
 func CheckRingSize(bytes uint32) error {
-	if bytes < smallestRing || bytes&(bytes-1) != 0 {
+	if bytes < smallestRing || bytes > largestRing || bytes&(bytes-1) != 0 {
 		return fmt.Errorf("%w: %d", ErrRingSize, bytes)
 	}
 	return nil

@@ -164,8 +164,8 @@ func pathHooks(facts *Facts, backend string) ([]Hook, error) {
 			hook.Note = "refused; not seen: " + f.why
 		}
 		if f.core && hook.Backend == "" {
-			return nil, fmt.Errorf("%w: %s: %s: %w", ErrCannotTrace, f.name, hook.Note,
-				errors.Join(facts.Trampoline.Err, facts.Kprobe.Err))
+			return nil, errors.Join(fmt.Errorf("%w: %s: %s", ErrCannotTrace, f.name, hook.Note),
+				facts.Trampoline.Err, facts.Kprobe.Err)
 		}
 		hooks = append(hooks, hook)
 	}
@@ -177,7 +177,7 @@ func eventHooks(facts *Facts) ([]Hook, error) {
 	var hooks []Hook
 	for _, f := range freeEvents() {
 		if _, exists := facts.Tracepoints[f.name]; !exists || !facts.Tracepoint.Maybe() {
-			return nil, fmt.Errorf("%w: tracepoint %s: %w", ErrCannotTrace, f.name, facts.Tracepoint.Err)
+			return nil, errors.Join(fmt.Errorf("%w: tracepoint %s", ErrCannotTrace, f.name), facts.Tracepoint.Err)
 		}
 		hook := Hook{Name: f.name, Backend: Tracepoint, Programs: []string{"tp_btf_" + f.name, "tp_btf_" + f.name + "_twin"}, Core: f.core}
 		if f.name == "consume_skb" && facts.Tracepoints[f.name] < 2 {

@@ -179,7 +179,12 @@ func recordsLine(sum event.Summary) string {
 func (p *printer) ledger(sum event.Summary) {
 	var rows [][]string
 	var wrong []string
+	gone := make(map[uint64]bool)
 	for _, r := range sum.Ledger {
+		moved := Thousands(r.Kernel)
+		if r.Gone {
+			gone[r.NetNS], moved = true, "-"
+		}
 		if !r.Balanced() {
 			wrong = append(wrong, imbalance(r))
 		}
@@ -188,7 +193,7 @@ func (p *printer) ledger(sum event.Summary) {
 		}
 		rows = append(rows, []string{
 			strconv.FormatUint(r.NetNS, 10), r.Counter,
-			Thousands(r.Kernel), Thousands(r.Synspy), Thousands(r.Unattributed), Thousands(r.Filtered), verdict(r),
+			moved, Thousands(r.Synspy), Thousands(r.Unattributed), Thousands(r.Filtered), verdict(r),
 		})
 	}
 	p.line("")
@@ -210,6 +215,9 @@ func (p *printer) ledger(sum event.Summary) {
 		p.line(fmt.Sprintf("ledger balanced: none of its %s moved", plural(uint64(len(sum.Ledger)), "counter")))
 	default:
 		p.line("ledger balanced: the kernel's counters moved by what synspy counted")
+	}
+	if len(gone) > 0 {
+		p.line(plural(uint64(len(gone)), "namespace") + " vanished with their counters: what was counted there could not be checked")
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -29,7 +28,7 @@ type config struct {
 const (
 	burstFrames   = 4096
 	floodSize     = 45000
-	burstsPerHalf = 3 // of each kind in one half of a pair
+	burstsPerHalf = 4 // of each kind in one half of a pair
 )
 
 // bench measures on this machine.
@@ -132,7 +131,7 @@ func (b *bench) rounds(ctx context.Context) error {
 				if err := b.record.add(r); err != nil {
 					return err
 				}
-				fmt.Fprintf(&line, "  %s %.0f/s x %.2f", w.title, math.Sqrt(r.Off[0]*r.Off[1]), r.ratio())
+				fmt.Fprintf(&line, "  %s %.0f/s x %.2f", w.title, r.untraced(), r.ratio())
 			}
 			b.say("round %d of %d, %s:%s", round, b.pairs, tr.name, line.String())
 			before = after
@@ -169,12 +168,6 @@ func (b *bench) memory(tr tracer, r *running, round int) error {
 	}
 	return b.record.add(result{Kind: "memory", Tracer: tr.name, Round: round, Resident: resident, BPF: kernel})
 }
-
-// ratio compares a burst with those around it.
-func (r result) ratio() float64 { return r.On / math.Sqrt(r.Off[0]*r.Off[1]) }
-
-// wallRatio does so by wall time.
-func (r result) wallRatio() float64 { return r.WallOn / math.Sqrt(r.WallOff[0]*r.WallOff[1]) }
 
 // flood drops many SYNs at once, all of different clients, and looks a second
 // later at what the tracer has told of them.

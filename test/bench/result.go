@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"os"
 )
 
@@ -25,7 +26,7 @@ type result struct {
 	// with it; see times.rate.
 	Off [2]float64 `json:"off,omitzero"`
 	On  float64    `json:"on,omitempty"`
-	// The same with disturbed moments left in.
+	// The same by the clock.
 	WallOff [2]float64 `json:"wall_off,omitzero"`
 	WallOn  float64    `json:"wall_on,omitempty"`
 
@@ -51,6 +52,16 @@ type result struct {
 	Runs    uint64 `json:"runs,omitempty"`
 	Nanos   uint64 `json:"nanos,omitempty"`
 }
+
+// untraced is the mean of the bursts around the one with a tracer.
+func (r result) untraced() float64 { return math.Sqrt(r.Off[0] * r.Off[1]) }
+
+// ratio is the part of it that is left with the tracer.
+func (r result) ratio() float64 { return r.On / r.untraced() }
+
+// wallUntraced and wallRatio are the same by the clock.
+func (r result) wallUntraced() float64 { return math.Sqrt(r.WallOff[0] * r.WallOff[1]) }
+func (r result) wallRatio() float64    { return r.WallOn / r.wallUntraced() }
 
 // recorder writes results as they come.
 type recorder struct {

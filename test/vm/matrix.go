@@ -21,8 +21,8 @@ type matrixOptions struct {
 	noLab       bool
 	scenarios   []string // none: every one that synspy lab list names
 	tests       []testBinary
-	endToEnd    []testBinary // run once per backend
-	endToEndRun string       // of their tests, those that match
+	endToEnd    []testBinary  // run once per backend
+	endToEndRun string        // of their tests, those that match
 	timeout     time.Duration // for a machine
 	cellTimeout time.Duration // for one test binary or scenario
 }
