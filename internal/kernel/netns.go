@@ -48,7 +48,7 @@ func netnsInode(path, arg string) (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("open network namespace %q: %w", arg, err)
 	}
-	defer file.Close() //nolint:errcheck // read only
+	defer file.Close()
 	kind, err := unix.IoctlRetInt(int(file.Fd()), unix.NS_GET_NSTYPE)
 	if err == nil && kind != unix.CLONE_NEWNET {
 		return 0, fmt.Errorf("%w: %q is a namespace of another kind", ErrNoNetNS, arg)

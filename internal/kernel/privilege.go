@@ -35,7 +35,7 @@ func EffectiveCapabilities() (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("read own capabilities: %w", err)
 	}
-	defer file.Close() //nolint:errcheck // read only
+	defer file.Close()
 	lines := bufio.NewScanner(file)
 	for lines.Scan() {
 		if value, ok := strings.CutPrefix(lines.Text(), "CapEff:"); ok {

@@ -24,7 +24,7 @@ func CodeRanges(names ...string) (map[string][]Range, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open kernel symbols: %w", err)
 	}
-	defer file.Close() //nolint:errcheck // read only
+	defer file.Close()
 	type found struct {
 		name  string
 		start uint64

@@ -145,7 +145,7 @@ func tryTrampoline() Support {
 	if err != nil {
 		return Support{true, fmt.Errorf("load a trampoline: %w", err)}
 	}
-	defer program.Close() //nolint:errcheck // a try
+	defer program.Close()
 	attached, err := link.AttachTracing(link.TracingOptions{Program: program, AttachType: ebpf.AttachTraceFEntry})
 	if err != nil {
 		return Support{true, fmt.Errorf("attach a trampoline: %w", err)}
@@ -158,7 +158,7 @@ func tryKprobe() Support {
 	if err != nil {
 		return Support{true, fmt.Errorf("load a kprobe: %w", err)}
 	}
-	defer program.Close() //nolint:errcheck // a try
+	defer program.Close()
 	attached, err := link.Kprobe(tested, program, nil)
 	if err != nil {
 		return Support{true, fmt.Errorf("attach a kprobe: %w", err)}
@@ -171,7 +171,7 @@ func tryTracepoint() Support {
 	if err != nil {
 		return Support{true, fmt.Errorf("load a BTF tracepoint: %w", err)}
 	}
-	defer program.Close() //nolint:errcheck // a try
+	defer program.Close()
 	attached, err := link.AttachTracing(link.TracingOptions{Program: program})
 	if err != nil {
 		return Support{true, fmt.Errorf("attach a BTF tracepoint: %w", err)}

@@ -162,12 +162,12 @@ func (p *Probe) Holders() ([]Holder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("attach iterator: %w", err)
 	}
-	defer iter.Close() //nolint:errcheck // read only
+	defer iter.Close()
 	stream, err := iter.Open()
 	if err != nil {
 		return nil, fmt.Errorf("open iterator: %w", err)
 	}
-	defer stream.Close() //nolint:errcheck // read only
+	defer stream.Close()
 	raw, err := io.ReadAll(stream)
 	if err != nil {
 		return nil, fmt.Errorf("read iterator: %w", err)
@@ -208,12 +208,9 @@ func (p *Probe) Read(ctx context.Context, f func(*Message) error, tick func() er
 		record  ringbuf.Record
 		message Message
 	)
-	for {
-		if ctx.Err() != nil {
-			return nil
-		}
+	for ctx.Err() == nil {
 		p.reader.SetDeadline(time.Now().Add(flushEvery))
-		for {
+		for ctx.Err() == nil {
 			err := p.reader.ReadInto(&record)
 			if errors.Is(err, os.ErrDeadlineExceeded) {
 				break
@@ -227,14 +224,12 @@ func (p *Probe) Read(ctx context.Context, f func(*Message) error, tick func() er
 			if err := f(&message); err != nil {
 				return err
 			}
-			if ctx.Err() != nil {
-				return nil
-			}
 		}
 		if err := tick(); err != nil {
 			return err
 		}
 	}
+	return nil
 }
 
 // Stop ends counting, takes the closing values and hands over what is still in

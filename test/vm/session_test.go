@@ -79,7 +79,7 @@ func TestExplain(t *testing.T) {
 	if err := explain(context.Background(), errGuest, log); !errors.Is(err, errGuest) || !strings.HasSuffix(err.Error(), "kernel panic: Fatal exception") {
 		t.Errorf("panic: got %v", err)
 	}
-	if err := explain(context.Background(), errGuest, "[1.0] ok\n"); err != errGuest {
+	if err := explain(context.Background(), errGuest, "[1.0] ok\n"); !errors.Is(err, errGuest) {
 		t.Errorf("no panic: got %v", err)
 	}
 	ctx, cancel := context.WithTimeoutCause(context.Background(), 0, errTimeout)
