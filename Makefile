@@ -161,11 +161,11 @@ bin/vm: need-go
 	$(GO) build -trimpath -o $@ ./test/vm
 
 .PHONY: bench
-bench: need-go ## Measure what synspy costs: ARGS=... are the benchmark's flags
+bench: need-go ## Measure what synspy costs, next to a bpftrace script: ARGS=-quick, PEER=script.bt
 	@scripts/install-deps.sh bench
-	@$(MAKE) build
+	@$(MAKE) build bin/vm
 	$(GO) build -trimpath -o bin/bench ./test/bench
-	$(root) bin/bench $(ARGS)
+	bin/bench $(if $(PEER),-peer $(PEER)) $(ARGS)
 
 .PHONY: deps
 deps: ## Install what make test needs, and nothing else

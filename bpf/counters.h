@@ -19,6 +19,13 @@
 	(1 << COUNTER_LISTEN_OVERFLOWS | 1 << COUNTER_LISTEN_DROPS |     \
 	 1 << COUNTER_SYNCOOKIES_RECV | 1 << COUNTER_SYNCOOKIES_FAILED | \
 	 1 << COUNTER_DEFER_ACCEPT_DROP | 1 << COUNTER_EMBRYONIC_RSTS)
+/* Of these, at least one moves whenever any of the stage does: ListenOverflows and
+ * TCPReqQFullDrop never move without ListenDrops, a cookie sent not without its
+ * TCPReqQFullDoCookies. */
+#define SYN_SIGNS                                                         \
+	(1 << COUNTER_LISTEN_DROPS | 1 << COUNTER_REQ_Q_FULL_DO_COOKIES | \
+	 1 << COUNTER_FASTOPEN_LISTEN_OVERFLOW)
+#define ACK_SIGNS (ACK_COUNTERS & ~(1 << COUNTER_LISTEN_OVERFLOWS))
 #define ALL_COUNTERS ((1 << NUM_COUNTERS) - 1)
 
 /* read_counters reads those of one stage. From 6.2 on a cast lets the verifier

@@ -342,6 +342,7 @@ struct tcp_wire {
 	__be32 ack_seq;
 	__u8 doff;
 	__u8 flags;
+	__be16 window;
 };
 
 #define TCP_FLAG_FIN 0x01

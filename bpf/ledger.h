@@ -87,7 +87,12 @@ static __always_inline __u64 net_id(__u64 net)
 {
 	struct net *n = (struct net *)net;
 
-	return bpf_core_field_exists(n->net_cookie) ? BPF_CORE_READ(n, net_cookie) : net;
+	if (!bpf_core_field_exists(n->net_cookie))
+		return net;
+	if (have_rdonly_cast)
+		return ((struct net *)bpf_rdonly_cast(n, bpf_core_type_id_kernel(struct net)))
+			->net_cookie;
+	return BPF_CORE_READ(n, net_cookie);
 }
 
 /* What summing a namespace's counters over the CPUs needs. */

@@ -187,7 +187,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1 << 21);
+	__uint(max_entries, 1 << 20);
 } ring SEC(".maps");
 
 /* Where the snapshot program leaves what it read; one reader at a time. */

@@ -20,6 +20,13 @@ static __always_inline __u32 counters_of(enum stage stage)
 				    1 << COUNTER_LISTEN_DROPS;
 }
 
+static __always_inline __u32 signs_of(enum stage stage)
+{
+	return stage == STAGE_SYN ? SYN_SIGNS :
+	       stage == STAGE_ACK ? ACK_SIGNS :
+				    1 << COUNTER_LISTEN_DROPS;
+}
+
 /* enter remembers the counters. key is what exit must bring again. */
 static __always_inline int enter(__u64 key, __u64 sk, struct net *net, const void *mib, __u32 netns,
 				 enum stage stage, bool cast)
@@ -78,13 +85,15 @@ static __noinline int settle(struct slot *slot, struct sk_buff *skb, __u8 stage)
 			to[i] += slot->delta[i];
 		return 0;
 	}
-	return account(slot, tally, (__u64)listener_of(sk), LISTENER_GIVEN, outcome);
+	if (stage == STAGE_ACK)
+		sk = listener_of(sk);
+	return account(slot, tally, (__u64)sk, LISTENER_GIVEN, outcome);
 }
 
 /* leave compares, and only where something moved does more. */
 static __always_inline int leave(__u64 key, struct sk_buff *skb, enum stage stage, bool cast)
 {
-	const __u32 which = counters_of(stage);
+	const __u32 which = counters_of(stage), signs = signs_of(stage);
 	struct slot *slot = this_slot();
 	__u64 any = 0;
 
@@ -95,13 +104,14 @@ static __always_inline int leave(__u64 key, struct sk_buff *skb, enum stage stag
 		arrived_at(slot, slot->sk, slot->sk, true);
 	else if (stage == STAGE_ACK) /* a SYN sent again comes this way too */
 		arrived_at(slot, slot->sk, slot->sk, tcp_flags(skb) & TCP_FLAG_SYN);
-	read_counters(slot->mib, slot->now, which, cast);
+	read_counters(slot->mib, slot->now, signs, cast);
 #pragma unroll
 	for (int i = 0; i < NUM_COUNTERS; i++)
-		if (which & 1 << i)
+		if (signs & 1 << i)
 			any |= slot->now[i] ^ slot->before[i];
 	if (!any)
 		return 0;
+	read_counters(slot->mib, slot->now, which, cast);
 #pragma unroll
 	for (int i = 0; i < NUM_COUNTERS; i++)
 		slot->delta[i] = which & 1 << i ? slot->now[i] - slot->before[i] : 0;

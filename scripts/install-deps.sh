@@ -51,15 +51,15 @@ packages() {
         packages generate
         packages lint
         packages matrix
-        packages bench
         echo 'tcpdump tcpdump must runs next to synspy, as it does during incidents'
-        ;;
-    bench)
-        packages demo
         echo 'nginx nginx must is a prefork listener to observe'
         echo 'haproxy haproxy must is a SO_REUSEPORT listener to observe'
         echo 'python3 python3 must is a slow listener to observe'
         echo 'iproute2 ip must builds network namespaces, and its ss is compared with synspy'
+        ;;
+    bench)
+        packages matrix
+        echo 'bpftrace bpftrace may runs the script that synspy is compared with'
         ;;
     *)
         die "no group \"$1\"; $usage"

@@ -251,7 +251,7 @@ type SynspySlot struct {
 		AckSeq uint32
 		Doff   uint8
 		Flags  uint8
-		_      [2]byte
+		Window uint16
 	}
 	Packet struct {
 		_          structs.HostLayout

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/debug"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -84,6 +85,7 @@ func Gather(btfFile string) (*Facts, error) {
 		return facts, nil
 	}
 	facts.read(types)
+	debug.FreeOSMemory() // some megabytes that loading needs at once
 	return facts, nil
 }
 

@@ -60,7 +60,7 @@ const (
 	maxNamespaces  = 512
 	maxListeners   = 16384
 	maxCPUs        = 512
-	defaultRing    = 2 << 20
+	defaultRing    = 1 << 20
 	smallestRing   = 4096
 	largestRing    = 1 << 30
 	wakeupFraction = 8 // of the ring, waiting, wakes the reader at once

@@ -44,8 +44,8 @@ const niceness = "-10"
 type plan struct {
 	config
 	vm, kernel string
+	root       string // runs a command as root
 	dir        string // for results
-	peerFlag   string
 	skip       string
 }
 
@@ -57,9 +57,10 @@ func runAll(ctx context.Context, args []string, stdout, stderr io.Writer) error 
 	flags.StringVar(&p.synspy, "synspy", "bin/synspy", "`path` of synspy, static")
 	flags.StringVar(&p.vm, "vm", "bin/vm", "`path` of test/vm's program")
 	flags.StringVar(&p.kernel, "kernel", "6.12", "`name` of the virtual machine's kernel, see bin/vm kernels")
+	flags.StringVar(&p.root, "root", "scripts/as-root", "`path` of what runs a command as root")
 	flags.StringVar(&p.dir, "dir", "bin", "keep results in this `directory`")
-	flags.StringVar(&p.peerFlag, "peer", os.Getenv("PEER"), "`path` of the bpftrace script (default $PEER, or the one in ../shared/peers for this bpftrace)")
-	flags.StringVar(&p.skip, "skip", "", "measure not in the "+inGuest+" or not "+onHost)
+	flags.StringVar(&p.skip, "skip", "", "measure not "+onHost+", or not in the "+inGuest)
+	peer := flags.String("peer", os.Getenv("PEER"), "`path` of the bpftrace script (default $PEER, or the one in "+peerScripts+" for this bpftrace)")
 	quick := flags.Bool("quick", false, "3 pairs and one flood: for development")
 	p.addFlags(flags)
 	if err := flags.Parse(args); err != nil {
@@ -68,7 +69,7 @@ func runAll(ctx context.Context, args []string, stdout, stderr io.Writer) error 
 	if *quick {
 		p.pairs, p.floods = 3, 1
 	}
-	p.peer = findPeer(ctx, p.peerFlag, stderr)
+	p.peer = findPeer(ctx, *peer, stderr)
 
 	path := filepath.Join(p.dir, "bench.ndjson")
 	if err := os.WriteFile(path, nil, 0o644); err != nil {
@@ -78,7 +79,7 @@ func runAll(ctx context.Context, args []string, stdout, stderr io.Writer) error 
 	for _, where := range []struct {
 		name    string
 		measure func(context.Context, string, io.Writer) error
-	}{{inGuest, p.measureInGuest}, {onHost, p.measureHere}} {
+	}{{onHost, p.measureHere}, {inGuest, p.measureInGuest}} { // here first: it may ask for a password
 		if p.skip == where.name {
 			continue
 		}
@@ -95,6 +96,12 @@ func runAll(ctx context.Context, args []string, stdout, stderr io.Writer) error 
 	return errors.Join(err, table.Close())
 }
 
+// measureArgs are those of bench measure on either machine.
+func (p *plan) measureArgs(where, out, synspy string, port int, budget time.Duration) []string {
+	return []string{"measure", "-where", where, "-out", out, "-synspy", synspy, "-port", strconv.Itoa(port),
+		"-pairs", strconv.Itoa(p.pairs), "-floods", strconv.Itoa(p.floods), "-budget", budget.String()}
+}
+
 // measureInGuest boots a machine and measures there.
 func (p *plan) measureInGuest(ctx context.Context, path string, stderr io.Writer) error {
 	self, err := os.Executable()
@@ -104,9 +111,7 @@ func (p *plan) measureInGuest(ctx context.Context, path string, stderr io.Writer
 	out := path + ".guest"
 	args := []string{"run", "--kernel", p.kernel, "--memory", "3G", "--timeout", "20m",
 		"--file", p.synspy + ":" + guestSynspy, "--file", self + ":" + guestBench, "--out", guestOut + ":" + out}
-	command := []string{guestBench, "measure", "-where", inGuest, "-out", guestOut, "-synspy", guestSynspy,
-		"-port", strconv.Itoa(guestPort), "-pairs", strconv.Itoa(p.pairs), "-floods", strconv.Itoa(p.floods),
-		"-budget", p.budget.String()}
+	command := append([]string{guestBench}, p.measureArgs(inGuest, guestOut, guestSynspy, guestPort, p.budget)...)
 	if p.peer != "" {
 		bpftrace, err := exec.LookPath("bpftrace")
 		if err != nil {
@@ -118,11 +123,7 @@ func (p *plan) measureInGuest(ctx context.Context, path string, stderr io.Writer
 	// A guest cannot see what its host's other programs take from it, so it would
 	// measure them. Without the right to, nice warns and goes on.
 	args = append([]string{"-n", niceness, p.vm}, args...)
-	cmd := exec.CommandContext(ctx, "nice", append(append(args, "--"), command...)...)
-	cmd.Stdout, cmd.Stderr = stderr, stderr // of its guest too: progress
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	cmd.WaitDelay = time.Minute
-	runErr := cmd.Run()
+	runErr := runCommand(ctx, stderr, "nice", append(append(args, "--"), command...)...)
 	results, err := os.ReadFile(out)
 	if err == nil {
 		err = errors.Join(appendFile(path, results), os.Remove(out))
@@ -142,14 +143,22 @@ func appendFile(path string, content []byte) error {
 // measureHere measures on this kernel, synspy only: the script needs kfuncs,
 // which not every machine has.
 func (p *plan) measureHere(ctx context.Context, path string, stderr io.Writer) error {
-	file, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	self, err := os.Executable()
 	if err != nil {
-		return fmt.Errorf("keep results: %w", err)
+		return err
 	}
-	c := p.config
-	c.peer, c.port = "", hostPort
-	err = measure(ctx, c, recorder{file: file, where: onHost}, stderr)
-	return errors.Join(err, file.Close())
+	// It is quick, and the time of the whole run is bounded.
+	args := p.measureArgs(onHost, path, p.synspy, hostPort, p.budget/3)
+	return runCommand(ctx, stderr, p.root, append([]string{self}, args...)...)
+}
+
+// runCommand runs a program whose output is progress.
+func runCommand(ctx context.Context, stderr io.Writer, name string, args ...string) error {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, stderr, stderr
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = time.Minute
+	return cmd.Run()
 }
 
 // peerScripts holds the scripts, beside the tree.

@@ -28,7 +28,7 @@ type config struct {
 const (
 	burstFrames   = 4096
 	floodSize     = 45000
-	burstsPerHalf = 4 // of each kind in one half of a pair
+	burstsPerHalf = 3 // of each kind in one half of a pair
 )
 
 // bench measures on this machine.

@@ -5,7 +5,9 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/olekukonko/tablewriter"
 	"github.com/olekukonko/tablewriter/tw"
@@ -44,7 +46,9 @@ func renderTable(w io.Writer, all []result) error {
 		header = append(header, c.title)
 	}
 	table := newTable(w, header)
-	for _, machine := range of(all, func(r result) bool { return r.Kind == "machine" }) {
+	machines := of(all, func(r result) bool { return r.Kind == "machine" })
+	slices.SortStableFunc(machines, func(a, b result) int { return -strings.Compare(a.Where, b.Where) }) // the guest first
+	for _, machine := range machines {
 		here := of(all, func(r result) bool { return r.Where == machine.Where })
 		label := machine.label(here)
 		for _, row := range rows(here) {

@@ -107,8 +107,7 @@ func (tr tracer) start(ctx context.Context, more ...string) (_ *running, err err
 		default:
 		}
 		if time.Now().After(deadline) {
-			_ = r.cmd.Process.Kill()
-			<-r.ended
+			r.kill()
 			return nil, fmt.Errorf("start %s: not ready after %s:\n%s", tr.name, startTimeout, r.output())
 		}
 	}
@@ -144,11 +143,17 @@ func (r *running) stop() ([]byte, error) {
 			return nil, fmt.Errorf("tracer %s: %w:\n%s", r.cmd.Args[0], err, r.output())
 		}
 	case <-time.After(stopTimeout):
-		_ = r.cmd.Process.Kill()
-		<-r.ended
+		r.kill()
 		return nil, errors.New("tracer did not end when interrupted")
 	}
 	return os.ReadFile(r.stdout())
+}
+
+// kill ends a tracer that does not listen to anything else.
+func (r *running) kill() {
+	_ = r.cmd.Process.Kill()
+	//nolint:errcheck // how it ends is known
+	<-r.ended
 }
 
 // idle waits until the tracer has done with what it was told: its processor time
