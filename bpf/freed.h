@@ -117,8 +117,8 @@ static __noinline int unexplained(struct slot *slot, struct tally *tally)
 	return 0;
 }
 
-static __noinline int settle_freed(struct slot *slot, struct tally *tally, __u64 net, __u64 given,
-				   __u8 stage)
+static __noinline int settle_freed(struct slot *slot, struct tally *tally, __u64 given,
+				   __u64 likely, __u8 stage)
 {
 	__u8 outcome = settled(slot, stage), proof = LISTENER_GIVEN;
 
@@ -127,23 +127,26 @@ static __noinline int settle_freed(struct slot *slot, struct tally *tally, __u64
 	if (stage == STAGE_ICMP)
 		return account(slot, tally, 0, LISTENER_UNKNOWN, outcome);
 	if (!given)
-		proof = choose(slot, listener_find(slot, net));
+		proof = choose(slot, likely);
 	return account(slot, tally, given ? given : slot->found, proof, outcome);
 }
 
-/* arrived_for counts an arrival by where it was sent to; the listener is looked
- * for once per place. Listeners that come or go change the key. */
-static __noinline int arrived_for(struct slot *slot, __u64 net, bool syn)
+/* arrived_for counts an arrival by where it was sent to, and returns the listener,
+ * or some member of its group. It is looked for once per place: listeners that
+ * come or go change the key. */
+static __noinline __u64 arrived_for(struct slot *slot, __u64 net, bool syn)
 {
 	struct packet *p = &slot->packet;
 	__u64 *server = (__u64 *)p->server;
 	__u64 key = scramble(scramble(net, server[0]), server[1]);
 	struct arrival *a;
+	__u64 sk;
 
 	key = scramble(key, (__u64)listen_generation << 16 | p->server_port) | 1;
 	a = arrival_of(slot, key);
-	arrived_at(slot, key, a->key == key ? a->sk : listener_find(slot, net), syn);
-	return 0;
+	sk = a->key == key ? a->sk : listener_find(slot, net);
+	arrived_at(slot, key, sk, syn);
+	return sk;
 }
 
 /* A SYN that was handled, dropped or answered, ends in consume_skb. */
@@ -151,7 +154,7 @@ static __always_inline int consumed(struct sk_buff *skb, __u64 location, bool tw
 {
 	struct slot *slot;
 	struct tally *tally;
-	__u64 net;
+	__u64 net, likely;
 	bool icmp = false;
 
 	if (have_consume_location) {
@@ -173,14 +176,14 @@ static __always_inline int consumed(struct sk_buff *skb, __u64 location, bool tw
 	if (icmp) {
 		slot->packet.family = 0;
 		tally = movement(slot, net);
-		return tally ? settle_freed(slot, tally, net, 0, STAGE_ICMP) : 0;
+		return tally ? settle_freed(slot, tally, 0, 0, STAGE_ICMP) : 0;
 	}
 	if (parse(slot, skb) || slot->packet.protocol != IPPROTO_TCP ||
 	    (slot->packet.flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) != TCP_FLAG_SYN)
 		return 0;
-	arrived_for(slot, net, true);
+	likely = arrived_for(slot, net, true);
 	tally = movement(slot, net);
-	return tally ? settle_freed(slot, tally, net, 0, STAGE_SYN) : 0;
+	return tally ? settle_freed(slot, tally, 0, likely, STAGE_SYN) : 0;
 }
 
 /* An ACK that died ends in kfree_skb; so do many packets that are none of ours. */
@@ -189,7 +192,7 @@ static __always_inline int dropped(struct sk_buff *skb, __u64 location, struct s
 {
 	struct slot *slot;
 	struct tally *tally;
-	__u64 net, given = 0;
+	__u64 net, given = 0, likely = 0;
 	bool syn;
 
 	if (!within(rcv_ranges, MAX_RANGES, location))
@@ -206,12 +209,12 @@ static __always_inline int dropped(struct sk_buff *skb, __u64 location, struct s
 	syn = (slot->packet.flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) == TCP_FLAG_SYN;
 	tally = movement(slot, net);
 	if (syn || tally) /* a SYN sent again into its own request counts as seen */
-		arrived_for(slot, net, syn);
+		likely = arrived_for(slot, net, syn);
 	if (!tally)
 		return 0;
 	if (rx_sk && BPF_CORE_READ(rx_sk, __sk_common.skc_state) == TCP_LISTEN)
 		given = number(slot, rx_sk);
-	return settle_freed(slot, tally, net, given, STAGE_ACK);
+	return settle_freed(slot, tally, given, likely, STAGE_ACK);
 }
 
 /* A handshake that succeeded: no packet is freed, and a valid cookie moved a
@@ -220,7 +223,7 @@ static __always_inline int established(struct sock *sk, bool twin)
 {
 	struct slot *slot = this_slot();
 	struct tally *tally;
-	__u64 net;
+	__u64 net, likely;
 
 	if (!slot || seen_before(slot, (__u64)sk, twin))
 		return 0;
@@ -228,9 +231,9 @@ static __always_inline int established(struct sock *sk, bool twin)
 	if (filter.netns && filter.netns != netns_of(net))
 		return 0;
 	parse_request(&slot->packet, sk);
-	arrived_for(slot, net, false);
+	likely = arrived_for(slot, net, false);
 	tally = movement(slot, net);
-	return tally ? settle_freed(slot, tally, net, 0, STAGE_ACK) : 0;
+	return tally ? settle_freed(slot, tally, 0, likely, STAGE_ACK) : 0;
 }
 
 #endif
