@@ -15,6 +15,7 @@ import (
 
 // render prints the results: the table, the BPF programs, the verdict.
 func render(w io.Writer, all []result) error {
+	slices.SortStableFunc(all, func(a, b result) int { return -strings.Compare(a.Where, b.Where) }) // the guest first
 	if err := renderTable(w, all); err != nil {
 		return err
 	}
@@ -46,9 +47,7 @@ func renderTable(w io.Writer, all []result) error {
 		header = append(header, c.title)
 	}
 	table := newTable(w, header)
-	machines := of(all, func(r result) bool { return r.Kind == "machine" })
-	slices.SortStableFunc(machines, func(a, b result) int { return -strings.Compare(a.Where, b.Where) }) // the guest first
-	for _, machine := range machines {
+	for _, machine := range of(all, func(r result) bool { return r.Kind == "machine" }) {
 		here := of(all, func(r result) bool { return r.Where == machine.Where })
 		label := machine.label(here)
 		for _, row := range rows(here) {
@@ -70,15 +69,18 @@ First in the fastest twentieth of each burst's moments, when nothing else on the
 the clock, other programs and their noise included.
 `
 
-// label says what machine it is and how synspy attached there.
+// label says what machine it is, how synspy attached there and how often it was measured.
 func (r result) label(here []result) string {
-	label := fmt.Sprintf("%s, Linux %s, %d CPUs", r.Where, r.Kernel, r.CPUs)
+	pairs, backend := 0, "?"
 	for _, r := range here {
+		if r.Kind == "pair" {
+			pairs = max(pairs, r.Round)
+		}
 		if r.Backend != "" {
-			return label + ", synspy by " + r.Backend
+			backend = r.Backend
 		}
 	}
-	return label
+	return fmt.Sprintf("%s, Linux %s, %d CPUs, %d pairs, synspy by %s", r.Where, r.Kernel, r.CPUs, pairs, backend)
 }
 
 // rows makes the rows of one machine, without its label.

@@ -49,18 +49,20 @@ func targets(all []result) []verdict {
 			func(r result) float64 { return r.Seconds }))
 }
 
-// lossVerdict compares the throughput lost with synspy and with the script.
+// lossVerdict compares the throughput lost with synspy and with the script. That by
+// the clock is told too, but other programs decide over it.
 func lossVerdict(guest []result, load workload, part float64) verdict {
-	loss := func(tracer string) spread {
-		return spreadOf(values(guest, "pair", tracer, load.name, func(r result) float64 { return 1 - r.ratio() }))
+	loss := func(tracer string, ratio func(result) float64) spread {
+		return spreadOf(values(guest, "pair", tracer, load.name, func(r result) float64 { return 100 * (1 - ratio(r)) }))
 	}
-	ours, theirs := loss(synspyName), loss(peerName)
+	ours, theirs := loss(synspyName, result.ratio), loss(peerName, result.ratio)
 	return verdict{
 		known:  ours.n > 0 && theirs.n > 0,
 		met:    max(0, ours.median) <= part*theirs.median,
 		target: fmt.Sprintf("%s: at most %.2f of the script's loss", load.title, part),
-		got: fmt.Sprintf("%.1f %% lost against %.1f %%, %.2f of it",
-			100*ours.median, 100*theirs.median, max(0, ours.median)/theirs.median),
+		got: fmt.Sprintf("%.1f %% lost against %.1f %%, %.2f of it (by the clock %.1f %% against %.1f %%)",
+			ours.median, theirs.median, max(0, ours.median)/theirs.median,
+			loss(synspyName, result.wallRatio).median, loss(peerName, result.wallRatio).median),
 	}
 }
 
