@@ -28,17 +28,9 @@ static __always_inline __u32 signs_of(enum stage stage)
 }
 
 /* enter remembers the counters. key is what exit must bring again. */
-static __always_inline int enter(__u64 key, __u64 sk, struct net *net, const void *mib, __u32 netns,
-				 enum stage stage, bool cast)
+static __always_inline int enter(struct slot *slot, __u64 key, __u64 sk, struct net *net,
+				 const void *mib, enum stage stage, bool cast)
 {
-	struct slot *slot = this_slot();
-
-	if (!slot)
-		return 0;
-	if (filter.netns && filter.netns != netns) {
-		slot->skb = 0;
-		return 0;
-	}
 	slot->skb = key;
 	slot->sk = sk;
 	slot->net = (__u64)net;
@@ -97,7 +89,7 @@ static __always_inline int leave(__u64 key, struct sk_buff *skb, enum stage stag
 	struct slot *slot = this_slot();
 	__u64 any = 0;
 
-	if (!slot || slot->skb != key || !key)
+	if (!slot || slot->skb != key)
 		return 0;
 	slot->skb = 0; /* an outer pair around the same packet finds nothing left */
 	if (stage == STAGE_SYN)
@@ -124,22 +116,38 @@ static __always_inline int leave_kept(enum stage stage)
 	struct slot *slot = this_slot();
 	__u64 key = slot ? slot->skb : 0;
 
+	if (!key)
+		return 0;
 	return leave(key, stage == STAGE_ICMP ? NULL : (struct sk_buff *)key, stage, false);
 }
 
 static __always_inline int enter_typed(struct sock *sk, __u64 skb, enum stage stage)
 {
 	struct net *net = sk->__sk_common.skc_net.net;
+	struct slot *slot = this_slot();
 
-	return enter(skb, (__u64)sk, net, net->mib.net_statistics, net->ns.inum, stage, true);
+	if (!slot)
+		return 0;
+	if (filter.netns && filter.netns != net->ns.inum) {
+		slot->skb = 0;
+		return 0;
+	}
+	return enter(slot, skb, (__u64)sk, net, net->mib.net_statistics, stage, true);
 }
 
 static __always_inline int enter_untyped(struct sock *sk, __u64 skb, enum stage stage)
 {
 	struct net *net = BPF_CORE_READ(sk, __sk_common.skc_net.net);
+	struct slot *slot = this_slot();
 
-	return enter(skb, (__u64)sk, net, BPF_CORE_READ(net, mib.net_statistics),
-		     BPF_CORE_READ(net, ns.inum), stage, false);
+	if (!slot)
+		return 0;
+	if (filter.netns && filter.netns != BPF_CORE_READ(net, ns.inum)) {
+		slot->skb = 0;
+		return 0;
+	}
+	return enter(slot, skb, (__u64)sk, net, BPF_CORE_READ(net, mib.net_statistics), stage,
+		     false);
 }
 
 /* enter_request is for a function that gets the half-open handshake itself: it
