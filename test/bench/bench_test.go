@@ -82,7 +82,8 @@ TIME_ms   STAGE ACT   NETNS
 
 func TestVerdict(t *testing.T) {
 	pair := func(tracer, load string, on float64) result {
-		return result{Kind: "pair", Where: inGuest, Tracer: tracer, Workload: load, Off: [2]float64{100, 100}, On: on}
+		return result{Kind: "pair", Where: inGuest, Tracer: tracer, Workload: load,
+			Off: [2]float64{100, 100}, On: on, WallOff: [2]float64{50, 50}, WallOn: on / 4}
 	}
 	all := []result{
 		{Kind: "machine", Where: inGuest, Kernel: "6.12", CPUs: 2},
@@ -95,9 +96,9 @@ func TestVerdict(t *testing.T) {
 		t.Errorf("got %v, want a missed target", err)
 	}
 	for _, want := range []string{
-		"PASS  accepted SYNs: at most 0.25 of the script's loss: 2.0 % lost against 20.0 %, 0.10 of it\n",
-		"MISS  dropped SYNs: at most 0.50 of the script's loss: 40.0 % lost against 50.0 %, 0.80 of it\n",
-		"----  dropped cookie ACKs: ",
+		"PASS  accepted SYNs: at most 0.25 of the script's loss: 2.0 % lost against 20.0 %, 0.10 of it (by the clock 51.0 % against 60.0 %)\n",
+		"MISS  dropped SYNs: at most 0.50 of the script's loss: 40.0 % lost against 50.0 %, 0.80 of it (by the clock 70.0 % against 75.0 %)\n",
+		"----  dropped cookie ACKs: at most 0.50 of the script's loss: not measured\n",
 		"PASS  every drop counted: 1 of 1 floods",
 	} {
 		if !strings.Contains(out.String(), want) {

@@ -103,7 +103,7 @@ func rows(here []result) [][]string {
 	} {
 		for _, load := range workloads {
 			untraced := spreadOf(values(here, "pair", "", load.name, by.untraced))
-			add(load.title+by.title, fmt.Sprintf("%.0f/s", untraced.median), func(tracer string) string {
+			add(load.title+by.title, untraced.text(0, "/s"), func(tracer string) string {
 				return spreadOf(values(here, "pair", tracer, load.name, by.ratio)).text(2, "")
 			})
 		}
@@ -149,8 +149,8 @@ func (s spread) text(decimals int, unit string) string {
 func renderPrograms(w io.Writer, all []result) error {
 	table := newTable(w, []string{"machine", "tracer", "workload", "BPF program", "runs a frame", "ns a run", "ns a frame"})
 	for _, r := range all {
-		// Programs that timers and user space run are not the frames' cost.
-		if r.Kind != "program" || r.Runs < uint64(r.Frames)/10 {
+		// What timers, user space and other traffic run is not the frames' cost.
+		if r.Kind != "program" || r.Runs < uint64(r.Frames)/2 {
 			continue
 		}
 		err := table.Append([]string{r.Where, r.Tracer, r.Workload, r.Program,

@@ -22,7 +22,7 @@ func renderTargets(w io.Writer, all []result) error {
 		word := "PASS"
 		switch {
 		case !v.known:
-			word = "----"
+			word, v.got = "----", "not measured"
 		case !v.met:
 			word, missed = "MISS", true
 		}

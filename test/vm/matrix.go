@@ -134,8 +134,18 @@ func appendTo(list *[]string) func(string) error {
 	}
 }
 
-// runKernel does everything there is to do on one kernel, in one machine.
+// runKernel starts over once where the emulator, and not the kernel, failed.
 func (e env) runKernel(ctx context.Context, s *store, k kernel, o matrixOptions) kernelRun {
+	run := e.tryKernel(ctx, s, k, o)
+	if errors.Is(run.err, errEmulator) {
+		e.log.Warn("starting over", "kernel", k.name, "reason", run.err)
+		run = e.tryKernel(ctx, s, k, o)
+	}
+	return run
+}
+
+// tryKernel does everything there is to do on one kernel, in one machine.
+func (e env) tryKernel(ctx context.Context, s *store, k kernel, o matrixOptions) kernelRun {
 	ctx, cancel := context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("%w: the machine ran for %s", errTimeout, o.timeout))
 	defer cancel()
 	run := kernelRun{kernel: k.name}

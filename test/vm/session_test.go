@@ -79,6 +79,12 @@ func TestExplain(t *testing.T) {
 	if err := explain(context.Background(), errGuest, log); !errors.Is(err, errGuest) || !strings.HasSuffix(err.Error(), "kernel panic: Fatal exception") {
 		t.Errorf("panic: got %v", err)
 	}
+	if err := explain(context.Background(), errGuest, "Oops: int3: 0000 [#1] SMP\n"+log); !errors.Is(err, errEmulator) {
+		t.Errorf("a stray breakpoint is %v, want %v", err, errEmulator)
+	}
+	if err := explain(context.Background(), errGuest, log); errors.Is(err, errEmulator) {
+		t.Errorf("a panic is %v", err)
+	}
 	if err := explain(context.Background(), errGuest, "[1.0] ok\n"); !errors.Is(err, errGuest) {
 		t.Errorf("no panic: got %v", err)
 	}
