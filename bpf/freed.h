@@ -69,7 +69,9 @@ static __noinline struct tally *moved_since(struct slot *slot, __u64 net)
 		return NULL;
 	}
 	if (!tally->based) {
-		if (!slot->gate)
+		/* One that opened while running has a base, closed gate or not; one
+		 * that was there before gets it from the first snapshot. */
+		if (!bpf_map_lookup_elem(&openings, &id))
 			return NULL;
 		key.cpu = bpf_get_smp_processor_id();
 		base = bpf_map_lookup_elem(&bases, &key);

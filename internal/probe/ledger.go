@@ -105,8 +105,16 @@ func (p *Probe) openLedger() error {
 }
 
 // closeLedger shuts each CPU's gate and takes the closing values. What moved
-// after the gate shut is counted apart and taken off.
+// after the gate shut is counted apart and taken off. Namespaces are listed in
+// between, so that none is missing in which something was counted.
 func (p *Probe) closeLedger() error {
+	err := p.onEachCPU(func(_ int, run runner) error {
+		_, err := run.ask(bpf.SynspyRequestREQUEST_GATE, 0, namespace{})
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("close the gates: %w", err)
+	}
 	books, err := p.readBooks()
 	if err != nil {
 		return err
@@ -125,9 +133,6 @@ func (p *Probe) closeLedger() error {
 	}
 	shots := make([][]bpf.SynspySnapshot, len(books))
 	err = p.onEachCPU(func(_ int, run runner) error {
-		if _, err := run.ask(bpf.SynspyRequestREQUEST_GATE, 0, namespace{}); err != nil {
-			return err
-		}
 		for i := range books {
 			shot, ok, err := p.snapshot(run, books[i].namespace)
 			if err != nil {

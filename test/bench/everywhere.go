@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Where results come from.
@@ -30,12 +32,12 @@ const (
 	guestOut    = "/root/bench.ndjson"
 )
 
-// Ports on which the listener of each machine listens. This machine may run
-// synspy's tests meanwhile, which use 8080.
-const (
-	guestPort = 8080
-	hostPort  = 18080
-)
+// guestPort is where the guest's listener listens.
+const guestPort = 8080
+
+// hostPort is this machine's port: one that nobody else on it is likely to use for
+// dropping SYNs. synspy watches all namespaces, and would count those too.
+func hostPort() int { return 18000 + os.Getpid()%2000 }
 
 // niceness of the virtual machine: ten times the share of an ordinary process.
 const niceness = "-10"
@@ -71,6 +73,11 @@ func runAll(ctx context.Context, args []string, stdout, stderr io.Writer) error 
 	}
 	p.peer = findPeer(ctx, *peer, stderr)
 
+	unlock, err := lock(ctx, p.dir, stderr)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	path := filepath.Join(p.dir, "bench.ndjson")
 	if err := os.WriteFile(path, nil, 0o644); err != nil {
 		return fmt.Errorf("keep results: %w", err)
@@ -94,6 +101,31 @@ func runAll(ctx context.Context, args []string, stdout, stderr io.Writer) error 
 	err = report(path, io.MultiWriter(stdout, table))
 	fmt.Fprintf(stderr, "bench: took %s; results are in %s, these tables in %s\n", time.Since(begin).Round(time.Second), path, table.Name())
 	return errors.Join(err, table.Close())
+}
+
+// lock keeps two runs from measuring each other, and from writing to the same files.
+func lock(ctx context.Context, dir string, stderr io.Writer) (unlock func(), err error) {
+	file, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open directory for results: %w", err)
+	}
+	for waited := false; ; waited = true {
+		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return func() { _ = file.Close() }, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, errors.Join(fmt.Errorf("lock directory for results: %w", err), file.Close())
+		}
+		if !waited {
+			fmt.Fprintln(stderr, "bench: another run is under way: waiting for it")
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return nil, errors.Join(ctx.Err(), file.Close())
+		}
+	}
 }
 
 // measureArgs are those of bench measure on either machine.
@@ -148,7 +180,7 @@ func (p *plan) measureHere(ctx context.Context, path string, stderr io.Writer) e
 		return err
 	}
 	// It is quick, and the time of the whole run is bounded.
-	args := p.measureArgs(onHost, path, p.synspy, hostPort, p.budget/3)
+	args := p.measureArgs(onHost, path, p.synspy, hostPort(), p.budget/3)
 	return runCommand(ctx, stderr, p.root, append([]string{self}, args...)...)
 }
 
