@@ -44,6 +44,7 @@ static __always_inline int listen_changed(struct sock *sk, __u8 kind)
 {
 	struct net *net = BPF_CORE_READ(sk, __sk_common.skc_net.net); /* a plain number */
 	struct listen_change *change;
+	struct task_struct *task;
 
 	if (sk->sk_protocol != IPPROTO_TCP)
 		return 0;
@@ -65,7 +66,8 @@ static __always_inline int listen_changed(struct sock *sk, __u8 kind)
 	change->kind = kind;
 	change->pid = bpf_get_current_pid_tgid() >> 32;
 	change->time = bpf_ktime_get_ns();
-	bpf_get_current_comm(change->comm, sizeof(change->comm));
+	task = (struct task_struct *)bpf_get_current_task();
+	BPF_CORE_READ_INTO(&change->comm, task, group_leader, comm); /* threads have their own */
 	listener_read(sk, &change->listener);
 	change->listener.proof = LISTENER_GIVEN;
 	bpf_ringbuf_submit(change, filter.by_owner ? BPF_RB_FORCE_WAKEUP : wakeup());
