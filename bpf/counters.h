@@ -28,6 +28,17 @@
 #define ACK_SIGNS (ACK_COUNTERS & ~(1 << COUNTER_LISTEN_OVERFLOWS))
 #define ALL_COUNTERS ((1 << NUM_COUNTERS) - 1)
 
+/* READ_NEIGHBOURS reads counters that are neighbours in the kernel: n from the first on,
+ * to the places in to, of those that are wanted. Go makes sure that they are. */
+#define READ_NEIGHBOURS(typed, to, which, n, ...)                                         \
+	do {                                                                              \
+		const int places[] = { __VA_ARGS__ };                                     \
+		__u64 *from = typed + mib_index[places[0]] * 8;                           \
+                                                                                          \
+		_Pragma("unroll") for (int i = 0; i < n; i++) if (which & 1 << places[i]) \
+			to[places[i]] = from[i];                                          \
+	} while (0)
+
 /* read_counters reads those of one stage. From 6.2 on a cast lets the verifier
  * turn each into a plain load; tracing programs only (see have_rdonly_cast). */
 static __always_inline void read_counters(__u64 mib, __u64 *to, __u32 which, bool cast)
@@ -36,10 +47,19 @@ static __always_inline void read_counters(__u64 mib, __u64 *to, __u32 which, boo
 		void *typed = bpf_rdonly_cast((void *)mib,
 					      bpf_core_type_id_kernel(struct linux_mib));
 
-#pragma unroll
-		for (int i = 0; i < NUM_COUNTERS; i++)
-			if (which & 1 << i)
-				to[i] = *(__u64 *)(typed + mib_index[i] * 8);
+		if (which & (1 << COUNTER_LISTEN_OVERFLOWS | 1 << COUNTER_LISTEN_DROPS))
+			READ_NEIGHBOURS(typed, to, which, 2, COUNTER_LISTEN_OVERFLOWS,
+					COUNTER_LISTEN_DROPS);
+		if (which & (1 << COUNTER_REQ_Q_FULL_DO_COOKIES | 1 << COUNTER_REQ_Q_FULL_DROP))
+			READ_NEIGHBOURS(typed, to, which, 2, COUNTER_REQ_Q_FULL_DO_COOKIES,
+					COUNTER_REQ_Q_FULL_DROP);
+		READ_NEIGHBOURS(typed, to, which, 4, COUNTER_SYNCOOKIES_SENT,
+				COUNTER_SYNCOOKIES_RECV, COUNTER_SYNCOOKIES_FAILED,
+				COUNTER_EMBRYONIC_RSTS);
+		if (which & 1 << COUNTER_DEFER_ACCEPT_DROP)
+			READ_NEIGHBOURS(typed, to, which, 1, COUNTER_DEFER_ACCEPT_DROP);
+		if (which & 1 << COUNTER_FASTOPEN_LISTEN_OVERFLOW)
+			READ_NEIGHBOURS(typed, to, which, 1, COUNTER_FASTOPEN_LISTEN_OVERFLOW);
 		return;
 	}
 #pragma unroll

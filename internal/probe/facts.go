@@ -107,6 +107,24 @@ func (f *Facts) read(types *kernel.Types) {
 		}
 		f.MIB[c] = index
 	}
+	for _, run := range neighbours() {
+		for i, c := range run {
+			if f.MIB[c] != f.MIB[run[0]]+uint32(i) {
+				f.RdonlyCast = false // which reads them as neighbours
+			}
+		}
+	}
+}
+
+// neighbours lists the counters that bpf/counters.h reads as neighbours. They are
+// that since 3.9; were they not, each would be found by itself, more slowly.
+func neighbours() [][]event.Counter {
+	return [][]event.Counter{
+		{event.CounterListenOverflows, event.CounterListenDrops},
+		{event.CounterTCPReqQFullDoCookies, event.CounterTCPReqQFullDrop},
+		{event.CounterSyncookiesSent, event.CounterSyncookiesRecv, event.CounterSyncookiesFailed,
+			event.CounterEmbryonicRsts},
+	}
 }
 
 // castFunction is the kfunc that turns an address into a typed pointer.
