@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -34,12 +36,16 @@ func (b *bench) programs(ctx context.Context, tr tracer) error {
 	return err
 }
 
+// statBursts is how often that is asked: the quickest run of each program is told,
+// because being interrupted is no cost of the program's.
+const statBursts = 3
+
 func (b *bench) programsDuring(r *running, tr tracer, w workload) error {
-	r.idle()
 	mine, err := r.programIDs()
 	if err != nil {
 		return err
 	}
+	best := make(map[ebpf.ProgramID]result)
 	b.target.around = func(send func() error) error {
 		stats, err := ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME))
 		if err != nil {
@@ -57,20 +63,27 @@ func (b *bench) programsDuring(r *running, tr tracer, w workload) error {
 			return err
 		}
 		for id, p := range after {
-			if p.runs == before[id].runs {
-				continue
-			}
-			err := b.record.add(result{Kind: "program", Tracer: tr.name, Workload: w.name, Program: p.name, Frames: burstFrames,
-				Runs: p.runs - before[id].runs, Nanos: p.nanos - before[id].nanos})
-			if err != nil {
-				return err
+			got := result{Kind: "program", Tracer: tr.name, Workload: w.name, Program: p.name, Frames: burstFrames,
+				Runs: p.runs - before[id].runs, Nanos: p.nanos - before[id].nanos}
+			if old, ok := best[id]; got.Runs > 0 && (!ok || got.Nanos*old.Runs < old.Nanos*got.Runs) {
+				best[id] = got
 			}
 		}
 		return nil
 	}
 	defer func() { b.target.around = nil }()
-	_, err = w.run(b.target, burstFrames)
-	return err
+	for range statBursts {
+		r.idle()
+		if _, err := w.run(b.target, burstFrames); err != nil {
+			return err
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(best)) {
+		if err := b.record.add(best[id]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // statsOf reads the statistics of BPF programs.
