@@ -20,10 +20,10 @@ func TestRoles(t *testing.T) {
 	tab := none(t)
 	tab.Opened(1, 10, 100, "master")
 	tab.Replace([]Holder{
-		{Socket: 1, Inode: 10, PID: 100, Comm: "master", StartNs: 5e9},
-		{Socket: 1, Inode: 10, PID: 102, Comm: "worker", StartNs: 6e9},
-		{Socket: 1, Inode: 10, PID: 101, Comm: "worker", StartNs: 6e9},
-		{Socket: 1, Inode: 10, PID: 101, Comm: "worker", StartNs: 6e9}, // second descriptor
+		{Socket: 1, Inode: 10, PID: 100, Comm: "master", StartNs: 5e8},
+		{Socket: 1, Inode: 10, PID: 102, Comm: "worker", StartNs: 6e8},
+		{Socket: 1, Inode: 10, PID: 101, Comm: "worker", StartNs: 6e8},
+		{Socket: 1, Inode: 10, PID: 101, Comm: "worker", StartNs: 6e8}, // second descriptor
 	})
 	tab.Accepted(1, 102, "thread", 1_000_000_000)
 	tab.Accepted(2, 300, "other", 0)
@@ -38,8 +38,8 @@ func TestRoles(t *testing.T) {
 	// The same processes keep their roles, a reused PID starts anew, and who
 	// is not listed is gone.
 	tab.Replace([]Holder{
-		{Socket: 1, Inode: 10, PID: 100, Comm: "master", StartNs: 7e9},
-		{Socket: 1, Inode: 10, PID: 102, Comm: "renamed", StartNs: 6e9},
+		{Socket: 1, Inode: 10, PID: 100, Comm: "master", StartNs: 7e8},
+		{Socket: 1, Inode: 10, PID: 102, Comm: "renamed", StartNs: 6e8},
 	})
 	want = []event.Process{
 		{PID: 102, Comm: "renamed", Role: event.RoleAcceptor, LastAcceptMs: ms(0)},

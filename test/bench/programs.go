@@ -32,8 +32,7 @@ func (b *bench) programs(ctx context.Context, tr tracer) error {
 		}
 	}
 	b.say("%s: asked for BPF statistics", tr.name)
-	_, err = r.stop()
-	return err
+	return b.end(tr, r)
 }
 
 // statBursts is how often that is asked: the quickest run of each program is told,

@@ -130,6 +130,10 @@ func contains(path, text string) bool {
 // stopTimeout is how long a tracer may take to detach and print its summary.
 const stopTimeout = 60 * time.Second
 
+// errStuck is a tracer that did not end when interrupted. bpftrace 0.17 has been
+// seen to do that, once in some fifty times.
+var errStuck = errors.New("tracer did not end when interrupted")
+
 // stop interrupts the tracer as Ctrl-C does and gives everything it wrote to
 // standard output.
 func (r *running) stop() ([]byte, error) {
@@ -143,8 +147,9 @@ func (r *running) stop() ([]byte, error) {
 			return nil, fmt.Errorf("tracer %s: %w:\n%s", r.cmd.Args[0], err, r.output())
 		}
 	case <-time.After(stopTimeout):
+		stack, _ := os.ReadFile(r.proc("stack")) // where it sits in the kernel, if root may know
 		r.kill()
-		return nil, errors.New("tracer did not end when interrupted")
+		return nil, fmt.Errorf("%w; it was in:\n%s", errStuck, stack)
 	}
 	return os.ReadFile(r.stdout())
 }
