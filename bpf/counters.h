@@ -11,21 +11,15 @@
 #include "maps.h"
 #include "packet.h"
 
-#define SYN_COUNTERS                                                         \
-	(1 << COUNTER_LISTEN_OVERFLOWS | 1 << COUNTER_LISTEN_DROPS |         \
-	 1 << COUNTER_REQ_Q_FULL_DROP | 1 << COUNTER_REQ_Q_FULL_DO_COOKIES | \
-	 1 << COUNTER_SYNCOOKIES_SENT | 1 << COUNTER_FASTOPEN_LISTEN_OVERFLOW)
-#define ACK_COUNTERS                                                     \
-	(1 << COUNTER_LISTEN_OVERFLOWS | 1 << COUNTER_LISTEN_DROPS |     \
-	 1 << COUNTER_SYNCOOKIES_RECV | 1 << COUNTER_SYNCOOKIES_FAILED | \
-	 1 << COUNTER_DEFER_ACCEPT_DROP | 1 << COUNTER_EMBRYONIC_RSTS)
-/* Of these, at least one moves whenever any of the stage does: ListenOverflows and
+/* At least one sign moves whenever any counter does: ListenOverflows and
  * TCPReqQFullDrop never move without ListenDrops, a cookie sent not without its
- * TCPReqQFullDoCookies. */
+ * TCPReqQFullDoCookies. A SYN moves only the first three. */
 #define SYN_SIGNS                                                         \
 	(1 << COUNTER_LISTEN_DROPS | 1 << COUNTER_REQ_Q_FULL_DO_COOKIES | \
 	 1 << COUNTER_FASTOPEN_LISTEN_OVERFLOW)
-#define ACK_SIGNS (ACK_COUNTERS & ~(1 << COUNTER_LISTEN_OVERFLOWS))
+#define ALL_SIGNS                                                                    \
+	(SYN_SIGNS | 1 << COUNTER_SYNCOOKIES_RECV | 1 << COUNTER_SYNCOOKIES_FAILED | \
+	 1 << COUNTER_DEFER_ACCEPT_DROP | 1 << COUNTER_EMBRYONIC_RSTS)
 #define ALL_COUNTERS ((1 << NUM_COUNTERS) - 1)
 
 /* READ_NEIGHBOURS reads counters that are neighbours in the kernel: n from the first on,

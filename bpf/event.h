@@ -103,7 +103,8 @@ struct listen_change {
 	struct listener listener;
 };
 
-/* One open file of one process that is a listening TCP socket. */
+/* One open file of one process that is a listening TCP socket; without a listener.sk,
+ * a process's namespace. */
 struct holder {
 	__u32 pid;
 	__u32 fd;
@@ -136,7 +137,7 @@ struct tally {
 	__u64 filtered[NUM_OUTCOMES]; /* of outcomes: kept out by filters */
 	__u64 unattributed[NUM_COUNTERS];
 	__u64 gated[NUM_COUNTERS]; /* moved while the gate was closed */
-	__u64 seen[NUM_COUNTERS]; /* tracepoints: the counters at the last event */
+	__u64 seen[NUM_COUNTERS]; /* the kernel's counters when a hook last looked */
 	__u64 net; /* kernel address; 0 on CPUs that did not begin the tally */
 	__u32 based; /* seen is valid */
 	__u32 netns;

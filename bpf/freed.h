@@ -52,71 +52,11 @@ static __always_inline bool seen_before(struct slot *slot, __u64 event, bool twi
 	return seen;
 }
 
-/* moved_since leaves in slot->delta what moved in net since this CPU's last
- * event of it, and returns its tally; NULL when nothing did. */
-static __noinline struct tally *moved_since(struct slot *slot, __u64 net)
+static __always_inline struct tally *moved_in(struct slot *slot, __u64 net)
 {
-	__u64 id = net_id(net);
-	struct tally *tally = bpf_map_lookup_elem(&tallies, &id);
-	struct base_key key = { .id = id };
-	struct opening *base;
-	__u64 any = 0;
-
-	slot->id = id;
-	if (!tally) {
-		if (slot->gate) /* what moved before is part of its opening values */
-			tally_open(net, false);
-		return NULL;
-	}
-	if (!tally->based) {
-		/* One that opened while running has a base, closed gate or not; one
-		 * that was there before gets it from the first snapshot. */
-		if (!bpf_map_lookup_elem(&openings, &id))
-			return NULL;
-		key.cpu = bpf_get_smp_processor_id();
-		base = bpf_map_lookup_elem(&bases, &key);
-		if (base)
-			__builtin_memcpy(tally->seen, base->counters, sizeof(tally->seen));
-		tally->based = 1;
-	}
-#pragma unroll
-	for (int i = 0; i < NUM_COUNTERS; i++) {
-		slot->delta[i] = slot->now[i] - tally->seen[i];
-		any |= slot->delta[i];
-		tally->seen[i] = slot->now[i];
-	}
-	return any ? tally : NULL;
-}
-
-/* movement is moved_since behind a memory of the last sums, so that a packet
- * which moved nothing touches this CPU's slot and no map. */
-static __always_inline struct tally *movement(struct slot *slot, __u64 net)
-{
-	__u64 mib = (__u64)BPF_CORE_READ((struct net *)net, mib.net_statistics) + slot->offset;
-	/* Another namespace may have come to this address: then it has opened a listener. */
-	__u64 digest = (__u64)listen_generation << 40;
-	__u32 place = (net * 0x9e3779b97f4a7c15ULL >> 56) & (KNOWN_NAMESPACES - 1);
-
-	read_counters(mib, slot->now, ALL_COUNTERS, true);
-#pragma unroll
-	for (int i = 0; i < NUM_COUNTERS; i++)
-		digest += slot->now[i];
-	if (slot->known[place].net == net && slot->known[place].digest == digest)
-		return NULL;
-	slot->known[place].net = net;
-	slot->known[place].digest = digest;
-	return moved_since(slot, net);
-}
-
-/* unexplained books a movement that no packet at hand made. */
-static __noinline int unexplained(struct slot *slot, struct tally *tally)
-{
-	__u64 *to = slot->gate ? tally->unattributed : tally->gated;
-
-#pragma unroll
-	for (int i = 0; i < NUM_COUNTERS; i++)
-		to[i] += slot->delta[i];
-	return 0;
+	return movement(slot, net,
+			(__u64)BPF_CORE_READ((struct net *)net, mib.net_statistics) + slot->offset,
+			SIGNS_ANY);
 }
 
 static __noinline int settle_freed(struct slot *slot, struct tally *tally, __u64 given,
@@ -177,14 +117,14 @@ static __always_inline int consumed(struct sk_buff *skb, __u64 location, bool tw
 		return 0;
 	if (icmp) {
 		slot->packet.family = 0;
-		tally = movement(slot, net);
+		tally = moved_in(slot, net);
 		return tally ? settle_freed(slot, tally, 0, 0, STAGE_ICMP) : 0;
 	}
 	if (parse(slot, skb) || slot->packet.protocol != IPPROTO_TCP ||
 	    (slot->packet.flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) != TCP_FLAG_SYN)
 		return 0;
 	likely = arrived_for(slot, net, true);
-	tally = movement(slot, net);
+	tally = moved_in(slot, net);
 	return tally ? settle_freed(slot, tally, 0, likely, STAGE_SYN) : 0;
 }
 
@@ -209,7 +149,7 @@ static __always_inline int dropped(struct sk_buff *skb, __u64 location, struct s
 	if (parse(slot, skb))
 		return 0; /* what moved, if anything, stays for one that can be read */
 	syn = (slot->packet.flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) == TCP_FLAG_SYN;
-	tally = movement(slot, net);
+	tally = moved_in(slot, net);
 	if (syn || tally) /* a SYN sent again into its own request counts as seen */
 		likely = arrived_for(slot, net, syn);
 	if (!tally)
@@ -234,7 +174,7 @@ static __always_inline int established(struct sock *sk, bool twin)
 		return 0;
 	parse_request(&slot->packet, sk);
 	likely = arrived_for(slot, net, false);
-	tally = movement(slot, net);
+	tally = moved_in(slot, net);
 	return tally ? settle_freed(slot, tally, 0, likely, STAGE_ACK) : 0;
 }
 

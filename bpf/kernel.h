@@ -33,16 +33,11 @@ typedef __u8 u8;
 #define AF_INET 2
 #define AF_INET6 10
 #define ETH_P_IP 0x0800
-#define ETH_P_IPV6 0x86DD
-#define IPPROTO_ICMP 1
 #define IPPROTO_TCP 6
-#define IPPROTO_ICMPV6 58
-#define IPPROTO_MPTCP 262
 #define TCP_ESTABLISHED 1
 #define TCP_SYN_RECV 3
 #define TCP_LISTEN 10
 #define SKB_DST_PTRMASK (~1UL)
-#define EPERM 1
 
 /* Map types and flags used (include/uapi/linux/bpf.h). */
 enum bpf_map_type {
@@ -252,37 +247,24 @@ struct iphdr {
 	__be32 daddr;
 };
 
-struct bpf_map {
-	u32 id;
-};
-
 struct bpf_array {
 	void *pptrs[0];
-};
-
-struct file_operations {
-	int unused;
 };
 
 struct file {
 	void *private_data;
 };
 
-struct fdtable {
-	unsigned int max_fds;
-	struct file **fd;
-};
-
-struct files_struct {
-	struct fdtable *fdt;
+struct nsproxy {
+	struct net *net_ns;
 };
 
 struct task_struct {
+	struct nsproxy *nsproxy;
 	int pid;
 	int tgid;
 	u64 start_boottime;
 	char comm[16];
-	struct files_struct *files;
 	struct task_struct *group_leader;
 };
 
@@ -345,7 +327,6 @@ struct tcp_wire {
 	__be16 window;
 };
 
-#define TCP_FLAG_FIN 0x01
 #define TCP_FLAG_SYN 0x02
 #define TCP_FLAG_RST 0x04
 #define TCP_FLAG_ACK 0x10

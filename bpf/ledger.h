@@ -124,29 +124,29 @@ static long sum_cpu(__u32 cpu, struct summing *s)
 	return 0;
 }
 
-/* tally_open starts the books of a namespace that was not there at the start:
- * its counters as they stand, summed over all CPUs, less what the caller is
- * about to count (in slot->delta, if in_flight). Called when its first listener
- * opens, so nothing else is in flight. A global function, so that the verifier
- * walks it once and not once for every caller. */
-__noinline int tally_open(__u64 address, __u32 in_flight)
+/* tally_open starts the books of a namespace that was not there at the start: its
+ * counters as they stand, summed over all CPUs. Called when its first listener
+ * opens, so nothing is in flight. A global function, so that the verifier walks it
+ * once and not once for every caller. */
+__noinline int tally_open(__u64 address)
 {
 	struct net *net = (struct net *)address;
 	__u64 key = net_id(address);
 	struct summing s = { .id = key };
 	struct opening zeros = {};
 	struct tally *tally, *blank;
-	struct slot *slot = this_slot();
 	__u32 zero = 0;
 
 	blank = bpf_map_lookup_elem(&blanks, &zero);
-	if (!blank || !slot || bpf_map_lookup_elem(&tallies, &key))
+	if (!blank || bpf_map_lookup_elem(&tallies, &key))
 		return 0;
 	bpf_map_update_elem(&openings, &key, &zeros, BPF_ANY);
 	s.mib = (__u64)BPF_CORE_READ(net, mib.net_statistics);
 	s.sum = bpf_map_lookup_elem(&openings, &key);
-	if (!s.sum)
+	if (!s.sum) {
+		__sync_fetch_and_add(&untracked, 1);
 		return 0;
+	}
 	if (have_loop) { /* 5.17 */
 		bpf_loop(MAX_CPUS, sum_cpu, &s, 0);
 	} else {
@@ -154,18 +154,88 @@ __noinline int tally_open(__u64 address, __u32 in_flight)
 			if (sum_cpu(cpu, &s))
 				break;
 	}
-	if (in_flight) {
-#pragma unroll
-		for (int i = 0; i < NUM_COUNTERS; i++)
-			s.sum->counters[i] -= slot->delta[i];
-	}
-	if (bpf_map_update_elem(&tallies, &key, blank, BPF_NOEXIST))
-		return 0;
+	bpf_map_update_elem(&tallies, &key, blank, BPF_NOEXIST);
 	tally = bpf_map_lookup_elem(&tallies, &key);
-	if (tally) {
-		tally->net = address;
-		tally->netns = BPF_CORE_READ(net, ns.inum);
+	if (!tally) {
+		__sync_fetch_and_add(&untracked, 1);
+		return 0;
 	}
+	tally->net = address;
+	tally->netns = BPF_CORE_READ(net, ns.inum);
+	return 0;
+}
+
+/* moved_since leaves in slot->delta what moved in net since this CPU last looked,
+ * and returns its tally; NULL when nothing did. */
+static __noinline struct tally *moved_since(struct slot *slot, __u64 net, __u64 mib)
+{
+	__u64 id = net_id(net);
+	struct tally *tally = bpf_map_lookup_elem(&tallies, &id);
+	struct base_key key = { .id = id };
+	struct opening *base;
+	__u64 any = 0;
+
+	slot->net = net;
+	slot->id = id;
+	if (!tally) {
+		if (slot->gate) /* what moved before is part of its opening values */
+			tally_open(net);
+		return NULL;
+	}
+	if (!tally->based) {
+		/* One that opened while running has a base, closed gate or not; one
+		 * that was there before gets it from the first snapshot. */
+		if (!bpf_map_lookup_elem(&openings, &id))
+			return NULL;
+		key.cpu = bpf_get_smp_processor_id();
+		base = bpf_map_lookup_elem(&bases, &key);
+		if (base)
+			__builtin_memcpy(tally->seen, base->counters, sizeof(tally->seen));
+		tally->based = 1;
+	}
+	read_counters(mib, slot->now, ALL_COUNTERS, true);
+#pragma unroll
+	for (int i = 0; i < NUM_COUNTERS; i++) {
+		slot->delta[i] = slot->now[i] - tally->seen[i];
+		any |= slot->delta[i];
+		tally->seen[i] = slot->now[i];
+	}
+	return any ? tally : NULL;
+}
+
+/* movement is moved_since behind a memory of the last sum of the signs, so that a
+ * packet which moved nothing touches this CPU's slot and no map. */
+static __always_inline struct tally *movement(struct slot *slot, __u64 net, __u64 mib,
+					      enum signs signs)
+{
+	/* Another namespace may have come to this address: then it has opened a listener. */
+	__u64 sum = (__u64)listen_generation << 40;
+	__u32 place = (net * 0x9e3779b97f4a7c15ULL >> 56) & (KNOWN_NAMESPACES - 1);
+	const __u32 which = signs == SIGNS_SYN ? SYN_SIGNS : ALL_SIGNS;
+
+	read_counters(mib, slot->now, which, true);
+#pragma unroll
+	for (int i = 0; i < NUM_COUNTERS; i++)
+		if (which & 1 << i)
+			sum += slot->now[i];
+	if (slot->known[place].net != net) {
+		slot->known[place].net = net;
+		slot->known[place].sums[SIGNS_SYN] = slot->known[place].sums[SIGNS_ANY] = -1;
+	}
+	if (slot->known[place].sums[signs] == sum)
+		return NULL;
+	slot->known[place].sums[signs] = sum;
+	return moved_since(slot, net, mib);
+}
+
+/* unexplained books a movement that no packet at hand made. */
+static __noinline int unexplained(struct slot *slot, struct tally *tally)
+{
+	__u64 *to = slot->gate ? tally->unattributed : tally->gated;
+
+#pragma unroll
+	for (int i = 0; i < NUM_COUNTERS; i++)
+		to[i] += slot->delta[i];
 	return 0;
 }
 

@@ -38,6 +38,7 @@ const volatile struct range icmp_ranges[4] = {}; /* icmp_rcv, icmpv6_rcv */
 
 /* Learned while running. */
 __u64 hashinfo = 0; /* struct inet_hashinfo of TCP, where no namespace has it */
+__u64 last_namespace = 0; /* of the process whose files were listed last */
 __u32 listen_generation = 0;
 __u64 untracked = 0; /* counter movements in namespaces that no table had room for */
 __u64 changes_lost = 0; /* openings and closings of listeners that the ring had no room for */
@@ -56,6 +57,13 @@ struct packet {
 	__u8 server[16];
 };
 
+/* Which counters tell that something moved: a SYN can move few. */
+enum signs {
+	SIGNS_SYN,
+	SIGNS_ANY,
+	NUM_SIGNS,
+};
+
 struct arrival {
 	__u64 key;
 	__u64 sk;
@@ -67,8 +75,7 @@ struct arrival {
 struct slot {
 	__u64 offset; /* of this CPU's per-CPU memory */
 	__u64 gate; /* 0: count nothing yet, or no more */
-	__u64 skb; /* in flight between entry and exit; 0: none */
-	__u64 mib;
+	__u64 skb; /* what an entry hook left for its exit; 0: nothing */
 	__u64 net; /* address of its struct net */
 	__u64 id; /* of that, see net_id() */
 	__u64 sk;
@@ -79,7 +86,6 @@ struct slot {
 	__u32 members;
 	__u32 members_full;
 	__u64 handshakes; /* distinct ones that lost a packet */
-	__u64 before[NUM_COUNTERS];
 	__u64 now[NUM_COUNTERS];
 	__u64 delta[NUM_COUNTERS];
 	__u8 ip[40]; /* headers as they are on the wire */
@@ -88,7 +94,7 @@ struct slot {
 	struct count fresh; /* what a new row of counts is made from */
 	struct {
 		__u64 net;
-		__u64 digest;
+		__u64 sums[NUM_SIGNS]; /* see movement() */
 	} known[KNOWN_NAMESPACES];
 	struct arrival arrivals[KNOWN_ARRIVALS];
 };
@@ -134,7 +140,7 @@ struct {
 	__type(value, struct opening);
 } openings SEC(".maps");
 
-/* The same by CPU, only where one is not zero: the base of tracepoint deltas. */
+/* The same by CPU, only where one is not zero: what movements are measured from. */
 struct base_key {
 	__u64 id;
 	__u64 cpu;

@@ -18,6 +18,23 @@ static __always_inline void learn_hashinfo(struct sock *sk)
 		hashinfo = (__u64)BPF_CORE_READ(sk, __sk_common.skc_prot, h.hashinfo);
 }
 
+/* namespace_found tells of a process's network namespace: in one without a listener
+ * that any process holds, too, the ledger must know where the counters began. */
+static __always_inline int namespace_found(struct seq_file *seq, struct task_struct *task)
+{
+	struct holder holder = {};
+	__u64 net = (__u64)BPF_CORE_READ(task, nsproxy, net_ns);
+
+	if (!net || net == last_namespace)
+		return 0;
+	holder.net = net;
+	holder.net_id = net_id(net);
+	holder.listener.netns = BPF_CORE_READ((struct net *)net, ns.inum);
+	if (!bpf_seq_write(seq, &holder, sizeof(holder))) /* else this file comes again */
+		last_namespace = net;
+	return 0;
+}
+
 static __always_inline int holder_found(struct seq_file *seq, struct task_struct *task, __u32 fd,
 					struct sock *sk)
 {
@@ -55,7 +72,7 @@ static __always_inline int listen_changed(struct sock *sk, __u8 kind)
 		learn_hashinfo(sk);
 		if (have_socket_cookie)
 			bpf_get_socket_cookie(sk);
-		tally_open((__u64)net, false);
+		tally_open((__u64)net);
 	}
 	change = bpf_ringbuf_reserve(&ring, sizeof(*change), 0);
 	if (!change) {

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Trampolines and kprobes: the counters at a function's entry and at its exit,
- * on one CPU with bottom halves off, so the difference is the branch it took.
+ * Trampolines and kprobes: at the exit of each function of the listen path, what
+ * moved on this CPU since the last such exit is the branch that this packet took.
+ * Nothing else moves these counters, and the path runs with bottom halves off.
+ * Where some function cannot be hooked, and with kprobes, which may miss an exit,
+ * entries are hooked too: what they find moved was not this packet's.
  */
 #ifndef SYNSPY_PATH_H
 #define SYNSPY_PATH_H
@@ -13,30 +16,30 @@
 #include "maps.h"
 #include "record.h"
 
-static __always_inline __u32 counters_of(enum stage stage)
+/* where is a socket's namespace and its counters on this CPU. */
+struct where {
+	__u64 net;
+	__u64 mib; /* 0: of no interest */
+};
+
+static __always_inline struct where where_typed(struct slot *slot, struct sock *sk)
 {
-	return stage == STAGE_SYN ? SYN_COUNTERS :
-	       stage == STAGE_ACK ? ACK_COUNTERS :
-				    1 << COUNTER_LISTEN_DROPS;
+	struct net *net = sk->__sk_common.skc_net.net;
+
+	if (filter.netns && filter.netns != net->ns.inum)
+		return (struct where){};
+	return (struct where){ number(slot, net),
+			       number(slot, net->mib.net_statistics) + slot->offset };
 }
 
-static __always_inline __u32 signs_of(enum stage stage)
+static __always_inline struct where where_untyped(struct slot *slot, struct sock *sk)
 {
-	return stage == STAGE_SYN ? SYN_SIGNS :
-	       stage == STAGE_ACK ? ACK_SIGNS :
-				    1 << COUNTER_LISTEN_DROPS;
-}
+	struct net *net = BPF_CORE_READ(sk, __sk_common.skc_net.net);
 
-/* enter remembers the counters. key is what exit must bring again. */
-static __always_inline int enter(struct slot *slot, __u64 key, __u64 sk, struct net *net,
-				 const void *mib, enum stage stage, bool cast)
-{
-	slot->skb = key;
-	slot->sk = sk;
-	slot->net = (__u64)net;
-	slot->mib = number(slot, mib) + slot->offset;
-	read_counters(slot->mib, slot->before, counters_of(stage), cast);
-	return 0;
+	if (filter.netns && filter.netns != BPF_CORE_READ(net, ns.inum))
+		return (struct where){};
+	return (struct where){ (__u64)net,
+			       (__u64)BPF_CORE_READ(net, mib.net_statistics) + slot->offset };
 }
 
 /* listener_of is the socket itself, or, where Fast Open hands tcp_check_req the
@@ -49,109 +52,97 @@ static __always_inline struct sock *listener_of(struct sock *sk)
 }
 
 /* settle gives a movement to the packet that made it. */
-static __noinline int settle(struct slot *slot, struct sk_buff *skb, __u8 stage)
+static __noinline int settle(struct slot *slot, struct tally *tally, struct sk_buff *skb, __u64 sk,
+			     __u8 stage)
 {
-	struct sock *sk = (struct sock *)slot->sk;
-	struct tally *tally;
-	__u64 id = net_id(slot->net);
 	__u8 outcome;
 
-	slot->id = id;
-	tally = bpf_map_lookup_elem(&tallies, &id);
-	if (!tally) {
-		tally_open(slot->net, true);
-		tally = bpf_map_lookup_elem(&tallies, &id);
-	}
-	if (!tally) {
-		__sync_fetch_and_add(&untracked, 1);
-		return 0;
-	}
 	if (skb)
 		parse(slot, skb);
 	outcome = settled(slot, stage);
-	if (!slot->gate || outcome == OUTCOME_NONE) {
-		__u64 *to = slot->gate ? tally->unattributed : tally->gated;
-
-#pragma unroll
-		for (int i = 0; i < NUM_COUNTERS; i++)
-			to[i] += slot->delta[i];
-		return 0;
-	}
+	if (!slot->gate || outcome == OUTCOME_NONE)
+		return unexplained(slot, tally);
 	if (stage == STAGE_ACK)
-		sk = listener_of(sk);
-	return account(slot, tally, (__u64)sk, LISTENER_GIVEN, outcome);
+		sk = (__u64)listener_of((struct sock *)sk);
+	return account(slot, tally, sk, LISTENER_GIVEN, outcome);
 }
 
-/* leave compares, and only where something moved does more. */
-static __always_inline int leave(__u64 key, struct sk_buff *skb, enum stage stage, bool cast)
+/* leave is a function's exit: the packet counts as arrived, and what moved as its. */
+static __always_inline int leave(struct slot *slot, struct where at, __u64 sk, struct sk_buff *skb,
+				 enum stage stage)
 {
-	const __u32 which = counters_of(stage), signs = signs_of(stage);
-	struct slot *slot = this_slot();
-	__u64 any = 0;
+	struct tally *tally;
 
-	if (!slot || slot->skb != key)
+	if (!at.mib)
 		return 0;
-	slot->skb = 0; /* an outer pair around the same packet finds nothing left */
 	if (stage == STAGE_SYN)
-		arrived_at(slot, slot->sk, slot->sk, true);
+		arrived_at(slot, sk, sk, true);
 	else if (stage == STAGE_ACK) /* a SYN sent again comes this way too */
-		arrived_at(slot, slot->sk, slot->sk, tcp_flags(skb) & TCP_FLAG_SYN);
-	read_counters(slot->mib, slot->now, signs, cast);
-#pragma unroll
-	for (int i = 0; i < NUM_COUNTERS; i++)
-		if (signs & 1 << i)
-			any |= slot->now[i] ^ slot->before[i];
-	if (!any)
-		return 0;
-	read_counters(slot->mib, slot->now, which, cast);
-#pragma unroll
-	for (int i = 0; i < NUM_COUNTERS; i++)
-		slot->delta[i] = which & 1 << i ? slot->now[i] - slot->before[i] : 0;
-	return settle(slot, skb, stage);
+		arrived_at(slot, sk, sk, tcp_flags(skb) & TCP_FLAG_SYN);
+	tally = movement(slot, at.net, at.mib, stage == STAGE_SYN ? SIGNS_SYN : SIGNS_ANY);
+	return tally ? settle(slot, tally, skb, sk, stage) : 0;
 }
 
-/* leave_kept is leave for kretprobes, which are not told the arguments again. */
+/* enter is a function's entry: what moved until now moved elsewhere. */
+static __always_inline int enter(struct slot *slot, struct where at)
+{
+	struct tally *tally = at.mib ? movement(slot, at.net, at.mib, SIGNS_ANY) : NULL;
+
+	return tally ? unexplained(slot, tally) : 0;
+}
+
+/* The IPv6 functions hand IPv4 packets to the IPv4 ones, which are hooked as well. */
+static __always_inline bool handed_on(struct sk_buff *skb, bool v6)
+{
+	return v6 && skb->protocol == bpf_htons(ETH_P_IP);
+}
+
+static __always_inline int enter_typed(struct sock *sk)
+{
+	struct slot *slot = this_slot();
+
+	return slot ? enter(slot, where_typed(slot, sk)) : 0;
+}
+
+static __always_inline int leave_typed(struct sock *sk, struct sk_buff *skb, enum stage stage,
+				       bool v6)
+{
+	struct slot *slot = this_slot();
+
+	if (!slot || handed_on(skb, v6))
+		return 0;
+	return leave(slot, where_typed(slot, sk), number(slot, sk), skb, stage);
+}
+
+/* A kretprobe is not told the arguments again, so the kprobe keeps them. The exit of
+ * an inner function takes them away: the outer one finds nothing left. */
+static __always_inline int enter_kept(struct sock *sk, __u64 key)
+{
+	struct slot *slot = this_slot();
+
+	if (!slot)
+		return 0;
+	slot->sk = (__u64)sk;
+	slot->skb = key;
+	return enter(slot, where_untyped(slot, sk));
+}
+
 static __always_inline int leave_kept(enum stage stage)
 {
 	struct slot *slot = this_slot();
-	__u64 key = slot ? slot->skb : 0;
+	struct sk_buff *skb;
+	__u64 sk;
 
-	if (!key)
+	if (!slot || !slot->skb)
 		return 0;
-	return leave(key, stage == STAGE_ICMP ? NULL : (struct sk_buff *)key, stage, false);
+	skb = (struct sk_buff *)slot->skb;
+	sk = slot->sk;
+	slot->skb = 0;
+	return leave(slot, where_untyped(slot, (struct sock *)sk), sk, skb, stage);
 }
 
-static __always_inline int enter_typed(struct sock *sk, __u64 skb, enum stage stage)
-{
-	struct net *net = sk->__sk_common.skc_net.net;
-	struct slot *slot = this_slot();
-
-	if (!slot)
-		return 0;
-	if (filter.netns && filter.netns != net->ns.inum) {
-		slot->skb = 0;
-		return 0;
-	}
-	return enter(slot, skb, (__u64)sk, net, net->mib.net_statistics, stage, true);
-}
-
-static __always_inline int enter_untyped(struct sock *sk, __u64 skb, enum stage stage)
-{
-	struct net *net = BPF_CORE_READ(sk, __sk_common.skc_net.net);
-	struct slot *slot = this_slot();
-
-	if (!slot)
-		return 0;
-	if (filter.netns && filter.netns != BPF_CORE_READ(net, ns.inum)) {
-		slot->skb = 0;
-		return 0;
-	}
-	return enter(slot, skb, (__u64)sk, net, BPF_CORE_READ(net, mib.net_statistics), stage,
-		     false);
-}
-
-/* enter_request is for a function that gets the half-open handshake itself: it
- * may be freed by the exit, so what it says is kept now. */
+/* enter_request is for a function that gets the half-open handshake itself: it may
+ * be freed by the exit, so what it says is kept now. */
 static __always_inline int enter_request(struct sock *request)
 {
 	struct slot *slot = this_slot();
@@ -159,9 +150,19 @@ static __always_inline int enter_request(struct sock *request)
 	if (!slot)
 		return 0;
 	parse_request(&slot->packet, request);
-	enter_untyped(request, (__u64)request, STAGE_ICMP);
-	slot->sk = (__u64)BPF_CORE_READ(request, __sk_common.skc_listener);
-	return 0;
+	return enter_kept(BPF_CORE_READ(request, __sk_common.skc_listener), (__u64)request);
+}
+
+static __always_inline int leave_request(void)
+{
+	struct slot *slot = this_slot();
+	__u64 sk;
+
+	if (!slot || !slot->skb)
+		return 0;
+	slot->skb = 0;
+	sk = slot->sk;
+	return leave(slot, where_untyped(slot, (struct sock *)sk), sk, NULL, STAGE_ICMP);
 }
 
 #endif

@@ -12,37 +12,37 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-/* A pair of hooks around a function whose first arguments are a listener and a
+/* Hooks at entry and exit of a function whose first arguments are a listener and a
  * packet, as trampolines and as kprobes. */
-#define PACKET_PAIR(function, stage)                                                \
-	SEC("fentry/" #function)                                                    \
-	int fentry_##function(__u64 *ctx)                                           \
-	{                                                                           \
-		return enter_typed((struct sock *)ctx[0], ctx[1], stage);           \
-	}                                                                           \
-	SEC("fexit/" #function)                                                     \
-	int fexit_##function(__u64 *ctx)                                            \
-	{                                                                           \
-		return leave(ctx[1], (struct sk_buff *)ctx[1], stage, true);        \
-	}                                                                           \
-	SEC("kprobe/" #function)                                                    \
-	int kprobe_##function(struct pt_regs *ctx)                                  \
-	{                                                                           \
-		return enter_untyped((struct sock *)PARM1(ctx), PARM2(ctx), stage); \
-	}                                                                           \
-	SEC("kretprobe/" #function)                                                 \
-	int kretprobe_##function(struct pt_regs *ctx)                               \
-	{                                                                           \
-		return leave_kept(stage);                                           \
+#define PACKET_PAIR(function, stage, v6)                                                        \
+	SEC("fentry/" #function)                                                                \
+	int fentry_##function(__u64 *ctx)                                                       \
+	{                                                                                       \
+		return enter_typed((struct sock *)ctx[0]);                                      \
+	}                                                                                       \
+	SEC("fexit/" #function)                                                                 \
+	int fexit_##function(__u64 *ctx)                                                        \
+	{                                                                                       \
+		return leave_typed((struct sock *)ctx[0], (struct sk_buff *)ctx[1], stage, v6); \
+	}                                                                                       \
+	SEC("kprobe/" #function)                                                                \
+	int kprobe_##function(struct pt_regs *ctx)                                              \
+	{                                                                                       \
+		return enter_kept((struct sock *)PARM1(ctx), PARM2(ctx));                       \
+	}                                                                                       \
+	SEC("kretprobe/" #function)                                                             \
+	int kretprobe_##function(struct pt_regs *ctx)                                           \
+	{                                                                                       \
+		return leave_kept(stage);                                                       \
 	}
 
-PACKET_PAIR(tcp_v4_conn_request, STAGE_SYN)
-PACKET_PAIR(tcp_v6_conn_request, STAGE_SYN)
-PACKET_PAIR(subflow_v4_conn_request, STAGE_SYN)
-PACKET_PAIR(subflow_v6_conn_request, STAGE_SYN)
-PACKET_PAIR(tcp_check_req, STAGE_ACK)
-PACKET_PAIR(cookie_v4_check, STAGE_ACK)
-PACKET_PAIR(cookie_v6_check, STAGE_ACK)
+PACKET_PAIR(tcp_v4_conn_request, STAGE_SYN, false)
+PACKET_PAIR(tcp_v6_conn_request, STAGE_SYN, true)
+PACKET_PAIR(subflow_v4_conn_request, STAGE_SYN, false)
+PACKET_PAIR(subflow_v6_conn_request, STAGE_SYN, true)
+PACKET_PAIR(tcp_check_req, STAGE_ACK, false)
+PACKET_PAIR(cookie_v4_check, STAGE_ACK, false)
+PACKET_PAIR(cookie_v6_check, STAGE_ACK, false)
 
 /* An ICMP error that removes a half-open handshake: (request, sequence, abort). */
 SEC("fentry/tcp_req_err")
@@ -54,7 +54,7 @@ int fentry_tcp_req_err(__u64 *ctx)
 SEC("fexit/tcp_req_err")
 int fexit_tcp_req_err(__u64 *ctx)
 {
-	return leave(ctx[0], NULL, STAGE_ICMP, true);
+	return leave_request();
 }
 
 SEC("kprobe/tcp_req_err")
@@ -66,7 +66,7 @@ int kprobe_tcp_req_err(struct pt_regs *ctx)
 SEC("kretprobe/tcp_req_err")
 int kretprobe_tcp_req_err(struct pt_regs *ctx)
 {
-	return leave_kept(STAGE_ICMP);
+	return leave_request();
 }
 
 /* With tracepoints alone, each event has two programs, see seen_before(). */
@@ -119,6 +119,7 @@ int iter_task_file(struct bpf_iter__task_file *ctx)
 
 	if (!task || !file)
 		return 0;
+	namespace_found(ctx->meta->seq, task);
 	socket = bpf_sock_from_file(file);
 	if (!socket)
 		return 0;

@@ -204,7 +204,7 @@ func (c *checker) trace(log *slog.Logger) ([]event.Hook, error) {
 	}
 	c.add("ring buffer", render.CheckOK, fmt.Sprintf("%d KiB", ring>>10))
 	holders, err := p.Holders()
-	c.addResult("BPF iterator", fmt.Sprintf("found %d holders of listeners in all namespaces", len(holders)), err)
+	c.addResult("BPF iterator", fmt.Sprintf("found %d holders of listeners in all namespaces", len(holders.List)), err)
 	plan := p.Plan()
 	if err := errors.Join(err, p.Close()); err != nil {
 		c.add("trace", c.status(err), "cannot run")

@@ -84,16 +84,16 @@ func (s *session) ready() event.Ready {
 }
 
 // readHolders asks who holds which listener and tells the tables.
-func (s *session) readHolders() ([]probe.Holder, error) {
+func (s *session) readHolders() (probe.Holders, error) {
 	holders, err := s.probe.Holders()
 	if errors.Is(err, probe.ErrNoIterator) {
-		return nil, s.scanHolders()
+		return holders, s.scanHolders()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("list holders of listeners: %w", err)
+		return holders, fmt.Errorf("list holders of listeners: %w", err)
 	}
-	owners := make([]owner.Holder, 0, len(holders))
-	for _, h := range holders {
+	owners := make([]owner.Holder, 0, len(holders.List))
+	for _, h := range holders.List {
 		s.listeners.add(h.Listener)
 		owners = append(owners, owner.Holder{Socket: h.Listener.Socket, Inode: h.Listener.Inode,
 			PID: h.PID, Comm: h.Comm, StartNs: h.Start})

@@ -228,7 +228,6 @@ type SynspySlot struct {
 	Offset      uint64
 	Gate        uint64
 	Skb         uint64
-	Mib         uint64
 	Net         uint64
 	Id          uint64
 	Sk          uint64
@@ -239,7 +238,6 @@ type SynspySlot struct {
 	Members     uint32
 	MembersFull uint32
 	Handshakes  uint64
-	Before      [10]uint64
 	Now         [10]uint64
 	Delta       [10]uint64
 	Ip          [40]uint8
@@ -268,9 +266,9 @@ type SynspySlot struct {
 	}
 	Fresh SynspyCount
 	Known [8]struct {
-		_      structs.HostLayout
-		Net    uint64
-		Digest uint64
+		_    structs.HostLayout
+		Net  uint64
+		Sums [2]uint64
 	}
 	Arrivals [32]struct {
 		_   structs.HostLayout
@@ -368,6 +366,7 @@ const (
 	SynspyVarHaveRxSk                       = "have_rx_sk"
 	SynspyVarHaveSocketCookie               = "have_socket_cookie"
 	SynspyVarIcmpRanges                     = "icmp_ranges"
+	SynspyVarLastNamespace                  = "last_namespace"
 	SynspyVarListenGeneration               = "listen_generation"
 	SynspyVarMibIndex                       = "mib_index"
 	SynspyVarRate                           = "rate"
@@ -504,6 +503,7 @@ type SynspyVariableSpecs struct {
 	HaveRxSk            *ebpf.VariableSpec `ebpf:"have_rx_sk"`
 	HaveSocketCookie    *ebpf.VariableSpec `ebpf:"have_socket_cookie"`
 	IcmpRanges          *ebpf.VariableSpec `ebpf:"icmp_ranges"`
+	LastNamespace       *ebpf.VariableSpec `ebpf:"last_namespace"`
 	ListenGeneration    *ebpf.VariableSpec `ebpf:"listen_generation"`
 	MibIndex            *ebpf.VariableSpec `ebpf:"mib_index"`
 	Rate                *ebpf.VariableSpec `ebpf:"rate"`
@@ -588,6 +588,7 @@ type SynspyVariables struct {
 	HaveRxSk            *ebpf.Variable `ebpf:"have_rx_sk"`
 	HaveSocketCookie    *ebpf.Variable `ebpf:"have_socket_cookie"`
 	IcmpRanges          *ebpf.Variable `ebpf:"icmp_ranges"`
+	LastNamespace       *ebpf.Variable `ebpf:"last_namespace"`
 	ListenGeneration    *ebpf.Variable `ebpf:"listen_generation"`
 	MibIndex            *ebpf.Variable `ebpf:"mib_index"`
 	Rate                *ebpf.Variable `ebpf:"rate"`

@@ -11,8 +11,17 @@ import (
 	"github.com/synspy/synspy/internal/event"
 )
 
-// attach puts every program of the plan at its hook. A core hook that is
-// refused ends it; another one is noted and left out.
+// hookError says that a hook was refused which one can do without.
+type hookError struct {
+	hook string
+	err  error
+}
+
+func (e *hookError) Error() string { return fmt.Sprintf("attach %s: %v", e.hook, e.err) }
+func (e *hookError) Unwrap() error { return e.err }
+
+// attach puts every program of the plan at its hook. A refusal ends it: as a
+// [hookError] where the plan can be made without that hook.
 func attach(collection *ebpf.Collection, plan *Plan) ([]link.Link, error) {
 	var links []link.Link
 	for i := range plan.Hooks {
@@ -25,8 +34,7 @@ func attach(collection *ebpf.Collection, plan *Plan) ([]link.Link, error) {
 			return links, fmt.Errorf("attach %s by %s: %w", hook.Name, hook.Backend, err)
 		}
 		if err != nil {
-			plan.drop(hook.Name, "refused: "+err.Error())
-			continue
+			return links, &hookError{hook.Name, err}
 		}
 		links = append(links, own...)
 	}

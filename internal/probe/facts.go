@@ -48,6 +48,8 @@ type Facts struct {
 	RdonlyCast   bool // kfunc bpf_rdonly_cast: 6.2
 	SocketCookie bool // helper bpf_get_socket_cookie in tracing programs: 5.12
 
+	refusedHooks map[string]error // hooks that one can do without, seen to be refused
+
 	Code    map[string][]kernel.Range // of functions that free packets
 	CodeErr error
 	CPUs    []int

@@ -230,10 +230,14 @@ func (p *Probe) track(ns namespace) error {
 
 // Ledger returns the balance after Stop: a row per namespace and counter. Of
 // namespaces that vanished only what synspy counted can be told, so rows in which
-// it counted nothing are left out.
+// it counted nothing are left out; so are namespaces without listeners in which
+// nothing moved.
 func (p *Probe) Ledger() []event.LedgerRow {
 	var rows []event.LedgerRow
 	for _, b := range p.closed {
+		if p.idle[b.id] && b.closing == b.opening {
+			continue
+		}
 		synspy, filtered := explained(b.outcomes), explained(b.filtered)
 		for c := range event.NumCounters {
 			row := event.LedgerRow{NetNS: uint64(b.inode), Counter: c.String(), Synspy: synspy[c],

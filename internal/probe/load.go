@@ -110,12 +110,20 @@ func load(facts *Facts, plan Plan, config Config) (*ebpf.Collection, error) {
 			delete(spec.Programs, name)
 		}
 	}
+	if !haveLoop() {
+		for _, program := range spec.Programs {
+			program.Instructions = withoutLoops(program.Instructions)
+		}
+	}
 	collection, err := ebpf.NewCollectionWithOptions(spec, options)
 	if err != nil {
 		return nil, fmt.Errorf("load BPF programs: %w", err)
 	}
 	return collection, nil
 }
+
+// haveLoop tells whether the kernel has bpf_loop: 5.17.
+func haveLoop() bool { return features.HaveProgramHelper(ebpf.Kprobe, asm.FnLoop) == nil }
 
 // uses tells whether any hook has the backend.
 func (p Plan) uses(backend string) bool {
@@ -179,7 +187,7 @@ func configure(spec *ebpf.CollectionSpec, facts *Facts, plan Plan, config Config
 		{"wakeup_bytes", ring / wakeupFraction},
 		{"have_rdonly_cast", facts.RdonlyCast && !plan.uses(Kprobe)}, // kprobes may not call it
 		{"have_socket_cookie", facts.SocketCookie},
-		{"have_loop", features.HaveProgramHelper(ebpf.Kprobe, asm.FnLoop) == nil},
+		{"have_loop", haveLoop()},
 		{"have_consume_location", facts.Tracepoints["consume_skb"] >= 2 && len(facts.Code) > 0},
 		{"have_rx_sk", facts.Tracepoints["kfree_skb"] >= 4},
 		{"state_ranges", codeRanges[[4]bpf.SynspyRange](facts, synFreers())},

@@ -3,6 +3,7 @@ package probe
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // The backends. Auto is the best that this kernel allows, hook by hook.
@@ -20,7 +21,7 @@ func Backends() []string { return []string{Auto, Trampoline, Kprobe, Tracepoint}
 // ErrCannotTrace says that no backend can see the listen path on this kernel.
 var ErrCannotTrace = errors.New("this kernel lets no hook see the listen path")
 
-// function is one of the listen path that is hooked at entry and exit.
+// function is one of the listen path that is hooked.
 type function struct {
 	name string
 	core bool   // without it the listen path is not seen
@@ -135,7 +136,9 @@ func packetHooks(facts *Facts, backend string) (Plan, error) {
 	return Plan{Backend: Tracepoint, Hooks: hooks}, nil
 }
 
-// pathHooks hooks the listen path's functions at entry and exit.
+// pathHooks hooks the listen path's functions at their exits. Counters that move
+// between two exits moved in the function that exits, if all are hooked; where one
+// is not, entries are hooked too, so that its movements are no other packet's.
 func pathHooks(facts *Facts, backend string) ([]Hook, error) {
 	var hooks []Hook
 	for _, f := range listenPath() {
@@ -145,9 +148,14 @@ func pathHooks(facts *Facts, backend string) ([]Hook, error) {
 		switch {
 		case !exists:
 			hook.Note = "not in this kernel; not seen: " + f.why
+		case facts.refusedHooks[f.name] != nil:
+			hook.Note = "refused: " + facts.refusedHooks[f.name].Error() + "; not seen: " + f.why
 		case trampoline:
 			hook.Backend = Trampoline
-			hook.Programs = []string{"fentry_" + f.name, "fexit_" + f.name}
+			hook.Programs = []string{"fexit_" + f.name}
+			if f.name == "tcp_req_err" { // frees what its exit would have to read
+				hook.Programs = []string{"fentry_" + f.name, "fexit_" + f.name}
+			}
 		case facts.Kprobe.Maybe() && backend != Trampoline:
 			hook.Backend = Kprobe
 			hook.Programs = []string{"kretprobe_" + f.name, "kprobe_" + f.name}
@@ -168,6 +176,13 @@ func pathHooks(facts *Facts, backend string) ([]Hook, error) {
 				facts.Trampoline.Err, facts.Kprobe.Err)
 		}
 		hooks = append(hooks, hook)
+	}
+	if slices.ContainsFunc(hooks, func(h Hook) bool { return h.Backend == "" }) {
+		for i := range hooks {
+			if h := &hooks[i]; h.Backend == Trampoline && len(h.Programs) == 1 {
+				h.Programs = append([]string{"fentry_" + h.Name}, h.Programs...)
+			}
+		}
 	}
 	return hooks, nil
 }
@@ -194,7 +209,8 @@ func eventHooks(facts *Facts) ([]Hook, error) {
 // ownerHooks find who holds the listeners, whatever sees the packets.
 func ownerHooks(facts *Facts) []Hook {
 	listen := Hook{Name: "inet_sock_set_state (listen)"}
-	if _, exists := facts.Tracepoints["inet_sock_set_state"]; exists && facts.Tracepoint.Maybe() {
+	_, exists := facts.Tracepoints["inet_sock_set_state"]
+	if exists && facts.Tracepoint.Maybe() && facts.refusedHooks[listen.Name] == nil {
 		listen.Backend = Tracepoint
 		listen.Programs = []string{"tp_btf_listen"}
 	} else {

@@ -37,6 +37,7 @@ type Probe struct {
 	links      []link.Link
 	reader     *ringbuf.Reader
 	books      map[uint64]book
+	idle       map[uint64]bool // namespaces in which nothing listened at the start
 	closed     []book
 }
 
@@ -79,6 +80,17 @@ func (f *Facts) refused(backend string, err error) bool {
 	var verifier *ebpf.VerifierError
 	if errors.As(err, &verifier) {
 		return false // a fault of ours, not a refusal
+	}
+	var hook *hookError
+	if errors.As(err, &hook) {
+		if f.refusedHooks[hook.hook] != nil {
+			return false
+		}
+		if f.refusedHooks == nil {
+			f.refusedHooks = make(map[string]error)
+		}
+		f.refusedHooks[hook.hook] = hook.err
+		return true
 	}
 	switch support := (Support{true, err}); {
 	case strings.Contains(backend, Trampoline) && f.Trampoline.Maybe():
@@ -146,55 +158,64 @@ type Holder struct {
 	Start    uint64 // start_boottime, ns
 	Comm     string
 	Listener Listener
-	net      namespace
+}
+
+// Holders is who holds which listening socket, in every namespace of a process.
+type Holders struct {
+	List       []Holder
+	namespaces map[namespace]bool // whether anything listens there
 }
 
 // ErrNoIterator says that this kernel cannot list open files through BPF.
 var ErrNoIterator = errors.New("no BPF iterator over open files")
 
 // Holders lists who holds which listening socket, in every namespace.
-func (p *Probe) Holders() ([]Holder, error) {
+func (p *Probe) Holders() (Holders, error) {
+	none := Holders{}
 	program, ok := p.collection.Programs["iter_task_file"]
 	if !ok {
-		return nil, ErrNoIterator
+		return none, ErrNoIterator
 	}
 	iter, err := link.AttachIter(link.IterOptions{Program: program})
 	if err != nil {
-		return nil, fmt.Errorf("attach iterator: %w", err)
+		return none, fmt.Errorf("attach iterator: %w", err)
 	}
 	defer iter.Close()
 	stream, err := iter.Open()
 	if err != nil {
-		return nil, fmt.Errorf("open iterator: %w", err)
+		return none, fmt.Errorf("open iterator: %w", err)
 	}
 	defer stream.Close()
 	raw, err := io.ReadAll(stream)
 	if err != nil {
-		return nil, fmt.Errorf("read iterator: %w", err)
+		return none, fmt.Errorf("read iterator: %w", err)
 	}
 	const size = int(unsafe.Sizeof(bpf.SynspyHolder{}))
-	holders := make([]Holder, 0, len(raw)/size)
+	holders := Holders{List: make([]Holder, 0, len(raw)/size), namespaces: make(map[namespace]bool)}
 	for ; len(raw) >= size; raw = raw[size:] {
 		var h bpf.SynspyHolder
 		if err := binary.Read(bytes.NewReader(raw[:size]), binary.NativeEndian, &h); err != nil {
-			return nil, fmt.Errorf("decode holder: %w", err)
+			return none, fmt.Errorf("decode holder: %w", err)
 		}
-		holders = append(holders, Holder{PID: h.Pid, Start: h.Start, Comm: text(h.Comm),
-			Listener: listenerOf(&h.Listener), net: namespace{h.NetId, h.Net, h.Listener.Netns}})
+		ns := namespace{h.NetId, h.Net, h.Listener.Netns}
+		holders.namespaces[ns] = holders.namespaces[ns] || h.Listener.Sk != 0
+		if h.Listener.Sk != 0 {
+			holders.List = append(holders.List, Holder{PID: h.Pid, Start: h.Start, Comm: text(h.Comm),
+				Listener: listenerOf(&h.Listener)})
+		}
 	}
 	return holders, nil
 }
 
 // Start begins to count: the namespaces of these holders get their opening
 // values, then each CPU's gate opens.
-func (p *Probe) Start(holders []Holder) error {
-	seen := make(map[uint64]bool)
-	for _, h := range holders {
-		if seen[h.net.id] {
-			continue
+func (p *Probe) Start(holders Holders) error {
+	p.idle = make(map[uint64]bool)
+	for ns, listens := range holders.namespaces {
+		if !listens {
+			p.idle[ns.id] = true
 		}
-		seen[h.net.id] = true
-		if err := p.track(h.net); err != nil {
+		if err := p.track(ns); err != nil {
 			return err
 		}
 	}
