@@ -43,7 +43,70 @@ enum outcome {
 	OUTCOME_ACK_BAD_RST,
 	OUTCOME_ACK_BAD_RESET,
 	OUTCOME_ICMP_ERROR,
+	OUTCOME_SYN_BACKLOG_RESERVE,
+	OUTCOME_SYN_NO_ROUTE_BACK,
+	OUTCOME_SYN_NO_ROUTE_BACK_COOKIES,
+	OUTCOME_SYN_DENIED_BY_LSM,
+	OUTCOME_SYN_DENIED_BY_LSM_COOKIES,
+	OUTCOME_SYN_BAD_SYN_ADDRESS,
+	OUTCOME_SYN_BAD_SYN_FLAGS,
+	OUTCOME_SYN_AUTH_FAILED,
+	OUTCOME_SYN_SOCKET_FILTER,
+	OUTCOME_SYN_OTHER_FREED,
+	OUTCOME_ACK_NO_ROUTE_BACK,
+	OUTCOME_ACK_NO_ROUTE_BACK_RESET,
+	OUTCOME_ACK_NO_ROUTE_BACK_COOKIE,
+	OUTCOME_ACK_NO_ROUTE_BACK_COOKIE_EARLY,
+	OUTCOME_ACK_DENIED_BY_LSM_COOKIE,
+	OUTCOME_ACK_OTHER_COOKIE_EARLY,
+	OUTCOME_ACK_BAD_QUIET,
+	OUTCOME_ACK_BAD_ANSWERED,
+	OUTCOME_ACK_AUTH_FAILED,
+	OUTCOME_ACK_SOCKET_FILTER,
+	OUTCOME_ACK_LISTENER_CLOSED,
+	OUTCOME_TIMER_HANDSHAKE_EXPIRED,
+	OUTCOME_TIMER_LISTENER_CLOSED,
+	OUTCOME_CLOSE_LISTENER_CLOSED,
+	OUTCOME_INGRESS_NO_LISTENER,
+	OUTCOME_INGRESS_TIME_WAIT,
+	OUTCOME_INGRESS_NETFILTER,
+	OUTCOME_INGRESS_NETFILTER_REJECT,
+	OUTCOME_INGRESS_RP_FILTER,
+	OUTCOME_INGRESS_CHECKSUM,
+	OUTCOME_INGRESS_CPU_BACKLOG,
+	OUTCOME_INGRESS_POLICY,
+	OUTCOME_INGRESS_OTHER,
 	NUM_OUTCOMES,
+};
+
+/* What a packet was freed for: the kernel's drop reasons, or, where it has none, the
+ * functions that free, sorted by Go. */
+enum fate {
+	FATE_NONE, /* nothing said */
+	FATE_IGNORED, /* no loss: another host's packet, a copy for tcpdump, what is sent */
+	FATE_OTHER,
+	FATE_NO_SOCKET,
+	FATE_FLAGS,
+	FATE_UNFIT, /* wrong numbers for its handshake */
+	FATE_AUTH,
+	FATE_FILTER,
+	FATE_NETFILTER,
+	FATE_RP_FILTER,
+	FATE_CHECKSUM,
+	FATE_CPU_BACKLOG,
+	FATE_POLICY,
+	NUM_FATES,
+};
+
+/* How a cause is known, in internal/event/cause.go order. */
+enum proof {
+	PROOF_UNKNOWN,
+	PROOF_SOCKET,
+	PROOF_COUNTERS,
+	PROOF_RETURN,
+	PROOF_HELPER,
+	PROOF_REASON,
+	PROOF_STATE,
 };
 
 enum message_kind {
@@ -83,8 +146,11 @@ struct record {
 	__u8 kind; /* enum message_kind, first in every message */
 	__u8 outcome;
 	__u8 family; /* of the packet; 0: the packet is not known */
-	__u8 pad0;
+	__u8 proof; /* enum proof */
 	__u32 attempt; /* 0: unknown */
+	__u32 reason; /* enum skb_drop_reason of this kernel; 0: none was told */
+	__u32 netns; /* where the packet died */
+	__u64 place; /* code address that freed it; 0: not told */
 	__u64 time; /* CLOCK_MONOTONIC, ns */
 	__u16 client_port;
 	__u16 server_port;
@@ -138,6 +204,7 @@ struct tally {
 	__u64 unattributed[NUM_COUNTERS];
 	__u64 gated[NUM_COUNTERS]; /* moved while the gate was closed */
 	__u64 seen[NUM_COUNTERS]; /* the kernel's counters when a hook last looked */
+	__u64 unrouted[2]; /* likewise IpOutNoRoutes and Ip6OutNoRoutes */
 	__u64 net; /* kernel address; 0 on CPUs that did not begin the tally */
 	__u32 based; /* seen is valid */
 	__u32 netns;

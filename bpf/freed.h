@@ -52,25 +52,35 @@ static __always_inline bool seen_before(struct slot *slot, __u64 event, bool twi
 	return seen;
 }
 
+static __always_inline bool is_syn(struct slot *slot)
+{
+	return (slot->packet.flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) == TCP_FLAG_SYN;
+}
+
 static __always_inline struct tally *moved_in(struct slot *slot, __u64 net)
 {
 	return movement(slot, net,
 			(__u64)BPF_CORE_READ((struct net *)net, mib.net_statistics) + slot->offset,
-			SIGNS_ANY);
+			SIGNS_ANY, slot->packet.family == AF_INET6);
 }
 
-static __noinline int settle_freed(struct slot *slot, struct tally *tally, __u64 given,
+/* settle_freed gives a movement to the packet that is being freed. given: its listener,
+ * if the kernel handed it over; likely: the one that a lookup found. died: see
+ * outcome_of(). */
+static __noinline int settle_freed(struct slot *slot, struct tally *tally, struct sk_buff *skb,
 				   __u64 likely, __u8 stage)
 {
-	__u8 outcome = settled(slot, stage), proof = LISTENER_GIVEN;
+	__u8 outcome, proof = LISTENER_GIVEN;
+	__u64 sk = slot->given;
 
+	if (!sk) {
+		proof = choose(slot, likely);
+		sk = slot->found;
+	}
+	outcome = outcome_of(slot, skb, sk, stage, slot->died);
 	if (!slot->gate || outcome == OUTCOME_NONE)
 		return unexplained(slot, tally);
-	if (stage == STAGE_ICMP)
-		return account(slot, tally, 0, LISTENER_UNKNOWN, outcome);
-	if (!given)
-		proof = choose(slot, likely);
-	return account(slot, tally, given ? given : slot->found, proof, outcome);
+	return account(slot, tally, sk, proof, outcome);
 }
 
 /* arrived_for counts an arrival by where it was sent to, and returns the listener,
@@ -115,48 +125,38 @@ static __always_inline int consumed(struct sk_buff *skb, __u64 location, bool tw
 	net = number(slot, skb_net(skb));
 	if (!net || (filter.netns && filter.netns != netns_of(net)))
 		return 0;
+	slot->given = 0;
+	slot->died = false;
 	if (icmp) {
-		slot->packet.family = 0;
+		parse_quoted(slot, skb);
 		tally = moved_in(slot, net);
-		return tally ? settle_freed(slot, tally, 0, 0, STAGE_ICMP) : 0;
+		likely = tally && slot->packet.family ? listener_find(slot, net) : 0;
+		return tally ? settle_freed(slot, tally, NULL, likely, STAGE_ICMP) : 0;
 	}
-	if (parse(slot, skb) || slot->packet.protocol != IPPROTO_TCP ||
-	    (slot->packet.flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) != TCP_FLAG_SYN)
+	if (parse(slot, skb) || slot->packet.protocol != IPPROTO_TCP || !is_syn(slot))
 		return 0;
 	likely = arrived_for(slot, net, true);
 	tally = moved_in(slot, net);
-	return tally ? settle_freed(slot, tally, 0, likely, STAGE_SYN) : 0;
+	if (tally)
+		return settle_freed(slot, tally, skb, likely, STAGE_SYN);
+	note_routes(slot, net, slot->packet.family == AF_INET6);
+	return 0;
 }
 
-/* An ACK that died ends in kfree_skb; so do many packets that are none of ours. */
-static __always_inline int dropped(struct sk_buff *skb, __u64 location, struct sock *rx_sk,
-				   bool twin)
+/* An ACK that died in the listen path ends in kfree_skb with counters that moved. */
+static __always_inline bool settled_by_counters(struct slot *slot, struct sk_buff *skb, __u64 net)
 {
-	struct slot *slot;
-	struct tally *tally;
-	__u64 net, given = 0, likely = 0;
-	bool syn;
+	struct tally *tally = moved_in(slot, net);
+	__u64 likely = 0;
+	bool syn = is_syn(slot);
 
-	if (!within(rcv_ranges, MAX_RANGES, location))
-		return 0;
-	slot = this_slot();
-	if (!slot || seen_before(slot, (__u64)skb, twin))
-		return 0;
-	net = number(slot, skb_net(skb));
-	if (!net || (filter.netns && filter.netns != netns_of(net)))
-		return 0;
-	slot->packet.flags = 0;
-	if (parse(slot, skb))
-		return 0; /* what moved, if anything, stays for one that can be read */
-	syn = (slot->packet.flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) == TCP_FLAG_SYN;
-	tally = moved_in(slot, net);
 	if (syn || tally) /* a SYN sent again into its own request counts as seen */
 		likely = arrived_for(slot, net, syn);
 	if (!tally)
-		return 0;
-	if (rx_sk && BPF_CORE_READ(rx_sk, __sk_common.skc_state) == TCP_LISTEN)
-		given = number(slot, rx_sk);
-	return settle_freed(slot, tally, given, likely, STAGE_ACK);
+		return false;
+	slot->died = true;
+	settle_freed(slot, tally, skb, likely, STAGE_ACK);
+	return true;
 }
 
 /* A handshake that succeeded: no packet is freed, and a valid cookie moved a
@@ -175,7 +175,9 @@ static __always_inline int established(struct sock *sk, bool twin)
 	parse_request(&slot->packet, sk);
 	likely = arrived_for(slot, net, false);
 	tally = moved_in(slot, net);
-	return tally ? settle_freed(slot, tally, 0, likely, STAGE_ACK) : 0;
+	slot->given = 0;
+	slot->died = false;
+	return tally ? settle_freed(slot, tally, NULL, likely, STAGE_ACK) : 0;
 }
 
 #endif

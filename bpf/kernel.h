@@ -33,11 +33,20 @@ typedef __u8 u8;
 #define AF_INET 2
 #define AF_INET6 10
 #define ETH_P_IP 0x0800
+#define ETH_P_IPV6 0x86DD
+#define IPPROTO_HOPOPTS 0
 #define IPPROTO_TCP 6
+#define IPPROTO_ROUTING 43
+#define IPPROTO_DSTOPTS 60
 #define TCP_ESTABLISHED 1
 #define TCP_SYN_RECV 3
+#define TCP_TIME_WAIT 6
+#define TCP_CLOSE 7
 #define TCP_LISTEN 10
 #define SKB_DST_PTRMASK (~1UL)
+#define PACKET_OTHERHOST 3
+#define RTCF_BROADCAST 0x10000000
+#define RTCF_MULTICAST 0x20000000
 
 /* Map types and flags used (include/uapi/linux/bpf.h). */
 enum bpf_map_type {
@@ -45,6 +54,7 @@ enum bpf_map_type {
 	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PERCPU_HASH = 5,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_RINGBUF = 27,
 };
 enum {
@@ -88,8 +98,14 @@ struct linux_mib {
 	unsigned long mibs[1];
 };
 
+struct ipstats_mib {
+	u64 mibs[1];
+};
+
 struct netns_mib {
 	struct linux_mib *net_statistics;
+	struct ipstats_mib *ip_statistics;
+	struct ipstats_mib *ipv6_statistics;
 };
 
 struct hlist_nulls_node {
@@ -102,6 +118,7 @@ struct hlist_nulls_head {
 
 struct hlist_node {
 	struct hlist_node *next;
+	struct hlist_node **pprev;
 };
 
 struct hlist_head {
@@ -123,6 +140,8 @@ struct inet_timewait_death_row {
 
 struct netns_ipv4 {
 	struct inet_timewait_death_row tcp_death_row;
+	u8 sysctl_tcp_syncookies; /* an int in 5.11 */
+	int sysctl_max_syn_backlog;
 };
 
 struct net {
@@ -208,12 +227,26 @@ struct request_sock_queue {
 	atomic_t young;
 };
 
+struct inet_sock {
+	__be16 inet_sport;
+};
+
 struct inet_connection_sock {
 	struct request_sock_queue icsk_accept_queue;
 };
 
+struct timer_list {
+	struct hlist_node entry;
+	void (*function)(struct timer_list *);
+};
+
 struct request_sock {
 	struct sock_common __req_common;
+	struct timer_list rsk_timer;
+};
+
+struct tcp_request_sock {
+	u32 rcv_isn;
 };
 
 struct tcp_sock {
@@ -229,12 +262,18 @@ struct dst_entry {
 	struct net_device *dev;
 };
 
+struct rtable {
+	unsigned int rt_flags;
+};
+
 struct sk_buff {
 	struct net_device *dev;
 	struct sock *sk;
 	unsigned long _skb_refdst;
 	int skb_iif;
+	__u32 secmark;
 	__be16 protocol;
+	__u8 pkt_type : 3;
 	__u16 transport_header;
 	__u16 network_header;
 	unsigned char *head;
@@ -293,9 +332,13 @@ struct seq_file {
 struct pt_regs {
 	unsigned long di;
 	unsigned long si;
+	unsigned long dx;
+	unsigned long ax;
 };
 #define PARM1(regs) ((regs)->di)
 #define PARM2(regs) ((regs)->si)
+#define PARM3(regs) ((regs)->dx)
+#define RETURNED(regs) ((regs)->ax)
 #elif defined(__TARGET_ARCH_arm64)
 struct user_pt_regs {
 	__u64 regs[31];
@@ -305,11 +348,15 @@ struct pt_regs {
 };
 #define PARM1(ctx) (((struct user_pt_regs *)(ctx))->regs[0])
 #define PARM2(ctx) (((struct user_pt_regs *)(ctx))->regs[1])
+#define PARM3(ctx) (((struct user_pt_regs *)(ctx))->regs[2])
+#define RETURNED(ctx) (((struct user_pt_regs *)(ctx))->regs[0])
 #endif
 
 #pragma clang attribute pop
 
 /* Wire formats: fixed, so plain offsets serve. */
+#define ICMP_HEADER 8
+#define IPV4_FRAGMENT 6
 #define IPV4_PROTOCOL 9
 #define IPV4_SADDR 12
 #define IPV4_DADDR 16

@@ -71,15 +71,6 @@ static __always_inline enum outcome classify(enum stage stage, __u32 moved, __u8
 	return OUTCOME_NONE;
 }
 
-/* settled is classify behind a memory: the verifier then sees one unknown outcome
- * and not each of them in turn, which makes programs load five times as fast. */
-static __noinline __u8 settled(struct slot *slot, __u8 stage)
-{
-	*(volatile __u64 *)&slot->number = classify(stage, signature(slot->delta),
-						    slot->packet.flags);
-	return *(volatile __u64 *)&slot->number;
-}
-
 /* net_id names a namespace for ever. Its address does not: the memory of one
  * that ends goes to the next that begins, mostly at once. Before 5.12 there is
  * nothing better. */
@@ -95,9 +86,41 @@ static __always_inline __u64 net_id(__u64 net)
 	return BPF_CORE_READ(n, net_cookie);
 }
 
+/* unrouted_on is IpOutNoRoutes or Ip6OutNoRoutes of the CPU whose memory is at offset. */
+static __always_inline __u64 unrouted_on(__u64 net, __u64 offset, bool v6)
+{
+	struct net *n = (struct net *)net;
+	__u64 count = 0, mib;
+
+	if (!out_no_routes)
+		return 0;
+	if (v6)
+		mib = (__u64)BPF_CORE_READ(n, mib.ipv6_statistics);
+	else
+		mib = (__u64)BPF_CORE_READ(n, mib.ip_statistics);
+	bpf_probe_read_kernel(&count, 8, (void *)(mib + offset + out_no_routes * 8));
+	return count;
+}
+
+/* unrouted_here is the same of this CPU, by plain loads where there is a cast. */
+static __always_inline __u64 unrouted_here(struct slot *slot, __u64 net, bool v6)
+{
+	struct net *n;
+	__u64 mib;
+
+	if (!have_rdonly_cast || !out_no_routes)
+		return unrouted_on(net, slot->offset, v6);
+	n = bpf_rdonly_cast((void *)net, bpf_core_type_id_kernel(struct net));
+	mib = v6 ? number(slot, n->mib.ipv6_statistics) : number(slot, n->mib.ip_statistics);
+	return *(__u64 *)(bpf_rdonly_cast((void *)(mib + slot->offset),
+					  bpf_core_type_id_kernel(struct linux_mib)) +
+			  out_no_routes * 8);
+}
+
 /* What summing a namespace's counters over the CPUs needs. */
 struct summing {
 	__u64 id;
+	__u64 net;
 	__u64 mib;
 	struct opening *sum;
 };
@@ -114,6 +137,8 @@ static long sum_cpu(__u32 cpu, struct summing *s)
 	if (!*offset)
 		return 0; /* not online */
 	read_counters(s->mib + *offset, one.counters, ALL_COUNTERS, false);
+	one.unrouted[0] = unrouted_on(s->net, *offset, false);
+	one.unrouted[1] = unrouted_on(s->net, *offset, true);
 #pragma unroll
 	for (int i = 0; i < NUM_COUNTERS; i++) {
 		s->sum->counters[i] += one.counters[i];
@@ -132,7 +157,7 @@ __noinline int tally_open(__u64 address)
 {
 	struct net *net = (struct net *)address;
 	__u64 key = net_id(address);
-	struct summing s = { .id = key };
+	struct summing s = { .id = key, .net = address };
 	struct opening zeros = {};
 	struct tally *tally, *blank;
 	__u32 zero = 0;
@@ -165,9 +190,37 @@ __noinline int tally_open(__u64 address)
 	return 0;
 }
 
+static __always_inline __u32 place_of(__u64 net)
+{
+	return (net * 0x9e3779b97f4a7c15ULL >> 56) & (KNOWN_NAMESPACES - 1);
+}
+
+/* unrouted_since tells whether a route was missing in net since this CPU last
+ * looked: at its last movement, or its last packet, whatever is known to be later. */
+static __always_inline bool unrouted_since(struct slot *slot, struct tally *tally, __u64 net,
+					   bool v6)
+{
+	__u32 place = place_of(net), i = v6;
+	__u64 now = unrouted_here(slot, net, v6), last = tally->unrouted[i];
+
+	if (slot->known[place].net == net && slot->known[place].unrouted[i] > last)
+		last = slot->known[place].unrouted[i];
+	tally->unrouted[i] = now;
+	return now != last;
+}
+
+/* note_routes remembers how often a route was missing until now. */
+static __always_inline void note_routes(struct slot *slot, __u64 net, bool v6)
+{
+	__u32 place = place_of(net);
+
+	if (slot->known[place].net == net)
+		slot->known[place].unrouted[v6] = unrouted_here(slot, net, v6);
+}
+
 /* moved_since leaves in slot->delta what moved in net since this CPU last looked,
  * and returns its tally; NULL when nothing did. */
-static __noinline struct tally *moved_since(struct slot *slot, __u64 net, __u64 mib)
+static __noinline struct tally *moved_since(struct slot *slot, __u64 net, __u64 mib, bool v6)
 {
 	__u64 id = net_id(net);
 	struct tally *tally = bpf_map_lookup_elem(&tallies, &id);
@@ -189,10 +242,13 @@ static __noinline struct tally *moved_since(struct slot *slot, __u64 net, __u64 
 			return NULL;
 		key.cpu = bpf_get_smp_processor_id();
 		base = bpf_map_lookup_elem(&bases, &key);
-		if (base)
+		if (base) {
 			__builtin_memcpy(tally->seen, base->counters, sizeof(tally->seen));
+			__builtin_memcpy(tally->unrouted, base->unrouted, sizeof(tally->unrouted));
+		}
 		tally->based = 1;
 	}
+	slot->unrouted = unrouted_since(slot, tally, net, v6);
 	read_counters(mib, slot->now, ALL_COUNTERS, true);
 #pragma unroll
 	for (int i = 0; i < NUM_COUNTERS; i++) {
@@ -206,11 +262,11 @@ static __noinline struct tally *moved_since(struct slot *slot, __u64 net, __u64 
 /* movement is moved_since behind a memory of the last sum of the signs, so that a
  * packet which moved nothing touches this CPU's slot and no map. */
 static __always_inline struct tally *movement(struct slot *slot, __u64 net, __u64 mib,
-					      enum signs signs)
+					      enum signs signs, bool v6)
 {
 	/* Another namespace may have come to this address: then it has opened a listener. */
 	__u64 sum = (__u64)listen_generation << 40;
-	__u32 place = (net * 0x9e3779b97f4a7c15ULL >> 56) & (KNOWN_NAMESPACES - 1);
+	__u32 place = place_of(net);
 	const __u32 which = signs == SIGNS_SYN ? SYN_SIGNS : ALL_SIGNS;
 
 	read_counters(mib, slot->now, which, true);
@@ -221,11 +277,108 @@ static __always_inline struct tally *movement(struct slot *slot, __u64 net, __u6
 	if (slot->known[place].net != net) {
 		slot->known[place].net = net;
 		slot->known[place].sums[SIGNS_SYN] = slot->known[place].sums[SIGNS_ANY] = -1;
+		slot->known[place].unrouted[0] = slot->known[place].unrouted[1] = 0;
 	}
 	if (slot->known[place].sums[signs] == sum)
 		return NULL;
 	slot->known[place].sums[signs] = sum;
-	return moved_since(slot, net, mib);
+	return moved_since(slot, net, mib, v6);
+}
+
+/* sysctl_of reads one whose width differs between versions. */
+#define sysctl_of(net, field)                                                            \
+	({                                                                               \
+		__u64 value = 0;                                                         \
+		bpf_core_read(&value, bpf_core_field_size((net)->field), &(net)->field); \
+		value;                                                                   \
+	})
+
+/* in_reserve is the kernel's own formula (tcp_conn_request): cookies off, and only the
+ * last quarter of tcp_max_syn_backlog is left. */
+static __always_inline bool in_reserve(struct sock *sk, struct net *net)
+{
+	struct inet_connection_sock *icsk = (struct inet_connection_sock *)sk;
+	__s32 most = sysctl_of(net, ipv4.sysctl_max_syn_backlog);
+	__s32 queued = BPF_CORE_READ(icsk, icsk_accept_queue.qlen.counter);
+
+	return !(sysctl_of(net, ipv4.sysctl_tcp_syncookies) & 0xff) && most - queued < most >> 2;
+}
+
+/* to_many tells whether a SYN was sent to a broadcast or multicast address. */
+static __always_inline bool to_many(struct slot *slot, struct sk_buff *skb)
+{
+	struct rtable *route;
+
+	if (slot->packet.family == AF_INET6)
+		return slot->packet.server[0] == 0xff;
+	route = (struct rtable *)(BPF_CORE_READ(skb, _skb_refdst) & SKB_DST_PTRMASK);
+	return route && BPF_CORE_READ(route, rt_flags) & (RTCF_BROADCAST | RTCF_MULTICAST);
+}
+
+/* told_apart names the branches that move the same counters by what else happened:
+ * the order is the kernel's. sk is the listener, 0 where it is not known. */
+static __noinline __u8 told_apart(struct slot *slot, struct sk_buff *skb, __u64 sk, __u8 outcome)
+{
+	__u8 of_lsm = 0, of_route = 0;
+
+	switch (outcome) {
+	case OUTCOME_SYN_OTHER:
+		if (skb && to_many(slot, skb))
+			return OUTCOME_SYN_BAD_SYN_ADDRESS;
+		of_lsm = OUTCOME_SYN_DENIED_BY_LSM;
+		of_route = OUTCOME_SYN_NO_ROUTE_BACK;
+		break;
+	case OUTCOME_SYN_OTHER_COOKIES:
+		of_lsm = OUTCOME_SYN_DENIED_BY_LSM_COOKIES;
+		of_route = OUTCOME_SYN_NO_ROUTE_BACK_COOKIES;
+		break;
+	case OUTCOME_ACK_OTHER:
+		of_route = OUTCOME_ACK_NO_ROUTE_BACK;
+		break;
+	case OUTCOME_ACK_OTHER_RESET:
+		of_route = OUTCOME_ACK_NO_ROUTE_BACK_RESET;
+		break;
+	case OUTCOME_ACK_OTHER_COOKIE:
+		of_route = OUTCOME_ACK_NO_ROUTE_BACK_COOKIE;
+		break;
+	case OUTCOME_ACK_OTHER_COOKIE_EARLY:
+		of_lsm = OUTCOME_ACK_DENIED_BY_LSM_COOKIE;
+		of_route = OUTCOME_ACK_NO_ROUTE_BACK_COOKIE_EARLY;
+		break;
+	default:
+		return outcome;
+	}
+	if (slot->denied && of_lsm) {
+		slot->proof = PROOF_RETURN;
+		return of_lsm;
+	}
+	if (slot->unrouted)
+		return of_route;
+	if (outcome == OUTCOME_SYN_OTHER && sk &&
+	    in_reserve((struct sock *)sk, (struct net *)slot->net)) {
+		slot->proof = PROOF_STATE;
+		return OUTCOME_SYN_BACKLOG_RESERVE;
+	}
+	return outcome;
+}
+
+/* outcome_of names the branch that the packet in slot->packet took. died: an ACK whose
+ * cookie was good did not become a connection. The verifier sees one unknown outcome
+ * and not each of them in turn, which makes programs load five times as fast. */
+static __noinline __u8 outcome_of(struct slot *slot, struct sk_buff *skb, __u64 sk, __u8 stage,
+				  bool died)
+{
+	__u8 outcome = classify(stage, signature(slot->delta), slot->packet.flags);
+
+	if (outcome == OUTCOME_ACK_COOKIE_ACCEPTED && died)
+		outcome = OUTCOME_ACK_OTHER_COOKIE_EARLY;
+	*(volatile __u64 *)&slot->number = outcome;
+	slot->proof = PROOF_COUNTERS;
+	slot->reason = 0;
+	slot->place = 0;
+	outcome = told_apart(slot, skb, sk, *(volatile __u64 *)&slot->number);
+	*(volatile __u64 *)&slot->number = outcome;
+	return *(volatile __u64 *)&slot->number;
 }
 
 /* unexplained books a movement that no packet at hand made. */

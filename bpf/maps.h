@@ -9,7 +9,7 @@
 #include "kernel.h"
 #include "event.h"
 
-#define KNOWN_NAMESPACES 8
+#define KNOWN_NAMESPACES 32
 #define KNOWN_ARRIVALS 32
 #define ATTEMPT_WAYS 4
 #define ATTEMPT_SETS 16384
@@ -25,6 +25,15 @@ const volatile bool have_consume_location = false; /* 6.5 */
 const volatile bool have_socket_cookie = false; /* for tracing programs: 5.12 */
 const volatile bool have_loop = false; /* bpf_loop: 5.17 */
 const volatile bool have_rx_sk = false; /* kfree_skb tells the socket: 6.11 */
+const volatile bool have_reason = false; /* and why: 5.17 */
+const volatile bool have_path = false; /* the listen path's functions are hooked */
+const volatile __u32 out_no_routes = 0; /* IPSTATS_MIB_OUTNOROUTES */
+const volatile __u32 migrated = 0; /* LINUX_MIB_TCPMIGRATEREQSUCCESS; 0: none (5.14) */
+const volatile __u32 check_req_args = 0; /* where fexit has the return value */
+const volatile __u32 timewait_args = 0;
+const volatile __u64 reqsk_timer = 0; /* address of reqsk_timer_handler */
+#define MAX_REASONS 256
+const volatile __u8 fates[MAX_REASONS] = {}; /* enum fate of a drop reason */
 
 /* Code ranges of the functions whose frees settle a packet; 0: unknown. */
 #define MAX_RANGES 16
@@ -35,6 +44,15 @@ struct range {
 const volatile struct range rcv_ranges[MAX_RANGES] = {}; /* tcp_v4_rcv and others */
 const volatile struct range state_ranges[4] = {}; /* tcp_rcv_state_process */
 const volatile struct range icmp_ranges[4] = {}; /* icmp_rcv, icmpv6_rcv */
+
+/* Where reasons are not told, functions whose frees tell as much. */
+#define MAX_PLACES 16
+struct place {
+	__u64 start;
+	__u64 end;
+	__u64 fate;
+};
+const volatile struct place places[MAX_PLACES] = {};
 
 /* Learned while running. */
 __u64 hashinfo = 0; /* struct inet_hashinfo of TCP, where no namespace has it */
@@ -71,17 +89,45 @@ struct arrival {
 	__u64 ack;
 };
 
+/* What earlier hooks learnt of a packet that is about to be freed. */
+struct mark {
+	__u64 skb;
+	__u64 print; /* of the packet: memory is used again at once */
+	__u64 sk; /* its listener; 0: not known */
+	__u32 isn; /* of the half-open handshake it was for */
+	__u8 settled; /* it is accounted for */
+	__u8 checked; /* tcp_check_req had it */
+	__u8 reset; /* an RST answered it */
+	__u8 timewait; /* a TIME_WAIT socket refused it */
+};
+
+/* A half-open handshake whose timer runs, or that was dropped for its listener's end. */
+struct half_open {
+	__u64 key;
+	__u64 sk; /* its listener */
+	__u64 migrations;
+	struct packet packet;
+};
+
 /* One CPU's state. The listen path runs with bottom halves off, so one is enough. */
 struct slot {
 	__u64 offset; /* of this CPU's per-CPU memory */
 	__u64 gate; /* 0: count nothing yet, or no more */
 	__u64 skb; /* what an entry hook left for its exit; 0: nothing */
+	__u64 request; /* likewise */
 	__u64 net; /* address of its struct net */
 	__u64 id; /* of that, see net_id() */
 	__u64 sk;
 	__u64 event; /* see seen_before() */
 	__u64 number; /* see number() */
 	__u64 found; /* by search() */
+	__u64 given; /* listener of the packet at hand, from the kernel; 0: not told */
+	__u64 place; /* of the record at hand: where it was freed, why, how that is known */
+	__u32 reason;
+	__u8 proof;
+	__u8 died; /* the function returned no socket */
+	__u8 denied; /* an LSM refused the packet in flight */
+	__u8 unrouted; /* since the last packet a route was missing */
 	__u64 full; /* by survey(): with members and members_full */
 	__u32 members;
 	__u32 members_full;
@@ -91,10 +137,15 @@ struct slot {
 	__u8 ip[40]; /* headers as they are on the wire */
 	struct tcp_wire tcp;
 	struct packet packet;
+	struct mark mark;
+	struct half_open timer;
+	struct half_open orphan;
+	struct packet rejected; /* whom an RST of netfilter's was sent to last */
 	struct count fresh; /* what a new row of counts is made from */
 	struct {
 		__u64 net;
 		__u64 sums[NUM_SIGNS]; /* see movement() */
+		__u64 unrouted[2];
 	} known[KNOWN_NAMESPACES];
 	struct arrival arrivals[KNOWN_ARRIVALS];
 };
@@ -132,6 +183,7 @@ struct {
 /* Namespaces first seen while running: their counters then, over all CPUs. */
 struct opening {
 	__u64 counters[NUM_COUNTERS];
+	__u64 unrouted[2];
 };
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -165,6 +217,14 @@ struct {
 	__type(key, __u64); /* struct sock */
 	__type(value, struct arrivals);
 } arrived SEC(".maps");
+
+/* Listeners that end, by the task that ends them: what it resets next was queued. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u64); /* pid_tgid */
+	__type(value, __u64); /* struct sock */
+} closing SEC(".maps");
 
 /* Listeners judged by --pid, --comm, --cgroup and the like: 1 wanted, 0 not. */
 struct {

@@ -59,6 +59,7 @@ static __always_inline int holder_found(struct seq_file *seq, struct task_struct
 
 static __always_inline int listen_changed(struct sock *sk, __u8 kind)
 {
+	__u64 task_id = bpf_get_current_pid_tgid(), address = (__u64)sk;
 	struct net *net = BPF_CORE_READ(sk, __sk_common.skc_net.net); /* a plain number */
 	struct listen_change *change;
 	struct task_struct *task;
@@ -73,6 +74,8 @@ static __always_inline int listen_changed(struct sock *sk, __u8 kind)
 		if (have_socket_cookie)
 			bpf_get_socket_cookie(sk);
 		tally_open((__u64)net);
+	} else {
+		bpf_map_update_elem(&closing, &task_id, &address, BPF_ANY);
 	}
 	change = bpf_ringbuf_reserve(&ring, sizeof(*change), 0);
 	if (!change) {

@@ -55,8 +55,26 @@ static __always_inline void read_words(__u64 *to, const void *from, int n)
 	bpf_probe_read_kernel(to, n * 8, from);
 }
 
+/* past_extensions finds TCP behind the IPv6 header and its extensions; 0: not there. */
+static __always_inline __u32 past_extensions(struct slot *slot, struct layout *at)
+{
+	__u32 next = slot->ip[IPV6_NEXTHDR], offset = at->network + 40;
+	__u8 header[2] = {};
+
+#pragma unroll
+	for (int i = 0; i < 4; i++) {
+		if (next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING && next != IPPROTO_DSTOPTS)
+			break;
+		bpf_probe_read_kernel(header, 2, at->head + offset);
+		next = header[0];
+		offset += (header[1] + 1) * 8;
+	}
+	return next == IPPROTO_TCP ? offset : 0;
+}
+
 /* parse reads the addresses and, for TCP, the ports, flags and initial sequence
- * number of an inbound packet whose transport header is set. */
+ * number of an inbound packet. The transport header follows an IPv4 header, which
+ * early drops have before skb->transport_header is set. */
 static __noinline int parse(struct slot *slot, struct sk_buff *skb)
 {
 	struct layout at = layout_of(skb);
@@ -68,20 +86,26 @@ static __noinline int parse(struct slot *slot, struct sk_buff *skb)
 	p->flags = 0;
 	/* What lies behind an IPv4 header does no harm. */
 	read_words((__u64 *)slot->ip, at.head + at.network, sizeof(slot->ip) / 8);
-	read_words((__u64 *)tcp, at.head + at.transport, sizeof(*tcp) / 8);
 	if (slot->ip[0] >> 4 == 4) {
+		if (*(__be16 *)(slot->ip + IPV4_FRAGMENT) & bpf_htons(0x1fff))
+			return -1; /* not the first piece */
 		p->protocol = slot->ip[IPV4_PROTOCOL];
 		map_v4(p->client, words[IPV4_SADDR / 4]);
 		map_v4(p->server, words[IPV4_DADDR / 4]);
 		p->family = AF_INET;
+		at.transport = at.network + (slot->ip[0] & 15) * 4;
 	} else if (slot->ip[0] >> 4 == 6) {
-		p->protocol = slot->ip[IPV6_NEXTHDR];
 		__builtin_memcpy(p->client, slot->ip + IPV6_SADDR, 16);
 		__builtin_memcpy(p->server, slot->ip + IPV6_DADDR, 16);
 		p->family = AF_INET6;
+		at.transport = past_extensions(slot, &at);
+		if (!at.transport)
+			return -1; /* no TCP, or not the first piece */
+		p->protocol = IPPROTO_TCP;
 	} else {
 		return -1;
 	}
+	read_words((__u64 *)tcp, at.head + at.transport, sizeof(*tcp) / 8);
 	p->client_port = bpf_ntohs(tcp->source);
 	p->server_port = bpf_ntohs(tcp->dest);
 	p->flags = tcp->flags;
@@ -90,6 +114,45 @@ static __noinline int parse(struct slot *slot, struct sk_buff *skb)
 		p->isn--; /* the first byte after a SYN */
 	p->ifindex = at.ifindex;
 	return 0;
+}
+
+/* parse_quoted reads the handshake that an ICMP error answers: its payload begins with
+ * our SYN-ACK. */
+static __noinline int parse_quoted(struct slot *slot, struct sk_buff *skb)
+{
+	struct layout at = layout_of(skb);
+	struct packet *p = &slot->packet;
+	__u32 *words = (__u32 *)slot->ip;
+	__u64 ports = 0;
+	__u32 length = 40;
+
+	p->family = 0;
+	p->flags = TCP_FLAG_ACK;
+	p->isn = 0;
+	p->ifindex = at.ifindex;
+	read_words((__u64 *)slot->ip, at.head + at.transport + ICMP_HEADER, sizeof(slot->ip) / 8);
+	if (slot->ip[0] >> 4 == 4 && slot->ip[IPV4_PROTOCOL] == IPPROTO_TCP) {
+		length = (slot->ip[0] & 15) * 4;
+		map_v4(p->server, words[IPV4_SADDR / 4]);
+		map_v4(p->client, words[IPV4_DADDR / 4]);
+		p->family = AF_INET;
+	} else if (slot->ip[0] >> 4 == 6 && slot->ip[IPV6_NEXTHDR] == IPPROTO_TCP) {
+		__builtin_memcpy(p->server, slot->ip + IPV6_SADDR, 16);
+		__builtin_memcpy(p->client, slot->ip + IPV6_DADDR, 16);
+		p->family = AF_INET6;
+	} else {
+		return -1;
+	}
+	read_words(&ports, at.head + at.transport + ICMP_HEADER + length, 1);
+	p->server_port = bpf_ntohs(ports & 0xffff);
+	p->client_port = bpf_ntohs(ports >> 16 & 0xffff);
+	return 0;
+}
+
+/* print_of tells a packet from another at the same address. */
+static __always_inline __u64 print_of(struct packet *p)
+{
+	return ((__u64)p->isn << 32 | (__u32)p->client_port << 16 | p->server_port) ^ p->flags;
 }
 
 static __always_inline __u8 tcp_flags(struct sk_buff *skb)

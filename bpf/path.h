@@ -57,19 +57,39 @@ static __noinline int settle(struct slot *slot, struct tally *tally, struct sk_b
 {
 	__u8 outcome;
 
-	if (skb)
+	if (skb) {
 		parse(slot, skb);
-	outcome = settled(slot, stage);
+		if (stage == STAGE_ACK)
+			sk = (__u64)listener_of((struct sock *)sk);
+		slot->mark = (struct mark){ .skb = number(slot, skb),
+					    .print = print_of(&slot->packet),
+					    .sk = sk,
+					    .settled = true };
+	}
+	outcome = outcome_of(slot, skb, sk, stage, slot->died);
 	if (!slot->gate || outcome == OUTCOME_NONE)
 		return unexplained(slot, tally);
-	if (stage == STAGE_ACK)
-		sk = (__u64)listener_of((struct sock *)sk);
 	return account(slot, tally, sk, LISTENER_GIVEN, outcome);
+}
+
+/* check keeps what tcp_check_req knew of a packet that it made no connection of. */
+static __noinline int check(struct slot *slot, struct sk_buff *skb, __u64 sk, __u64 request)
+{
+	struct tcp_request_sock *r = (struct tcp_request_sock *)request;
+
+	if (parse(slot, skb))
+		return 0;
+	slot->mark = (struct mark){ .skb = number(slot, skb),
+				    .print = print_of(&slot->packet),
+				    .sk = (__u64)listener_of((struct sock *)sk),
+				    .isn = request ? BPF_CORE_READ(r, rcv_isn) : 0,
+				    .checked = true };
+	return 0;
 }
 
 /* leave is a function's exit: the packet counts as arrived, and what moved as its. */
 static __always_inline int leave(struct slot *slot, struct where at, __u64 sk, struct sk_buff *skb,
-				 enum stage stage)
+				 enum stage stage, bool v6)
 {
 	struct tally *tally;
 
@@ -79,14 +99,19 @@ static __always_inline int leave(struct slot *slot, struct where at, __u64 sk, s
 		arrived_at(slot, sk, sk, true);
 	else if (stage == STAGE_ACK) /* a SYN sent again comes this way too */
 		arrived_at(slot, sk, sk, tcp_flags(skb) & TCP_FLAG_SYN);
-	tally = movement(slot, at.net, at.mib, stage == STAGE_SYN ? SIGNS_SYN : SIGNS_ANY);
-	return tally ? settle(slot, tally, skb, sk, stage) : 0;
+	tally = movement(slot, at.net, at.mib, stage == STAGE_SYN ? SIGNS_SYN : SIGNS_ANY, v6);
+	if (tally)
+		settle(slot, tally, skb, sk, stage);
+	else
+		note_routes(slot, at.net, v6);
+	slot->denied = 0;
+	return tally ? 1 : 0;
 }
 
 /* enter is a function's entry: what moved until now moved elsewhere. */
 static __always_inline int enter(struct slot *slot, struct where at)
 {
-	struct tally *tally = at.mib ? movement(slot, at.net, at.mib, SIGNS_ANY) : NULL;
+	struct tally *tally = at.mib ? movement(slot, at.net, at.mib, SIGNS_ANY, false) : NULL;
 
 	return tally ? unexplained(slot, tally) : 0;
 }
@@ -111,12 +136,30 @@ static __always_inline int leave_typed(struct sock *sk, struct sk_buff *skb, enu
 
 	if (!slot || handed_on(skb, v6))
 		return 0;
-	return leave(slot, where_typed(slot, sk), number(slot, sk), skb, stage);
+	slot->died = false;
+	leave(slot, where_typed(slot, sk), number(slot, sk), skb, stage, v6);
+	return 0;
+}
+
+/* leave_verdict is for a function that returns a new socket, the listener or nothing:
+ * tcp_check_req, which has the half-open handshake as well, and the cookie checks. */
+static __always_inline int leave_verdict(__u64 sk, struct where at, struct sk_buff *skb,
+					 __u64 request, __u64 returned, bool v6)
+{
+	struct slot *slot = this_slot();
+
+	if (!slot)
+		return 0;
+	slot->died = !returned;
+	if (!leave(slot, at, sk, skb, STAGE_ACK, v6) && request && at.mib &&
+	    (!returned || returned == sk))
+		check(slot, skb, sk, request);
+	return 0;
 }
 
 /* A kretprobe is not told the arguments again, so the kprobe keeps them. The exit of
  * an inner function takes them away: the outer one finds nothing left. */
-static __always_inline int enter_kept(struct sock *sk, __u64 key)
+static __always_inline int enter_kept(struct sock *sk, __u64 key, __u64 request)
 {
 	struct slot *slot = this_slot();
 
@@ -124,13 +167,20 @@ static __always_inline int enter_kept(struct sock *sk, __u64 key)
 		return 0;
 	slot->sk = (__u64)sk;
 	slot->skb = key;
+	slot->request = request;
 	return enter(slot, where_untyped(slot, sk));
 }
 
-static __always_inline int leave_kept(enum stage stage)
+static __always_inline bool is_v6(struct sk_buff *skb)
+{
+	return BPF_CORE_READ(skb, protocol) == bpf_htons(ETH_P_IPV6);
+}
+
+static __always_inline int leave_kept(enum stage stage, __u64 returned)
 {
 	struct slot *slot = this_slot();
 	struct sk_buff *skb;
+	struct where at;
 	__u64 sk;
 
 	if (!slot || !slot->skb)
@@ -138,7 +188,25 @@ static __always_inline int leave_kept(enum stage stage)
 	skb = (struct sk_buff *)slot->skb;
 	sk = slot->sk;
 	slot->skb = 0;
-	return leave(slot, where_untyped(slot, (struct sock *)sk), sk, skb, stage);
+	at = where_untyped(slot, (struct sock *)sk);
+	if (stage == STAGE_ACK)
+		return leave_verdict(sk, at, skb, slot->request, returned, is_v6(skb));
+	slot->died = false;
+	leave(slot, at, sk, skb, stage, is_v6(skb));
+	return 0;
+}
+
+/* leave_checked is the exit of tcp_check_req, or of a cookie check: then without a
+ * request. */
+static __always_inline int leave_checked(struct sock *sk, struct sk_buff *skb, __u64 request,
+					 __u64 returned)
+{
+	struct slot *slot = this_slot();
+
+	if (!slot)
+		return 0;
+	return leave_verdict(number(slot, sk), where_typed(slot, sk), skb, request, returned,
+			     skb->protocol == bpf_htons(ETH_P_IPV6));
 }
 
 /* enter_request is for a function that gets the half-open handshake itself: it may
@@ -150,7 +218,7 @@ static __always_inline int enter_request(struct sock *request)
 	if (!slot)
 		return 0;
 	parse_request(&slot->packet, request);
-	return enter_kept(BPF_CORE_READ(request, __sk_common.skc_listener), (__u64)request);
+	return enter_kept(BPF_CORE_READ(request, __sk_common.skc_listener), (__u64)request, 0);
 }
 
 static __always_inline int leave_request(void)
@@ -161,8 +229,55 @@ static __always_inline int leave_request(void)
 	if (!slot || !slot->skb)
 		return 0;
 	slot->skb = 0;
+	slot->died = false;
 	sk = slot->sk;
-	return leave(slot, where_untyped(slot, (struct sock *)sk), sk, NULL, STAGE_ICMP);
+	leave(slot, where_untyped(slot, (struct sock *)sk), sk, NULL, STAGE_ICMP, false);
+	return 0;
+}
+
+/* refused is a security module's answer to a connection request. */
+static __always_inline int refused(int answer)
+{
+	struct slot *slot = this_slot();
+
+	if (slot && answer)
+		slot->denied = 1;
+	return 0;
+}
+
+/* met_timewait is tcp_timewait_state_process, which lets a SYN pass or not. */
+#define TCP_TW_SYN 3
+static __always_inline int met_timewait(struct sk_buff *skb, int answer)
+{
+	struct slot *slot = this_slot();
+
+	if (!slot || answer == TCP_TW_SYN || parse(slot, skb))
+		return 0;
+	slot->mark = (struct mark){ .skb = number(slot, skb),
+				    .print = print_of(&slot->packet),
+				    .timewait = true };
+	return 0;
+}
+
+/* A kretprobe is not told the packet again. */
+static __always_inline int keep_packet(__u64 skb)
+{
+	struct slot *slot = this_slot();
+
+	if (slot)
+		slot->skb = skb;
+	return 0;
+}
+
+static __always_inline int met_timewait_kept(int answer)
+{
+	struct slot *slot = this_slot();
+	__u64 skb = slot ? slot->skb : 0;
+
+	if (!skb)
+		return 0;
+	slot->skb = 0;
+	return met_timewait((struct sk_buff *)skb, answer);
 }
 
 #endif

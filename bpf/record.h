@@ -108,6 +108,13 @@ static __always_inline bool is_drop(__u8 outcome)
 	       outcome != OUTCOME_ACK_DEFER_ACCEPT;
 }
 
+/* has_packet: a timer's or a closing listener's victims are no packets. */
+static __always_inline bool has_packet(__u8 outcome)
+{
+	return outcome != OUTCOME_TIMER_HANDSHAKE_EXPIRED &&
+	       outcome != OUTCOME_TIMER_LISTENER_CLOSED && outcome != OUTCOME_CLOSE_LISTENER_CLOSED;
+}
+
 /* count_of finds a listener's row, or makes it: only then is the listener read. */
 static __noinline struct count *count_of(struct slot *slot, __u64 sk, __u8 proof, __u8 outcome)
 {
@@ -156,6 +163,11 @@ static __noinline int account(struct slot *slot, struct tally *tally, __u64 sk, 
 
 	if (outcome >= NUM_OUTCOMES)
 		return 0;
+	if (!tally->netns) { /* begun by another CPU */
+		now = slot->net;
+		tally->net = now;
+		tally->netns = BPF_CORE_READ((struct net *)now, ns.inum);
+	}
 	tally->outcomes[outcome]++;
 	if (!(filter.outcomes & 1ULL << outcome) || !wanted_packet(p) ||
 	    !wanted_listener(sk, proof)) {
@@ -165,7 +177,7 @@ static __noinline int account(struct slot *slot, struct tally *tally, __u64 sk, 
 	if (!(emit_outcomes & 1ULL << outcome))
 		return 0;
 	now = bpf_ktime_get_ns();
-	if (is_drop(outcome))
+	if (is_drop(outcome) && has_packet(outcome))
 		attempt = attempt_number(slot, now);
 	count = count_of(slot, sk, proof, outcome);
 	if (!count) {
@@ -185,8 +197,11 @@ static __noinline int account(struct slot *slot, struct tally *tally, __u64 sk, 
 	record->kind = MESSAGE_RECORD;
 	record->outcome = outcome;
 	record->family = p->family;
-	record->pad0 = 0;
+	record->proof = slot->proof;
 	record->attempt = attempt;
+	record->reason = slot->reason;
+	record->netns = tally->netns;
+	record->place = slot->place;
 	record->time = now;
 	record->client_port = p->client_port;
 	record->server_port = p->server_port;

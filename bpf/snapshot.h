@@ -59,8 +59,10 @@ static __noinline int snapshot_take(struct slot *slot, __u64 key, struct net *ne
 	out->stable = 0;
 	for (int i = 0; i < SNAPSHOT_TRIES; i++) {
 		read_counters(mib, out->counters, ALL_COUNTERS, false);
-		if (!tally->based) { /* what tracepoints measure from */
+		if (!tally->based) { /* what movements are measured from */
 			__builtin_memcpy(tally->seen, out->counters, sizeof(tally->seen));
+			tally->unrouted[0] = unrouted_on((__u64)net, slot->offset, false);
+			tally->unrouted[1] = unrouted_on((__u64)net, slot->offset, true);
 			tally->based = 1;
 			read_counters(mib, again, ALL_COUNTERS, false);
 			if (!same(out->counters, again)) {
@@ -68,7 +70,7 @@ static __noinline int snapshot_take(struct slot *slot, __u64 key, struct net *ne
 				continue;
 			}
 		}
-		__builtin_memcpy(&out->tally, tally, sizeof(*tally));
+		bpf_probe_read_kernel(&out->tally, sizeof(*tally), tally);
 		read_counters(mib, again, ALL_COUNTERS, false);
 		if (same(out->counters, again)) {
 			out->stable = 1;

@@ -5,6 +5,7 @@
  */
 #include "kernel.h"
 #include "arrival.h"
+#include "death.h"
 #include "freed.h"
 #include "owner.h"
 #include "path.h"
@@ -14,35 +15,62 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 /* Hooks at entry and exit of a function whose first arguments are a listener and a
  * packet, as trampolines and as kprobes. */
-#define PACKET_PAIR(function, stage, v6)                                                        \
-	SEC("fentry/" #function)                                                                \
-	int fentry_##function(__u64 *ctx)                                                       \
-	{                                                                                       \
-		return enter_typed((struct sock *)ctx[0]);                                      \
-	}                                                                                       \
-	SEC("fexit/" #function)                                                                 \
-	int fexit_##function(__u64 *ctx)                                                        \
-	{                                                                                       \
-		return leave_typed((struct sock *)ctx[0], (struct sk_buff *)ctx[1], stage, v6); \
-	}                                                                                       \
-	SEC("kprobe/" #function)                                                                \
-	int kprobe_##function(struct pt_regs *ctx)                                              \
-	{                                                                                       \
-		return enter_kept((struct sock *)PARM1(ctx), PARM2(ctx));                       \
-	}                                                                                       \
-	SEC("kretprobe/" #function)                                                             \
-	int kretprobe_##function(struct pt_regs *ctx)                                           \
-	{                                                                                       \
-		return leave_kept(stage);                                                       \
+#define CONN_REQUEST(function, v6)                                                             \
+	SEC("fentry/" #function)                                                               \
+	int fentry_##function(__u64 *ctx)                                                      \
+	{                                                                                      \
+		return enter_typed((struct sock *)ctx[0]);                                     \
+	}                                                                                      \
+	SEC("fexit/" #function)                                                                \
+	int fexit_##function(__u64 *ctx)                                                       \
+	{                                                                                      \
+		return leave_typed((struct sock *)ctx[0], (struct sk_buff *)ctx[1], STAGE_SYN, \
+				   v6);                                                        \
+	}                                                                                      \
+	SEC("kprobe/" #function)                                                               \
+	int kprobe_##function(struct pt_regs *ctx)                                             \
+	{                                                                                      \
+		return enter_kept((struct sock *)PARM1(ctx), PARM2(ctx), 0);                   \
+	}                                                                                      \
+	SEC("kretprobe/" #function)                                                            \
+	int kretprobe_##function(struct pt_regs *ctx)                                          \
+	{                                                                                      \
+		return leave_kept(STAGE_SYN, 0);                                               \
 	}
 
-PACKET_PAIR(tcp_v4_conn_request, STAGE_SYN, false)
-PACKET_PAIR(tcp_v6_conn_request, STAGE_SYN, true)
-PACKET_PAIR(subflow_v4_conn_request, STAGE_SYN, false)
-PACKET_PAIR(subflow_v6_conn_request, STAGE_SYN, true)
-PACKET_PAIR(tcp_check_req, STAGE_ACK, false)
-PACKET_PAIR(cookie_v4_check, STAGE_ACK, false)
-PACKET_PAIR(cookie_v6_check, STAGE_ACK, false)
+CONN_REQUEST(tcp_v4_conn_request, false)
+CONN_REQUEST(tcp_v6_conn_request, true)
+CONN_REQUEST(subflow_v4_conn_request, false)
+CONN_REQUEST(subflow_v6_conn_request, true)
+
+/* The same for those that return the socket to go on with. Those before 5.17 have no
+ * helper for the return value: it follows the arguments. */
+#define CHECK(function, request, untyped_request, returned)                                    \
+	SEC("fentry/" #function)                                                               \
+	int fentry_##function(__u64 *ctx)                                                      \
+	{                                                                                      \
+		return enter_typed((struct sock *)ctx[0]);                                     \
+	}                                                                                      \
+	SEC("fexit/" #function)                                                                \
+	int fexit_##function(__u64 *ctx)                                                       \
+	{                                                                                      \
+		return leave_checked((struct sock *)ctx[0], (struct sk_buff *)ctx[1], request, \
+				     returned);                                                \
+	}                                                                                      \
+	SEC("kprobe/" #function)                                                               \
+	int kprobe_##function(struct pt_regs *ctx)                                             \
+	{                                                                                      \
+		return enter_kept((struct sock *)PARM1(ctx), PARM2(ctx), untyped_request);     \
+	}                                                                                      \
+	SEC("kretprobe/" #function)                                                            \
+	int kretprobe_##function(struct pt_regs *ctx)                                          \
+	{                                                                                      \
+		return leave_kept(STAGE_ACK, RETURNED(ctx));                                   \
+	}
+
+CHECK(tcp_check_req, ctx[2], PARM3(ctx), check_req_args == 6 ? ctx[6] : ctx[5])
+CHECK(cookie_v4_check, 0, 0, ctx[2])
+CHECK(cookie_v6_check, 0, 0, ctx[2])
 
 /* An ICMP error that removes a half-open handshake: (request, sequence, abort). */
 SEC("fentry/tcp_req_err")
@@ -86,13 +114,129 @@ int kretprobe_tcp_req_err(struct pt_regs *ctx)
 
 EVENT_PAIR(consume_skb,
 	   consumed((struct sk_buff *)ctx[0], have_consume_location ? ctx[1] : 0, twin))
-EVENT_PAIR(kfree_skb, dropped((struct sk_buff *)ctx[0], ctx[1],
+EVENT_PAIR(kfree_skb, dropped((struct sk_buff *)ctx[0], ctx[1], have_reason ? ctx[2] : 0,
 			      have_rx_sk ? (struct sock *)ctx[3] : NULL, twin))
 
 /* (sk, old state, new state): a handshake that succeeded. */
 EVENT_PAIR(inet_sock_set_state, (int)ctx[1] == TCP_SYN_RECV && (int)ctx[2] == TCP_ESTABLISHED ?
 					established((struct sock *)ctx[0], twin) :
 					0)
+
+/* Deaths that move no counter, for every backend. */
+SEC("tp_btf/tcp_send_reset")
+int tp_btf_tcp_send_reset(__u64 *ctx)
+{
+	return reset_sent((struct sock *)ctx[0], (struct sk_buff *)ctx[1]);
+}
+
+SEC("tp_btf/net_dev_queue")
+int tp_btf_net_dev_queue(__u64 *ctx)
+{
+	return rejected((struct sk_buff *)ctx[0]);
+}
+
+/* Where no reasons are told, the function itself: (socket, packet). */
+#define SEND_RESET(function)                                                              \
+	SEC("fentry/" #function)                                                          \
+	int fentry_##function(__u64 *ctx)                                                 \
+	{                                                                                 \
+		return answered((struct sock *)ctx[0], (struct sk_buff *)ctx[1]);         \
+	}                                                                                 \
+	SEC("kprobe/" #function)                                                          \
+	int kprobe_##function(struct pt_regs *ctx)                                        \
+	{                                                                                 \
+		return answered((struct sock *)PARM1(ctx), (struct sk_buff *)PARM2(ctx)); \
+	}
+
+SEND_RESET(tcp_v4_send_reset)
+SEND_RESET(tcp_v6_send_reset)
+
+SEC("fexit/tcp_timewait_state_process")
+int fexit_tcp_timewait_state_process(__u64 *ctx)
+{
+	return met_timewait((struct sk_buff *)ctx[1], timewait_args == 5 ? ctx[5] :
+						      timewait_args == 4 ? ctx[4] :
+									   ctx[3]);
+}
+
+SEC("kprobe/tcp_timewait_state_process")
+int kprobe_tcp_timewait_state_process(struct pt_regs *ctx)
+{
+	return keep_packet(PARM2(ctx));
+}
+
+SEC("kretprobe/tcp_timewait_state_process")
+int kretprobe_tcp_timewait_state_process(struct pt_regs *ctx)
+{
+	return met_timewait_kept(RETURNED(ctx));
+}
+
+/* (listener, packet, request) */
+SEC("fexit/security_inet_conn_request")
+int fexit_security_inet_conn_request(__u64 *ctx)
+{
+	return refused(ctx[3]);
+}
+
+SEC("kretprobe/security_inet_conn_request")
+int kretprobe_security_inet_conn_request(struct pt_regs *ctx)
+{
+	return refused(RETURNED(ctx));
+}
+
+/* (listener, request) */
+SEC("fentry/inet_csk_reqsk_queue_drop_and_put")
+int fentry_inet_csk_reqsk_queue_drop_and_put(__u64 *ctx)
+{
+	return orphaned(ctx[0], ctx[1]);
+}
+
+SEC("kprobe/inet_csk_reqsk_queue_drop_and_put")
+int kprobe_inet_csk_reqsk_queue_drop_and_put(struct pt_regs *ctx)
+{
+	return orphaned(PARM1(ctx), PARM2(ctx));
+}
+
+/* The timer of a half-open handshake: by its function, or by the timers' tracepoints. */
+SEC("fentry/reqsk_timer_handler")
+int fentry_reqsk_timer_handler(__u64 *ctx)
+{
+	return timer_begins(ctx[0]);
+}
+
+SEC("fexit/reqsk_timer_handler")
+int fexit_reqsk_timer_handler(__u64 *ctx)
+{
+	return timer_ends(ctx[0]);
+}
+
+SEC("kprobe/reqsk_timer_handler")
+int kprobe_reqsk_timer_handler(struct pt_regs *ctx)
+{
+	return timer_begins(PARM1(ctx));
+}
+
+SEC("kretprobe/reqsk_timer_handler")
+int kretprobe_reqsk_timer_handler(struct pt_regs *ctx)
+{
+	return timer_ends(0);
+}
+
+SEC("tp_btf/timer_expire_entry")
+int tp_btf_timer_expire_entry(__u64 *ctx)
+{
+	struct timer_list *timer = (struct timer_list *)ctx[0];
+
+	return (__u64)timer->function == reqsk_timer ? timer_begins(ctx[0]) : 0;
+}
+
+SEC("tp_btf/timer_expire_exit")
+int tp_btf_timer_expire_exit(__u64 *ctx)
+{
+	struct slot *slot = this_slot();
+
+	return slot && slot->timer.key == ctx[0] ? timer_ends(ctx[0]) : 0;
+}
 
 /* The same tracepoint for every backend: listeners that come and go. A child of
  * a listener starts as its copy, so LISTEN to SYN_RECV is no end of listening. */
@@ -138,6 +282,8 @@ int snapshot(struct bpf_raw_tracepoint_args *ctx)
 const struct record *unused_record __attribute__((unused));
 const struct listen_change *unused_listen_change __attribute__((unused));
 const struct holder *unused_holder __attribute__((unused));
+const enum fate unused_fate __attribute__((unused));
+const enum proof unused_cause_proof __attribute__((unused));
 const enum outcome unused_outcome __attribute__((unused));
 const enum counter unused_counter __attribute__((unused));
 const enum request unused_request __attribute__((unused));

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -81,6 +82,7 @@ func refuseEmpty(cmd *cobra.Command, _ []string) error {
 
 // outputFlags are how to write.
 type outputFlags struct {
+	packets  bool // there are packets to write
 	format   string
 	time     string
 	noColor  bool
@@ -89,13 +91,21 @@ type outputFlags struct {
 
 func (f *outputFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVarP(&f.format, "output", "o", "table", "table, wide or json")
+	flags.StringVarP(&f.format, "output", "o", "table", strings.Join(f.formats(), ", "))
 	flags.StringVar(&f.time, "time", "local", "times in tables: local, utc or relative")
 	flags.BoolVar(&f.noColor, "no-color", false, "no colours, as with NO_COLOR or when not on a terminal")
 	flags.StringVar(&f.logLevel, "log-level", "warn", "debug, info, warn or error, to standard error")
-	complete(cmd, "output", app.Formats()...)
+	complete(cmd, "output", f.formats()...)
 	complete(cmd, "time", app.Clocks()...)
 	complete(cmd, "log-level", "debug", "info", "warn", "error")
+}
+
+// formats lists what --output takes.
+func (f *outputFlags) formats() []string {
+	if f.packets {
+		return append(app.Formats(), app.FormatPackets)
+	}
+	return app.Formats()
 }
 
 // writing reads the flags.
@@ -104,8 +114,16 @@ func (f *outputFlags) writing(e env) (app.Writing, error) {
 	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
 		return app.Writing{}, usage("--log-level %q: want debug, info, warn or error", f.logLevel)
 	}
+	if !slices.Contains(f.formats(), f.format) {
+		return app.Writing{}, usage("--output %q: want one of %s", f.format, strings.Join(f.formats(), ", "))
+	}
 	width, terminal := e.terminal()
-	return app.NewWriting(f.format, f.time, terminal && !f.noColor && e.getenv("NO_COLOR") == "", width)
+	if terminal && f.format == app.FormatPackets {
+		return app.Writing{}, usage("-o %s writes packets, which a terminal cannot show: give them to a file or a program\n"+
+			"-o pcapng > drops.pcapng\n-o pcapng | wireshark -k -i -", app.FormatPackets)
+	}
+	writing, err := app.NewWriting(f.format, f.time, terminal && !f.noColor && e.getenv("NO_COLOR") == "", width)
+	return writing.WithNotes(e.stderr), err
 }
 
 func (f *outputFlags) stream(e env, w app.Watch) (app.Stream, error) {

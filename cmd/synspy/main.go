@@ -23,6 +23,8 @@ const (
 	exitFailed = 1
 	exitUsage  = 2
 	exitUnable = 3
+
+	exitInterrupted = 128 + int(syscall.SIGINT) // before anything was watched
 )
 
 // env is the world that a command line runs in.
@@ -30,6 +32,7 @@ type env struct {
 	stdout, stderr io.Writer
 	getenv         func(string) string
 	terminal       func() (width int, ok bool) // of stdout
+	stdin          io.Reader
 }
 
 func main() {
@@ -40,7 +43,7 @@ func main() {
 	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends what the first could not
-	code := run(ctx, os.Args[1:], env{os.Stdout, os.Stderr, os.Getenv, stdoutTerminal})
+	code := run(ctx, os.Args[1:], env{os.Stdout, os.Stderr, os.Getenv, stdoutTerminal, os.Stdin})
 	stop()
 	os.Exit(code)
 }
@@ -74,10 +77,12 @@ func closedPipe(err error) bool {
 
 func exitCode(err error) int {
 	switch {
-	case errors.Is(err, app.ErrUnable):
+	case errors.Is(err, app.ErrUnable), errors.Is(err, app.ErrUnreadable):
 		return exitUnable
 	case errors.Is(err, app.ErrUsage):
 		return exitUsage
+	case errors.Is(err, app.ErrInterrupted):
+		return exitInterrupted
 	default:
 		return exitFailed
 	}
@@ -102,7 +107,7 @@ func newRoot(e env) *cobra.Command {
 		return usage("%w\nrun %s --help for the flags", err, cmd.CommandPath())
 	})
 	root.SetHelpCommand(newHelp())
-	root.AddCommand(newTrace(e), newCheck(e), newLab(e), newVersion(e), newCompletion(e))
+	root.AddCommand(newTrace(e), newCounters(e), newCheck(e), newLab(e), newVersion(e), newCompletion(e))
 	offerNoFiles(root)
 	return root
 }

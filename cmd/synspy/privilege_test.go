@@ -29,6 +29,9 @@ func TestNobody(t *testing.T) {
 		{"trace", "--netns", "1", "--duration", "-1s"},
 		{"trace", "--netns", "nosuch"},
 		{"trace", "--btf", "/nosuch"},
+		{"trace", "-o", "pcapng", "--read", "nosuch"},
+		{"trace", "--write", "/proc/nosuch"},
+		{"counters", "--netns", "nosuch"},
 		{"lab", "run", "nosuch"},
 	} {
 		if _, stderr, code := as(t, nil, args...); code != 2 {

@@ -35,6 +35,14 @@ type process struct {
 func start(t *testing.T, args ...string) *process {
 	t.Helper()
 	p := &process{Cmd: exec.Command(program, args...), t: t}
+	p.begin()
+	return p
+}
+
+// begin starts a process that may have been given a standard input.
+func (p *process) begin() {
+	t := p.t
+	t.Helper()
 	pipe, err := p.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -48,7 +56,6 @@ func start(t *testing.T, args ...string) *process {
 		timeout.Stop()
 		_ = p.Process.Kill() // unless it has ended
 	})
-	return p
 }
 
 // line reads the next line of standard output.
@@ -103,11 +110,17 @@ func exitOf(t *testing.T, err error) int {
 type record struct {
 	V      int    `json:"v"`
 	Type   string `json:"type"`
+	Cause  string `json:"cause"`
+	Stage  string `json:"stage"`
+	Action string `json:"action"`
+	Limit  string `json:"limit"`
+	Count  int    `json:"count"`
 	Counts []struct {
 		Count int `json:"count"`
 	} `json:"counts"`
 	Delivered  int   `json:"delivered"`
 	Suppressed int   `json:"suppressed"`
+	Lost       int   `json:"lost"`
 	Balanced   *bool `json:"balanced"`
 	Processes  []struct {
 		Comm string `json:"comm"`

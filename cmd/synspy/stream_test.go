@@ -1,11 +1,14 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"os"
 	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // TestSignals ends a stream while its listener drops.
@@ -62,6 +65,83 @@ func TestCount(t *testing.T) {
 	if n := ofType(records, "drop"); n != 3 || last.Type != "summary" || last.Delivered != 3 {
 		t.Errorf("%d drop records, want 3; then %+v", n, last)
 	}
+	balanced(t, records)
+}
+
+// balanced holds the summary to the records before it: what was counted was shown,
+// or is said not to have been.
+func balanced(t *testing.T, records []record) {
+	t.Helper()
+	last := records[len(records)-1]
+	counted, told := 0, 0
+	for _, c := range last.Counts {
+		counted += c.Count
+	}
+	for _, r := range records {
+		if r.Type == "suppressed" {
+			told += r.Count
+			if r.Limit != "count" || r.Cause != "accept_queue_full" || r.Stage != "syn" || r.Action != "dropped" {
+				t.Errorf("%+v does not say what was suppressed", r)
+			}
+		}
+	}
+	if told != last.Suppressed || counted != last.Delivered+last.Suppressed+last.Lost {
+		t.Errorf("%d counted, %d delivered + %d suppressed + %d lost; suppressed records tell of %d", counted,
+			last.Delivered, last.Suppressed, last.Lost, told)
+	}
+}
+
+// TestCountUnderLoad: drops go on while the last one that was asked for is written.
+func TestCountUnderLoad(t *testing.T) {
+	t.Parallel()
+	netns := dropping(t)
+	held := 0
+	for range 5 {
+		stdout, stderr, code := output(t, exec.Command(program, "trace", "--netns", netns, "--count", "1", "-o", "json", "--rate", "0"))
+		if code != 0 {
+			t.Fatalf("exit code %d, standard error:\n%s", code, stderr)
+		}
+		records := decode(t, stdout)
+		balanced(t, records)
+		held += records[len(records)-1].Suppressed
+	}
+	if held == 0 {
+		t.Error("nothing came after the first drop: this has shown nothing")
+	}
+}
+
+// TestQuietClosedPipe: a reader that goes away while nothing drops.
+func TestQuietClosedPipe(t *testing.T) {
+	for _, args := range [][]string{{"trace", "--port", "1", "-o", "json"}, {"counters", "--watch", "--interval", "1h"}} {
+		t.Run(args[0], func(t *testing.T) {
+			t.Parallel()
+			p := start(t, args...)
+			if args[0] == "trace" {
+				p.line() // ready
+			}
+			if err := p.pipe.Close(); err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			if _, code := p.exit(); code != 0 {
+				t.Errorf("exit code %d, want 0; standard error:\n%s", code, p.stderr.String())
+			}
+			if took := time.Since(began); took > patience/4 {
+				t.Errorf("it took %v to notice", took)
+			}
+		})
+	}
+}
+
+// TestInterruptedStart: nothing was watched, so there is no stream to end.
+func TestInterruptedStart(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var stdout, stderr bytes.Buffer
+	if code := run(ctx, []string{"trace", "-o", "json"}, plainEnv(&stdout, &stderr)); code != 130 || stdout.Len() > 0 ||
+		!strings.Contains(stderr.String(), "interrupted before") {
+		t.Errorf("exit code %d, want 130; output %q, standard error:\n%s", code, stdout.String(), stderr.String())
+	}
 }
 
 // TestClosedPipe is synspy trace | head -1.
@@ -85,7 +165,7 @@ func TestClosedPipe(t *testing.T) {
 // TestShortOutputInClosedPipe is the same for commands that only print.
 func TestShortOutputInClosedPipe(t *testing.T) {
 	t.Parallel()
-	for _, args := range [][]string{{"version"}, {"lab", "list"}, {"check"}} {
+	for _, args := range [][]string{{"version"}, {"lab", "list"}, {"check"}, {"counters", "--all"}} {
 		read, write, err := os.Pipe()
 		if err == nil {
 			err = read.Close()
@@ -122,6 +202,8 @@ func TestFullDisk(t *testing.T) {
 		{"trace", "--netns", netns},
 		{"trace", "--netns", netns, "-o", "json"},
 		{"check", "-o", "json"},
+		{"counters", "--all"},
+		{"counters", "--all", "--watch"},
 		{"lab", "run", "retransmit"},
 		{"lab", "list"},
 		{"version"},

@@ -1,31 +1,46 @@
 package main
 
 import (
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/synspy/synspy/internal/app"
 )
 
 func newTrace(e env) *cobra.Command {
 	var (
-		watch    watchFlags
-		output   outputFlags
-		duration time.Duration
-		count    uint64
-		cookies  bool
+		watch       watchFlags
+		output      = outputFlags{packets: true}
+		duration    time.Duration
+		count       uint64
+		cookies     bool
+		read, write string
 	)
 	cmd := &cobra.Command{
 		Use:   "trace",
 		Short: "Live: one record per dropped or reset SYN or handshake ACK",
+		Long: `Live: one record per dropped or reset SYN or handshake ACK.
+
+--write keeps the records in a file while the screen shows them, and --read shows
+such a file again, in any form and through any filter that records can answer.
+-o pcapng writes the dropped packets themselves, each with a comment; its summary
+goes to standard error.`,
 		Example: `  sudo synspy trace --port 443
   sudo synspy trace --port 443,8000-8010 --client 10.0.0.0/8 -o json
-  sudo synspy trace --netns web --cause accept_queue_full --duration 30s`,
+  sudo synspy trace --netns web --cause accept_queue_full --duration 30s
+  sudo synspy trace --write incident.ndjson
+  synspy trace --read incident.ndjson -o wide --port 443
+  sudo synspy trace -o pcapng | wireshark -k -i -`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if duration < 0 {
 				return usage("--duration %v: want a time like 30s", duration)
+			}
+			if read != "" {
+				return replay(cmd, e, read, write, &watch, &output, count)
 			}
 			w, err := watch.watch()
 			if err != nil {
@@ -36,16 +51,75 @@ func newTrace(e env) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			record, err := recording(write)
+			if err != nil {
+				return err
+			}
 			return app.Trace(cmd.Context(), stream, app.TraceOptions{Watch: w, Duration: duration,
-				Count: count, Status: e.stderr}, output.logger(e))
+				Count: count, Status: e.stderr, Record: record}, output.logger(e))
 		},
 	}
 	watch.add(cmd)
 	output.add(cmd)
-	cmd.Flags().DurationVar(&duration, "duration", 0, "stop after this time, like 30s (default: until Ctrl-C)")
-	cmd.Flags().Uint64Var(&count, "count", 0, "stop after so many drops")
-	cmd.Flags().BoolVar(&cookies, "cookies", false, "also show SYNs that a SYN cookie answered")
+	flags := cmd.Flags()
+	flags.DurationVar(&duration, "duration", 0, "stop after this time, like 30s (default: until Ctrl-C)")
+	flags.Uint64Var(&count, "count", 0, "stop after so many drops")
+	flags.BoolVar(&cookies, "cookies", false, "also show SYNs that a SYN cookie answered")
+	flags.StringVar(&write, "write", "", "file that keeps the JSON records while they are shown")
+	flags.StringVar(&read, "read", "", "file of such records to show instead; - for standard input")
 	complete(cmd, "duration")
 	complete(cmd, "count")
 	return cmd
+}
+
+func recording(path string) (*app.Recording, error) {
+	if path == "" {
+		return nil, nil
+	}
+	return app.CreateRecording(path)
+}
+
+// ofRecords are the flags that make sense with --read.
+var ofRecords = []string{"read", "write", "count", "output", "time", "no-color", "log-level",
+	"port", "addr", "client", "cause", "stage", "pid", "comm", "netns"}
+
+// replay is trace --read. It needs no privileges, and asks nothing of this machine.
+func replay(cmd *cobra.Command, e env, read, write string, watch *watchFlags, output *outputFlags, count uint64) (err error) {
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if err == nil && !slices.Contains(ofRecords, f.Name) {
+			err = usage("--%s does not go with --read: records of another time cannot answer it", f.Name)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if output.format == app.FormatPackets {
+		return usage("-o %s does not go with --read: there are no packet bytes in records", app.FormatPackets)
+	}
+	if cmd.Flags().Changed("pid") && watch.selection.PID == 0 {
+		return usage("--pid 0 is no process ID")
+	}
+	filter, err := watch.selection.OfRecords()
+	if err != nil {
+		return err
+	}
+	writing, err := output.writing(e)
+	if err != nil {
+		return err
+	}
+	from := e.stdin
+	if read != "-" {
+		file, err := app.OpenRecords(read)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		from = file
+	}
+	record, err := recording(write)
+	if err != nil {
+		return err
+	}
+	return app.Replay(cmd.Context(), from, writing.Replay(e.stdout), app.ReplayOptions{Filter: filter, Count: count,
+		Status: e.stderr, Record: record}, output.logger(e))
 }

@@ -45,6 +45,7 @@ type Verdict struct {
 	Recorded   []event.Count `json:"recorded"`
 	Cookies    uint64        `json:"cookies"`
 	Mismatches []string      `json:"mismatches,omitempty"`
+	Unseen     []string      `json:"unseen,omitempty"` // what the hooks here cannot tell, and why
 	Summary    event.Summary `json:"summary"`
 	DurationMs int64         `json:"duration_ms"`
 }
@@ -84,6 +85,9 @@ func RunLab(ctx context.Context, name string, stream Stream, options LabOptions,
 	}
 	expected, playErr := scenario.Play(ctx, world, progress)
 	stop()
+	if errors.Is(playErr, lab.ErrCannotHold) {
+		return Verdict{}, errors.Join(fmt.Errorf("%w: %s: %w", ErrUnable, name, playErr), <-ended)
+	}
 	if err := errors.Join(playErr, <-ended); err != nil {
 		return Verdict{}, fmt.Errorf("play %s: %w", name, err)
 	}
@@ -101,12 +105,13 @@ type recorder struct {
 	Stream
 	ready   chan struct{}
 	backend string
+	hooks   []event.Hook
 	drops   []event.Drop
 	summary event.Summary
 }
 
 func (r *recorder) Ready(ready event.Ready) error {
-	r.backend = ready.Backend
+	r.backend, r.hooks = ready.Backend, ready.Hooks
 	err := r.Stream.Ready(ready)
 	close(r.ready)
 	return err

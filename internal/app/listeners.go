@@ -157,6 +157,12 @@ func (l *listeners) matches(listener *probe.Listener) bool {
 	return l.isWanted(listener.Socket)
 }
 
+// all tells whether every listener is asked for, also one that is not known.
+func (l *listeners) all() bool {
+	f := &l.filter
+	return f.NetNS == 0 && len(f.Ports) == 0 && len(f.Servers) == 0 && !f.ByOwner
+}
+
 // matching counts the known listeners that the filters ask for.
 func (l *listeners) matching() int {
 	count := 0

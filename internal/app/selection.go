@@ -71,14 +71,21 @@ func (s Selection) applyNetNS(w *Watch) (err error) {
 	if s.NetNS == "" {
 		return nil
 	}
-	w.Filter.NetNS, err = kernel.FindNetNS(s.NetNS)
+	w.Filter.NetNS, err = findNetNS(s.NetNS)
 	if errors.Is(err, fs.ErrPermission) {
 		return fmt.Errorf("%w: --netns: %w", ErrUnable, err)
 	}
-	if err != nil {
-		return usage("--netns: %w", err)
+	return err
+}
+
+// findNetNS reads a --netns. Where it may not look it returns fs.ErrPermission;
+// other errors are usage errors.
+func findNetNS(arg string) (uint64, error) {
+	inode, err := kernel.FindNetNS(arg)
+	if err != nil && !errors.Is(err, fs.ErrPermission) {
+		return 0, usage("--netns: %w", err)
 	}
-	return nil
+	return inode, err
 }
 
 func (s Selection) applyOwner(w *Watch) error {

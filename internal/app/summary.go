@@ -53,7 +53,8 @@ func (t *trace) tellHeld() error {
 			}
 			t.quiet = false
 			err := t.stream.Held(event.Held{Header: event.Head(h.kind), Count: h.count, Cause: branch.Cause,
-				Stage: branch.Stage, Listener: described(&c.Listener, false)})
+				Stage: branch.Stage, Action: branch.Action, Listener: described(&c.Listener, false),
+				Others: !c.Listener.Known})
 			if err != nil {
 				return err
 			}
@@ -65,6 +66,9 @@ func (t *trace) tellHeld() error {
 // finish writes what was held back last, and the summary.
 func (t *trace) finish() error {
 	if err := t.tellHeld(); err != nil {
+		return err
+	}
+	if err := t.tellBeyond(); err != nil {
 		return err
 	}
 	summary, err := t.summary()
@@ -79,10 +83,6 @@ func (t *trace) finish() error {
 
 func (t *trace) summary() (event.Summary, error) {
 	counted, filtered := t.probe.Outcomes()
-	counts, err := t.probe.Counts()
-	if err != nil {
-		return event.Summary{}, err
-	}
 	arrivals, handshakes, err := t.probe.Arrivals()
 	if err != nil {
 		return event.Summary{}, err
@@ -97,12 +97,6 @@ func (t *trace) summary() (event.Summary, error) {
 		addFiltered(s.Ledger, key.netns, key.outcome, n)
 	}
 	s.Suppressed, s.Lost = t.told.Suppressed, t.told.Lost
-	// After --count was reached, or a reader left, records came that nobody asked for.
-	reached := uint64(0) // the ring buffer
-	for _, c := range counts {
-		reached += c.Delivered
-	}
-	s.Suppressed += reached - min(reached, t.delivered+t.unwanted)
 	for o := event.OutcomeNone + 1; o < event.NumOutcomes; o++ {
 		count := counted[o] - min(counted[o], filtered[o])
 		switch branch := o.Branch(); {
@@ -147,6 +141,10 @@ func addFiltered(rows []event.LedgerRow, netns uint64, outcome event.Outcome, co
 func (t *trace) seen(arrivals []probe.Arrivals) []event.Seen {
 	seen := []event.Seen{}
 	for _, a := range arrivals {
+		if a.Socket == 0 && a.Syn+a.Ack > 0 && t.listeners.all() {
+			seen = append(seen, event.Seen{Others: true, Syn: a.Syn, Ack: a.Ack})
+			continue
+		}
 		listener, ok := t.listeners.find(a.Socket)
 		if !ok || !t.listeners.matches(&listener) || a.Syn+a.Ack == 0 {
 			continue

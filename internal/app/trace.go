@@ -23,6 +23,7 @@ type TraceOptions struct {
 	Duration time.Duration // 0: until told to stop
 	Count    uint64        // drop records, 0: no limit
 	Status   io.Writer     // for people: standard error
+	Record   *Recording    // keeps the records, nil for none
 }
 
 // quietEvery is how often silence is explained.
@@ -34,19 +35,20 @@ var errEnough = errors.New("enough records")
 // Trace writes a record for every handshake packet that dies until the context
 // ends, and then the summary.
 func Trace(ctx context.Context, stream render.Stream, options TraceOptions, log *slog.Logger) error {
-	s, err := open(options.Watch, log)
+	s, err := openUntil(ctx, options.Watch, log)
 	if err != nil {
-		return err
+		return errors.Join(err, options.Record.close())
 	}
 	if options.Duration > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, options.Duration)
 		defer cancel()
 	}
+	ctx, stream = options.Record.alongside(ctx, stream)
 	t := &trace{session: s, stream: stream, options: options, held: make(map[heldKey]probe.Count),
-		withheld: make(map[withheldKey]uint64)}
+		withheld: make(map[withheldKey]uint64), beyond: make(map[heldKey]beyond)}
 	err = t.run(ctx)
-	return errors.Join(err, s.close())
+	return errors.Join(err, options.Record.close(), s.close())
 }
 
 // trace is a running trace.
@@ -60,6 +62,7 @@ type trace struct {
 	held      map[heldKey]probe.Count
 	told      probe.Count // suppressed and lost records that were told
 	withheld  map[withheldKey]uint64
+	beyond    map[heldKey]beyond // records that came after --count was reached
 	heldAt    time.Time
 	quietAt   time.Time
 	quietSeen map[uint64]probe.Arrivals
@@ -68,6 +71,7 @@ type trace struct {
 
 func (t *trace) run(ctx context.Context) error {
 	ready := t.ready()
+	ready.Time, ready.Rate = event.Time{Time: t.started}, t.options.Watch.Rate
 	if err := t.stream.Ready(ready); err != nil {
 		return err
 	}
@@ -84,7 +88,7 @@ func (t *trace) run(ctx context.Context) error {
 		return ignoreClosedPipe(err)
 	}
 	t.settleRefresh()
-	if err := t.probe.Stop(t.message); err != nil && !errors.Is(err, errEnough) {
+	if err := t.probe.Stop(t.rest); err != nil {
 		return ignoreClosedPipe(err)
 	}
 	return ignoreClosedPipe(t.finish())
@@ -114,7 +118,8 @@ func (t *trace) message(m *probe.Message) error {
 		return t.enoughError()
 	}
 	if t.enough() {
-		return t.enoughError()
+		t.pass(m)
+		return errEnough
 	}
 	if err := t.stream.Drop(t.describe(m)); err != nil {
 		return err
@@ -155,9 +160,13 @@ func (t *trace) describe(m *probe.Message) *event.Drop {
 	branch := m.Outcome.Branch()
 	drop := &event.Drop{
 		Header: event.Head("drop"), Time: t.wall(m.Time), Cause: branch.Cause, Stage: branch.Stage,
-		Action: branch.Action, Proof: event.ProofCounters, Attempt: m.Attempt,
-		Kernel:   event.Kernel{Function: branch.FunctionFor(m.Family6), Counters: branch.CounterNames()},
+		Action: branch.Action, Proof: m.Proof, Attempt: m.Attempt,
+		Kernel: event.Kernel{Function: branch.FunctionFor(m.Family6), Counters: branch.CounterNames(),
+			Reason: t.probe.Reason(m)},
 		Listener: described(&m.Listener, true), ClientSees: branch.Sees(),
+	}
+	if drop.Kernel.Function == "" {
+		drop.Kernel.Function = t.probe.Function(m)
 	}
 	if branch.Kind == event.KindCookie {
 		drop.Type = "cookie"

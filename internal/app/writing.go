@@ -30,6 +30,9 @@ func StageNames() []string { return event.StageNames() }
 // Formats lists what --output takes.
 func Formats() []string { return []string{"table", "wide", "json"} }
 
+// FormatPackets is what --output takes beyond that where there are packets.
+const FormatPackets = "pcapng"
+
 // Clocks lists what --time takes.
 func Clocks() []string { return []string{"local", "utc", "relative"} }
 
@@ -42,26 +45,43 @@ type Writing struct{ options render.Options }
 
 // NewWriting reads --output and --time.
 func NewWriting(format, clock string, color bool, width int) (Writing, error) {
-	f := slices.Index(Formats(), format)
+	formats := append(Formats(), FormatPackets)
+	f := slices.Index(formats, format)
 	if f < 0 {
-		return Writing{}, usage("--output %q: want one of %s", format, strings.Join(Formats(), ", "))
+		return Writing{}, usage("--output %q: want one of %s", format, strings.Join(formats, ", "))
 	}
 	c := slices.Index(Clocks(), clock)
 	if c < 0 {
 		return Writing{}, usage("--time %q: want one of %s", clock, strings.Join(Clocks(), ", "))
 	}
 	return Writing{render.Options{
-		Format: [...]render.Format{render.FormatTable, render.FormatWide, render.FormatJSON}[f],
+		Format: [...]render.Format{render.FormatTable, render.FormatWide, render.FormatJSON, render.FormatPcapng}[f],
 		Time:   [...]render.Clock{render.ClockLocal, render.ClockUTC, render.ClockRelative}[c],
 		Color:  color, Width: width, Start: time.Now(),
 	}}, nil
 }
 
-// Stream returns a stream that writes records.
+// WithNotes returns the same with a place for what is for people where the
+// output is packets: standard error.
+func (w Writing) WithNotes(to io.Writer) Writing {
+	w.options.Notes = to
+	return w
+}
+
+// Stream returns a stream that writes records. Its Flush fails with EPIPE once
+// nobody reads them any more.
 func (w Writing) Stream(to io.Writer, watch Watch) Stream {
 	options := w.options
 	options.Rate = int(watch.Rate)
-	return render.NewStream(to, options)
+	return attended{render.NewStream(to, options), readerGone(to)}
+}
+
+// Replay returns a stream that writes records of another time: what --rate was,
+// and when it began, is in them.
+func (w Writing) Replay(to io.Writer) Stream {
+	options := w.options
+	options.Start = time.Time{}
+	return attended{render.NewStream(to, options), readerGone(to)}
 }
 
 // Validate finds usage errors that need no privileges to be found.

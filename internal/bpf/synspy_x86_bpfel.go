@@ -79,6 +79,25 @@ const (
 	SynspyCounterNUM_COUNTERS                     SynspyCounter = 10
 )
 
+type SynspyFate uint32
+
+const (
+	SynspyFateFATE_NONE        SynspyFate = 0
+	SynspyFateFATE_IGNORED     SynspyFate = 1
+	SynspyFateFATE_OTHER       SynspyFate = 2
+	SynspyFateFATE_NO_SOCKET   SynspyFate = 3
+	SynspyFateFATE_FLAGS       SynspyFate = 4
+	SynspyFateFATE_UNFIT       SynspyFate = 5
+	SynspyFateFATE_AUTH        SynspyFate = 6
+	SynspyFateFATE_FILTER      SynspyFate = 7
+	SynspyFateFATE_NETFILTER   SynspyFate = 8
+	SynspyFateFATE_RP_FILTER   SynspyFate = 9
+	SynspyFateFATE_CHECKSUM    SynspyFate = 10
+	SynspyFateFATE_CPU_BACKLOG SynspyFate = 11
+	SynspyFateFATE_POLICY      SynspyFate = 12
+	SynspyFateNUM_FATES        SynspyFate = 13
+)
+
 type SynspyFilter struct {
 	_        structs.HostLayout
 	Outcomes uint64
@@ -165,32 +184,85 @@ const (
 type SynspyOpening struct {
 	_        structs.HostLayout
 	Counters [10]uint64
+	Unrouted [2]uint64
 }
 
 type SynspyOutcome uint32
 
 const (
-	SynspyOutcomeOUTCOME_NONE                          SynspyOutcome = 0
-	SynspyOutcomeOUTCOME_SYN_ACCEPT_QUEUE_FULL         SynspyOutcome = 1
-	SynspyOutcomeOUTCOME_SYN_ACCEPT_QUEUE_FULL_COOKIES SynspyOutcome = 2
-	SynspyOutcomeOUTCOME_SYN_QUEUE_FULL                SynspyOutcome = 3
-	SynspyOutcomeOUTCOME_SYN_OTHER                     SynspyOutcome = 4
-	SynspyOutcomeOUTCOME_SYN_OTHER_COOKIES             SynspyOutcome = 5
-	SynspyOutcomeOUTCOME_SYN_COOKIE_SENT               SynspyOutcome = 6
-	SynspyOutcomeOUTCOME_SYN_FASTOPEN_QUEUE_FULL       SynspyOutcome = 7
-	SynspyOutcomeOUTCOME_ACK_ACCEPT_QUEUE_FULL         SynspyOutcome = 8
-	SynspyOutcomeOUTCOME_ACK_ACCEPT_QUEUE_FULL_RESET   SynspyOutcome = 9
-	SynspyOutcomeOUTCOME_ACK_ACCEPT_QUEUE_FULL_COOKIE  SynspyOutcome = 10
-	SynspyOutcomeOUTCOME_ACK_OTHER                     SynspyOutcome = 11
-	SynspyOutcomeOUTCOME_ACK_OTHER_RESET               SynspyOutcome = 12
-	SynspyOutcomeOUTCOME_ACK_OTHER_COOKIE              SynspyOutcome = 13
-	SynspyOutcomeOUTCOME_ACK_COOKIE_INVALID            SynspyOutcome = 14
-	SynspyOutcomeOUTCOME_ACK_COOKIE_ACCEPTED           SynspyOutcome = 15
-	SynspyOutcomeOUTCOME_ACK_DEFER_ACCEPT              SynspyOutcome = 16
-	SynspyOutcomeOUTCOME_ACK_BAD_RST                   SynspyOutcome = 17
-	SynspyOutcomeOUTCOME_ACK_BAD_RESET                 SynspyOutcome = 18
-	SynspyOutcomeOUTCOME_ICMP_ERROR                    SynspyOutcome = 19
-	SynspyOutcomeNUM_OUTCOMES                          SynspyOutcome = 20
+	SynspyOutcomeOUTCOME_NONE                           SynspyOutcome = 0
+	SynspyOutcomeOUTCOME_SYN_ACCEPT_QUEUE_FULL          SynspyOutcome = 1
+	SynspyOutcomeOUTCOME_SYN_ACCEPT_QUEUE_FULL_COOKIES  SynspyOutcome = 2
+	SynspyOutcomeOUTCOME_SYN_QUEUE_FULL                 SynspyOutcome = 3
+	SynspyOutcomeOUTCOME_SYN_OTHER                      SynspyOutcome = 4
+	SynspyOutcomeOUTCOME_SYN_OTHER_COOKIES              SynspyOutcome = 5
+	SynspyOutcomeOUTCOME_SYN_COOKIE_SENT                SynspyOutcome = 6
+	SynspyOutcomeOUTCOME_SYN_FASTOPEN_QUEUE_FULL        SynspyOutcome = 7
+	SynspyOutcomeOUTCOME_ACK_ACCEPT_QUEUE_FULL          SynspyOutcome = 8
+	SynspyOutcomeOUTCOME_ACK_ACCEPT_QUEUE_FULL_RESET    SynspyOutcome = 9
+	SynspyOutcomeOUTCOME_ACK_ACCEPT_QUEUE_FULL_COOKIE   SynspyOutcome = 10
+	SynspyOutcomeOUTCOME_ACK_OTHER                      SynspyOutcome = 11
+	SynspyOutcomeOUTCOME_ACK_OTHER_RESET                SynspyOutcome = 12
+	SynspyOutcomeOUTCOME_ACK_OTHER_COOKIE               SynspyOutcome = 13
+	SynspyOutcomeOUTCOME_ACK_COOKIE_INVALID             SynspyOutcome = 14
+	SynspyOutcomeOUTCOME_ACK_COOKIE_ACCEPTED            SynspyOutcome = 15
+	SynspyOutcomeOUTCOME_ACK_DEFER_ACCEPT               SynspyOutcome = 16
+	SynspyOutcomeOUTCOME_ACK_BAD_RST                    SynspyOutcome = 17
+	SynspyOutcomeOUTCOME_ACK_BAD_RESET                  SynspyOutcome = 18
+	SynspyOutcomeOUTCOME_ICMP_ERROR                     SynspyOutcome = 19
+	SynspyOutcomeOUTCOME_SYN_BACKLOG_RESERVE            SynspyOutcome = 20
+	SynspyOutcomeOUTCOME_SYN_NO_ROUTE_BACK              SynspyOutcome = 21
+	SynspyOutcomeOUTCOME_SYN_NO_ROUTE_BACK_COOKIES      SynspyOutcome = 22
+	SynspyOutcomeOUTCOME_SYN_DENIED_BY_LSM              SynspyOutcome = 23
+	SynspyOutcomeOUTCOME_SYN_DENIED_BY_LSM_COOKIES      SynspyOutcome = 24
+	SynspyOutcomeOUTCOME_SYN_BAD_SYN_ADDRESS            SynspyOutcome = 25
+	SynspyOutcomeOUTCOME_SYN_BAD_SYN_FLAGS              SynspyOutcome = 26
+	SynspyOutcomeOUTCOME_SYN_AUTH_FAILED                SynspyOutcome = 27
+	SynspyOutcomeOUTCOME_SYN_SOCKET_FILTER              SynspyOutcome = 28
+	SynspyOutcomeOUTCOME_SYN_OTHER_FREED                SynspyOutcome = 29
+	SynspyOutcomeOUTCOME_ACK_NO_ROUTE_BACK              SynspyOutcome = 30
+	SynspyOutcomeOUTCOME_ACK_NO_ROUTE_BACK_RESET        SynspyOutcome = 31
+	SynspyOutcomeOUTCOME_ACK_NO_ROUTE_BACK_COOKIE       SynspyOutcome = 32
+	SynspyOutcomeOUTCOME_ACK_NO_ROUTE_BACK_COOKIE_EARLY SynspyOutcome = 33
+	SynspyOutcomeOUTCOME_ACK_DENIED_BY_LSM_COOKIE       SynspyOutcome = 34
+	SynspyOutcomeOUTCOME_ACK_OTHER_COOKIE_EARLY         SynspyOutcome = 35
+	SynspyOutcomeOUTCOME_ACK_BAD_QUIET                  SynspyOutcome = 36
+	SynspyOutcomeOUTCOME_ACK_BAD_ANSWERED               SynspyOutcome = 37
+	SynspyOutcomeOUTCOME_ACK_AUTH_FAILED                SynspyOutcome = 38
+	SynspyOutcomeOUTCOME_ACK_SOCKET_FILTER              SynspyOutcome = 39
+	SynspyOutcomeOUTCOME_ACK_LISTENER_CLOSED            SynspyOutcome = 40
+	SynspyOutcomeOUTCOME_TIMER_HANDSHAKE_EXPIRED        SynspyOutcome = 41
+	SynspyOutcomeOUTCOME_TIMER_LISTENER_CLOSED          SynspyOutcome = 42
+	SynspyOutcomeOUTCOME_CLOSE_LISTENER_CLOSED          SynspyOutcome = 43
+	SynspyOutcomeOUTCOME_INGRESS_NO_LISTENER            SynspyOutcome = 44
+	SynspyOutcomeOUTCOME_INGRESS_TIME_WAIT              SynspyOutcome = 45
+	SynspyOutcomeOUTCOME_INGRESS_NETFILTER              SynspyOutcome = 46
+	SynspyOutcomeOUTCOME_INGRESS_NETFILTER_REJECT       SynspyOutcome = 47
+	SynspyOutcomeOUTCOME_INGRESS_RP_FILTER              SynspyOutcome = 48
+	SynspyOutcomeOUTCOME_INGRESS_CHECKSUM               SynspyOutcome = 49
+	SynspyOutcomeOUTCOME_INGRESS_CPU_BACKLOG            SynspyOutcome = 50
+	SynspyOutcomeOUTCOME_INGRESS_POLICY                 SynspyOutcome = 51
+	SynspyOutcomeOUTCOME_INGRESS_OTHER                  SynspyOutcome = 52
+	SynspyOutcomeNUM_OUTCOMES                           SynspyOutcome = 53
+)
+
+type SynspyPlace struct {
+	_     structs.HostLayout
+	Start uint64
+	End   uint64
+	Fate  uint64
+}
+
+type SynspyProof uint32
+
+const (
+	SynspyProofPROOF_UNKNOWN  SynspyProof = 0
+	SynspyProofPROOF_SOCKET   SynspyProof = 1
+	SynspyProofPROOF_COUNTERS SynspyProof = 2
+	SynspyProofPROOF_RETURN   SynspyProof = 3
+	SynspyProofPROOF_HELPER   SynspyProof = 4
+	SynspyProofPROOF_REASON   SynspyProof = 5
+	SynspyProofPROOF_STATE    SynspyProof = 6
 )
 
 type SynspyRange struct {
@@ -204,8 +276,11 @@ type SynspyRecord struct {
 	Kind       uint8
 	Outcome    uint8
 	Family     uint8
-	Pad0       uint8
+	Proof      uint8
 	Attempt    uint32
+	Reason     uint32
+	Netns      uint32
+	Place      uint64
 	Time       uint64
 	ClientPort uint16
 	ServerPort uint16
@@ -228,12 +303,20 @@ type SynspySlot struct {
 	Offset      uint64
 	Gate        uint64
 	Skb         uint64
+	Request     uint64
 	Net         uint64
 	Id          uint64
 	Sk          uint64
 	Event       uint64
 	Number      uint64
 	Found       uint64
+	Given       uint64
+	Place       uint64
+	Reason      uint32
+	Proof       uint8
+	Died        uint8
+	Denied      uint8
+	Unrouted    uint8
 	Full        uint64
 	Members     uint32
 	MembersFull uint32
@@ -264,11 +347,74 @@ type SynspySlot struct {
 		Client     [16]uint8
 		Server     [16]uint8
 	}
+	Mark struct {
+		_        structs.HostLayout
+		Skb      uint64
+		Print    uint64
+		Sk       uint64
+		Isn      uint32
+		Settled  uint8
+		Checked  uint8
+		Reset    uint8
+		Timewait uint8
+	}
+	Timer struct {
+		_          structs.HostLayout
+		Key        uint64
+		Sk         uint64
+		Migrations uint64
+		Packet     struct {
+			_          structs.HostLayout
+			Family     uint8
+			Protocol   uint8
+			Flags      uint8
+			Pad        uint8
+			ClientPort uint16
+			ServerPort uint16
+			Isn        uint32
+			Ifindex    uint32
+			Client     [16]uint8
+			Server     [16]uint8
+		}
+	}
+	Orphan struct {
+		_          structs.HostLayout
+		Key        uint64
+		Sk         uint64
+		Migrations uint64
+		Packet     struct {
+			_          structs.HostLayout
+			Family     uint8
+			Protocol   uint8
+			Flags      uint8
+			Pad        uint8
+			ClientPort uint16
+			ServerPort uint16
+			Isn        uint32
+			Ifindex    uint32
+			Client     [16]uint8
+			Server     [16]uint8
+		}
+	}
+	Rejected struct {
+		_          structs.HostLayout
+		Family     uint8
+		Protocol   uint8
+		Flags      uint8
+		Pad        uint8
+		ClientPort uint16
+		ServerPort uint16
+		Isn        uint32
+		Ifindex    uint32
+		Client     [16]uint8
+		Server     [16]uint8
+	}
 	Fresh SynspyCount
-	Known [8]struct {
-		_    structs.HostLayout
-		Net  uint64
-		Sums [2]uint64
+	Known [32]struct {
+		_        structs.HostLayout
+		Net      uint64
+		Sums     [2]uint64
+		Unrouted [2]uint64
 	}
 	Arrivals [32]struct {
 		_   structs.HostLayout
@@ -289,11 +435,12 @@ type SynspySnapshot struct {
 
 type SynspyTally struct {
 	_            structs.HostLayout
-	Outcomes     [20]uint64
-	Filtered     [20]uint64
+	Outcomes     [53]uint64
+	Filtered     [53]uint64
 	Unattributed [10]uint64
 	Gated        [10]uint64
 	Seen         [10]uint64
+	Unrouted     [2]uint64
 	Net          uint64
 	Based        uint32
 	Netns        uint32
@@ -303,87 +450,118 @@ type SynspyTally struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	SynspyMapArrived                        = "arrived"
-	SynspyMapAttempts                       = "attempts"
-	SynspyMapBases                          = "bases"
-	SynspyMapBlanks                         = "blanks"
-	SynspyMapCounts                         = "counts"
-	SynspyMapOffsets                        = "offsets"
-	SynspyMapOpenings                       = "openings"
-	SynspyMapRing                           = "ring"
-	SynspyMapSlots                          = "slots"
-	SynspyMapSnapshots                      = "snapshots"
-	SynspyMapTallies                        = "tallies"
-	SynspyMapWanted                         = "wanted"
-	SynspyProgFentryCookieV4Check           = "fentry_cookie_v4_check"
-	SynspyProgFentryCookieV6Check           = "fentry_cookie_v6_check"
-	SynspyProgFentrySubflowV4ConnRequest    = "fentry_subflow_v4_conn_request"
-	SynspyProgFentrySubflowV6ConnRequest    = "fentry_subflow_v6_conn_request"
-	SynspyProgFentryTcpCheckReq             = "fentry_tcp_check_req"
-	SynspyProgFentryTcpReqErr               = "fentry_tcp_req_err"
-	SynspyProgFentryTcpV4ConnRequest        = "fentry_tcp_v4_conn_request"
-	SynspyProgFentryTcpV6ConnRequest        = "fentry_tcp_v6_conn_request"
-	SynspyProgFexitCookieV4Check            = "fexit_cookie_v4_check"
-	SynspyProgFexitCookieV6Check            = "fexit_cookie_v6_check"
-	SynspyProgFexitSubflowV4ConnRequest     = "fexit_subflow_v4_conn_request"
-	SynspyProgFexitSubflowV6ConnRequest     = "fexit_subflow_v6_conn_request"
-	SynspyProgFexitTcpCheckReq              = "fexit_tcp_check_req"
-	SynspyProgFexitTcpReqErr                = "fexit_tcp_req_err"
-	SynspyProgFexitTcpV4ConnRequest         = "fexit_tcp_v4_conn_request"
-	SynspyProgFexitTcpV6ConnRequest         = "fexit_tcp_v6_conn_request"
-	SynspyProgIterTaskFile                  = "iter_task_file"
-	SynspyProgKprobeCookieV4Check           = "kprobe_cookie_v4_check"
-	SynspyProgKprobeCookieV6Check           = "kprobe_cookie_v6_check"
-	SynspyProgKprobeSubflowV4ConnRequest    = "kprobe_subflow_v4_conn_request"
-	SynspyProgKprobeSubflowV6ConnRequest    = "kprobe_subflow_v6_conn_request"
-	SynspyProgKprobeTcpCheckReq             = "kprobe_tcp_check_req"
-	SynspyProgKprobeTcpReqErr               = "kprobe_tcp_req_err"
-	SynspyProgKprobeTcpV4ConnRequest        = "kprobe_tcp_v4_conn_request"
-	SynspyProgKprobeTcpV6ConnRequest        = "kprobe_tcp_v6_conn_request"
-	SynspyProgKretprobeCookieV4Check        = "kretprobe_cookie_v4_check"
-	SynspyProgKretprobeCookieV6Check        = "kretprobe_cookie_v6_check"
-	SynspyProgKretprobeSubflowV4ConnRequest = "kretprobe_subflow_v4_conn_request"
-	SynspyProgKretprobeSubflowV6ConnRequest = "kretprobe_subflow_v6_conn_request"
-	SynspyProgKretprobeTcpCheckReq          = "kretprobe_tcp_check_req"
-	SynspyProgKretprobeTcpReqErr            = "kretprobe_tcp_req_err"
-	SynspyProgKretprobeTcpV4ConnRequest     = "kretprobe_tcp_v4_conn_request"
-	SynspyProgKretprobeTcpV6ConnRequest     = "kretprobe_tcp_v6_conn_request"
-	SynspyProgSnapshot                      = "snapshot"
-	SynspyProgTpBtfConsumeSkb               = "tp_btf_consume_skb"
-	SynspyProgTpBtfConsumeSkbTwin           = "tp_btf_consume_skb_twin"
-	SynspyProgTpBtfInetSockSetState         = "tp_btf_inet_sock_set_state"
-	SynspyProgTpBtfInetSockSetStateTwin     = "tp_btf_inet_sock_set_state_twin"
-	SynspyProgTpBtfKfreeSkb                 = "tp_btf_kfree_skb"
-	SynspyProgTpBtfKfreeSkbTwin             = "tp_btf_kfree_skb_twin"
-	SynspyProgTpBtfListen                   = "tp_btf_listen"
-	SynspyVarChangesLost                    = "changes_lost"
-	SynspyVarEmitOutcomes                   = "emit_outcomes"
-	SynspyVarFilter                         = "filter"
-	SynspyVarHashinfo                       = "hashinfo"
-	SynspyVarHaveConsumeLocation            = "have_consume_location"
-	SynspyVarHaveLoop                       = "have_loop"
-	SynspyVarHaveRdonlyCast                 = "have_rdonly_cast"
-	SynspyVarHaveRxSk                       = "have_rx_sk"
-	SynspyVarHaveSocketCookie               = "have_socket_cookie"
-	SynspyVarIcmpRanges                     = "icmp_ranges"
-	SynspyVarLastNamespace                  = "last_namespace"
-	SynspyVarListenGeneration               = "listen_generation"
-	SynspyVarMibIndex                       = "mib_index"
-	SynspyVarRate                           = "rate"
-	SynspyVarRcvRanges                      = "rcv_ranges"
-	SynspyVarStateRanges                    = "state_ranges"
-	SynspyVarUncounted                      = "uncounted"
-	SynspyVarUntracked                      = "untracked"
-	SynspyVarUnusedAnswer                   = "unused_answer"
-	SynspyVarUnusedCounter                  = "unused_counter"
-	SynspyVarUnusedHolder                   = "unused_holder"
-	SynspyVarUnusedKind                     = "unused_kind"
-	SynspyVarUnusedListenChange             = "unused_listen_change"
-	SynspyVarUnusedOutcome                  = "unused_outcome"
-	SynspyVarUnusedProof                    = "unused_proof"
-	SynspyVarUnusedRecord                   = "unused_record"
-	SynspyVarUnusedRequest                  = "unused_request"
-	SynspyVarWakeupBytes                    = "wakeup_bytes"
+	SynspyMapArrived                            = "arrived"
+	SynspyMapAttempts                           = "attempts"
+	SynspyMapBases                              = "bases"
+	SynspyMapBlanks                             = "blanks"
+	SynspyMapClosing                            = "closing"
+	SynspyMapCounts                             = "counts"
+	SynspyMapOffsets                            = "offsets"
+	SynspyMapOpenings                           = "openings"
+	SynspyMapRing                               = "ring"
+	SynspyMapSlots                              = "slots"
+	SynspyMapSnapshots                          = "snapshots"
+	SynspyMapTallies                            = "tallies"
+	SynspyMapWanted                             = "wanted"
+	SynspyProgFentryCookieV4Check               = "fentry_cookie_v4_check"
+	SynspyProgFentryCookieV6Check               = "fentry_cookie_v6_check"
+	SynspyProgFentryInetCskReqskQueueDropAndPut = "fentry_inet_csk_reqsk_queue_drop_and_put"
+	SynspyProgFentryReqskTimerHandler           = "fentry_reqsk_timer_handler"
+	SynspyProgFentrySubflowV4ConnRequest        = "fentry_subflow_v4_conn_request"
+	SynspyProgFentrySubflowV6ConnRequest        = "fentry_subflow_v6_conn_request"
+	SynspyProgFentryTcpCheckReq                 = "fentry_tcp_check_req"
+	SynspyProgFentryTcpReqErr                   = "fentry_tcp_req_err"
+	SynspyProgFentryTcpV4ConnRequest            = "fentry_tcp_v4_conn_request"
+	SynspyProgFentryTcpV4SendReset              = "fentry_tcp_v4_send_reset"
+	SynspyProgFentryTcpV6ConnRequest            = "fentry_tcp_v6_conn_request"
+	SynspyProgFentryTcpV6SendReset              = "fentry_tcp_v6_send_reset"
+	SynspyProgFexitCookieV4Check                = "fexit_cookie_v4_check"
+	SynspyProgFexitCookieV6Check                = "fexit_cookie_v6_check"
+	SynspyProgFexitReqskTimerHandler            = "fexit_reqsk_timer_handler"
+	SynspyProgFexitSecurityInetConnRequest      = "fexit_security_inet_conn_request"
+	SynspyProgFexitSubflowV4ConnRequest         = "fexit_subflow_v4_conn_request"
+	SynspyProgFexitSubflowV6ConnRequest         = "fexit_subflow_v6_conn_request"
+	SynspyProgFexitTcpCheckReq                  = "fexit_tcp_check_req"
+	SynspyProgFexitTcpReqErr                    = "fexit_tcp_req_err"
+	SynspyProgFexitTcpTimewaitStateProcess      = "fexit_tcp_timewait_state_process"
+	SynspyProgFexitTcpV4ConnRequest             = "fexit_tcp_v4_conn_request"
+	SynspyProgFexitTcpV6ConnRequest             = "fexit_tcp_v6_conn_request"
+	SynspyProgIterTaskFile                      = "iter_task_file"
+	SynspyProgKprobeCookieV4Check               = "kprobe_cookie_v4_check"
+	SynspyProgKprobeCookieV6Check               = "kprobe_cookie_v6_check"
+	SynspyProgKprobeInetCskReqskQueueDropAndPut = "kprobe_inet_csk_reqsk_queue_drop_and_put"
+	SynspyProgKprobeReqskTimerHandler           = "kprobe_reqsk_timer_handler"
+	SynspyProgKprobeSubflowV4ConnRequest        = "kprobe_subflow_v4_conn_request"
+	SynspyProgKprobeSubflowV6ConnRequest        = "kprobe_subflow_v6_conn_request"
+	SynspyProgKprobeTcpCheckReq                 = "kprobe_tcp_check_req"
+	SynspyProgKprobeTcpReqErr                   = "kprobe_tcp_req_err"
+	SynspyProgKprobeTcpTimewaitStateProcess     = "kprobe_tcp_timewait_state_process"
+	SynspyProgKprobeTcpV4ConnRequest            = "kprobe_tcp_v4_conn_request"
+	SynspyProgKprobeTcpV4SendReset              = "kprobe_tcp_v4_send_reset"
+	SynspyProgKprobeTcpV6ConnRequest            = "kprobe_tcp_v6_conn_request"
+	SynspyProgKprobeTcpV6SendReset              = "kprobe_tcp_v6_send_reset"
+	SynspyProgKretprobeCookieV4Check            = "kretprobe_cookie_v4_check"
+	SynspyProgKretprobeCookieV6Check            = "kretprobe_cookie_v6_check"
+	SynspyProgKretprobeReqskTimerHandler        = "kretprobe_reqsk_timer_handler"
+	SynspyProgKretprobeSecurityInetConnRequest  = "kretprobe_security_inet_conn_request"
+	SynspyProgKretprobeSubflowV4ConnRequest     = "kretprobe_subflow_v4_conn_request"
+	SynspyProgKretprobeSubflowV6ConnRequest     = "kretprobe_subflow_v6_conn_request"
+	SynspyProgKretprobeTcpCheckReq              = "kretprobe_tcp_check_req"
+	SynspyProgKretprobeTcpReqErr                = "kretprobe_tcp_req_err"
+	SynspyProgKretprobeTcpTimewaitStateProcess  = "kretprobe_tcp_timewait_state_process"
+	SynspyProgKretprobeTcpV4ConnRequest         = "kretprobe_tcp_v4_conn_request"
+	SynspyProgKretprobeTcpV6ConnRequest         = "kretprobe_tcp_v6_conn_request"
+	SynspyProgSnapshot                          = "snapshot"
+	SynspyProgTpBtfConsumeSkb                   = "tp_btf_consume_skb"
+	SynspyProgTpBtfConsumeSkbTwin               = "tp_btf_consume_skb_twin"
+	SynspyProgTpBtfInetSockSetState             = "tp_btf_inet_sock_set_state"
+	SynspyProgTpBtfInetSockSetStateTwin         = "tp_btf_inet_sock_set_state_twin"
+	SynspyProgTpBtfKfreeSkb                     = "tp_btf_kfree_skb"
+	SynspyProgTpBtfKfreeSkbTwin                 = "tp_btf_kfree_skb_twin"
+	SynspyProgTpBtfListen                       = "tp_btf_listen"
+	SynspyProgTpBtfNetDevQueue                  = "tp_btf_net_dev_queue"
+	SynspyProgTpBtfTcpSendReset                 = "tp_btf_tcp_send_reset"
+	SynspyProgTpBtfTimerExpireEntry             = "tp_btf_timer_expire_entry"
+	SynspyProgTpBtfTimerExpireExit              = "tp_btf_timer_expire_exit"
+	SynspyVarChangesLost                        = "changes_lost"
+	SynspyVarCheckReqArgs                       = "check_req_args"
+	SynspyVarEmitOutcomes                       = "emit_outcomes"
+	SynspyVarFates                              = "fates"
+	SynspyVarFilter                             = "filter"
+	SynspyVarHashinfo                           = "hashinfo"
+	SynspyVarHaveConsumeLocation                = "have_consume_location"
+	SynspyVarHaveLoop                           = "have_loop"
+	SynspyVarHavePath                           = "have_path"
+	SynspyVarHaveRdonlyCast                     = "have_rdonly_cast"
+	SynspyVarHaveReason                         = "have_reason"
+	SynspyVarHaveRxSk                           = "have_rx_sk"
+	SynspyVarHaveSocketCookie                   = "have_socket_cookie"
+	SynspyVarIcmpRanges                         = "icmp_ranges"
+	SynspyVarLastNamespace                      = "last_namespace"
+	SynspyVarListenGeneration                   = "listen_generation"
+	SynspyVarMibIndex                           = "mib_index"
+	SynspyVarMigrated                           = "migrated"
+	SynspyVarOutNoRoutes                        = "out_no_routes"
+	SynspyVarPlaces                             = "places"
+	SynspyVarRate                               = "rate"
+	SynspyVarRcvRanges                          = "rcv_ranges"
+	SynspyVarReqskTimer                         = "reqsk_timer"
+	SynspyVarStateRanges                        = "state_ranges"
+	SynspyVarTimewaitArgs                       = "timewait_args"
+	SynspyVarUncounted                          = "uncounted"
+	SynspyVarUntracked                          = "untracked"
+	SynspyVarUnusedAnswer                       = "unused_answer"
+	SynspyVarUnusedCauseProof                   = "unused_cause_proof"
+	SynspyVarUnusedCounter                      = "unused_counter"
+	SynspyVarUnusedFate                         = "unused_fate"
+	SynspyVarUnusedHolder                       = "unused_holder"
+	SynspyVarUnusedKind                         = "unused_kind"
+	SynspyVarUnusedListenChange                 = "unused_listen_change"
+	SynspyVarUnusedOutcome                      = "unused_outcome"
+	SynspyVarUnusedProof                        = "unused_proof"
+	SynspyVarUnusedRecord                       = "unused_record"
+	SynspyVarUnusedRequest                      = "unused_request"
+	SynspyVarWakeupBytes                        = "wakeup_bytes"
 )
 
 // LoadSynspy returns the embedded CollectionSpec for Synspy.
@@ -428,47 +606,66 @@ type SynspySpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type SynspyProgramSpecs struct {
-	FentryCookieV4Check           *ebpf.ProgramSpec `ebpf:"fentry_cookie_v4_check"`
-	FentryCookieV6Check           *ebpf.ProgramSpec `ebpf:"fentry_cookie_v6_check"`
-	FentrySubflowV4ConnRequest    *ebpf.ProgramSpec `ebpf:"fentry_subflow_v4_conn_request"`
-	FentrySubflowV6ConnRequest    *ebpf.ProgramSpec `ebpf:"fentry_subflow_v6_conn_request"`
-	FentryTcpCheckReq             *ebpf.ProgramSpec `ebpf:"fentry_tcp_check_req"`
-	FentryTcpReqErr               *ebpf.ProgramSpec `ebpf:"fentry_tcp_req_err"`
-	FentryTcpV4ConnRequest        *ebpf.ProgramSpec `ebpf:"fentry_tcp_v4_conn_request"`
-	FentryTcpV6ConnRequest        *ebpf.ProgramSpec `ebpf:"fentry_tcp_v6_conn_request"`
-	FexitCookieV4Check            *ebpf.ProgramSpec `ebpf:"fexit_cookie_v4_check"`
-	FexitCookieV6Check            *ebpf.ProgramSpec `ebpf:"fexit_cookie_v6_check"`
-	FexitSubflowV4ConnRequest     *ebpf.ProgramSpec `ebpf:"fexit_subflow_v4_conn_request"`
-	FexitSubflowV6ConnRequest     *ebpf.ProgramSpec `ebpf:"fexit_subflow_v6_conn_request"`
-	FexitTcpCheckReq              *ebpf.ProgramSpec `ebpf:"fexit_tcp_check_req"`
-	FexitTcpReqErr                *ebpf.ProgramSpec `ebpf:"fexit_tcp_req_err"`
-	FexitTcpV4ConnRequest         *ebpf.ProgramSpec `ebpf:"fexit_tcp_v4_conn_request"`
-	FexitTcpV6ConnRequest         *ebpf.ProgramSpec `ebpf:"fexit_tcp_v6_conn_request"`
-	IterTaskFile                  *ebpf.ProgramSpec `ebpf:"iter_task_file"`
-	KprobeCookieV4Check           *ebpf.ProgramSpec `ebpf:"kprobe_cookie_v4_check"`
-	KprobeCookieV6Check           *ebpf.ProgramSpec `ebpf:"kprobe_cookie_v6_check"`
-	KprobeSubflowV4ConnRequest    *ebpf.ProgramSpec `ebpf:"kprobe_subflow_v4_conn_request"`
-	KprobeSubflowV6ConnRequest    *ebpf.ProgramSpec `ebpf:"kprobe_subflow_v6_conn_request"`
-	KprobeTcpCheckReq             *ebpf.ProgramSpec `ebpf:"kprobe_tcp_check_req"`
-	KprobeTcpReqErr               *ebpf.ProgramSpec `ebpf:"kprobe_tcp_req_err"`
-	KprobeTcpV4ConnRequest        *ebpf.ProgramSpec `ebpf:"kprobe_tcp_v4_conn_request"`
-	KprobeTcpV6ConnRequest        *ebpf.ProgramSpec `ebpf:"kprobe_tcp_v6_conn_request"`
-	KretprobeCookieV4Check        *ebpf.ProgramSpec `ebpf:"kretprobe_cookie_v4_check"`
-	KretprobeCookieV6Check        *ebpf.ProgramSpec `ebpf:"kretprobe_cookie_v6_check"`
-	KretprobeSubflowV4ConnRequest *ebpf.ProgramSpec `ebpf:"kretprobe_subflow_v4_conn_request"`
-	KretprobeSubflowV6ConnRequest *ebpf.ProgramSpec `ebpf:"kretprobe_subflow_v6_conn_request"`
-	KretprobeTcpCheckReq          *ebpf.ProgramSpec `ebpf:"kretprobe_tcp_check_req"`
-	KretprobeTcpReqErr            *ebpf.ProgramSpec `ebpf:"kretprobe_tcp_req_err"`
-	KretprobeTcpV4ConnRequest     *ebpf.ProgramSpec `ebpf:"kretprobe_tcp_v4_conn_request"`
-	KretprobeTcpV6ConnRequest     *ebpf.ProgramSpec `ebpf:"kretprobe_tcp_v6_conn_request"`
-	Snapshot                      *ebpf.ProgramSpec `ebpf:"snapshot"`
-	TpBtfConsumeSkb               *ebpf.ProgramSpec `ebpf:"tp_btf_consume_skb"`
-	TpBtfConsumeSkbTwin           *ebpf.ProgramSpec `ebpf:"tp_btf_consume_skb_twin"`
-	TpBtfInetSockSetState         *ebpf.ProgramSpec `ebpf:"tp_btf_inet_sock_set_state"`
-	TpBtfInetSockSetStateTwin     *ebpf.ProgramSpec `ebpf:"tp_btf_inet_sock_set_state_twin"`
-	TpBtfKfreeSkb                 *ebpf.ProgramSpec `ebpf:"tp_btf_kfree_skb"`
-	TpBtfKfreeSkbTwin             *ebpf.ProgramSpec `ebpf:"tp_btf_kfree_skb_twin"`
-	TpBtfListen                   *ebpf.ProgramSpec `ebpf:"tp_btf_listen"`
+	FentryCookieV4Check               *ebpf.ProgramSpec `ebpf:"fentry_cookie_v4_check"`
+	FentryCookieV6Check               *ebpf.ProgramSpec `ebpf:"fentry_cookie_v6_check"`
+	FentryInetCskReqskQueueDropAndPut *ebpf.ProgramSpec `ebpf:"fentry_inet_csk_reqsk_queue_drop_and_put"`
+	FentryReqskTimerHandler           *ebpf.ProgramSpec `ebpf:"fentry_reqsk_timer_handler"`
+	FentrySubflowV4ConnRequest        *ebpf.ProgramSpec `ebpf:"fentry_subflow_v4_conn_request"`
+	FentrySubflowV6ConnRequest        *ebpf.ProgramSpec `ebpf:"fentry_subflow_v6_conn_request"`
+	FentryTcpCheckReq                 *ebpf.ProgramSpec `ebpf:"fentry_tcp_check_req"`
+	FentryTcpReqErr                   *ebpf.ProgramSpec `ebpf:"fentry_tcp_req_err"`
+	FentryTcpV4ConnRequest            *ebpf.ProgramSpec `ebpf:"fentry_tcp_v4_conn_request"`
+	FentryTcpV4SendReset              *ebpf.ProgramSpec `ebpf:"fentry_tcp_v4_send_reset"`
+	FentryTcpV6ConnRequest            *ebpf.ProgramSpec `ebpf:"fentry_tcp_v6_conn_request"`
+	FentryTcpV6SendReset              *ebpf.ProgramSpec `ebpf:"fentry_tcp_v6_send_reset"`
+	FexitCookieV4Check                *ebpf.ProgramSpec `ebpf:"fexit_cookie_v4_check"`
+	FexitCookieV6Check                *ebpf.ProgramSpec `ebpf:"fexit_cookie_v6_check"`
+	FexitReqskTimerHandler            *ebpf.ProgramSpec `ebpf:"fexit_reqsk_timer_handler"`
+	FexitSecurityInetConnRequest      *ebpf.ProgramSpec `ebpf:"fexit_security_inet_conn_request"`
+	FexitSubflowV4ConnRequest         *ebpf.ProgramSpec `ebpf:"fexit_subflow_v4_conn_request"`
+	FexitSubflowV6ConnRequest         *ebpf.ProgramSpec `ebpf:"fexit_subflow_v6_conn_request"`
+	FexitTcpCheckReq                  *ebpf.ProgramSpec `ebpf:"fexit_tcp_check_req"`
+	FexitTcpReqErr                    *ebpf.ProgramSpec `ebpf:"fexit_tcp_req_err"`
+	FexitTcpTimewaitStateProcess      *ebpf.ProgramSpec `ebpf:"fexit_tcp_timewait_state_process"`
+	FexitTcpV4ConnRequest             *ebpf.ProgramSpec `ebpf:"fexit_tcp_v4_conn_request"`
+	FexitTcpV6ConnRequest             *ebpf.ProgramSpec `ebpf:"fexit_tcp_v6_conn_request"`
+	IterTaskFile                      *ebpf.ProgramSpec `ebpf:"iter_task_file"`
+	KprobeCookieV4Check               *ebpf.ProgramSpec `ebpf:"kprobe_cookie_v4_check"`
+	KprobeCookieV6Check               *ebpf.ProgramSpec `ebpf:"kprobe_cookie_v6_check"`
+	KprobeInetCskReqskQueueDropAndPut *ebpf.ProgramSpec `ebpf:"kprobe_inet_csk_reqsk_queue_drop_and_put"`
+	KprobeReqskTimerHandler           *ebpf.ProgramSpec `ebpf:"kprobe_reqsk_timer_handler"`
+	KprobeSubflowV4ConnRequest        *ebpf.ProgramSpec `ebpf:"kprobe_subflow_v4_conn_request"`
+	KprobeSubflowV6ConnRequest        *ebpf.ProgramSpec `ebpf:"kprobe_subflow_v6_conn_request"`
+	KprobeTcpCheckReq                 *ebpf.ProgramSpec `ebpf:"kprobe_tcp_check_req"`
+	KprobeTcpReqErr                   *ebpf.ProgramSpec `ebpf:"kprobe_tcp_req_err"`
+	KprobeTcpTimewaitStateProcess     *ebpf.ProgramSpec `ebpf:"kprobe_tcp_timewait_state_process"`
+	KprobeTcpV4ConnRequest            *ebpf.ProgramSpec `ebpf:"kprobe_tcp_v4_conn_request"`
+	KprobeTcpV4SendReset              *ebpf.ProgramSpec `ebpf:"kprobe_tcp_v4_send_reset"`
+	KprobeTcpV6ConnRequest            *ebpf.ProgramSpec `ebpf:"kprobe_tcp_v6_conn_request"`
+	KprobeTcpV6SendReset              *ebpf.ProgramSpec `ebpf:"kprobe_tcp_v6_send_reset"`
+	KretprobeCookieV4Check            *ebpf.ProgramSpec `ebpf:"kretprobe_cookie_v4_check"`
+	KretprobeCookieV6Check            *ebpf.ProgramSpec `ebpf:"kretprobe_cookie_v6_check"`
+	KretprobeReqskTimerHandler        *ebpf.ProgramSpec `ebpf:"kretprobe_reqsk_timer_handler"`
+	KretprobeSecurityInetConnRequest  *ebpf.ProgramSpec `ebpf:"kretprobe_security_inet_conn_request"`
+	KretprobeSubflowV4ConnRequest     *ebpf.ProgramSpec `ebpf:"kretprobe_subflow_v4_conn_request"`
+	KretprobeSubflowV6ConnRequest     *ebpf.ProgramSpec `ebpf:"kretprobe_subflow_v6_conn_request"`
+	KretprobeTcpCheckReq              *ebpf.ProgramSpec `ebpf:"kretprobe_tcp_check_req"`
+	KretprobeTcpReqErr                *ebpf.ProgramSpec `ebpf:"kretprobe_tcp_req_err"`
+	KretprobeTcpTimewaitStateProcess  *ebpf.ProgramSpec `ebpf:"kretprobe_tcp_timewait_state_process"`
+	KretprobeTcpV4ConnRequest         *ebpf.ProgramSpec `ebpf:"kretprobe_tcp_v4_conn_request"`
+	KretprobeTcpV6ConnRequest         *ebpf.ProgramSpec `ebpf:"kretprobe_tcp_v6_conn_request"`
+	Snapshot                          *ebpf.ProgramSpec `ebpf:"snapshot"`
+	TpBtfConsumeSkb                   *ebpf.ProgramSpec `ebpf:"tp_btf_consume_skb"`
+	TpBtfConsumeSkbTwin               *ebpf.ProgramSpec `ebpf:"tp_btf_consume_skb_twin"`
+	TpBtfInetSockSetState             *ebpf.ProgramSpec `ebpf:"tp_btf_inet_sock_set_state"`
+	TpBtfInetSockSetStateTwin         *ebpf.ProgramSpec `ebpf:"tp_btf_inet_sock_set_state_twin"`
+	TpBtfKfreeSkb                     *ebpf.ProgramSpec `ebpf:"tp_btf_kfree_skb"`
+	TpBtfKfreeSkbTwin                 *ebpf.ProgramSpec `ebpf:"tp_btf_kfree_skb_twin"`
+	TpBtfListen                       *ebpf.ProgramSpec `ebpf:"tp_btf_listen"`
+	TpBtfNetDevQueue                  *ebpf.ProgramSpec `ebpf:"tp_btf_net_dev_queue"`
+	TpBtfTcpSendReset                 *ebpf.ProgramSpec `ebpf:"tp_btf_tcp_send_reset"`
+	TpBtfTimerExpireEntry             *ebpf.ProgramSpec `ebpf:"tp_btf_timer_expire_entry"`
+	TpBtfTimerExpireExit              *ebpf.ProgramSpec `ebpf:"tp_btf_timer_expire_exit"`
 }
 
 // SynspyMapSpecs contains maps before they are loaded into the kernel.
@@ -479,6 +676,7 @@ type SynspyMapSpecs struct {
 	Attempts  *ebpf.MapSpec `ebpf:"attempts"`
 	Bases     *ebpf.MapSpec `ebpf:"bases"`
 	Blanks    *ebpf.MapSpec `ebpf:"blanks"`
+	Closing   *ebpf.MapSpec `ebpf:"closing"`
 	Counts    *ebpf.MapSpec `ebpf:"counts"`
 	Offsets   *ebpf.MapSpec `ebpf:"offsets"`
 	Openings  *ebpf.MapSpec `ebpf:"openings"`
@@ -494,25 +692,36 @@ type SynspyMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type SynspyVariableSpecs struct {
 	ChangesLost         *ebpf.VariableSpec `ebpf:"changes_lost"`
+	CheckReqArgs        *ebpf.VariableSpec `ebpf:"check_req_args"`
 	EmitOutcomes        *ebpf.VariableSpec `ebpf:"emit_outcomes"`
+	Fates               *ebpf.VariableSpec `ebpf:"fates"`
 	Filter              *ebpf.VariableSpec `ebpf:"filter"`
 	Hashinfo            *ebpf.VariableSpec `ebpf:"hashinfo"`
 	HaveConsumeLocation *ebpf.VariableSpec `ebpf:"have_consume_location"`
 	HaveLoop            *ebpf.VariableSpec `ebpf:"have_loop"`
+	HavePath            *ebpf.VariableSpec `ebpf:"have_path"`
 	HaveRdonlyCast      *ebpf.VariableSpec `ebpf:"have_rdonly_cast"`
+	HaveReason          *ebpf.VariableSpec `ebpf:"have_reason"`
 	HaveRxSk            *ebpf.VariableSpec `ebpf:"have_rx_sk"`
 	HaveSocketCookie    *ebpf.VariableSpec `ebpf:"have_socket_cookie"`
 	IcmpRanges          *ebpf.VariableSpec `ebpf:"icmp_ranges"`
 	LastNamespace       *ebpf.VariableSpec `ebpf:"last_namespace"`
 	ListenGeneration    *ebpf.VariableSpec `ebpf:"listen_generation"`
 	MibIndex            *ebpf.VariableSpec `ebpf:"mib_index"`
+	Migrated            *ebpf.VariableSpec `ebpf:"migrated"`
+	OutNoRoutes         *ebpf.VariableSpec `ebpf:"out_no_routes"`
+	Places              *ebpf.VariableSpec `ebpf:"places"`
 	Rate                *ebpf.VariableSpec `ebpf:"rate"`
 	RcvRanges           *ebpf.VariableSpec `ebpf:"rcv_ranges"`
+	ReqskTimer          *ebpf.VariableSpec `ebpf:"reqsk_timer"`
 	StateRanges         *ebpf.VariableSpec `ebpf:"state_ranges"`
+	TimewaitArgs        *ebpf.VariableSpec `ebpf:"timewait_args"`
 	Uncounted           *ebpf.VariableSpec `ebpf:"uncounted"`
 	Untracked           *ebpf.VariableSpec `ebpf:"untracked"`
 	UnusedAnswer        *ebpf.VariableSpec `ebpf:"unused_answer"`
+	UnusedCauseProof    *ebpf.VariableSpec `ebpf:"unused_cause_proof"`
 	UnusedCounter       *ebpf.VariableSpec `ebpf:"unused_counter"`
+	UnusedFate          *ebpf.VariableSpec `ebpf:"unused_fate"`
 	UnusedHolder        *ebpf.VariableSpec `ebpf:"unused_holder"`
 	UnusedKind          *ebpf.VariableSpec `ebpf:"unused_kind"`
 	UnusedListenChange  *ebpf.VariableSpec `ebpf:"unused_listen_change"`
@@ -547,6 +756,7 @@ type SynspyMaps struct {
 	Attempts  *ebpf.Map `ebpf:"attempts"`
 	Bases     *ebpf.Map `ebpf:"bases"`
 	Blanks    *ebpf.Map `ebpf:"blanks"`
+	Closing   *ebpf.Map `ebpf:"closing"`
 	Counts    *ebpf.Map `ebpf:"counts"`
 	Offsets   *ebpf.Map `ebpf:"offsets"`
 	Openings  *ebpf.Map `ebpf:"openings"`
@@ -563,6 +773,7 @@ func (m *SynspyMaps) Close() error {
 		m.Attempts,
 		m.Bases,
 		m.Blanks,
+		m.Closing,
 		m.Counts,
 		m.Offsets,
 		m.Openings,
@@ -579,25 +790,36 @@ func (m *SynspyMaps) Close() error {
 // It can be passed to LoadSynspyObjects or ebpf.CollectionSpec.LoadAndAssign.
 type SynspyVariables struct {
 	ChangesLost         *ebpf.Variable `ebpf:"changes_lost"`
+	CheckReqArgs        *ebpf.Variable `ebpf:"check_req_args"`
 	EmitOutcomes        *ebpf.Variable `ebpf:"emit_outcomes"`
+	Fates               *ebpf.Variable `ebpf:"fates"`
 	Filter              *ebpf.Variable `ebpf:"filter"`
 	Hashinfo            *ebpf.Variable `ebpf:"hashinfo"`
 	HaveConsumeLocation *ebpf.Variable `ebpf:"have_consume_location"`
 	HaveLoop            *ebpf.Variable `ebpf:"have_loop"`
+	HavePath            *ebpf.Variable `ebpf:"have_path"`
 	HaveRdonlyCast      *ebpf.Variable `ebpf:"have_rdonly_cast"`
+	HaveReason          *ebpf.Variable `ebpf:"have_reason"`
 	HaveRxSk            *ebpf.Variable `ebpf:"have_rx_sk"`
 	HaveSocketCookie    *ebpf.Variable `ebpf:"have_socket_cookie"`
 	IcmpRanges          *ebpf.Variable `ebpf:"icmp_ranges"`
 	LastNamespace       *ebpf.Variable `ebpf:"last_namespace"`
 	ListenGeneration    *ebpf.Variable `ebpf:"listen_generation"`
 	MibIndex            *ebpf.Variable `ebpf:"mib_index"`
+	Migrated            *ebpf.Variable `ebpf:"migrated"`
+	OutNoRoutes         *ebpf.Variable `ebpf:"out_no_routes"`
+	Places              *ebpf.Variable `ebpf:"places"`
 	Rate                *ebpf.Variable `ebpf:"rate"`
 	RcvRanges           *ebpf.Variable `ebpf:"rcv_ranges"`
+	ReqskTimer          *ebpf.Variable `ebpf:"reqsk_timer"`
 	StateRanges         *ebpf.Variable `ebpf:"state_ranges"`
+	TimewaitArgs        *ebpf.Variable `ebpf:"timewait_args"`
 	Uncounted           *ebpf.Variable `ebpf:"uncounted"`
 	Untracked           *ebpf.Variable `ebpf:"untracked"`
 	UnusedAnswer        *ebpf.Variable `ebpf:"unused_answer"`
+	UnusedCauseProof    *ebpf.Variable `ebpf:"unused_cause_proof"`
 	UnusedCounter       *ebpf.Variable `ebpf:"unused_counter"`
+	UnusedFate          *ebpf.Variable `ebpf:"unused_fate"`
 	UnusedHolder        *ebpf.Variable `ebpf:"unused_holder"`
 	UnusedKind          *ebpf.Variable `ebpf:"unused_kind"`
 	UnusedListenChange  *ebpf.Variable `ebpf:"unused_listen_change"`
@@ -612,82 +834,116 @@ type SynspyVariables struct {
 //
 // It can be passed to LoadSynspyObjects or ebpf.CollectionSpec.LoadAndAssign.
 type SynspyPrograms struct {
-	FentryCookieV4Check           *ebpf.Program `ebpf:"fentry_cookie_v4_check"`
-	FentryCookieV6Check           *ebpf.Program `ebpf:"fentry_cookie_v6_check"`
-	FentrySubflowV4ConnRequest    *ebpf.Program `ebpf:"fentry_subflow_v4_conn_request"`
-	FentrySubflowV6ConnRequest    *ebpf.Program `ebpf:"fentry_subflow_v6_conn_request"`
-	FentryTcpCheckReq             *ebpf.Program `ebpf:"fentry_tcp_check_req"`
-	FentryTcpReqErr               *ebpf.Program `ebpf:"fentry_tcp_req_err"`
-	FentryTcpV4ConnRequest        *ebpf.Program `ebpf:"fentry_tcp_v4_conn_request"`
-	FentryTcpV6ConnRequest        *ebpf.Program `ebpf:"fentry_tcp_v6_conn_request"`
-	FexitCookieV4Check            *ebpf.Program `ebpf:"fexit_cookie_v4_check"`
-	FexitCookieV6Check            *ebpf.Program `ebpf:"fexit_cookie_v6_check"`
-	FexitSubflowV4ConnRequest     *ebpf.Program `ebpf:"fexit_subflow_v4_conn_request"`
-	FexitSubflowV6ConnRequest     *ebpf.Program `ebpf:"fexit_subflow_v6_conn_request"`
-	FexitTcpCheckReq              *ebpf.Program `ebpf:"fexit_tcp_check_req"`
-	FexitTcpReqErr                *ebpf.Program `ebpf:"fexit_tcp_req_err"`
-	FexitTcpV4ConnRequest         *ebpf.Program `ebpf:"fexit_tcp_v4_conn_request"`
-	FexitTcpV6ConnRequest         *ebpf.Program `ebpf:"fexit_tcp_v6_conn_request"`
-	IterTaskFile                  *ebpf.Program `ebpf:"iter_task_file"`
-	KprobeCookieV4Check           *ebpf.Program `ebpf:"kprobe_cookie_v4_check"`
-	KprobeCookieV6Check           *ebpf.Program `ebpf:"kprobe_cookie_v6_check"`
-	KprobeSubflowV4ConnRequest    *ebpf.Program `ebpf:"kprobe_subflow_v4_conn_request"`
-	KprobeSubflowV6ConnRequest    *ebpf.Program `ebpf:"kprobe_subflow_v6_conn_request"`
-	KprobeTcpCheckReq             *ebpf.Program `ebpf:"kprobe_tcp_check_req"`
-	KprobeTcpReqErr               *ebpf.Program `ebpf:"kprobe_tcp_req_err"`
-	KprobeTcpV4ConnRequest        *ebpf.Program `ebpf:"kprobe_tcp_v4_conn_request"`
-	KprobeTcpV6ConnRequest        *ebpf.Program `ebpf:"kprobe_tcp_v6_conn_request"`
-	KretprobeCookieV4Check        *ebpf.Program `ebpf:"kretprobe_cookie_v4_check"`
-	KretprobeCookieV6Check        *ebpf.Program `ebpf:"kretprobe_cookie_v6_check"`
-	KretprobeSubflowV4ConnRequest *ebpf.Program `ebpf:"kretprobe_subflow_v4_conn_request"`
-	KretprobeSubflowV6ConnRequest *ebpf.Program `ebpf:"kretprobe_subflow_v6_conn_request"`
-	KretprobeTcpCheckReq          *ebpf.Program `ebpf:"kretprobe_tcp_check_req"`
-	KretprobeTcpReqErr            *ebpf.Program `ebpf:"kretprobe_tcp_req_err"`
-	KretprobeTcpV4ConnRequest     *ebpf.Program `ebpf:"kretprobe_tcp_v4_conn_request"`
-	KretprobeTcpV6ConnRequest     *ebpf.Program `ebpf:"kretprobe_tcp_v6_conn_request"`
-	Snapshot                      *ebpf.Program `ebpf:"snapshot"`
-	TpBtfConsumeSkb               *ebpf.Program `ebpf:"tp_btf_consume_skb"`
-	TpBtfConsumeSkbTwin           *ebpf.Program `ebpf:"tp_btf_consume_skb_twin"`
-	TpBtfInetSockSetState         *ebpf.Program `ebpf:"tp_btf_inet_sock_set_state"`
-	TpBtfInetSockSetStateTwin     *ebpf.Program `ebpf:"tp_btf_inet_sock_set_state_twin"`
-	TpBtfKfreeSkb                 *ebpf.Program `ebpf:"tp_btf_kfree_skb"`
-	TpBtfKfreeSkbTwin             *ebpf.Program `ebpf:"tp_btf_kfree_skb_twin"`
-	TpBtfListen                   *ebpf.Program `ebpf:"tp_btf_listen"`
+	FentryCookieV4Check               *ebpf.Program `ebpf:"fentry_cookie_v4_check"`
+	FentryCookieV6Check               *ebpf.Program `ebpf:"fentry_cookie_v6_check"`
+	FentryInetCskReqskQueueDropAndPut *ebpf.Program `ebpf:"fentry_inet_csk_reqsk_queue_drop_and_put"`
+	FentryReqskTimerHandler           *ebpf.Program `ebpf:"fentry_reqsk_timer_handler"`
+	FentrySubflowV4ConnRequest        *ebpf.Program `ebpf:"fentry_subflow_v4_conn_request"`
+	FentrySubflowV6ConnRequest        *ebpf.Program `ebpf:"fentry_subflow_v6_conn_request"`
+	FentryTcpCheckReq                 *ebpf.Program `ebpf:"fentry_tcp_check_req"`
+	FentryTcpReqErr                   *ebpf.Program `ebpf:"fentry_tcp_req_err"`
+	FentryTcpV4ConnRequest            *ebpf.Program `ebpf:"fentry_tcp_v4_conn_request"`
+	FentryTcpV4SendReset              *ebpf.Program `ebpf:"fentry_tcp_v4_send_reset"`
+	FentryTcpV6ConnRequest            *ebpf.Program `ebpf:"fentry_tcp_v6_conn_request"`
+	FentryTcpV6SendReset              *ebpf.Program `ebpf:"fentry_tcp_v6_send_reset"`
+	FexitCookieV4Check                *ebpf.Program `ebpf:"fexit_cookie_v4_check"`
+	FexitCookieV6Check                *ebpf.Program `ebpf:"fexit_cookie_v6_check"`
+	FexitReqskTimerHandler            *ebpf.Program `ebpf:"fexit_reqsk_timer_handler"`
+	FexitSecurityInetConnRequest      *ebpf.Program `ebpf:"fexit_security_inet_conn_request"`
+	FexitSubflowV4ConnRequest         *ebpf.Program `ebpf:"fexit_subflow_v4_conn_request"`
+	FexitSubflowV6ConnRequest         *ebpf.Program `ebpf:"fexit_subflow_v6_conn_request"`
+	FexitTcpCheckReq                  *ebpf.Program `ebpf:"fexit_tcp_check_req"`
+	FexitTcpReqErr                    *ebpf.Program `ebpf:"fexit_tcp_req_err"`
+	FexitTcpTimewaitStateProcess      *ebpf.Program `ebpf:"fexit_tcp_timewait_state_process"`
+	FexitTcpV4ConnRequest             *ebpf.Program `ebpf:"fexit_tcp_v4_conn_request"`
+	FexitTcpV6ConnRequest             *ebpf.Program `ebpf:"fexit_tcp_v6_conn_request"`
+	IterTaskFile                      *ebpf.Program `ebpf:"iter_task_file"`
+	KprobeCookieV4Check               *ebpf.Program `ebpf:"kprobe_cookie_v4_check"`
+	KprobeCookieV6Check               *ebpf.Program `ebpf:"kprobe_cookie_v6_check"`
+	KprobeInetCskReqskQueueDropAndPut *ebpf.Program `ebpf:"kprobe_inet_csk_reqsk_queue_drop_and_put"`
+	KprobeReqskTimerHandler           *ebpf.Program `ebpf:"kprobe_reqsk_timer_handler"`
+	KprobeSubflowV4ConnRequest        *ebpf.Program `ebpf:"kprobe_subflow_v4_conn_request"`
+	KprobeSubflowV6ConnRequest        *ebpf.Program `ebpf:"kprobe_subflow_v6_conn_request"`
+	KprobeTcpCheckReq                 *ebpf.Program `ebpf:"kprobe_tcp_check_req"`
+	KprobeTcpReqErr                   *ebpf.Program `ebpf:"kprobe_tcp_req_err"`
+	KprobeTcpTimewaitStateProcess     *ebpf.Program `ebpf:"kprobe_tcp_timewait_state_process"`
+	KprobeTcpV4ConnRequest            *ebpf.Program `ebpf:"kprobe_tcp_v4_conn_request"`
+	KprobeTcpV4SendReset              *ebpf.Program `ebpf:"kprobe_tcp_v4_send_reset"`
+	KprobeTcpV6ConnRequest            *ebpf.Program `ebpf:"kprobe_tcp_v6_conn_request"`
+	KprobeTcpV6SendReset              *ebpf.Program `ebpf:"kprobe_tcp_v6_send_reset"`
+	KretprobeCookieV4Check            *ebpf.Program `ebpf:"kretprobe_cookie_v4_check"`
+	KretprobeCookieV6Check            *ebpf.Program `ebpf:"kretprobe_cookie_v6_check"`
+	KretprobeReqskTimerHandler        *ebpf.Program `ebpf:"kretprobe_reqsk_timer_handler"`
+	KretprobeSecurityInetConnRequest  *ebpf.Program `ebpf:"kretprobe_security_inet_conn_request"`
+	KretprobeSubflowV4ConnRequest     *ebpf.Program `ebpf:"kretprobe_subflow_v4_conn_request"`
+	KretprobeSubflowV6ConnRequest     *ebpf.Program `ebpf:"kretprobe_subflow_v6_conn_request"`
+	KretprobeTcpCheckReq              *ebpf.Program `ebpf:"kretprobe_tcp_check_req"`
+	KretprobeTcpReqErr                *ebpf.Program `ebpf:"kretprobe_tcp_req_err"`
+	KretprobeTcpTimewaitStateProcess  *ebpf.Program `ebpf:"kretprobe_tcp_timewait_state_process"`
+	KretprobeTcpV4ConnRequest         *ebpf.Program `ebpf:"kretprobe_tcp_v4_conn_request"`
+	KretprobeTcpV6ConnRequest         *ebpf.Program `ebpf:"kretprobe_tcp_v6_conn_request"`
+	Snapshot                          *ebpf.Program `ebpf:"snapshot"`
+	TpBtfConsumeSkb                   *ebpf.Program `ebpf:"tp_btf_consume_skb"`
+	TpBtfConsumeSkbTwin               *ebpf.Program `ebpf:"tp_btf_consume_skb_twin"`
+	TpBtfInetSockSetState             *ebpf.Program `ebpf:"tp_btf_inet_sock_set_state"`
+	TpBtfInetSockSetStateTwin         *ebpf.Program `ebpf:"tp_btf_inet_sock_set_state_twin"`
+	TpBtfKfreeSkb                     *ebpf.Program `ebpf:"tp_btf_kfree_skb"`
+	TpBtfKfreeSkbTwin                 *ebpf.Program `ebpf:"tp_btf_kfree_skb_twin"`
+	TpBtfListen                       *ebpf.Program `ebpf:"tp_btf_listen"`
+	TpBtfNetDevQueue                  *ebpf.Program `ebpf:"tp_btf_net_dev_queue"`
+	TpBtfTcpSendReset                 *ebpf.Program `ebpf:"tp_btf_tcp_send_reset"`
+	TpBtfTimerExpireEntry             *ebpf.Program `ebpf:"tp_btf_timer_expire_entry"`
+	TpBtfTimerExpireExit              *ebpf.Program `ebpf:"tp_btf_timer_expire_exit"`
 }
 
 func (p *SynspyPrograms) Close() error {
 	return _SynspyClose(
 		p.FentryCookieV4Check,
 		p.FentryCookieV6Check,
+		p.FentryInetCskReqskQueueDropAndPut,
+		p.FentryReqskTimerHandler,
 		p.FentrySubflowV4ConnRequest,
 		p.FentrySubflowV6ConnRequest,
 		p.FentryTcpCheckReq,
 		p.FentryTcpReqErr,
 		p.FentryTcpV4ConnRequest,
+		p.FentryTcpV4SendReset,
 		p.FentryTcpV6ConnRequest,
+		p.FentryTcpV6SendReset,
 		p.FexitCookieV4Check,
 		p.FexitCookieV6Check,
+		p.FexitReqskTimerHandler,
+		p.FexitSecurityInetConnRequest,
 		p.FexitSubflowV4ConnRequest,
 		p.FexitSubflowV6ConnRequest,
 		p.FexitTcpCheckReq,
 		p.FexitTcpReqErr,
+		p.FexitTcpTimewaitStateProcess,
 		p.FexitTcpV4ConnRequest,
 		p.FexitTcpV6ConnRequest,
 		p.IterTaskFile,
 		p.KprobeCookieV4Check,
 		p.KprobeCookieV6Check,
+		p.KprobeInetCskReqskQueueDropAndPut,
+		p.KprobeReqskTimerHandler,
 		p.KprobeSubflowV4ConnRequest,
 		p.KprobeSubflowV6ConnRequest,
 		p.KprobeTcpCheckReq,
 		p.KprobeTcpReqErr,
+		p.KprobeTcpTimewaitStateProcess,
 		p.KprobeTcpV4ConnRequest,
+		p.KprobeTcpV4SendReset,
 		p.KprobeTcpV6ConnRequest,
+		p.KprobeTcpV6SendReset,
 		p.KretprobeCookieV4Check,
 		p.KretprobeCookieV6Check,
+		p.KretprobeReqskTimerHandler,
+		p.KretprobeSecurityInetConnRequest,
 		p.KretprobeSubflowV4ConnRequest,
 		p.KretprobeSubflowV6ConnRequest,
 		p.KretprobeTcpCheckReq,
 		p.KretprobeTcpReqErr,
+		p.KretprobeTcpTimewaitStateProcess,
 		p.KretprobeTcpV4ConnRequest,
 		p.KretprobeTcpV6ConnRequest,
 		p.Snapshot,
@@ -698,6 +954,10 @@ func (p *SynspyPrograms) Close() error {
 		p.TpBtfKfreeSkb,
 		p.TpBtfKfreeSkbTwin,
 		p.TpBtfListen,
+		p.TpBtfNetDevQueue,
+		p.TpBtfTcpSendReset,
+		p.TpBtfTimerExpireEntry,
+		p.TpBtfTimerExpireExit,
 	)
 }
 

@@ -2,9 +2,10 @@ package event
 
 import "strings"
 
-// Outcome is a branch of the kernel's listen path as the BPF programs prove it:
-// the exact set of counters that moved while one packet was handled. Its order
-// is the order of OUTCOME_* in bpf/event.h; a test holds the two together.
+// Outcome is one way for a handshake to die as the BPF programs tell it: in the
+// listen path the exact set of counters that moved while one packet was handled,
+// elsewhere the place and reason of its end. Its order is the order of OUTCOME_* in
+// bpf/event.h; a test holds the two together.
 type Outcome uint8
 
 // The outcomes. Several may share a cause: what differs is which counters
@@ -30,6 +31,39 @@ const (
 	OutcomeAckBadRst
 	OutcomeAckBadReset
 	OutcomeICMPError
+	OutcomeSynBacklogReserve
+	OutcomeSynNoRouteBack
+	OutcomeSynNoRouteBackCookies
+	OutcomeSynDeniedByLSM
+	OutcomeSynDeniedByLSMCookies
+	OutcomeSynBadSynAddress
+	OutcomeSynBadSynFlags
+	OutcomeSynAuthFailed
+	OutcomeSynSocketFilter
+	OutcomeSynOtherFreed
+	OutcomeAckNoRouteBack
+	OutcomeAckNoRouteBackReset
+	OutcomeAckNoRouteBackCookie
+	OutcomeAckNoRouteBackCookieEarly
+	OutcomeAckDeniedByLSMCookie
+	OutcomeAckOtherCookieEarly
+	OutcomeAckBadQuiet
+	OutcomeAckBadAnswered
+	OutcomeAckAuthFailed
+	OutcomeAckSocketFilter
+	OutcomeAckListenerClosed
+	OutcomeTimerHandshakeExpired
+	OutcomeTimerListenerClosed
+	OutcomeCloseListenerClosed
+	OutcomeIngressNoListener
+	OutcomeIngressTimeWait
+	OutcomeIngressNetfilter
+	OutcomeIngressNetfilterReject
+	OutcomeIngressRPFilter
+	OutcomeIngressChecksum
+	OutcomeIngressCPUBacklog
+	OutcomeIngressPolicy
+	OutcomeIngressOther
 	NumOutcomes
 )
 
@@ -51,7 +85,7 @@ type Branch struct {
 	Cause    Cause
 	Stage    Stage
 	Action   Action
-	Function string    // kernel function that took the branch; "v4" in it is "v6" for IPv6 packets
+	Function string    // kernel function that took the branch, empty where the record has its address; "v4" in it is "v6" for IPv6 packets
 	Counters []Counter // exactly the counters of the closed list that move
 }
 
@@ -96,6 +130,57 @@ var branches = [NumOutcomes]Branch{
 		[]Counter{CounterEmbryonicRsts}},
 	OutcomeICMPError: {KindDrop, CauseICMPError, StageAck, ActionDropped, "tcp_req_err",
 		[]Counter{CounterListenDrops}},
+
+	OutcomeSynBacklogReserve: {KindDrop, CauseSynBacklogReserve, StageSyn, ActionDropped, "tcp_conn_request",
+		[]Counter{CounterListenDrops}},
+	OutcomeSynNoRouteBack: {KindDrop, CauseNoRouteBack, StageSyn, ActionDropped, "tcp_v4_route_req",
+		[]Counter{CounterListenDrops}},
+	OutcomeSynNoRouteBackCookies: {KindDrop, CauseNoRouteBack, StageSyn, ActionDropped, "tcp_v4_route_req",
+		[]Counter{CounterTCPReqQFullDoCookies, CounterListenDrops}},
+	OutcomeSynDeniedByLSM: {KindDrop, CauseDeniedByLSM, StageSyn, ActionDropped, "security_inet_conn_request",
+		[]Counter{CounterListenDrops}},
+	OutcomeSynDeniedByLSMCookies: {KindDrop, CauseDeniedByLSM, StageSyn, ActionDropped, "security_inet_conn_request",
+		[]Counter{CounterTCPReqQFullDoCookies, CounterListenDrops}},
+	OutcomeSynBadSynAddress: {KindDrop, CauseBadSyn, StageSyn, ActionDropped, "tcp_v4_conn_request",
+		[]Counter{CounterListenDrops}},
+	OutcomeSynBadSynFlags:  {KindDrop, CauseBadSyn, StageSyn, ActionDropped, "tcp_rcv_state_process", nil},
+	OutcomeSynAuthFailed:   {KindDrop, CauseAuthFailed, StageSyn, ActionDropped, "tcp_v4_rcv", nil},
+	OutcomeSynSocketFilter: {KindDrop, CauseSocketFilter, StageSyn, ActionDropped, "tcp_v4_rcv", nil},
+	OutcomeSynOtherFreed:   {KindDrop, CauseKernelOther, StageSyn, ActionDropped, "", nil},
+
+	OutcomeAckNoRouteBack: {KindDrop, CauseNoRouteBack, StageAck, ActionDropped, "tcp_v4_syn_recv_sock",
+		[]Counter{CounterListenDrops}},
+	OutcomeAckNoRouteBackReset: {KindDrop, CauseNoRouteBack, StageAck, ActionReset, "tcp_v4_syn_recv_sock",
+		[]Counter{CounterListenDrops, CounterEmbryonicRsts}},
+	OutcomeAckNoRouteBackCookie: {KindDrop, CauseNoRouteBack, StageAck, ActionDropped, "tcp_v4_syn_recv_sock",
+		[]Counter{CounterSyncookiesRecv, CounterListenDrops}},
+	// cookie_v4_check looks for the route itself, before any child is made.
+	OutcomeAckNoRouteBackCookieEarly: {KindDrop, CauseNoRouteBack, StageAck, ActionDropped, "cookie_v4_check",
+		[]Counter{CounterSyncookiesRecv}},
+	OutcomeAckDeniedByLSMCookie: {KindDrop, CauseDeniedByLSM, StageAck, ActionDropped, "security_inet_conn_request",
+		[]Counter{CounterSyncookiesRecv}},
+	OutcomeAckOtherCookieEarly: {KindDrop, CauseKernelOther, StageAck, ActionDropped, "cookie_v4_check",
+		[]Counter{CounterSyncookiesRecv}},
+	OutcomeAckBadQuiet:       {KindDrop, CauseBadHandshakeAck, StageAck, ActionDropped, "tcp_check_req", nil},
+	OutcomeAckBadAnswered:    {KindDrop, CauseBadHandshakeAck, StageAck, ActionReset, "tcp_v4_send_reset", nil},
+	OutcomeAckAuthFailed:     {KindDrop, CauseAuthFailed, StageAck, ActionDropped, "tcp_v4_rcv", nil},
+	OutcomeAckSocketFilter:   {KindDrop, CauseSocketFilter, StageAck, ActionDropped, "tcp_v4_rcv", nil},
+	OutcomeAckListenerClosed: {KindDrop, CauseListenerClosed, StageAck, ActionReset, "tcp_v4_rcv", nil},
+
+	OutcomeTimerHandshakeExpired: {KindDrop, CauseHandshakeExpired, StageTimer, ActionDropped, "reqsk_timer_handler", nil},
+	// Nothing is sent now: whatever the client sends next is answered by an RST.
+	OutcomeTimerListenerClosed: {KindDrop, CauseListenerClosed, StageTimer, ActionReset, "reqsk_timer_handler", nil},
+	OutcomeCloseListenerClosed: {KindDrop, CauseListenerClosed, StageClose, ActionReset, "inet_csk_listen_stop", nil},
+
+	OutcomeIngressNoListener:      {KindDrop, CauseNoListener, StageIngress, ActionReset, "tcp_v4_rcv", nil},
+	OutcomeIngressTimeWait:        {KindDrop, CauseTimeWait, StageIngress, ActionDropped, "tcp_timewait_state_process", nil},
+	OutcomeIngressNetfilter:       {KindDrop, CauseNetfilter, StageIngress, ActionDropped, "nf_hook_slow", nil},
+	OutcomeIngressNetfilterReject: {KindDrop, CauseNetfilter, StageIngress, ActionReset, "nf_hook_slow", nil},
+	OutcomeIngressRPFilter:        {KindDrop, CauseRPFilter, StageIngress, ActionDropped, "ip_rcv_finish_core", nil},
+	OutcomeIngressChecksum:        {KindDrop, CauseChecksum, StageIngress, ActionDropped, "", nil},
+	OutcomeIngressCPUBacklog:      {KindDrop, CauseCPUBacklog, StageIngress, ActionDropped, "enqueue_to_backlog", nil},
+	OutcomeIngressPolicy:          {KindDrop, CausePolicy, StageIngress, ActionDropped, "", nil},
+	OutcomeIngressOther:           {KindDrop, CauseKernelOther, StageIngress, ActionDropped, "", nil},
 }
 
 // Branch returns what the outcome means; the zero Branch for unknown ones.

@@ -17,11 +17,14 @@ type Header struct {
 // Head returns the header of a record of the given type.
 func Head(kind string) Header { return Header{V: SchemaVersion, Type: kind} }
 
-// Ready is written once the hooks are attached and the ledger is open.
+// Ready is written once the hooks are attached and the ledger is open. Rate is
+// the limit in records per second, listener and cause; zero for none.
 type Ready struct {
 	Header
-	Backend string `json:"backend"`
-	Kernel  string `json:"kernel"`
+	Time    Time   `json:"time,omitzero"`
+	Backend string `json:"backend,omitempty"`
+	Kernel  string `json:"kernel,omitempty"`
+	Rate    uint32 `json:"rate,omitempty"`
 	Hooks   []Hook `json:"hooks"`
 }
 
@@ -35,7 +38,7 @@ type Hook struct {
 
 // Endpoint is one end of a connection.
 type Endpoint struct {
-	Addr netip.Addr `json:"addr"`
+	Addr netip.Addr `json:"addr,omitzero"`
 	Port uint16     `json:"port"`
 }
 
@@ -70,12 +73,12 @@ type Reuseport struct {
 // Listener is the listening socket. Cookie and Inode are zero, and absent from
 // JSON, where the kernel did not say which member of a group it was.
 type Listener struct {
-	Addr        netip.Addr `json:"addr"`
+	Addr        netip.Addr `json:"addr,omitzero"`
 	Port        uint16     `json:"port"`
 	Cookie      uint64     `json:"cookie,string,omitempty"`
 	Inode       uint64     `json:"inode,omitempty"`
-	NetNS       uint64     `json:"netns"`
-	Proof       Proof      `json:"proof"`
+	NetNS       uint64     `json:"netns,omitempty"`
+	Proof       Proof      `json:"proof,omitzero"`
 	AcceptQueue *Queue     `json:"accept_queue,omitempty"`
 	SynQueue    *SynQueue  `json:"syn_queue,omitempty"`
 	Reuseport   *Reuseport `json:"reuseport,omitempty"`
@@ -104,7 +107,7 @@ type Cgroup struct {
 
 // Container is the container a process runs in.
 type Container struct {
-	ID      string `json:"id"`
+	ID      string `json:"id,omitempty"`
 	Name    string `json:"name,omitempty"`
 	Runtime string `json:"runtime,omitempty"`
 }
@@ -122,7 +125,7 @@ type Pod struct {
 type Process struct {
 	PID          uint32     `json:"pid"`
 	Comm         string     `json:"comm,omitempty"`
-	Role         Role       `json:"role"`
+	Role         Role       `json:"role,omitempty"`
 	LastAcceptMs *uint64    `json:"last_accept_ms,omitempty"`
 	Cgroup       *Cgroup    `json:"cgroup,omitempty"`
 	Container    *Container `json:"container,omitempty"`
@@ -133,12 +136,12 @@ type Process struct {
 // a SYN cookie (type "cookie").
 type Drop struct {
 	Header
-	Time       Time       `json:"time"`
+	Time       Time       `json:"time,omitzero"`
 	Cause      Cause      `json:"cause,omitzero"`
-	Stage      Stage      `json:"stage"`
+	Stage      Stage      `json:"stage,omitzero"`
 	Action     Action     `json:"action,omitzero"`
-	Proof      Proof      `json:"proof"`
-	Kernel     Kernel     `json:"kernel"`
+	Proof      Proof      `json:"proof,omitzero"`
+	Kernel     Kernel     `json:"kernel,omitzero"`
 	Client     *Endpoint  `json:"client,omitempty"`
 	Server     *Endpoint  `json:"server,omitempty"`
 	Attempt    uint32     `json:"attempt,omitempty"`
@@ -148,30 +151,44 @@ type Drop struct {
 	Container  *Container `json:"container,omitempty"`
 	Pod        *Pod       `json:"pod,omitempty"`
 	ClientSees string     `json:"client_sees,omitempty"`
+
+	// Packet is the packet as it was received, from the IP header on; empty
+	// where it is unknown. It may have been cut short.
+	Packet []byte `json:"-"`
 }
 
 // Held tells how many records of one key did not reach the stream since the
-// last one that did: type "suppressed" for the rate limit, "lost" for a full
-// ring buffer.
+// last one that did: type "suppressed" for the rate limit or for --count, "lost"
+// for a full ring buffer. Others says that the listeners are those which the
+// kernel side's table had no room for; then there is no Listener.
 type Held struct {
 	Header
 	Count    uint64    `json:"count"`
+	Limit    string    `json:"limit,omitempty"` // what held them back: LimitCount; absent for the rate
 	Cause    Cause     `json:"cause,omitzero"`
 	Stage    Stage     `json:"stage,omitzero"`
+	Action   Action    `json:"action,omitzero"`
 	Listener *Listener `json:"listener,omitempty"`
+	Others   bool      `json:"others,omitempty"`
 }
+
+// LimitCount is the limit of records that came after as many as --count asks for.
+const LimitCount = "count"
 
 // Count is one row of the summary.
 type Count struct {
-	Cause  Cause  `json:"cause"`
-	Stage  Stage  `json:"stage"`
-	Action Action `json:"action"`
+	Cause  Cause  `json:"cause,omitzero"`
+	Stage  Stage  `json:"stage,omitzero"`
+	Action Action `json:"action,omitzero"`
 	Count  uint64 `json:"count"`
 }
 
 // Seen is how many SYNs and final ACKs reached a listener, dropped or not.
+// Others is the row of the listeners that the kernel side's table had no room
+// for; it has no Listener.
 type Seen struct {
-	Listener Listener `json:"listener"`
+	Listener Listener `json:"listener,omitzero"`
+	Others   bool     `json:"others,omitempty"`
 	Syn      uint64   `json:"syn"`
 	Ack      uint64   `json:"ack"`
 }

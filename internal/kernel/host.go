@@ -70,3 +70,19 @@ func Monotonic() uint64 {
 	}
 	return uint64(mono.Nano())
 }
+
+// SecurityModules lists the active Linux security modules; none where the kernel does
+// not say.
+func SecurityModules() []string {
+	list, err := os.ReadFile("/sys/kernel/security/lsm")
+	if err != nil {
+		return nil
+	}
+	return strings.Split(strings.TrimSpace(string(list)), ",")
+}
+
+// HasModule tells whether the kernel module is loaded; built-in code is no module.
+func HasModule(name string) bool {
+	_, err := os.Stat("/sys/module/" + name)
+	return err == nil
+}

@@ -77,6 +77,45 @@ func CodeRanges(names ...string) (map[string][]Range, error) {
 	return ranges, nil
 }
 
+// SymbolAt names the function whose code the address is in, modules' included, less
+// what compilers append to pieces of it; empty if there is none. It reads all of
+// /proc/kallsyms.
+func SymbolAt(address uint64) (string, error) {
+	file, err := os.Open("/proc/kallsyms")
+	if err != nil {
+		return "", fmt.Errorf("open kernel symbols: %w", err)
+	}
+	defer file.Close()
+	var (
+		best uint64
+		name []byte
+	)
+	lines := bufio.NewScanner(file)
+	for lines.Scan() {
+		line := lines.Bytes()
+		space := bytes.IndexByte(line, ' ')
+		if space < 0 || len(line) < space+4 || !bytes.ContainsRune([]byte("tTwW"), rune(line[space+1])) {
+			continue
+		}
+		start, err := parseHex(line[:space])
+		if err != nil {
+			return "", err
+		}
+		if start > address || start < best || start == 0 {
+			continue
+		}
+		best = start
+		name = append(name[:0], line[space+3:]...)
+	}
+	if err := lines.Err(); err != nil {
+		return "", fmt.Errorf("read kernel symbols: %w", err)
+	}
+	if end := bytes.IndexAny(name, ".\t"); end >= 0 {
+		name = name[:end]
+	}
+	return string(name), nil
+}
+
 func parseHex(digits []byte) (uint64, error) {
 	var value uint64
 	for _, digit := range digits {

@@ -180,11 +180,17 @@ func (t *Types) prototypes(kind uint32, prefix string, names []string) map[strin
 
 // AnonymousEnum returns the enumerators of the enum without a name whose first
 // one is called first; nil if there is none.
-func (t *Types) AnonymousEnum(first string) map[string]uint32 {
+func (t *Types) AnonymousEnum(first string) map[string]uint32 { return t.enum("", first) }
+
+// Enum returns the enumerators of the named enum; nil if there is none.
+func (t *Types) Enum(name string) map[string]uint32 { return t.enum(name, "") }
+
+// enum finds one by its name, and, if first is not empty, its first enumerator.
+func (t *Types) enum(name, first string) map[string]uint32 {
 	for _, offset := range t.offsets[1:] {
 		at := int(offset)
-		if t.kind(at) != btfKindEnum || t.order.Uint32(t.types[at:]) != 0 || t.length(at) == 0 ||
-			string(t.name(at+btfType)) != first {
+		if t.kind(at) != btfKindEnum || t.length(at) == 0 || string(t.name(at)) != name ||
+			(first != "" && string(t.name(at+btfType)) != first) {
 			continue
 		}
 		values := make(map[string]uint32, t.length(at))

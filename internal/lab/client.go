@@ -25,6 +25,8 @@ type Client struct {
 	// then keeps the window scale in the timestamp's low bits and the SYN-ACK
 	// looks like any other.
 	Timestamps bool
+	// TimestampOffset is added to the timestamps, which begin at the ISN.
+	TimestampOffset uint32
 	// IPOptions are IPv4 header options, a multiple of four bytes.
 	IPOptions []byte
 
@@ -34,6 +36,7 @@ type Client struct {
 	synAck   *segment
 	synAcks  int
 	wasReset bool
+	others   []segment // neither SYN-ACK nor RST
 }
 
 // Client makes a client with an address and port of its own for the server's
@@ -59,19 +62,23 @@ func (w *World) nextClient(server netip.AddrPort) (local netip.AddrPort, isn uin
 	return netip.AddrPortFrom(addr, port), 0x10000000 + id*0x10001
 }
 
-// ClientFrom makes a client with the given address and ISN. The address must
-// lie in the TUN device's prefix.
+// ClientFrom makes a client with the given address and ISN. Outside the TUN
+// device's prefix it gets no answer, unless AddRoute makes it a route.
 func (w *World) ClientFrom(local, server netip.AddrPort, isn uint32) *Client {
 	c := &Client{Local: local, Remote: server, ISN: isn, w: w, inbox: make(chan segment, 64)}
 	w.mu.Lock()
 	w.inboxes[flow{client: local, server: server}] = c.inbox
+	w.players = append(w.players, c)
 	w.mu.Unlock()
 	return c
 }
 
-func (c *Client) send(s segment) error {
+func (c *Client) send(s segment) error { return c.w.inject(c.frame(s)) }
+
+// frame builds a packet of this client's.
+func (c *Client) frame(s segment) []byte {
 	s.src, s.dst, s.window, s.ipOptions = c.Local, c.Remote, 64240, c.IPOptions
-	return c.w.inject(s.marshal())
+	return s.marshal()
 }
 
 func synOptions() []byte {
@@ -80,14 +87,22 @@ func synOptions() []byte {
 
 // SYN sends the SYN; sent again, it is a retransmission (same ISN). It always
 // offers a maximum segment size, SACK and a window scale.
-func (c *Client) SYN() error {
+func (c *Client) SYN() error { return c.sendSYN(c.frame(c.syn())) }
+
+// syn is the SYN itself.
+func (c *Client) syn() segment {
 	options := synOptions()
 	if c.Timestamps {
 		options = append(options, optionNOP, optionNOP, optionTimestamps, 10)
-		options = binary.BigEndian.AppendUint32(options, c.ISN)
+		options = binary.BigEndian.AppendUint32(options, c.ISN+c.TimestampOffset)
 		options = binary.BigEndian.AppendUint32(options, 0)
 	}
-	if err := c.send(segment{seq: c.ISN, flags: flagSYN, options: options}); err != nil {
+	return segment{seq: c.ISN, flags: flagSYN, options: options}
+}
+
+// sendSYN sends a packet that was made from the SYN, damaged perhaps.
+func (c *Client) sendSYN(frame []byte) error {
+	if err := c.w.inject(frame); err != nil {
 		return err
 	}
 	c.w.mu.Lock()
@@ -112,16 +127,26 @@ func (c *Client) Data(payload []byte) error {
 func (c *Client) RST() error { return c.established(flagRST|flagACK, nil) }
 
 func (c *Client) established(flags uint8, payload []byte) error {
+	s, err := c.next(flags, payload)
+	if err != nil {
+		return err
+	}
+	return c.send(s)
+}
+
+// next is the packet that fits the connection now: the ACK, or what a scenario
+// spoils before it sends it.
+func (c *Client) next(flags uint8, payload []byte) (segment, error) {
 	if !c.Answered() {
-		return fmt.Errorf("client %s: no SYN-ACK to acknowledge: %w", c.Local, ErrNoAnswer)
+		return segment{}, fmt.Errorf("client %s: no SYN-ACK to acknowledge: %w", c.Local, ErrNoAnswer)
 	}
 	s := segment{seq: c.ISN + 1 + c.sent, ack: c.synAck.seq + 1, flags: flags, payload: payload}
 	if ts, ok := c.synAck.option(optionTimestamps); ok && len(ts) == 8 {
 		s.options = []byte{optionNOP, optionNOP, optionTimestamps, 10}
-		s.options = binary.BigEndian.AppendUint32(s.options, c.ISN+1)
+		s.options = binary.BigEndian.AppendUint32(s.options, c.ISN+1+c.TimestampOffset)
 		s.options = append(s.options, ts[:4]...)
 	}
-	return c.send(s)
+	return s, nil
 }
 
 // note takes in one answer.
@@ -132,6 +157,8 @@ func (c *Client) note(s segment) {
 	case s.flags&(flagSYN|flagACK) == flagSYN|flagACK && s.ack == c.ISN+1:
 		c.synAcks++
 		c.synAck = &s
+	default:
+		c.others = append(c.others, s)
 	}
 }
 
@@ -171,14 +198,19 @@ func (c *Client) Cookie() bool {
 
 // WaitSYNACK waits for the SYN-ACK.
 func (c *Client) WaitSYNACK(ctx context.Context) error {
+	return c.wait(ctx, "SYN-ACK", c.Answered)
+}
+
+// wait takes in answers until there is the one that must come.
+func (c *Client) wait(ctx context.Context, what string, arrived func() bool) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	for !c.Answered() {
+	for !arrived() {
 		select {
 		case s := <-c.inbox:
 			c.note(s)
 		case <-ctx.Done():
-			return fmt.Errorf("client %s waits for SYN-ACK: %w", c.Local, errors.Join(ErrNoAnswer, ctx.Err()))
+			return fmt.Errorf("client %s waits for %s: %w", c.Local, what, errors.Join(ErrNoAnswer, ctx.Err()))
 		}
 	}
 	return nil

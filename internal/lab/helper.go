@@ -22,7 +22,12 @@ import (
 // helperEnv makes a re-executed binary a server; its value is a ServerConfig.
 const helperEnv = "SYNSPY_LAB_HELPER"
 
-const helperReady = "ready"
+// What a server says, and what it can be told, a line each.
+const (
+	helperReady  = "ready"
+	helperClose  = "close"
+	helperClosed = "closed"
+)
 
 // ServerConfig describes a server process.
 type ServerConfig struct {
@@ -39,6 +44,9 @@ type ListenConfig struct {
 	ReusePort bool
 	Accept    bool          // call accept() in a loop, on a thread of its own
 	Pause     time.Duration // and sleep in nanosleep() after each
+	HangUp    bool          // accept and close at once, instead
+	Options   []SocketOption
+	Filter    []unix.SockFilter // classic BPF, as SO_ATTACH_FILTER takes it
 }
 
 // Server is a running server process: the listeners' owner is never the
@@ -47,10 +55,11 @@ type Server struct {
 	PID  int
 	Comm string
 
-	cmd   *exec.Cmd
-	stdin io.Closer
-	once  sync.Once
-	err   error
+	cmd    *exec.Cmd
+	stdin  io.WriteCloser
+	stdout *bufio.Reader
+	once   sync.Once
+	err    error
 }
 
 // StartServer runs this executable again as a server in the namespace, and
@@ -85,14 +94,36 @@ func (w *World) StartServer(config ServerConfig) (*Server, error) {
 	if err := w.Do(cmd.Start); err != nil {
 		return nil, errors.Join(fmt.Errorf("start server: %w", err), stdin.Close(), stdout.Close())
 	}
-	s := &Server{PID: cmd.Process.Pid, Comm: string(config.Comm), cmd: cmd, stdin: stdin}
-	line, err := bufio.NewReader(stdout).ReadString('\n')
-	if line = strings.TrimSpace(line); line != helperReady {
+	s := &Server{PID: cmd.Process.Pid, Comm: string(config.Comm), cmd: cmd, stdin: stdin, stdout: bufio.NewReader(stdout)}
+	if line, err := s.line(); line != helperReady {
 		closeErr := s.Close() // ends it, so that stderr is complete
 		return nil, fmt.Errorf("start server: it said %q: %w\n%s", line, errors.Join(err, closeErr), stderr.String())
 	}
 	w.keep(s)
 	return s, nil
+}
+
+// line reads what the process says next.
+func (s *Server) line() (string, error) {
+	line, err := s.stdout.ReadString('\n')
+	return strings.TrimSpace(line), err
+}
+
+// CloseListeners makes the process close its listeners and go on running. They
+// are closed when it returns: close() resets what is queued before it returns
+// (inet_csk_listen_stop).
+func (s *Server) CloseListeners() error {
+	if _, err := fmt.Fprintln(s.stdin, helperClose); err != nil {
+		return fmt.Errorf("tell server %d to close: %w", s.PID, err)
+	}
+	line, err := s.line()
+	if err != nil {
+		return fmt.Errorf("close listeners of server %d: %w", s.PID, err)
+	}
+	if line != helperClosed {
+		return fmt.Errorf("close listeners of server %d: it said %q", s.PID, line)
+	}
+	return nil
 }
 
 // Close kills the process and waits for it. Its listeners close with it.
@@ -108,42 +139,61 @@ func (s *Server) Close() error {
 }
 
 // HelperMain must be called first in main and TestMain. In an ordinary process
-// it returns false at once. In a server process it serves until its standard
-// input ends, then returns true: the caller should exit.
+// it returns false at once. In a server process it serves, and does what it is
+// told, until its standard input ends, then returns true: the caller should exit.
 func HelperMain() bool {
 	text, ok := os.LookupEnv(helperEnv)
 	if !ok {
 		return false
 	}
-	if err := serve(text); err != nil {
+	listeners, err := serve(text)
+	if err != nil {
 		fmt.Fprintln(os.Stdout, err)
 		return true
 	}
 	fmt.Fprintln(os.Stdout, helperReady)
-	_, _ = io.Copy(io.Discard, os.Stdin) // ends with the parent, however that ends
+	for told := bufio.NewScanner(os.Stdin); told.Scan(); { // ends with the parent, however that ends
+		if told.Text() != helperClose {
+			continue
+		}
+		for _, fd := range listeners {
+			err = errors.Join(err, unix.Close(fd))
+		}
+		if listeners = nil; err != nil {
+			fmt.Fprintln(os.Stdout, err)
+			return true
+		}
+		fmt.Fprintln(os.Stdout, helperClosed)
+	}
 	return true
 }
 
-func serve(text string) error {
+// serve opens the listeners and returns their descriptors.
+func serve(text string) ([]int, error) {
 	var config ServerConfig
 	if err := json.Unmarshal([]byte(text), &config); err != nil {
-		return fmt.Errorf("decode server config: %w", err)
+		return nil, fmt.Errorf("decode server config: %w", err)
 	}
 	// Unlike PR_SET_NAME, which names the calling thread, this names the main
 	// thread from whichever thread runs here (comm_write).
 	if err := os.WriteFile("/proc/self/comm", config.Comm, 0); err != nil {
-		return fmt.Errorf("set process name: %w", err)
+		return nil, fmt.Errorf("set process name: %w", err)
 	}
+	var listeners []int
 	for _, l := range config.Listeners {
 		fd, err := listen(l)
 		if err != nil {
-			return fmt.Errorf("listen on %s: %w", l.Addr, err)
+			return nil, fmt.Errorf("listen on %s: %w", l.Addr, err)
 		}
+		listeners = append(listeners, fd)
 		if l.Accept {
 			go acceptLoop(fd, l.Pause, config.Comm)
 		}
+		if l.HangUp {
+			go hangUpLoop(fd)
+		}
 	}
-	return nil
+	return listeners, nil
 }
 
 // listen uses raw system calls because package net ignores the backlog that a
@@ -171,6 +221,9 @@ func listen(l ListenConfig) (int, error) {
 	// Accepted sockets inherit this: at the end they die with an RST at once,
 	// where FINs that nobody answers would keep the namespace alive for minutes.
 	if err := unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}); err != nil {
+		return -1, err
+	}
+	if err := l.configure(fd); err != nil {
 		return -1, err
 	}
 	if err := unix.Bind(fd, sockaddr); err != nil {

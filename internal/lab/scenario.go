@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/synspy/synspy/internal/event"
 )
@@ -34,6 +35,7 @@ type Expect struct {
 	AcceptQueue Queue
 	SynQueue    Queue
 	Clients     []netip.AddrPort // of each record, in order; IPv4 as IPv4, even to an IPv6 listener
+	AnyOrder    bool             // Clients in any order: timers of the same tick expire as they like
 	Attempts    []int            // of each record, in order
 	PIDs        []int            // processes that hold the listener
 }
@@ -66,6 +68,11 @@ type Expectation struct {
 
 // Scenarios lists all scenarios, the ones that need no explanation first.
 func Scenarios() []Scenario {
+	return slices.Concat(queueScenarios(), pathScenarios(), ingressScenarios())
+}
+
+// queueScenarios are those of full queues, and of what only looks like one.
+func queueScenarios() []Scenario {
 	return []Scenario{
 		{
 			Name: "accept-queue-full-syn", Title: "SYN into a full accept queue",

@@ -129,9 +129,15 @@ func playSlowAccept(config slowConfig) func(context.Context, *World, func(string
 // established counts the connections the server's side has, accepted or not.
 func (w *World) established(port uint16) (n int, err error) {
 	var table []byte
-	err = w.Do(func() (err error) {
-		table, err = os.ReadFile("/proc/thread-self/net/tcp")
-		return err
+	err = w.Do(func() error {
+		for _, name := range []string{"tcp", "tcp6"} {
+			part, err := os.ReadFile("/proc/thread-self/net/" + name)
+			if err != nil && !os.IsNotExist(err) { // no IPv6
+				return err
+			}
+			table = append(table, part...)
+		}
+		return nil
 	})
 	local := fmt.Sprintf(":%04X", port)
 	for line := range strings.Lines(string(table)) {

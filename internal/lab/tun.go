@@ -24,7 +24,12 @@ const (
 
 // openTUN makes a TUN device in the calling thread's namespace. The returned
 // file can be used from any thread: the device stays where it was made.
-func openTUN(name string) (*os.File, error) {
+func openTUN(name string) (*os.File, error) { return openTunnel(name, unix.IFF_TUN) }
+
+// openTAP is openTUN for an Ethernet device.
+func openTAP(name string) (*os.File, error) { return openTunnel(name, unix.IFF_TAP) }
+
+func openTunnel(name string, kind uint16) (*os.File, error) {
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open /dev/net/tun (is the tun module loaded?): %w", err)
@@ -34,10 +39,10 @@ func openTUN(name string) (*os.File, error) {
 		unix.Close(fd)
 		return nil, err
 	}
-	ifr.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI)
+	ifr.SetUint16(kind | unix.IFF_NO_PI)
 	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr); err != nil {
 		unix.Close(fd)
-		return nil, fmt.Errorf("make TUN device %s: %w", name, err)
+		return nil, fmt.Errorf("make TUN or TAP device %s: %w", name, err)
 	}
 	return os.NewFile(uintptr(fd), "tun:"+name), nil
 }
@@ -69,6 +74,26 @@ func setFlags(name string, set, clear uint16) error {
 		}
 		return nil
 	})
+}
+
+// hardwareAddress returns the address of an Ethernet device.
+func hardwareAddress(name string) ([]byte, error) {
+	// struct ifreq with a struct sockaddr
+	var request struct {
+		name    [unix.IFNAMSIZ]byte
+		family  uint16
+		address [6]byte
+		_       [16]byte
+	}
+	copy(request.name[:unix.IFNAMSIZ-1], name)
+	err := withSocket(unix.AF_INET, func(fd int) error {
+		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCGIFHWADDR, uintptr(unsafe.Pointer(&request)))
+		if errno != 0 {
+			return fmt.Errorf("read address of %s: %w", name, errno)
+		}
+		return nil
+	})
+	return request.address[:], err
 }
 
 // configure4 gives the device an address and its on-link prefix, a long
@@ -104,22 +129,34 @@ func configure4(name string, addr netip.Addr, bits int) error {
 	return setFlags(name, unix.IFF_UP, 0)
 }
 
+// deviceIndex finds a device of the calling thread's namespace.
+func deviceIndex(name string) (int, error) {
+	ifr, err := unix.NewIfreq(name)
+	if err != nil {
+		return 0, err
+	}
+	err = withSocket(unix.AF_INET, func(fd int) error {
+		if err := unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, ifr); err != nil {
+			return fmt.Errorf("find index of %s: %w", name, err)
+		}
+		return nil
+	})
+	return int(ifr.Uint32()), err
+}
+
 // configure6 gives the device an IPv6 address and its on-link prefix.
 func configure6(name string, addr netip.Addr, bits int) error {
-	ifr, err := unix.NewIfreq(name)
+	index, err := deviceIndex(name)
 	if err != nil {
 		return err
 	}
 	return withSocket(unix.AF_INET6, func(fd int) error {
-		if err := unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, ifr); err != nil {
-			return fmt.Errorf("find index of %s: %w", name, err)
-		}
 		// struct in6_ifreq of linux/ipv6.h
 		request := struct {
 			addr   [16]byte
 			prefix uint32
 			index  int32
-		}{addr.As16(), uint32(bits), int32(ifr.Uint32())}
+		}{addr.As16(), uint32(bits), int32(index)}
 		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCSIFADDR, uintptr(unsafe.Pointer(&request)))
 		if errno != 0 {
 			return fmt.Errorf("give %s to %s: %w", addr, name, errno)

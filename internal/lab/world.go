@@ -42,6 +42,7 @@ type World struct {
 
 	mu      sync.Mutex
 	inboxes map[flow]chan segment
+	players []*Client // all of them
 	echoes  map[uint16]chan struct{}
 	echo    uint16
 	nextID  uint32

@@ -79,24 +79,33 @@ func TestCountersAgree(t *testing.T) {
 	}
 }
 
-// TestSignaturesAreDistinct: two outcomes of a stage with the same counters could
-// not be told apart by them; those that are, are told apart by the packet.
+// TestSignaturesAreDistinct: of the outcomes that the counters alone prove, two of a
+// stage with the same counters could not be told apart, but for RST and SYN flags.
+// Those that something else tells apart follow OutcomeICMPError.
 func TestSignaturesAreDistinct(t *testing.T) {
 	seen := make(map[string]event.Outcome)
-	for o := event.OutcomeNone + 1; o < event.NumOutcomes; o++ {
+	for o := event.OutcomeNone + 1; o < event.OutcomeICMPError; o++ {
 		b := o.Branch()
 		if len(b.Counters) == 0 {
 			t.Errorf("outcome %d moves no counter", o)
 		}
-		var bits uint64
-		for _, c := range b.Counters {
-			bits |= 1 << c
-		}
-		key := fmt.Sprintf("%v/%x", b.Stage, bits)
-		if other, ok := seen[key]; ok && b.Cause != event.CauseBadHandshakeAck && b.Cause != event.CauseICMPError {
+		key := fmt.Sprint(b.Stage, b.CounterNames())
+		if other, ok := seen[key]; ok && b.Cause != event.CauseBadHandshakeAck {
 			t.Errorf("outcomes %d and %d move the same counters at %v", other, o, b.Stage)
 		}
 		seen[key] = o
+	}
+}
+
+// TestFates: reasons that decide a cause are sorted so, on whatever number.
+func TestFates(t *testing.T) {
+	table := fateTable(map[string]uint32{"SKB_DROP_REASON_NO_SOCKET": 7, "SKB_DROP_REASON_TCP_MD5FAILURE": 200,
+		"SKB_DROP_REASON_QUEUE_PURGE": 9, "SKB_DROP_REASON_MAX": 1 << 16})
+	for number, want := range map[int]bpf.SynspyFate{7: bpf.SynspyFateFATE_NO_SOCKET, 200: bpf.SynspyFateFATE_AUTH,
+		9: bpf.SynspyFateFATE_IGNORED, 3: bpf.SynspyFateFATE_OTHER} {
+		if got := bpf.SynspyFate(table[number]); got != want {
+			t.Errorf("reason %d has fate %d, want %d", number, got, want)
+		}
 	}
 }
 

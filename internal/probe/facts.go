@@ -45,8 +45,13 @@ type Facts struct {
 	Tracepoints  map[string]int            // arguments of BTF tracepoints, without the context
 	MIB          [event.NumCounters]uint32 // indices in struct linux_mib
 	MIBErr       error
-	RdonlyCast   bool // kfunc bpf_rdonly_cast: 6.2
-	SocketCookie bool // helper bpf_get_socket_cookie in tracing programs: 5.12
+	Reasons      map[string]uint32 // enum skb_drop_reason; empty before 5.17
+	OutNoRoutes  uint32            // index of IpOutNoRoutes in struct ipstats_mib
+	Migrated     uint32            // index of TCPMigrateReqSuccess; 0 before 5.14
+	LSM          bool              // some security module may refuse connection requests
+	Rejects      bool              // netfilter can reject with an RST, now
+	RdonlyCast   bool              // kfunc bpf_rdonly_cast: 6.2
+	SocketCookie bool              // helper bpf_get_socket_cookie in tracing programs: 5.12
 
 	refusedHooks map[string]error // hooks that one can do without, seen to be refused
 
@@ -87,8 +92,44 @@ func Gather(btfFile string) (*Facts, error) {
 		return facts, nil
 	}
 	facts.read(types)
+	facts.LSM = refusesRequests(kernel.SecurityModules())
 	debug.FreeOSMemory() // some megabytes that loading needs at once
 	return facts, nil
+}
+
+// refusesRequests tells whether one of the modules may refuse a connection request.
+// BPF programs may, if any is loaded; that is not asked for each time one is.
+func refusesRequests(modules []string) bool {
+	for _, name := range modules {
+		switch name {
+		case "selinux", "smack":
+			return true
+		case "bpf":
+			if anyLSMProgram() {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func anyLSMProgram() bool {
+	for id := ebpf.ProgramID(0); ; {
+		next, err := ebpf.ProgramGetNextID(id)
+		if err != nil {
+			return false
+		}
+		id = next
+		program, err := ebpf.NewProgramFromID(id)
+		if err != nil {
+			continue // gone
+		}
+		kind := program.Type()
+		program.Close()
+		if kind == ebpf.LSM {
+			return true
+		}
+	}
 }
 
 // kprobeEvents is there where the kernel was built with kprobes.
@@ -100,7 +141,10 @@ func (f *Facts) read(types *kernel.Types) {
 	f.Tracepoints = types.Tracepoints(hookedTracepoints()...)
 	_, f.RdonlyCast = f.Functions[castFunction]
 	_, f.SocketCookie = f.Functions[cookieFunction]
+	f.Reasons = types.Enum("skb_drop_reason")
+	f.OutNoRoutes = types.AnonymousEnum("IPSTATS_MIB_NUM")["IPSTATS_MIB_OUTNOROUTES"]
 	indices := types.AnonymousEnum("LINUX_MIB_NUM")
+	f.Migrated = indices["LINUX_MIB_TCPMIGRATEREQSUCCESS"]
 	for c := range event.NumCounters {
 		index, ok := indices[c.MIB()]
 		if !ok {
@@ -138,7 +182,8 @@ const cookieFunction = "bpf_get_socket_ptr_cookie"
 // readCode finds the code of the functions that free packets, once.
 func (f *Facts) readCode() {
 	if f.Code == nil && f.CodeErr == nil {
-		f.Code, f.CodeErr = kernel.CodeRanges(freeingFunctions()...)
+		f.Code, f.CodeErr = kernel.CodeRanges(placedFunctions()...)
+		f.Rejects = len(f.Code[rejectFunction]) > 0 || kernel.HasModule("nf_reject_ipv4") || kernel.HasModule("nf_reject_ipv6")
 	}
 }
 

@@ -189,7 +189,16 @@ func configure(spec *ebpf.CollectionSpec, facts *Facts, plan Plan, config Config
 		{"have_socket_cookie", facts.SocketCookie},
 		{"have_loop", haveLoop()},
 		{"have_consume_location", facts.Tracepoints["consume_skb"] >= 2 && len(facts.Code) > 0},
-		{"have_rx_sk", facts.Tracepoints["kfree_skb"] >= 4},
+		{"have_rx_sk", facts.Tracepoints["kfree_skb"] >= rxSocketArgs},
+		{"have_reason", len(facts.Reasons) > 0 && facts.Tracepoints["kfree_skb"] >= 3},
+		{"have_path", plan.Backend != Tracepoint},
+		{"out_no_routes", facts.OutNoRoutes},
+		{"migrated", facts.Migrated},
+		{"check_req_args", uint32(facts.Functions["tcp_check_req"])},
+		{"timewait_args", uint32(facts.Functions["tcp_timewait_state_process"])},
+		{"reqsk_timer", start(facts.Code[requestTimer])},
+		{"fates", fateTable(facts.Reasons)},
+		{"places", placeTable(facts)},
 		{"state_ranges", codeRanges[[4]bpf.SynspyRange](facts, synFreers())},
 		{"rcv_ranges", codeRanges[[16]bpf.SynspyRange](facts, ackFreers())},
 		{"icmp_ranges", codeRanges[[4]bpf.SynspyRange](facts, icmpFreers())},
@@ -204,6 +213,20 @@ func configure(spec *ebpf.CollectionSpec, facts *Facts, plan Plan, config Config
 		}
 	}
 	return nil
+}
+
+// start is where a function's code begins; 0 where that is not known.
+func start(code []kernel.Range) uint64 {
+	if len(code) == 0 {
+		return 0
+	}
+	first := code[0].Start
+	for _, piece := range code { // a cold piece may come first
+		if piece.End-piece.Start > code[0].End-code[0].Start {
+			first = piece.Start
+		}
+	}
+	return first
 }
 
 // codeRanges fills a fixed table; functions split into more pieces than it

@@ -28,6 +28,10 @@ type Message struct {
 	Client   event.Endpoint
 	Server   event.Endpoint
 	Attempt  uint32
+	Proof    event.Proof
+	Reason   uint32 // enum skb_drop_reason of this kernel; 0: none was told
+	Place    uint64 // code address that freed the packet; 0: not told
+	NetNS    uint64 // where it died
 	Listener Listener
 	PID      uint32 // of the caller of listen() or close()
 	Comm     string // only for KindOpened
@@ -87,6 +91,8 @@ func (m *Message) decodeRecord(raw *bpf.SynspyRecord) {
 	m.Server = event.Endpoint{Addr: address(raw.Server), Port: raw.ServerPort}
 	m.Family6 = m.Server.Addr.Is6()
 	m.Attempt = raw.Attempt
+	m.Proof = event.Proof(raw.Proof)
+	m.Reason, m.Place, m.NetNS = raw.Reason, raw.Place, uint64(raw.Netns)
 	m.Listener = listenerOf(&raw.Listener)
 }
 

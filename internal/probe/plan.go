@@ -60,20 +60,25 @@ func ackFreers() []string {
 }
 func icmpFreers() []string { return []string{"icmp_rcv", "icmpv6_rcv"} }
 
-func freeingFunctions() []string {
-	return append(append(synFreers(), ackFreers()...), icmpFreers()...)
+// placedFunctions lists the functions whose code addresses are needed.
+func placedFunctions() []string {
+	names := append(append(synFreers(), icmpFreers()...), requestTimer, rejectFunction)
+	for name := range fatesOfFunctions() {
+		names = append(names, name)
+	}
+	return names
 }
 
 func hookedFunctions() []string {
 	var names []string
-	for _, f := range listenPath() {
+	for _, f := range slices.Concat(listenPath(), deaths()) {
 		names = append(names, f.name)
 	}
 	return append(names, "bpf_iter_task_file", "bpf_sock_from_file")
 }
 
 func hookedTracepoints() []string {
-	var names []string
+	names := append([]string{"tcp_send_reset", "net_dev_queue"}, timerEvents()...)
 	for _, f := range freeEvents() {
 		names = append(names, f.name)
 	}
@@ -111,6 +116,7 @@ func Make(facts *Facts, backend string) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
+	plan.Hooks = append(plan.Hooks, deathHooks(facts, plan.Backend, backend)...)
 	plan.Hooks = append(plan.Hooks, ownerHooks(facts)...)
 	return plan, nil
 }
@@ -142,35 +148,11 @@ func packetHooks(facts *Facts, backend string) (Plan, error) {
 func pathHooks(facts *Facts, backend string) ([]Hook, error) {
 	var hooks []Hook
 	for _, f := range listenPath() {
-		hook := Hook{Name: f.name, Core: f.core}
-		args, exists := facts.Functions[f.name]
-		trampoline := facts.Trampoline.Maybe() && args <= maxTrampolineArgs && backend != Kprobe
-		switch {
-		case !exists:
-			hook.Note = "not in this kernel; not seen: " + f.why
-		case facts.refusedHooks[f.name] != nil:
-			hook.Note = "refused: " + facts.refusedHooks[f.name].Error() + "; not seen: " + f.why
-		case trampoline:
-			hook.Backend = Trampoline
-			hook.Programs = []string{"fexit_" + f.name}
-			if f.name == "tcp_req_err" { // frees what its exit would have to read
-				hook.Programs = []string{"fentry_" + f.name, "fexit_" + f.name}
-			}
-		case facts.Kprobe.Maybe() && backend != Trampoline:
-			hook.Backend = Kprobe
-			hook.Programs = []string{"kretprobe_" + f.name, "kprobe_" + f.name}
-			switch {
-			case backend == Kprobe:
-			case args > maxTrampolineArgs:
-				hook.Note = fmt.Sprintf("a trampoline refuses %d arguments", args)
-			case facts.Trampoline.Err != nil:
-				hook.Note = facts.Trampoline.Err.Error()
-			}
-		case args > maxTrampolineArgs:
-			hook.Note = fmt.Sprintf("a trampoline refuses %d arguments; not seen: %s", args, f.why)
-		default:
-			hook.Note = "refused; not seen: " + f.why
+		programs := []string{"fexit_" + f.name}
+		if f.name == "tcp_req_err" { // frees what its exit would have to read
+			programs = []string{"fentry_" + f.name, "fexit_" + f.name}
 		}
+		hook := hookFunction(facts, backend, f, programs, []string{"kretprobe_" + f.name, "kprobe_" + f.name})
 		if f.core && hook.Backend == "" {
 			return nil, errors.Join(fmt.Errorf("%w: %s: %s", ErrCannotTrace, f.name, hook.Note),
 				facts.Trampoline.Err, facts.Kprobe.Err)
@@ -185,6 +167,34 @@ func pathHooks(facts *Facts, backend string) ([]Hook, error) {
 		}
 	}
 	return hooks, nil
+}
+
+// hookFunction hooks one function by a trampoline or, where that is refused, kprobes.
+func hookFunction(facts *Facts, backend string, f function, trampolines, kprobes []string) Hook {
+	hook := Hook{Name: f.name, Core: f.core}
+	args, exists := facts.Functions[f.name]
+	switch {
+	case !exists:
+		hook.Note = "not in this kernel; not seen: " + f.why
+	case facts.refusedHooks[f.name] != nil:
+		hook.Note = "refused: " + facts.refusedHooks[f.name].Error() + "; not seen: " + f.why
+	case facts.Trampoline.Maybe() && args <= maxTrampolineArgs && backend != Kprobe:
+		hook.Backend, hook.Programs = Trampoline, trampolines
+	case facts.Kprobe.Maybe() && backend != Trampoline:
+		hook.Backend, hook.Programs = Kprobe, kprobes
+		switch {
+		case backend == Kprobe:
+		case args > maxTrampolineArgs:
+			hook.Note = fmt.Sprintf("a trampoline refuses %d arguments", args)
+		case facts.Trampoline.Err != nil:
+			hook.Note = facts.Trampoline.Err.Error()
+		}
+	case args > maxTrampolineArgs:
+		hook.Note = fmt.Sprintf("a trampoline refuses %d arguments; not seen: %s", args, f.why)
+	default:
+		hook.Note = "refused; not seen: " + f.why
+	}
+	return hook
 }
 
 // eventHooks sees the same packets by the tracepoints that free them.

@@ -35,6 +35,7 @@ type Probe struct {
 	cpus       int // possible CPUs: values of a per-CPU map
 	collection *ebpf.Collection
 	links      []link.Link
+	names      *names
 	reader     *ringbuf.Reader
 	books      map[uint64]book
 	idle       map[uint64]bool // namespaces in which nothing listened at the start
@@ -56,7 +57,7 @@ func Open(facts *Facts, backend string, config Config, log *slog.Logger) (*Probe
 		if err != nil {
 			return nil, err
 		}
-		p := &Probe{config: config, facts: facts, plan: plan, log: log, cpus: cpus}
+		p := &Probe{config: config, facts: facts, plan: plan, log: log, cpus: cpus, names: newNames(facts.Reasons)}
 		err = p.open()
 		if err == nil {
 			facts.cache = nil // decoded types are not needed any more

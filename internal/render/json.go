@@ -92,14 +92,15 @@ func WriteJSON(w io.Writer, v any) error {
 // escapeHidden escapes what encoding/json leaves as it is. Beyond ASCII, and
 // for DEL, such characters are only found inside strings.
 func escapeHidden(b []byte) []byte {
-	i := bytes.IndexFunc(b, func(r rune) bool { return r >= 0x7f && hidden(r) })
+	escaped := func(r rune) bool { return r >= 0x7f && (hidden(r) || r == utf8.RuneError) }
+	i := bytes.IndexFunc(b, escaped)
 	if i < 0 {
 		return b
 	}
 	out := append(make([]byte, 0, len(b)+32), b[:i]...)
 	for i < len(b) {
 		r, n := utf8.DecodeRune(b[i:])
-		if r >= 0x7f && hidden(r) {
+		if escaped(r) {
 			out = appendEscape(out, r)
 		} else {
 			out = append(out, b[i:i+n]...)

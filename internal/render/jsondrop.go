@@ -20,18 +20,26 @@ func (s *jsonStream) appendDrop(b []byte, d *event.Drop) []byte {
 	head(&h, "drop")
 	b = strconv.AppendInt(append(b, `{"v":`...), int64(h.V), 10)
 	b = appendString(append(b, `,"type":`...), h.Type)
-	b = append(b, `,"time":"`...)
-	b = s.time.append(b, d.Time.Time)
-	b = append(b, '"')
-	if d.Cause != event.CauseUnknown {
+	if !d.Time.IsZero() {
+		b = append(b, `,"time":"`...)
+		b = s.time.append(b, d.Time.Time)
+		b = append(b, '"')
+	}
+	if !d.Cause.IsZero() {
 		b = appendName(b, `,"cause":"`, d.Cause.String())
 	}
-	b = appendName(b, `,"stage":"`, d.Stage.String())
-	if d.Action != event.ActionUnknown {
+	if !d.Stage.IsZero() {
+		b = appendName(b, `,"stage":"`, d.Stage.String())
+	}
+	if !d.Action.IsZero() {
 		b = appendName(b, `,"action":"`, d.Action.String())
 	}
-	b = appendName(b, `,"proof":"`, d.Proof.String())
-	b = appendKernel(append(b, `,"kernel":{`...), &d.Kernel)
+	if !d.Proof.IsZero() {
+		b = appendName(b, `,"proof":"`, d.Proof.String())
+	}
+	if !d.Kernel.IsZero() {
+		b = appendKernel(append(b, `,"kernel":{`...), &d.Kernel)
+	}
 	if d.Client != nil {
 		b = appendPeer(append(b, `,"client":`...), d.Client)
 	}
@@ -80,14 +88,14 @@ func appendKernel(b []byte, k *event.Kernel) []byte {
 }
 
 func appendPeer(b []byte, e *event.Endpoint) []byte {
-	b = appendAddr(append(b, `{"addr":`...), e.Addr)
-	b = strconv.AppendUint(append(b, `,"port":`...), uint64(e.Port), 10)
+	b = appendAddr(append(b, '{'), e.Addr)
+	b = strconv.AppendUint(append(b, `"port":`...), uint64(e.Port), 10)
 	return append(b, '}')
 }
 
 func appendListener(b []byte, l *event.Listener) []byte {
-	b = appendAddr(append(b, `{"addr":`...), l.Addr)
-	b = strconv.AppendUint(append(b, `,"port":`...), uint64(l.Port), 10)
+	b = appendAddr(append(b, '{'), l.Addr)
+	b = strconv.AppendUint(append(b, `"port":`...), uint64(l.Port), 10)
 	if l.Cookie != 0 {
 		b = strconv.AppendUint(append(b, `,"cookie":"`...), l.Cookie, 10)
 		b = append(b, '"')
@@ -95,8 +103,12 @@ func appendListener(b []byte, l *event.Listener) []byte {
 	if l.Inode != 0 {
 		b = strconv.AppendUint(append(b, `,"inode":`...), l.Inode, 10)
 	}
-	b = strconv.AppendUint(append(b, `,"netns":`...), l.NetNS, 10)
-	b = appendName(b, `,"proof":"`, l.Proof.String())
+	if l.NetNS != 0 {
+		b = strconv.AppendUint(append(b, `,"netns":`...), l.NetNS, 10)
+	}
+	if !l.Proof.IsZero() {
+		b = appendName(b, `,"proof":"`, l.Proof.String())
+	}
 	if q := l.AcceptQueue; q != nil {
 		b = strconv.AppendUint(append(b, `,"accept_queue":{"len":`...), uint64(q.Len), 10)
 		b = strconv.AppendUint(append(b, `,"limit":`...), uint64(q.Limit), 10)
@@ -119,7 +131,7 @@ func appendListener(b []byte, l *event.Listener) []byte {
 func appendProcess(b []byte, p *event.Process) []byte {
 	b = strconv.AppendUint(append(b, `{"pid":`...), uint64(p.PID), 10)
 	b = appendText(b, `,"comm":`, p.Comm)
-	b = appendString(append(b, `,"role":`...), string(p.Role))
+	b = appendText(b, `,"role":`, string(p.Role))
 	if p.LastAcceptMs != nil {
 		b = strconv.AppendUint(append(b, `,"last_accept_ms":`...), *p.LastAcceptMs, 10)
 	}
@@ -138,10 +150,12 @@ func appendPlace(b []byte, cg *event.Cgroup, c *event.Container, p *event.Pod) [
 		b = closeObject(b, empty)
 	}
 	if c != nil {
-		b = appendString(append(b, `,"container":{"id":`...), c.ID)
+		b = append(b, `,"container":{`...)
+		empty := len(b)
+		b = appendText(b, `,"id":`, c.ID)
 		b = appendText(b, `,"name":`, c.Name)
 		b = appendText(b, `,"runtime":`, c.Runtime)
-		b = append(b, '}')
+		b = closeObject(b, empty)
 	}
 	if p != nil {
 		b = append(b, `,"pod":{`...)
@@ -180,19 +194,22 @@ func appendName(b []byte, key, name string) []byte {
 	return append(b, '"')
 }
 
+// appendAddr writes the first member of an object, and the comma after it; an
+// unknown address is absent.
 func appendAddr(b []byte, a netip.Addr) []byte {
 	switch {
 	case !a.IsValid():
-		return append(b, '"', '"')
+		return b
 	case a.Zone() != "":
-		return appendString(b, a.String())
+		return append(appendString(append(b, `"addr":`...), a.String()), ',')
 	}
-	b = a.AppendTo(append(b, '"'))
-	return append(b, '"')
+	b = a.AppendTo(append(b, `"addr":"`...))
+	return append(b, '"', ',')
 }
 
 // appendString writes a string as encoding/json does, and escapes hidden
-// characters too.
+// characters too. What is no UTF-8 becomes \ufffd, and so does a U+FFFD: a record
+// that is read and written again is the same.
 func appendString(b []byte, s string) []byte {
 	b = append(b, '"')
 	done := 0
@@ -204,7 +221,7 @@ func appendString(b []byte, s string) []byte {
 		}
 		r, n := rune(c), 1
 		if c >= utf8.RuneSelf {
-			if r, n = utf8.DecodeRuneInString(s[i:]); !hidden(r) && (r != utf8.RuneError || n > 1) {
+			if r, n = utf8.DecodeRuneInString(s[i:]); !hidden(r) && r != utf8.RuneError {
 				i += n
 				continue
 			}

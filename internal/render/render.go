@@ -22,6 +22,7 @@ const (
 	FormatTable Format = iota
 	FormatWide         // the table with everything a record knows, of any width
 	FormatJSON
+	FormatPcapng // of streams only: the packets themselves
 )
 
 // Clock is how a table writes times. JSON is always UTC.
@@ -42,6 +43,7 @@ type Options struct {
 	Start  time.Time // for ClockRelative
 	Width  int       // of the terminal in columns, 0 for unknown
 	Rate   int       // the --rate that held records back, to name it
+	Notes  io.Writer // for people, where packets go to the stream; nil for nobody
 }
 
 // Stream writes the records of one run in their order. It buffers: drops are
@@ -57,8 +59,12 @@ type Stream interface {
 
 // NewStream returns the stream of the options' format.
 func NewStream(w io.Writer, opts Options) Stream {
-	if opts.Format == FormatJSON {
+	switch opts.Format {
+	case FormatJSON:
 		return newJSONStream(w)
+	case FormatPcapng:
+		return newPcapngStream(w, opts)
+	default:
+		return newTableStream(w, opts)
 	}
-	return newTableStream(w, opts)
 }

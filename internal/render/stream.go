@@ -25,12 +25,24 @@ func newTableStream(w io.Writer, opts Options) *tableStream {
 	return s
 }
 
-// Ready writes nothing: [StatusLine] is for standard error.
-func (s *tableStream) Ready(event.Ready) error { return nil }
+// Ready writes nothing: [StatusLine] is for standard error. Times that are
+// relative count from then.
+func (s *tableStream) Ready(r event.Ready) error {
+	if !r.Time.IsZero() {
+		s.opts.Start = r.Time.Time
+	}
+	if r.Rate > 0 {
+		s.opts.Rate = int(r.Rate)
+	}
+	return nil
+}
 
 func (s *tableStream) Drop(d *event.Drop) error {
 	if d.Action == event.ActionIgnored {
 		return nil // the summary counts it
+	}
+	if s.opts.Start.IsZero() {
+		s.opts.Start = d.Time.Time
 	}
 	if s.columns == nil {
 		s.columns, s.line.limit = layout(s.opts)
@@ -79,13 +91,18 @@ func (s *tableStream) Held(h event.Held) error {
 	if h.Cause != event.CauseUnknown {
 		b = append(append(b, ' '), h.Cause.String()...)
 	}
-	if h.Listener != nil {
+	switch {
+	case h.Listener != nil:
 		b = append(b, " on "...)
 		b = appendEndpoint(b, h.Listener.Addr, h.Listener.Port)
+	case h.Others:
+		b = append(b, " on other listeners"...)
 	}
 	switch {
 	case h.Type == "lost":
 		b = append(b, " lost: the ring buffer was full, see --ring-size"...)
+	case h.Limit == event.LimitCount:
+		b = append(b, " came after --count was reached"...)
 	case s.opts.Rate > 0:
 		b = append(b, " held back by --rate "...)
 		b = strconv.AppendInt(b, int64(s.opts.Rate), 10)

@@ -165,7 +165,7 @@ func (p *printer) causes(counts []event.Count) {
 func recordsLine(sum event.Summary) string {
 	parts := []string{
 		"records: " + Thousands(sum.Delivered) + " delivered",
-		Thousands(sum.Suppressed) + " held back by --rate",
+		Thousands(sum.Suppressed) + " held back",
 		Thousands(sum.Lost) + " lost",
 	}
 	if sum.Unattributed > 0 {

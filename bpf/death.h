@@ -1,0 +1,385 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Deaths that move no counter of the listen path: SYNs freed before any listener, and
+ * packets of a half-open handshake that did not fit it. All are seen at kfree_skb,
+ * whatever hooks the listen path; earlier hooks leave a mark of what they learnt.
+ */
+#ifndef SYNSPY_DEATH_H
+#define SYNSPY_DEATH_H
+
+#include "freed.h"
+#include "record.h"
+
+/* tally_of finds a namespace's tally, or begins it. */
+static __noinline struct tally *tally_of(struct slot *slot, __u64 net)
+{
+	__u64 id = net_id(net);
+	struct tally *tally = bpf_map_lookup_elem(&tallies, &id);
+
+	slot->net = net;
+	slot->id = id;
+	if (tally || !slot->gate)
+		return tally;
+	tally_open(net);
+	return bpf_map_lookup_elem(&tallies, &id);
+}
+
+/* fate_of says why a packet is freed: by reason, or by the function that frees it. */
+static __always_inline __u8 fate_of(__u32 reason, __u64 location)
+{
+	if (have_reason)
+		return reason < MAX_REASONS ? fates[reason & (MAX_REASONS - 1)] : FATE_OTHER;
+#pragma unroll
+	for (int i = 0; i < MAX_PLACES; i++)
+		if (location - places[i].start < places[i].end - places[i].start)
+			return places[i].fate;
+	return FATE_OTHER;
+}
+
+/* ack_fate is what killed a packet of a half-open handshake. */
+static __always_inline __u8 ack_fate(struct slot *slot, __u8 fate, bool reset)
+{
+	if (fate == FATE_AUTH)
+		return OUTCOME_ACK_AUTH_FAILED;
+	if (fate == FATE_FILTER)
+		return OUTCOME_ACK_SOCKET_FILTER;
+	return reset ? OUTCOME_ACK_BAD_ANSWERED : OUTCOME_ACK_BAD_QUIET;
+}
+
+/* syn_fate is what killed a SYN that reached no half-open handshake. */
+static __always_inline __u8 syn_fate(__u8 fate, bool listener)
+{
+	switch (fate) {
+	case FATE_FLAGS:
+		return OUTCOME_SYN_BAD_SYN_FLAGS;
+	case FATE_AUTH:
+		return OUTCOME_SYN_AUTH_FAILED;
+	case FATE_FILTER:
+		return OUTCOME_SYN_SOCKET_FILTER;
+	case FATE_NO_SOCKET:
+		return OUTCOME_INGRESS_NO_LISTENER;
+	case FATE_NETFILTER:
+		return OUTCOME_INGRESS_NETFILTER;
+	case FATE_RP_FILTER:
+		return OUTCOME_INGRESS_RP_FILTER;
+	case FATE_CHECKSUM:
+		return OUTCOME_INGRESS_CHECKSUM;
+	case FATE_CPU_BACKLOG:
+		return OUTCOME_INGRESS_CPU_BACKLOG;
+	case FATE_POLICY:
+		return OUTCOME_INGRESS_POLICY;
+	}
+	return listener ? OUTCOME_SYN_OTHER_FREED : OUTCOME_INGRESS_OTHER;
+}
+
+static __always_inline bool before_listener(__u8 outcome)
+{
+	return outcome >= OUTCOME_INGRESS_NO_LISTENER && outcome <= OUTCOME_INGRESS_OTHER;
+}
+
+/* same_flow: the half-open handshake is the packet's. */
+static __always_inline bool same_flow(struct packet *a, struct packet *b)
+{
+	const __u64 *x = (const __u64 *)a->client, *y = (const __u64 *)b->client;
+
+	return a->client_port == b->client_port && a->server_port == b->server_port &&
+	       x[0] == y[0] && x[1] == y[1] && x[2] == y[2] && x[3] == y[3];
+}
+
+/* rejected: an RST that no socket sends, made here and now, is netfilter's answer to the
+ * packet that it frees next. */
+static __always_inline int rejected(struct sk_buff *skb)
+{
+	struct slot *slot;
+	struct packet *p;
+
+	if (skb->sk || skb->skb_iif ||
+	    (skb->protocol != bpf_htons(ETH_P_IP) && skb->protocol != bpf_htons(ETH_P_IPV6)))
+		return 0;
+	slot = this_slot();
+	if (!slot || parse(slot, skb) || slot->packet.protocol != IPPROTO_TCP ||
+	    !(slot->packet.flags & TCP_FLAG_RST))
+		return 0;
+	p = &slot->rejected;
+	__builtin_memcpy(p->client, slot->packet.server, 16);
+	__builtin_memcpy(p->server, slot->packet.client, 16);
+	p->client_port = slot->packet.server_port;
+	p->server_port = slot->packet.client_port;
+	p->family = slot->packet.family;
+	return 0;
+}
+
+/* name_death says what the packet in slot->packet, freed at slot->place, died of. */
+static __noinline __u8 name_death(struct slot *slot, struct mark *mark, __u8 state, __u8 fate)
+{
+	bool in_tcp = within(rcv_ranges, MAX_RANGES, slot->place);
+
+	slot->proof = have_reason ? PROOF_REASON : PROOF_HELPER;
+	if (!is_syn(slot)) {
+		if (slot->given) {
+			/* A listener discards an RST that fits no handshake. */
+			if (!mark->checked && slot->packet.flags & TCP_FLAG_RST &&
+			    within(state_ranges, 4, slot->place))
+				return OUTCOME_NONE;
+			if (!(slot->packet.flags & (TCP_FLAG_ACK | TCP_FLAG_RST | TCP_FLAG_SYN)))
+				return OUTCOME_NONE;
+			if (mark->reset || mark->checked)
+				slot->proof = mark->reset ? PROOF_HELPER : PROOF_RETURN;
+			return ack_fate(slot, fate, mark->reset);
+		}
+		if (slot->orphan.key && in_tcp && same_flow(&slot->orphan.packet, &slot->packet)) {
+			slot->proof = PROOF_HELPER;
+			slot->given = slot->orphan.sk;
+			return OUTCOME_ACK_LISTENER_CLOSED;
+		}
+		return OUTCOME_NONE;
+	}
+	if (state == TCP_TIME_WAIT || mark->timewait) {
+		slot->proof = mark->timewait ? PROOF_RETURN : PROOF_REASON;
+		return OUTCOME_INGRESS_TIME_WAIT;
+	}
+	if (fate == FATE_UNFIT)
+		return slot->given ? OUTCOME_ACK_BAD_QUIET : OUTCOME_INGRESS_OTHER;
+	if (fate == FATE_NONE && in_tcp) {
+		if (mark->checked) { /* sent again, or another one in its place */
+			slot->proof = PROOF_RETURN;
+			return mark->isn == slot->packet.isn ? OUTCOME_NONE :
+			       mark->reset		     ? OUTCOME_ACK_BAD_ANSWERED :
+							       OUTCOME_ACK_BAD_QUIET;
+		}
+		if (!have_reason && mark->reset && !slot->given) {
+			slot->proof = PROOF_HELPER;
+			return OUTCOME_INGRESS_NO_LISTENER;
+		}
+		if (slot->given || !(have_path || have_rx_sk))
+			return OUTCOME_NONE; /* its request's, or nobody knows whose */
+	}
+	if (fate == FATE_NETFILTER && slot->rejected.family &&
+	    same_flow(&slot->rejected, &slot->packet)) {
+		slot->proof = PROOF_HELPER;
+		slot->rejected.family = 0;
+		return OUTCOME_INGRESS_NETFILTER_REJECT;
+	}
+	return syn_fate(fate, slot->given);
+}
+
+/* died_at takes a packet that is freed, once it is known to be inbound TCP. */
+static __noinline int died_at(struct slot *slot, struct sk_buff *skb, __u64 net, __u8 state,
+			      __u8 fate)
+{
+	__u8 outcome, proof = LISTENER_GIVEN;
+	struct mark mark = {};
+	struct tally *tally;
+	__u64 likely;
+
+	if (slot->mark.skb == (__u64)skb && slot->mark.print == print_of(&slot->packet)) {
+		mark = slot->mark;
+		slot->mark.skb = 0;
+	}
+	if (mark.settled)
+		return 0;
+	if (!slot->given)
+		slot->given = mark.sk;
+	outcome = name_death(slot, &mark, state, fate);
+	slot->orphan.key = 0;
+	if (outcome == OUTCOME_NONE)
+		return 0;
+	tally = tally_of(slot, net);
+	if (!tally || !slot->gate)
+		return 0;
+	if (before_listener(outcome))
+		return account(slot, tally, 0, LISTENER_UNKNOWN, outcome);
+	if (!slot->given) {
+		likely = listener_find(slot, net);
+		proof = choose(slot, likely);
+		slot->given = slot->found;
+	}
+	if (have_path && is_syn(slot) && !mark.checked)
+		arrived_at(slot, slot->given, slot->given, true);
+	return account(slot, tally, slot->given, proof, outcome);
+}
+
+/* dropped is kfree_skb. Most of what it frees is none of ours. */
+static __always_inline int dropped(struct sk_buff *skb, __u64 location, __u32 reason,
+				   struct sock *rx_sk, bool twin)
+{
+	__u8 fate = fate_of(reason, location), state = 0;
+	struct slot *slot;
+	__u64 net;
+
+	if (fate == FATE_IGNORED ||
+	    (skb->protocol != bpf_htons(ETH_P_IP) && skb->protocol != bpf_htons(ETH_P_IPV6)))
+		return 0;
+	if (!skb->skb_iif && fate != FATE_CPU_BACKLOG)
+		return 0; /* it did not come in */
+	if (BPF_CORE_READ_BITFIELD_PROBED(skb, pkt_type) == PACKET_OTHERHOST)
+		return 0;
+	slot = this_slot();
+	if (!slot || seen_before(slot, (__u64)skb, twin))
+		return 0;
+	net = number(slot, skb_net(skb));
+	if (!net || (filter.netns && filter.netns != netns_of(net)))
+		return 0;
+	slot->given = 0;
+	if (rx_sk) {
+		state = BPF_CORE_READ(rx_sk, __sk_common.skc_state);
+		if (state == TCP_LISTEN)
+			slot->given = number(slot, rx_sk);
+	}
+	if (parse(slot, skb) || slot->packet.protocol != IPPROTO_TCP)
+		return 0; /* what moved, if anything, stays for one that can be read */
+	if (!have_path && within(rcv_ranges, MAX_RANGES, location) &&
+	    settled_by_counters(slot, skb, net))
+		return 0;
+	slot->place = location;
+	slot->reason = reason;
+	return died_at(slot, skb, net, state, fate);
+}
+
+/* answered is tcp_send_reset for a packet: an RST was its answer. */
+static __always_inline int answered(struct sock *sk, struct sk_buff *skb)
+{
+	struct slot *slot = this_slot();
+	__u64 print;
+
+	if (!slot || parse(slot, skb))
+		return 0;
+	print = print_of(&slot->packet);
+	if (slot->mark.skb != (__u64)skb || slot->mark.print != print)
+		slot->mark = (struct mark){ .skb = number(slot, skb), .print = print };
+	slot->mark.reset = true;
+	if (sk && BPF_CORE_READ(sk, __sk_common.skc_state) == TCP_LISTEN)
+		slot->mark.sk = number(slot, sk);
+	return 0;
+}
+
+/* reset_queued is tcp_send_reset without a packet: a socket that is closed. Those
+ * that no process ever had, reset by the task that closes their listener, were queued. */
+static __always_inline int reset_queued(struct sock *child)
+{
+	__u64 task = bpf_get_current_pid_tgid(), *closed, sk, net;
+	struct slot *slot = this_slot();
+	struct tally *tally;
+	__u16 port;
+
+	if (!slot || !slot->gate || BPF_CORE_READ(child, sk_socket))
+		return 0;
+	closed = bpf_map_lookup_elem(&closing, &task);
+	if (!closed)
+		return 0;
+	sk = *closed;
+	net = (__u64)BPF_CORE_READ(child, __sk_common.skc_net.net);
+	port = bpf_ntohs(
+		BPF_CORE_READ((struct inet_sock *)child, inet_sport)); /* skc_num is 0 by now */
+	if (net != (__u64)BPF_CORE_READ((struct sock *)sk, __sk_common.skc_net.net) ||
+	    port != BPF_CORE_READ((struct sock *)sk, __sk_common.skc_num) ||
+	    (filter.netns && filter.netns != netns_of(net)))
+		return 0;
+	tally = tally_of(slot, net);
+	if (!tally)
+		return 0;
+	parse_request(&slot->packet, child);
+	slot->packet.server_port = port;
+	slot->proof = PROOF_HELPER;
+	slot->reason = 0;
+	slot->place = 0;
+	return account(slot, tally, sk, LISTENER_GIVEN, OUTCOME_CLOSE_LISTENER_CLOSED);
+}
+
+static __always_inline int reset_sent(struct sock *sk, struct sk_buff *skb)
+{
+	if (skb)
+		return answered(sk, skb);
+	return sk ? reset_queued(sk) : 0;
+}
+
+static __always_inline struct request_sock *request_of(__u64 timer)
+{
+	return (struct request_sock *)(timer -
+				       bpf_core_field_offset(struct request_sock, rsk_timer));
+}
+
+static __always_inline __u64 migrations_of(struct slot *slot, __u64 sk)
+{
+	__u64 count = 0, mib;
+
+	if (!migrated)
+		return 0;
+	mib = (__u64)BPF_CORE_READ((struct sock *)sk, __sk_common.skc_net.net, mib.net_statistics);
+	bpf_probe_read_kernel(&count, 8, (void *)(mib + slot->offset + migrated * 8));
+	return count;
+}
+
+/* timer_begins keeps what a half-open handshake is, since its timer may free it. */
+static __always_inline int timer_begins(__u64 timer)
+{
+	struct slot *slot = this_slot();
+	struct half_open *h;
+	struct sock *request;
+
+	if (!slot)
+		return 0;
+	timer = number(slot, (void *)timer);
+	h = &slot->timer;
+	h->key = timer;
+	request = (struct sock *)request_of(timer);
+	h->sk = (__u64)BPF_CORE_READ(request, __sk_common.skc_listener);
+	h->migrations = migrations_of(slot, h->sk);
+	parse_request(&h->packet, request);
+	return 0;
+}
+
+/* timer_ends: a handshake whose timer does not wait again is over, unless another
+ * listener of its SO_REUSEPORT group took it over. */
+static __always_inline int timer_ends(__u64 timer)
+{
+	struct slot *slot = this_slot();
+	struct tally *tally;
+	struct half_open *h;
+	__u8 outcome = OUTCOME_TIMER_HANDSHAKE_EXPIRED;
+	__u64 net, sk;
+
+	if (!slot || !slot->timer.key)
+		return 0;
+	h = &slot->timer;
+	sk = h->sk;
+	if (!timer) /* a kretprobe is not told */
+		timer = h->key;
+	if (h->key != timer)
+		return 0;
+	h->key = 0;
+	if (BPF_CORE_READ((struct timer_list *)timer, entry.pprev) || !slot->gate ||
+	    migrations_of(slot, sk) != h->migrations)
+		return 0;
+	net = (__u64)BPF_CORE_READ((struct sock *)sk, __sk_common.skc_net.net);
+	if (filter.netns && filter.netns != netns_of(net))
+		return 0;
+	if (BPF_CORE_READ((struct sock *)sk, __sk_common.skc_state) != TCP_LISTEN)
+		outcome = OUTCOME_TIMER_LISTENER_CLOSED;
+	tally = tally_of(slot, net);
+	if (!tally)
+		return 0;
+	slot->packet = h->packet;
+	slot->proof = PROOF_HELPER;
+	slot->reason = 0;
+	slot->place = 0;
+	return account(slot, tally, sk, LISTENER_GIVEN, outcome);
+}
+
+/* orphaned: a half-open handshake is dropped; if for an ACK whose listener is gone,
+ * that ACK is freed next. */
+static __always_inline int orphaned(__u64 sk, __u64 request)
+{
+	struct slot *slot = this_slot();
+
+	if (!slot || BPF_CORE_READ((struct sock *)sk, __sk_common.skc_state) == TCP_LISTEN)
+		return 0;
+	sk = number(slot, (void *)sk);
+	request = number(slot, (void *)request);
+	parse_request(&slot->orphan.packet, (struct sock *)request);
+	slot->orphan.sk = sk;
+	slot->orphan.key = request;
+	return 0;
+}
+
+#endif

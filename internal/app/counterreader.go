@@ -1,0 +1,135 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/kernel"
+	"github.com/synspy/synspy/internal/owner"
+	"github.com/synspy/synspy/internal/render"
+)
+
+// reading is the counters of one namespace at one time.
+type reading struct {
+	ns       kernel.NetNS
+	at       time.Time
+	counters kernel.SNMP
+}
+
+// counterReader reads the counters of every namespace there is, once each however
+// many processes are in it.
+type counterReader struct {
+	options CountersOptions
+	log     *slog.Logger
+	owners  *owner.Table
+	only    uint64          // the one namespace that was asked for, 0: all
+	told    map[uint64]bool // namespaces that could not be read, 0 for processes
+}
+
+func newCounterReader(options CountersOptions, log *slog.Logger) *counterReader {
+	return &counterReader{options: options, log: log, owners: owner.New("/proc", log), told: make(map[uint64]bool)}
+}
+
+// throughAtMost is how many of a namespace's processes are tried: some may end
+// meanwhile, but hardly all of them.
+const throughAtMost = 8
+
+// read reads all namespaces. One that vanishes meanwhile is left out; what these
+// privileges do not let it read is told once. It is an error only where that was
+// asked for.
+func (r *counterReader) read() ([]reading, error) {
+	namespaces, hidden, err := kernel.NetNamespaces("/proc")
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnreadable, err)
+	}
+	if hidden > 0 && r.only == 0 {
+		r.tellOnce(0, fmt.Sprintf("not shown: %s of processes that these privileges do not let it ask\n%s",
+			render.Plural(hidden, "network namespace"), needsPtrace()))
+	}
+	readings := make([]reading, 0, len(namespaces))
+	for _, ns := range namespaces {
+		if r.only != 0 && r.only != ns.Inode {
+			continue
+		}
+		counters, err := r.readOne(ns)
+		switch {
+		case err == nil:
+			readings = append(readings, reading{ns, time.Now(), counters})
+		case errors.Is(err, fs.ErrPermission) && r.only != 0:
+			return nil, fmt.Errorf("%w: %w", ErrUnreadable, err)
+		case errors.Is(err, fs.ErrPermission):
+			r.tellOnce(ns.Inode, err.Error())
+		default:
+			r.log.Debug("read counters", "netns", ns.Inode, "error", err) // it has vanished
+		}
+	}
+	return readings, nil
+}
+
+// readOne reads a namespace through one of its processes, or by entering it.
+func (r *counterReader) readOne(ns kernel.NetNS) (kernel.SNMP, error) {
+	var errs []error
+	for _, pid := range ns.Through[:min(len(ns.Through), throughAtMost)] {
+		counters, err := kernel.ReadSNMP("/proc", pid, ns.Inode)
+		if err == nil {
+			return counters, nil
+		}
+		errs = append(errs, err)
+	}
+	for _, name := range ns.Names {
+		counters, err := kernel.EnterSNMP(kernel.NamedNetNS(name), ns.Inode)
+		if err == nil {
+			return counters, nil
+		}
+		if errors.Is(err, fs.ErrPermission) {
+			err = fmt.Errorf("network namespace %q has no process to be read through: %w\n"+
+				"to enter it takes CAP_SYS_ADMIN: run it with sudo", name, err)
+		}
+		errs = append(errs, err)
+	}
+	return nil, errors.Join(errs...)
+}
+
+func (r *counterReader) tellOnce(key uint64, text string) {
+	if !r.told[key] {
+		r.told[key] = true
+		var lines []string
+		for line := range strings.SplitSeq(text, "\n") {
+			lines = append(lines, render.Terminal(line))
+		}
+		sayTo(r.options.Status, strings.Join(lines, "\n  "))
+	}
+}
+
+// pidsAtMost is how many processes a record names.
+const pidsAtMost = 8
+
+// describe completes records with what is known of their namespaces: name, first
+// processes, and where the first of these runs.
+func (r *counterReader) describe(records []event.Counters, of []reading) {
+	var holders []owner.Holder
+	for i := range records {
+		ns, record := of[i].ns, &records[i]
+		record.Header = event.Head("counters")
+		if len(ns.Names) > 0 {
+			record.Name = ns.Names[0]
+		}
+		if len(ns.PIDs) == 0 {
+			continue
+		}
+		record.PIDs = ns.PIDs[:min(len(ns.PIDs), pidsAtMost)]
+		record.Comm = kernel.Comm("/proc", ns.PIDs[0])
+		holders = append(holders, owner.Holder{Socket: ns.Inode, PID: ns.PIDs[0], Comm: record.Comm})
+	}
+	// The owners' table takes any number for what is held, a namespace's too.
+	r.owners.Replace(holders)
+	for i := range records {
+		processes := r.owners.Processes(records[i].NetNS, 0)
+		records[i].Cgroup, records[i].Container, records[i].Pod = owner.Top(processes)
+	}
+}

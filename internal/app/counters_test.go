@@ -1,0 +1,82 @@
+package app
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/kernel"
+)
+
+func at(second int, counters kernel.SNMP) reading {
+	return reading{kernel.NetNS{Inode: 7}, time.Unix(int64(second), 0), counters}
+}
+
+// TestCounterValues: what moved, by how much, how fast; what the kernel does not
+// have is absent.
+func TestCounterValues(t *testing.T) {
+	before := at(10, kernel.SNMP{"ListenDrops": 5, "ListenOverflows": 5, "TcpOutRsts": 9, "IpInReceives": 1})
+	now := at(14, kernel.SNMP{"ListenDrops": 15, "ListenOverflows": 5, "TcpOutRsts": 10, "IpInReceives": 100})
+	some, all := &counters{}, &counters{options: CountersOptions{All: true}}
+	got := some.values(now, before)
+	if len(got) != 2 || got[0].Name != "ListenDrops" || *got[0].Delta != 10 || *got[0].Rate != 2.5 || got[0].Shared ||
+		got[1].Name != "TcpOutRsts" || !got[1].Shared {
+		t.Errorf("got %+v", got)
+	}
+	if got := all.values(now, before); len(got) != 3 || got[0].Name != "ListenOverflows" || *got[0].Delta != 0 {
+		t.Errorf("all: got %+v", got)
+	}
+	if got := some.values(now, reading{}); len(got) != 3 || got[0].Delta != nil || got[0].Rate != nil {
+		t.Errorf("without an earlier reading: got %+v", got)
+	}
+	if got := some.values(at(14, kernel.SNMP{"ListenDrops": 0}), reading{}); len(got) != 0 {
+		t.Errorf("nothing counted: got %+v", got)
+	}
+	// Two readings at the same moment have no rate.
+	if got := some.values(at(10, now.counters), before); got[0].Rate != nil || *got[0].Delta != 10 {
+		t.Errorf("in no time: got %+v", got)
+	}
+}
+
+// TestWentBack: an inode that is another namespace's now shows no huge numbers.
+func TestWentBack(t *testing.T) {
+	before := kernel.SNMP{"ListenDrops": 5, "TcpOutRsts": 9}
+	for _, c := range []struct {
+		now  kernel.SNMP
+		want bool
+	}{
+		{kernel.SNMP{"ListenDrops": 5, "TcpOutRsts": 9}, false},
+		{kernel.SNMP{"ListenDrops": 6, "TcpOutRsts": 8}, true},
+		{kernel.SNMP{"ListenDrops": 0, "TcpOutRsts": 10}, true},
+		{kernel.SNMP{"ListenDrops": 6, "TcpOutRsts": 9, "ListenOverflows": 1}, false},
+	} {
+		if got := wentBack(c.now, before); got != c.want {
+			t.Errorf("%v: %v", c.now, got)
+		}
+	}
+}
+
+// TestRecordFilterUnknown: what a record does not say is not what was asked for.
+func TestRecordFilterUnknown(t *testing.T) {
+	for _, s := range []Selection{{Ports: []string{"80"}}, {Addrs: []string{"10.0.0.1"}}, {Clients: []string{"10.0.0.1"}},
+		{NetNS: "7"}, {PID: 1}, {Comm: "nginx"}, {Causes: []string{"checksum"}}, {Stages: []string{"syn"}}} {
+		f, err := s.OfRecords()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f.drop(&event.Drop{}) {
+			t.Errorf("%+v lets a record through that says nothing", s)
+		}
+	}
+	f, err := Selection{}.OfRecords()
+	if err != nil || !f.drop(&event.Drop{}) || !f.held(&event.Held{}) {
+		t.Errorf("without filters something is kept out, %v", err)
+	}
+	// The wildcard that is listened on may be any address.
+	f, err = Selection{Addrs: []string{"10.0.0.1"}}.OfRecords()
+	if err != nil || !f.held(&event.Held{Listener: &event.Listener{Addr: netip.MustParseAddr("0.0.0.0"), Port: 80}}) ||
+		f.held(&event.Held{Listener: &event.Listener{Addr: netip.MustParseAddr("10.0.0.2"), Port: 80}}) {
+		t.Errorf("--addr does not know a wildcard, %v", err)
+	}
+}

@@ -1,0 +1,241 @@
+package app
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/render"
+)
+
+// ReplayOptions are those of synspy trace --read.
+type ReplayOptions struct {
+	Filter RecordFilter
+	Count  uint64     // drop records, 0: no limit
+	Status io.Writer  // for people: standard error
+	Record *Recording // keeps the records, nil for none
+}
+
+// OpenRecords opens the file of a --read. An error wraps ErrUsage.
+func OpenRecords(path string) (*os.File, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, usage("--read: %w", err)
+	}
+	info, err := file.Stat()
+	if err == nil && info.IsDir() {
+		err = fmt.Errorf("%s is a directory", path)
+	}
+	if err != nil {
+		return nil, errors.Join(usage("--read: %w", err), file.Close())
+	}
+	return file, nil
+}
+
+// Replay hands the records of a file to the stream as a trace would. The summary
+// is shown as it was recorded, whatever the filters kept out. A line that is no
+// record is passed over and is an error at the end, so that all that can be read
+// is shown; a record of another schema version ends it.
+func Replay(ctx context.Context, from io.Reader, stream Stream, options ReplayOptions, log *slog.Logger) error {
+	if options.Record.is(from) {
+		return errors.Join(usage("--read and --write name the same file"), options.Record.close())
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	ctx, stream = options.Record.alongside(ctx, stream)
+	r := &replay{stream: stream, options: options, log: log, unknown: make(map[string]uint64)}
+	err := r.run(ctx, from)
+	return errors.Join(err, options.Record.close())
+}
+
+// replay is a running replay.
+type replay struct {
+	stream    Stream
+	options   ReplayOptions
+	log       *slog.Logger
+	lines     uint64
+	records   uint64 // drop and cookie records in the file
+	delivered uint64 // of them, those shown
+	drops     uint64 // of these, those that count for --count
+	summaries uint64
+	unknown   map[string]uint64 // records of types that are none of a trace
+	broken    error             // the first line that is no record
+	breaks    uint64
+}
+
+func (r *replay) run(ctx context.Context, from io.Reader) error {
+	lines := make(chan line, 256)
+	go readLines(ctx, from, lines)
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ignoreClosedPipe(r.stream.Flush())
+		case <-tick.C:
+			if err := r.stream.Flush(); err != nil {
+				return ignoreClosedPipe(err)
+			}
+		case l, ok := <-lines:
+			if !ok {
+				return r.end()
+			}
+			if err := r.line(l); err != nil {
+				return errors.Join(ignoreClosedPipe(err), ignoreClosedPipe(r.stream.Flush()))
+			}
+		}
+	}
+}
+
+// line is a record's journey: decoded, judged, shown.
+func (r *replay) line(l line) error {
+	if l.err != nil {
+		return l.err
+	}
+	r.lines++
+	if len(l.text) == 0 {
+		return nil
+	}
+	record, err := event.Decode(l.text)
+	switch {
+	case errors.Is(err, event.ErrVersion):
+		return fmt.Errorf("line %d: %w", r.lines, err)
+	case err != nil && l.cut:
+		return r.damaged(fmt.Errorf("line %d, the last one, was cut short after %d bytes", r.lines, len(l.text)))
+	case err != nil:
+		return r.damaged(fmt.Errorf("line %d is no record: %w", r.lines, err))
+	}
+	switch record := record.(type) {
+	case *event.Ready:
+		r.say("recorded" + strings.TrimPrefix(render.StatusLine(*record), "watching"))
+		return r.stream.Ready(*record)
+	case *event.Drop:
+		return r.drop(record)
+	case *event.Held:
+		if !r.options.Filter.held(record) {
+			return nil
+		}
+		return r.stream.Held(*record)
+	case *event.Summary:
+		return r.summary(record)
+	case *event.UnknownType:
+		if len(r.unknown) < unknownAtMost || r.unknown[record.Type] > 0 {
+			r.unknown[record.Type]++
+		}
+	}
+	return nil
+}
+
+// unknownAtMost bounds the unknown types that are remembered by name.
+const unknownAtMost = 8
+
+func (r *replay) damaged(err error) error {
+	r.breaks++
+	if r.broken == nil {
+		r.broken = err
+	}
+	return nil
+}
+
+func (r *replay) drop(d *event.Drop) error {
+	r.records++
+	if r.options.Count > 0 && r.drops >= r.options.Count || !r.options.Filter.drop(d) {
+		return nil
+	}
+	r.delivered++
+	if !d.Action.IsZero() && d.Action != event.ActionIgnored {
+		r.drops++
+	}
+	return r.stream.Drop(d)
+}
+
+// summary is the recorded one. What was not shown does not change it.
+func (r *replay) summary(s *event.Summary) error {
+	r.summaries++
+	if r.delivered < r.records {
+		if err := r.stream.Flush(); err != nil {
+			return err
+		}
+		r.say(fmt.Sprintf("%s of %s shown; the summary is that of the whole recording",
+			render.Thousands(r.delivered), render.Plural(int(r.records), "record")))
+	}
+	r.records, r.delivered = 0, 0
+	return r.stream.Summary(*s)
+}
+
+func (r *replay) end() error {
+	if err := r.stream.Flush(); err != nil {
+		return ignoreClosedPipe(err)
+	}
+	for _, kind := range slices.Sorted(maps.Keys(r.unknown)) {
+		n := r.unknown[kind]
+		r.say(fmt.Sprintf("passed over %s of type %q, which is none of a trace's", render.Plural(int(n), "record"), kind))
+	}
+	if r.summaries == 0 {
+		r.say("there is no summary: the recording did not come to its end")
+	}
+	if r.breaks > 1 {
+		return fmt.Errorf("%w\nin all, %s lines are no records", r.broken, render.Thousands(r.breaks))
+	}
+	return r.broken
+}
+
+func (r *replay) say(text string) { sayTo(r.options.Status, render.Terminal(text)) }
+
+// line is one line of a file, without its end.
+type line struct {
+	text []byte
+	cut  bool // the file ended before the line did
+	err  error
+}
+
+// longestLine bounds what one record may take: a summary has a row for every
+// listener that was seen.
+const longestLine = 256 << 20
+
+// readLines reads until the file or the context ends; reading may block for ever.
+func readLines(ctx context.Context, from io.Reader, to chan<- line) {
+	defer close(to)
+	reader := bufio.NewReaderSize(from, 1<<16)
+	for {
+		l := readLine(reader)
+		if errors.Is(l.err, io.EOF) {
+			return
+		}
+		select {
+		case to <- l:
+		case <-ctx.Done():
+			return
+		}
+		if l.err != nil || l.cut {
+			return
+		}
+	}
+}
+
+func readLine(reader *bufio.Reader) line {
+	var text []byte
+	for {
+		part, err := reader.ReadSlice('\n')
+		text = append(text, part...)
+		switch {
+		case err == nil:
+			return line{text: text[:len(text)-1]}
+		case errors.Is(err, io.EOF) && len(text) > 0:
+			return line{text: text, cut: true}
+		case !errors.Is(err, bufio.ErrBufferFull):
+			return line{err: err}
+		case len(text) > longestLine:
+			return line{err: fmt.Errorf("a line of more than %d bytes is no record", longestLine)}
+		}
+	}
+}

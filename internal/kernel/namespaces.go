@@ -1,0 +1,180 @@
+package kernel
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// NetNS is a network namespace and who is in it.
+type NetNS struct {
+	Inode   uint64
+	Names   []string // below /run/netns, sorted
+	PIDs    []uint32 // processes and, where they are elsewhere, threads; ascending
+	Through []uint32 // those of them that it can be read through
+}
+
+// NamedNetNS returns the path of a namespace's name.
+func NamedNetNS(name string) string { return filepath.Join(named, name) }
+
+// NetNamespaces lists the network namespaces that processes are in, or that have
+// a name, by inode; proc is where procfs is mounted. Hidden is how many others
+// there are of processes that did not tell theirs: it takes CAP_SYS_PTRACE to ask
+// other users' processes.
+func NetNamespaces(proc string) (list []NetNS, hidden int, err error) {
+	pids, err := numbers(proc)
+	if err != nil {
+		return nil, 0, fmt.Errorf("list processes: %w", err)
+	}
+	found := make(map[uint64]*NetNS)
+	var refused []uint32
+	at := func(inode uint64) *NetNS {
+		if found[inode] == nil {
+			found[inode] = &NetNS{Inode: inode}
+		}
+		return found[inode]
+	}
+	for _, pid := range pids {
+		dir := filepath.Join(proc, strconv.FormatUint(uint64(pid), 10))
+		own, err := netnsOf(dir)
+		if errors.Is(err, fs.ErrPermission) {
+			refused = append(refused, pid)
+		}
+		if err != nil {
+			continue // gone, or a zombie
+		}
+		ns := at(own)
+		ns.PIDs, ns.Through = append(ns.PIDs, pid), append(ns.Through, pid)
+		// A thread may have moved without its process.
+		threads, err := numbers(filepath.Join(dir, "task"))
+		if err != nil || len(threads) < 2 {
+			continue
+		}
+		for _, tid := range threads {
+			if tid == pid {
+				continue
+			}
+			inode, err := netnsOf(filepath.Join(dir, "task", strconv.FormatUint(uint64(tid), 10)))
+			if err == nil && inode != own {
+				ns := at(inode)
+				// /proc/TID works too, though it is not listed.
+				ns.PIDs, ns.Through = append(ns.PIDs, tid), append(ns.Through, tid)
+			}
+		}
+	}
+	hidden = recognise(proc, refused, found)
+	for name, inode := range namedNamespaces() {
+		ns := at(inode)
+		ns.Names = append(ns.Names, name)
+	}
+	for _, ns := range found {
+		slices.Sort(ns.Names)
+		slices.Sort(ns.PIDs)
+		slices.Sort(ns.Through)
+		list = append(list, *ns)
+	}
+	slices.SortFunc(list, func(a, b NetNS) int { return cmp.Compare(a.Inode, b.Inode) })
+	return list, hidden, nil
+}
+
+// recognise gives processes that did not tell their namespace to those that are
+// known, and counts the namespaces that remain. Anyone may see the number that
+// procfs itself gave to /proc/PID/net/stat, and it made that for the namespace
+// (proc_net_ns_init).
+func recognise(proc string, refused []uint32, found map[uint64]*NetNS) (hidden int) {
+	if len(refused) == 0 {
+		return 0
+	}
+	number := func(pid uint32) (uint64, error) {
+		return Inode(filepath.Join(proc, strconv.FormatUint(uint64(pid), 10), "net/stat"))
+	}
+	known, unknown := make(map[uint64]*NetNS), make(map[uint64]bool)
+	for _, ns := range found {
+		if n, err := number(ns.Through[0]); err == nil {
+			known[n] = ns
+		}
+	}
+	for _, pid := range refused {
+		n, err := number(pid)
+		switch ns := known[n]; {
+		case err != nil: // gone
+		case ns != nil:
+			ns.PIDs = append(ns.PIDs, pid)
+		default:
+			unknown[n] = true
+		}
+	}
+	return len(unknown)
+}
+
+// netnsOf reads the inode from the link's text, net:[4026531840], which is
+// cheaper than following it.
+func netnsOf(dir string) (uint64, error) {
+	var buf [64]byte
+	path := filepath.Join(dir, "ns/net")
+	n, err := unix.Readlink(path, buf[:])
+	if err != nil {
+		return 0, &os.PathError{Op: "readlink", Path: path, Err: err}
+	}
+	text := strings.TrimSuffix(strings.TrimPrefix(string(buf[:n]), "net:["), "]")
+	inode, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("parse %s: %w", path, err)
+	}
+	return inode, nil
+}
+
+// numbers lists the entries of a directory whose names are numbers: processes,
+// threads.
+func numbers(dir string) ([]uint32, error) {
+	file, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	names, err := file.Readdirnames(-1)
+	if err != nil && len(names) == 0 {
+		return nil, err
+	}
+	var list []uint32
+	for _, name := range names {
+		if n, err := strconv.ParseUint(name, 10, 32); err == nil {
+			list = append(list, uint32(n))
+		}
+	}
+	return list, nil
+}
+
+// namedNamespaces maps names to inodes. What ip netns left behind without a
+// mount is a plain file and no namespace.
+func namedNamespaces() map[string]uint64 {
+	entries, err := os.ReadDir(named)
+	if err != nil {
+		return nil // nobody has ever named one
+	}
+	inodes := make(map[string]uint64, len(entries))
+	for _, entry := range entries {
+		if inode, err := netnsInode(NamedNetNS(entry.Name()), entry.Name()); err == nil {
+			inodes[entry.Name()] = inode
+		}
+	}
+	return inodes
+}
+
+// Comm returns a process's or thread's name, "" where it is gone. It may hold any
+// bytes.
+func Comm(proc string, pid uint32) string {
+	text, err := os.ReadFile(filepath.Join(proc, strconv.FormatUint(uint64(pid), 10), "comm"))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSuffix(string(text), "\n")
+}

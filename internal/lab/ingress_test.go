@@ -1,0 +1,180 @@
+package lab
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/synspy/synspy/internal/event"
+)
+
+// elsewhere is what the kernel counts outside the closed list while a scenario
+// is played. Every name that one of them has must stay put in the others, and
+// an IPv6 twin counts the same where it is not listed.
+var elsewhere = map[string]stats{
+	"no-listener":               {"TcpOutRsts": 10}, // 7 SYNs and 3 strays
+	"time-wait":                 {"TcpPassiveOpens": 4, "TCPACKSkippedTimeWait": 1},
+	"netfilter-drop":            {},
+	"netfilter-drop-prerouting": {},
+	"netfilter-reject":          {}, // nf_send_reset does not count its RST
+	"rp-filter":                 {"IPReversePathFilter": 4},
+	"checksum":                  {"TcpPassiveOpens": 1, "TcpInCsumErrors": 2, "IpExtInCsumErrors": 1},
+	"checksum-ipv6":             {"TcpPassiveOpens": 1, "TcpInCsumErrors": 2},
+	"cpu-backlog":               {},
+	"policy":                    {"TCPMinTTLDrop": 3},
+	"policy-xfrm":               {"XfrmInTmplMismatch": 3},
+	"socket-filter":             {"TcpPassiveOpens": 1},
+	"kernel-other":              {"TcpPassiveOpens": 1},
+	"other-host":                {},
+	"outbound":                  {"TcpActiveOpens": 2},
+	"sniffer":                   {"TcpPassiveOpens": 10, "TcpOutRsts": 3},
+}
+
+// answeredLater are scenarios in which a client that lost a SYN gets a SYN-ACK
+// to another, later one.
+var answeredLater = []string{"time-wait", "checksum"}
+
+// TestIngress plays the scenarios with a packet socket on the namespace's wire:
+// the RSTs and SYN-ACKs that left must be those that the records promise,
+// whatever the scenario itself has looked at.
+func TestIngress(t *testing.T) {
+	for _, s := range ingressScenarios() {
+		t.Run(s.Name, func(t *testing.T) {
+			t.Parallel()
+			name := strings.TrimSuffix(s.Name, "-ipv6")
+			want, ok := elsewhere[s.Name]
+			if !ok {
+				want, ok = elsewhere[name]
+			}
+			if !ok {
+				t.Fatal("nothing is said about its counters")
+			}
+			w := newWorld(t)
+			wire := tap(t, w)
+			before, err := w.stats()
+			if err != nil {
+				t.Fatal(err)
+			}
+			e, err := s.Play(t.Context(), w, t.Logf)
+			if errors.Is(err, ErrCannotHold) {
+				t.Skip(err)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			moves := make(stats)
+			for _, others := range elsewhere {
+				for counter := range others {
+					moves[counter] = want[counter]
+				}
+			}
+			if err := w.wantMoved(before, moves); err != nil {
+				t.Error(err)
+			}
+			checkWire(t, e, wire(), slices.Contains(answeredLater, name))
+			checkHandshakes(t, e)
+		})
+	}
+}
+
+// answers are the RSTs and SYN-ACKs that left for a client.
+type answers struct{ resets, synAcks int }
+
+func checkWire(t *testing.T, e Expectation, left map[netip.AddrPort]answers, answeredLater bool) {
+	t.Helper()
+	records := make(map[netip.AddrPort]answers) // how many of them are resets
+	for _, r := range e.Records {
+		for _, c := range r.Clients {
+			n := records[c]
+			if r.Action == event.ActionReset {
+				n.resets++
+			}
+			if r.Stage == event.StageAck {
+				n.synAcks++
+			}
+			records[c] = n
+		}
+	}
+	for client, want := range records {
+		got := left[client]
+		if got.resets != want.resets {
+			t.Errorf("%d RSTs left for client %s, the records say %d", got.resets, client, want.resets)
+		}
+		if !answeredLater && got.synAcks != want.synAcks {
+			t.Errorf("%d SYN-ACKs left for client %s, the records say %d", got.synAcks, client, want.synAcks)
+		}
+	}
+}
+
+// checkHandshakes counts them in another way: every first attempt is one.
+func checkHandshakes(t *testing.T, e Expectation) {
+	t.Helper()
+	n := 0
+	for _, r := range e.Records {
+		for _, attempt := range r.Attempts {
+			if attempt == 1 {
+				n++
+			}
+		}
+	}
+	if n != e.Handshakes {
+		t.Errorf("%d first attempts, %d handshakes", n, e.Handshakes)
+	}
+}
+
+// tap opens a packet socket in the namespace and returns a function that says
+// what has left through the TUN device since.
+func tap(t *testing.T, w *World) func() map[netip.AddrPort]answers {
+	t.Helper()
+	var socket *os.File
+	if err := w.Do(func() (err error) {
+		socket, err = openSniffer(16 << 20)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { socket.Close() })
+	return func() map[netip.AddrPort]answers {
+		t.Helper()
+		left := make(map[netip.AddrPort]answers)
+		conn, err := socket.SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		buf := make([]byte, 65536)
+		err = conn.Read(func(fd uintptr) bool {
+			for {
+				n, err := readPacket(int(fd), buf)
+				if err != nil {
+					return true // no more of them
+				}
+				s, err := parseSegment(buf[:n])
+				if err != nil {
+					continue
+				}
+				a := left[s.dst]
+				switch {
+				case s.flags&flagRST != 0:
+					a.resets++
+				case s.flags&(flagSYN|flagACK) == flagSYN|flagACK:
+					a.synAcks++
+				}
+				left[s.dst] = a
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return left
+	}
+}
+
+func readPacket(fd int, buf []byte) (int, error) {
+	n, _, err := unix.Recvfrom(fd, buf, unix.MSG_DONTWAIT)
+	return n, err
+}

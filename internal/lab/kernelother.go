@@ -1,0 +1,142 @@
+package lab
+
+import (
+	"context"
+	"encoding/binary"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/synspy/synspy/internal/event"
+)
+
+// oddity is a SYN that dies on a branch of its own.
+type oddity struct {
+	what     string
+	from, to netip.Addr // the default is an ordinary client, and the server
+	spoil    func(frame []byte) []byte
+	moves    string // the counter that says which branch, where there is one
+}
+
+func playKernelOther(ctx context.Context, w *World, log func(string, ...any)) (Expectation, error) {
+	// Inherited from the host, which may be a router.
+	if err := w.sysctls("net.ipv4.ip_forward", "0", "net.ipv4.conf."+tunName+".route_localnet", "0",
+		"net.ipv4.conf."+tunName+".accept_local", "0", "net.ipv4.conf.all.accept_local", "0",
+		"net.ipv4.conf.all.route_localnet", "0", "net.ipv4.conf."+tunName+".accept_source_route", "0"); err != nil {
+		return Expectation{}, err
+	}
+	option := func(options ...byte) func([]byte) []byte {
+		return func(frame []byte) []byte {
+			h := header4(netip.AddrFrom4([4]byte(frame[12:])), netip.AddrFrom4([4]byte(frame[16:])), unix.IPPROTO_TCP, options, len(frame)-20)
+			return append(h, frame[20:]...)
+		}
+	}
+	return w.oddities(ctx, family4, log, []oddity{
+		{what: "to an address that is not local", to: netip.AddrFrom4([4]byte{10, 99, 0, 250}), moves: "IpInAddrErrors"},
+		{what: "to an address without a route", to: netip.AddrFrom4([4]byte{10, 98, 0, 1})},
+		{what: "from 127.0.0.1", from: loopback4.Addr()},
+		{what: "from a multicast address", from: netip.AddrFrom4([4]byte{224, 0, 0, 9})},
+		{what: "from the server's own address", from: ServerAddr4},
+		{what: "with a broken IP option", spoil: option(7, 2, 4, 0), moves: "IpInHdrErrors"}, // record route, too short
+		{what: "with a source route", spoil: option(131, 7, 4, 10, 99, 0, 1, 0)},
+		{what: "with a TCP header of 16 bytes", spoil: tcpHeaderWords(20, 4), moves: "TcpInErrs"},
+		{what: "with a TCP header longer than the packet", spoil: tcpHeaderWords(20, 15)},
+		{what: "cut off", moves: "IpExtInTruncatedPkts", spoil: func(frame []byte) []byte {
+			binary.BigEndian.PutUint16(frame[2:], uint16(len(frame)+100))
+			frame[10], frame[11] = 0, 0
+			binary.BigEndian.PutUint16(frame[10:], ^fold(sum(0, frame[:20])))
+			return frame
+		}},
+	})
+}
+
+func playKernelOtherIPv6(ctx context.Context, w *World, log func(string, ...any)) (Expectation, error) {
+	if err := w.sysctls("net.ipv6.conf.all.forwarding", "0", "net.ipv6.conf."+tunName+".forwarding", "0"); err != nil {
+		return Expectation{}, err
+	}
+	return w.oddities(ctx, family6, log, []oddity{
+		{what: "to an address that is not local", to: netip.MustParseAddr("fd99::fa")},
+		{what: "to an address without a route", to: netip.MustParseAddr("fd98::1"), moves: "Ip6InNoRoutes"},
+		{what: "from ::1", from: loopback6.Addr(), moves: "Ip6InHdrErrors"},
+		{what: "from a multicast address", from: netip.MustParseAddr("ff02::9"), moves: "Ip6InHdrErrors"},
+		{what: "with an unknown destination option", spoil: func(frame []byte) []byte {
+			// Type 0x41: who does not know it drops the packet and says nothing.
+			options := []byte{unix.IPPROTO_TCP, 0, 0x41, 4, 0, 0, 0, 0}
+			spoiled := append(frame[:40:40], append(options, frame[40:]...)...)
+			spoiled[6] = unix.IPPROTO_DSTOPTS
+			binary.BigEndian.PutUint16(spoiled[4:], uint16(len(spoiled)-40))
+			return spoiled
+		}},
+		{what: "with a TCP header of 16 bytes", spoil: tcpHeaderWords(40, 4), moves: "TcpInErrs"},
+		{what: "with a TCP header longer than the packet", spoil: tcpHeaderWords(40, 15)},
+		{what: "cut off", moves: "Ip6InTruncatedPkts", spoil: func(frame []byte) []byte {
+			binary.BigEndian.PutUint16(frame[4:], uint16(len(frame)+100))
+			return frame
+		}},
+	})
+}
+
+// tcpHeaderWords sets the TCP header's length and no more: it is looked at
+// before the checksum (tcp_v4_rcv).
+func tcpHeaderWords(header int, words byte) func([]byte) []byte {
+	return func(frame []byte) []byte {
+		frame[header+12] = words << 4
+		return frame
+	}
+}
+
+// oddities sends each of the SYNs to a healthy listener, and one without any
+// oddity, which is answered.
+func (w *World) oddities(ctx context.Context, f family, log func(string, ...any), list []oddity) (Expectation, error) {
+	var none Expectation
+	if _, err := w.idleServer(f.listener, backlog); err != nil {
+		return none, err
+	}
+	var dead []*Client
+	for i, o := range list {
+		c := w.Client(f.server)
+		if o.from.IsValid() || o.to.IsValid() {
+			local, remote := c.Local, c.Remote
+			if o.from.IsValid() {
+				local = netip.AddrPortFrom(o.from, local.Port()+uint16(i))
+			}
+			if o.to.IsValid() {
+				remote = netip.AddrPortFrom(o.to, remote.Port())
+			}
+			c = w.ClientFrom(local, remote, c.ISN)
+		}
+		frame := c.frame(c.syn())
+		if o.spoil != nil {
+			frame = o.spoil(frame)
+		}
+		before, err := w.stats()
+		if err != nil {
+			return none, err
+		}
+		if err := c.sendSYN(frame); err != nil {
+			return none, err
+		}
+		if err := w.Barrier(ctx); err != nil {
+			return none, err
+		}
+		if err := wantFate(event.ActionDropped, c); err != nil {
+			return none, err
+		}
+		moved := stats{"TcpPassiveOpens": 0, "TcpInCsumErrors": 0, "IpExtInCsumErrors": 0}
+		if o.moves != "" {
+			moved[o.moves] = 1
+		}
+		if err := w.wantMoved(before, moved); err != nil {
+			return none, err
+		}
+		log("SYN %s: no answer", o.what)
+		dead = append(dead, c)
+	}
+	if err := w.Client(f.server).Handshake(ctx); err != nil {
+		return none, err
+	}
+	if err := w.Barrier(ctx); err != nil {
+		return none, err
+	}
+	return ingress(event.CauseKernelOther, event.ActionDropped, dead...), nil
+}

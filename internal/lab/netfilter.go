@@ -1,0 +1,113 @@
+package lab
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
+	"github.com/synspy/synspy/internal/event"
+)
+
+// The netfilter hooks that scenarios use.
+var (
+	hookInput      = nftables.ChainHookInput
+	hookPrerouting = nftables.ChainHookPrerouting
+	hookOutput     = nftables.ChainHookOutput
+)
+
+// playFirewall puts a rule before one of two ports of a healthy process.
+func playFirewall(f family, hook *nftables.ChainHook, action event.Action) playFunc {
+	bound, server := f.listener, f.server
+	const open = port + 1
+	return func(ctx context.Context, w *World, log func(string, ...any)) (Expectation, error) {
+		var none Expectation
+		var verdict expr.Any = &expr.Verdict{Kind: expr.VerdictDrop}
+		if action == event.ActionReset {
+			verdict = &expr.Reject{Type: unix.NFT_REJECT_TCP_RST}
+		}
+		if err := w.firewall(server, hook, verdict); err != nil {
+			return none, err
+		}
+		if _, err := w.StartServer(ServerConfig{Listeners: []ListenConfig{
+			{Addr: bound, Backlog: backlog}, {Addr: at(bound, open), Backlog: backlog},
+		}}); err != nil {
+			return none, err
+		}
+		dead, err := w.Burst(ctx, server, 3)
+		if err != nil {
+			return none, err
+		}
+		if err := dead[0].SYN(); err != nil {
+			return none, err
+		}
+		dead = append(dead, dead[0])
+		answered, err := w.Burst(ctx, at(server, open), 2)
+		if err != nil {
+			return none, err
+		}
+		if err := errors.Join(wantFate(action, dead...), wantAnswers(answered, len(answered))); err != nil {
+			return none, err
+		}
+		log("nftables kept %d SYNs from the listener (%v); %d to the next port were answered", len(dead), action, len(answered))
+		return ingress(event.CauseNetfilter, action, dead...), nil
+	}
+}
+
+// firewall adds a chain whose only rule gives a verdict on SYNs to the address's
+// port, as nft would:
+//
+//	table ip lab { chain lab { type filter hook input priority 0;
+//	    tcp flags & (syn|ack) == syn tcp dport 8080 drop } }
+//
+// The error wraps ErrCannotHold where the kernel has no nf_tables.
+func (w *World) firewall(server netip.AddrPort, hook *nftables.ChainHook, verdict expr.Any) error {
+	family := nftables.TableFamilyIPv4
+	if server.Addr().Is6() {
+		family = nftables.TableFamilyIPv6
+	}
+	err := w.Do(func() error {
+		conn, err := nftables.New() // its sockets are those of this thread's namespace
+		if err != nil {
+			return err
+		}
+		table := conn.AddTable(&nftables.Table{Family: family, Name: "lab"})
+		chain := conn.AddChain(&nftables.Chain{
+			Name: "lab", Table: table, Type: nftables.ChainTypeFilter, Hooknum: hook, Priority: nftables.ChainPriorityFilter,
+		})
+		conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{
+			&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP}},
+			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 13, Len: 1},
+			&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 1, Mask: []byte{flagSYN | flagACK}, Xor: []byte{0}},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{flagSYN}},
+			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binary.BigEndian.AppendUint16(nil, server.Port())},
+			verdict,
+		}})
+		return conn.Flush()
+	})
+	if err == nil {
+		return nil
+	}
+	if missing(err) {
+		return fmt.Errorf("%w: it needs nf_tables, and nft_reject_ipv4 or nft_reject_ipv6 to reject: %w", ErrCannotHold, err)
+	}
+	return fmt.Errorf("add nftables rule: %w", err)
+}
+
+// missing reports whether an error of a netlink socket means that the kernel
+// lacks the subsystem: no such protocol, no such subsystem, no such expression.
+func missing(err error) bool {
+	for _, errno := range []unix.Errno{unix.EPROTONOSUPPORT, unix.EOPNOTSUPP, unix.ENOENT, unix.EINVAL} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,165 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+)
+
+// playFunc is a scenario's Play.
+type playFunc = func(ctx context.Context, w *World, log func(string, ...any)) (Expectation, error)
+
+// family is what a scenario that exists for IPv4 and IPv6 differs in.
+type family struct{ listener, server netip.AddrPort }
+
+var (
+	family4 = family{any4, server4}
+	family6 = family{any6, server6}
+)
+
+func (f family) ipv6() bool { return f.server.Addr().Is6() }
+
+// pathScenarios are the causes of the listen path beyond full queues: what can
+// happen to a SYN or an ACK that did reach its listener.
+func pathScenarios() []Scenario {
+	list := []Scenario{{
+		Name: "queue-at-limit", Title: "accept queue exactly at its limit: no drop",
+		Explain: "listen(3) and 3 handshakes queued: the limit is reached, and one more SYN and its ACK still fit. Only the SYN after that is dropped.",
+		Play:    playQueueAtLimit,
+	}}
+	for _, s := range []struct {
+		name, title, explain string
+		played               func(family) playFunc
+	}{
+		{
+			"syn-backlog-reserve", "last quarter of tcp_max_syn_backlog, cookies off",
+			"With tcp_syncookies=0 and tcp_max_syn_backlog=16, 13 of 20 SYNs are answered; the rest is kept for clients that connected before, although listen(64) has room.",
+			playSynBacklogReserve,
+		},
+		{
+			"no-route-back", "no route to answer the client",
+			"3 SYNs come from addresses that the namespace has no route to; 2 more clients lose their route between SYN and ACK, and connect when it is back.",
+			playNoRouteBack,
+		},
+		{
+			"cookie-invalid", "ACK that is no valid SYN cookie",
+			"With tcp_syncookies=2, 3 clients acknowledge their cookie wrongly and 2 strangers acknowledge what was never sent: 5 resets. The 3 then acknowledge rightly and connect.",
+			playCookieInvalid,
+		},
+		{
+			"bad-handshake-ack-reset", "packets that fit no handshake and are reset",
+			"Cookies off: wrong ACK numbers, ACKs that no handshake waits for, and another SYN inside the window are answered by an RST. Only the last ends its handshake.",
+			playBadHandshakeAckReset,
+		},
+		{
+			"bad-handshake-ack", "packets that fit no handshake and are dropped quietly",
+			"Old timestamps, echoes of a timestamp never sent, sequence numbers outside the window, and RSTs, for half-open handshakes.",
+			playBadHandshakeAck,
+		},
+		{
+			"defer-accept", "bare ACKs under TCP_DEFER_ACCEPT: ignored",
+			"4 clients send the bare ACK, one of them twice, and nothing happens, as the server asked for it; their data then connects them.",
+			playDeferAccept,
+		},
+		{
+			"fastopen-queue-full", "Fast Open queue full: ignored",
+			"TCP_FASTOPEN with a queue of 2: two SYNs with data are accepted at once, 3 more get an ordinary SYN-ACK and connect the ordinary way.",
+			playFastopenQueueFull,
+		},
+		{
+			"bad-syn", "SYN with FIN, SYN to broadcast or multicast",
+			"A listener on every address gets SYNs that also carry FIN, and SYNs to addresses that are nobody's own; none is answered.",
+			playBadSyn,
+		},
+		{
+			"auth-failed", "TCP MD5 signature missing, unexpected or wrong",
+			"The listener has a TCP MD5 key for some clients. Their SYNs without a signature or with a wrong one, and other clients' SYNs and ACKs with one, are dropped.",
+			playAuthFailed,
+		},
+		{
+			"icmp-error", "ICMP error in answer to a SYN-ACK",
+			"ICMP errors that are final for the address family end 3 half-open handshakes; a soft error and one with a wrong sequence number do not.",
+			playICMPError,
+		},
+		{
+			"listener-closed", "listener closed with clients waiting",
+			"One server closes its listener, another exits: the 3 queued clients of each are reset at once, the 2 half-open ones when their ACK finds nobody.",
+			playListenerClosed,
+		},
+		{
+			"listener-closed-timer", "listener closed, half-open handshakes left to their timer",
+			"4 half-open handshakes outlive their listener; after a second their timer removes them and sends nothing.",
+			playListenerClosedTimer,
+		},
+		{
+			"handshake-expired", "SYN-ACKs that nobody answers",
+			"tcp_synack_retries=1: the SYN-ACKs of 4 clients are sent twice, then their half-open handshakes expire, after 3 s or a little more.",
+			playHandshakeExpired,
+		},
+	} {
+		list = append(list,
+			Scenario{Name: s.name, Title: s.title, Explain: s.explain, Play: s.played(family4)},
+			Scenario{Name: s.name + "-ipv6", Title: s.title + ", IPv6", Explain: s.name + " with IPv6 clients. " + s.explain, Play: needsIPv6(s.played(family6))})
+	}
+	return list
+}
+
+// needsIPv6 refuses to play where IPv6 is compiled out or disabled at boot.
+func needsIPv6(inner playFunc) playFunc {
+	return func(ctx context.Context, w *World, log func(string, ...any)) (Expectation, error) {
+		if _, err := os.Stat("/proc/sys/net/ipv6"); errors.Is(err, fs.ErrNotExist) {
+			return Expectation{}, fmt.Errorf("%w: it needs IPv6", ErrCannotHold)
+		}
+		return inner(ctx, w, log)
+	}
+}
+
+// clients makes n clients that have not sent anything.
+func (w *World) clients(server netip.AddrPort, n int) []*Client {
+	list := make([]*Client, n)
+	for i := range list {
+		list[i] = w.Client(server)
+	}
+	return list
+}
+
+// each runs f for every client, then waits for the answers.
+func (w *World) each(ctx context.Context, clients []*Client, f func(*Client) error) error {
+	for _, c := range clients {
+		if err := f(c); err != nil {
+			return err
+		}
+	}
+	return w.Barrier(ctx)
+}
+
+// wantReset fails unless all of the clients got an RST.
+func wantReset(what string, clients []*Client) error {
+	if reset, _ := split(clients, (*Client).WasReset); len(reset) != len(clients) {
+		return fmt.Errorf("%s: %d of %d clients were reset, expected all", what, len(reset), len(clients))
+	}
+	return nil
+}
+
+// wantNoReset fails when one of the clients got an RST.
+func wantNoReset(what string, clients []*Client) error {
+	if reset, _ := split(clients, (*Client).WasReset); len(reset) != 0 {
+		return fmt.Errorf("%s: %d of %d clients were reset, expected none", what, len(reset), len(clients))
+	}
+	return nil
+}
+
+// challenged reports whether the client got a bare ACK: the kernel answers a
+// packet outside the window of a half-open handshake with one.
+func challenged(c *Client) bool {
+	c.drain()
+	for _, s := range c.others {
+		if s.flags == flagACK {
+			return true
+		}
+	}
+	return false
+}

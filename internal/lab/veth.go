@@ -1,0 +1,71 @@
+package lab
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// veth is one end of a cable between two namespaces.
+type veth struct {
+	name    string
+	address [6]byte
+}
+
+// connect lays a cable from this namespace to another one. The error wraps
+// ErrCannotHold where the kernel has no veth devices.
+func (w *World) connect(near veth, other *World, far veth) error {
+	const peer = 1 // VETH_INFO_PEER
+	link := make([]byte, unix.SizeofIfInfomsg)
+	attributes := netlink.NewAttributeEncoder()
+	attributes.String(unix.IFLA_IFNAME, near.name)
+	attributes.Bytes(unix.IFLA_ADDRESS, near.address[:])
+	attributes.Nested(unix.IFLA_LINKINFO, func(info *netlink.AttributeEncoder) error {
+		info.String(unix.IFLA_INFO_KIND, "veth")
+		info.Nested(unix.IFLA_INFO_DATA, func(data *netlink.AttributeEncoder) error {
+			ends := netlink.NewAttributeEncoder()
+			ends.String(unix.IFLA_IFNAME, far.name)
+			ends.Bytes(unix.IFLA_ADDRESS, far.address[:])
+			ends.Uint32(unix.IFLA_NET_NS_FD, uint32(other.ns.Fd()))
+			encoded, err := ends.Encode()
+			data.Bytes(peer, append(make([]byte, unix.SizeofIfInfomsg), encoded...))
+			return err
+		})
+		return nil
+	})
+	encoded, err := attributes.Encode()
+	if err != nil {
+		return err
+	}
+	err = w.Do(func() error {
+		conn, err := netlink.Dial(unix.NETLINK_ROUTE, nil) // of this thread's namespace
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		_, err = conn.Execute(netlink.Message{
+			Header: netlink.Header{Type: unix.RTM_NEWLINK, Flags: netlink.Request | netlink.Acknowledge | netlink.Create | netlink.Excl},
+			Data:   append(link, encoded...),
+		})
+		return err
+	})
+	if err == nil {
+		return nil
+	}
+	if missing(err) {
+		return fmt.Errorf("%w: it needs veth devices: %w", ErrCannotHold, err)
+	}
+	return fmt.Errorf("make veth devices: %w", err)
+}
+
+// arpReply is the frame in which one end tells the other that an IPv4 address
+// is its own.
+func arpReply(from veth, sender [4]byte, to veth, target [4]byte) []byte {
+	frame := append(append(append([]byte{}, to.address[:]...), from.address[:]...), 0x08, 0x06)
+	frame = append(frame, 0, 1, 0x08, 0x00, 6, 4)   // Ethernet, IPv4
+	frame = binary.BigEndian.AppendUint16(frame, 2) // reply
+	frame = append(append(frame, from.address[:]...), sender[:]...)
+	return append(append(frame, to.address[:]...), target[:]...)
+}

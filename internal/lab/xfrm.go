@@ -1,0 +1,116 @@
+package lab
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/synspy/synspy/internal/event"
+)
+
+// playXFRM wants IPsec for one of two ports, as `ip xfrm policy add dir in ...
+// tmpl proto esp mode transport` does.
+func playXFRM(f family) playFunc {
+	bound, server := f.listener, f.server
+	const open = port + 1
+	return func(ctx context.Context, w *World, log func(string, ...any)) (Expectation, error) {
+		var none Expectation
+		if err := w.requireIPsec(server); err != nil {
+			return none, err
+		}
+		process, err := w.StartServer(ServerConfig{Listeners: []ListenConfig{
+			{Addr: bound, Backlog: backlog}, {Addr: at(bound, open), Backlog: backlog},
+		}})
+		if err != nil {
+			return none, err
+		}
+		before, err := w.stats()
+		if err != nil {
+			return none, err
+		}
+		dead, err := w.Burst(ctx, server, 3)
+		if err != nil {
+			return none, err
+		}
+		answered, err := w.Burst(ctx, at(server, open), 2)
+		if err != nil {
+			return none, err
+		}
+		if err := errors.Join(wantFate(event.ActionDropped, dead...), wantAnswers(answered, len(answered))); err != nil {
+			return none, err
+		}
+		if err := w.wantMoved(before, stats{"XfrmInTmplMismatch": uint64(len(dead))}); err != nil {
+			return none, err
+		}
+		log("%d SYNs in the clear met a policy that wants ESP; %d to the next port were answered", len(dead), len(answered))
+		return policy(dead, bound, process), nil
+	}
+}
+
+// requireIPsec adds an input policy for TCP to that address and port with an ESP
+// template. No security association exists, so nothing can ever satisfy it. The
+// error wraps ErrCannotHold where the kernel has no XFRM.
+func (w *World) requireIPsec(server netip.AddrPort) error {
+	const newPolicy = 0x13 // XFRM_MSG_NEWPOLICY
+	err := w.Do(func() error {
+		conn, err := netlink.Dial(unix.NETLINK_XFRM, nil) // of this thread's namespace
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		_, err = conn.Execute(netlink.Message{
+			Header: netlink.Header{Type: newPolicy, Flags: netlink.Request | netlink.Acknowledge | netlink.Create},
+			Data:   xfrmPolicy(server),
+		})
+		return err
+	})
+	if err == nil {
+		return nil
+	}
+	if missing(err) {
+		return fmt.Errorf("%w: it needs XFRM (CONFIG_XFRM_USER, module xfrm_user): %w", ErrCannotHold, err)
+	}
+	return fmt.Errorf("add XFRM policy: %w", err)
+}
+
+// xfrmPolicy is a struct xfrm_userpolicy_info of linux/xfrm.h, and an attribute
+// XFRMA_TMPL with one struct xfrm_user_tmpl.
+func xfrmPolicy(server netip.AddrPort) []byte {
+	const (
+		attributeTemplate = 5 // XFRMA_TMPL
+		lengthTemplate    = 64
+	)
+	family, bits := byte(unix.AF_INET), byte(32)
+	if server.Addr().Is6() {
+		family, bits = unix.AF_INET6, 128
+	}
+	native := binary.NativeEndian
+
+	policy := make([]byte, 168)
+	copy(policy[0:], server.Addr().AsSlice())              // sel.daddr
+	binary.BigEndian.PutUint16(policy[32:], server.Port()) // sel.dport
+	binary.BigEndian.PutUint16(policy[34:], 0xffff)        // sel.dport_mask
+	native.PutUint16(policy[40:], uint16(family))          // sel.family
+	policy[42] = bits                                      // sel.prefixlen_d
+	policy[44] = unix.IPPROTO_TCP                          // sel.proto
+	for i := range 4 {
+		native.PutUint64(policy[56+8*i:], ^uint64(0)) // lft: XFRM_INF bytes and packets
+	}
+	// Priority and index 0, direction XFRM_POLICY_IN and action
+	// XFRM_POLICY_ALLOW are all zero.
+
+	template := make([]byte, lengthTemplate)
+	template[20] = unix.IPPROTO_ESP                 // id.proto
+	native.PutUint16(template[24:], uint16(family)) // family
+	for i := range 3 {
+		native.PutUint32(template[52+4*i:], ^uint32(0)) // any algorithms
+	}
+	policy = native.AppendUint16(policy, 4+lengthTemplate)
+	policy = native.AppendUint16(policy, attributeTemplate)
+	return append(policy, template...)
+}

@@ -1,0 +1,92 @@
+package probe
+
+import (
+	"strings"
+
+	"github.com/synspy/synspy/internal/bpf"
+)
+
+// reasonPrefix starts every enumerator of the kernel's enum skb_drop_reason.
+const reasonPrefix = "SKB_DROP_REASON_"
+
+// fateOfReason sorts the kernel's drop reasons (include/net/dropreason-core.h) by
+// what they mean for a SYN. Numbers change with every release, names hardly.
+func fateOfReason(name string) bpf.SynspyFate {
+	name = strings.TrimPrefix(name, reasonPrefix)
+	switch name {
+	case "NOT_SPECIFIED":
+		return bpf.SynspyFateFATE_NONE
+	case "SKB_CONSUMED", "OTHERHOST", "PACKET_SOCK_ERROR", "QUEUE_PURGE", // no loss
+		"TC_EGRESS", "BPF_CGROUP_EGRESS", "SKB_GSO_SEG", "FULL_RING", "CAKE_FLOOD", "DUALPI2_STEP_DROP": // transmit
+		return bpf.SynspyFateFATE_IGNORED
+	case "NO_SOCKET":
+		return bpf.SynspyFateFATE_NO_SOCKET
+	case "TCP_FLAGS":
+		return bpf.SynspyFateFATE_FLAGS
+	case "TCP_RFC7323_PAWS", "TCP_RFC7323_PAWS_ACK", "TCP_RFC7323_TSECR", "TCP_OVERWINDOW", "TCP_OLD_SEQUENCE",
+		"TCP_INVALID_SEQUENCE", "TCP_INVALID_END_SEQUENCE":
+		return bpf.SynspyFateFATE_UNFIT
+	case "SOCKET_FILTER":
+		return bpf.SynspyFateFATE_FILTER
+	case "NETFILTER_DROP":
+		return bpf.SynspyFateFATE_NETFILTER
+	case "IP_RPFILTER":
+		return bpf.SynspyFateFATE_RP_FILTER
+	case "TCP_CSUM", "IP_CSUM", "SKB_CSUM":
+		return bpf.SynspyFateFATE_CHECKSUM
+	case "CPU_BACKLOG":
+		return bpf.SynspyFateFATE_CPU_BACKLOG
+	case "XFRM_POLICY", "TCP_MINTTL":
+		return bpf.SynspyFateFATE_POLICY
+	}
+	for prefix, fate := range map[string]bpf.SynspyFate{
+		"TCP_MD5": bpf.SynspyFateFATE_AUTH, "TCP_AO": bpf.SynspyFateFATE_AUTH, "TCP_AUTH": bpf.SynspyFateFATE_AUTH,
+		"QDISC_": bpf.SynspyFateFATE_IGNORED, "FQ_": bpf.SynspyFateFATE_IGNORED, "NEIGH_": bpf.SynspyFateFATE_IGNORED,
+	} {
+		if strings.HasPrefix(name, prefix) {
+			return fate
+		}
+	}
+	return bpf.SynspyFateFATE_OTHER
+}
+
+// fateTable is bpf/maps.h's fates: by reason number.
+func fateTable(reasons map[string]uint32) [256]uint8 {
+	var table [256]uint8
+	for i := range table {
+		table[i] = uint8(bpf.SynspyFateFATE_OTHER)
+	}
+	for name, number := range reasons {
+		if number < uint32(len(table)) {
+			table[number] = uint8(fateOfReason(name))
+		}
+	}
+	return table
+}
+
+// fatesOfFunctions sorts the functions that free, for kernels that tell no reason.
+func fatesOfFunctions() map[string]bpf.SynspyFate {
+	fates := map[string]bpf.SynspyFate{
+		"nf_hook_slow": bpf.SynspyFateFATE_NETFILTER, "enqueue_to_backlog": bpf.SynspyFateFATE_CPU_BACKLOG,
+		"packet_rcv": bpf.SynspyFateFATE_IGNORED, "tpacket_rcv": bpf.SynspyFateFATE_IGNORED,
+	}
+	for _, name := range ackFreers() {
+		fates[name] = bpf.SynspyFateFATE_NONE
+	}
+	return fates
+}
+
+// placeTable is bpf/maps.h's places.
+func placeTable(facts *Facts) [16]bpf.SynspyPlace {
+	var table [16]bpf.SynspyPlace
+	i := 0
+	for name, fate := range fatesOfFunctions() {
+		for _, code := range facts.Code[name] {
+			if i < len(table) {
+				table[i] = bpf.SynspyPlace{Start: code.Start, End: code.End, Fate: uint64(fate)}
+				i++
+			}
+		}
+	}
+	return table
+}

@@ -1,0 +1,148 @@
+package render
+
+import (
+	"encoding/binary"
+	"io"
+	"runtime"
+	"strconv"
+
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+	"github.com/gopacket/gopacket/pcapgo"
+
+	"github.com/synspy/synspy/internal/event"
+)
+
+// pcapngStream writes the packets themselves, each with a comment that says what
+// became of it. Everything else a table would say goes to Options.Notes.
+type pcapngStream struct {
+	w       io.Writer
+	opts    Options
+	ng      *pcapgo.NgWriter // nil until something is known of the kernel, or a packet comes
+	comment []byte
+	packets uint64
+	bare    uint64 // records without packet bytes
+}
+
+func newPcapngStream(w io.Writer, opts Options) *pcapngStream {
+	if opts.Notes == nil {
+		opts.Notes = io.Discard
+	}
+	return &pcapngStream{w: w, opts: opts}
+}
+
+// begin writes the section and its one interface.
+func (s *pcapngStream) begin(kernel string) (err error) {
+	if s.ng != nil {
+		return nil
+	}
+	about := pcapgo.NgWriterOptions{SectionInfo: pcapgo.NgSectionInfo{
+		Hardware: runtime.GOARCH, OS: Terminal(kernel), Application: "synspy"}}
+	s.ng, err = pcapgo.NewNgWriterInterface(s.w, pcapgo.NgInterface{
+		Name: "synspy", Description: "packets of TCP handshakes that the kernel dropped or reset",
+		LinkType:            layers.LinkTypeRaw,
+		TimestampResolution: 9, // ns; all that the writer can do
+	}, about)
+	return err
+}
+
+func (s *pcapngStream) Ready(r event.Ready) error {
+	kernel := ""
+	if r.Kernel != "" {
+		kernel = "Linux " + r.Kernel
+	}
+	if err := s.begin(kernel); err != nil {
+		return err
+	}
+	return s.Flush()
+}
+
+func (s *pcapngStream) Drop(d *event.Drop) error {
+	if len(d.Packet) == 0 {
+		s.bare++ // a packet is never made up
+		return nil
+	}
+	if err := s.begin(""); err != nil {
+		return err
+	}
+	s.packets++
+	s.comment = s.appendComment(s.comment[:0], d)
+	return s.ng.WritePacketWithOptions(gopacket.CaptureInfo{
+		Timestamp: d.Time.Time, CaptureLength: len(d.Packet), Length: packetLength(d.Packet),
+	}, d.Packet, pcapgo.NgPacketOptions{Comments: []string{string(s.comment)}})
+}
+
+// Held is told by the summary.
+func (s *pcapngStream) Held(event.Held) error { return nil }
+
+func (s *pcapngStream) Summary(sum event.Summary) error {
+	if err := s.begin(""); err != nil {
+		return err
+	}
+	if err := s.Flush(); err != nil {
+		return err
+	}
+	p := &printer{w: s.opts.Notes, opts: s.opts}
+	p.line("synspy: " + plural(s.packets, "packet") + " written")
+	if s.bare > 0 {
+		p.line("synspy: " + plural(s.bare, "record") + " had no packet bytes")
+	}
+	_ = writeSummary(s.opts.Notes, sum, s.opts) // the packets are written, whoever reads this
+	return nil
+}
+
+func (s *pcapngStream) Flush() error {
+	if s.ng == nil {
+		return nil
+	}
+	return s.ng.Flush()
+}
+
+// mostComment keeps a comment far below the 64 KiB that an option may have.
+const mostComment = 2048
+
+// appendComment says in one line what a table's row says: cause, stage, action,
+// listener, process.
+func (s *pcapngStream) appendComment(b []byte, d *event.Drop) []byte {
+	b = causeCell(b, s.opts, d)
+	if !d.Stage.IsZero() {
+		b = stageCell(append(b, ' '), s.opts, d)
+	}
+	if !d.Action.IsZero() {
+		b = actionCell(append(b, ' '), s.opts, d)
+	}
+	if d.Attempt > 0 {
+		b = strconv.AppendUint(append(b, ", try "...), uint64(d.Attempt), 10)
+	}
+	if l := d.Listener; l != nil {
+		b = appendEndpoint(append(b, "; listener "...), l.Addr, l.Port)
+		if l.AcceptQueue != nil || l.SynQueue != nil {
+			b = append(queueCell(append(b, " ("...), s.opts, d), ')')
+		}
+		if l.NetNS != 0 {
+			b = strconv.AppendUint(append(b, " netns "...), l.NetNS, 10)
+		}
+	}
+	if len(d.Processes) > 0 {
+		b = append(pidCell(append(b, "; process "...), s.opts, d), ' ')
+		b = commCell(b, s.opts, d)
+	}
+	if d.Pod != nil || d.Container != nil || d.Cgroup != nil {
+		b = placeCell(append(b, "; in "...), s.opts, d)
+	}
+	b, _ = elide(b, 0, mostComment, false)
+	return b
+}
+
+// packetLength is the length on the wire: what the IP header says, where the
+// packet was cut short.
+func packetLength(packet []byte) int {
+	n := 0
+	switch version := packet[0] >> 4; {
+	case version == 4 && len(packet) >= 4:
+		n = int(binary.BigEndian.Uint16(packet[2:]))
+	case version == 6 && len(packet) >= 6:
+		n = 40 + int(binary.BigEndian.Uint16(packet[4:]))
+	}
+	return max(n, len(packet))
+}
