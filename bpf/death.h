@@ -228,6 +228,11 @@ static __always_inline int dropped(struct sk_buff *skb, __u64 location, __u32 re
 	}
 	if (parse(slot, skb) || slot->packet.protocol != IPPROTO_TCP)
 		return 0; /* what moved, if anything, stays for one that can be read */
+	if (have_path && within(cookie_ranges, 8, location)) {
+		slot->freed.packet = slot->packet; /* the exit is to come: 6.12 */
+		slot->freed.key = number(slot, skb);
+		return 0;
+	}
 	if (!have_path && within(rcv_ranges, MAX_RANGES, location) &&
 	    settled_by_counters(slot, skb, net))
 		return 0;

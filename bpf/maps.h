@@ -43,6 +43,7 @@ struct range {
 };
 const volatile struct range rcv_ranges[MAX_RANGES] = {}; /* tcp_v4_rcv and others */
 const volatile struct range state_ranges[4] = {}; /* tcp_rcv_state_process */
+const volatile struct range cookie_ranges[8] = {}; /* cookie_v4_check, cookie_v6_check */
 const volatile struct range icmp_ranges[4] = {}; /* icmp_rcv, icmpv6_rcv */
 
 /* Where reasons are not told, functions whose frees tell as much. */
@@ -140,6 +141,7 @@ struct slot {
 	struct mark mark;
 	struct half_open timer;
 	struct half_open orphan;
+	struct half_open freed; /* no handshake: a packet freed before its function's exit */
 	struct packet rejected; /* whom an RST of netfilter's was sent to last */
 	struct count fresh; /* what a new row of counts is made from */
 	struct {

@@ -58,7 +58,11 @@ static __noinline int settle(struct slot *slot, struct tally *tally, struct sk_b
 	__u8 outcome;
 
 	if (skb) {
-		parse(slot, skb);
+		if (slot->freed.key == (__u64)skb)
+			slot->packet = slot->freed.packet;
+		else
+			parse(slot, skb);
+		slot->freed.key = 0;
 		if (stage == STAGE_ACK)
 			sk = (__u64)listener_of((struct sock *)sk);
 		slot->mark = (struct mark){ .skb = number(slot, skb),
@@ -89,16 +93,14 @@ static __noinline int check(struct slot *slot, struct sk_buff *skb, __u64 sk, __
 
 /* leave is a function's exit: the packet counts as arrived, and what moved as its. */
 static __always_inline int leave(struct slot *slot, struct where at, __u64 sk, struct sk_buff *skb,
-				 enum stage stage, bool v6)
+				 enum stage stage, bool syn, bool v6)
 {
 	struct tally *tally;
 
 	if (!at.mib)
 		return 0;
-	if (stage == STAGE_SYN)
-		arrived_at(slot, sk, sk, true);
-	else if (stage == STAGE_ACK) /* a SYN sent again comes this way too */
-		arrived_at(slot, sk, sk, tcp_flags(skb) & TCP_FLAG_SYN);
+	if (stage != STAGE_ICMP)
+		arrived_at(slot, sk, sk, syn);
 	tally = movement(slot, at.net, at.mib, stage == STAGE_SYN ? SIGNS_SYN : SIGNS_ANY, v6);
 	if (tally)
 		settle(slot, tally, skb, sk, stage);
@@ -137,21 +139,21 @@ static __always_inline int leave_typed(struct sock *sk, struct sk_buff *skb, enu
 	if (!slot || handed_on(skb, v6))
 		return 0;
 	slot->died = false;
-	leave(slot, where_typed(slot, sk), number(slot, sk), skb, stage, v6);
+	leave(slot, where_typed(slot, sk), number(slot, sk), skb, stage, true, v6);
 	return 0;
 }
 
 /* leave_verdict is for a function that returns a new socket, the listener or nothing:
- * tcp_check_req, which has the half-open handshake as well, and the cookie checks. */
-static __always_inline int leave_verdict(__u64 sk, struct where at, struct sk_buff *skb,
-					 __u64 request, __u64 returned, bool v6)
+ * tcp_check_req, which has the half-open handshake as well, and the cookie checks, which
+ * may have freed the packet. */
+static __always_inline int leave_verdict(struct slot *slot, __u64 sk, struct where at,
+					 struct sk_buff *skb, __u64 request, __u64 returned,
+					 bool v6)
 {
-	struct slot *slot = this_slot();
+	bool syn = request && tcp_flags(skb) & TCP_FLAG_SYN; /* sent again */
 
-	if (!slot)
-		return 0;
 	slot->died = !returned;
-	if (!leave(slot, at, sk, skb, STAGE_ACK, v6) && request && at.mib &&
+	if (!leave(slot, at, sk, skb, STAGE_ACK, syn, v6) && request && at.mib &&
 	    (!returned || returned == sk))
 		check(slot, skb, sk, request);
 	return 0;
@@ -176,37 +178,59 @@ static __always_inline bool is_v6(struct sk_buff *skb)
 	return BPF_CORE_READ(skb, protocol) == bpf_htons(ETH_P_IPV6);
 }
 
-static __always_inline int leave_kept(enum stage stage, __u64 returned)
-{
-	struct slot *slot = this_slot();
+/* kept is what the entry left; its socket is 0 if that is nothing. */
+struct kept {
+	struct slot *slot;
 	struct sk_buff *skb;
-	struct where at;
 	__u64 sk;
+	struct where at;
+};
 
-	if (!slot || !slot->skb)
-		return 0;
-	skb = (struct sk_buff *)slot->skb;
-	sk = slot->sk;
-	slot->skb = 0;
-	at = where_untyped(slot, (struct sock *)sk);
-	if (stage == STAGE_ACK)
-		return leave_verdict(sk, at, skb, slot->request, returned, is_v6(skb));
-	slot->died = false;
-	leave(slot, at, sk, skb, stage, is_v6(skb));
+static __always_inline struct kept take_kept(void)
+{
+	struct kept k = { .slot = this_slot() };
+
+	if (!k.slot || !k.slot->skb)
+		return k;
+	k.skb = (struct sk_buff *)k.slot->skb;
+	k.sk = k.slot->sk;
+	k.slot->skb = 0;
+	k.slot->died = false;
+	k.at = where_untyped(k.slot, (struct sock *)k.sk);
+	return k;
+}
+
+static __always_inline int leave_kept(void)
+{
+	struct kept k = take_kept();
+
+	if (k.sk)
+		leave(k.slot, k.at, k.sk, k.skb, STAGE_SYN, true, is_v6(k.skb));
 	return 0;
 }
 
-/* leave_checked is the exit of tcp_check_req, or of a cookie check: then without a
- * request. */
+static __always_inline int leave_kept_verdict(__u64 returned, bool v6)
+{
+	struct kept k = take_kept();
+	__u64 request;
+
+	if (!k.sk)
+		return 0;
+	request = k.slot->request;
+	return leave_verdict(k.slot, k.sk, k.at, k.skb, request, returned,
+			     request ? is_v6(k.skb) : v6);
+}
+
+/* leave_checked is the exit of tcp_check_req, or, without a request, of a cookie check. */
 static __always_inline int leave_checked(struct sock *sk, struct sk_buff *skb, __u64 request,
-					 __u64 returned)
+					 __u64 returned, bool v6)
 {
 	struct slot *slot = this_slot();
 
 	if (!slot)
 		return 0;
-	return leave_verdict(number(slot, sk), where_typed(slot, sk), skb, request, returned,
-			     skb->protocol == bpf_htons(ETH_P_IPV6));
+	return leave_verdict(slot, number(slot, sk), where_typed(slot, sk), skb, request, returned,
+			     request ? skb->protocol == bpf_htons(ETH_P_IPV6) : v6);
 }
 
 /* enter_request is for a function that gets the half-open handshake itself: it may
@@ -223,15 +247,10 @@ static __always_inline int enter_request(struct sock *request)
 
 static __always_inline int leave_request(void)
 {
-	struct slot *slot = this_slot();
-	__u64 sk;
+	struct kept k = take_kept();
 
-	if (!slot || !slot->skb)
-		return 0;
-	slot->skb = 0;
-	slot->died = false;
-	sk = slot->sk;
-	leave(slot, where_untyped(slot, (struct sock *)sk), sk, NULL, STAGE_ICMP, false);
+	if (k.sk)
+		leave(k.slot, k.at, k.sk, NULL, STAGE_ICMP, false, false);
 	return 0;
 }
 

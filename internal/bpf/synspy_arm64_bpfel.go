@@ -396,6 +396,25 @@ type SynspySlot struct {
 			Server     [16]uint8
 		}
 	}
+	Freed struct {
+		_          structs.HostLayout
+		Key        uint64
+		Sk         uint64
+		Migrations uint64
+		Packet     struct {
+			_          structs.HostLayout
+			Family     uint8
+			Protocol   uint8
+			Flags      uint8
+			Pad        uint8
+			ClientPort uint16
+			ServerPort uint16
+			Isn        uint32
+			Ifindex    uint32
+			Client     [16]uint8
+			Server     [16]uint8
+		}
+	}
 	Rejected struct {
 		_          structs.HostLayout
 		Family     uint8
@@ -525,6 +544,7 @@ const (
 	SynspyProgTpBtfTimerExpireExit              = "tp_btf_timer_expire_exit"
 	SynspyVarChangesLost                        = "changes_lost"
 	SynspyVarCheckReqArgs                       = "check_req_args"
+	SynspyVarCookieRanges                       = "cookie_ranges"
 	SynspyVarEmitOutcomes                       = "emit_outcomes"
 	SynspyVarFates                              = "fates"
 	SynspyVarFilter                             = "filter"
@@ -693,6 +713,7 @@ type SynspyMapSpecs struct {
 type SynspyVariableSpecs struct {
 	ChangesLost         *ebpf.VariableSpec `ebpf:"changes_lost"`
 	CheckReqArgs        *ebpf.VariableSpec `ebpf:"check_req_args"`
+	CookieRanges        *ebpf.VariableSpec `ebpf:"cookie_ranges"`
 	EmitOutcomes        *ebpf.VariableSpec `ebpf:"emit_outcomes"`
 	Fates               *ebpf.VariableSpec `ebpf:"fates"`
 	Filter              *ebpf.VariableSpec `ebpf:"filter"`
@@ -791,6 +812,7 @@ func (m *SynspyMaps) Close() error {
 type SynspyVariables struct {
 	ChangesLost         *ebpf.Variable `ebpf:"changes_lost"`
 	CheckReqArgs        *ebpf.Variable `ebpf:"check_req_args"`
+	CookieRanges        *ebpf.Variable `ebpf:"cookie_ranges"`
 	EmitOutcomes        *ebpf.Variable `ebpf:"emit_outcomes"`
 	Fates               *ebpf.Variable `ebpf:"fates"`
 	Filter              *ebpf.Variable `ebpf:"filter"`

@@ -201,6 +201,7 @@ func configure(spec *ebpf.CollectionSpec, facts *Facts, plan Plan, config Config
 		{"places", placeTable(facts)},
 		{"state_ranges", codeRanges[[4]bpf.SynspyRange](facts, synFreers())},
 		{"rcv_ranges", codeRanges[[16]bpf.SynspyRange](facts, ackFreers())},
+		{"cookie_ranges", codeRanges[[8]bpf.SynspyRange](facts, []string{"cookie_v4_check", "cookie_v6_check"})},
 		{"icmp_ranges", codeRanges[[4]bpf.SynspyRange](facts, icmpFreers())},
 	}
 	for _, v := range values {
@@ -231,7 +232,7 @@ func start(code []kernel.Range) uint64 {
 
 // codeRanges fills a fixed table; functions split into more pieces than it
 // holds lose the last ones, which are the cold ones.
-func codeRanges[T [4]bpf.SynspyRange | [16]bpf.SynspyRange](facts *Facts, names []string) T {
+func codeRanges[T [4]bpf.SynspyRange | [8]bpf.SynspyRange | [16]bpf.SynspyRange](facts *Facts, names []string) T {
 	var ranges []kernel.Range
 	for _, name := range names {
 		ranges = append(ranges, facts.Code[name]...)
