@@ -22,11 +22,11 @@ VERSION ?= $(or $(shell git describe --tags --match 'v[0-9]*' --dirty 2>/dev/nul
 COMMIT ?= $(or $(shell git rev-parse --short=12 HEAD 2>/dev/null),unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 
-# The kernels `make test` boots, by the names `bin/vm kernels` prints; KERNEL=... chooses others.
-CI_KERNELS ?= 6.1 6.12 newest
-KERNEL ?= $(CI_KERNELS)
-# How many machines at once (empty: as test/vm sees fit), and further flags of `bin/vm matrix`.
-JOBS ?= 2
+# The kernels to boot, by the names `bin/vm kernels` prints, and there every scenario by every backend.
+# Empty: CI's three, with fewer.
+KERNEL ?=
+# How many machines at once (empty: as CPUs and memory allow), and further flags of `bin/vm matrix`.
+JOBS ?=
 VM_FLAGS ?=
 # Packages whose tests are run inside the virtual machines too.
 VM_TEST_PACKAGES ?= internal/kernel internal/owner internal/probe
@@ -70,7 +70,7 @@ test: ## Run everything that CI runs
 	@$(MAKE) check-generate
 	$(call step,unit tests on this kernel: $(shell uname -r))
 	@$(MAKE) test-unit
-	$(call step,virtual machines: $(KERNEL))
+	$(call step,virtual machines: $(or $(KERNEL),CI's kernels))
 	@if scripts/debian-mirror.sh; then $(MAKE) test-vm E2E_RUN='$(CI_E2E_RUN)'; fi
 
 ## Building
@@ -142,19 +142,24 @@ test-race: need-go ## The same under the race detector (needs a C compiler)
 	@CGO_ENABLED=1 $(MAKE) test-unit GO_TEST_FLAGS=-race
 
 .PHONY: test-vm
-test-vm: build bin/vm ## Run tests and lab on other kernels: KERNEL="6.1 6.12-rt", JOBS=2
-	@scripts/install-deps.sh matrix
-	@binaries=(); for package in $(VM_TEST_PACKAGES); do \
-		if compgen -G "$$package/*_test.go" >/dev/null; then \
-			name=$$(basename "$$package"); \
-			$(GO) test -c -trimpath -o "bin/$$name.test" "./$$package"; \
-			binaries+=(--test-binary "$$name=bin/$$name.test"); \
-		fi; \
-	done; \
-	$(GO) test -c -trimpath -o bin/e2e.test ./test/e2e; \
-	set -x; bin/vm matrix --synspy bin/synspy $(KERNEL:%=--kernel %) $(JOBS:%=--jobs %) \
-		"$${binaries[@]}" --end-to-end e2e=bin/e2e.test --end-to-end-run '$(E2E_RUN)' \
+test-vm: build bin/vm ## Run tests and lab on other kernels: KERNEL="6.1 6.12-arm64" (default: CI's), JOBS=2
+	@scripts/install-deps.sh matrix $(if $(filter %-arm64,$(KERNEL)),matrix-arm64)
+	@$(MAKE) vm-tests
+	@if [[ '$(filter %-arm64,$(KERNEL))' ]]; then GOARCH=arm64 $(MAKE) vm-tests vm_bin=bin/arm64; fi
+	@set -x; bin/vm matrix --synspy bin/synspy $(KERNEL:%=--kernel %) $(JOBS:%=--jobs %) \
+		$(foreach package,$(VM_TEST_PACKAGES),--test-binary $(notdir $(package))=bin/$(notdir $(package)).test) \
+		--end-to-end e2e=bin/e2e.test --end-to-end-run '$(E2E_RUN)' \
 		--module af_packet --file-with-libs "$$(command -v tcpdump)" --cell-timeout 15m --timeout 60m $(VM_FLAGS)
+
+# What runs in the guests, for GOARCH; one of another architecture looks in bin/arm64 for it.
+vm_bin := bin
+.PHONY: vm-tests
+vm-tests: need-go
+	@$(if $(filter-out bin,$(vm_bin)),$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(vm_bin)/synspy ./cmd/synspy)
+	@for package in $(VM_TEST_PACKAGES); do \
+		$(GO) test -c -trimpath -o "$(vm_bin)/$${package##*/}.test" "./$$package"; \
+	done
+	$(GO) test -c -trimpath -o $(vm_bin)/e2e.test ./test/e2e
 
 .PHONY: bin/vm
 bin/vm: need-go

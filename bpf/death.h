@@ -188,7 +188,7 @@ static __noinline int died_at(struct slot *slot, struct sk_buff *skb, __u64 net,
 	if (!tally || !slot->gate)
 		return 0;
 	if (before_listener(outcome))
-		return account(slot, tally, 0, LISTENER_UNKNOWN, outcome);
+		return account(0, LISTENER_UNKNOWN, outcome);
 	if (!slot->given) {
 		likely = listener_find(slot, net);
 		proof = choose(slot, likely);
@@ -196,7 +196,7 @@ static __noinline int died_at(struct slot *slot, struct sk_buff *skb, __u64 net,
 	}
 	if (have_path && is_syn(slot) && !mark.checked)
 		arrived_at(slot, slot->given, slot->given, true);
-	return account(slot, tally, slot->given, proof, outcome);
+	return account(slot->given, proof, outcome);
 }
 
 /* dropped is kfree_skb. Most of what it frees is none of ours. */
@@ -288,7 +288,7 @@ static __always_inline int reset_queued(struct sock *child)
 	slot->proof = PROOF_HELPER;
 	slot->reason = 0;
 	slot->place = 0;
-	return account(slot, tally, sk, LISTENER_GIVEN, OUTCOME_CLOSE_LISTENER_CLOSED);
+	return account(sk, LISTENER_GIVEN, OUTCOME_CLOSE_LISTENER_CLOSED);
 }
 
 static __always_inline int reset_sent(struct sock *sk, struct sk_buff *skb)
@@ -368,7 +368,7 @@ static __always_inline int timer_ends(__u64 timer)
 	slot->proof = PROOF_HELPER;
 	slot->reason = 0;
 	slot->place = 0;
-	return account(slot, tally, sk, LISTENER_GIVEN, outcome);
+	return account(sk, LISTENER_GIVEN, outcome);
 }
 
 /* orphaned: a half-open handshake is dropped; if for an ACK whose listener is gone,

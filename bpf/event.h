@@ -160,6 +160,15 @@ struct record {
 	struct listener listener;
 };
 
+#define MAX_CAPTURE 255
+
+/* A record with the packet's bytes, from the IP header on. */
+struct captured {
+	struct record record;
+	__u32 length;
+	__u8 bytes[MAX_CAPTURE + 1];
+};
+
 struct listen_change {
 	__u8 kind; /* enum message_kind */
 	__u8 pad[3];

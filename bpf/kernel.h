@@ -277,6 +277,7 @@ struct sk_buff {
 	__u16 transport_header;
 	__u16 network_header;
 	unsigned char *head;
+	unsigned int tail; /* an offset, on 64 bits */
 };
 
 struct iphdr {
@@ -291,7 +292,16 @@ struct bpf_array {
 };
 
 struct file {
+	void *f_op;
 	void *private_data;
+};
+
+struct fdtable {
+	struct file **fd;
+};
+
+struct files_struct {
+	struct fdtable *fdt;
 };
 
 struct nsproxy {
@@ -300,6 +310,7 @@ struct nsproxy {
 
 struct task_struct {
 	struct nsproxy *nsproxy;
+	struct files_struct *files;
 	int pid;
 	int tgid;
 	u64 start_boottime;
@@ -356,10 +367,12 @@ struct pt_regs {
 
 /* Wire formats: fixed, so plain offsets serve. */
 #define ICMP_HEADER 8
+#define IPV4_LENGTH 2
 #define IPV4_FRAGMENT 6
 #define IPV4_PROTOCOL 9
 #define IPV4_SADDR 12
 #define IPV4_DADDR 16
+#define IPV6_LENGTH 4
 #define IPV6_NEXTHDR 6
 #define IPV6_SADDR 8
 #define IPV6_DADDR 24

@@ -198,9 +198,9 @@ static __always_inline __u32 place_of(__u64 net)
 /* unrouted_since tells whether a route was missing in net since this CPU last
  * looked: at its last movement, or its last packet, whatever is known to be later. */
 static __always_inline bool unrouted_since(struct slot *slot, struct tally *tally, __u64 net,
-					   bool v6)
+					   __u32 v6)
 {
-	__u32 place = place_of(net), i = v6;
+	__u32 place = place_of(net), i = v6 & 1;
 	__u64 now = unrouted_here(slot, net, v6), last = tally->unrouted[i];
 
 	if (slot->known[place].net == net && slot->known[place].unrouted[i] > last)
@@ -215,31 +215,35 @@ static __always_inline void note_routes(struct slot *slot, __u64 net, bool v6)
 	__u32 place = place_of(net);
 
 	if (slot->known[place].net == net)
-		slot->known[place].unrouted[v6] = unrouted_here(slot, net, v6);
+		slot->known[place].unrouted[v6 ? 1 : 0] = unrouted_here(slot, net, v6);
 }
 
 /* moved_since leaves in slot->delta what moved in net since this CPU last looked,
- * and returns its tally; NULL when nothing did. */
-static __noinline struct tally *moved_since(struct slot *slot, __u64 net, __u64 mib, bool v6)
+ * and tells whether anything did. Global, as is what follows a movement: the verifier
+ * then walks it once, and not for every state it may be called in. */
+__noinline int moved_since(__u64 net, __u64 mib, __u32 v6)
 {
 	__u64 id = net_id(net);
 	struct tally *tally = bpf_map_lookup_elem(&tallies, &id);
 	struct base_key key = { .id = id };
+	struct slot *slot = this_slot();
 	struct opening *base;
 	__u64 any = 0;
 
+	if (!slot)
+		return 0;
 	slot->net = net;
 	slot->id = id;
 	if (!tally) {
 		if (slot->gate) /* what moved before is part of its opening values */
 			tally_open(net);
-		return NULL;
+		return 0;
 	}
 	if (!tally->based) {
 		/* One that opened while running has a base, closed gate or not; one
 		 * that was there before gets it from the first snapshot. */
 		if (!bpf_map_lookup_elem(&openings, &id))
-			return NULL;
+			return 0;
 		key.cpu = bpf_get_smp_processor_id();
 		base = bpf_map_lookup_elem(&bases, &key);
 		if (base) {
@@ -256,13 +260,13 @@ static __noinline struct tally *moved_since(struct slot *slot, __u64 net, __u64 
 		any |= slot->delta[i];
 		tally->seen[i] = slot->now[i];
 	}
-	return any ? tally : NULL;
+	return any != 0;
 }
 
 /* movement is moved_since behind a memory of the last sum of the signs, so that a
  * packet which moved nothing touches this CPU's slot and no map. */
-static __always_inline struct tally *movement(struct slot *slot, __u64 net, __u64 mib,
-					      enum signs signs, bool v6)
+static __always_inline bool movement(struct slot *slot, __u64 net, __u64 mib, enum signs signs,
+				     bool v6)
 {
 	/* Another namespace may have come to this address: then it has opened a listener. */
 	__u64 sum = (__u64)listen_generation << 40;
@@ -280,9 +284,9 @@ static __always_inline struct tally *movement(struct slot *slot, __u64 net, __u6
 		slot->known[place].unrouted[0] = slot->known[place].unrouted[1] = 0;
 	}
 	if (slot->known[place].sums[signs] == sum)
-		return NULL;
+		return false;
 	slot->known[place].sums[signs] = sum;
-	return moved_since(slot, net, mib, v6);
+	return moved_since(net, mib, v6);
 }
 
 /* sysctl_of reads one whose width differs between versions. */
@@ -362,30 +366,40 @@ static __noinline __u8 told_apart(struct slot *slot, struct sk_buff *skb, __u64 
 	return outcome;
 }
 
-/* outcome_of names the branch that the packet in slot->packet took. died: an ACK whose
- * cookie was good did not become a connection. The verifier sees one unknown outcome
- * and not each of them in turn, which makes programs load five times as fast. */
-static __noinline __u8 outcome_of(struct slot *slot, struct sk_buff *skb, __u64 sk, __u8 stage,
-				  bool died)
+/* outcome_of names the branch that the packet in slot->packet took. A good cookie whose
+ * ACK died (slot->died) made no connection. */
+__noinline __u8 outcome_of(__u64 skb, __u64 sk, __u8 stage)
 {
-	__u8 outcome = classify(stage, signature(slot->delta), slot->packet.flags);
+	struct slot *slot = this_slot();
+	__u8 outcome;
 
-	if (outcome == OUTCOME_ACK_COOKIE_ACCEPTED && died)
+	if (!slot)
+		return OUTCOME_NONE;
+	outcome = classify(stage, signature(slot->delta), slot->packet.flags);
+	if (outcome == OUTCOME_ACK_COOKIE_ACCEPTED && slot->died)
 		outcome = OUTCOME_ACK_OTHER_COOKIE_EARLY;
-	*(volatile __u64 *)&slot->number = outcome;
 	slot->proof = PROOF_COUNTERS;
 	slot->reason = 0;
 	slot->place = 0;
-	outcome = told_apart(slot, skb, sk, *(volatile __u64 *)&slot->number);
+	/* By way of memory: the verifier forgets which one it was. */
 	*(volatile __u64 *)&slot->number = outcome;
-	return *(volatile __u64 *)&slot->number;
+	return told_apart(slot, (struct sk_buff *)skb, sk, *(volatile __u64 *)&slot->number);
 }
 
 /* unexplained books a movement that no packet at hand made. */
-static __noinline int unexplained(struct slot *slot, struct tally *tally)
+__noinline int unexplained(void)
 {
-	__u64 *to = slot->gate ? tally->unattributed : tally->gated;
+	struct slot *slot = this_slot();
+	struct tally *tally;
+	__u64 id, *to;
 
+	if (!slot)
+		return 0;
+	id = slot->id;
+	tally = bpf_map_lookup_elem(&tallies, &id);
+	if (!tally)
+		return 0;
+	to = slot->gate ? tally->unattributed : tally->gated;
 #pragma unroll
 	for (int i = 0; i < NUM_COUNTERS; i++)
 		to[i] += slot->delta[i];

@@ -22,6 +22,8 @@ const volatile __u32 rate = 100; /* records per second, listener and outcome; 0:
 const volatile __u32 wakeup_bytes = 65536; /* wake the reader when so much waits */
 const volatile bool have_rdonly_cast = false;
 const volatile bool have_consume_location = false; /* 6.5 */
+const volatile bool have_sock_from_file = false; /* 5.11 */
+const volatile bool capture = false; /* records carry their packets' bytes */
 const volatile bool have_socket_cookie = false; /* for tracing programs: 5.12 */
 const volatile bool have_loop = false; /* bpf_loop: 5.17 */
 const volatile bool have_rx_sk = false; /* kfree_skb tells the socket: 6.11 */
@@ -56,6 +58,8 @@ struct place {
 const volatile struct place places[MAX_PLACES] = {};
 
 /* Learned while running. */
+__u64 socket_operations = 0; /* struct file_operations of sockets */
+__u32 own_socket = 0; /* a descriptor of the reader's that is a socket; set by Go */
 __u64 hashinfo = 0; /* struct inet_hashinfo of TCP, where no namespace has it */
 __u64 last_namespace = 0; /* of the process whose files were listed last */
 __u32 listen_generation = 0;
@@ -135,6 +139,8 @@ struct slot {
 	__u64 handshakes; /* distinct ones that lost a packet */
 	__u64 now[NUM_COUNTERS];
 	__u64 delta[NUM_COUNTERS];
+	__u64 start; /* address of the packet's first byte */
+	__u32 length; /* of what may be read there */
 	__u8 ip[40]; /* headers as they are on the wire */
 	struct tcp_wire tcp;
 	struct packet packet;

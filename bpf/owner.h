@@ -18,6 +18,31 @@ static __always_inline void learn_hashinfo(struct sock *sk)
 		hashinfo = (__u64)BPF_CORE_READ(sk, __sk_common.skc_prot, h.hashinfo);
 }
 
+/* socket_of is the socket behind an open file. Before 5.11 a file is one if its
+ * operations are those of a socket of our own. */
+static __always_inline struct sock *socket_of(struct file *file)
+{
+	struct task_struct *reader;
+	struct socket *socket;
+	struct file *own = NULL;
+	__u64 files;
+
+	if (have_sock_from_file) {
+		socket = bpf_sock_from_file(file);
+		return socket ? socket->sk : NULL;
+	}
+	if (!socket_operations) {
+		reader = (struct task_struct *)bpf_get_current_task();
+		files = (__u64)BPF_CORE_READ(reader, files, fdt, fd);
+		bpf_probe_read_kernel(&own, 8, (void *)(files + own_socket * 8));
+		socket_operations = (__u64)BPF_CORE_READ(own, f_op);
+	}
+	if (!socket_operations || (__u64)BPF_CORE_READ(file, f_op) != socket_operations)
+		return NULL;
+	socket = BPF_CORE_READ(file, private_data);
+	return BPF_CORE_READ(socket, sk);
+}
+
 /* namespace_found tells of a process's network namespace: in one without a listener
  * that any process holds, too, the ledger must know where the counters began. */
 static __always_inline int namespace_found(struct seq_file *seq, struct task_struct *task)

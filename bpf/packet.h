@@ -24,6 +24,7 @@ struct layout {
 	__u32 network;
 	__u32 transport;
 	__u32 ifindex;
+	__u32 tail;
 };
 
 /* layout_of reads it: by plain loads where a cast is to be had. */
@@ -34,10 +35,11 @@ static __always_inline struct layout layout_of(struct sk_buff *skb)
 							bpf_core_type_id_kernel(struct sk_buff));
 
 		return (struct layout){ typed->head, typed->network_header, typed->transport_header,
-					typed->skb_iif };
+					typed->skb_iif, typed->tail };
 	}
 	return (struct layout){ BPF_CORE_READ(skb, head), BPF_CORE_READ(skb, network_header),
-				BPF_CORE_READ(skb, transport_header), BPF_CORE_READ(skb, skb_iif) };
+				BPF_CORE_READ(skb, transport_header), BPF_CORE_READ(skb, skb_iif),
+				BPF_CORE_READ(skb, tail) };
 }
 
 /* read_words copies n words of 8 bytes: where a cast is to be had, by plain loads,
@@ -84,6 +86,8 @@ static __noinline int parse(struct slot *slot, struct sk_buff *skb)
 
 	p->family = 0;
 	p->flags = 0;
+	slot->start = (__u64)at.head + at.network;
+	slot->length = at.tail > at.network ? at.tail - at.network : 0;
 	/* What lies behind an IPv4 header does no harm. */
 	read_words((__u64 *)slot->ip, at.head + at.network, sizeof(slot->ip) / 8);
 	if (slot->ip[0] >> 4 == 4) {

@@ -34,15 +34,22 @@ static __always_inline __u64 flow_hash(struct packet *p, __u64 id)
 /* attempt_number tells which dropped packet of its handshake this is, from a
  * table of a fixed size: a set that lately threw one out cannot tell a first
  * try from a later one, and says 0. */
-static __noinline __u32 attempt_number(struct slot *slot, __u64 now)
+__noinline __u32 attempt_number(__u64 now)
 {
-	struct packet *p = &slot->packet;
-	__u64 hash = flow_hash(p, slot->id);
-	__u64 print = hash | 1;
-	__u32 index = (hash >> 32) & (ATTEMPT_SETS - 1), way = 0;
-	struct attempt_set *set = bpf_map_lookup_elem(&attempts, &index);
+	struct slot *slot = this_slot();
+	struct attempt_set *set;
+	struct packet *p;
+	__u64 hash, print;
+	__u32 index, way = 0;
 	bool empty = false;
 
+	if (!slot)
+		return 0;
+	p = &slot->packet;
+	hash = flow_hash(p, slot->id);
+	print = hash | 1;
+	index = (hash >> 32) & (ATTEMPT_SETS - 1);
+	set = bpf_map_lookup_elem(&attempts, &index);
 	if (!set || !p->family)
 		return 0;
 	for (int i = 0; i < ATTEMPT_WAYS; i++) {
@@ -151,18 +158,49 @@ static __always_inline __u64 wakeup(void)
 									     BPF_RB_NO_WAKEUP;
 }
 
-/* account takes a packet whose branch is known, in slot->packet and slot->net. */
-static __noinline int account(struct slot *slot, struct tally *tally, __u64 sk, __u8 proof,
-			      __u8 outcome)
+/* wire_length is how long the packet was, by its IP header. */
+static __always_inline __u32 wire_length(struct slot *slot)
 {
-	struct packet *p = &slot->packet;
+	if (slot->packet.family == AF_INET6)
+		return 40 + bpf_ntohs(*(__be16 *)(slot->ip + IPV6_LENGTH));
+	return bpf_ntohs(*(__be16 *)(slot->ip + IPV4_LENGTH));
+}
+
+/* copy_packet copies what lies together of it: the headers do. */
+static __always_inline void copy_packet(struct slot *slot, struct captured *to, __u8 outcome)
+{
+	__u32 length = wire_length(slot);
+
+	if (length > slot->length)
+		length = slot->length;
+	if (length > MAX_CAPTURE)
+		length = MAX_CAPTURE;
+	length &= MAX_CAPTURE;
+	to->length = 0;
+	if (slot->packet.family && has_packet(outcome) && outcome != OUTCOME_ICMP_ERROR &&
+	    !bpf_probe_read_kernel(to->bytes, length, (void *)slot->start))
+		to->length = length;
+}
+
+/* account takes a packet whose branch is known, in slot->packet, slot->net and slot->id:
+ * a global function, so that the verifier walks it once. proof is of the listener. */
+__noinline int account(__u64 sk, __u8 proof, __u8 outcome)
+{
+	struct slot *slot = this_slot();
 	struct record *record;
+	struct tally *tally;
 	struct count *count;
+	struct packet *p;
 	__u32 attempt = 0;
 	__u64 now;
 
-	if (outcome >= NUM_OUTCOMES)
+	if (!slot || outcome >= NUM_OUTCOMES)
 		return 0;
+	now = slot->id;
+	tally = bpf_map_lookup_elem(&tallies, &now);
+	if (!tally)
+		return 0;
+	p = &slot->packet;
 	if (!tally->netns) { /* begun by another CPU */
 		now = slot->net;
 		tally->net = now;
@@ -178,7 +216,7 @@ static __noinline int account(struct slot *slot, struct tally *tally, __u64 sk, 
 		return 0;
 	now = bpf_ktime_get_ns();
 	if (is_drop(outcome) && has_packet(outcome))
-		attempt = attempt_number(slot, now);
+		attempt = attempt_number(now);
 	count = count_of(slot, sk, proof, outcome);
 	if (!count) {
 		__sync_fetch_and_add(&uncounted, 1);
@@ -188,11 +226,16 @@ static __noinline int account(struct slot *slot, struct tally *tally, __u64 sk, 
 		__sync_fetch_and_add(&count->suppressed, 1);
 		return 0;
 	}
-	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
+	if (capture)
+		record = bpf_ringbuf_reserve(&ring, sizeof(struct captured), 0);
+	else
+		record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
 	if (!record) {
 		__sync_fetch_and_add(&count->lost, 1);
 		return 0;
 	}
+	if (capture)
+		copy_packet(slot, (struct captured *)record, outcome);
 	__sync_fetch_and_add(&count->delivered, 1);
 	record->kind = MESSAGE_RECORD;
 	record->outcome = outcome;

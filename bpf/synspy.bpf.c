@@ -267,16 +267,12 @@ int iter_task_file(struct bpf_iter__task_file *ctx)
 {
 	struct task_struct *task = ctx->task;
 	struct file *file = ctx->file;
-	struct socket *socket;
 	struct sock *sk;
 
 	if (!task || !file)
 		return 0;
 	namespace_found(ctx->meta->seq, task);
-	socket = bpf_sock_from_file(file);
-	if (!socket)
-		return 0;
-	sk = socket->sk;
+	sk = socket_of(file);
 	return sk ? holder_found(ctx->meta->seq, task, ctx->fd, sk) : 0;
 }
 
@@ -289,6 +285,7 @@ int snapshot(struct bpf_raw_tracepoint_args *ctx)
 
 /* For bpf2go: types that cross the maps and are named in no map. */
 const struct record *unused_record __attribute__((unused));
+const struct captured *unused_captured __attribute__((unused));
 const struct listen_change *unused_listen_change __attribute__((unused));
 const struct holder *unused_holder __attribute__((unused));
 const enum fate unused_fate __attribute__((unused));

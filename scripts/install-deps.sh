@@ -6,7 +6,7 @@
 # there is no apt it says what to install. NO_INSTALL=1 only lists, and fails when something is missing.
 set -euo pipefail
 
-readonly usage='usage: install-deps.sh demo|generate|lint|test|matrix|bench...'
+readonly usage='usage: install-deps.sh demo|generate|lint|test|matrix|matrix-arm64|bench...'
 here=$(cd "$(dirname "$0")" && pwd)
 # nginx, haproxy and ip live where an ordinary user's PATH does not look.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
@@ -47,10 +47,14 @@ packages() {
         echo 'xz-utils xz must unpacks kernel packages and modules'
         echo 'zstd zstd must unpacks kernel packages and modules'
         ;;
+    matrix-arm64)
+        echo 'qemu-system-arm qemu-system-aarch64 must boots the arm64 kernels of the test matrix'
+        ;;
     test)
         packages generate
         packages lint
         packages matrix
+        echo 'tshark tshark must reads the packets that synspy writes, as Wireshark would'
         echo 'tcpdump tcpdump must runs next to synspy, as it does during incidents'
         echo 'nginx nginx must is a prefork listener to observe'
         echo 'haproxy haproxy must is a SO_REUSEPORT listener to observe'

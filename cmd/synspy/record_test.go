@@ -193,6 +193,10 @@ func TestPackets(t *testing.T) {
 	if !bytes.HasPrefix(stdout.Bytes(), []byte{0x0a, 0x0d, 0x0d, 0x0a}) {
 		t.Errorf("no pcapng: %q", stdout.Bytes())
 	}
+	// IPv4, TCP, and a comment: packets are in it.
+	if !bytes.Contains(stdout.Bytes(), []byte("accept_queue_full")) || !bytes.Contains(stdout.Bytes(), []byte{0x45, 0x00, 0x00}) {
+		t.Errorf("no packets: %q", stdout.Bytes())
+	}
 	for _, want := range []string{" written\n", "ledger balanced"} {
 		if !strings.Contains(stderr.String(), want) {
 			t.Errorf("standard error does not say %q:\n%s", want, stderr.String())

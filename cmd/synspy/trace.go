@@ -47,6 +47,7 @@ goes to standard error.`,
 				return err
 			}
 			w.Cookies = cookies
+			w.Capture = output.format == app.FormatPackets
 			stream, err := output.stream(e, w)
 			if err != nil {
 				return err

@@ -63,6 +63,11 @@ func RunLab(ctx context.Context, name string, stream Stream, options LabOptions,
 		return Verdict{}, fmt.Errorf("%w: %w", ErrUnable, err)
 	}
 	defer func() { _ = world.Close() }() // nothing is lost with it
+	if scenario.Prepare != nil {
+		if err := scenario.Prepare(world); err != nil {
+			return Verdict{}, fmt.Errorf("%w: %s: %w", ErrUnable, name, err)
+		}
+	}
 	watch := options.Watch
 	watch.Filter.NetNS = world.NetNS()
 	watch.Rate = 0

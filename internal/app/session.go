@@ -19,6 +19,7 @@ type Watch struct {
 	Cookies  bool
 	Rate     uint32 // records per second, listener and cause; 0: all
 	RingSize uint32 // bytes
+	Capture  bool   // records carry their packets
 	Backend  string
 	BTF      string // file; empty for the kernel's own
 }
@@ -58,7 +59,7 @@ func open(watch Watch, log *slog.Logger) (*session, error) {
 	log.Debug("gathered facts", "took", time.Since(began))
 	watch.Filter.ByOwner = watch.Owner != owner.Filter{}
 	p, err := probe.Open(facts, watch.Backend, probe.Config{Filter: watch.Filter, Cookies: watch.Cookies,
-		Rate: watch.Rate, RingSize: watch.RingSize}, log)
+		Rate: watch.Rate, RingSize: watch.RingSize, Capture: watch.Capture}, log)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnable, err)
 	}

@@ -2,6 +2,7 @@ package app
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 
@@ -54,7 +55,7 @@ func (t *trace) tellHeld() error {
 			t.quiet = false
 			err := t.stream.Held(event.Held{Header: event.Head(h.kind), Count: h.count, Cause: branch.Cause,
 				Stage: branch.Stage, Action: branch.Action, Listener: described(&c.Listener, false),
-				Others: !c.Listener.Known})
+				Others: !c.Listener.Known && branch.Stage != event.StageIngress})
 			if err != nil {
 				return err
 			}
@@ -78,7 +79,31 @@ func (t *trace) finish() error {
 	if err := t.stream.Summary(summary); err != nil {
 		return err
 	}
-	return t.stream.Flush()
+	if err := t.stream.Flush(); err != nil {
+		return err
+	}
+	return t.tellMissed()
+}
+
+// tellMissed says what the kernel side had no room for: only people can act on it.
+func (t *trace) tellMissed() error {
+	missed, err := t.probe.Missed()
+	if err != nil {
+		return err
+	}
+	for _, m := range []struct {
+		count uint64
+		what  string
+	}{
+		{missed.Untracked, "times a network namespace was met that no table had room for: the ledger does not have it"},
+		{missed.ListenersLost, "openings and closings of listeners were lost to a full ring buffer: owners may be missing; try a larger --ring-size"},
+		{missed.RecordsUnowned, "dropped packets had no row of counts: they are in the ledger alone"},
+	} {
+		if m.count > 0 {
+			t.say(fmt.Sprintf("%d %s", m.count, m.what))
+		}
+	}
+	return nil
 }
 
 func (t *trace) summary() (event.Summary, error) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -106,7 +107,9 @@ func (t *trace) message(m *probe.Message) error {
 		return nil
 	}
 	news := t.listeners.add(m.Listener)
-	t.refreshHolders(m.Listener.Socket, m.Time)
+	if m.Listener.Known {
+		t.refreshHolders(m.Listener.Socket, m.Time)
+	}
 	if news {
 		if err := t.judge(); err != nil {
 			return err
@@ -114,7 +117,7 @@ func (t *trace) message(m *probe.Message) error {
 	}
 	if !t.isWanted(m) {
 		t.unwanted++
-		t.withhold(m.Outcome, m.Listener.NetNS, 1)
+		t.withhold(m.Outcome, m.NetNS, 1)
 		return t.enoughError()
 	}
 	if t.enough() {
@@ -165,6 +168,7 @@ func (t *trace) describe(m *probe.Message) *event.Drop {
 			Reason: t.probe.Reason(m)},
 		Listener: described(&m.Listener, true), ClientSees: branch.Sees(),
 	}
+	drop.Packet = slices.Clone(m.Packet)
 	if drop.Kernel.Function == "" {
 		drop.Kernel.Function = t.probe.Function(m)
 	}

@@ -46,6 +46,14 @@ type SynspyBaseKey struct {
 	Cpu uint64
 }
 
+type SynspyCaptured struct {
+	_      structs.HostLayout
+	Record SynspyRecord
+	Length uint32
+	Bytes  [256]uint8
+	_      [4]byte
+}
+
 type SynspyCount struct {
 	_          structs.HostLayout
 	Delivered  uint64
@@ -323,6 +331,8 @@ type SynspySlot struct {
 	Handshakes  uint64
 	Now         [10]uint64
 	Delta       [10]uint64
+	Start       uint64
+	Length      uint32
 	Ip          [40]uint8
 	Tcp         struct {
 		_      structs.HostLayout
@@ -347,6 +357,7 @@ type SynspySlot struct {
 		Client     [16]uint8
 		Server     [16]uint8
 	}
+	_    [4]byte
 	Mark struct {
 		_        structs.HostLayout
 		Skb      uint64
@@ -542,6 +553,7 @@ const (
 	SynspyProgTpBtfTcpSendReset                 = "tp_btf_tcp_send_reset"
 	SynspyProgTpBtfTimerExpireEntry             = "tp_btf_timer_expire_entry"
 	SynspyProgTpBtfTimerExpireExit              = "tp_btf_timer_expire_exit"
+	SynspyVarCapture                            = "capture"
 	SynspyVarChangesLost                        = "changes_lost"
 	SynspyVarCheckReqArgs                       = "check_req_args"
 	SynspyVarCookieRanges                       = "cookie_ranges"
@@ -555,6 +567,7 @@ const (
 	SynspyVarHaveRdonlyCast                     = "have_rdonly_cast"
 	SynspyVarHaveReason                         = "have_reason"
 	SynspyVarHaveRxSk                           = "have_rx_sk"
+	SynspyVarHaveSockFromFile                   = "have_sock_from_file"
 	SynspyVarHaveSocketCookie                   = "have_socket_cookie"
 	SynspyVarIcmpRanges                         = "icmp_ranges"
 	SynspyVarLastNamespace                      = "last_namespace"
@@ -562,15 +575,18 @@ const (
 	SynspyVarMibIndex                           = "mib_index"
 	SynspyVarMigrated                           = "migrated"
 	SynspyVarOutNoRoutes                        = "out_no_routes"
+	SynspyVarOwnSocket                          = "own_socket"
 	SynspyVarPlaces                             = "places"
 	SynspyVarRate                               = "rate"
 	SynspyVarRcvRanges                          = "rcv_ranges"
 	SynspyVarReqskTimer                         = "reqsk_timer"
+	SynspyVarSocketOperations                   = "socket_operations"
 	SynspyVarStateRanges                        = "state_ranges"
 	SynspyVarTimewaitArgs                       = "timewait_args"
 	SynspyVarUncounted                          = "uncounted"
 	SynspyVarUntracked                          = "untracked"
 	SynspyVarUnusedAnswer                       = "unused_answer"
+	SynspyVarUnusedCaptured                     = "unused_captured"
 	SynspyVarUnusedCauseProof                   = "unused_cause_proof"
 	SynspyVarUnusedCounter                      = "unused_counter"
 	SynspyVarUnusedFate                         = "unused_fate"
@@ -711,6 +727,7 @@ type SynspyMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type SynspyVariableSpecs struct {
+	Capture             *ebpf.VariableSpec `ebpf:"capture"`
 	ChangesLost         *ebpf.VariableSpec `ebpf:"changes_lost"`
 	CheckReqArgs        *ebpf.VariableSpec `ebpf:"check_req_args"`
 	CookieRanges        *ebpf.VariableSpec `ebpf:"cookie_ranges"`
@@ -724,6 +741,7 @@ type SynspyVariableSpecs struct {
 	HaveRdonlyCast      *ebpf.VariableSpec `ebpf:"have_rdonly_cast"`
 	HaveReason          *ebpf.VariableSpec `ebpf:"have_reason"`
 	HaveRxSk            *ebpf.VariableSpec `ebpf:"have_rx_sk"`
+	HaveSockFromFile    *ebpf.VariableSpec `ebpf:"have_sock_from_file"`
 	HaveSocketCookie    *ebpf.VariableSpec `ebpf:"have_socket_cookie"`
 	IcmpRanges          *ebpf.VariableSpec `ebpf:"icmp_ranges"`
 	LastNamespace       *ebpf.VariableSpec `ebpf:"last_namespace"`
@@ -731,15 +749,18 @@ type SynspyVariableSpecs struct {
 	MibIndex            *ebpf.VariableSpec `ebpf:"mib_index"`
 	Migrated            *ebpf.VariableSpec `ebpf:"migrated"`
 	OutNoRoutes         *ebpf.VariableSpec `ebpf:"out_no_routes"`
+	OwnSocket           *ebpf.VariableSpec `ebpf:"own_socket"`
 	Places              *ebpf.VariableSpec `ebpf:"places"`
 	Rate                *ebpf.VariableSpec `ebpf:"rate"`
 	RcvRanges           *ebpf.VariableSpec `ebpf:"rcv_ranges"`
 	ReqskTimer          *ebpf.VariableSpec `ebpf:"reqsk_timer"`
+	SocketOperations    *ebpf.VariableSpec `ebpf:"socket_operations"`
 	StateRanges         *ebpf.VariableSpec `ebpf:"state_ranges"`
 	TimewaitArgs        *ebpf.VariableSpec `ebpf:"timewait_args"`
 	Uncounted           *ebpf.VariableSpec `ebpf:"uncounted"`
 	Untracked           *ebpf.VariableSpec `ebpf:"untracked"`
 	UnusedAnswer        *ebpf.VariableSpec `ebpf:"unused_answer"`
+	UnusedCaptured      *ebpf.VariableSpec `ebpf:"unused_captured"`
 	UnusedCauseProof    *ebpf.VariableSpec `ebpf:"unused_cause_proof"`
 	UnusedCounter       *ebpf.VariableSpec `ebpf:"unused_counter"`
 	UnusedFate          *ebpf.VariableSpec `ebpf:"unused_fate"`
@@ -810,6 +831,7 @@ func (m *SynspyMaps) Close() error {
 //
 // It can be passed to LoadSynspyObjects or ebpf.CollectionSpec.LoadAndAssign.
 type SynspyVariables struct {
+	Capture             *ebpf.Variable `ebpf:"capture"`
 	ChangesLost         *ebpf.Variable `ebpf:"changes_lost"`
 	CheckReqArgs        *ebpf.Variable `ebpf:"check_req_args"`
 	CookieRanges        *ebpf.Variable `ebpf:"cookie_ranges"`
@@ -823,6 +845,7 @@ type SynspyVariables struct {
 	HaveRdonlyCast      *ebpf.Variable `ebpf:"have_rdonly_cast"`
 	HaveReason          *ebpf.Variable `ebpf:"have_reason"`
 	HaveRxSk            *ebpf.Variable `ebpf:"have_rx_sk"`
+	HaveSockFromFile    *ebpf.Variable `ebpf:"have_sock_from_file"`
 	HaveSocketCookie    *ebpf.Variable `ebpf:"have_socket_cookie"`
 	IcmpRanges          *ebpf.Variable `ebpf:"icmp_ranges"`
 	LastNamespace       *ebpf.Variable `ebpf:"last_namespace"`
@@ -830,15 +853,18 @@ type SynspyVariables struct {
 	MibIndex            *ebpf.Variable `ebpf:"mib_index"`
 	Migrated            *ebpf.Variable `ebpf:"migrated"`
 	OutNoRoutes         *ebpf.Variable `ebpf:"out_no_routes"`
+	OwnSocket           *ebpf.Variable `ebpf:"own_socket"`
 	Places              *ebpf.Variable `ebpf:"places"`
 	Rate                *ebpf.Variable `ebpf:"rate"`
 	RcvRanges           *ebpf.Variable `ebpf:"rcv_ranges"`
 	ReqskTimer          *ebpf.Variable `ebpf:"reqsk_timer"`
+	SocketOperations    *ebpf.Variable `ebpf:"socket_operations"`
 	StateRanges         *ebpf.Variable `ebpf:"state_ranges"`
 	TimewaitArgs        *ebpf.Variable `ebpf:"timewait_args"`
 	Uncounted           *ebpf.Variable `ebpf:"uncounted"`
 	Untracked           *ebpf.Variable `ebpf:"untracked"`
 	UnusedAnswer        *ebpf.Variable `ebpf:"unused_answer"`
+	UnusedCaptured      *ebpf.Variable `ebpf:"unused_captured"`
 	UnusedCauseProof    *ebpf.Variable `ebpf:"unused_cause_proof"`
 	UnusedCounter       *ebpf.Variable `ebpf:"unused_counter"`
 	UnusedFate          *ebpf.Variable `ebpf:"unused_fate"`

@@ -49,12 +49,12 @@ func ingressScenarios() []Scenario {
 		{
 			Name: "netfilter-reject", Title: "nftables rejects SYNs",
 			Explain: "netfilter-drop with 'reject with tcp reset': the client is refused by the firewall, not by a closed port.",
-			Play:    playFirewall(family4, hookInput, event.ActionReset),
+			Play:    playFirewall(family4, hookInput, event.ActionReset), Prepare: prepareReject(family4),
 		},
 		{
 			Name: "netfilter-reject-ipv6", Title: "nftables rejects SYNs, IPv6",
 			Explain: "netfilter-reject with IPv6 clients.",
-			Play:    needsIPv6(playFirewall(family6, hookInput, event.ActionReset)),
+			Play:    needsIPv6(playFirewall(family6, hookInput, event.ActionReset)), Prepare: prepareReject(family6),
 		},
 		{
 			Name: "rp-filter", Title: "reverse path filter",

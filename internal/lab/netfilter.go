@@ -59,6 +59,13 @@ func playFirewall(f family, hook *nftables.ChainHook, action event.Action) playF
 	}
 }
 
+// prepareReject makes the kernel load netfilter's reject, by a rule for another port.
+func prepareReject(f family) func(*World) error {
+	return func(w *World) error {
+		return w.firewall(at(f.server, 1), hookInput, &expr.Reject{Type: unix.NFT_REJECT_TCP_RST})
+	}
+}
+
 // firewall adds a chain whose only rule gives a verdict on SYNs to the address's
 // port, as nft would:
 //

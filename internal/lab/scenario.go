@@ -18,6 +18,9 @@ type Scenario struct {
 	// kernel did not answer as the scenario needs. Servers keep running until
 	// the World is closed: closing a listener is a drop cause of its own.
 	Play func(ctx context.Context, w *World, log func(string, ...any)) (Expectation, error)
+	// Prepare, if not nil, is for before anyone looks: the kernel loads then what it
+	// loads on demand.
+	Prepare func(w *World) error
 }
 
 // Queue is a queue of a listener when the packet died.

@@ -81,3 +81,23 @@ func (p *Probe) Arrivals() (arrivals []Arrivals, handshakes uint64, err error) {
 	}
 	return arrivals, handshakes, nil
 }
+
+// Missed is what the kernel side could not keep, and counted instead.
+type Missed struct {
+	Untracked      uint64 // namespaces, each time one was seen, that no table had room for
+	ListenersLost  uint64 // openings and closings that the ring buffer had no room for
+	RecordsUnowned uint64 // packets that no row of counts had room for
+}
+
+// Missed returns what was missed so far.
+func (p *Probe) Missed() (m Missed, err error) {
+	for _, v := range []struct {
+		name string
+		to   *uint64
+	}{{"untracked", &m.Untracked}, {"changes_lost", &m.ListenersLost}, {"uncounted", &m.RecordsUnowned}} {
+		if err := p.collection.Variables[v.name].Get(v.to); err != nil {
+			return m, fmt.Errorf("read %s: %w", v.name, err)
+		}
+	}
+	return m, nil
+}

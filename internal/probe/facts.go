@@ -12,6 +12,7 @@ import (
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/rlimit"
+	"golang.org/x/sys/unix"
 
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
@@ -58,8 +59,10 @@ type Facts struct {
 	Code    map[string][]kernel.Range // of functions that free packets
 	CodeErr error
 	CPUs    []int
-	btfFile string // empty: the kernel's own
-	cache   *btf.Cache
+
+	ownSocket int    // a socket's descriptor, see socket_of in bpf/owner.h; never closed
+	btfFile   string // empty: the kernel's own
+	cache     *btf.Cache
 }
 
 // ErrNoBTF says that neither the kernel nor --btf provides type information.
@@ -92,6 +95,9 @@ func Gather(btfFile string) (*Facts, error) {
 		return facts, nil
 	}
 	facts.read(types)
+	if facts.ownSocket, err = unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0); err != nil {
+		return nil, fmt.Errorf("open a socket: %w", err)
+	}
 	facts.LSM = refusesRequests(kernel.SecurityModules())
 	debug.FreeOSMemory() // some megabytes that loading needs at once
 	return facts, nil

@@ -53,6 +53,7 @@ type Config struct {
 	Cookies  bool   // records for SYNs that a cookie answered
 	Rate     uint32 // records per second, listener and outcome; 0: all
 	RingSize uint32 // bytes, a power of two; 0: the default
+	Capture  bool   // records carry their packets' first bytes
 }
 
 // Table sizes: what is over them has its own row, see count_of in bpf/record.h.
@@ -186,7 +187,10 @@ func configure(spec *ebpf.CollectionSpec, facts *Facts, plan Plan, config Config
 		{"rate", config.Rate},
 		{"wakeup_bytes", ring / wakeupFraction},
 		{"have_rdonly_cast", facts.RdonlyCast && !plan.uses(Kprobe)}, // kprobes may not call it
+		{"have_sock_from_file", facts.Functions[sockFromFile] > 0},
 		{"have_socket_cookie", facts.SocketCookie},
+		{"capture", config.Capture},
+		{"own_socket", uint32(facts.ownSocket)},
 		{"have_loop", haveLoop()},
 		{"have_consume_location", facts.Tracepoints["consume_skb"] >= 2 && len(facts.Code) > 0},
 		{"have_rx_sk", facts.Tracepoints["kfree_skb"] >= rxSocketArgs},

@@ -32,6 +32,7 @@ type Message struct {
 	Reason   uint32 // enum skb_drop_reason of this kernel; 0: none was told
 	Place    uint64 // code address that freed the packet; 0: not told
 	NetNS    uint64 // where it died
+	Packet   []byte // its first bytes from the IP header on, with Config.Capture; valid until the next message
 	Listener Listener
 	PID      uint32 // of the caller of listen() or close()
 	Comm     string // only for KindOpened
@@ -66,6 +67,11 @@ func (m *Message) decode(raw []byte) bool {
 			return false
 		}
 		m.decodeRecord((*bpf.SynspyRecord)(unsafe.Pointer(&raw[0])))
+		m.Packet = nil
+		if len(raw) >= int(unsafe.Sizeof(bpf.SynspyCaptured{})) {
+			captured := (*bpf.SynspyCaptured)(unsafe.Pointer(&raw[0]))
+			m.Packet = captured.Bytes[:min(int(captured.Length), len(captured.Bytes))]
+		}
 		return true
 	case KindOpened, KindClosed:
 		if len(raw) < int(unsafe.Sizeof(bpf.SynspyListenChange{})) {

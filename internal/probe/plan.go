@@ -60,6 +60,9 @@ func ackFreers() []string {
 }
 func icmpFreers() []string { return []string{"icmp_rcv", "icmpv6_rcv"} }
 
+// sockFromFile is a helper of iterators: 5.11.
+const sockFromFile = "bpf_sock_from_file"
+
 // placedFunctions lists the functions whose code addresses are needed.
 func placedFunctions() []string {
 	names := append(append(synFreers(), icmpFreers()...), requestTimer, rejectFunction)
@@ -74,7 +77,7 @@ func hookedFunctions() []string {
 	for _, f := range slices.Concat(listenPath(), deaths()) {
 		names = append(names, f.name)
 	}
-	return append(names, "bpf_iter_task_file", "bpf_sock_from_file")
+	return append(names, "bpf_iter_task_file", sockFromFile)
 }
 
 func hookedTracepoints() []string {
@@ -227,9 +230,7 @@ func ownerHooks(facts *Facts) []Hook {
 		listen.Note = "listeners that open later are seen at their first drop only"
 	}
 	files := Hook{Name: "iter/task_file"}
-	_, iterates := facts.Functions["bpf_iter_task_file"]
-	_, sockets := facts.Functions["bpf_sock_from_file"] // 5.11
-	if iterates && sockets {
+	if _, iterates := facts.Functions["bpf_iter_task_file"]; iterates {
 		files.Backend = iterator
 		files.Programs = []string{"iter_task_file"}
 	} else {

@@ -68,7 +68,7 @@ func TestPlans(t *testing.T) {
 			change: func(f *Facts) { f.Tracepoints["consume_skb"], f.Tracepoints["kfree_skb"] = 1, 3 },
 			note:   "does not tell the place"},
 		{name: "no file iterator", backend: Auto, want: Trampoline,
-			change: func(f *Facts) { delete(f.Functions, "bpf_sock_from_file") },
+			change: func(f *Facts) { delete(f.Functions, "bpf_iter_task_file") },
 			hooks:  map[string]string{"iter/task_file": ""}, note: "read from /proc"},
 		{name: "no type information", backend: Auto, change: func(f *Facts) { f.BTF = ErrNoBTF }},
 		{name: "no counters", backend: Auto, change: func(f *Facts) { f.MIBErr = errRefused }},

@@ -111,6 +111,20 @@ func (index packageIndex) newest(name string, compare func(a, b string) int) (de
 	return slices.MaxFunc(versions, func(a, b debPackage) int { return compare(a.version, b.version) }), nil
 }
 
+// image gives the newest image of a series that a suite still holds.
+func (index packageIndex) image(k kernel, compare func(a, b string) int) (debPackage, error) {
+	var images []debPackage
+	for name, versions := range index {
+		if k.isImage(name) {
+			images = append(images, versions...)
+		}
+	}
+	if len(images) == 0 {
+		return debPackage{}, fmt.Errorf("find an image of Linux %s: %w", k.series, errNotInIndex)
+	}
+	return slices.MaxFunc(images, func(a, b debPackage) int { return compare(a.version, b.version) }), nil
+}
+
 // kernelPackages gives root and all it is made of: the linux-* packages that it
 // and they depend on at one exact version. That covers a suite whose image
 // package holds the kernel, and newer ones where it only points to linux-binary-*

@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"path"
 	"strings"
 )
 
@@ -15,24 +16,43 @@ type kernel struct {
 	archive archive // the archive the suite is published in
 	suite   string
 	flavour string // "cloud" boots without a disk driver in sight; "rt" is PREEMPT_RT
-	// standard says the kernel belongs to the matrix when none is named.
-	standard bool
+	// series is set where the suite's metapackage has moved on and the kernel is
+	// one of those left behind: the newest image of that version is taken.
+	series string
+	// standard says the kernel belongs to the matrix when none is named, and
+	// names the backend that then plays its share of the scenarios and the
+	// end-to-end tests; all play shortScenarios. An empty one leaves the kernel out.
+	standard string
+	cannot   []exception
+}
+
+// exception is squares of the table that cannot be, with the reason. It is a
+// claim that the matrix tests: a square that works after all fails it.
+type exception struct {
+	backend  string // empty: any
+	scenario string // pattern of names; empty: all of them
+	reason   string
 }
 
 // kernelTable lists every kernel that can be asked for by name. A name that is a
 // version promises that version; any other name follows its suite.
 var kernelTable = []kernel{
-	{name: "5.10", arch: "amd64", suite: "bullseye", flavour: "cloud"},
+	{name: "5.10", arch: "amd64", suite: "bullseye", flavour: "cloud", standard: "kprobe"},
 	// The newest 5.10; bullseye gets updates here only. Mirrors of it have been
 	// seen with files missing, so the row above is the dependable one.
 	{name: "5.10-security", arch: "amd64", archive: security, suite: "bullseye-security", flavour: "cloud"},
-	{name: "6.1", arch: "amd64", suite: "bookworm", flavour: "cloud", standard: true},
-	{name: "6.12", arch: "amd64", suite: "trixie", flavour: "cloud", standard: true},
-	{name: "newest", arch: "amd64", suite: "sid", flavour: "cloud", standard: true},
+	{name: "6.1", arch: "amd64", suite: "bookworm", flavour: "cloud"},
+	{name: "6.12", arch: "amd64", suite: "trixie", flavour: "cloud", standard: "tracepoint"},
+	// Backports keep what they once had, until Debian clears it away.
+	{name: "6.16", arch: "amd64", suite: "trixie-backports", flavour: "cloud", series: "6.16"},
+	{name: "newest", arch: "amd64", suite: "sid", flavour: "cloud", standard: "trampoline"},
 	// At times ahead of sid: backports may come from a branch sid has not taken yet.
 	{name: "backports", arch: "amd64", suite: "trixie-backports", flavour: "cloud"},
 	{name: "6.12-rt", arch: "amd64", suite: "trixie", flavour: "rt"},
-	{name: "5.10-arm64", arch: "arm64", suite: "bullseye", flavour: "cloud"},
+	{name: "newest-rt", arch: "amd64", suite: "sid", flavour: "rt"},
+	{name: "5.10-arm64", arch: "arm64", suite: "bullseye", flavour: "cloud", cannot: []exception{
+		{backend: "trampoline", reason: "arm64 takes no trampolines before Linux 6.4"},
+	}},
 	{name: "6.12-arm64", arch: "arm64", suite: "trixie", flavour: "cloud"},
 }
 
@@ -41,12 +61,36 @@ func (k kernel) metapackage() string {
 	return "linux-image-" + k.flavour + "-" + k.arch
 }
 
+// isImage tells whether a package is an image of the kernel's series.
+func (k kernel) isImage(name string) bool {
+	version, ok := strings.CutPrefix(name, "linux-image-")
+	if !ok || k.series == "" {
+		return false
+	}
+	version, ok = strings.CutSuffix(version, "-"+k.flavour+"-"+k.arch)
+	return ok && (version == k.series || strings.HasPrefix(version, k.series+".") || strings.HasPrefix(version, k.series+"+"))
+}
+
+// reason says why a square of the table cannot be; empty if it should. A scenario
+// of "" asks whether the backend as a whole cannot.
+func (k kernel) reason(scenario, backend string) string {
+	for _, e := range k.cannot {
+		if e.backend != "" && e.backend != backend {
+			continue
+		}
+		if match, err := path.Match(e.scenario, scenario); e.scenario == "" || match && err == nil {
+			return e.reason
+		}
+	}
+	return ""
+}
+
 // kernelsByName looks kernels up; no names mean the standard ones.
 func kernelsByName(names []string) ([]kernel, error) {
 	var found []kernel
 	if len(names) == 0 {
 		for _, k := range kernelTable {
-			if k.standard {
+			if k.standard != "" {
 				found = append(found, k)
 			}
 		}

@@ -142,7 +142,11 @@ func (e *hintError) Unwrap() error { return e.err }
 
 func (e env) kernels(_ context.Context, _ []string) error {
 	for _, k := range kernelTable {
-		fmt.Fprintf(e.stdout, "%-12s %-6s %s from %s\n", k.name, k.arch, k.metapackage(), k.suite)
+		from := k.metapackage()
+		if k.series != "" {
+			from = fmt.Sprintf("linux-image-%s*-%s-%s", k.series, k.flavour, k.arch)
+		}
+		fmt.Fprintf(e.stdout, "%-13s %-6s %s from %s\n", k.name, k.arch, from, k.suite)
 	}
 	return nil
 }

@@ -3,13 +3,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"path"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 )
@@ -23,6 +20,8 @@ type matrixOptions struct {
 	tests       []testBinary
 	endToEnd    []testBinary  // run once per backend
 	endToEndRun string        // of their tests, those that match
+	short       bool          // the standard matrix: see scenariosFor
+	results     string        // directory for what everything prints; empty: nowhere
 	timeout     time.Duration // for a machine
 	cellTimeout time.Duration // for one test binary or scenario
 }
@@ -36,17 +35,6 @@ const (
 	guestTests  = "/opt/test/"
 )
 
-// cell is one square of the table.
-type cell struct {
-	kernel  string
-	name    string // of a scenario or test binary
-	backend string // testColumn for a test binary
-	passed  bool
-	skipped int // tests that a passing test binary skipped
-	took    time.Duration
-	output  []byte
-}
-
 // testColumn is the column of things that choose no backend.
 const testColumn = "test"
 
@@ -55,10 +43,11 @@ var errMatrix = errors.New("matrix failed")
 
 // kernelRun is all that happened on one kernel.
 type kernelRun struct {
-	kernel string
-	boot   time.Duration
-	cells  []cell
-	err    error // what kept the kernel from being tested in full
+	kernel  kernel
+	version string // of Debian's package
+	took    time.Duration
+	cells   []cell
+	err     error // what kept the kernel from being tested in full
 }
 
 func (e env) matrix(ctx context.Context, args []string) error {
@@ -66,7 +55,7 @@ func (e env) matrix(ctx context.Context, args []string) error {
 	var o matrixOptions
 	var names []string
 	o.vm.addFlags(flags)
-	flags.Func("kernel", "`name` of a kernel, see vm kernels (repeatable; default: 6.1, 6.12 and newest)", appendTo(&names))
+	flags.Func("kernel", "`name` of a kernel, see vm kernels (repeatable; default: those of CI, with fewer scenarios)", appendTo(&names))
 	flags.StringVar(&o.synspy, "synspy", "", "`path` of the synspy program, static")
 	flags.BoolVar(&o.noLab, "no-lab", false, "run test binaries only")
 	flags.Func("scenario", "`pattern` of lab scenario names (repeatable; default: all of them)", appendTo(&o.scenarios))
@@ -83,7 +72,9 @@ func (e env) matrix(ctx context.Context, args []string) error {
 	flags.StringVar(&o.endToEndRun, "end-to-end-run", ".", "run only their tests that match this `regexp`")
 	flags.DurationVar(&o.timeout, "timeout", 30*time.Minute, "end a machine after this long, boot included")
 	flags.DurationVar(&o.cellTimeout, "cell-timeout", 5*time.Minute, "end a test binary or scenario after this long")
-	jobs := flags.Int("jobs", 1, "machines to run at a time")
+	jobs := flags.Int("jobs", 0, "machines to run at a time (default: what CPUs and memory allow)")
+	flags.StringVar(&o.results, "results", "", "keep what everything prints, as it ends, below this `directory`")
+	docs := flags.String("docs", "", "write the results into the table in this Markdown `file`")
 	if err := parse(flags, args); err != nil {
 		return err
 	}
@@ -94,6 +85,8 @@ func (e env) matrix(ctx context.Context, args []string) error {
 		return fmt.Errorf("%w: nothing to run: --no-lab without --test-binary", errUsage)
 	case !o.noLab && o.synspy == "":
 		return fmt.Errorf("%w: --synspy is needed (or --no-lab)", errUsage)
+	case *docs != "" && (o.noLab || len(names) == 0 || len(o.scenarios) > 0):
+		return fmt.Errorf("%w: --docs is for whole runs: name the kernels, and no scenario", errUsage)
 	}
 	kernels, err := kernelsByName(names)
 	if err != nil {
@@ -103,21 +96,34 @@ func (e env) matrix(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	o.short = len(names) == 0 && len(o.scenarios) == 0
+	if *jobs == 0 {
+		if *jobs, err = machinesAtATime(o.vm.memory); err != nil {
+			return err
+		}
+	}
+	began := time.Now()
 	runs := make([]kernelRun, len(kernels))
 	slots := make(chan struct{}, max(1, *jobs))
 	var all sync.WaitGroup
 	for i, k := range kernels {
+		slots <- struct{}{}
 		all.Go(func() {
-			slots <- struct{}{}
 			defer func() { <-slots }()
 			runs[i] = e.runKernel(ctx, store, k, o)
 		})
 	}
 	all.Wait()
+	e.log.Info("matrix ran", "kernels", len(kernels), "jobs", *jobs, "seconds", time.Since(began).Seconds())
 	if err := renderMatrix(e.stdout, runs); err != nil {
 		return err
 	}
 	failures := printFailures(e.stdout, runs)
+	if *docs != "" {
+		if err := writeResults(*docs, runs); err != nil {
+			return err
+		}
+	}
 	switch {
 	case ctx.Err() != nil:
 		return fmt.Errorf("%w: %w", errMatrix, context.Cause(ctx))
@@ -145,25 +151,23 @@ func (e env) runKernel(ctx context.Context, s *store, k kernel, o matrixOptions)
 }
 
 // tryKernel does everything there is to do on one kernel, in one machine.
-func (e env) tryKernel(ctx context.Context, s *store, k kernel, o matrixOptions) kernelRun {
+func (e env) tryKernel(ctx context.Context, s *store, k kernel, o matrixOptions) (run kernelRun) {
 	ctx, cancel := context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("%w: the machine ran for %s", errTimeout, o.timeout))
 	defer cancel()
-	run := kernelRun{kernel: k.name}
-	options := o.vm
-	options.kernel = k
-	options.files = append([]guestFile(nil), o.vm.files...)
-	if !o.noLab {
-		options.files = append(options.files, guestFile{host: o.synspy, guest: guestSynspy})
-	}
-	for _, t := range slices.Concat(o.tests, o.endToEnd) {
-		options.files = append(options.files, guestFile{host: t.path, guest: guestTests + t.name})
+	run.kernel = k
+	began := time.Now()
+	defer func() { run.took = time.Since(began) }()
+	options, err := o.machine(k)
+	if err != nil {
+		run.err = err
+		return run
 	}
 	machine, err := startVM(ctx, e, s, options)
 	if err != nil {
 		run.err = err
 		return run
 	}
-	run.boot = machine.boot
+	run.version = machine.version
 	driver := &driver{vm: machine, options: o, run: &run}
 	if err := driver.all(); err != nil {
 		if errors.Is(err, errGuest) {
@@ -178,145 +182,28 @@ func (e env) tryKernel(ctx context.Context, s *store, k kernel, o matrixOptions)
 	return run
 }
 
-// driver sends one kernel's work to its guest.
-type driver struct {
-	vm      *vm
-	options matrixOptions
-	run     *kernelRun
-}
-
-func (d *driver) all() error {
-	for _, t := range d.options.tests {
-		// Its own directory, as go test has it, though without the package's files.
-		script := "mkdir -p /tmp/test && cd /tmp/test && " +
-			withTimeout(d.options.cellTimeout, shellCommand([]string{guestTests + t.name, "-test.v"}))
-		if err := d.cell(t.name, testColumn, script); err != nil {
-			return err
+// machine describes the machine to run on a kernel: with the programs under test
+// that its architecture runs.
+func (o matrixOptions) machine(k kernel) (vmOptions, error) {
+	options := o.vm
+	options.kernel = k
+	options.files = slices.Clone(o.vm.files)
+	if foreign(k.arch) { // which runs none of this machine's own programs
+		options.files = slices.DeleteFunc(options.files, func(f guestFile) bool { return f.withLibs })
+	}
+	programs := []guestFile{}
+	if !o.noLab {
+		programs = append(programs, guestFile{host: o.synspy, guest: guestSynspy})
+	}
+	for _, t := range slices.Concat(o.tests, o.endToEnd) {
+		programs = append(programs, guestFile{host: t.path, guest: guestTests + t.name})
+	}
+	for _, p := range programs {
+		var err error
+		if p.host, err = programFor(p.host, k.arch); err != nil {
+			return options, err
 		}
+		options.files = append(options.files, p)
 	}
-	if d.options.noLab {
-		return nil
-	}
-	backends, err := d.backends()
-	if err != nil {
-		return err
-	}
-	scenarios, err := d.scenarios()
-	if err != nil {
-		return err
-	}
-	for _, backend := range backends {
-		for _, t := range d.options.endToEnd {
-			script := "mkdir -p /tmp/test && cd /tmp/test && SYNSPY=" + guestSynspy + " SYNSPY_BACKEND=" + backend + " " +
-				withTimeout(d.options.cellTimeout, shellCommand([]string{guestTests + t.name, "-test.v", "-test.short",
-					"-test.run", d.options.endToEndRun}))
-			if err := d.cell(t.name, backend, script); err != nil {
-				return err
-			}
-		}
-		for _, scenario := range scenarios {
-			command := shellCommand([]string{guestSynspy, "lab", "run", scenario, "--backend", backend, "-o", "json"})
-			if err := d.cell(scenario, backend, withTimeout(d.options.cellTimeout, command)); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// cell runs one thing. It fails the cell, not the kernel, unless the guest dies.
-func (d *driver) cell(name, backend, script string) error {
-	var output bytes.Buffer
-	ended, err := d.vm.run(script, &output)
-	c := cell{
-		kernel: d.run.kernel, name: name, backend: backend,
-		passed: err == nil && ended.status == 0, took: ended.took, output: output.Bytes(),
-	}
-	if bytes.HasPrefix(c.output, []byte("=== RUN")) || backend == testColumn {
-		c.skipped = bytes.Count(c.output, []byte("--- SKIP: "))
-		c.passed = c.passed && !bytes.Contains(c.output, []byte("testing: warning: no tests to run"))
-	}
-	if err == nil && ended.status != 0 {
-		c.output = fmt.Appendf(c.output, "\nexit status %d\n", ended.status)
-	}
-	d.run.cells = append(d.run.cells, c)
-	d.vm.log.Info("ran", "name", name, "backend", backend, "passed", c.passed, "seconds", c.took.Seconds())
-	if err != nil {
-		return fmt.Errorf("run %s (%s): %w", name, backend, err)
-	}
-	return nil
-}
-
-// backends asks synspy which of its backends this kernel allows.
-func (d *driver) backends() ([]string, error) {
-	var report bytes.Buffer
-	command := withTimeout(d.options.cellTimeout, shellCommand([]string{guestSynspy, "check", "-o", "json"}))
-	// The status tells of all hooks together, so it decides nothing here.
-	if _, err := d.vm.run(command+" 2>/run/check.err", &report); err != nil {
-		return nil, fmt.Errorf("run synspy check: %w", err)
-	}
-	backends := availableBackends(report.Bytes())
-	if len(backends) == 0 {
-		if _, err := d.vm.run("cat /run/check.err", &report); err != nil {
-			return nil, fmt.Errorf("read synspy check: %w", err)
-		}
-		return nil, fmt.Errorf("no scenario ran: synspy check reports no backend:\n%s", bytes.TrimSpace(report.Bytes()))
-	}
-	return backends, nil
-}
-
-// scenarios asks synspy for its scenarios, and keeps those that were asked for.
-func (d *driver) scenarios() ([]string, error) {
-	var list bytes.Buffer
-	listed, err := d.vm.run(withTimeout(d.options.cellTimeout, shellCommand([]string{guestSynspy, "lab", "list"})), &list)
-	if err != nil {
-		return nil, fmt.Errorf("run synspy lab list: %w", err)
-	}
-	if listed.status != 0 {
-		return nil, fmt.Errorf("no scenario ran: synspy lab list exits with %d:\n%s", listed.status, bytes.TrimSpace(list.Bytes()))
-	}
-	scenarios, err := selectScenarios(list.String(), d.options.scenarios)
-	if err != nil {
-		return nil, fmt.Errorf("no scenario ran: %w", err)
-	}
-	return scenarios, nil
-}
-
-// selectScenarios reads scenario names, the first word of each line, and keeps
-// those that a wanted pattern matches. A pattern that matches none is an error:
-// it would make a passing run of nothing.
-func selectScenarios(list string, wanted []string) ([]string, error) {
-	var all []string
-	for line := range strings.Lines(list) {
-		if fields := strings.Fields(line); len(fields) > 0 {
-			all = append(all, fields[0])
-		}
-	}
-	if len(all) == 0 {
-		return nil, errors.New("synspy lab list names none")
-	}
-	if len(wanted) == 0 {
-		return all, nil
-	}
-	matched := map[string]bool{}
-	for _, pattern := range wanted {
-		found := false
-		for _, name := range all {
-			if ok, err := path.Match(pattern, name); err != nil {
-				return nil, fmt.Errorf("match scenario %q: %w", pattern, err)
-			} else if ok {
-				matched[name], found = true, true
-			}
-		}
-		if !found {
-			return nil, fmt.Errorf("synspy lab list has no scenario %q", pattern)
-		}
-	}
-	var kept []string
-	for _, name := range all {
-		if matched[name] {
-			kept = append(kept, name)
-		}
-	}
-	return kept, nil
+	return options, nil
 }

@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -59,21 +60,22 @@ func TestSelectScenarios(t *testing.T) {
 
 func TestMatrixRows(t *testing.T) {
 	runs := []kernelRun{
-		{kernel: "6.1", cells: []cell{
-			{kernel: "6.1", name: "unit", backend: testColumn, passed: true, took: 1500 * time.Millisecond, skipped: 2},
-			{kernel: "6.1", name: "slow-accept", backend: "kprobe", passed: true, took: time.Second},
+		{kernel: kernel{name: "6.1"}, cells: []cell{
+			{kernel: "6.1", name: "unit", backend: testColumn, verdict: passed, took: 1500 * time.Millisecond, skipped: 2},
+			{kernel: "6.1", name: "slow-accept", backend: "trampoline", verdict: cannot, reason: "too old"},
+			{kernel: "6.1", name: "slow-accept", backend: "kprobe", verdict: passed, took: time.Second},
 			{kernel: "6.1", name: "slow-accept", backend: "tracepoint", took: time.Second, output: []byte("want 5, got 4\n")},
 		}},
-		{kernel: "6.12", err: errors.New("boot: guest ended early")},
+		{kernel: kernel{name: "6.12"}, err: errors.New("boot: guest ended early")},
 	}
 	header, rows := matrixRows(runs)
-	if diff := cmp.Diff([]string{"kernel", "scenario", "test", "kprobe", "tracepoint"}, header); diff != "" {
+	if diff := cmp.Diff([]string{"kernel", "scenario", "test", "trampoline", "kprobe", "tracepoint"}, header); diff != "" {
 		t.Error(diff)
 	}
 	want := [][]string{
-		{"6.1", "unit", "pass 1.50s, 2 skipped", "-", "-"},
-		{"6.1", "slow-accept", "-", "pass 1.00s", "FAIL 1.00s"},
-		{"6.12", "(kernel) FAIL", "", "", ""},
+		{"6.1", "unit", "pass 1.50s, 2 skipped", "-", "-", "-"},
+		{"6.1", "slow-accept", "-", "cannot [1]", "pass 1.00s", "FAIL 1.00s"},
+		{"6.12", "(kernel) FAIL", "", "", "", ""},
 	}
 	if diff := cmp.Diff(want, rows); diff != "" {
 		t.Error(diff)
@@ -91,27 +93,90 @@ func TestMatrixRows(t *testing.T) {
 
 func TestKernelWithoutCellsFails(t *testing.T) {
 	var out bytes.Buffer
-	if got := printFailures(&out, []kernelRun{{kernel: "6.1"}}); got != 1 {
+	if got := printFailures(&out, []kernelRun{{kernel: kernel{name: "6.1"}}}); got != 1 {
 		t.Errorf("got %d failures, want 1", got)
 	}
 }
 
-func TestKernelTable(t *testing.T) {
-	seen := map[string]bool{}
-	for _, k := range kernelTable {
-		if seen[k.name] {
-			t.Errorf("kernel %s is there twice", k.name)
-		}
-		seen[k.name] = true
-		if _, ok := machines[k.arch]; !ok {
-			t.Errorf("kernel %s: no machine for %s", k.name, k.arch)
+func TestJudge(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		status   int
+		reason   string
+		want     verdict
+		complain bool
+	}{
+		{name: "passed", status: 0, want: passed},
+		{name: "failed", status: 1, want: failed},
+		{name: "timed out", status: 124, want: failed},
+		{name: "cannot, as expected", status: 3, reason: "too old", want: cannot},
+		{name: "cannot, out of the blue", status: 3, want: failed, complain: true},
+		{name: "can after all", status: 0, reason: "too old", want: failed, complain: true},
+		{name: "expected not to, yet wrong", status: 1, reason: "too old", want: failed},
+	} {
+		got, complaint := judge(test.status, test.reason)
+		if got != test.want || (complaint != "") != test.complain {
+			t.Errorf("%s: got %v, %q", test.name, got, complaint)
 		}
 	}
-	if _, err := kernelsByName([]string{"6.12", "2.4"}); !errors.Is(err, errUsage) {
-		t.Errorf("unknown kernel: got %v", err)
+}
+
+func TestMissingBackend(t *testing.T) {
+	const report = `{"name":"trampoline","backend":"trampoline","available":false,"detail":"attach: not supported"}` + "\n"
+	old := kernel{name: "old", cannot: []exception{{backend: "trampoline", reason: "too old"}}}
+	for _, test := range []struct {
+		kernel kernel
+		want   []cell
+	}{
+		{old, []cell{
+			{kernel: "old", name: "a", backend: "trampoline", verdict: cannot, reason: "too old"},
+			{kernel: "old", name: "b", backend: "trampoline", verdict: cannot, reason: "too old"},
+		}},
+		{kernel{name: "new"}, []cell{
+			{kernel: "new", name: "(backend)", backend: "trampoline", output: []byte("synspy check: attach: not supported")},
+		}},
+	} {
+		d := driver{run: &kernelRun{kernel: test.kernel}}
+		d.missing("trampoline", []string{"a", "b"}, []byte(report))
+		if diff := cmp.Diff(test.want, d.run.cells, cmp.AllowUnexported(cell{})); diff != "" {
+			t.Errorf("%s: %s", test.kernel.name, diff)
+		}
 	}
+}
+
+// TestStandardSelection: between them the standard kernels play everything, and
+// every backend plays the short list on each.
+func TestStandardSelection(t *testing.T) {
+	all := append(slices.Clone(shortScenarios), "a", "b", "c", "d", "e", "f", "g")
 	standard, err := kernelsByName(nil)
-	if err != nil || len(standard) < 3 {
-		t.Errorf("standard kernels: got %d, %v", len(standard), err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	played := map[string]int{}
+	for _, k := range standard {
+		d := driver{options: matrixOptions{short: true}, run: &kernelRun{kernel: k}}
+		for _, backend := range allBackends {
+			chosen := d.scenariosFor(backend, all)
+			for _, name := range chosen {
+				played[name]++
+			}
+			if k.standard != backend && !slices.Equal(chosen, shortScenarios) {
+				t.Errorf("%s by %s: got %q", k.name, backend, chosen)
+			}
+			d.options.short = false
+			if got := d.scenariosFor(backend, all); !slices.Equal(got, all) {
+				t.Errorf("%s by %s, named: got %q", k.name, backend, got)
+			}
+			d.options.short = true
+		}
+	}
+	for _, name := range all {
+		want := playedOn
+		if slices.Contains(shortScenarios, name) {
+			want = len(standard) * len(allBackends)
+		}
+		if played[name] != want {
+			t.Errorf("%s: played %d times, want %d", name, played[name], want)
+		}
 	}
 }

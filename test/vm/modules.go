@@ -28,7 +28,7 @@ var bootModules = []string{"virtio_pci", "virtio_console", "tun", "veth", "nf_ta
 // at boot would cost seconds under emulation.
 var demandModules = []string{
 	"virtio_rng", "nf_*", "nft_*", "nfnetlink*", "nf_tables", "xt_*", "x_tables", "ip_tables", "ip6_tables", "iptable_*", "ip6table_*",
-	"ipt_*", "ip6t_*", "sch_*", "cls_*", "act_*", "em_*", "ifb", "dummy", "bridge", "br_netfilter", "vrf", "tcp_*",
+	"ipt_*", "ip6t_*", "xfrm_*", "sch_*", "cls_*", "act_*", "em_*", "ifb", "dummy", "bridge", "br_netfilter", "vrf", "tcp_*",
 	"crc32c*", // which libcrc32c, and so nf_tables, asks for by alias when it is not built in
 	"inet_diag", "unix_diag", "af_packet", "af_packet_diag", "tls",
 }

@@ -45,10 +45,11 @@ type vmOptions struct {
 // vm is a running virtual machine.
 type vm struct {
 	*session
-	boot time.Duration // by the guest's clock, until its init took commands
-	dir  string        // initramfs and console log
-	cmd  *exec.Cmd
-	log  *slog.Logger
+	version string        // of Debian's kernel
+	boot    time.Duration // by the guest's clock, until its init took commands
+	dir     string        // initramfs and console log
+	cmd     *exec.Cmd
+	log     *slog.Logger
 }
 
 func (v *vm) consoleLog() string { return filepath.Join(v.dir, "console.log") }
@@ -76,7 +77,7 @@ func startVM(ctx context.Context, e env, s *store, o vmOptions) (_ *vm, err erro
 	if err != nil {
 		return nil, fmt.Errorf("start VM: %w", err)
 	}
-	v := &vm{dir: dir, log: e.log.With("kernel", o.kernel.name)}
+	v := &vm{version: image.Version, dir: dir, log: e.log.With("kernel", o.kernel.name)}
 	defer func() {
 		if err != nil {
 			os.RemoveAll(dir)

@@ -30,7 +30,7 @@ type store struct {
 
 // unpacked describes packages in the cache; it is their manifest.
 type unpacked struct {
-	Version string `json:"version"` // of the metapackage
+	Version string `json:"version"` // of the root package
 	// IndexSHA256 is the index the version was resolved from: while the suite
 	// still has the same one, there is nothing to resolve.
 	IndexSHA256 string `json:"index_sha256"`
@@ -136,7 +136,13 @@ func (s *store) refresh(ctx context.Context, dir string, k kernel, root string, 
 	if err != nil {
 		return nil, err
 	}
-	newest, err := index.newest(root, compare)
+	isKernel := root == k.metapackage()
+	var newest debPackage
+	if isKernel && k.series != "" {
+		newest, err = index.image(k, compare)
+	} else {
+		newest, err = index.newest(root, compare)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -148,8 +154,7 @@ func (s *store) refresh(ctx context.Context, dir string, k kernel, root string, 
 	if err != nil {
 		return nil, err
 	}
-	isKernel := root == k.metapackage()
-	if isKernel {
+	if isKernel && k.series == "" {
 		all = all[1:] // a metapackage has nothing in it
 	}
 	got, err := s.unpack(ctx, base, filepath.Join(dir, newest.version), all)

@@ -4,9 +4,11 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/olekukonko/tablewriter"
@@ -17,7 +19,8 @@ import (
 const failureOutput = 64 << 10
 
 // renderMatrix prints the table: a row for each kernel and thing that ran on it, a
-// column for each backend.
+// column for each backend. What cannot be carries the number of its reason, and
+// the reasons follow.
 func renderMatrix(w io.Writer, runs []kernelRun) error {
 	header, rows := matrixRows(runs)
 	table := tablewriter.NewTable(w, tablewriter.WithHeaderAutoFormat(tw.Off))
@@ -29,6 +32,12 @@ func renderMatrix(w io.Writer, runs []kernelRun) error {
 	}
 	if err := table.Render(); err != nil {
 		return fmt.Errorf("print table: %w", err)
+	}
+	for i, reason := range reasons(runs) {
+		fmt.Fprintf(w, "[%d] %s\n", i+1, reason)
+	}
+	for _, run := range runs {
+		fmt.Fprintf(w, "%s: Linux %s, %.0f s\n", run.kernel.name, cmp.Or(run.version, "unknown"), run.took.Seconds())
 	}
 	return nil
 }
@@ -50,6 +59,7 @@ func matrixRows(runs []kernelRun) (header []string, rows [][]string) {
 			header = append(header, backend)
 		}
 	}
+	noted := reasons(runs)
 	for _, run := range runs {
 		row := map[string][]string{}
 		for _, c := range run.cells {
@@ -61,21 +71,33 @@ func matrixRows(runs []kernelRun) (header []string, rows [][]string) {
 				row[c.name] = fresh
 				rows = append(rows, fresh)
 			}
-			row[c.name][column[c.backend]] = c.text()
+			row[c.name][column[c.backend]] = c.text(noted)
 		}
 		if run.err != nil || len(run.cells) == 0 {
-			rows = append(rows, append([]string{run.kernel, "(kernel) FAIL"}, make([]string, len(header)-2)...))
+			rows = append(rows, append([]string{run.kernel.name, "(kernel) FAIL"}, make([]string, len(header)-2)...))
 		}
 	}
 	return header, rows
 }
 
-func (c cell) text() string {
-	verdict := "FAIL"
-	if c.passed {
-		verdict = "pass"
+// reasons lists why squares cannot be, each reason once.
+func reasons(runs []kernelRun) []string {
+	var all []string
+	for _, run := range runs {
+		for _, c := range run.cells {
+			if c.verdict == cannot && !slices.Contains(all, c.reason) {
+				all = append(all, c.reason)
+			}
+		}
 	}
-	text := fmt.Sprintf("%s %.2fs", verdict, c.took.Seconds())
+	return all
+}
+
+func (c cell) text(reasons []string) string {
+	if c.verdict == cannot {
+		return fmt.Sprintf("%s [%d]", c.verdict, slices.Index(reasons, c.reason)+1)
+	}
+	text := fmt.Sprintf("%s %.2fs", c.verdict, c.took.Seconds())
 	if c.skipped > 0 { // or a kernel that lets nothing run would look well tested
 		text += fmt.Sprintf(", %d skipped", c.skipped)
 	}
@@ -88,7 +110,7 @@ func printFailures(w io.Writer, runs []kernelRun) int {
 	failures := 0
 	for _, run := range runs {
 		for _, c := range run.cells {
-			if c.passed {
+			if c.verdict != failed {
 				continue
 			}
 			failures++
@@ -105,7 +127,7 @@ func printFailures(w io.Writer, runs []kernelRun) int {
 			continue
 		}
 		failures++
-		fmt.Fprintf(w, "\n--- FAIL kernel %s: %v\n", run.kernel, run.err)
+		fmt.Fprintf(w, "\n--- FAIL kernel %s: %v\n", run.kernel.name, run.err)
 		var failure *guestFailure
 		if errors.As(run.err, &failure) {
 			fmt.Fprintf(w, "the console's last lines (all of them are in %s):\n%s\n", failure.log, strings.TrimSpace(failure.console))
