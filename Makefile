@@ -80,9 +80,10 @@ build: need-go ## Build bin/synspy, static
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/synspy ./cmd/synspy
 
 .PHONY: generate
-generate: need-go ## Compile bpf/ and regenerate internal/bpf (clang-19)
+generate: need-go ## Compile bpf/ and regenerate internal/bpf (clang-19) and docs/causes.md
 	@scripts/install-deps.sh generate
 	$(GO) generate ./internal/bpf
+	$(GO) run ./test/docs > docs/causes.md
 
 .PHONY: check-generate
 check-generate: need-go ## Fail if internal/bpf is not what bpf/ compiles to

@@ -33,7 +33,7 @@ static __always_inline __u8 fate_of(__u32 reason, __u64 location)
 	for (int i = 0; i < MAX_PLACES; i++)
 		if (location - places[i].start < places[i].end - places[i].start)
 			return places[i].fate;
-	return FATE_OTHER;
+	return within(kfree_ranges, 4, location) ? FATE_NONE : FATE_OTHER;
 }
 
 /* ack_fate is what killed a packet of a half-open handshake. */
@@ -112,7 +112,8 @@ static __always_inline int rejected(struct sk_buff *skb)
 /* name_death says what the packet in slot->packet, freed at slot->place, died of. */
 static __noinline __u8 name_death(struct slot *slot, struct mark *mark, __u8 state, __u8 fate)
 {
-	bool in_tcp = within(rcv_ranges, MAX_RANGES, slot->place);
+	bool in_tcp = within(rcv_ranges, MAX_RANGES, slot->place) ||
+		      within(kfree_ranges, 4, slot->place);
 
 	slot->proof = have_reason ? PROOF_REASON : PROOF_HELPER;
 	if (!is_syn(slot)) {

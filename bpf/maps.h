@@ -46,6 +46,7 @@ struct range {
 const volatile struct range rcv_ranges[MAX_RANGES] = {}; /* tcp_v4_rcv and others */
 const volatile struct range state_ranges[4] = {}; /* tcp_rcv_state_process */
 const volatile struct range cookie_ranges[8] = {}; /* cookie_v4_check, cookie_v6_check */
+const volatile struct range kfree_ranges[4] = {}; /* kfree_skb: a split one tells no place */
 const volatile struct range icmp_ranges[4] = {}; /* icmp_rcv, icmpv6_rcv */
 
 /* Where reasons are not told, functions whose frees tell as much. */

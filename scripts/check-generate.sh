@@ -41,4 +41,8 @@ if ((status)); then
     echo "check-generate: run make generate and commit the result" >&2
     exit 1
 fi
-echo "internal/bpf is what bpf/ compiles to"
+if ! "${GO:-go}" run ./test/docs | cmp -s docs/causes.md -; then
+    echo "check-generate: docs/causes.md is not what the cause table says: run make generate and commit the result" >&2
+    exit 1
+fi
+echo "internal/bpf is what bpf/ compiles to, and docs/causes.md what the cause table says"

@@ -570,6 +570,7 @@ const (
 	SynspyVarHaveSockFromFile                   = "have_sock_from_file"
 	SynspyVarHaveSocketCookie                   = "have_socket_cookie"
 	SynspyVarIcmpRanges                         = "icmp_ranges"
+	SynspyVarKfreeRanges                        = "kfree_ranges"
 	SynspyVarLastNamespace                      = "last_namespace"
 	SynspyVarListenGeneration                   = "listen_generation"
 	SynspyVarMibIndex                           = "mib_index"
@@ -744,6 +745,7 @@ type SynspyVariableSpecs struct {
 	HaveSockFromFile    *ebpf.VariableSpec `ebpf:"have_sock_from_file"`
 	HaveSocketCookie    *ebpf.VariableSpec `ebpf:"have_socket_cookie"`
 	IcmpRanges          *ebpf.VariableSpec `ebpf:"icmp_ranges"`
+	KfreeRanges         *ebpf.VariableSpec `ebpf:"kfree_ranges"`
 	LastNamespace       *ebpf.VariableSpec `ebpf:"last_namespace"`
 	ListenGeneration    *ebpf.VariableSpec `ebpf:"listen_generation"`
 	MibIndex            *ebpf.VariableSpec `ebpf:"mib_index"`
@@ -848,6 +850,7 @@ type SynspyVariables struct {
 	HaveSockFromFile    *ebpf.Variable `ebpf:"have_sock_from_file"`
 	HaveSocketCookie    *ebpf.Variable `ebpf:"have_socket_cookie"`
 	IcmpRanges          *ebpf.Variable `ebpf:"icmp_ranges"`
+	KfreeRanges         *ebpf.Variable `ebpf:"kfree_ranges"`
 	LastNamespace       *ebpf.Variable `ebpf:"last_namespace"`
 	ListenGeneration    *ebpf.Variable `ebpf:"listen_generation"`
 	MibIndex            *ebpf.Variable `ebpf:"mib_index"`

@@ -91,6 +91,7 @@ type CauseInfo struct {
 	Explain  string    // one sentence: what happened
 	Client   string    // what the client sees
 	Fix      string    // what to change, most useful first
+	Owner    string    // whose knob that is: application, platform, node, network or client
 	Stages   []Stage   // where it can happen
 	Counters []Counter // which of the closed list move, empty where none does
 }
@@ -102,6 +103,7 @@ var causes = [NumCauses]CauseInfo{
 		Explain:  "the listener's queue of finished handshakes is over its limit because the process does not call accept() fast enough",
 		Client:   "SYN dropped: connect times out; ACK dropped: connected but silent; with tcp_abort_on_overflow: connection reset",
 		Fix:      "make accept() fast, add workers, then raise the listen() backlog together with net.core.somaxconn",
+		Owner:    "application",
 		Stages:   []Stage{StageSyn, StageAck},
 		Counters: []Counter{CounterListenOverflows, CounterListenDrops},
 	},
@@ -110,6 +112,7 @@ var causes = [NumCauses]CauseInfo{
 		Explain:  "the listener holds as many half-open handshakes as its backlog allows and SYN cookies are off",
 		Client:   "connect times out",
 		Fix:      "turn on net.ipv4.tcp_syncookies, or raise the listen() backlog together with net.core.somaxconn",
+		Owner:    "node",
 		Stages:   []Stage{StageSyn},
 		Counters: []Counter{CounterTCPReqQFullDrop, CounterListenDrops},
 	},
@@ -118,6 +121,7 @@ var causes = [NumCauses]CauseInfo{
 		Explain:  "SYN cookies are off and the last quarter of tcp_max_syn_backlog is kept for clients that were seen before",
 		Client:   "connect times out",
 		Fix:      "turn on net.ipv4.tcp_syncookies, or raise net.ipv4.tcp_max_syn_backlog",
+		Owner:    "node",
 		Stages:   []Stage{StageSyn},
 		Counters: []Counter{CounterListenDrops},
 	},
@@ -126,6 +130,7 @@ var causes = [NumCauses]CauseInfo{
 		Explain:  "the kernel could not allocate the request or the child socket",
 		Client:   "SYN dropped: connect times out; ACK dropped: connected but silent",
 		Fix:      "free memory on the node, or raise net.ipv4.tcp_mem and the cgroup's memory limit",
+		Owner:    "node",
 		Stages:   []Stage{StageSyn, StageAck},
 		Counters: []Counter{CounterListenDrops},
 	},
@@ -134,6 +139,7 @@ var causes = [NumCauses]CauseInfo{
 		Explain:  "the server has no route to answer the client",
 		Client:   "SYN dropped: connect times out; ACK dropped: connected but silent",
 		Fix:      "add the route to the client's network in the listener's namespace",
+		Owner:    "network",
 		Stages:   []Stage{StageSyn, StageAck},
 		Counters: []Counter{CounterListenDrops},
 	},
@@ -142,6 +148,7 @@ var causes = [NumCauses]CauseInfo{
 		Explain:  "a security module refused the connection request",
 		Client:   "connect times out",
 		Fix:      "look for the denial in the audit log and change the SELinux, Smack or BPF LSM policy",
+		Owner:    "platform",
 		Stages:   []Stage{StageSyn, StageAck},
 		Counters: []Counter{CounterListenDrops},
 	},
@@ -150,6 +157,7 @@ var causes = [NumCauses]CauseInfo{
 		Explain:  "an ACK reached the listener that is no valid SYN cookie: late, forged, or for a connection this host does not know",
 		Client:   "connection reset",
 		Fix:      "size the SYN queue so that cookies are not needed; look for stale or spoofed traffic",
+		Owner:    "client",
 		Stages:   []Stage{StageAck},
 		Counters: []Counter{CounterSyncookiesFailed},
 	},
@@ -158,6 +166,7 @@ var causes = [NumCauses]CauseInfo{
 		Explain:  "TCP Fast Open was refused because its queue is full; the kernel answers with an ordinary SYN-ACK",
 		Client:   "an ordinary handshake, one round trip slower",
 		Fix:      "raise the TCP_FASTOPEN socket option's queue length",
+		Owner:    "application",
 		Stages:   []Stage{StageSyn},
 		Counters: []Counter{CounterTCPFastOpenListenOverflow},
 	},
@@ -166,6 +175,7 @@ var causes = [NumCauses]CauseInfo{
 		Explain:  "the listener set TCP_DEFER_ACCEPT, so a bare ACK is ignored on purpose until data arrives",
 		Client:   "connected; normal once it sends data",
 		Fix:      "none needed; remove TCP_DEFER_ACCEPT (nginx: deferred) if the server speaks first",
+		Owner:    "application",
 		Stages:   []Stage{StageAck},
 		Counters: []Counter{CounterTCPDeferAcceptDrop},
 	},
@@ -174,6 +184,7 @@ var causes = [NumCauses]CauseInfo{
 		Explain:  "a packet for a half-open handshake did not fit it: wrong numbers, outside the window, or an RST or SYN",
 		Client:   "connection reset, or nothing when the packet was dropped quietly",
 		Fix:      "look for middleboxes that rewrite sequence numbers, duplicated addresses, and clients that reset early",
+		Owner:    "network",
 		Stages:   []Stage{StageAck},
 		Counters: []Counter{CounterEmbryonicRsts},
 	},
@@ -182,6 +193,7 @@ var causes = [NumCauses]CauseInfo{
 		Explain:  "an ICMP error answered the SYN-ACK and removed the half-open handshake",
 		Client:   "nothing, or its next packet is reset",
 		Fix:      "find who sends the ICMP error: a firewall or router on the way back to the client",
+		Owner:    "network",
 		Stages:   []Stage{StageAck},
 		Counters: []Counter{CounterListenDrops},
 	},
@@ -190,6 +202,7 @@ var causes = [NumCauses]CauseInfo{
 		Explain: "the listener was closed or replaced with handshakes pending or unaccepted",
 		Client:  "connection reset",
 		Fix:     "drain before closing: stop new traffic first, then accept what is queued",
+		Owner:   "application",
 		Stages:  []Stage{StageAck, StageTimer, StageClose},
 	},
 	CauseHandshakeExpired: {
@@ -197,6 +210,7 @@ var causes = [NumCauses]CauseInfo{
 		Explain: "SYN-ACKs went unanswered until net.ipv4.tcp_synack_retries ran out",
 		Client:  "connect times out: the answer or its return path is lost",
 		Fix:     "check the return path to the client: routing, firewalls, spoofed sources",
+		Owner:   "network",
 		Stages:  []Stage{StageTimer},
 	},
 	CauseBadSyn: {
@@ -204,6 +218,7 @@ var causes = [NumCauses]CauseInfo{
 		Explain: "the SYN was invalid: FIN set, sent to a broadcast or multicast address, or with broken options",
 		Client:  "connect times out",
 		Fix:     "find the sender: a scanner or a broken middlebox",
+		Owner:   "client",
 		Stages:  []Stage{StageSyn},
 	},
 	CauseAuthFailed: {
@@ -211,6 +226,7 @@ var causes = [NumCauses]CauseInfo{
 		Explain: "the TCP MD5 or TCP-AO signature was missing, unexpected or wrong",
 		Client:  "connect times out",
 		Fix:     "compare the keys of both ends",
+		Owner:   "client",
 		Stages:  []Stage{StageSyn, StageAck},
 	},
 	CauseSocketFilter: {
@@ -218,6 +234,7 @@ var causes = [NumCauses]CauseInfo{
 		Explain: "a BPF filter on the listener, or a cgroup ingress program, refused the packet",
 		Client:  "connect times out",
 		Fix:     "list the filters with ss -b and bpftool cgroup tree",
+		Owner:   "platform",
 		Stages:  []Stage{StageSyn, StageAck},
 	},
 	CauseNoListener: {
@@ -225,13 +242,15 @@ var causes = [NumCauses]CauseInfo{
 		Explain: "nothing listens on that address and port in that namespace, or only bound to another device or address",
 		Client:  "connection refused",
 		Fix:     "start the server, or fix the address it binds",
+		Owner:   "application",
 		Stages:  []Stage{StageIngress},
 	},
 	CauseTimeWait: {
 		Name: "time_wait", Title: "TIME_WAIT refused it",
 		Explain: "the SYN met a TIME_WAIT socket of the same addresses and ports that refused it",
-		Client:  "connect times out or is reset",
+		Client:  "an ACK of the old connection comes back; connect times out, or starts over",
 		Fix:     "let clients use more source ports, or enable TCP timestamps",
+		Owner:   "client",
 		Stages:  []Stage{StageIngress},
 	},
 	CauseNetfilter: {
@@ -239,6 +258,7 @@ var causes = [NumCauses]CauseInfo{
 		Explain: "iptables or nftables dropped or rejected the packet",
 		Client:  "connect times out, or is refused by a REJECT",
 		Fix:     "change the rule of the chain that is named",
+		Owner:   "platform",
 		Stages:  []Stage{StageIngress},
 	},
 	CauseRPFilter: {
@@ -246,6 +266,7 @@ var causes = [NumCauses]CauseInfo{
 		Explain: "the packet arrived on an interface that the route back to its source does not use",
 		Client:  "connect times out",
 		Fix:     "fix the routing, or set net.ipv4.conf.*.rp_filter to 2 (loose)",
+		Owner:   "network",
 		Stages:  []Stage{StageIngress},
 	},
 	CauseChecksum: {
@@ -253,6 +274,7 @@ var causes = [NumCauses]CauseInfo{
 		Explain: "the IP or TCP checksum was wrong",
 		Client:  "connect times out",
 		Fix:     "look for broken offloads or corrupting links",
+		Owner:   "network",
 		Stages:  []Stage{StageIngress},
 	},
 	CauseCPUBacklog: {
@@ -260,6 +282,7 @@ var causes = [NumCauses]CauseInfo{
 		Explain: "the per-CPU queue of received packets was full",
 		Client:  "connect times out",
 		Fix:     "raise net.core.netdev_max_backlog, spread interrupts over CPUs",
+		Owner:   "node",
 		Stages:  []Stage{StageIngress},
 	},
 	CausePolicy: {
@@ -267,6 +290,7 @@ var causes = [NumCauses]CauseInfo{
 		Explain: "an IPsec policy or a minimum TTL refused the packet",
 		Client:  "connect times out",
 		Fix:     "compare ip xfrm policy and the IP_MINTTL socket option with the client's traffic",
+		Owner:   "platform",
 		Stages:  []Stage{StageIngress},
 	},
 	CauseKernelOther: {
@@ -274,6 +298,7 @@ var causes = [NumCauses]CauseInfo{
 		Explain:  "the kernel dropped the packet on a branch that synspy cannot tell apart here; the function is named",
 		Client:   "depends on the branch",
 		Fix:      "see kernel.function and kernel.reason in the JSON record",
+		Owner:    "node",
 		Stages:   []Stage{StageSyn, StageAck, StageTimer, StageClose, StageIngress},
 		Counters: []Counter{CounterListenDrops},
 	},

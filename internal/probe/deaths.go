@@ -12,12 +12,12 @@ func timerEvents() []string { return []string{"timer_expire_entry", "timer_expir
 // deaths are functions that tell of ends which move no counter of the listen path.
 func deaths() []function {
 	return []function{
-		{requestTimer, false, "handshakes that expire"},
-		{"inet_csk_reqsk_queue_drop_and_put", false, "handshake ACKs whose listener has closed"},
-		{"tcp_timewait_state_process", false, "SYNs that a TIME_WAIT socket refuses"},
-		{"tcp_v4_send_reset", false, "which IPv4 packets an RST answered"},
-		{"tcp_v6_send_reset", false, "which IPv6 packets an RST answered"},
-		{"security_inet_conn_request", false, "refusals of a security module"},
+		{requestTimer, false, "handshakes that expire", ""},
+		{"inet_csk_reqsk_queue_drop_and_put", false, "handshake ACKs whose listener has closed", ""},
+		{"tcp_timewait_state_process", false, "SYNs that a TIME_WAIT socket refuses", ""},
+		{"tcp_v4_send_reset", false, "which IPv4 packets an RST answered", ""},
+		{"tcp_v6_send_reset", false, "which IPv6 packets an RST answered", ""},
+		{"security_inet_conn_request", false, "refusals of a security module", ""},
 	}
 }
 
@@ -26,7 +26,6 @@ func deaths() []function {
 // sees the listen path, backend the one that was asked for.
 func deathHooks(facts *Facts, plan, backend string) []Hook {
 	var hooks []Hook
-	facts.readCode()
 	if plan != Tracepoint {
 		hooks = append(hooks, tracepointHook(facts, "kfree_skb", "deaths before the listener",
 			"tp_btf_kfree_skb", "tp_btf_kfree_skb_twin"))

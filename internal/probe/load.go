@@ -206,6 +206,7 @@ func configure(spec *ebpf.CollectionSpec, facts *Facts, plan Plan, config Config
 		{"state_ranges", codeRanges[[4]bpf.SynspyRange](facts, synFreers())},
 		{"rcv_ranges", codeRanges[[16]bpf.SynspyRange](facts, ackFreers())},
 		{"cookie_ranges", codeRanges[[8]bpf.SynspyRange](facts, []string{"cookie_v4_check", "cookie_v6_check"})},
+		{"kfree_ranges", codeRanges[[4]bpf.SynspyRange](facts, []string{"kfree_skb"})},
 		{"icmp_ranges", codeRanges[[4]bpf.SynspyRange](facts, icmpFreers())},
 	}
 	for _, v := range values {

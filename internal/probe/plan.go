@@ -26,29 +26,33 @@ type function struct {
 	name string
 	core bool   // without it the listen path is not seen
 	why  string // what is not seen without it
+	with string // a function of the same subsystem; without it the kernel has none
 }
 
 // listenPath holds every function in which the closed list's counters move.
 // Which one calls tcp_v4_syn_recv_sock does not matter: it runs inside.
 func listenPath() []function {
 	return []function{
-		{"tcp_v4_conn_request", true, "SYNs over IPv4"},
-		{"tcp_v6_conn_request", false, "SYNs over IPv6"},
-		{"subflow_v4_conn_request", false, "SYNs to MPTCP listeners over IPv4"},
-		{"subflow_v6_conn_request", false, "SYNs to MPTCP listeners over IPv6"},
-		{"tcp_check_req", true, "handshake ACKs"},
-		{"cookie_v4_check", false, "ACKs of SYN cookies over IPv4"},
-		{"cookie_v6_check", false, "ACKs of SYN cookies over IPv6"},
-		{"tcp_req_err", false, "ICMP errors to half-open handshakes"},
+		{"tcp_v4_conn_request", true, "SYNs over IPv4", ""},
+		{"tcp_v6_conn_request", false, "SYNs over IPv6", ""},
+		{"subflow_v4_conn_request", false, "SYNs to MPTCP listeners over IPv4", mptcp},
+		{"subflow_v6_conn_request", false, "SYNs to MPTCP listeners over IPv6", mptcp},
+		{"tcp_check_req", true, "handshake ACKs", ""},
+		{"cookie_v4_check", false, "ACKs of SYN cookies over IPv4", ""},
+		{"cookie_v6_check", false, "ACKs of SYN cookies over IPv6", ""},
+		{"tcp_req_err", false, "ICMP errors to half-open handshakes", ""},
 	}
 }
+
+// mptcp is a function that every kernel with MPTCP has, and tells of in its types.
+const mptcp = "mptcp_get_options"
 
 // freeEvents are the tracepoints that see the same from outside.
 func freeEvents() []function {
 	return []function{
-		{"consume_skb", true, "SYNs"},
-		{"kfree_skb", true, "handshake ACKs"},
-		{"inet_sock_set_state", true, "handshakes that succeed"},
+		{"consume_skb", true, "SYNs", ""},
+		{"kfree_skb", true, "handshake ACKs", ""},
+		{"inet_sock_set_state", true, "handshakes that succeed", ""},
 	}
 }
 
@@ -69,7 +73,10 @@ func placedFunctions() []string {
 	for name := range fatesOfFunctions() {
 		names = append(names, name)
 	}
-	return names
+	for _, f := range slices.Concat(listenPath(), deaths()) {
+		names = append(names, f.name)
+	}
+	return append(names, "kfree_skb")
 }
 
 func hookedFunctions() []string {
@@ -77,6 +84,7 @@ func hookedFunctions() []string {
 	for _, f := range slices.Concat(listenPath(), deaths()) {
 		names = append(names, f.name)
 	}
+	names = append(names, mptcp)
 	return append(names, "bpf_iter_task_file", sockFromFile)
 }
 
@@ -115,6 +123,7 @@ func Make(facts *Facts, backend string) (Plan, error) {
 	if facts.MIBErr != nil {
 		return Plan{}, fmt.Errorf("%w: %w", ErrCannotTrace, facts.MIBErr)
 	}
+	facts.readCode()
 	plan, err := packetHooks(facts, backend)
 	if err != nil {
 		return Plan{}, err
@@ -137,7 +146,6 @@ func packetHooks(facts *Facts, backend string) (Plan, error) {
 			return Plan{}, pathErr
 		}
 	}
-	facts.readCode()
 	hooks, err := eventHooks(facts)
 	if err != nil {
 		return Plan{}, errors.Join(err, pathErr)
@@ -151,6 +159,9 @@ func packetHooks(facts *Facts, backend string) (Plan, error) {
 func pathHooks(facts *Facts, backend string) ([]Hook, error) {
 	var hooks []Hook
 	for _, f := range listenPath() {
+		if _, has := facts.Functions[f.with]; f.with != "" && !has {
+			continue // nor anything to see
+		}
 		programs := []string{"fexit_" + f.name}
 		if f.name == "tcp_req_err" { // frees what its exit would have to read
 			programs = []string{"fentry_" + f.name, "fexit_" + f.name}
@@ -175,18 +186,21 @@ func pathHooks(facts *Facts, backend string) ([]Hook, error) {
 // hookFunction hooks one function by a trampoline or, where that is refused, kprobes.
 func hookFunction(facts *Facts, backend string, f function, trampolines, kprobes []string) Hook {
 	hook := Hook{Name: f.name, Core: f.core}
-	args, exists := facts.Functions[f.name]
+	// Some kernels' type information leaves static functions out; kprobes do without.
+	args, typed := facts.Functions[f.name]
 	switch {
-	case !exists:
+	case !typed && len(facts.Code[f.name]) == 0:
 		hook.Note = "not in this kernel; not seen: " + f.why
 	case facts.refusedHooks[f.name] != nil:
 		hook.Note = "refused: " + facts.refusedHooks[f.name].Error() + "; not seen: " + f.why
-	case facts.Trampoline.Maybe() && args <= maxTrampolineArgs && backend != Kprobe:
+	case typed && facts.Trampoline.Maybe() && args <= maxTrampolineArgs && backend != Kprobe:
 		hook.Backend, hook.Programs = Trampoline, trampolines
 	case facts.Kprobe.Maybe() && backend != Trampoline:
 		hook.Backend, hook.Programs = Kprobe, kprobes
 		switch {
 		case backend == Kprobe:
+		case !typed:
+			hook.Note = "not in the kernel's type information, which a trampoline needs"
 		case args > maxTrampolineArgs:
 			hook.Note = fmt.Sprintf("a trampoline refuses %d arguments", args)
 		case facts.Trampoline.Err != nil:

@@ -14,7 +14,7 @@ func debian612() *Facts {
 		Release: "6.12.107+deb13-cloud-amd64", Arch: "amd64", CPUs: []int{0, 1}, RdonlyCast: true,
 		Functions: map[string]int{"tcp_v4_conn_request": 2, "tcp_v6_conn_request": 2,
 			"subflow_v4_conn_request": 2, "subflow_v6_conn_request": 2, "tcp_check_req": 5, "cookie_v4_check": 2,
-			"cookie_v6_check": 2, "tcp_req_err": 3, "bpf_iter_task_file": 4, "bpf_sock_from_file": 1},
+			"cookie_v6_check": 2, "tcp_req_err": 3, "mptcp_get_options": 2, "bpf_iter_task_file": 4, "bpf_sock_from_file": 1},
 		Tracepoints: map[string]int{"consume_skb": 2, "kfree_skb": 4, "inet_sock_set_state": 3},
 		Code:        map[string][]kernel.Range{"tcp_v4_rcv": {{Start: 1, End: 2}}},
 	}
