@@ -204,19 +204,19 @@ static __noinline int died_at(struct slot *slot, struct sk_buff *skb, __u64 net,
 static __always_inline int dropped(struct sk_buff *skb, __u64 location, __u32 reason,
 				   struct sock *rx_sk, bool twin)
 {
-	__u8 fate = fate_of(reason, location), state = 0;
-	struct slot *slot;
+	struct slot *slot = this_slot();
+	__u8 fate, state = 0;
 	__u64 net;
 
+	if (!slot || seen_before(slot, (__u64)skb, twin))
+		return 0;
+	fate = fate_of(reason, location);
 	if (fate == FATE_IGNORED ||
 	    (skb->protocol != bpf_htons(ETH_P_IP) && skb->protocol != bpf_htons(ETH_P_IPV6)))
 		return 0;
 	if (!skb->skb_iif && fate != FATE_CPU_BACKLOG)
 		return 0; /* it did not come in */
-	if (BPF_CORE_READ_BITFIELD_PROBED(skb, pkt_type) == PACKET_OTHERHOST)
-		return 0;
-	slot = this_slot();
-	if (!slot || seen_before(slot, (__u64)skb, twin))
+	if (BPF_CORE_READ_BITFIELD(skb, pkt_type) == PACKET_OTHERHOST)
 		return 0;
 	net = number(slot, skb_net(skb));
 	if (!net || (filter.netns && filter.netns != netns_of(net)))

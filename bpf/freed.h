@@ -57,7 +57,7 @@ static __always_inline bool is_syn(struct slot *slot)
 	return (slot->packet.flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) == TCP_FLAG_SYN;
 }
 
-static __always_inline bool moved_in(struct slot *slot, __u64 net)
+static __always_inline struct tally *moved_in(struct slot *slot, __u64 net)
 {
 	return movement(slot, net,
 			(__u64)BPF_CORE_READ((struct net *)net, mib.net_statistics) + slot->offset,
@@ -67,7 +67,8 @@ static __always_inline bool moved_in(struct slot *slot, __u64 net)
 /* settle_freed gives a movement to the packet that is being freed. given: its listener,
  * if the kernel handed it over; likely: the one that a lookup found. died: see
  * outcome_of(). */
-static __noinline int settle_freed(struct slot *slot, __u64 skb, __u64 likely, __u8 stage)
+static __noinline int settle_freed(struct slot *slot, struct tally *tally, __u64 skb, __u64 likely,
+				   __u8 stage)
 {
 	__u8 outcome, proof = LISTENER_GIVEN;
 	__u64 sk = slot->given;
@@ -78,8 +79,8 @@ static __noinline int settle_freed(struct slot *slot, __u64 skb, __u64 likely, _
 	}
 	outcome = outcome_of(skb, sk, stage);
 	if (!slot->gate || outcome == OUTCOME_NONE)
-		return unexplained();
-	return account(sk, proof, outcome);
+		return unexplained(slot, tally);
+	return account_in(slot, tally, sk, proof, outcome);
 }
 
 /* arrived_for counts an arrival by where it was sent to, and returns the listener,
@@ -104,7 +105,7 @@ static __noinline __u64 arrived_for(struct slot *slot, __u64 net, bool syn)
 static __always_inline int consumed(struct sk_buff *skb, __u64 location, bool twin)
 {
 	struct slot *slot;
-	bool moved;
+	struct tally *tally;
 	__u64 net, likely;
 	bool icmp = false;
 
@@ -128,16 +129,16 @@ static __always_inline int consumed(struct sk_buff *skb, __u64 location, bool tw
 	slot->died = false;
 	if (icmp) {
 		parse_quoted(slot, skb);
-		moved = moved_in(slot, net);
-		likely = moved && slot->packet.family ? listener_find(slot, net) : 0;
-		return moved ? settle_freed(slot, 0, likely, STAGE_ICMP) : 0;
+		tally = moved_in(slot, net);
+		likely = tally && slot->packet.family ? listener_find(slot, net) : 0;
+		return tally ? settle_freed(slot, tally, 0, likely, STAGE_ICMP) : 0;
 	}
 	if (parse(slot, skb) || slot->packet.protocol != IPPROTO_TCP || !is_syn(slot))
 		return 0;
 	likely = arrived_for(slot, net, true);
-	moved = moved_in(slot, net);
-	if (moved)
-		return settle_freed(slot, number(slot, skb), likely, STAGE_SYN);
+	tally = moved_in(slot, net);
+	if (tally)
+		return settle_freed(slot, tally, number(slot, skb), likely, STAGE_SYN);
 	note_routes(slot, net, slot->packet.family == AF_INET6);
 	return 0;
 }
@@ -145,16 +146,16 @@ static __always_inline int consumed(struct sk_buff *skb, __u64 location, bool tw
 /* An ACK that died in the listen path ends in kfree_skb with counters that moved. */
 static __always_inline bool settled_by_counters(struct slot *slot, struct sk_buff *skb, __u64 net)
 {
-	bool moved = moved_in(slot, net);
+	struct tally *tally = moved_in(slot, net);
 	__u64 likely = 0;
 	bool syn = is_syn(slot);
 
-	if (syn || moved) /* a SYN sent again into its own request counts as seen */
+	if (syn || tally) /* a SYN sent again into its own request counts as seen */
 		likely = arrived_for(slot, net, syn);
-	if (!moved)
+	if (!tally)
 		return false;
 	slot->died = true;
-	settle_freed(slot, number(slot, skb), likely, STAGE_ACK);
+	settle_freed(slot, tally, number(slot, skb), likely, STAGE_ACK);
 	return true;
 }
 
@@ -163,7 +164,7 @@ static __always_inline bool settled_by_counters(struct slot *slot, struct sk_buf
 static __always_inline int established(struct sock *sk, bool twin)
 {
 	struct slot *slot = this_slot();
-	bool moved;
+	struct tally *tally;
 	__u64 net, likely;
 
 	if (!slot || seen_before(slot, (__u64)sk, twin))
@@ -173,10 +174,10 @@ static __always_inline int established(struct sock *sk, bool twin)
 		return 0;
 	parse_request(&slot->packet, sk);
 	likely = arrived_for(slot, net, false);
-	moved = moved_in(slot, net);
+	tally = moved_in(slot, net);
 	slot->given = 0;
 	slot->died = false;
-	return moved ? settle_freed(slot, 0, likely, STAGE_ACK) : 0;
+	return tally ? settle_freed(slot, tally, 0, likely, STAGE_ACK) : 0;
 }
 
 #endif

@@ -219,31 +219,27 @@ static __always_inline void note_routes(struct slot *slot, __u64 net, bool v6)
 }
 
 /* moved_since leaves in slot->delta what moved in net since this CPU last looked,
- * and tells whether anything did. Global, as is what follows a movement: the verifier
- * then walks it once, and not for every state it may be called in. */
-__noinline int moved_since(__u64 net, __u64 mib, __u32 v6)
+ * and returns its tally; NULL when nothing did. */
+static __noinline struct tally *moved_since(struct slot *slot, __u64 net, __u64 mib, __u32 v6)
 {
 	__u64 id = net_id(net);
 	struct tally *tally = bpf_map_lookup_elem(&tallies, &id);
 	struct base_key key = { .id = id };
-	struct slot *slot = this_slot();
 	struct opening *base;
 	__u64 any = 0;
 
-	if (!slot)
-		return 0;
 	slot->net = net;
 	slot->id = id;
 	if (!tally) {
 		if (slot->gate) /* what moved before is part of its opening values */
 			tally_open(net);
-		return 0;
+		return NULL;
 	}
 	if (!tally->based) {
 		/* One that opened while running has a base, closed gate or not; one
 		 * that was there before gets it from the first snapshot. */
 		if (!bpf_map_lookup_elem(&openings, &id))
-			return 0;
+			return NULL;
 		key.cpu = bpf_get_smp_processor_id();
 		base = bpf_map_lookup_elem(&bases, &key);
 		if (base) {
@@ -260,13 +256,13 @@ __noinline int moved_since(__u64 net, __u64 mib, __u32 v6)
 		any |= slot->delta[i];
 		tally->seen[i] = slot->now[i];
 	}
-	return any != 0;
+	return any ? tally : NULL;
 }
 
 /* movement is moved_since behind a memory of the last sum of the signs, so that a
  * packet which moved nothing touches this CPU's slot and no map. */
-static __always_inline bool movement(struct slot *slot, __u64 net, __u64 mib, enum signs signs,
-				     bool v6)
+static __always_inline struct tally *movement(struct slot *slot, __u64 net, __u64 mib,
+					      enum signs signs, bool v6)
 {
 	/* Another namespace may have come to this address: then it has opened a listener. */
 	__u64 sum = (__u64)listen_generation << 40;
@@ -284,9 +280,9 @@ static __always_inline bool movement(struct slot *slot, __u64 net, __u64 mib, en
 		slot->known[place].unrouted[0] = slot->known[place].unrouted[1] = 0;
 	}
 	if (slot->known[place].sums[signs] == sum)
-		return false;
+		return NULL;
 	slot->known[place].sums[signs] = sum;
-	return moved_since(net, mib, v6);
+	return moved_since(slot, net, mib, v6);
 }
 
 /* sysctl_of reads one whose width differs between versions. */
@@ -387,19 +383,10 @@ __noinline __u8 outcome_of(__u64 skb, __u64 sk, __u8 stage)
 }
 
 /* unexplained books a movement that no packet at hand made. */
-__noinline int unexplained(void)
+static __noinline int unexplained(struct slot *slot, struct tally *tally)
 {
-	struct slot *slot = this_slot();
-	struct tally *tally;
-	__u64 id, *to;
+	__u64 *to = slot->gate ? tally->unattributed : tally->gated;
 
-	if (!slot)
-		return 0;
-	id = slot->id;
-	tally = bpf_map_lookup_elem(&tallies, &id);
-	if (!tally)
-		return 0;
-	to = slot->gate ? tally->unattributed : tally->gated;
 #pragma unroll
 	for (int i = 0; i < NUM_COUNTERS; i++)
 		to[i] += slot->delta[i];

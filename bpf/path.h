@@ -52,7 +52,8 @@ static __always_inline struct sock *listener_of(struct sock *sk)
 }
 
 /* settle gives a movement to the packet that made it. */
-static __noinline int settle(struct slot *slot, struct sk_buff *skb, __u64 sk, __u8 stage)
+static __noinline int settle(struct slot *slot, struct tally *tally, struct sk_buff *skb, __u64 sk,
+			     __u8 stage)
 {
 	__u8 outcome;
 
@@ -71,8 +72,8 @@ static __noinline int settle(struct slot *slot, struct sk_buff *skb, __u64 sk, _
 	}
 	outcome = outcome_of(skb ? number(slot, skb) : 0, sk, stage);
 	if (!slot->gate || outcome == OUTCOME_NONE)
-		return unexplained();
-	return account(sk, LISTENER_GIVEN, outcome);
+		return unexplained(slot, tally);
+	return account_in(slot, tally, sk, LISTENER_GIVEN, outcome);
 }
 
 /* check keeps what tcp_check_req knew of a packet that it made no connection of. */
@@ -94,27 +95,27 @@ static __noinline int check(struct slot *slot, struct sk_buff *skb, __u64 sk, __
 static __always_inline int leave(struct slot *slot, struct where at, __u64 sk, struct sk_buff *skb,
 				 enum stage stage, bool syn, bool v6)
 {
-	bool moved;
+	struct tally *tally;
 
 	if (!at.mib)
 		return 0;
 	if (stage != STAGE_ICMP)
 		arrived_at(slot, sk, sk, syn);
-	moved = movement(slot, at.net, at.mib, stage == STAGE_SYN ? SIGNS_SYN : SIGNS_ANY, v6);
-	if (moved)
-		settle(slot, skb, sk, stage);
+	tally = movement(slot, at.net, at.mib, stage == STAGE_SYN ? SIGNS_SYN : SIGNS_ANY, v6);
+	if (tally)
+		settle(slot, tally, skb, sk, stage);
 	else
 		note_routes(slot, at.net, v6);
 	slot->denied = 0;
-	return moved;
+	return tally ? 1 : 0;
 }
 
 /* enter is a function's entry: what moved until now moved elsewhere. */
 static __always_inline int enter(struct slot *slot, struct where at)
 {
-	bool moved = at.mib && movement(slot, at.net, at.mib, SIGNS_ANY, false);
+	struct tally *tally = at.mib ? movement(slot, at.net, at.mib, SIGNS_ANY, false) : NULL;
 
-	return moved ? unexplained() : 0;
+	return tally ? unexplained(slot, tally) : 0;
 }
 
 /* The IPv6 functions hand IPv4 packets to the IPv4 ones, which are hooked as well. */

@@ -182,23 +182,18 @@ static __always_inline void copy_packet(struct slot *slot, struct captured *to, 
 		to->length = length;
 }
 
-/* account takes a packet whose branch is known, in slot->packet, slot->net and slot->id:
- * a global function, so that the verifier walks it once. proof is of the listener. */
-__noinline int account(__u64 sk, __u8 proof, __u8 outcome)
+/* account_in takes a packet whose branch is known, in slot->packet, slot->net and
+ * slot->id. proof is of the listener. */
+static __noinline int account_in(struct slot *slot, struct tally *tally, __u64 sk, __u8 proof,
+				 __u8 outcome)
 {
-	struct slot *slot = this_slot();
 	struct record *record;
-	struct tally *tally;
 	struct count *count;
 	struct packet *p;
 	__u32 attempt = 0;
 	__u64 now;
 
-	if (!slot || outcome >= NUM_OUTCOMES)
-		return 0;
-	now = slot->id;
-	tally = bpf_map_lookup_elem(&tallies, &now);
-	if (!tally)
+	if (outcome >= NUM_OUTCOMES)
 		return 0;
 	p = &slot->packet;
 	if (!tally->netns) { /* begun by another CPU */
@@ -214,7 +209,7 @@ __noinline int account(__u64 sk, __u8 proof, __u8 outcome)
 	}
 	if (!(emit_outcomes & 1ULL << outcome))
 		return 0;
-	now = bpf_ktime_get_ns();
+	now = have_coarse ? bpf_ktime_get_coarse_ns() : bpf_ktime_get_ns();
 	if (is_drop(outcome) && has_packet(outcome))
 		attempt = attempt_number(now);
 	count = count_of(slot, sk, proof, outcome);
@@ -245,7 +240,7 @@ __noinline int account(__u64 sk, __u8 proof, __u8 outcome)
 	record->reason = slot->reason;
 	record->netns = tally->netns;
 	record->place = slot->place;
-	record->time = now;
+	record->time = bpf_ktime_get_ns();
 	record->client_port = p->client_port;
 	record->server_port = p->server_port;
 	record->isn = p->isn;
@@ -255,6 +250,21 @@ __noinline int account(__u64 sk, __u8 proof, __u8 outcome)
 	identify(slot, &record->listener, sk, proof);
 	bpf_ringbuf_submit(record, wakeup());
 	return 0;
+}
+
+/* account is account_in for where the tally is not at hand: a global function, so that
+ * the verifier walks it once and not for every caller. */
+__noinline int account(__u64 sk, __u8 proof, __u8 outcome)
+{
+	struct slot *slot = this_slot();
+	struct tally *tally;
+	__u64 id;
+
+	if (!slot)
+		return 0;
+	id = slot->id;
+	tally = bpf_map_lookup_elem(&tallies, &id);
+	return tally ? account_in(slot, tally, sk, proof, outcome) : 0;
 }
 
 #endif

@@ -561,6 +561,7 @@ const (
 	SynspyVarFates                              = "fates"
 	SynspyVarFilter                             = "filter"
 	SynspyVarHashinfo                           = "hashinfo"
+	SynspyVarHaveCoarse                         = "have_coarse"
 	SynspyVarHaveConsumeLocation                = "have_consume_location"
 	SynspyVarHaveLoop                           = "have_loop"
 	SynspyVarHavePath                           = "have_path"
@@ -736,6 +737,7 @@ type SynspyVariableSpecs struct {
 	Fates               *ebpf.VariableSpec `ebpf:"fates"`
 	Filter              *ebpf.VariableSpec `ebpf:"filter"`
 	Hashinfo            *ebpf.VariableSpec `ebpf:"hashinfo"`
+	HaveCoarse          *ebpf.VariableSpec `ebpf:"have_coarse"`
 	HaveConsumeLocation *ebpf.VariableSpec `ebpf:"have_consume_location"`
 	HaveLoop            *ebpf.VariableSpec `ebpf:"have_loop"`
 	HavePath            *ebpf.VariableSpec `ebpf:"have_path"`
@@ -841,6 +843,7 @@ type SynspyVariables struct {
 	Fates               *ebpf.Variable `ebpf:"fates"`
 	Filter              *ebpf.Variable `ebpf:"filter"`
 	Hashinfo            *ebpf.Variable `ebpf:"hashinfo"`
+	HaveCoarse          *ebpf.Variable `ebpf:"have_coarse"`
 	HaveConsumeLocation *ebpf.Variable `ebpf:"have_consume_location"`
 	HaveLoop            *ebpf.Variable `ebpf:"have_loop"`
 	HavePath            *ebpf.Variable `ebpf:"have_path"`

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 )
 
 // ErrSymbolsHidden says that /proc/kallsyms shows addresses as zero, as it does
@@ -25,18 +24,16 @@ func CodeRanges(names ...string) (map[string][]Range, error) {
 		return nil, fmt.Errorf("open kernel symbols: %w", err)
 	}
 	defer file.Close()
-	type found struct {
-		name  string
-		start uint64
-	}
-	var (
-		starts  []uint64
-		matches []found
-	)
 	wanted := make(map[string]string, len(names))
 	for _, name := range names {
 		wanted[name] = name
 	}
+	ranges := make(map[string][]Range, len(names))
+	type open struct {
+		name  string
+		start uint64
+	}
+	var pending []open // whose end is the next symbol
 	lines := bufio.NewScanner(file)
 	for lines.Scan() {
 		// address type name [module]; no copies: there are over 100,000 lines.
@@ -50,29 +47,24 @@ func CodeRanges(names ...string) (map[string][]Range, error) {
 		if err != nil {
 			return nil, err
 		}
-		starts = append(starts, address)
+		// The kernel lists its symbols in the order of their addresses.
+		for len(pending) > 0 && pending[0].start < address {
+			ranges[pending[0].name] = append(ranges[pending[0].name], Range{pending[0].start, address})
+			pending = pending[1:]
+		}
 		symbol := line[space+3:]
 		if dot := bytes.IndexByte(symbol, '.'); dot >= 0 {
 			symbol = symbol[:dot]
 		}
 		if name, ok := wanted[string(symbol)]; ok {
-			matches = append(matches, found{name, address})
+			if address == 0 {
+				return nil, ErrSymbolsHidden
+			}
+			pending = append(pending, open{name, address})
 		}
 	}
 	if err := lines.Err(); err != nil {
 		return nil, fmt.Errorf("read kernel symbols: %w", err)
-	}
-	slices.Sort(starts)
-	ranges := make(map[string][]Range, len(names))
-	for _, match := range matches {
-		if match.start == 0 {
-			return nil, ErrSymbolsHidden
-		}
-		next, _ := slices.BinarySearch(starts, match.start+1)
-		if next == len(starts) {
-			continue
-		}
-		ranges[match.name] = append(ranges[match.name], Range{match.start, starts[next]})
 	}
 	return ranges, nil
 }

@@ -1,9 +1,11 @@
 package probe
 
 import (
+	"embed"
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +14,11 @@ import (
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
 )
+
+// The tests also run in virtual machines, without the package's files.
+//
+//go:embed testdata
+var testdata embed.FS
 
 var (
 	btfDir = flag.String("btf", "", "folder of NAME.btf files to take testdata/kernels from")
@@ -63,14 +70,14 @@ func TestTakeKernels(t *testing.T) {
 // TestKernelPlans holds the plans of the matrix's kernels: what each backend hooks
 // there, and how, when nothing is refused, and when trampolines are.
 func TestKernelPlans(t *testing.T) {
-	files, err := filepath.Glob("testdata/kernels/*.json")
+	files, err := fs.Glob(testdata, "testdata/kernels/*.json")
 	if err != nil || len(files) < 10 {
 		t.Fatalf("%d kernels: %v", len(files), err)
 	}
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".json")
 		t.Run(name, func(t *testing.T) {
-			text, err := os.ReadFile(file)
+			text, err := testdata.ReadFile(file)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -96,8 +103,9 @@ func TestKernelPlans(t *testing.T) {
 				if err := os.WriteFile(golden, []byte(plans.String()), 0o644); err != nil {
 					t.Fatal(err)
 				}
+				return
 			}
-			want, err := os.ReadFile(golden)
+			want, err := testdata.ReadFile(golden)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,9 +1,11 @@
 package probe
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/netip"
+	"runtime/debug"
 	"slices"
 
 	"github.com/cilium/ebpf"
@@ -83,7 +85,18 @@ func CheckRingSize(bytes uint32) error {
 
 // load puts the plan's programs and their maps into the kernel.
 func load(facts *Facts, plan Plan, config Config) (*ebpf.Collection, error) {
-	spec, err := bpf.LoadSynspy()
+	wanted := map[string]bool{"snapshot": true}
+	sections := map[string]bool{sectionOf("snapshot"): true}
+	for _, hook := range plan.Hooks {
+		for _, name := range hook.Programs {
+			wanted[name], sections[sectionOf(name)] = true, true
+		}
+	}
+	object, err := prune(bpf.Object(), func(section string) bool { return sections[section] })
+	if err != nil {
+		return nil, err
+	}
+	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(object))
 	if err != nil {
 		return nil, fmt.Errorf("read BPF objects: %w", err)
 	}
@@ -100,17 +113,12 @@ func load(facts *Facts, plan Plan, config Config) (*ebpf.Collection, error) {
 		}
 	}
 	options.Cache = facts.cache
-	wanted := map[string]bool{"snapshot": true}
-	for _, hook := range plan.Hooks {
-		for _, name := range hook.Programs {
-			wanted[name] = true
-		}
-	}
 	for name := range spec.Programs {
 		if !wanted[name] {
 			delete(spec.Programs, name)
 		}
 	}
+	debug.FreeOSMemory() // what decoding the object left, before types are decoded
 	if !haveLoop() {
 		for _, program := range spec.Programs {
 			program.Instructions = withoutLoops(program.Instructions)
@@ -193,6 +201,7 @@ func configure(spec *ebpf.CollectionSpec, facts *Facts, plan Plan, config Config
 		{"own_socket", uint32(facts.ownSocket)},
 		{"have_loop", haveLoop()},
 		{"have_consume_location", facts.Tracepoints["consume_skb"] >= 2 && len(facts.Code) > 0},
+		{"have_coarse", features.HaveProgramHelper(ebpf.Kprobe, asm.FnKtimeGetCoarseNs) == nil},
 		{"have_rx_sk", facts.Tracepoints["kfree_skb"] >= rxSocketArgs},
 		{"have_reason", len(facts.Reasons) > 0 && facts.Tracepoints["kfree_skb"] >= 3},
 		{"have_path", plan.Backend != Tracepoint},

@@ -123,8 +123,10 @@ func TestProgramsExist(t *testing.T) {
 		spec := loadSpec(t)
 		for _, hook := range plan.Hooks {
 			for _, name := range hook.Programs {
-				if spec.Programs[name] == nil {
+				if program := spec.Programs[name]; program == nil {
 					t.Errorf("%s: no program %s", backend, name)
+				} else if program.SectionName != sectionOf(name) {
+					t.Errorf("%s is in section %s, not %s", name, program.SectionName, sectionOf(name))
 				}
 			}
 		}

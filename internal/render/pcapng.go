@@ -6,10 +6,6 @@ import (
 	"runtime"
 	"strconv"
 
-	"github.com/gopacket/gopacket"
-	"github.com/gopacket/gopacket/layers"
-	"github.com/gopacket/gopacket/pcapgo"
-
 	"github.com/synspy/synspy/internal/event"
 )
 
@@ -18,7 +14,7 @@ import (
 type pcapngStream struct {
 	w       io.Writer
 	opts    Options
-	ng      *pcapgo.NgWriter // nil until something is known of the kernel, or a packet comes
+	ng      *pcapngWriter // nil until something is known of the kernel, or a packet comes
 	comment []byte
 	packets uint64
 	bare    uint64 // records without packet bytes
@@ -32,18 +28,13 @@ func newPcapngStream(w io.Writer, opts Options) *pcapngStream {
 }
 
 // begin writes the section and its one interface.
-func (s *pcapngStream) begin(kernel string) (err error) {
+func (s *pcapngStream) begin(kernel string) error {
 	if s.ng != nil {
 		return nil
 	}
-	about := pcapgo.NgWriterOptions{SectionInfo: pcapgo.NgSectionInfo{
-		Hardware: runtime.GOARCH, OS: Terminal(kernel), Application: "synspy"}}
-	s.ng, err = pcapgo.NewNgWriterInterface(s.w, pcapgo.NgInterface{
-		Name: "synspy", Description: "packets of TCP handshakes that the kernel dropped or reset",
-		LinkType:            layers.LinkTypeRaw,
-		TimestampResolution: 9, // ns; all that the writer can do
-	}, about)
-	return err
+	s.ng = newPcapngWriter(s.w)
+	return s.ng.section(runtime.GOARCH, Terminal(kernel), "synspy",
+		"synspy", "packets of TCP handshakes that the kernel dropped or reset")
 }
 
 func (s *pcapngStream) Ready(r event.Ready) error {
@@ -67,9 +58,7 @@ func (s *pcapngStream) Drop(d *event.Drop) error {
 	}
 	s.packets++
 	s.comment = s.appendComment(s.comment[:0], d)
-	return s.ng.WritePacketWithOptions(gopacket.CaptureInfo{
-		Timestamp: d.Time.Time, CaptureLength: len(d.Packet), Length: packetLength(d.Packet),
-	}, d.Packet, pcapgo.NgPacketOptions{Comments: []string{string(s.comment)}})
+	return s.ng.packet(d.Time.Time, d.Packet, packetLength(d.Packet), string(s.comment))
 }
 
 // Held is told by the summary.
@@ -95,7 +84,7 @@ func (s *pcapngStream) Flush() error {
 	if s.ng == nil {
 		return nil
 	}
-	return s.ng.Flush()
+	return s.ng.flush()
 }
 
 // mostComment keeps a comment far below the 64 KiB that an option may have.

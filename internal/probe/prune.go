@@ -1,0 +1,57 @@
+package probe
+
+import (
+	"bytes"
+	"debug/elf"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Where an ELF64 header has the table of sections, and a section its type.
+const (
+	elfSectionsAt  = 0x28
+	elfSectionSize = 64
+	elfTypeAt      = 4
+)
+
+// prune blanks the programs out of a compiled object that wanted does not name by
+// their section. The loader gives every program copies of all functions it calls,
+// needed or not: of 60 programs that takes ten megabytes.
+func prune(object []byte, wanted func(section string) bool) ([]byte, error) {
+	file, err := elf.NewFile(bytes.NewReader(object))
+	if err != nil {
+		return nil, fmt.Errorf("read BPF objects: %w", err)
+	}
+	object = slices.Clone(object)
+	table := binary.LittleEndian.Uint64(object[elfSectionsAt:])
+	for i, section := range file.Sections {
+		name := strings.TrimPrefix(section.Name, ".rel")
+		if !strings.Contains(name, "/") || wanted(name) { // programs' sections are KIND/TARGET
+			continue
+		}
+		at := table + uint64(i)*elfSectionSize + elfTypeAt
+		binary.LittleEndian.PutUint32(object[at:], uint32(elf.SHT_NULL))
+	}
+	return object, nil
+}
+
+// sectionOf is the section of a program of bpf/synspy.bpf.c: its kind and target.
+func sectionOf(program string) string {
+	program = strings.TrimSuffix(program, "_twin")
+	switch program {
+	case "tp_btf_listen":
+		return "tp_btf/inet_sock_set_state"
+	case "iter_task_file":
+		return "iter/task_file"
+	case "snapshot":
+		return "raw_tp/synspy_snapshot"
+	}
+	for _, kind := range []string{"fentry", "fexit", "kprobe", "kretprobe", "tp_btf"} {
+		if target, ok := strings.CutPrefix(program, kind+"_"); ok {
+			return kind + "/" + target
+		}
+	}
+	return program
+}
