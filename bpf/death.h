@@ -218,6 +218,12 @@ static __always_inline int dropped(struct sk_buff *skb, __u64 location, __u32 re
 		return 0; /* it did not come in */
 	if (BPF_CORE_READ_BITFIELD(skb, pkt_type) == PACKET_OTHERHOST)
 		return 0;
+	if (parse(slot, skb) || slot->packet.protocol != IPPROTO_TCP)
+		return 0; /* what moved, if anything, stays for one that can be read */
+	if (have_path && within(cookie_ranges, 8, location)) {
+		slot->freed = number(slot, skb); /* the exit is to come: 6.12 */
+		return 0;
+	}
 	net = number(slot, skb_net(skb));
 	if (!net || (filter.netns && filter.netns != netns_of(net)))
 		return 0;
@@ -226,13 +232,6 @@ static __always_inline int dropped(struct sk_buff *skb, __u64 location, __u32 re
 		state = BPF_CORE_READ(rx_sk, __sk_common.skc_state);
 		if (state == TCP_LISTEN)
 			slot->given = number(slot, rx_sk);
-	}
-	if (parse(slot, skb) || slot->packet.protocol != IPPROTO_TCP)
-		return 0; /* what moved, if anything, stays for one that can be read */
-	if (have_path && within(cookie_ranges, 8, location)) {
-		slot->freed.packet = slot->packet; /* the exit is to come: 6.12 */
-		slot->freed.key = number(slot, skb);
-		return 0;
 	}
 	if (!have_path && within(rcv_ranges, MAX_RANGES, location) &&
 	    settled_by_counters(slot, skb, net))

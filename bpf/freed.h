@@ -61,7 +61,7 @@ static __always_inline struct tally *moved_in(struct slot *slot, __u64 net)
 {
 	return movement(slot, net,
 			(__u64)BPF_CORE_READ((struct net *)net, mib.net_statistics) + slot->offset,
-			SIGNS_ANY, slot->packet.family == AF_INET6);
+			SIGNS_ANY);
 }
 
 /* settle_freed gives a movement to the packet that is being freed. given: its listener,

@@ -195,20 +195,6 @@ static __always_inline __u32 place_of(__u64 net)
 	return (net * 0x9e3779b97f4a7c15ULL >> 56) & (KNOWN_NAMESPACES - 1);
 }
 
-/* unrouted_since tells whether a route was missing in net since this CPU last
- * looked: at its last movement, or its last packet, whatever is known to be later. */
-static __always_inline bool unrouted_since(struct slot *slot, struct tally *tally, __u64 net,
-					   __u32 v6)
-{
-	__u32 place = place_of(net), i = v6 & 1;
-	__u64 now = unrouted_here(slot, net, v6), last = tally->unrouted[i];
-
-	if (slot->known[place].net == net && slot->known[place].unrouted[i] > last)
-		last = slot->known[place].unrouted[i];
-	tally->unrouted[i] = now;
-	return now != last;
-}
-
 /* note_routes remembers how often a route was missing until now. */
 static __always_inline void note_routes(struct slot *slot, __u64 net, bool v6)
 {
@@ -220,7 +206,7 @@ static __always_inline void note_routes(struct slot *slot, __u64 net, bool v6)
 
 /* moved_since leaves in slot->delta what moved in net since this CPU last looked,
  * and returns its tally; NULL when nothing did. */
-static __noinline struct tally *moved_since(struct slot *slot, __u64 net, __u64 mib, __u32 v6)
+static __noinline struct tally *moved_since(struct slot *slot, __u64 net, __u64 mib)
 {
 	__u64 id = net_id(net);
 	struct tally *tally = bpf_map_lookup_elem(&tallies, &id);
@@ -248,7 +234,6 @@ static __noinline struct tally *moved_since(struct slot *slot, __u64 net, __u64 
 		}
 		tally->based = 1;
 	}
-	slot->unrouted = unrouted_since(slot, tally, net, v6);
 	read_counters(mib, slot->now, ALL_COUNTERS, true);
 #pragma unroll
 	for (int i = 0; i < NUM_COUNTERS; i++) {
@@ -262,7 +247,7 @@ static __noinline struct tally *moved_since(struct slot *slot, __u64 net, __u64 
 /* movement is moved_since behind a memory of the last sum of the signs, so that a
  * packet which moved nothing touches this CPU's slot and no map. */
 static __always_inline struct tally *movement(struct slot *slot, __u64 net, __u64 mib,
-					      enum signs signs, bool v6)
+					      enum signs signs)
 {
 	/* Another namespace may have come to this address: then it has opened a listener. */
 	__u64 sum = (__u64)listen_generation << 40;
@@ -282,7 +267,7 @@ static __always_inline struct tally *movement(struct slot *slot, __u64 net, __u6
 	if (slot->known[place].sums[signs] == sum)
 		return NULL;
 	slot->known[place].sums[signs] = sum;
-	return moved_since(slot, net, mib, v6);
+	return moved_since(slot, net, mib);
 }
 
 /* sysctl_of reads one whose width differs between versions. */
@@ -313,6 +298,27 @@ static __always_inline bool to_many(struct slot *slot, struct sk_buff *skb)
 		return slot->packet.server[0] == 0xff;
 	route = (struct rtable *)(BPF_CORE_READ(skb, _skb_refdst) & SKB_DST_PTRMASK);
 	return route && BPF_CORE_READ(route, rt_flags) & (RTCF_BROADCAST | RTCF_MULTICAST);
+}
+
+/* unrouted_since tells whether a route was missing in slot->net since this CPU last
+ * looked: here, or at its last packet, whatever is known to be later. */
+static __always_inline bool unrouted_since(struct slot *slot)
+{
+	__u64 net = slot->net, id = slot->id, now, last;
+	__u32 place = place_of(net), v6 = slot->packet.family == AF_INET6;
+	struct tally *tally = bpf_map_lookup_elem(&tallies, &id);
+
+	if (!tally)
+		return false;
+	now = unrouted_here(slot, net, v6);
+	last = v6 ? tally->unrouted[1] : tally->unrouted[0];
+	if (slot->known[place].net == net && slot->known[place].unrouted[v6] > last)
+		last = slot->known[place].unrouted[v6];
+	if (v6)
+		tally->unrouted[1] = now;
+	else
+		tally->unrouted[0] = now;
+	return now != last;
 }
 
 /* told_apart names the branches that move the same counters by what else happened:
@@ -352,7 +358,7 @@ static __noinline __u8 told_apart(struct slot *slot, struct sk_buff *skb, __u64 
 		slot->proof = PROOF_RETURN;
 		return of_lsm;
 	}
-	if (slot->unrouted)
+	if (unrouted_since(slot))
 		return of_route;
 	if (outcome == OUTCOME_SYN_OTHER && sk &&
 	    in_reserve((struct sock *)sk, (struct net *)slot->net)) {

@@ -128,13 +128,14 @@ struct slot {
 	__u64 event; /* see seen_before() */
 	__u64 number; /* see number() */
 	__u64 found; /* by search() */
+	__u64 freed; /* a packet in slot->packet that was freed before its function's exit */
 	__u64 given; /* listener of the packet at hand, from the kernel; 0: not told */
 	__u64 place; /* of the record at hand: where it was freed, why, how that is known */
 	__u32 reason;
 	__u8 proof;
+	__u8 checking; /* the function has a request: tcp_check_req */
 	__u8 died; /* the function returned no socket */
 	__u8 denied; /* an LSM refused the packet in flight */
-	__u8 unrouted; /* since the last packet a route was missing */
 	__u64 full; /* by survey(): with members and members_full */
 	__u32 members;
 	__u32 members_full;
@@ -149,7 +150,6 @@ struct slot {
 	struct mark mark;
 	struct half_open timer;
 	struct half_open orphan;
-	struct half_open freed; /* no handshake: a packet freed before its function's exit */
 	struct packet rejected; /* whom an RST of netfilter's was sent to last */
 	struct count fresh; /* what a new row of counts is made from */
 	struct {

@@ -57,13 +57,11 @@ static __noinline int settle(struct slot *slot, struct tally *tally, struct sk_b
 {
 	__u8 outcome;
 
-	if (skb) {
-		if (slot->freed.key == (__u64)skb)
-			slot->packet = slot->freed.packet;
-		else
-			parse(slot, skb);
-		slot->freed.key = 0;
-		if (stage == STAGE_ACK)
+	if (skb && slot->freed != (__u64)skb)
+		parse(slot, skb);
+	slot->freed = 0;
+	if (stage == STAGE_ACK) { /* a SYN is consumed, and comes no more */
+		if (slot->checking)
 			sk = (__u64)listener_of((struct sock *)sk);
 		slot->mark = (struct mark){ .skb = number(slot, skb),
 					    .print = print_of(&slot->packet),
@@ -101,7 +99,7 @@ static __always_inline int leave(struct slot *slot, struct where at, __u64 sk, s
 		return 0;
 	if (stage != STAGE_ICMP)
 		arrived_at(slot, sk, sk, syn);
-	tally = movement(slot, at.net, at.mib, stage == STAGE_SYN ? SIGNS_SYN : SIGNS_ANY, v6);
+	tally = movement(slot, at.net, at.mib, stage == STAGE_SYN ? SIGNS_SYN : SIGNS_ANY);
 	if (tally)
 		settle(slot, tally, skb, sk, stage);
 	else
@@ -113,7 +111,7 @@ static __always_inline int leave(struct slot *slot, struct where at, __u64 sk, s
 /* enter is a function's entry: what moved until now moved elsewhere. */
 static __always_inline int enter(struct slot *slot, struct where at)
 {
-	struct tally *tally = at.mib ? movement(slot, at.net, at.mib, SIGNS_ANY, false) : NULL;
+	struct tally *tally = at.mib ? movement(slot, at.net, at.mib, SIGNS_ANY) : NULL;
 
 	return tally ? unexplained(slot, tally) : 0;
 }
@@ -153,9 +151,11 @@ static __always_inline int leave_verdict(struct slot *slot, __u64 sk, struct whe
 	bool syn = request && tcp_flags(skb) & TCP_FLAG_SYN; /* sent again */
 
 	slot->died = !returned;
+	slot->checking = request != 0;
 	if (!leave(slot, at, sk, skb, STAGE_ACK, syn, v6) && request && at.mib &&
 	    (!returned || returned == sk))
 		check(slot, skb, sk, request);
+	slot->freed = 0;
 	return 0;
 }
 

@@ -318,13 +318,14 @@ type SynspySlot struct {
 	Event       uint64
 	Number      uint64
 	Found       uint64
+	Freed       uint64
 	Given       uint64
 	Place       uint64
 	Reason      uint32
 	Proof       uint8
+	Checking    uint8
 	Died        uint8
 	Denied      uint8
-	Unrouted    uint8
 	Full        uint64
 	Members     uint32
 	MembersFull uint32
@@ -389,25 +390,6 @@ type SynspySlot struct {
 		}
 	}
 	Orphan struct {
-		_          structs.HostLayout
-		Key        uint64
-		Sk         uint64
-		Migrations uint64
-		Packet     struct {
-			_          structs.HostLayout
-			Family     uint8
-			Protocol   uint8
-			Flags      uint8
-			Pad        uint8
-			ClientPort uint16
-			ServerPort uint16
-			Isn        uint32
-			Ifindex    uint32
-			Client     [16]uint8
-			Server     [16]uint8
-		}
-	}
-	Freed struct {
 		_          structs.HostLayout
 		Key        uint64
 		Sk         uint64

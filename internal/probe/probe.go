@@ -73,7 +73,7 @@ func Open(facts *Facts, backend string, config Config, log *slog.Logger) (*Probe
 }
 
 // startupGC is the garbage collector's percentage while types are decoded.
-const startupGC = 5
+const startupGC = 10
 
 // refused books an error against the backend that met it, once; false if there
 // is nothing left to try.

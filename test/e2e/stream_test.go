@@ -332,6 +332,17 @@ func (a *account) of(netns uint64) (drops []record) {
 	return drops
 }
 
+// overflows returns those of a full accept queue: what is queued when a listener
+// closes is lost as well, and told apart.
+func (a *account) overflows(netns uint64) (drops []record) {
+	for _, r := range a.of(netns) {
+		if r.Cause == "accept_queue_full" {
+			drops = append(drops, r)
+		}
+	}
+	return drops
+}
+
 // row returns a row of the ledger; ok is false where there is none.
 func (a *account) row(netns uint64, counter string) (found row, ok bool) {
 	for _, r := range a.summary.Ledger {

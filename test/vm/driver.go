@@ -22,6 +22,9 @@ type driver struct {
 // matrix: each way its hooks find a drop, once.
 var shortScenarios = []string{"accept-queue-full-syn", "accept-queue-full-ack", "accept-queue-full-cookie-ack", "syn-queue-full"}
 
+// shortEndToEnd are the end-to-end tests of slow kernels: packets, and their owners.
+const shortEndToEnd = "TestTUN|TestOwners"
+
 func (d *driver) all() error {
 	for _, t := range d.options.tests {
 		// Its own directory, as go test has it, though without the package's files.
@@ -59,10 +62,14 @@ func (d *driver) all() error {
 
 // backend runs everything there is for a backend that this kernel allows.
 func (d *driver) backend(backend string, scenarios []string) error {
+	tests := d.options.endToEndRun
+	if d.options.short && d.run.kernel.slow {
+		tests = shortEndToEnd
+	}
 	for _, t := range d.endToEnd(backend) {
 		script := "mkdir -p /tmp/test && cd /tmp/test && SYNSPY=" + guestSynspy + " SYNSPY_BACKEND=" + backend + " " +
 			d.without() + withTimeout(d.options.cellTimeout, shellCommand([]string{guestTests + t.name, "-test.v", "-test.short",
-			"-test.run", d.options.endToEndRun}))
+			"-test.run", tests}))
 		if err := d.cell(t.name, backend, script); err != nil {
 			return err
 		}
