@@ -97,6 +97,7 @@ func (t *trace) tellMissed() error {
 	}{
 		{missed.Untracked, "times a network namespace was met that no table had room for: the ledger does not have it"},
 		{missed.ListenersLost, "openings and closings of listeners were lost to a full ring buffer: owners may be missing; try a larger --ring-size"},
+		{missed.Skipped, "events were skipped by the kernel, a program of ours being interrupted by itself: deaths before a listener may be missing"},
 		{missed.RecordsUnowned, "dropped packets had no row of counts: they are in the ledger alone"},
 	} {
 		if m.count > 0 {

@@ -3,6 +3,7 @@ package lab
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -47,7 +48,7 @@ func (w *World) connect(near veth, other *World, far veth) error {
 		defer conn.Close()
 		_, err = conn.Execute(netlink.Message{
 			Header: netlink.Header{Type: unix.RTM_NEWLINK, Flags: netlink.Request | netlink.Acknowledge | netlink.Create | netlink.Excl},
-			Data:   append(link, encoded...),
+			Data:   slices.Concat(link, encoded),
 		})
 		return err
 	})

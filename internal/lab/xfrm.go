@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -110,7 +111,8 @@ func xfrmPolicy(server netip.AddrPort) []byte {
 	for i := range 3 {
 		native.PutUint32(template[52+4*i:], ^uint32(0)) // any algorithms
 	}
-	policy = native.AppendUint16(policy, 4+lengthTemplate)
-	policy = native.AppendUint16(policy, attributeTemplate)
-	return append(policy, template...)
+	attribute := make([]byte, 4)
+	native.PutUint16(attribute, 4+lengthTemplate)
+	native.PutUint16(attribute[2:], attributeTemplate)
+	return slices.Concat(policy, attribute, template)
 }

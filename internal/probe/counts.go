@@ -87,6 +87,7 @@ type Missed struct {
 	Untracked      uint64 // namespaces, each time one was seen, that no table had room for
 	ListenersLost  uint64 // openings and closings that the ring buffer had no room for
 	RecordsUnowned uint64 // packets that no row of counts had room for
+	Skipped        uint64 // runs that the kernel skipped, a program being interrupted by itself
 }
 
 // Missed returns what was missed so far.
@@ -98,6 +99,16 @@ func (p *Probe) Missed() (m Missed, err error) {
 		if err := p.collection.Variables[v.name].Get(v.to); err != nil {
 			return m, fmt.Errorf("read %s: %w", v.name, err)
 		}
+	}
+	for name, program := range p.collection.Programs {
+		if p.collection.Programs[name+"_twin"] != nil {
+			continue // which ran instead
+		}
+		stats, err := program.Stats()
+		if err != nil {
+			return m, fmt.Errorf("read what %s missed: %w", name, err)
+		}
+		m.Skipped += stats.RecursionMisses // told since 5.12
 	}
 	return m, nil
 }

@@ -27,8 +27,8 @@ func deaths() []function {
 func deathHooks(facts *Facts, plan, backend string) []Hook {
 	var hooks []Hook
 	if plan != Tracepoint {
-		hooks = append(hooks, tracepointHook(facts, "kfree_skb", "deaths before the listener",
-			"tp_btf_kfree_skb", "tp_btf_kfree_skb_twin"))
+		// No counter depends on it here, so it has no twin: what it misses is told.
+		hooks = append(hooks, tracepointHook(facts, "kfree_skb", "deaths before the listener", "tp_btf_kfree_skb"))
 	}
 	hooks = append(hooks, tracepointHook(facts, "tcp_send_reset", "resets, and why they were sent", "tp_btf_tcp_send_reset"))
 	if facts.Rejects {

@@ -139,17 +139,6 @@ func (p Plan) uses(backend string) bool {
 	return slices.ContainsFunc(p.Hooks, func(h Hook) bool { return h.Backend == backend })
 }
 
-// drop takes a hook out of the plan and says why; false if it was not in.
-func (p *Plan) drop(name, note string) bool {
-	for i := range p.Hooks {
-		if hook := &p.Hooks[i]; hook.Name == name && hook.Backend != "" {
-			hook.Backend, hook.Programs, hook.Note = "", nil, note
-			return true
-		}
-	}
-	return false
-}
-
 func size(spec *ebpf.CollectionSpec, config Config, cpus int) error {
 	if config.RingSize == 0 {
 		config.RingSize = defaultRing
