@@ -169,6 +169,13 @@ func (t *trace) describe(m *probe.Message) *event.Drop {
 		Listener: described(&m.Listener, true), ClientSees: branch.Sees(),
 	}
 	drop.Packet = slices.Clone(m.Packet)
+	if branch.Cause == event.CauseNoRouteBack { // what tells it from other ListenDrops
+		route := "IpOutNoRoutes"
+		if m.Family6 {
+			route = "Ip6OutNoRoutes"
+		}
+		drop.Kernel.Counters = append(drop.Kernel.Counters, route)
+	}
 	if drop.Kernel.Function == "" {
 		drop.Kernel.Function = t.probe.Function(m)
 	}
