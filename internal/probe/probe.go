@@ -52,6 +52,7 @@ func Open(facts *Facts, backend string, config Config, log *slog.Logger) (*Probe
 	}
 	// Decoding a kernel's types leaves a lot of garbage; let it not pile up.
 	defer debug.SetGCPercent(debug.SetGCPercent(startupGC))
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(startupMemory))
 	for {
 		plan, err := Make(facts, backend)
 		if err != nil {
@@ -74,6 +75,10 @@ func Open(facts *Facts, backend string, config Config, log *slog.Logger) (*Probe
 
 // startupGC is the garbage collector's percentage while types are decoded.
 const startupGC = 10
+
+// startupMemory is what the runtime tries to stay below meanwhile, in bytes: it
+// gives back sooner what it does not need. Live memory is a little less.
+const startupMemory = 20 << 20
 
 // refused books an error against the backend that met it, once; false if there
 // is nothing left to try.
