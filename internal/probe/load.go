@@ -118,6 +118,15 @@ func load(facts *Facts, plan Plan, config Config) (*ebpf.Collection, error) {
 			delete(spec.Programs, name)
 		}
 	}
+	for _, program := range spec.Programs {
+		// Relocations leave notes as source lines, and the kernel wants either none or
+		// one for each function.
+		for i := range program.Instructions {
+			if ins := &program.Instructions[i]; i == 0 || btf.FuncMetadata(ins) != nil {
+				*ins = ins.WithSource(asm.Comment("function"))
+			}
+		}
+	}
 	debug.FreeOSMemory() // what decoding the object left, before types are decoded
 	if !haveLoop() {
 		for _, program := range spec.Programs {

@@ -16,6 +16,9 @@ const (
 	elfTypeAt      = 4
 )
 
+// btfLinesAt is where the header of .BTF.ext has the length of the source lines.
+const btfLinesAt = 20
+
 // prune blanks the programs out of a compiled object that wanted does not name by
 // their section. The loader gives every program copies of all functions it calls,
 // needed or not: of 60 programs that takes ten megabytes.
@@ -25,6 +28,11 @@ func prune(object []byte, wanted func(section string) bool) ([]byte, error) {
 		return nil, fmt.Errorf("read BPF objects: %w", err)
 	}
 	object = slices.Clone(object)
+	// Source lines are for the verifier's log alone, and are a third of what is kept
+	// of each program. Left of them is the size of a record, which must be there.
+	if extra := file.Section(".BTF.ext"); extra != nil && extra.Size > btfLinesAt+4 {
+		binary.LittleEndian.PutUint32(object[extra.Offset+btfLinesAt:], 4)
+	}
 	table := binary.LittleEndian.Uint64(object[elfSectionsAt:])
 	for i, section := range file.Sections {
 		name := strings.TrimPrefix(section.Name, ".rel")
