@@ -19,11 +19,6 @@ type Range struct{ Start, End uint64 }
 // may have several ranges: compilers split functions into name.cold and
 // name.part.N. Functions this kernel lacks are absent from the result.
 func CodeRanges(names ...string) (map[string][]Range, error) {
-	file, err := os.Open("/proc/kallsyms")
-	if err != nil {
-		return nil, fmt.Errorf("open kernel symbols: %w", err)
-	}
-	defer file.Close()
 	wanted := make(map[string]string, len(names))
 	for _, name := range names {
 		wanted[name] = name
@@ -34,37 +29,28 @@ func CodeRanges(names ...string) (map[string][]Range, error) {
 		start uint64
 	}
 	var pending []open // whose end is the next symbol
-	lines := bufio.NewScanner(file)
-	for lines.Scan() {
-		// address type name [module]; no copies: there are over 100,000 lines.
-		line := lines.Bytes()
-		space := bytes.IndexByte(line, ' ')
-		if space < 0 || len(line) < space+4 || bytes.IndexByte(line, '\t') >= 0 ||
-			!bytes.ContainsRune([]byte("tTwW"), rune(line[space+1])) {
-			continue // a module's symbol, or no code
-		}
-		address, err := parseHex(line[:space])
-		if err != nil {
-			return nil, err
+	err := eachSymbol(func(address uint64, symbol []byte) error {
+		if bytes.IndexByte(symbol, '\t') >= 0 {
+			return nil // a module's
 		}
 		// The kernel lists its symbols in the order of their addresses.
 		for len(pending) > 0 && pending[0].start < address {
 			ranges[pending[0].name] = append(ranges[pending[0].name], Range{pending[0].start, address})
 			pending = pending[1:]
 		}
-		symbol := line[space+3:]
 		if dot := bytes.IndexByte(symbol, '.'); dot >= 0 {
 			symbol = symbol[:dot]
 		}
 		if name, ok := wanted[string(symbol)]; ok {
 			if address == 0 {
-				return nil, ErrSymbolsHidden
+				return ErrSymbolsHidden
 			}
 			pending = append(pending, open{name, address})
 		}
-	}
-	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("read kernel symbols: %w", err)
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	return ranges, nil
 }
@@ -73,39 +59,54 @@ func CodeRanges(names ...string) (map[string][]Range, error) {
 // what compilers append to pieces of it; empty if there is none. It reads all of
 // /proc/kallsyms.
 func SymbolAt(address uint64) (string, error) {
-	file, err := os.Open("/proc/kallsyms")
-	if err != nil {
-		return "", fmt.Errorf("open kernel symbols: %w", err)
-	}
-	defer file.Close()
 	var (
 		best uint64
 		name []byte
 	)
-	lines := bufio.NewScanner(file)
-	for lines.Scan() {
-		line := lines.Bytes()
-		space := bytes.IndexByte(line, ' ')
-		if space < 0 || len(line) < space+4 || !bytes.ContainsRune([]byte("tTwW"), rune(line[space+1])) {
-			continue
+	err := eachSymbol(func(start uint64, symbol []byte) error {
+		if start <= address && start >= best && start != 0 {
+			best = start
+			name = append(name[:0], symbol...)
 		}
-		start, err := parseHex(line[:space])
-		if err != nil {
-			return "", err
-		}
-		if start > address || start < best || start == 0 {
-			continue
-		}
-		best = start
-		name = append(name[:0], line[space+3:]...)
-	}
-	if err := lines.Err(); err != nil {
-		return "", fmt.Errorf("read kernel symbols: %w", err)
+		return nil
+	})
+	if err != nil {
+		return "", err
 	}
 	if end := bytes.IndexAny(name, ".\t"); end >= 0 {
 		name = name[:end]
 	}
 	return string(name), nil
+}
+
+// eachSymbol hands f the address and name of each piece of code in /proc/kallsyms; a
+// module's is followed by a tab and the module. The name is valid during the call:
+// there are over 100,000 lines, and none is copied.
+func eachSymbol(f func(address uint64, name []byte) error) error {
+	file, err := os.Open("/proc/kallsyms")
+	if err != nil {
+		return fmt.Errorf("open kernel symbols: %w", err)
+	}
+	defer file.Close()
+	lines := bufio.NewScanner(file)
+	for lines.Scan() {
+		line := lines.Bytes() // address type name
+		space := bytes.IndexByte(line, ' ')
+		if space < 0 || len(line) < space+4 || !bytes.ContainsRune([]byte("tTwW"), rune(line[space+1])) {
+			continue
+		}
+		address, err := parseHex(line[:space])
+		if err != nil {
+			return err
+		}
+		if err := f(address, line[space+3:]); err != nil {
+			return err
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return fmt.Errorf("read kernel symbols: %w", err)
+	}
+	return nil
 }
 
 func parseHex(digits []byte) (uint64, error) {

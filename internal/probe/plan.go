@@ -73,24 +73,20 @@ func placedFunctions() []string {
 	for name := range fatesOfFunctions() {
 		names = append(names, name)
 	}
-	for _, f := range slices.Concat(listenPath(), deaths()) {
-		names = append(names, f.name)
-	}
-	return append(names, "kfree_skb")
+	return append(append(names, namesOf(listenPath(), deaths())...), "kfree_skb")
 }
 
 func hookedFunctions() []string {
-	var names []string
-	for _, f := range slices.Concat(listenPath(), deaths()) {
-		names = append(names, f.name)
-	}
-	names = append(names, mptcp)
-	return append(names, "bpf_iter_task_file", sockFromFile)
+	return append(namesOf(listenPath(), deaths()), mptcp, "bpf_iter_task_file", sockFromFile)
 }
 
 func hookedTracepoints() []string {
-	names := append([]string{"tcp_send_reset", "net_dev_queue"}, timerEvents()...)
-	for _, f := range freeEvents() {
+	return append(append(namesOf(freeEvents()), timerEvents()...), "tcp_send_reset", "net_dev_queue")
+}
+
+func namesOf(lists ...[]function) []string {
+	var names []string
+	for _, f := range slices.Concat(lists...) {
 		names = append(names, f.name)
 	}
 	return names
