@@ -21,15 +21,8 @@ func playCookieInvalid(f family) playFunc {
 		if err := w.Sysctl("net.ipv4.tcp_syncookies", "2"); err != nil {
 			return none, err
 		}
-		server, err := w.idleServer(f.listener, backlog)
+		server, clients, err := w.halfOpen(ctx, f, backlog, wrong)
 		if err != nil {
-			return none, err
-		}
-		clients, err := w.Burst(ctx, f.server, wrong)
-		if err != nil {
-			return none, err
-		}
-		if err := wantAnswers(clients, wrong); err != nil {
 			return none, err
 		}
 		err = w.each(ctx, clients, func(c *Client) error {

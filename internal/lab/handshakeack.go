@@ -33,15 +33,8 @@ func playBadHandshakeAckReset(f family) playFunc {
 		if err := w.Sysctl("net.ipv4.tcp_syncookies", "0"); err != nil {
 			return none, err
 		}
-		server, err := w.idleServer(f.listener, backlog)
+		server, clients, err := w.halfOpen(ctx, f, backlog, 2*each)
 		if err != nil {
-			return none, err
-		}
-		clients, err := w.Burst(ctx, f.server, 2*each)
-		if err != nil {
-			return none, err
-		}
-		if err := wantAnswers(clients, 2*each); err != nil {
 			return none, err
 		}
 		wrong, again := clients[:each], clients[each:]

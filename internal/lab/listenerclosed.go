@@ -94,7 +94,8 @@ func playListenerClosed(f family) playFunc {
 
 // playListenerClosedTimer leaves the requests alone. Their first timer is due a
 // second after the SYN; reqsk_timer_handler finds the listener not listening
-// and removes them without a packet: the action is dropped, not reset.
+// and removes them without a packet. The action is reset all the same: whatever the
+// client sends next is answered by an RST.
 func playListenerClosedTimer(f family) playFunc {
 	return func(ctx context.Context, w *World, log func(string, ...any)) (Expectation, error) {
 		const halfOpen, backlog = 4, 16
@@ -102,15 +103,8 @@ func playListenerClosedTimer(f family) playFunc {
 		if err := w.Sysctl("net.ipv4.tcp_syncookies", "1"); err != nil {
 			return none, err
 		}
-		server, err := w.idleServer(f.listener, backlog)
+		server, clients, err := w.halfOpen(ctx, f, backlog, halfOpen)
 		if err != nil {
-			return none, err
-		}
-		clients, err := w.Burst(ctx, f.server, halfOpen)
-		if err != nil {
-			return none, err
-		}
-		if err := wantAnswers(clients, halfOpen); err != nil {
 			return none, err
 		}
 		if err := server.CloseListeners(); err != nil {
@@ -146,15 +140,8 @@ func playHandshakeExpired(f family) playFunc {
 		if err := w.sysctls("net.ipv4.tcp_syncookies", "1", "net.ipv4.tcp_synack_retries", "1"); err != nil {
 			return none, err
 		}
-		server, err := w.idleServer(f.listener, backlog)
+		server, clients, err := w.halfOpen(ctx, f, backlog, halfOpen)
 		if err != nil {
-			return none, err
-		}
-		clients, err := w.Burst(ctx, f.server, halfOpen)
-		if err != nil {
-			return none, err
-		}
-		if err := wantAnswers(clients, halfOpen); err != nil {
 			return none, err
 		}
 		waited, err := w.expire(ctx, clients, 2)

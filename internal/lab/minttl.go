@@ -27,22 +27,8 @@ func playMinTTL(f family) playFunc {
 		if err != nil {
 			return none, err
 		}
-		before, err := w.stats()
+		dead, _, err := w.refused(ctx, server, at(server, open), "TCPMinTTLDrop")
 		if err != nil {
-			return none, err
-		}
-		dead, err := w.Burst(ctx, server, 3)
-		if err != nil {
-			return none, err
-		}
-		answered, err := w.Burst(ctx, at(server, open), 2)
-		if err != nil {
-			return none, err
-		}
-		if err := errors.Join(wantFate(event.ActionDropped, dead...), wantAnswers(answered, len(answered))); err != nil {
-			return none, err
-		}
-		if err := w.wantMoved(before, stats{"TCPMinTTLDrop": uint64(len(dead))}); err != nil {
 			return none, err
 		}
 		log("%d SYNs with TTL 64 met a listener that wants %d", len(dead), minimum)
@@ -57,4 +43,23 @@ func policy(dead []*Client, listener netip.AddrPort, process *Server) Expectatio
 	e.Records[0].Listener = listener
 	e.owners(process)
 	return e
+}
+
+// refused sends SYNs that a policy keeps from their listener, each moving the kernel's
+// counter by one, and some to an open port, which answers.
+func (w *World) refused(ctx context.Context, server, open netip.AddrPort, counter string) (dead, answered []*Client, err error) {
+	before, err := w.stats()
+	if err != nil {
+		return nil, nil, err
+	}
+	if dead, err = w.Burst(ctx, server, 3); err != nil {
+		return nil, nil, err
+	}
+	if answered, err = w.Burst(ctx, open, 2); err != nil {
+		return nil, nil, err
+	}
+	if err := errors.Join(wantFate(event.ActionDropped, dead...), wantAnswers(answered, len(answered))); err != nil {
+		return nil, nil, err
+	}
+	return dead, answered, w.wantMoved(before, stats{counter: uint64(len(dead))})
 }

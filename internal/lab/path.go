@@ -163,3 +163,17 @@ func challenged(c *Client) bool {
 	}
 	return false
 }
+
+// halfOpen starts a server that never accepts and sends it n SYNs, all of which must be
+// answered: n half-open handshakes, where no SYN cookie was the answer.
+func (w *World) halfOpen(ctx context.Context, f family, backlog, n int) (*Server, []*Client, error) {
+	server, err := w.idleServer(f.listener, backlog)
+	if err != nil {
+		return nil, nil, err
+	}
+	clients, err := w.Burst(ctx, f.server, n)
+	if err != nil {
+		return nil, nil, err
+	}
+	return server, clients, wantAnswers(clients, n)
+}

@@ -3,15 +3,12 @@ package lab
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
-
-	"github.com/synspy/synspy/internal/event"
 )
 
 // playXFRM wants IPsec for one of two ports, as `ip xfrm policy add dir in ...
@@ -30,22 +27,8 @@ func playXFRM(f family) playFunc {
 		if err != nil {
 			return none, err
 		}
-		before, err := w.stats()
+		dead, answered, err := w.refused(ctx, server, at(server, open), "XfrmInTmplMismatch")
 		if err != nil {
-			return none, err
-		}
-		dead, err := w.Burst(ctx, server, 3)
-		if err != nil {
-			return none, err
-		}
-		answered, err := w.Burst(ctx, at(server, open), 2)
-		if err != nil {
-			return none, err
-		}
-		if err := errors.Join(wantFate(event.ActionDropped, dead...), wantAnswers(answered, len(answered))); err != nil {
-			return none, err
-		}
-		if err := w.wantMoved(before, stats{"XfrmInTmplMismatch": uint64(len(dead))}); err != nil {
 			return none, err
 		}
 		log("%d SYNs in the clear met a policy that wants ESP; %d to the next port were answered", len(dead), len(answered))
