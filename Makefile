@@ -23,7 +23,7 @@ COMMIT ?= $(or $(shell git rev-parse --short=12 HEAD 2>/dev/null),unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 
 # The kernels to boot, by the names `bin/vm kernels` prints, and there every scenario by every backend.
-# Empty: CI's three, with fewer.
+# Empty: the standard three, which CI boots, with fewer scenarios.
 KERNEL ?=
 # Under MTTCG a CPU may run a breakpoint of text patching that is gone already, which kills the guest
 # (int3); one thread for all CPUs of a machine never does.
@@ -42,7 +42,7 @@ export CGO_ENABLED ?= 0
 
 root := scripts/as-root
 golangci_lint := bin/tools/golangci-lint-$(GOLANGCI_LINT_VERSION)
-step = @printf '\n==> %s\n' '$(1)'
+step = @printf '\n==> %s\n' '$(subst ','\'',$(1))'
 
 .PHONY: help
 help: ## List the targets
@@ -73,7 +73,7 @@ test: ## Run everything that CI runs
 	@$(MAKE) check-generate
 	$(call step,unit tests on this kernel: $(shell uname -r))
 	@$(MAKE) test-unit
-	$(call step,virtual machines: $(or $(KERNEL),CI's kernels))
+	$(call step,virtual machines: $(or $(KERNEL),the standard three))
 	@if scripts/debian-mirror.sh; then $(MAKE) test-vm E2E_RUN='$(CI_E2E_RUN)'; fi
 
 ## Building
