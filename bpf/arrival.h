@@ -8,24 +8,25 @@
 #define SYNSPY_ARRIVAL_H
 
 #include "maps.h"
+#include "packet.h"
 
 static __noinline int arrivals_flush(struct arrival *a)
 {
-	struct arrivals *total, fresh = { .sk = a->sk, .syn = a->syn, .ack = a->ack };
-	__u64 sk = a->sk;
+	struct arrivals *total, fresh = { .syn = a->syn, .ack = a->ack };
+	__u64 id = a->id;
 
-	total = bpf_map_lookup_elem(&arrived, &sk);
+	total = bpf_map_lookup_elem(&arrived, &id);
 	if (total) {
 		__sync_fetch_and_add(&total->syn, fresh.syn);
 		__sync_fetch_and_add(&total->ack, fresh.ack);
 		return 0;
 	}
-	if (!bpf_map_update_elem(&arrived, &sk, &fresh, BPF_NOEXIST))
+	if (!bpf_map_update_elem(&arrived, &id, &fresh, BPF_NOEXIST))
 		return 0;
-	total = bpf_map_lookup_elem(&arrived, &sk); /* another CPU made it this moment */
+	total = bpf_map_lookup_elem(&arrived, &id); /* another CPU made it this moment */
 	if (!total) {
-		sk = 0; /* the table is full: "other listeners" */
-		total = bpf_map_lookup_elem(&arrived, &sk);
+		id = 0; /* the table is full: "other listeners" */
+		total = bpf_map_lookup_elem(&arrived, &id);
 	}
 	if (total) {
 		__sync_fetch_and_add(&total->syn, fresh.syn);
@@ -52,6 +53,7 @@ static __always_inline void arrived_at(struct slot *slot, __u64 key, __u64 sk, b
 			arrivals_flush(a);
 		a->key = key;
 		a->sk = sk;
+		a->id = socket_id(sk);
 		a->syn = 0;
 		a->ack = 0;
 	}
@@ -59,6 +61,13 @@ static __always_inline void arrived_at(struct slot *slot, __u64 key, __u64 sk, b
 		a->syn++;
 	else
 		a->ack++;
+}
+
+/* arrived_at_socket counts for a listener that is at hand. Another may have come to its
+ * address: then it has opened. */
+static __always_inline void arrived_at_socket(struct slot *slot, __u64 sk, bool syn)
+{
+	arrived_at(slot, sk ^ (__u64)listen_generation << 48, sk, syn);
 }
 
 #endif

@@ -196,7 +196,7 @@ static __noinline int died_at(struct slot *slot, struct sk_buff *skb, __u64 net,
 		slot->given = slot->found;
 	}
 	if (have_path && is_syn(slot) && !mark.checked)
-		arrived_at(slot, slot->given, slot->given, true);
+		arrived_at_socket(slot, slot->given, true);
 	return account(slot->given, proof, outcome);
 }
 

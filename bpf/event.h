@@ -124,7 +124,7 @@ enum listener_proof {
 
 /* A listening socket, as it is at the moment of reading. */
 struct listener {
-	__u64 sk; /* kernel address: the key everywhere */
+	__u64 id; /* socket_id(): the key everywhere; 0: no listener */
 	__u64 cookie; /* 0: none was ever made */
 	__u64 inode; /* 0: unknown */
 	__u64 cgroup; /* kernfs id of the v2 cgroup it was created in; 0: unknown */
@@ -192,7 +192,7 @@ struct holder {
 
 /* Counts of one listener and outcome: exact at any rate. */
 struct count_key {
-	__u64 sk; /* 0: the table is full, "other listeners" */
+	__u64 id; /* socket_id(); 0: the table is full, "other listeners" */
 	__u32 outcome;
 	__u32 pad;
 };
@@ -229,7 +229,6 @@ struct snapshot {
 
 /* A listener's arrivals. */
 struct arrivals {
-	__u64 sk;
 	__u64 syn;
 	__u64 ack;
 };

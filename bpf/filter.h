@@ -4,6 +4,7 @@
 #define SYNSPY_FILTER_H
 
 #include "maps.h"
+#include "packet.h"
 
 static __always_inline bool prefix_covers(const volatile struct prefix *prefix, const __u8 *addr)
 {
@@ -54,10 +55,12 @@ static __noinline bool wanted_packet(struct packet *p)
 static __always_inline bool wanted_listener(__u64 sk, __u8 proof)
 {
 	__u32 *verdict;
+	__u64 id;
 
 	if (!filter.by_owner || proof == LISTENER_GROUP)
 		return true;
-	verdict = bpf_map_lookup_elem(&wanted, &sk);
+	id = socket_id(sk);
+	verdict = bpf_map_lookup_elem(&wanted, &id);
 	return !verdict || *verdict;
 }
 

@@ -72,14 +72,14 @@ static __always_inline enum outcome classify(enum stage stage, __u32 moved, __u8
 }
 
 /* net_id names a namespace for ever. Its address does not: the memory of one
- * that ends goes to the next that begins, mostly at once. Before 5.12 there is
- * nothing better. */
+ * that ends goes to the next that begins, mostly at once. Before 5.12 its number and
+ * the random one that it hashes with do. */
 static __always_inline __u64 net_id(__u64 net)
 {
 	struct net *n = (struct net *)net;
 
 	if (!bpf_core_field_exists(n->net_cookie))
-		return net;
+		return (__u64)BPF_CORE_READ(n, hash_mix) << 32 | BPF_CORE_READ(n, ns.inum);
 	if (have_rdonly_cast)
 		return ((struct net *)bpf_rdonly_cast(n, bpf_core_type_id_kernel(struct net)))
 			->net_cookie;

@@ -20,13 +20,13 @@ static __always_inline __u64 socket_inode(struct sock *sk)
 	__u64 offset;
 
 	if (bpf_core_field_exists(sk->sk_ino)) /* 6.17 */
-		return BPF_CORE_READ(sk, sk_ino);
-	socket = BPF_CORE_READ(sk, sk_socket);
+		return LOAD(struct sock, sk, sk_ino);
+	socket = LOAD(struct sock, sk, sk_socket);
 	if (!socket)
 		return 0;
 	offset = bpf_core_field_offset(struct socket_alloc, vfs_inode) -
 		 bpf_core_field_offset(struct socket_alloc, socket);
-	return BPF_CORE_READ((struct inode *)((void *)socket + offset), i_ino);
+	return LOAD(struct inode, (void *)socket + offset, i_ino);
 }
 
 static __always_inline __u64 socket_cgroup(struct sock *sk)
@@ -34,7 +34,7 @@ static __always_inline __u64 socket_cgroup(struct sock *sk)
 	struct cgroup *cgroup;
 
 	if (bpf_core_field_exists(sk->sk_cgrp_data.cgroup)) {
-		cgroup = BPF_CORE_READ(sk, sk_cgrp_data.cgroup);
+		cgroup = LOAD(struct sock, sk, sk_cgrp_data.cgroup);
 	} else {
 		struct sock_cgroup_data___val *old = (void *)&sk->sk_cgrp_data;
 		__u64 val = BPF_CORE_READ(old, val);
@@ -95,10 +95,10 @@ __noinline int survey(__u64 address)
 	slot->members = 0;
 	slot->members_full = 0;
 	slot->full = 0;
-	group = BPF_CORE_READ((struct sock *)address, sk_reuseport_cb);
+	group = LOAD(struct sock, address, sk_reuseport_cb);
 	if (!group)
 		return 0;
-	p.members = BPF_CORE_READ(group, num_socks);
+	p.members = LOAD(struct sock_reuseport, group, num_socks);
 	p.socks = (__u64)group + bpf_core_field_offset(struct sock_reuseport, socks);
 	if (have_loop) { /* 5.17 */
 		bpf_loop(MAX_GROUP, poll_member, &p, 0);
@@ -115,30 +115,29 @@ __noinline int survey(__u64 address)
 
 static __always_inline void listener_state(struct sock *sk, struct listener *l)
 {
-	struct inet_connection_sock *icsk = (struct inet_connection_sock *)sk;
-
-	l->accept_len = BPF_CORE_READ(sk, sk_ack_backlog);
-	l->accept_limit = BPF_CORE_READ(sk, sk_max_ack_backlog);
-	l->syn_len = BPF_CORE_READ(icsk, icsk_accept_queue.qlen.counter);
-	l->syn_young = BPF_CORE_READ(icsk, icsk_accept_queue.young.counter);
+	l->accept_len = LOAD(struct sock, sk, sk_ack_backlog);
+	l->accept_limit = LOAD(struct sock, sk, sk_max_ack_backlog);
+	l->syn_len = LOAD(struct inet_connection_sock, sk, icsk_accept_queue.qlen.counter);
+	l->syn_young = LOAD(struct inet_connection_sock, sk, icsk_accept_queue.young.counter);
 }
 
 /* listener_read fills what the socket says of itself. */
 static __noinline int listener_read(struct sock *sk, struct listener *l)
 {
+	struct net *net = LOAD(struct sock, sk, __sk_common.skc_net.net);
 	__be32 v4;
 
-	l->sk = (__u64)sk;
-	l->family = BPF_CORE_READ(sk, __sk_common.skc_family);
-	l->port = BPF_CORE_READ(sk, __sk_common.skc_num);
-	l->netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
-	l->cookie = BPF_CORE_READ(sk, __sk_common.skc_cookie.counter);
+	l->id = socket_id((__u64)sk);
+	l->family = LOAD(struct sock, sk, __sk_common.skc_family);
+	l->port = LOAD(struct sock, sk, __sk_common.skc_num);
+	l->netns = LOAD(struct net, net, ns.inum);
+	l->cookie = LOAD(struct sock, sk, __sk_common.skc_cookie.counter);
 	l->inode = socket_inode(sk);
 	l->cgroup = socket_cgroup(sk);
 	if (l->family == AF_INET6) {
 		BPF_CORE_READ_INTO(&l->addr, sk, __sk_common.skc_v6_rcv_saddr);
 	} else {
-		v4 = BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr);
+		v4 = LOAD(struct sock, sk, __sk_common.skc_rcv_saddr);
 		map_v4(l->addr, v4);
 	}
 	listener_state(sk, l);

@@ -92,6 +92,7 @@ enum signs {
 struct arrival {
 	__u64 key;
 	__u64 sk;
+	__u64 id; /* socket_id() of it */
 	__u64 syn;
 	__u64 ack;
 };
@@ -224,7 +225,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 4096);
-	__type(key, __u64); /* struct sock */
+	__type(key, __u64); /* socket_id() */
 	__type(value, struct arrivals);
 } arrived SEC(".maps");
 
@@ -240,7 +241,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 4096);
-	__type(key, __u64); /* struct sock */
+	__type(key, __u64); /* socket_id() */
 	__type(value, __u32);
 } wanted SEC(".maps");
 

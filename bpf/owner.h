@@ -18,6 +18,16 @@ static __always_inline void learn_hashinfo(struct sock *sk)
 		hashinfo = (__u64)BPF_CORE_READ(sk, __sk_common.skc_prot, h.hashinfo);
 }
 
+/* plain makes a number of a pointer, like number(), where a softirq may come in between
+ * and use the slot. */
+static __always_inline struct sock *plain(const struct sock *sk)
+{
+	__u64 address = 0;
+
+	bpf_probe_read_kernel(&address, 8, &sk);
+	return (struct sock *)address;
+}
+
 /* socket_of is the socket behind an open file. Before 5.11 a file is one if its
  * operations are those of a socket of our own. */
 static __always_inline struct sock *socket_of(struct file *file)
@@ -77,7 +87,7 @@ static __always_inline int holder_found(struct seq_file *seq, struct task_struct
 	holder.net = (__u64)BPF_CORE_READ(sk, __sk_common.skc_net.net);
 	holder.net_id = net_id(holder.net);
 	BPF_CORE_READ_INTO(&holder.comm, task, group_leader, comm);
-	listener_read(sk, &holder.listener);
+	listener_read(plain(sk), &holder.listener);
 	bpf_seq_write(seq, &holder, sizeof(holder));
 	return 0;
 }
@@ -113,7 +123,7 @@ static __always_inline int listen_changed(struct sock *sk, __u8 kind)
 	change->time = bpf_ktime_get_ns();
 	task = (struct task_struct *)bpf_get_current_task();
 	BPF_CORE_READ_INTO(&change->comm, task, group_leader, comm); /* threads have their own */
-	listener_read(sk, &change->listener);
+	listener_read(plain(sk), &change->listener);
 	change->listener.proof = LISTENER_GIVEN;
 	bpf_ringbuf_submit(change, filter.by_owner ? BPF_RB_FORCE_WAKEUP : wakeup());
 	return 0;

@@ -8,6 +8,20 @@
 
 extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
 
+/* LOAD is BPF_CORE_READ of one step: a plain load where a cast is to be had. */
+#define LOAD(type, pointer, field)                                                           \
+	(have_rdonly_cast ?                                                                  \
+		 ((type *)bpf_rdonly_cast((void *)(pointer), bpf_core_type_id_kernel(type))) \
+			 ->field :                                                           \
+		 BPF_CORE_READ((type *)(pointer), field))
+
+/* socket_id names a socket for as long as the machine runs: the address of one that is
+ * closed goes to another soon, but never with the same cookie. */
+static __always_inline __u64 socket_id(__u64 sk)
+{
+	return sk ? sk ^ LOAD(struct sock, sk, __sk_common.skc_cookie.counter) << 48 : 0;
+}
+
 static __always_inline void map_v4(__u8 *to, __be32 addr)
 {
 	__u32 *words = (__u32 *)to;
@@ -162,11 +176,10 @@ static __always_inline __u64 print_of(struct packet *p)
 static __always_inline __u8 tcp_flags(struct sk_buff *skb)
 {
 	struct layout at = layout_of(skb);
-	__u8 flags = 0;
+	struct tcp_wire tcp = {};
 
-	bpf_probe_read_kernel(&flags, 1,
-			      at.head + at.transport + __builtin_offsetof(struct tcp_wire, flags));
-	return flags;
+	read_words((__u64 *)&tcp, at.head + at.transport, sizeof(tcp) / 8);
+	return tcp.flags;
 }
 
 /* parse_request reads the same from a socket: a half-open handshake or a child. */

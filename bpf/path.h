@@ -46,7 +46,7 @@ static __always_inline struct where where_untyped(struct slot *slot, struct sock
  * child, the listener of the child's request. */
 static __always_inline struct sock *listener_of(struct sock *sk)
 {
-	if (BPF_CORE_READ(sk, __sk_common.skc_state) != TCP_SYN_RECV)
+	if (LOAD(struct sock, sk, __sk_common.skc_state) != TCP_SYN_RECV)
 		return sk;
 	return BPF_CORE_READ((struct tcp_sock *)sk, fastopen_rsk, __req_common.skc_listener);
 }
@@ -98,7 +98,7 @@ static __always_inline int leave(struct slot *slot, struct where at, __u64 sk, s
 	if (!at.mib)
 		return 0;
 	if (stage != STAGE_ICMP)
-		arrived_at(slot, sk, sk, syn);
+		arrived_at_socket(slot, sk, syn);
 	tally = movement(slot, at.net, at.mib, stage == STAGE_SYN ? SIGNS_SYN : SIGNS_ANY);
 	if (tally)
 		settle(slot, tally, skb, sk, stage);

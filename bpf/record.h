@@ -25,7 +25,8 @@ static __always_inline __u64 scramble(__u64 hash, __u64 word)
 static __always_inline __u64 flow_hash(struct packet *p, __u64 id)
 {
 	__u64 *client = (__u64 *)p->client, *server = (__u64 *)p->server;
-	__u64 hash = scramble(id, (__u64)p->client_port << 16 | p->server_port);
+	/* id is a small number, like the ports: scrambled apart, or they cancel out. */
+	__u64 hash = scramble(scramble(0, id), (__u64)p->client_port << 16 | p->server_port);
 
 	hash = scramble(scramble(hash, client[0]), client[1]);
 	return scramble(scramble(hash, server[0]), server[1]);
@@ -98,7 +99,7 @@ static __noinline __u8 choose(struct slot *slot, __u64 sk)
 /* identify fills in a listener from its socket. */
 static __noinline int identify(struct slot *slot, struct listener *l, __u64 sk, __u8 proof)
 {
-	l->sk = sk;
+	l->id = 0;
 	l->proof = proof;
 	if (!sk)
 		return 0;
@@ -125,7 +126,7 @@ static __always_inline bool has_packet(__u8 outcome)
 /* count_of finds a listener's row, or makes it: only then is the listener read. */
 static __noinline struct count *count_of(struct slot *slot, __u64 sk, __u8 proof, __u8 outcome)
 {
-	struct count_key key = { .sk = sk, .outcome = outcome };
+	struct count_key key = { .id = socket_id(sk), .outcome = outcome };
 	struct count *count = bpf_map_lookup_elem(&counts, &key);
 
 	if (count)
@@ -136,7 +137,7 @@ static __noinline struct count *count_of(struct slot *slot, __u64 sk, __u8 proof
 	count = bpf_map_lookup_elem(&counts, &key);
 	if (count)
 		return count;
-	key.sk = 0; /* the table is full: "other listeners", made by Go at the start */
+	key.id = 0; /* the table is full: "other listeners", made by Go at the start */
 	return bpf_map_lookup_elem(&counts, &key);
 }
 

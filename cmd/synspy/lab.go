@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"syscall"
 	"time"
 
@@ -44,14 +45,20 @@ func newLabRun(e env) *cobra.Command {
 	var (
 		watch  watchFlags
 		output outputFlags
+		soak   time.Duration
 	)
 	cmd := &cobra.Command{
-		Use:               "run SCENARIO|all",
-		Short:             "Play a scenario with a trace attached; exit 1 when anything differs",
+		Use:   "run SCENARIO...|all",
+		Short: "Play scenarios with a trace attached; exit 1 when anything differs",
+		Long: `Play a scenario in a private network namespace with a trace attached, and compare what was done to
+the packets with the records, the counts and the kernel's own counters. Exit code 1 when anything differs.
+
+Several, or all, are played under one trace of the whole machine; each gets a verdict, and one that failed its records.
+With --soak they are played shuffled, two at a time, again and again for that long.`,
 		ValidArgsFunction: fixedArgs(append([]string{"all"}, scenarioNames()...)),
 		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return usage("lab run takes one scenario, or all\nsynspy lab list shows them")
+			if len(args) == 0 || len(args) > 1 && slices.Contains(args, "all") {
+				return usage("lab run takes scenarios, or all\nsynspy lab list shows them")
 			}
 			return nil
 		},
@@ -60,24 +67,20 @@ func newLabRun(e env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			names := []string{args[0]}
-			if args[0] == "all" {
-				names = scenarioNames()
+			switch {
+			case soak < 0:
+				return usage("--soak takes how long to play: 5m")
+			case len(args) == 1 && args[0] != "all" && soak == 0:
+				return runScenario(cmd.Context(), e, args[0], w, &output)
+			case args[0] == "all":
+				args = scenarioNames()
 			}
-			var failed []error
-			for _, name := range names {
-				if err := runScenario(cmd.Context(), e, name, w, &output); err != nil {
-					failed = append(failed, err)
-				}
-				if cmd.Context().Err() != nil {
-					break
-				}
-			}
-			return errors.Join(failed...)
+			return runScenarios(cmd.Context(), e, app.LabRun{Names: args, Soak: soak, Status: e.stderr}, w, &output)
 		},
 	}
 	watch.addBackend(cmd)
 	watch.rate, watch.ring = 0, app.LabRingSize
+	cmd.Flags().DurationVar(&soak, "soak", 0, "play for this long, shuffled and two at a time")
 	output.add(cmd)
 	return cmd
 }
@@ -108,6 +111,33 @@ func runScenario(ctx context.Context, e env, name string, w app.Watch, output *o
 		return err
 	}
 	return errors.Join(err, writing.Verdict(stdout, verdict))
+}
+
+// runScenarios plays many under one trace.
+func runScenarios(ctx context.Context, e env, run app.LabRun, w app.Watch, output *outputFlags) error {
+	writing, err := output.writing(e)
+	if err != nil {
+		return err
+	}
+	stdout := &untilClosed{to: e.stdout}
+	tally := struct{ passed, failed, none int }{}
+	run.Each = func(judged app.Judged) error {
+		switch {
+		case judged.Cannot != "":
+			tally.none++
+		case judged.Passed:
+			tally.passed++
+		default:
+			tally.failed++
+		}
+		return writing.Judged(stdout, judged)
+	}
+	summary, err := app.RunLabTogether(ctx, run, w, output.logger(e))
+	if err != nil && !errors.Is(err, app.ErrMismatch) {
+		return err
+	}
+	_, _ = fmt.Fprintf(e.stderr, "synspy: %d passed, %d failed, %d that this kernel cannot hold\n", tally.passed, tally.failed, tally.none)
+	return errors.Join(err, writing.Stream(stdout, w).Summary(summary))
 }
 
 // untilClosed drops what is written after the reader has gone: a trace ends

@@ -45,6 +45,7 @@ type Verdict struct {
 	Recorded   []event.Count `json:"recorded"`
 	Cookies    uint64        `json:"cookies"`
 	Mismatches []string      `json:"mismatches,omitempty"`
+	Cannot     string        `json:"cannot,omitempty"` // what this kernel lacks to play it
 	Unseen     []string      `json:"unseen,omitempty"` // what the hooks here cannot tell, and why
 	Summary    event.Summary `json:"summary"`
 	DurationMs int64         `json:"duration_ms"`

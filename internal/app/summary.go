@@ -114,7 +114,7 @@ func (t *trace) summary() (event.Summary, error) {
 		return event.Summary{}, err
 	}
 	s := event.Summary{Header: event.Head("summary"), DurationMs: time.Since(t.started).Milliseconds(),
-		Counts: []event.Count{}, Handshakes: handshakes, Seen: t.seen(arrivals), Ledger: t.probe.Ledger(),
+		Handshakes: handshakes, Seen: t.seen(arrivals), Ledger: t.probe.Ledger(),
 		Delivered: t.delivered}
 	// What the owner filters did not want is not taken back where it was shown
 	// while they still did.
@@ -123,23 +123,29 @@ func (t *trace) summary() (event.Summary, error) {
 		addFiltered(s.Ledger, key.netns, key.outcome, n)
 	}
 	s.Suppressed, s.Lost = t.told.Suppressed, t.told.Lost
+	for o := range counted {
+		counted[o] -= min(counted[o], filtered[o])
+	}
+	s.Counts, s.Cookies = countsOf(counted)
+	s.Balance()
+	return s, nil
+}
+
+// countsOf sorts what was counted into drops by cause, stage and action, and SYNs
+// answered by cookies.
+func countsOf(counted [event.NumOutcomes]uint64) (drops []event.Count, cookies uint64) {
+	drops = []event.Count{}
 	for o := event.OutcomeNone + 1; o < event.NumOutcomes; o++ {
-		count := counted[o] - min(counted[o], filtered[o])
 		switch branch := o.Branch(); {
-		case count == 0:
+		case counted[o] == 0:
 		case branch.Kind == event.KindDrop:
-			s.Counts = addCount(s.Counts, event.Count{Cause: branch.Cause, Stage: branch.Stage,
-				Action: branch.Action, Count: count})
+			drops = addCount(drops, event.Count{Cause: branch.Cause, Stage: branch.Stage,
+				Action: branch.Action, Count: counted[o]})
 		case branch.Kind == event.KindCookie:
-			s.Cookies += count
+			cookies += counted[o]
 		}
 	}
-	s.Balanced = true
-	for _, row := range s.Ledger {
-		s.Balanced = s.Balanced && row.Balanced()
-		s.Unattributed += row.Unattributed
-	}
-	return s, nil
+	return drops, cookies
 }
 
 // addCount adds to the row of the same cause, stage and action.

@@ -46,9 +46,7 @@ func Trace(ctx context.Context, stream render.Stream, options TraceOptions, log 
 		defer cancel()
 	}
 	ctx, stream = options.Record.alongside(ctx, stream)
-	t := &trace{session: s, stream: stream, options: options, held: make(map[heldKey]probe.Count),
-		withheld: make(map[withheldKey]uint64), beyond: make(map[heldKey]beyond)}
-	err = t.run(ctx)
+	err = newTrace(s, stream, options).run(ctx)
 	return errors.Join(err, options.Record.close(), s.close())
 }
 
@@ -68,6 +66,11 @@ type trace struct {
 	quietAt   time.Time
 	quietSeen map[uint64]probe.Arrivals
 	quiet     bool
+}
+
+func newTrace(s *session, stream render.Stream, options TraceOptions) *trace {
+	return &trace{session: s, stream: stream, options: options, held: make(map[heldKey]probe.Count),
+		withheld: make(map[withheldKey]uint64), beyond: make(map[heldKey]beyond)}
 }
 
 func (t *trace) run(ctx context.Context) error {
@@ -163,7 +166,7 @@ func (t *trace) describe(m *probe.Message) *event.Drop {
 	branch := m.Outcome.Branch()
 	drop := &event.Drop{
 		Header: event.Head("drop"), Time: t.wall(m.Time), Cause: branch.Cause, Stage: branch.Stage,
-		Action: branch.Action, Proof: m.Proof, Attempt: m.Attempt,
+		Action: branch.Action, Proof: m.Proof, Attempt: m.Attempt, NetNS: m.NetNS,
 		Kernel: event.Kernel{Function: branch.FunctionFor(m.Family6), Counters: branch.CounterNames(),
 			Reason: t.probe.Reason(m)},
 		Listener: described(&m.Listener, true), ClientSees: branch.Sees(),

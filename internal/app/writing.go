@@ -110,7 +110,7 @@ type versionRecord struct {
 }
 
 // kernels is the range that the programs are made for and tested on.
-const kernels = "6.1 and newer, x86-64 and arm64"
+const kernels = "5.10 and newer, x86-64 and arm64"
 
 // Version writes what this binary is.
 func Version(to io.Writer, version, commit string, writing Writing) error {
@@ -141,16 +141,38 @@ func (w Writing) Verdict(to io.Writer, v Verdict) error {
 		return render.WriteJSON(to, v)
 	}
 	word := "PASS"
-	if !v.Passed {
+	switch {
+	case v.Cannot != "":
+		word = "NONE"
+	case !v.Passed:
 		word = "FAIL"
 	}
 	if _, err := fmt.Fprintf(to, "%s  %s (%s, %.1f s)\n", word, v.Name, v.Backend, float64(v.DurationMs)/1000); err != nil {
 		return err
 	}
-	for _, m := range v.Mismatches {
+	details := v.Mismatches
+	if v.Cannot != "" {
+		details = append(details, v.Cannot)
+	}
+	for _, m := range details {
 		if _, err := fmt.Fprintf(to, "      %s\n", render.Terminal(m)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// Judged writes what became of a scenario among others, and of one that failed
+// its records.
+func (w Writing) Judged(to io.Writer, j Judged) error {
+	if err := w.Verdict(to, j.Verdict); err != nil || len(j.Records) == 0 {
+		return err
+	}
+	records := render.NewStream(to, w.options)
+	for i := range j.Records {
+		if err := records.Drop(&j.Records[i]); err != nil {
+			return err
+		}
+	}
+	return records.Flush()
 }

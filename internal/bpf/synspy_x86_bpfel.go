@@ -23,7 +23,6 @@ const (
 
 type SynspyArrivals struct {
 	_   structs.HostLayout
-	Sk  uint64
 	Syn uint64
 	Ack uint64
 }
@@ -66,7 +65,7 @@ type SynspyCount struct {
 
 type SynspyCountKey struct {
 	_       structs.HostLayout
-	Sk      uint64
+	Id      uint64
 	Outcome uint32
 	Pad     uint32
 }
@@ -155,7 +154,7 @@ type SynspyListenChange struct {
 
 type SynspyListener struct {
 	_            structs.HostLayout
-	Sk           uint64
+	Id           uint64
 	Cookie       uint64
 	Inode        uint64
 	Cgroup       uint64
@@ -432,6 +431,7 @@ type SynspySlot struct {
 		_   structs.HostLayout
 		Key uint64
 		Sk  uint64
+		Id  uint64
 		Syn uint64
 		Ack uint64
 	}

@@ -145,6 +145,7 @@ type Drop struct {
 	Client     *Endpoint  `json:"client,omitempty"`
 	Server     *Endpoint  `json:"server,omitempty"`
 	Attempt    uint32     `json:"attempt,omitempty"`
+	NetNS      uint64     `json:"netns,omitempty"` // where the packet died
 	Listener   *Listener  `json:"listener,omitempty"`
 	Processes  []Process  `json:"processes,omitempty"`
 	Cgroup     *Cgroup    `json:"cgroup,omitempty"`
@@ -237,4 +238,14 @@ type Summary struct {
 	Seen         []Seen      `json:"seen"`
 	Ledger       []LedgerRow `json:"ledger"`
 	Balanced     bool        `json:"balanced"`
+}
+
+// Balance works out from the ledger's rows whether the summary is balanced, and
+// what is unattributed.
+func (s *Summary) Balance() {
+	s.Balanced, s.Unattributed = true, 0
+	for _, row := range s.Ledger {
+		s.Balanced = s.Balanced && row.Balanced()
+		s.Unattributed += row.Unattributed
+	}
 }

@@ -70,7 +70,7 @@ func (p *Probe) Arrivals() (arrivals []Arrivals, handshakes uint64, err error) {
 		handshakes += slots[i].Handshakes
 		for _, a := range slots[i].Arrivals {
 			if a.Key != 0 {
-				add(a.Sk, a.Syn, a.Ack)
+				add(a.Id, a.Syn, a.Ack)
 			}
 		}
 	}

@@ -115,10 +115,17 @@ func (p *Probe) closeLedger() error {
 	if err != nil {
 		return fmt.Errorf("close the gates: %w", err)
 	}
+	p.closed, err = p.settle(func(*book) bool { return true })
+	return err
+}
+
+// settle takes the values, as they are now, of the namespaces that are asked for.
+func (p *Probe) settle(wanted func(*book) bool) ([]book, error) {
 	books, err := p.readBooks()
 	if err != nil {
-		return err
+		return nil, err
 	}
+	books = slices.DeleteFunc(books, func(b book) bool { return !wanted(&b) })
 	for i := range books {
 		b := &books[i]
 		if known, ok := p.books[b.id]; ok {
@@ -147,13 +154,13 @@ func (p *Probe) closeLedger() error {
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("close the ledger: %w", err)
+		return nil, fmt.Errorf("close the ledger: %w", err)
 	}
 	for i := range books {
 		b := &books[i]
 		if b.gone {
 			if err := p.countGone(b); err != nil {
-				return err
+				return nil, err
 			}
 			continue
 		}
@@ -166,8 +173,7 @@ func (p *Probe) closeLedger() error {
 		gated.subtract(b.gated)
 		b.closing.subtract(gated)
 	}
-	p.closed = books
-	return nil
+	return books, nil
 }
 
 func (b *book) count(tally *bpf.SynspyTally) {
@@ -234,24 +240,57 @@ func (p *Probe) track(ns namespace) error {
 // nothing moved.
 func (p *Probe) Ledger() []event.LedgerRow {
 	var rows []event.LedgerRow
-	for _, b := range p.closed {
+	for i := range p.closed {
+		b := &p.closed[i]
 		if p.idle[b.id] && b.closing == b.opening {
 			continue
 		}
-		synspy, filtered := explained(b.outcomes), explained(b.filtered)
-		for c := range event.NumCounters {
-			row := event.LedgerRow{NetNS: uint64(b.inode), Counter: c.String(), Synspy: synspy[c],
-				Unattributed: b.unattributed[c], Filtered: filtered[c], Gone: b.gone}
-			if !b.gone {
-				row.Kernel = b.closing[c] - b.opening[c]
-			} else if row.Synspy+row.Unattributed == 0 {
-				continue
-			}
-			rows = append(rows, row)
-		}
+		rows = append(rows, b.rows()...)
 	}
 	slices.SortStableFunc(rows, func(a, b event.LedgerRow) int { return cmp.Compare(a.NetNS, b.NetNS) })
 	return rows
+}
+
+func (b *book) rows() []event.LedgerRow {
+	synspy, filtered := explained(b.outcomes), explained(b.filtered)
+	var rows []event.LedgerRow
+	for c := range event.NumCounters {
+		row := event.LedgerRow{NetNS: uint64(b.inode), Counter: c.String(), Synspy: synspy[c],
+			Unattributed: b.unattributed[c], Filtered: filtered[c], Gone: b.gone}
+		if !b.gone {
+			row.Kernel = b.closing[c] - b.opening[c]
+		} else if row.Synspy+row.Unattributed == 0 {
+			continue
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+// Account is the state of one namespace's page of the ledger.
+type Account struct {
+	Rows    []event.LedgerRow
+	Counted [event.NumOutcomes]uint64
+}
+
+// Account returns what has become of a namespace so far, while everything goes
+// on: on each CPU the kernel's counters and the counts are read together. It is
+// empty for one in which nothing ever listened or died. Only one goroutine may ask at
+// a time, and none while Start or Stop runs.
+func (p *Probe) Account(netns uint64) (Account, error) {
+	books, err := p.settle(func(b *book) bool { return uint64(b.inode) == netns })
+	if err != nil {
+		return Account{}, err
+	}
+	var account Account
+	for i := range books {
+		b := &books[i]
+		if b.gone {
+			continue // an earlier one that had this number
+		}
+		account.Rows, account.Counted = b.rows(), b.outcomes
+	}
+	return account, nil
 }
 
 // Outcomes returns, after Stop, how often each outcome was counted over all

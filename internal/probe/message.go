@@ -103,11 +103,11 @@ func (m *Message) decodeRecord(raw *bpf.SynspyRecord) {
 }
 
 func listenerOf(raw *bpf.SynspyListener) Listener {
-	if raw.Sk == 0 || raw.Family == 0 {
+	if raw.Id == 0 || raw.Family == 0 {
 		return Listener{}
 	}
 	l := Listener{
-		Known: true, Member: true, Socket: raw.Sk, Cookie: raw.Cookie, Inode: raw.Inode, Cgroup: raw.Cgroup,
+		Known: true, Member: true, Socket: raw.Id, Cookie: raw.Cookie, Inode: raw.Inode, Cgroup: raw.Cgroup,
 		NetNS: uint64(raw.Netns), Port: raw.Port, Proof: event.ProofState,
 		Accept:    event.Queue{Len: raw.AcceptLen, Limit: raw.AcceptLimit},
 		Syn:       event.SynQueue{Len: raw.SynLen, Young: raw.SynYoung, Limit: raw.AcceptLimit},

@@ -204,8 +204,8 @@ func (p *Probe) Holders() (Holders, error) {
 			return none, fmt.Errorf("decode holder: %w", err)
 		}
 		ns := namespace{h.NetId, h.Net, h.Listener.Netns}
-		holders.namespaces[ns] = holders.namespaces[ns] || h.Listener.Sk != 0
-		if h.Listener.Sk != 0 {
+		holders.namespaces[ns] = holders.namespaces[ns] || h.Listener.Id != 0
+		if h.Listener.Id != 0 {
 			holders.List = append(holders.List, Holder{PID: h.Pid, Start: h.Start, Comm: text(h.Comm),
 				Listener: listenerOf(&h.Listener)})
 		}

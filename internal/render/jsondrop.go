@@ -49,6 +49,9 @@ func (s *jsonStream) appendDrop(b []byte, d *event.Drop) []byte {
 	if d.Attempt != 0 {
 		b = strconv.AppendUint(append(b, `,"attempt":`...), uint64(d.Attempt), 10)
 	}
+	if d.NetNS != 0 {
+		b = strconv.AppendUint(append(b, `,"netns":`...), d.NetNS, 10)
+	}
 	if d.Listener != nil {
 		b = appendListener(append(b, `,"listener":`...), d.Listener)
 	}

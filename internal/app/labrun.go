@@ -1,0 +1,305 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/lab"
+)
+
+// LabRun is what to play under one trace.
+type LabRun struct {
+	Names []string
+	// Soak, if not 0, is for how long to play them again and again, shuffled and
+	// two at a time.
+	Soak   time.Duration
+	Each   func(Judged) error // is told each verdict, one at a time
+	Status io.Writer          // for people: standard error
+}
+
+// Judged is a verdict, and the records of a scenario that failed.
+type Judged struct {
+	Verdict
+	Records []event.Drop
+}
+
+// soakers is how many scenarios a soak plays at a time.
+const soakers = 2
+
+// settleFor bounds how long records may take to come out of the ring buffer.
+const settleFor = 5 * time.Second
+
+// RunLabTogether plays scenarios under one trace of the whole machine, each in its own
+// namespace, and compares each one's page of the ledger while the trace goes on.
+// The summary is that of the trace. The error wraps ErrMismatch if a
+// scenario's account differs, or the trace's does not balance.
+func RunLabTogether(ctx context.Context, run LabRun, watch Watch, log *slog.Logger) (event.Summary, error) {
+	var none event.Summary
+	scenarios := make([]lab.Scenario, 0, len(run.Names))
+	for _, name := range run.Names {
+		scenario, ok := lab.Find(name)
+		if !ok {
+			return none, usage("no scenario %q; synspy lab list shows them", name)
+		}
+		scenarios = append(scenarios, scenario)
+	}
+	if err := prepareAll(ctx, scenarios); err != nil {
+		return none, err
+	}
+	watch.Rate = 0
+	s, err := openUntil(ctx, watch, log)
+	if err != nil {
+		return none, err
+	}
+	bench := &workbench{run: run, ready: s.ready(), failed: make(map[string]int)}
+	bench.trace = newTrace(s, bench, TraceOptions{Watch: watch, Status: run.Status})
+	tracing, stop := context.WithCancel(ctx)
+	defer stop()
+	playing, giveUp := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() {
+		defer giveUp()
+		ended <- bench.trace.run(tracing)
+	}()
+	err = bench.play(playing, scenarios)
+	stop()
+	err = errors.Join(err, <-ended, s.close())
+	if err == nil && !bench.summary.Balanced {
+		err = fmt.Errorf("%w: the ledger of the whole trace does not balance", ErrMismatch)
+	}
+	return bench.summary, err
+}
+
+// prepareAll makes the kernel load what it loads on demand.
+func prepareAll(ctx context.Context, scenarios []lab.Scenario) error {
+	for _, scenario := range scenarios {
+		if scenario.Prepare == nil {
+			continue
+		}
+		world, err := lab.NewWorld(ctx)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrUnable, err)
+		}
+		if err := errors.Join(scenario.Prepare(world), world.Close()); err != nil {
+			return fmt.Errorf("%w: %s: %w", ErrUnable, scenario.Name, err)
+		}
+	}
+	return nil
+}
+
+// workbench is one trace, and the scenarios that are played under it. It is the
+// trace's stream.
+type workbench struct {
+	run     LabRun
+	trace   *trace
+	ready   event.Ready
+	summary event.Summary
+
+	mu      sync.Mutex // guards drops
+	drops   []event.Drop
+	flushed atomic.Uint64
+	account sync.Mutex // one reading of the ledger at a time
+	verdict sync.Mutex // guards failed, and Each
+	failed  map[string]int
+}
+
+func (b *workbench) Ready(event.Ready) error       { return nil }
+func (b *workbench) Held(event.Held) error         { return nil }
+func (b *workbench) Summary(s event.Summary) error { b.summary = s; return nil }
+func (b *workbench) Drop(d *event.Drop) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.drops = append(b.drops, *d)
+	return nil
+}
+
+// Flush comes after everything that waited in the ring buffer.
+func (b *workbench) Flush() error {
+	b.flushed.Add(1)
+	return nil
+}
+
+// play plays everything once, or for as long as a soak is to take.
+func (b *workbench) play(ctx context.Context, scenarios []lab.Scenario) error {
+	if b.run.Soak == 0 {
+		for _, scenario := range scenarios {
+			if err := b.one(ctx, scenario); err != nil {
+				return err
+			}
+		}
+		return b.failure()
+	}
+	until := time.Now().Add(b.run.Soak)
+	errs := make([]error, soakers)
+	var players sync.WaitGroup
+	for player := range soakers {
+		players.Go(func() {
+			for errs[player] == nil && time.Now().Before(until) {
+				for _, turn := range rand.Perm(len(scenarios)) {
+					if errs[player] = b.one(ctx, scenarios[turn]); errs[player] != nil || !time.Now().Before(until) {
+						break
+					}
+				}
+			}
+		})
+	}
+	players.Wait()
+	return errors.Join(append(errs, b.failure())...)
+}
+
+// failure says which scenarios failed how often.
+func (b *workbench) failure() error {
+	var names []string
+	for name, times := range b.failed {
+		names = append(names, fmt.Sprintf("%s (%d)", name, times))
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	slices.Sort(names)
+	return fmt.Errorf("%w: %v", ErrMismatch, names)
+}
+
+// one plays a scenario in a namespace of its own and judges it.
+func (b *workbench) one(ctx context.Context, scenario lab.Scenario) error {
+	began := time.Now()
+	world, err := lab.NewWorld(ctx)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUnable, err)
+	}
+	defer func() { _ = world.Close() }() // nothing is lost with it
+	if scenario.Prepare != nil {
+		if err := scenario.Prepare(world); err != nil {
+			return fmt.Errorf("%w: %s: %w", ErrUnable, scenario.Name, err)
+		}
+	}
+	seen, err := b.seen()
+	if err != nil {
+		return err
+	}
+	verdict := Verdict{Header: event.Head("scenario"), Name: scenario.Name, Backend: b.ready.Backend}
+	expected, err := scenario.Play(ctx, world, func(string, ...any) {})
+	switch {
+	case errors.Is(err, lab.ErrCannotHold):
+		verdict.Cannot = err.Error()
+		return b.tell(verdict, nil)
+	case err != nil:
+		return fmt.Errorf("play %s: %w", scenario.Name, err)
+	}
+	got, err := b.collect(world.NetNS(), began, expected.Quiet, seen)
+	if err != nil {
+		return fmt.Errorf("play %s: %w", scenario.Name, err)
+	}
+	verdict.Summary, verdict.Cookies = got.summary, got.summary.Cookies
+	compare(&verdict, expected, got, world.NetNS())
+	verdict.DurationMs = time.Since(began).Milliseconds()
+	b.forget(world.NetNS())
+	return b.tell(verdict, got.drops)
+}
+
+func (b *workbench) tell(verdict Verdict, drops []event.Drop) error {
+	b.verdict.Lock()
+	defer b.verdict.Unlock()
+	judged := Judged{Verdict: verdict}
+	if !verdict.Passed && verdict.Cannot == "" {
+		b.failed[verdict.Name]++
+		judged.Records = drops
+	}
+	return b.run.Each(judged)
+}
+
+// seen is what has arrived so far, by listener.
+func (b *workbench) seen() (map[uint64]uint64, error) {
+	arrivals, _, err := b.trace.probe.Arrivals()
+	syns := make(map[uint64]uint64, len(arrivals))
+	for _, a := range arrivals {
+		syns[a.Socket] = a.Syn
+	}
+	return syns, err
+}
+
+// collect waits until the records of all that was counted in a namespace are
+// there, and makes a summary of it. quiet are namespaces whose records would be wrong.
+func (b *workbench) collect(netns uint64, since time.Time, quiet []uint64, seen map[uint64]uint64) (*recorder, error) {
+	deadline := time.Now().Add(settleFor)
+	for flushed := b.flushed.Load(); b.flushed.Load() < flushed+2 && time.Now().Before(deadline); { // what opened, too, is known by then
+		time.Sleep(10 * time.Millisecond)
+	}
+	for {
+		got := &recorder{hooks: b.ready.Hooks, backend: b.ready.Backend,
+			drops: b.recorded(since, append(slices.Clone(quiet), netns))}
+		counted, err := b.summarize(netns, got, seen)
+		if err != nil {
+			return nil, err
+		}
+		if uint64(len(got.drops)) >= counted || time.Now().After(deadline) {
+			return got, nil
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// recorded lists the records of these namespaces.
+func (b *workbench) recorded(since time.Time, of []uint64) []event.Drop {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var drops []event.Drop
+	for i := range b.drops {
+		if d := &b.drops[i]; slices.Contains(of, d.NetNS) && !d.Time.Before(since) {
+			drops = append(drops, *d)
+		}
+	}
+	return drops
+}
+
+// forget drops the records of a namespace that was judged.
+func (b *workbench) forget(netns uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.drops = slices.DeleteFunc(b.drops, func(d event.Drop) bool { return d.NetNS == netns })
+}
+
+// summarize makes a namespace's summary, and says how many drops were counted there.
+func (b *workbench) summarize(netns uint64, got *recorder, seen map[uint64]uint64) (uint64, error) {
+	b.account.Lock()
+	account, err := b.trace.probe.Account(netns)
+	b.account.Unlock()
+	if err != nil {
+		return 0, err
+	}
+	s := &got.summary
+	*s = event.Summary{Header: event.Head("summary"), Ledger: account.Rows, Delivered: uint64(len(got.drops))}
+	s.Balance()
+	s.Counts, s.Cookies = countsOf(account.Counted)
+	var counted uint64
+	for _, c := range s.Counts {
+		counted += c.Count
+	}
+	for i := range got.drops {
+		if got.drops[i].Attempt == 1 {
+			s.Handshakes++
+		}
+	}
+	arrivals, _, err := b.trace.probe.Arrivals()
+	if err != nil {
+		return 0, err
+	}
+	for i := range arrivals {
+		arrivals[i].Syn -= min(arrivals[i].Syn, seen[arrivals[i].Socket])
+	}
+	for _, row := range b.trace.seen(arrivals) {
+		if row.Listener.NetNS == netns {
+			s.Seen = append(s.Seen, row)
+		}
+	}
+	return counted, nil
+}
