@@ -22,8 +22,8 @@ VERSION ?= $(or $(shell git describe --tags --match 'v[0-9]*' --dirty 2>/dev/nul
 COMMIT ?= $(or $(shell git rev-parse --short=12 HEAD 2>/dev/null),unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 
-# The kernels to boot, by the names `bin/vm kernels` prints, and there every scenario by every backend.
-# Empty: the standard three, which CI boots, with fewer scenarios.
+# The kernels to boot, by the names `bin/vm kernels` prints. Empty: all of them; standard: the three of CI,
+# with fewer end-to-end tests.
 KERNEL ?=
 # Under MTTCG a CPU may run a breakpoint of text patching that is gone already, which kills the guest
 # (int3); one thread for all CPUs of a machine never does.
@@ -73,8 +73,8 @@ test: ## Run everything that CI runs
 	@$(MAKE) check-generate
 	$(call step,unit tests on this kernel: $(shell uname -r))
 	@$(MAKE) test-unit
-	$(call step,virtual machines: $(or $(KERNEL),the standard three))
-	@if scripts/debian-mirror.sh; then $(MAKE) test-vm E2E_RUN='$(CI_E2E_RUN)'; fi
+	$(call step,virtual machines: $(or $(KERNEL),standard))
+	@if scripts/debian-mirror.sh; then $(MAKE) test-vm KERNEL='$(or $(KERNEL),standard)' E2E_RUN='$(CI_E2E_RUN)'; fi
 
 ## Building
 
@@ -145,11 +145,14 @@ test-unit: need-go ## Run go test ./... on this machine's kernel (only the tests
 test-race: need-go ## The same under the race detector (needs a C compiler)
 	@CGO_ENABLED=1 $(MAKE) test-unit GO_TEST_FLAGS=-race
 
+# Not empty: emulated arm64 machines are to be booted too.
+arm64 = $(if $(KERNEL),$(filter %-arm64,$(KERNEL)),all)
+
 .PHONY: test-vm
-test-vm: build bin/vm ## Run tests and lab on other kernels: KERNEL="6.1 6.12-arm64" (default: CI's), JOBS=2
-	@scripts/install-deps.sh matrix $(if $(filter %-arm64,$(KERNEL)),matrix-arm64)
+test-vm: build bin/vm ## Run tests and lab on other kernels: KERNEL="6.1 6.12-arm64" (default: all), JOBS=2
+	@scripts/install-deps.sh matrix $(if $(arm64),matrix-arm64)
 	@$(MAKE) vm-tests
-	@if [[ '$(filter %-arm64,$(KERNEL))' ]]; then GOARCH=arm64 $(MAKE) vm-tests vm_bin=bin/arm64; fi
+	@if [[ '$(arm64)' ]]; then GOARCH=arm64 $(MAKE) vm-tests vm_bin=bin/arm64; fi
 	@set -x; bin/vm matrix --accel $(ACCEL) --synspy bin/synspy $(KERNEL:%=--kernel %) $(JOBS:%=--jobs %) \
 		$(foreach package,$(VM_TEST_PACKAGES),--test-binary $(notdir $(package))=bin/$(notdir $(package)).test) \
 		--end-to-end e2e=bin/e2e.test --end-to-end-run '$(E2E_RUN)' \

@@ -238,6 +238,7 @@ enum request {
 	REQUEST_LOCATE, /* learn this CPU's offset of per-CPU memory */
 	REQUEST_GATE, /* open or close this CPU's gate */
 	REQUEST_SNAPSHOT, /* read one namespace */
+	REQUEST_ALIVE, /* is it still there? */
 };
 
 /* What a run answers. */

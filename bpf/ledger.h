@@ -187,6 +187,7 @@ __noinline int tally_open(__u64 address)
 	}
 	tally->net = address;
 	tally->netns = BPF_CORE_READ(net, ns.inum);
+	__sync_fetch_and_add(&tracked, 1);
 	return 0;
 }
 

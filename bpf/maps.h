@@ -65,6 +65,7 @@ __u32 own_socket = 0; /* a descriptor of the reader's that is a socket; set by G
 __u64 hashinfo = 0; /* struct inet_hashinfo of TCP, where no namespace has it */
 __u64 last_namespace = 0; /* of the process whose files were listed last */
 __u32 listen_generation = 0;
+__u64 tracked = 0; /* namespaces that were met while running */
 __u64 untracked = 0; /* counter movements in namespaces that no table had room for */
 __u64 changes_lost = 0; /* openings and closings of listeners that the ring had no room for */
 __u64 uncounted = 0; /* packets that no row of counts had room for: never, see count_of */

@@ -94,6 +94,8 @@ static __always_inline int answer_request(__u64 request, __u64 arg, __u64 net, _
 	case REQUEST_GATE:
 		slot->gate = arg;
 		return ANSWER_DONE;
+	case REQUEST_ALIVE:
+		return net_alive((struct net *)net, arg, inum) ? ANSWER_DONE : ANSWER_GONE;
 	case REQUEST_SNAPSHOT:
 		return snapshot_take(slot, arg, (struct net *)net, inum);
 	}

@@ -52,7 +52,7 @@ func (t *trace) tellBeyond() error {
 		}
 	}
 	// Whatever else the kernel side put into the ring buffer and nobody got.
-	reached := uint64(0)
+	reached := t.taken
 	for _, c := range counts {
 		reached += c.Delivered
 	}

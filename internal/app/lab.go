@@ -114,6 +114,7 @@ type recorder struct {
 	hooks   []event.Hook
 	drops   []event.Drop
 	summary event.Summary
+	crowded bool // tries may be unknown
 }
 
 func (r *recorder) Ready(ready event.Ready) error {

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/probe"
@@ -18,6 +19,7 @@ type listeners struct {
 	filter probe.Filter
 	known  map[uint64]*known
 	places map[place][]uint64
+	closed map[uint64]time.Time // since when, of those that still have rows in the kernel side's tables
 }
 
 type known struct {
@@ -36,7 +38,8 @@ type place struct {
 const maxKnown = 1 << 17
 
 func newListeners(filter probe.Filter) *listeners {
-	return &listeners{filter: filter, known: make(map[uint64]*known), places: make(map[place][]uint64)}
+	return &listeners{filter: filter, known: make(map[uint64]*known), places: make(map[place][]uint64),
+		closed: make(map[uint64]time.Time)}
 }
 
 func placeOf(l *probe.Listener) place { return place{l.NetNS, l.Addr, l.Port} }
@@ -62,6 +65,30 @@ func (l *listeners) add(listener probe.Listener) bool {
 	at := placeOf(&listener)
 	l.places[at] = append(l.places[at], listener.Socket)
 	return true
+}
+
+// close notes that a listener has closed.
+func (l *listeners) close(socket uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed[socket] = time.Now()
+}
+
+// settleAfter is how long after its closing a listener's packets may still be under way.
+const settleAfter = 2 * time.Second
+
+// departed lists the listeners that closed a while ago, once.
+func (l *listeners) departed() map[uint64]bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	sockets := make(map[uint64]bool)
+	for socket, since := range l.closed {
+		if time.Since(since) > settleAfter {
+			sockets[socket] = true
+			delete(l.closed, socket)
+		}
+	}
+	return sockets
 }
 
 func (l *listeners) forget(socket uint64) {

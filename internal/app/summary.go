@@ -34,31 +34,55 @@ func (t *trace) tellHeld() error {
 	if err != nil {
 		return err
 	}
+	departed := t.listeners.departed()
+	for socket := range departed {
+		if err := t.probe.Depart(socket); err != nil {
+			return err
+		}
+	}
 	for _, c := range counts {
+		gone := departed[c.Listener.Socket]
+		if gone {
+			if c, err = t.probe.Take(c); err != nil {
+				return err
+			}
+		}
 		key := heldKey{c.Outcome, c.Listener.Socket}
 		last := t.held[key]
 		t.held[key] = c
-		if !t.listeners.isWanted(c.Listener.Socket) {
-			t.withhold(c.Outcome, c.Listener.NetNS, c.Suppressed-last.Suppressed+c.Lost-last.Lost)
+		if gone { // what its timers may still add begins at 0 again
+			t.taken += c.Delivered
+			delete(t.held, key)
+		}
+		if err := t.tellSince(c, last); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tellSince tells of one row.
+func (t *trace) tellSince(c, last probe.Count) error {
+	if !t.listeners.isWanted(c.Listener.Socket) {
+		t.withhold(c.Outcome, c.Listener.NetNS, c.Suppressed-last.Suppressed+c.Lost-last.Lost)
+		return nil
+	}
+	t.told.Suppressed += c.Suppressed - last.Suppressed
+	t.told.Lost += c.Lost - last.Lost
+	branch := c.Outcome.Branch()
+	for _, h := range []struct {
+		kind  string
+		count uint64
+	}{{"suppressed", c.Suppressed - last.Suppressed}, {"lost", c.Lost - last.Lost}} {
+		if h.count == 0 {
 			continue
 		}
-		t.told.Suppressed += c.Suppressed - last.Suppressed
-		t.told.Lost += c.Lost - last.Lost
-		branch := c.Outcome.Branch()
-		for _, h := range []struct {
-			kind  string
-			count uint64
-		}{{"suppressed", c.Suppressed - last.Suppressed}, {"lost", c.Lost - last.Lost}} {
-			if h.count == 0 {
-				continue
-			}
-			t.quiet = false
-			err := t.stream.Held(event.Held{Header: event.Head(h.kind), Count: h.count, Cause: branch.Cause,
-				Stage: branch.Stage, Action: branch.Action, Listener: described(&c.Listener, false),
-				Others: !c.Listener.Known && branch.Stage != event.StageIngress})
-			if err != nil {
-				return err
-			}
+		t.quiet = false
+		err := t.stream.Held(event.Held{Header: event.Head(h.kind), Count: h.count, Cause: branch.Cause,
+			Stage: branch.Stage, Action: branch.Action, Listener: described(&c.Listener, false),
+			Others: !c.Listener.Known && branch.Stage != event.StageIngress})
+		if err != nil {
+			return err
 		}
 	}
 	return nil

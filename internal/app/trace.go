@@ -60,6 +60,7 @@ type trace struct {
 	unwanted  uint64 // records that an owner filter kept back here
 	held      map[heldKey]probe.Count
 	told      probe.Count // suppressed and lost records that were told
+	taken     uint64      // of the records that reached the ring buffer: those of listeners that closed
 	withheld  map[withheldKey]uint64
 	beyond    map[heldKey]beyond // records that came after --count was reached
 	heldAt    time.Time
@@ -107,6 +108,7 @@ func (t *trace) message(m *probe.Message) error {
 		return t.judge()
 	case probe.KindClosed:
 		t.owners.Closed(m.Listener.Socket)
+		t.listeners.close(m.Listener.Socket)
 		return nil
 	}
 	news := t.listeners.add(m.Listener)
@@ -214,7 +216,7 @@ func (t *trace) tick() error {
 	now := time.Now()
 	if now.Sub(t.heldAt) >= time.Second {
 		t.heldAt = now
-		if err := t.tellHeld(); err != nil {
+		if err := errors.Join(t.tellHeld(), t.probe.Retire()); err != nil {
 			return err
 		}
 	}

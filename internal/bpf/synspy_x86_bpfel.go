@@ -303,6 +303,7 @@ const (
 	SynspyRequestREQUEST_LOCATE   SynspyRequest = 0
 	SynspyRequestREQUEST_GATE     SynspyRequest = 1
 	SynspyRequestREQUEST_SNAPSHOT SynspyRequest = 2
+	SynspyRequestREQUEST_ALIVE    SynspyRequest = 3
 )
 
 type SynspySlot struct {
@@ -567,6 +568,7 @@ const (
 	SynspyVarSocketOperations                   = "socket_operations"
 	SynspyVarStateRanges                        = "state_ranges"
 	SynspyVarTimewaitArgs                       = "timewait_args"
+	SynspyVarTracked                            = "tracked"
 	SynspyVarUncounted                          = "uncounted"
 	SynspyVarUntracked                          = "untracked"
 	SynspyVarUnusedAnswer                       = "unused_answer"
@@ -743,6 +745,7 @@ type SynspyVariableSpecs struct {
 	SocketOperations    *ebpf.VariableSpec `ebpf:"socket_operations"`
 	StateRanges         *ebpf.VariableSpec `ebpf:"state_ranges"`
 	TimewaitArgs        *ebpf.VariableSpec `ebpf:"timewait_args"`
+	Tracked             *ebpf.VariableSpec `ebpf:"tracked"`
 	Uncounted           *ebpf.VariableSpec `ebpf:"uncounted"`
 	Untracked           *ebpf.VariableSpec `ebpf:"untracked"`
 	UnusedAnswer        *ebpf.VariableSpec `ebpf:"unused_answer"`
@@ -849,6 +852,7 @@ type SynspyVariables struct {
 	SocketOperations    *ebpf.Variable `ebpf:"socket_operations"`
 	StateRanges         *ebpf.Variable `ebpf:"state_ranges"`
 	TimewaitArgs        *ebpf.Variable `ebpf:"timewait_args"`
+	Tracked             *ebpf.Variable `ebpf:"tracked"`
 	Uncounted           *ebpf.Variable `ebpf:"uncounted"`
 	Untracked           *ebpf.Variable `ebpf:"untracked"`
 	UnusedAnswer        *ebpf.Variable `ebpf:"unused_answer"`

@@ -56,6 +56,11 @@ func (p *Probe) Arrivals() (arrivals []Arrivals, handshakes uint64, err error) {
 		total  bpf.SynspyArrivals
 		slots  []bpf.SynspySlot
 	)
+	p.mu.Lock()
+	for _, a := range p.departed {
+		add(a.Socket, a.Syn, a.Ack)
+	}
+	p.mu.Unlock()
 	entries := p.collection.Maps["arrived"].Iterate()
 	for entries.Next(&socket, &total) {
 		add(socket, total.Syn, total.Ack)

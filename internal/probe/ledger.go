@@ -115,12 +115,16 @@ func (p *Probe) closeLedger() error {
 	if err != nil {
 		return fmt.Errorf("close the gates: %w", err)
 	}
-	p.closed, err = p.settle(func(*book) bool { return true })
+	if p.closed, err = p.settle(func(*book) bool { return true }); err == nil {
+		p.closed = append(p.closed, p.retired...)
+	}
 	return err
 }
 
 // settle takes the values, as they are now, of the namespaces that are asked for.
 func (p *Probe) settle(wanted func(*book) bool) ([]book, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	books, err := p.readBooks()
 	if err != nil {
 		return nil, err

@@ -11,6 +11,7 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"time"
 	"unsafe"
 
@@ -37,8 +38,12 @@ type Probe struct {
 	links      []link.Link
 	names      *names
 	reader     *ringbuf.Reader
+	mu         sync.Mutex // guards what follows
 	books      map[uint64]book
 	idle       map[uint64]bool // namespaces in which nothing listened at the start
+	retired    []book          // of namespaces that are gone
+	retiredAt  uint64          // how many namespaces had been met when that was last looked at
+	departed   map[uint64]Arrivals
 	closed     []book
 }
 
@@ -58,7 +63,8 @@ func Open(facts *Facts, backend string, config Config, log *slog.Logger) (*Probe
 		if err != nil {
 			return nil, err
 		}
-		p := &Probe{config: config, facts: facts, plan: plan, log: log, cpus: cpus, names: newNames(facts.Reasons)}
+		p := &Probe{config: config, facts: facts, plan: plan, log: log, cpus: cpus, names: newNames(facts.Reasons),
+			departed: make(map[uint64]Arrivals)}
 		err = p.open()
 		if err == nil {
 			facts.cache = nil // decoded types are not needed any more

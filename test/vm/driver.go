@@ -18,10 +18,6 @@ type driver struct {
 	run     *kernelRun
 }
 
-// shortScenarios is what every backend plays on every kernel of the standard
-// matrix: each way its hooks find a drop, once.
-var shortScenarios = []string{"accept-queue-full-syn", "accept-queue-full-ack", "accept-queue-full-cookie-ack", "syn-queue-full"}
-
 // shortEndToEnd are the end-to-end tests of slow kernels: packets, and their owners.
 const shortEndToEnd = "TestTUN|TestOwners"
 
@@ -47,11 +43,10 @@ func (d *driver) all() error {
 	}
 	available := availableBackends(report)
 	for _, backend := range allBackends {
-		chosen := d.scenariosFor(backend, scenarios)
 		if slices.Contains(available, backend) {
-			err = d.backend(backend, chosen)
+			err = d.backend(backend, scenarios)
 		} else {
-			d.missing(backend, chosen, report)
+			d.missing(backend, scenarios, report)
 		}
 		if err != nil {
 			return err
@@ -74,13 +69,7 @@ func (d *driver) backend(backend string, scenarios []string) error {
 			return err
 		}
 	}
-	for _, scenario := range scenarios {
-		command := shellCommand([]string{guestSynspy, "lab", "run", scenario, "--backend", backend, "-o", "json"})
-		if err := d.cell(scenario, backend, withTimeout(d.options.cellTimeout, command)); err != nil {
-			return err
-		}
-	}
-	return nil
+	return d.play(backend, scenarios)
 }
 
 // missing fills the squares of a backend that synspy check says this kernel
@@ -100,28 +89,6 @@ func (d *driver) missing(backend string, scenarios []string, report []byte) {
 	for _, c.name = range scenarios {
 		d.run.cells = append(d.run.cells, c)
 	}
-}
-
-// playedOn is on how many of the standard kernels a scenario is played that is
-// not one of shortScenarios. More of them do not fit into a quarter of an hour.
-const playedOn = 1
-
-// scenariosFor chooses what the backend plays: everything, but in the standard
-// matrix the short list and, with one backend, a share of the rest.
-func (d *driver) scenariosFor(backend string, scenarios []string) []string {
-	if !d.options.short {
-		return scenarios
-	}
-	standard, _ := kernelsByName(nil)
-	turn := slices.IndexFunc(standard, func(k kernel) bool { return k.name == d.run.kernel.name })
-	var chosen []string
-	for i, name := range scenarios {
-		ours := d.run.kernel.standard == backend && (i+turn)%len(standard) < playedOn
-		if ours || slices.Contains(shortScenarios, name) {
-			chosen = append(chosen, name)
-		}
-	}
-	return chosen
 }
 
 // endToEnd lists the end-to-end tests that run with the backend.
@@ -145,19 +112,9 @@ func (d *driver) without() string {
 func (d *driver) cell(name, backend, script string) error {
 	var output bytes.Buffer
 	ended, err := d.vm.run(script, &output)
-	c := cell{
-		kernel: d.run.kernel.name, name: name, backend: backend,
-		reason: d.run.kernel.reason(name, backend), took: ended.took, output: output.Bytes(),
-	}
+	c := cell{kernel: d.run.kernel.name, name: name, backend: backend, took: ended.took, output: output.Bytes()}
 	if err == nil {
-		var complaint string
-		c.verdict, complaint = judge(ended.status, c.reason)
-		if ended.status != 0 {
-			c.output = fmt.Appendf(c.output, "\nexit status %d\n", ended.status)
-		}
-		if complaint != "" {
-			c.output = fmt.Appendf(c.output, "\n%s\n", complaint)
-		}
+		c.judge(ended.status, d.run.kernel)
 	}
 	if bytes.HasPrefix(c.output, []byte("=== RUN")) || backend == testColumn {
 		c.skipped = bytes.Count(c.output, []byte("--- SKIP: "))
@@ -165,17 +122,20 @@ func (d *driver) cell(name, backend, script string) error {
 			c.verdict = failed
 		}
 	}
-	d.run.cells = append(d.run.cells, c)
-	if d.options.results != "" {
-		if err := c.keep(d.options.results); err != nil {
-			return err
-		}
-	}
-	d.vm.log.Info("ran", "name", name, "backend", backend, "verdict", c.verdict, "seconds", c.took.Seconds())
-	if err != nil {
+	if err := errors.Join(err, d.add(c)); err != nil {
 		return fmt.Errorf("run %s (%s): %w", name, backend, err)
 	}
 	return nil
+}
+
+// add enters a square.
+func (d *driver) add(c cell) error {
+	d.run.cells = append(d.run.cells, c)
+	d.vm.log.Info("ran", "name", c.name, "backend", c.backend, "verdict", c.verdict, "seconds", c.took.Seconds())
+	if d.options.results == "" {
+		return nil
+	}
+	return c.keep(d.options.results)
 }
 
 // check asks synspy what this kernel allows.

@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -19,14 +20,15 @@ type kernel struct {
 	// series is set where the suite's metapackage has moved on and the kernel is
 	// one of those left behind: the newest image of that version is taken.
 	series string
-	// standard says the kernel belongs to the matrix when none is named, and
-	// names the backend that then plays its share of the scenarios and the
-	// end-to-end tests; all play shortScenarios. An empty one leaves the kernel out.
+	// standard says the kernel is one of those that CI boots, and names the backend
+	// that then runs the end-to-end tests; the scenarios are played by all.
 	standard string
 	// slow says that programs take ten times as long to load: no bpf_loop. The standard
 	// matrix runs only shortEndToEnd there.
-	slow   bool
-	cannot []exception
+	slow bool
+	// elective leaves the kernel out unless it is named.
+	elective bool
+	cannot   []exception
 }
 
 // exception is squares of the table that cannot be, with the reason. It is a
@@ -54,7 +56,7 @@ var kernelTable = []kernel{
 	{name: "5.10", arch: "amd64", suite: "bullseye", flavour: "cloud", standard: "kprobe", slow: true, cannot: withoutReasons},
 	// The newest 5.10; bullseye gets updates here only. Mirrors of it have been
 	// seen with files missing, so the row above is the dependable one.
-	{name: "5.10-security", arch: "amd64", archive: security, suite: "bullseye-security", flavour: "cloud"},
+	{name: "5.10-security", arch: "amd64", archive: security, suite: "bullseye-security", flavour: "cloud", elective: true, slow: true},
 	{name: "6.1", arch: "amd64", suite: "bookworm", flavour: "cloud"},
 	{name: "6.12", arch: "amd64", suite: "trixie", flavour: "cloud", standard: "tracepoint"},
 	// Backports keep what they once had, until Debian clears it away.
@@ -99,12 +101,15 @@ func (k kernel) reason(scenario, backend string) string {
 	return ""
 }
 
-// kernelsByName looks kernels up; no names mean the standard ones.
+// standardKernels is the name of those that CI boots.
+const standardKernels = "standard"
+
+// kernelsByName looks kernels up; no names mean all that are not elective.
 func kernelsByName(names []string) ([]kernel, error) {
 	var found []kernel
-	if len(names) == 0 {
+	if len(names) == 0 || slices.Equal(names, []string{standardKernels}) {
 		for _, k := range kernelTable {
-			if k.standard != "" {
+			if len(names) == 0 && !k.elective || len(names) > 0 && k.standard != "" {
 				found = append(found, k)
 			}
 		}
@@ -128,5 +133,6 @@ func kernelByName(name string) (kernel, error) {
 		}
 		known = append(known, k.name)
 	}
-	return kernel{}, fmt.Errorf("%w: no kernel %q (known: %s)", errUsage, name, strings.Join(known, ", "))
+	return kernel{}, fmt.Errorf("%w: no kernel %q (known: %s, and %s for those of CI)", errUsage, name,
+		strings.Join(known, ", "), standardKernels)
 }

@@ -20,7 +20,7 @@ type matrixOptions struct {
 	tests       []testBinary
 	endToEnd    []testBinary  // run once per backend
 	endToEndRun string        // of their tests, those that match
-	short       bool          // the standard matrix: see scenariosFor
+	short       bool          // the standard matrix: end-to-end tests with one backend only
 	results     string        // directory for what everything prints; empty: nowhere
 	timeout     time.Duration // for a machine
 	cellTimeout time.Duration // for one test binary or scenario
@@ -55,7 +55,7 @@ func (e env) matrix(ctx context.Context, args []string) error {
 	var o matrixOptions
 	var names []string
 	o.vm.addFlags(flags)
-	flags.Func("kernel", "`name` of a kernel, see vm kernels (repeatable; default: those of CI, with fewer scenarios)", appendTo(&names))
+	flags.Func("kernel", "`name` of a kernel, see vm kernels (repeatable; default: all; standard: those of CI, with fewer end-to-end tests)", appendTo(&names))
 	flags.StringVar(&o.synspy, "synspy", "", "`path` of the synspy program, static")
 	flags.BoolVar(&o.noLab, "no-lab", false, "run test binaries only")
 	flags.Func("scenario", "`pattern` of lab scenario names (repeatable; default: all of them)", appendTo(&o.scenarios))
@@ -85,8 +85,8 @@ func (e env) matrix(ctx context.Context, args []string) error {
 		return fmt.Errorf("%w: nothing to run: --no-lab without --test-binary", errUsage)
 	case !o.noLab && o.synspy == "":
 		return fmt.Errorf("%w: --synspy is needed (or --no-lab)", errUsage)
-	case *docs != "" && (o.noLab || len(names) == 0 || len(o.scenarios) > 0):
-		return fmt.Errorf("%w: --docs is for whole runs: name the kernels, and no scenario", errUsage)
+	case *docs != "" && (o.noLab || len(o.scenarios) > 0):
+		return fmt.Errorf("%w: --docs is for whole runs: name no scenario", errUsage)
 	}
 	kernels, err := kernelsByName(names)
 	if err != nil {
@@ -96,7 +96,7 @@ func (e env) matrix(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	o.short = len(names) == 0 && len(o.scenarios) == 0
+	o.short = slices.Equal(names, []string{standardKernels})
 	if *jobs == 0 {
 		if *jobs, err = machinesAtATime(o.vm.memory); err != nil {
 			return err

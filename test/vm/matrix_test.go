@@ -5,7 +5,6 @@ package main
 import (
 	"bytes"
 	"errors"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -147,36 +146,21 @@ func TestMissingBackend(t *testing.T) {
 // TestStandardSelection: between them the standard kernels play everything, and
 // every backend plays the short list on each.
 func TestStandardSelection(t *testing.T) {
-	all := append(slices.Clone(shortScenarios), "a", "b", "c", "d", "e", "f", "g")
-	standard, err := kernelsByName(nil)
+	standard, err := kernelsByName([]string{standardKernels})
 	if err != nil {
 		t.Fatal(err)
 	}
-	played := map[string]int{}
+	tests := []testBinary{{name: "e2e"}}
 	for _, k := range standard {
-		d := driver{options: matrixOptions{short: true}, run: &kernelRun{kernel: k}}
 		for _, backend := range allBackends {
-			chosen := d.scenariosFor(backend, all)
-			for _, name := range chosen {
-				played[name]++
-			}
-			if k.standard != backend && !slices.Equal(chosen, shortScenarios) {
-				t.Errorf("%s by %s: got %q", k.name, backend, chosen)
+			d := driver{options: matrixOptions{short: true, endToEnd: tests}, run: &kernelRun{kernel: k}}
+			if got, want := len(d.endToEnd(backend)) == 1, k.standard == backend; got != want {
+				t.Errorf("%s by %s: end-to-end tests run: %t, want %t", k.name, backend, got, want)
 			}
 			d.options.short = false
-			if got := d.scenariosFor(backend, all); !slices.Equal(got, all) {
-				t.Errorf("%s by %s, named: got %q", k.name, backend, got)
+			if len(d.endToEnd(backend)) != 1 {
+				t.Errorf("%s by %s, named: no end-to-end test", k.name, backend)
 			}
-			d.options.short = true
-		}
-	}
-	for _, name := range all {
-		want := playedOn
-		if slices.Contains(shortScenarios, name) {
-			want = len(standard) * len(allBackends)
-		}
-		if played[name] != want {
-			t.Errorf("%s: played %d times, want %d", name, played[name], want)
 		}
 	}
 }

@@ -48,6 +48,19 @@ func (c cell) keep(dir string) error {
 	return nil
 }
 
+// judge fills in the verdict of something that ended with this status.
+func (c *cell) judge(status int, on kernel) {
+	var complaint string
+	c.reason = on.reason(c.name, c.backend)
+	c.verdict, complaint = judge(status, c.reason)
+	if status != 0 {
+		c.output = fmt.Appendf(c.output, "\nexit status %d\n", status)
+	}
+	if complaint != "" {
+		c.output = fmt.Appendf(c.output, "\n%s\n", complaint)
+	}
+}
+
 // judge compares how a scenario ended with what the table of kernels claims. Both
 // a kernel that can't where it should and one that can where it should not fail:
 // a skip that nobody expects hides a fault, and one that nothing needs any more
