@@ -109,6 +109,28 @@ static __always_inline int rejected(struct sk_buff *skb)
 	return 0;
 }
 
+#define RTN_UNICAST 1
+#define RTF_ANYCAST 0x00100000
+#define RTF_LOCAL 0x80000000
+
+/* hook_of tells how far a packet came: without a route it was not past prerouting, and
+ * what kind of route it has says whether it was to stay here. */
+static __always_inline __u32 hook_of(struct slot *slot, __u64 refdst)
+{
+	__u64 route = refdst & SKB_DST_PTRMASK;
+
+	if (!route)
+		return HOOK_PREROUTING;
+	if (slot->packet.family == AF_INET)
+		return BPF_CORE_READ((struct rtable *)route, rt_type) == RTN_UNICAST ?
+			       HOOK_FORWARD :
+			       HOOK_INPUT;
+	if (slot->packet.server[0] == 0xff ||
+	    BPF_CORE_READ((struct rt6_info *)route, rt6i_flags) & (RTF_LOCAL | RTF_ANYCAST))
+		return HOOK_INPUT;
+	return HOOK_FORWARD;
+}
+
 /* name_death says what the packet in slot->packet, freed at slot->place, died of. */
 static __noinline __u8 name_death(struct slot *slot, struct mark *mark, __u8 state, __u8 fate)
 {
@@ -238,6 +260,8 @@ static __always_inline int dropped(struct sk_buff *skb, __u64 location, __u32 re
 		return 0;
 	slot->place = location;
 	slot->reason = reason;
+	if (fate == FATE_NETFILTER)
+		slot->hook = hook_of(slot, skb->_skb_refdst);
 	return died_at(slot, skb, net, state, fate);
 }
 

@@ -141,6 +141,14 @@ struct listener {
 	__u8 addr[16];
 };
 
+/* Where netfilter looks at an inbound packet. */
+enum netfilter_hook {
+	HOOK_UNKNOWN,
+	HOOK_PREROUTING,
+	HOOK_INPUT,
+	HOOK_FORWARD,
+};
+
 /* One dropped packet, or one SYN answered by a cookie. */
 struct record {
 	__u8 kind; /* enum message_kind, first in every message */
@@ -155,6 +163,8 @@ struct record {
 	__u16 client_port;
 	__u16 server_port;
 	__u32 isn; /* client's initial sequence number */
+	__u32 hook; /* enum netfilter_hook, of netfilter's deaths */
+	__u32 pad;
 	__u8 client[16];
 	__u8 server[16];
 	struct listener listener;

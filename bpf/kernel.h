@@ -264,6 +264,11 @@ struct dst_entry {
 
 struct rtable {
 	unsigned int rt_flags;
+	__u16 rt_type;
+};
+
+struct rt6_info {
+	__u32 rt6i_flags;
 };
 
 struct sk_buff {

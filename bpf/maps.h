@@ -152,6 +152,7 @@ struct slot {
 	struct mark mark;
 	struct half_open timer;
 	struct half_open orphan;
+	__u32 hook; /* enum netfilter_hook */
 	struct packet rejected; /* whom an RST of netfilter's was sent to last */
 	struct count fresh; /* what a new row of counts is made from */
 	struct {

@@ -245,6 +245,11 @@ static __noinline int account_in(struct slot *slot, struct tally *tally, __u64 s
 	record->client_port = p->client_port;
 	record->server_port = p->server_port;
 	record->isn = p->isn;
+	record->hook = outcome == OUTCOME_INGRESS_NETFILTER ||
+				       outcome == OUTCOME_INGRESS_NETFILTER_REJECT ?
+			       slot->hook :
+			       HOOK_UNKNOWN;
+	record->pad = 0;
 	__builtin_memcpy(record->client, p->client, 16);
 	__builtin_memcpy(record->server, p->server, 16);
 	__builtin_memset(&record->listener, 0, sizeof(record->listener));

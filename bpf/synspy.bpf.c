@@ -296,3 +296,4 @@ const enum request unused_request __attribute__((unused));
 const enum answer unused_answer __attribute__((unused));
 const enum message_kind unused_kind __attribute__((unused));
 const enum listener_proof unused_proof __attribute__((unused));
+const enum netfilter_hook unused_hook __attribute__((unused));

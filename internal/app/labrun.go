@@ -57,11 +57,13 @@ func RunLabTogether(ctx context.Context, run LabRun, watch Watch, log *slog.Logg
 		}
 		scenarios = append(scenarios, scenario)
 	}
-	if err := prepareAll(ctx, scenarios); err != nil {
+	prepared, err := prepareAll(ctx, scenarios)
+	if err != nil {
 		return none, err
 	}
 	watch.Rate = 0
 	s, err := openUntil(ctx, watch, log)
+	err = errors.Join(err, prepared.close())
 	if err != nil {
 		return none, err
 	}
@@ -84,21 +86,35 @@ func RunLabTogether(ctx context.Context, run LabRun, watch Watch, log *slog.Logg
 	return bench.summary, err
 }
 
-// prepareAll makes the kernel load what it loads on demand.
-func prepareAll(ctx context.Context, scenarios []lab.Scenario) error {
+// worlds are namespaces in which scenarios are prepared.
+type worlds []*lab.World
+
+func (w worlds) close() error {
+	var errs []error
+	for _, world := range w {
+		errs = append(errs, world.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// prepareAll makes the kernel load what it loads on demand, and has there, until the
+// worlds are closed, what a trace looks for when it begins.
+func prepareAll(ctx context.Context, scenarios []lab.Scenario) (prepared worlds, err error) {
 	for _, scenario := range scenarios {
 		if scenario.Prepare == nil {
 			continue
 		}
 		world, err := lab.NewWorld(ctx)
 		if err != nil {
-			return fmt.Errorf("%w: %w", ErrUnable, err)
+			return nil, errors.Join(fmt.Errorf("%w: %w", ErrUnable, err), prepared.close())
 		}
-		if err := errors.Join(scenario.Prepare(world), world.Close()); err != nil {
-			return fmt.Errorf("%w: %s: %w", ErrUnable, scenario.Name, err)
+		prepared = append(prepared, world)
+		err = scenario.Prepare(world)
+		if err != nil && !errors.Is(err, lab.ErrCannotHold) { // that is told when it is its turn
+			return nil, errors.Join(fmt.Errorf("%w: %s: %w", ErrUnable, scenario.Name, err), prepared.close())
 		}
 	}
-	return nil
+	return prepared, nil
 }
 
 // workbench is one trace, and the scenarios that are played under it. It is the
@@ -174,44 +190,67 @@ func (b *workbench) failure() error {
 	return fmt.Errorf("%w: %v", ErrMismatch, names)
 }
 
-// one plays a scenario in a namespace of its own and judges it.
+// one plays a scenario and judges it. One that could not be played to the end says
+// nothing about synspy; beside another it gets a second chance.
 func (b *workbench) one(ctx context.Context, scenario lab.Scenario) error {
+	verdict, drops, err := b.attempt(ctx, scenario)
+	if errors.Is(err, errNotPlayed) && b.run.Soak > 0 {
+		verdict, drops, err = b.attempt(ctx, scenario)
+	}
+	if errors.Is(err, errNotPlayed) { // the others may go well
+		verdict.Mismatches, err = []string{err.Error()}, nil
+	}
+	if err != nil {
+		return err
+	}
+	return b.tell(verdict, drops)
+}
+
+// errNotPlayed is a kernel that did not answer as a scenario needs.
+var errNotPlayed = errors.New("not played to the end")
+
+// attempt plays a scenario in a namespace of its own.
+func (b *workbench) attempt(ctx context.Context, scenario lab.Scenario) (Verdict, []event.Drop, error) {
 	began := time.Now()
+	verdict := Verdict{Header: event.Head("scenario"), Name: scenario.Name, Backend: b.ready.Backend}
 	world, err := lab.NewWorld(ctx)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrUnable, err)
+		return verdict, nil, fmt.Errorf("%w: %w", ErrUnable, err)
 	}
 	defer func() { _ = world.Close() }() // nothing is lost with it
 	if scenario.Prepare != nil {
-		if err := scenario.Prepare(world); err != nil {
-			return fmt.Errorf("%w: %s: %w", ErrUnable, scenario.Name, err)
+		err := scenario.Prepare(world)
+		if errors.Is(err, lab.ErrCannotHold) {
+			verdict.Cannot = err.Error()
+			return verdict, nil, nil
+		}
+		if err != nil {
+			return verdict, nil, fmt.Errorf("%w: %s: %w", ErrUnable, scenario.Name, err)
 		}
 	}
 	seen, err := b.seen()
 	if err != nil {
-		return err
+		return verdict, nil, err
 	}
-	verdict := Verdict{Header: event.Head("scenario"), Name: scenario.Name, Backend: b.ready.Backend}
 	expected, err := scenario.Play(ctx, world, func(string, ...any) {})
 	switch {
 	case errors.Is(err, lab.ErrCannotHold):
 		verdict.Cannot = err.Error()
-		return b.tell(verdict, nil)
-	case err != nil && ctx.Err() == nil: // the others may go well
-		verdict.Mismatches = []string{"not played to the end: " + err.Error()}
-		return b.tell(verdict, nil)
+		return verdict, nil, nil
+	case err != nil && ctx.Err() == nil:
+		return verdict, nil, fmt.Errorf("%w: %w", errNotPlayed, err)
 	case err != nil:
-		return fmt.Errorf("play %s: %w", scenario.Name, err)
+		return verdict, nil, fmt.Errorf("play %s: %w", scenario.Name, err)
 	}
 	got, err := b.collect(world.NetNS(), began, expected.Quiet, seen)
 	if err != nil {
-		return fmt.Errorf("play %s: %w", scenario.Name, err)
+		return verdict, nil, fmt.Errorf("play %s: %w", scenario.Name, err)
 	}
 	verdict.Summary, verdict.Cookies = got.summary, got.summary.Cookies
 	compare(&verdict, expected, got, world.NetNS())
 	verdict.DurationMs = time.Since(began).Milliseconds()
 	b.forget(world.NetNS())
-	return b.tell(verdict, got.drops)
+	return verdict, got.drops, nil
 }
 
 func (b *workbench) tell(verdict Verdict, drops []event.Drop) error {

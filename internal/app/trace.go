@@ -170,7 +170,7 @@ func (t *trace) describe(m *probe.Message) *event.Drop {
 		Header: event.Head("drop"), Time: t.wall(m.Time), Cause: branch.Cause, Stage: branch.Stage,
 		Action: branch.Action, Proof: m.Proof, Attempt: m.Attempt, NetNS: m.NetNS,
 		Kernel: event.Kernel{Function: branch.FunctionFor(m.Family6), Counters: branch.CounterNames(),
-			Reason: t.probe.Reason(m)},
+			Reason: t.probe.Reason(m), Hook: m.Hook},
 		Listener: described(&m.Listener, true), ClientSees: branch.Sees(),
 	}
 	drop.Packet = slices.Clone(m.Packet)

@@ -188,6 +188,15 @@ const (
 	SynspyMessageKindMESSAGE_CLOSED SynspyMessageKind = 2
 )
 
+type SynspyNetfilterHook uint32
+
+const (
+	SynspyNetfilterHookHOOK_UNKNOWN    SynspyNetfilterHook = 0
+	SynspyNetfilterHookHOOK_PREROUTING SynspyNetfilterHook = 1
+	SynspyNetfilterHookHOOK_INPUT      SynspyNetfilterHook = 2
+	SynspyNetfilterHookHOOK_FORWARD    SynspyNetfilterHook = 3
+)
+
 type SynspyOpening struct {
 	_        structs.HostLayout
 	Counters [10]uint64
@@ -292,6 +301,8 @@ type SynspyRecord struct {
 	ClientPort uint16
 	ServerPort uint16
 	Isn        uint32
+	Hook       uint32
+	Pad        uint32
 	Client     [16]uint8
 	Server     [16]uint8
 	Listener   SynspyListener
@@ -408,6 +419,7 @@ type SynspySlot struct {
 			Server     [16]uint8
 		}
 	}
+	Hook     uint32
 	Rejected struct {
 		_          structs.HostLayout
 		Family     uint8
@@ -421,6 +433,7 @@ type SynspySlot struct {
 		Client     [16]uint8
 		Server     [16]uint8
 	}
+	_     [4]byte
 	Fresh SynspyCount
 	Known [32]struct {
 		_        structs.HostLayout
@@ -577,6 +590,7 @@ const (
 	SynspyVarUnusedCounter                      = "unused_counter"
 	SynspyVarUnusedFate                         = "unused_fate"
 	SynspyVarUnusedHolder                       = "unused_holder"
+	SynspyVarUnusedHook                         = "unused_hook"
 	SynspyVarUnusedKind                         = "unused_kind"
 	SynspyVarUnusedListenChange                 = "unused_listen_change"
 	SynspyVarUnusedOutcome                      = "unused_outcome"
@@ -754,6 +768,7 @@ type SynspyVariableSpecs struct {
 	UnusedCounter       *ebpf.VariableSpec `ebpf:"unused_counter"`
 	UnusedFate          *ebpf.VariableSpec `ebpf:"unused_fate"`
 	UnusedHolder        *ebpf.VariableSpec `ebpf:"unused_holder"`
+	UnusedHook          *ebpf.VariableSpec `ebpf:"unused_hook"`
 	UnusedKind          *ebpf.VariableSpec `ebpf:"unused_kind"`
 	UnusedListenChange  *ebpf.VariableSpec `ebpf:"unused_listen_change"`
 	UnusedOutcome       *ebpf.VariableSpec `ebpf:"unused_outcome"`
@@ -861,6 +876,7 @@ type SynspyVariables struct {
 	UnusedCounter       *ebpf.Variable `ebpf:"unused_counter"`
 	UnusedFate          *ebpf.Variable `ebpf:"unused_fate"`
 	UnusedHolder        *ebpf.Variable `ebpf:"unused_holder"`
+	UnusedHook          *ebpf.Variable `ebpf:"unused_hook"`
 	UnusedKind          *ebpf.Variable `ebpf:"unused_kind"`
 	UnusedListenChange  *ebpf.Variable `ebpf:"unused_listen_change"`
 	UnusedOutcome       *ebpf.Variable `ebpf:"unused_outcome"`

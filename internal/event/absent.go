@@ -17,5 +17,5 @@ func (p Proof) IsZero() bool { return p == ProofUnknown || p >= NumProofs }
 
 // IsZero tells whether nothing is known of what proves a cause.
 func (k Kernel) IsZero() bool {
-	return k.Function == "" && len(k.Counters) == 0 && k.Reason == ""
+	return k.Function == "" && len(k.Counters) == 0 && k.Reason == "" && k.Hook == ""
 }

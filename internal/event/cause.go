@@ -257,7 +257,7 @@ var causes = [NumCauses]CauseInfo{
 		Name: "netfilter", Title: "firewall",
 		Explain: "iptables or nftables dropped or rejected the packet",
 		Client:  "connect times out, or is refused by a REJECT",
-		Fix:     "change the rule of the chain that is named",
+		Fix:     "change the rule that drops it at the hook which kernel.hook names",
 		Owner:   "platform",
 		Stages:  []Stage{StageIngress},
 	},

@@ -42,11 +42,13 @@ type Endpoint struct {
 	Port uint16     `json:"port"`
 }
 
-// Kernel is what proves a cause.
+// Kernel is what proves a cause. Hook is the netfilter hook at which a packet died:
+// prerouting, input or forward.
 type Kernel struct {
 	Function string   `json:"function,omitempty"`
 	Counters []string `json:"counters,omitempty"`
 	Reason   string   `json:"reason,omitempty"`
+	Hook     string   `json:"hook,omitempty"`
 }
 
 // Queue is a queue's length and limit at the drop, in sockets. The kernel

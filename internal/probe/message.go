@@ -32,6 +32,7 @@ type Message struct {
 	Reason   uint32 // enum skb_drop_reason of this kernel; 0: none was told
 	Place    uint64 // code address that freed the packet; 0: not told
 	NetNS    uint64 // where it died
+	Hook     string // of netfilter, if it killed the packet: prerouting, input, forward
 	Packet   []byte // its first bytes from the IP header on, with Config.Capture; valid until the next message
 	Listener Listener
 	PID      uint32 // of the caller of listen() or close()
@@ -99,7 +100,14 @@ func (m *Message) decodeRecord(raw *bpf.SynspyRecord) {
 	m.Attempt = raw.Attempt
 	m.Proof = event.Proof(raw.Proof)
 	m.Reason, m.Place, m.NetNS = raw.Reason, raw.Place, uint64(raw.Netns)
+	m.Hook = hooks[bpf.SynspyNetfilterHook(raw.Hook)]
 	m.Listener = listenerOf(&raw.Listener)
+}
+
+var hooks = map[bpf.SynspyNetfilterHook]string{
+	bpf.SynspyNetfilterHookHOOK_PREROUTING: "prerouting",
+	bpf.SynspyNetfilterHookHOOK_INPUT:      "input",
+	bpf.SynspyNetfilterHookHOOK_FORWARD:    "forward",
 }
 
 func listenerOf(raw *bpf.SynspyListener) Listener {

@@ -87,6 +87,7 @@ func appendKernel(b []byte, k *event.Kernel) []byte {
 		b = append(b, ']')
 	}
 	b = appendText(b, `,"reason":`, k.Reason)
+	b = appendText(b, `,"hook":`, k.Hook)
 	return closeObject(b, empty)
 }
 
