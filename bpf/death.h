@@ -109,6 +109,7 @@ static __always_inline int rejected(struct sk_buff *skb)
 	return 0;
 }
 
+#define SOCK_RAW 3
 #define RTN_UNICAST 1
 #define RTF_ANYCAST 0x00100000
 #define RTF_LOCAL 0x80000000
@@ -177,10 +178,8 @@ static __noinline __u8 name_death(struct slot *slot, struct mark *mark, __u8 sta
 		if (slot->given || !(have_path || have_rx_sk))
 			return OUTCOME_NONE; /* its request's, or nobody knows whose */
 	}
-	if (fate == FATE_NETFILTER && slot->rejected.family &&
-	    same_flow(&slot->rejected, &slot->packet)) {
+	if (fate == FATE_NETFILTER && slot->answered) {
 		slot->proof = PROOF_HELPER;
-		slot->rejected.family = 0;
 		return OUTCOME_INGRESS_NETFILTER_REJECT;
 	}
 	return syn_fate(fate, slot->given);
@@ -217,7 +216,7 @@ static __noinline int died_at(struct slot *slot, struct sk_buff *skb, __u64 net,
 		proof = choose(slot, likely);
 		slot->given = slot->found;
 	}
-	if (have_path && is_syn(slot) && !mark.checked)
+	if (is_syn(slot) && !mark.checked && !slot->arrived)
 		arrived_at_socket(slot, slot->given, true);
 	return account(slot->given, proof, outcome);
 }
@@ -250,7 +249,13 @@ static __always_inline int dropped(struct sk_buff *skb, __u64 location, __u32 re
 	if (!net || (filter.netns && filter.netns != netns_of(net)))
 		return 0;
 	slot->given = 0;
+	slot->arrived = false;
+	/* An RST answered this packet if it was made just before. */
+	slot->answered = slot->rejected.family && same_flow(&slot->rejected, &slot->packet);
+	slot->rejected.family = 0;
 	if (rx_sk) {
+		if (BPF_CORE_READ(rx_sk, sk_type) == SOCK_RAW)
+			return 0; /* a copy, for a raw socket */
 		state = BPF_CORE_READ(rx_sk, __sk_common.skc_state);
 		if (state == TCP_LISTEN)
 			slot->given = number(slot, rx_sk);

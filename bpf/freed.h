@@ -150,8 +150,10 @@ static __always_inline bool settled_by_counters(struct slot *slot, struct sk_buf
 	__u64 likely = 0;
 	bool syn = is_syn(slot);
 
-	if (syn || tally) /* a SYN sent again into its own request counts as seen */
+	if (syn || tally) { /* a SYN sent again into its own request counts as seen */
 		likely = arrived_for(slot, net, syn);
+		slot->arrived = true;
+	}
 	if (!tally)
 		return false;
 	slot->died = true;

@@ -216,6 +216,7 @@ struct sock {
 	u32 sk_ack_backlog;
 	u32 sk_max_ack_backlog;
 	struct socket *sk_socket;
+	u16 sk_type;
 	u16 sk_protocol;
 	unsigned long sk_ino;
 	struct sock_cgroup_data sk_cgrp_data;

@@ -139,6 +139,7 @@ static long sum_cpu(__u32 cpu, struct summing *s)
 	read_counters(s->mib + *offset, one.counters, ALL_COUNTERS, false);
 	one.unrouted[0] = unrouted_on(s->net, *offset, false);
 	one.unrouted[1] = unrouted_on(s->net, *offset, true);
+	any = one.unrouted[0] | one.unrouted[1];
 #pragma unroll
 	for (int i = 0; i < NUM_COUNTERS; i++) {
 		s->sum->counters[i] += one.counters[i];

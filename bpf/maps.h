@@ -153,6 +153,8 @@ struct slot {
 	struct half_open timer;
 	struct half_open orphan;
 	__u32 hook; /* enum netfilter_hook */
+	bool answered; /* netfilter sent an RST for the packet at hand */
+	bool arrived; /* the packet at hand is counted as arrived */
 	struct packet rejected; /* whom an RST of netfilter's was sent to last */
 	struct count fresh; /* what a new row of counts is made from */
 	struct {

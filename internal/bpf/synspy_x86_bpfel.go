@@ -420,6 +420,9 @@ type SynspySlot struct {
 		}
 	}
 	Hook     uint32
+	Answered bool
+	Arrived  bool
+	_        [2]byte
 	Rejected struct {
 		_          structs.HostLayout
 		Family     uint8
@@ -433,7 +436,6 @@ type SynspySlot struct {
 		Client     [16]uint8
 		Server     [16]uint8
 	}
-	_     [4]byte
 	Fresh SynspyCount
 	Known [32]struct {
 		_        structs.HostLayout

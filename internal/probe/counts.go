@@ -2,6 +2,7 @@ package probe
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/synspy/synspy/internal/bpf"
 	"github.com/synspy/synspy/internal/event"
@@ -87,6 +88,10 @@ func (p *Probe) Arrivals() (arrivals []Arrivals, handshakes uint64, err error) {
 	return arrivals, handshakes, nil
 }
 
+// twin ends the name of the second of two programs on one event, see seen_before in
+// bpf/freed.h.
+const twin = "_twin"
+
 // Missed is what the kernel side could not keep, and counted instead.
 type Missed struct {
 	Untracked      uint64 // namespaces, each time one was seen, that no table had room for
@@ -106,8 +111,8 @@ func (p *Probe) Missed() (m Missed, err error) {
 		}
 	}
 	for name, program := range p.collection.Programs {
-		if p.collection.Programs[name+"_twin"] != nil {
-			continue // which ran instead
+		if strings.HasSuffix(name, twin) || p.collection.Programs[name+twin] != nil {
+			continue // where one of the two was skipped, the other ran
 		}
 		stats, err := program.Stats()
 		if err != nil {

@@ -217,7 +217,7 @@ func eventHooks(facts *Facts) ([]Hook, error) {
 		if _, exists := facts.Tracepoints[f.name]; !exists || !facts.Tracepoint.Maybe() {
 			return nil, errors.Join(fmt.Errorf("%w: tracepoint %s", ErrCannotTrace, f.name), facts.Tracepoint.Err)
 		}
-		hook := Hook{Name: f.name, Backend: Tracepoint, Programs: []string{"tp_btf_" + f.name, "tp_btf_" + f.name + "_twin"}, Core: f.core}
+		hook := Hook{Name: f.name, Backend: Tracepoint, Programs: []string{"tp_btf_" + f.name, "tp_btf_" + f.name + twin}, Core: f.core}
 		if f.name == "consume_skb" && facts.Tracepoints[f.name] < 2 {
 			hook.Note = "does not tell the place (6.5 does): packets are told apart by their state"
 		}

@@ -47,7 +47,7 @@ func prune(object []byte, wanted func(section string) bool) ([]byte, error) {
 
 // sectionOf is the section of a program of bpf/synspy.bpf.c: its kind and target.
 func sectionOf(program string) string {
-	program = strings.TrimSuffix(program, "_twin")
+	program = strings.TrimSuffix(program, twin)
 	switch program {
 	case "tp_btf_listen":
 		return "tp_btf/inet_sock_set_state"
