@@ -314,9 +314,7 @@ static __always_inline int reset_queued(struct sock *child)
 		return 0;
 	parse_request(&slot->packet, child);
 	slot->packet.server_port = port;
-	slot->proof = PROOF_HELPER;
-	slot->reason = 0;
-	slot->place = 0;
+	proven_by(slot, PROOF_HELPER);
 	return account(sk, LISTENER_GIVEN, OUTCOME_CLOSE_LISTENER_CLOSED);
 }
 
@@ -394,9 +392,7 @@ static __always_inline int timer_ends(__u64 timer)
 	if (!tally)
 		return 0;
 	slot->packet = h->packet;
-	slot->proof = PROOF_HELPER;
-	slot->reason = 0;
-	slot->place = 0;
+	proven_by(slot, PROOF_HELPER);
 	return account(sk, LISTENER_GIVEN, outcome);
 }
 

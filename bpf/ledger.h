@@ -302,6 +302,14 @@ static __always_inline bool to_many(struct slot *slot, struct sk_buff *skb)
 	return route && BPF_CORE_READ(route, rt_flags) & (RTCF_BROADCAST | RTCF_MULTICAST);
 }
 
+/* proven_by is for deaths that no event tells the reason and place of. */
+static __always_inline void proven_by(struct slot *slot, __u8 proof)
+{
+	slot->proof = proof;
+	slot->reason = 0;
+	slot->place = 0;
+}
+
 /* unrouted_since tells whether a route was missing in slot->net since this CPU last
  * looked: here, or at its last packet, whatever is known to be later. */
 static __always_inline bool unrouted_since(struct slot *slot)
@@ -382,9 +390,7 @@ __noinline __u8 outcome_of(__u64 skb, __u64 sk, __u8 stage)
 	outcome = classify(stage, signature(slot->delta), slot->packet.flags);
 	if (outcome == OUTCOME_ACK_COOKIE_ACCEPTED && slot->died)
 		outcome = OUTCOME_ACK_OTHER_COOKIE_EARLY;
-	slot->proof = PROOF_COUNTERS;
-	slot->reason = 0;
-	slot->place = 0;
+	proven_by(slot, PROOF_COUNTERS);
 	/* By way of memory: the verifier forgets which one it was. */
 	*(volatile __u64 *)&slot->number = outcome;
 	return told_apart(slot, (struct sk_buff *)skb, sk, *(volatile __u64 *)&slot->number);

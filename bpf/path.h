@@ -129,15 +129,14 @@ static __always_inline int enter_typed(struct sock *sk)
 	return slot ? enter(slot, where_typed(slot, sk)) : 0;
 }
 
-static __always_inline int leave_typed(struct sock *sk, struct sk_buff *skb, enum stage stage,
-				       bool v6)
+static __always_inline int leave_typed(struct sock *sk, struct sk_buff *skb, bool v6)
 {
 	struct slot *slot = this_slot();
 
 	if (!slot || handed_on(skb, v6))
 		return 0;
 	slot->died = false;
-	leave(slot, where_typed(slot, sk), number(slot, sk), skb, stage, true, v6);
+	leave(slot, where_typed(slot, sk), number(slot, sk), skb, STAGE_SYN, true, v6);
 	return 0;
 }
 

@@ -15,27 +15,26 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 /* Hooks at entry and exit of a function whose first arguments are a listener and a
  * packet, as trampolines and as kprobes. */
-#define CONN_REQUEST(function, v6)                                                             \
-	SEC("fentry/" #function)                                                               \
-	int fentry_##function(__u64 *ctx)                                                      \
-	{                                                                                      \
-		return enter_typed((struct sock *)ctx[0]);                                     \
-	}                                                                                      \
-	SEC("fexit/" #function)                                                                \
-	int fexit_##function(__u64 *ctx)                                                       \
-	{                                                                                      \
-		return leave_typed((struct sock *)ctx[0], (struct sk_buff *)ctx[1], STAGE_SYN, \
-				   v6);                                                        \
-	}                                                                                      \
-	SEC("kprobe/" #function)                                                               \
-	int kprobe_##function(struct pt_regs *ctx)                                             \
-	{                                                                                      \
-		return enter_kept((struct sock *)PARM1(ctx), PARM2(ctx), 0);                   \
-	}                                                                                      \
-	SEC("kretprobe/" #function)                                                            \
-	int kretprobe_##function(struct pt_regs *ctx)                                          \
-	{                                                                                      \
-		return leave_kept();                                                           \
+#define CONN_REQUEST(function, v6)                                                       \
+	SEC("fentry/" #function)                                                         \
+	int fentry_##function(__u64 *ctx)                                                \
+	{                                                                                \
+		return enter_typed((struct sock *)ctx[0]);                               \
+	}                                                                                \
+	SEC("fexit/" #function)                                                          \
+	int fexit_##function(__u64 *ctx)                                                 \
+	{                                                                                \
+		return leave_typed((struct sock *)ctx[0], (struct sk_buff *)ctx[1], v6); \
+	}                                                                                \
+	SEC("kprobe/" #function)                                                         \
+	int kprobe_##function(struct pt_regs *ctx)                                       \
+	{                                                                                \
+		return enter_kept((struct sock *)PARM1(ctx), PARM2(ctx), 0);             \
+	}                                                                                \
+	SEC("kretprobe/" #function)                                                      \
+	int kretprobe_##function(struct pt_regs *ctx)                                    \
+	{                                                                                \
+		return leave_kept();                                                     \
 	}
 
 CONN_REQUEST(tcp_v4_conn_request, false)
