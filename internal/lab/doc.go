@@ -10,5 +10,6 @@
 // The package knows nothing about the tracer. What it expects is derived from
 // what it sent, from the answers the clients saw, and (as an independent
 // second opinion) from the namespace's own counters in /proc/net/netstat.
-// Nothing outside the private namespace is ever changed.
+// Nothing outside the private namespace is ever changed; a cgroup and the BPF
+// programs that some scenarios need are their own, and go when they end.
 package lab

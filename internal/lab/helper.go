@@ -35,6 +35,8 @@ type ServerConfig struct {
 	// means "lab-server".
 	Comm      []byte
 	Listeners []ListenConfig
+
+	cgroup *os.File // of version 2, to run in; nil: the caller's
 }
 
 // ListenConfig describes one listener of a server.
@@ -42,6 +44,7 @@ type ListenConfig struct {
 	Addr      netip.AddrPort
 	Backlog   int // as given to listen(); the accept queue holds one more
 	ReusePort bool
+	MPTCP     bool
 	Accept    bool          // call accept() in a loop, on a thread of its own
 	Pause     time.Duration // and sleep in nanosleep() after each
 	HangUp    bool          // accept and close at once, instead
@@ -80,6 +83,9 @@ func (w *World) StartServer(config ServerConfig) (*Server, error) {
 	// Pdeathsig fires when the *thread* that forked ends. Here that is the
 	// namespace's own thread, which lives exactly as long as the World.
 	cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	if config.cgroup != nil {
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(config.cgroup.Fd())
+	}
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	stdin, err := cmd.StdinPipe()
@@ -204,7 +210,11 @@ func listen(l ListenConfig) (int, error) {
 	if l.Addr.Addr().Is4() {
 		domain, sockaddr = unix.AF_INET, &unix.SockaddrInet4{Addr: l.Addr.Addr().As4(), Port: port}
 	}
-	fd, err := unix.Socket(domain, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	protocol := unix.IPPROTO_TCP
+	if l.MPTCP {
+		protocol = unix.IPPROTO_MPTCP
+	}
+	fd, err := unix.Socket(domain, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, protocol)
 	if err != nil {
 		return -1, err
 	}

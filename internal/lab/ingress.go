@@ -99,12 +99,22 @@ func ingressScenarios() []Scenario {
 		{
 			Name: "socket-filter", Title: "BPF filter on the listener",
 			Explain: "SO_ATTACH_FILTER on two listeners: one refuses SYNs, the other bare ACKs, so that its clients believe they are connected until they send data.",
-			Play:    playSocketFilter(family4),
+			Play:    playSocketFilter(family4, withSocketFilters),
 		},
 		{
 			Name: "socket-filter-ipv6", Title: "BPF filter on the listener, IPv6",
 			Explain: "socket-filter with IPv6 clients.",
-			Play:    needsIPv6(playSocketFilter(family6)),
+			Play:    needsIPv6(playSocketFilter(family6, withSocketFilters)),
+		},
+		{
+			Name: "socket-filter-cgroup", Title: "cgroup ingress program",
+			Explain: "socket-filter with a cgroup_skb program in the filters' place: the server makes its listeners in a private cgroup, whose ingress program refuses SYNs to one port and bare ACKs to the other.",
+			Play:    playSocketFilter(family4, withCgroupFilter),
+		},
+		{
+			Name: "socket-filter-cgroup-ipv6", Title: "cgroup ingress program, IPv6",
+			Explain: "socket-filter-cgroup with IPv6 clients.",
+			Play:    needsIPv6(playSocketFilter(family6, withCgroupFilter)),
 		},
 		{
 			Name: "kernel-other", Title: "SYN deaths that have no cause of their own",

@@ -29,6 +29,7 @@ var elsewhere = map[string]stats{
 	"policy":                    {"TCPMinTTLDrop": 3},
 	"policy-xfrm":               {"XfrmInTmplMismatch": 3},
 	"socket-filter":             {"TcpPassiveOpens": 1},
+	"socket-filter-cgroup":      {"TcpPassiveOpens": 1},
 	"kernel-other":              {"TcpPassiveOpens": 1},
 	"other-host":                {},
 	"outbound":                  {"TcpActiveOpens": 2},

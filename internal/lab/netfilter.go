@@ -55,7 +55,12 @@ func playFirewall(f family, hook *nftables.ChainHook, action event.Action) playF
 			return none, err
 		}
 		log("nftables kept %d SYNs from the listener (%v); %d to the next port were answered", len(dead), action, len(answered))
-		return ingress(event.CauseNetfilter, action, dead...), nil
+		e := ingress(event.CauseNetfilter, action, dead...)
+		e.Records[0].Hook = "input"
+		if hook == hookPrerouting {
+			e.Records[0].Hook = "prerouting"
+		}
+		return e, nil
 	}
 }
 

@@ -99,12 +99,38 @@ func pathScenarios() []Scenario {
 			"tcp_synack_retries=1: the SYN-ACKs of 4 clients are sent twice, then their half-open handshakes expire, after 3 s or a little more.",
 			playHandshakeExpired,
 		},
+		{
+			"listener-closed-reuseport", "one of two SO_REUSEPORT listeners closed",
+			"tcp_migrate_req=0: a listener closes while another one shares its port. Its 3 queued clients are reset at once; the ACKs of the 2 half-open ones find the other listener, which resets them.",
+			playReuseportClosed,
+		},
+		{
+			"reuseport-migration", "listener closed, its clients migrate: no drop",
+			"tcp_migrate_req=1: of two SO_REUSEPORT listeners one closes. The other takes over its 3 queued and 4 half-open clients, by their ACK or by their timer.",
+			playReuseportMigration,
+		},
+		{
+			"reuseport-migration-full", "clients migrate into a full accept queue",
+			"tcp_migrate_req=1: a listener closes with 2 half-open clients. Their ACKs are handed to the other SO_REUSEPORT listener, whose accept queue is full.",
+			playReuseportMigrationFull,
+		},
+		{
+			"mptcp-listener", "accept queue of an MPTCP listener full",
+			"An MPTCP socket listens and nobody accepts; every second client offers MPTCP. 2 ACKs are dropped, and 3 SYNs three times within 3 s, all of the same process.",
+			playMPTCPListener,
+		},
 	} {
-		list = append(list,
-			Scenario{Name: s.name, Title: s.title, Explain: s.explain, Play: s.played(family4)},
-			Scenario{Name: s.name + "-ipv6", Title: s.title + ", IPv6", Explain: s.name + " with IPv6 clients. " + s.explain, Play: needsIPv6(s.played(family6))})
+		list = append(list, twins(s.name, s.title, s.explain, s.played)...)
 	}
 	return list
+}
+
+// twins is a scenario for either family.
+func twins(name, title, explain string, played func(family) playFunc) []Scenario {
+	return []Scenario{
+		{Name: name, Title: title, Explain: explain, Play: played(family4)},
+		{Name: name + "-ipv6", Title: title + ", IPv6", Explain: name + " with IPv6 clients. " + explain, Play: needsIPv6(played(family6))},
+	}
 }
 
 // needsIPv6 refuses to play where IPv6 is compiled out or disabled at boot.

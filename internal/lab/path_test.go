@@ -55,5 +55,5 @@ func exited(e Expectation, pid int) bool {
 // perBranch reports causes of which only some branches move ListenDrops: what
 // the cause table lists says nothing about a particular record of theirs.
 func perBranch(r Expect) bool {
-	return r.Cause == event.CauseBadSyn || r.Cause == event.CauseKernelOther
+	return r.Cause == event.CauseBadSyn || r.Cause == event.CauseKernelOther || r.Cause == event.CauseDeniedByLSM
 }

@@ -19,7 +19,7 @@ type Scenario struct {
 	// the World is closed: closing a listener is a drop cause of its own.
 	Play func(ctx context.Context, w *World, log func(string, ...any)) (Expectation, error)
 	// Prepare, if not nil, is for before anyone looks: the kernel loads then what it
-	// loads on demand.
+	// loads on demand. Its error may wrap ErrCannotHold, too.
 	Prepare func(w *World) error
 }
 
@@ -41,6 +41,7 @@ type Expect struct {
 	AnyOrder    bool             // Clients in any order: timers of the same tick expire as they like
 	Attempts    []int            // of each record, in order
 	PIDs        []int            // processes that hold the listener
+	Hook        string           // of netfilter
 }
 
 // Expectation is all that a scenario's tracer must find.
@@ -71,7 +72,7 @@ type Expectation struct {
 
 // Scenarios lists all scenarios, the ones that need no explanation first.
 func Scenarios() []Scenario {
-	return slices.Concat(queueScenarios(), pathScenarios(), ingressScenarios())
+	return slices.Concat(queueScenarios(), pathScenarios(), lsmScenarios(), ingressScenarios())
 }
 
 // queueScenarios are those of full queues, and of what only looks like one.

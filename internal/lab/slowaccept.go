@@ -76,7 +76,10 @@ func playSlowAccept(config slowConfig) func(context.Context, *World, func(string
 			if err := flood.connect(clients); err != nil {
 				return none, err
 			}
-			if round == 0 {
+			if round == 0 && len(far) > 0 {
+				if err := w.awaitOverflow(ctx, before); err != nil {
+					return none, err
+				}
 				for _, c := range far {
 					if err := c.ACK(); err != nil {
 						return none, err
@@ -124,6 +127,18 @@ func playSlowAccept(config slowConfig) func(context.Context, *World, func(string
 		e.owners(server)
 		return e, nil
 	}
+}
+
+// awaitOverflow waits until the accept queue is full: on a slow machine connect()
+// returns before the handshakes it began are over.
+func (w *World) awaitOverflow(ctx context.Context, before map[event.Counter]uint64) error {
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline) && ctx.Err() == nil; time.Sleep(5 * time.Millisecond) {
+		moved, err := w.since(before)
+		if err != nil || moved[event.CounterListenOverflows] > 0 {
+			return err
+		}
+	}
+	return errors.Join(errors.New("the accept queue did not overflow"), ctx.Err())
 }
 
 // established counts the connections the server's side has, accepted or not.

@@ -21,18 +21,42 @@ func refuse(flags uint8) []unix.SockFilter {
 	}
 }
 
+// filteredServer starts a server with two listeners, one of whose filters refuses
+// SYNs, the other's bare ACKs.
+type filteredServer func(w *World, f family, syns, acks refusal) (*Server, error)
+
+// withSocketFilters gives each listener its own, as SO_ATTACH_FILTER does.
+func withSocketFilters(w *World, f family, syns, acks refusal) (*Server, error) {
+	return w.StartServer(ServerConfig{Listeners: []ListenConfig{
+		{Addr: at(f.listener, syns.port), Backlog: backlog, Filter: refuse(syns.flags)},
+		{Addr: at(f.listener, acks.port), Backlog: backlog, Filter: refuse(acks.flags)},
+	}})
+}
+
+// withCgroupFilter makes the listeners in a cgroup whose ingress program refuses
+// both. The cgroup that counts is the one in which a socket was made.
+func withCgroupFilter(w *World, f family, syns, acks refusal) (*Server, error) {
+	c, err := w.newCgroup()
+	if err != nil {
+		return nil, err
+	}
+	if err := w.attachIngress(c, f, []refusal{syns, acks}); err != nil {
+		return nil, err
+	}
+	return w.StartServer(ServerConfig{cgroup: c.dir, Listeners: []ListenConfig{
+		{Addr: at(f.listener, syns.port), Backlog: backlog}, {Addr: at(f.listener, acks.port), Backlog: backlog},
+	}})
+}
+
 // playSocketFilter shows both stages. The clients of the second listener are
 // connected as far as they know. One of them sends data, which the filter lets
 // pass, and that finishes its handshake.
-func playSocketFilter(f family) playFunc {
+func playSocketFilter(f family, start filteredServer) playFunc {
 	bound, server := f.listener, f.server
 	const ackPort = port + 1
 	return func(ctx context.Context, w *World, log func(string, ...any)) (Expectation, error) {
 		var none Expectation
-		process, err := w.StartServer(ServerConfig{Listeners: []ListenConfig{
-			{Addr: bound, Backlog: backlog, Filter: refuse(flagSYN)},
-			{Addr: at(bound, ackPort), Backlog: backlog, Filter: refuse(flagACK)},
-		}})
+		process, err := start(w, f, refusal{port, flagSYN}, refusal{ackPort, flagACK})
 		if err != nil {
 			return none, err
 		}

@@ -50,6 +50,8 @@ type World struct {
 	closers []io.Closer
 	closed  bool
 
+	security *securityModule // see lsm
+
 	reader sync.WaitGroup
 }
 

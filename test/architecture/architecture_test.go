@@ -39,8 +39,9 @@ var mayImport = map[string][]string{
 	"event":    {},
 }
 
-// ebpfUsers are the only parts that import cilium/ebpf.
-var ebpfUsers = []string{"probe", "bpf"}
+// ebpfUsers are the only parts that import cilium/ebpf. The lab makes refusals of its own with it: those of security
+// modules and of cgroups' programs.
+var ebpfUsers = []string{"probe", "bpf", "lab"}
 
 // listedPackage is what is read of a package in the output of go list -json.
 type listedPackage struct {
@@ -79,13 +80,14 @@ func TestViolations(t *testing.T) {
 		{"a part imports itself", "internal/render/html", "internal/render", ""},
 		{"tests are free", "test/vm", "internal/probe", ""},
 		{"probe loads BPF", "internal/probe", ebpf + "/link", ""},
+		{"lab refuses by BPF", "internal/lab", ebpf, ""},
 		{"event uses std", "internal/event", "encoding/json", ""},
 		{"cmd skips app", "cmd/synspy", "internal/probe", "cmd must not import probe"},
 		{"middle to middle", "internal/render", "internal/diagnose", "render must not import diagnose"},
 		{"subfolders count", "internal/owner/cri", "internal/probe/plan", "owner must not import probe"},
 		{"upwards", "internal/kernel", "internal/probe", "kernel must not import probe"},
 		{"diagnose sees BPF", "internal/diagnose", "internal/bpf", "diagnose must not import bpf"},
-		{"ebpf elsewhere", "internal/kernel", ebpf + "/btf", "only probe, bpf import " + ebpf},
+		{"ebpf elsewhere", "internal/kernel", ebpf + "/btf", "only probe, bpf, lab import " + ebpf},
 		{"event uses a library", "internal/event", "golang.org/x/sys/unix", "event imports only the standard library"},
 		{"event uses the house", "internal/event", "internal/kernel", "event must not import kernel"},
 		{"new part as importer", "internal/misc", "fmt", "misc is no part of the house"},

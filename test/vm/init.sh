@@ -22,6 +22,7 @@ mount -t tmpfs tmpfs /run
 mount -t bpf bpffs /sys/fs/bpf
 mount -t debugfs debugfs /sys/kernel/debug
 mount -t tracefs tracefs /sys/kernel/tracing
+mount -t securityfs securityfs /sys/kernel/security
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mkdir -p /run/netns /run/lock
 ln -sfn /run /var/run

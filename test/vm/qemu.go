@@ -102,7 +102,7 @@ func qemuArgs(m machine, o vmOptions, image, initramfs, console string) []string
 		"-smp", strconv.Itoa(o.smp), "-m", o.memory,
 		"-kernel", image, "-initrd", initramfs,
 		// A panic reboots at once, and a reboot ends QEMU: nobody need watch the console.
-		"-no-reboot", "-append", strings.TrimSpace("console="+m.console+" panic=-1 oops=panic random.trust_cpu=on net.ifnames=0 "+o.cmdline),
+		"-no-reboot", "-append", strings.TrimSpace("console="+m.console+" panic=-1 oops=panic random.trust_cpu=on net.ifnames=0 "+o.kernel.cmdline+" "+o.cmdline),
 		"-serial", "file:"+console,
 		"-device", "virtio-rng-pci",
 		"-device", "virtio-serial-pci",
