@@ -27,12 +27,14 @@ type counterReader struct {
 	options CountersOptions
 	log     *slog.Logger
 	owners  *owner.Table
+	snmp    *kernel.SNMPReader
 	only    uint64          // the one namespace that was asked for, 0: all
 	told    map[uint64]bool // namespaces that could not be read, 0 for processes
 }
 
 func newCounterReader(options CountersOptions, log *slog.Logger) *counterReader {
-	return &counterReader{options: options, log: log, owners: owner.New("/proc", log), told: make(map[uint64]bool)}
+	return &counterReader{options: options, log: log, owners: owner.New("/proc", log), snmp: kernel.NewSNMPReader(),
+		told: make(map[uint64]bool)}
 }
 
 // throughAtMost is how many of a namespace's processes are tried: some may end
@@ -56,7 +58,7 @@ func (r *counterReader) read() ([]reading, error) {
 		if r.only != 0 && r.only != ns.Inode {
 			continue
 		}
-		counters, err := r.readOne(ns)
+		counters, _, err := readNetNS(r.snmp, ns)
 		switch {
 		case err == nil:
 			readings = append(readings, reading{ns, time.Now(), counters})
@@ -71,20 +73,22 @@ func (r *counterReader) read() ([]reading, error) {
 	return readings, nil
 }
 
-// readOne reads a namespace through one of its processes, or by entering it.
-func (r *counterReader) readOne(ns kernel.NetNS) (kernel.SNMP, error) {
+// readNetNS reads a namespace through one of its processes, which it names, or by
+// entering it; then the process is 0. Errors wrap fs.ErrPermission where these
+// privileges do not let it.
+func readNetNS(snmp *kernel.SNMPReader, ns kernel.NetNS) (counters kernel.SNMP, through uint32, err error) {
 	var errs []error
 	for _, pid := range ns.Through[:min(len(ns.Through), throughAtMost)] {
-		counters, err := kernel.ReadSNMP("/proc", pid, ns.Inode)
+		counters, err := snmp.Read("/proc", pid, ns.Inode)
 		if err == nil {
-			return counters, nil
+			return counters, pid, nil
 		}
 		errs = append(errs, err)
 	}
 	for _, name := range ns.Names {
-		counters, err := kernel.EnterSNMP(kernel.NamedNetNS(name), ns.Inode)
+		counters, err := snmp.Enter(kernel.NamedNetNS(name), ns.Inode)
 		if err == nil {
-			return counters, nil
+			return counters, 0, nil
 		}
 		if errors.Is(err, fs.ErrPermission) {
 			err = fmt.Errorf("network namespace %q has no process to be read through: %w\n"+
@@ -92,7 +96,7 @@ func (r *counterReader) readOne(ns kernel.NetNS) (kernel.SNMP, error) {
 		}
 		errs = append(errs, err)
 	}
-	return nil, errors.Join(errs...)
+	return nil, 0, errors.Join(errs...)
 }
 
 func (r *counterReader) tellOnce(key uint64, text string) {

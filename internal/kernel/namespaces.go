@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -167,6 +168,23 @@ func namedNamespaces() map[string]uint64 {
 		}
 	}
 	return inodes
+}
+
+// Started returns when a process or thread began, in clock ticks since boot, 0 where
+// it is gone. With its PID it names it for ever.
+func Started(proc string, pid uint32) uint64 {
+	id := strconv.FormatUint(uint64(pid), 10)
+	text, err := os.ReadFile(filepath.Join(proc, id, "task", id, "stat"))
+	if err != nil {
+		return 0
+	}
+	// Fields are counted from behind the name, which may hold anything.
+	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
+	if len(fields) < 20 {
+		return 0
+	}
+	ticks, _ := strconv.ParseUint(string(fields[19]), 10, 64) // 0 if not a number
+	return ticks
 }
 
 // Comm returns a process's or thread's name, "" where it is gone. It may hold any

@@ -4,11 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,12 +23,40 @@ type SNMP map[string]uint64
 // read through it, or that its PID is another process's now.
 var ErrOtherNetNS = errors.New("the process is in another network namespace now")
 
-// ReadSNMP reads the counters of the network namespace with that inode through
-// one of the processes in it; proc is where procfs is mounted. Errors wrap
-// fs.ErrNotExist for a process that is gone, fs.ErrPermission, or ErrOtherNetNS.
+// SNMPReader reads the counters of one namespace after another, and leaves little
+// garbage. Only one goroutine may use it at a time.
+type SNMPReader struct {
+	wanted map[string]string // each to itself, so that keys need not be made; nil: all
+	buf    []byte
+}
+
+// NewSNMPReader makes a reader of the counters with these names, or without any of
+// all counters.
+func NewSNMPReader(names ...string) *SNMPReader {
+	r := &SNMPReader{}
+	if len(names) > 0 {
+		r.wanted = make(map[string]string, len(names))
+	}
+	for _, name := range names {
+		r.wanted[name] = name
+	}
+	return r
+}
+
+// ReadSNMP reads all counters as SNMPReader.Read does.
 func ReadSNMP(proc string, pid uint32, inode uint64) (SNMP, error) {
+	return NewSNMPReader().Read(proc, pid, inode)
+}
+
+// EnterSNMP reads all counters as SNMPReader.Enter does.
+func EnterSNMP(path string, inode uint64) (SNMP, error) { return NewSNMPReader().Enter(path, inode) }
+
+// Read reads the counters of the network namespace with that inode through one of
+// the processes in it; proc is where procfs is mounted. Errors wrap fs.ErrNotExist
+// for a process that is gone, fs.ErrPermission, or ErrOtherNetNS.
+func (r *SNMPReader) Read(proc string, pid uint32, inode uint64) (SNMP, error) {
 	dir := filepath.Join(proc, strconv.FormatUint(uint64(pid), 10))
-	counters, err := readSNMP(filepath.Join(dir, "net"))
+	counters, err := r.readDir(filepath.Join(dir, "net"))
 	if err != nil {
 		return nil, err
 	}
@@ -42,16 +71,16 @@ func ReadSNMP(proc string, pid uint32, inode uint64) (SNMP, error) {
 	return counters, nil
 }
 
-// EnterSNMP reads the counters of a network namespace that has no process, by
+// Enter reads the counters of a network namespace that has no process, by
 // entering it with a thread that then ends. It takes CAP_SYS_ADMIN.
-func EnterSNMP(path string, inode uint64) (SNMP, error) {
+func (r *SNMPReader) Enter(path string, inode uint64) (SNMP, error) {
 	type answer struct {
 		counters SNMP
 		err      error
 	}
 	done := make(chan answer, 1)
 	go onThread(func() {
-		counters, err := enterSNMP(path, inode)
+		counters, err := r.enter(path, inode)
 		done <- answer{counters, err}
 	})
 	a := <-done
@@ -75,7 +104,7 @@ func onThread(f func()) {
 	<-done
 }
 
-func enterSNMP(path string, inode uint64) (SNMP, error) {
+func (r *SNMPReader) enter(path string, inode uint64) (SNMP, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("open network namespace: %w", err)
@@ -87,62 +116,118 @@ func enterSNMP(path string, inode uint64) (SNMP, error) {
 	if have, err := Inode("/proc/thread-self/ns/net"); err != nil || have != inode {
 		return nil, errors.Join(ErrOtherNetNS, err)
 	}
-	return readSNMP("/proc/thread-self/net")
+	return r.readDir("/proc/thread-self/net")
 }
 
-// readSNMP reads the three files of a /proc/PID/net. A kernel without IPv6 has
-// no snmp6.
-func readSNMP(dir string) (SNMP, error) {
-	counters := make(SNMP, 512)
-	for _, name := range []string{"netstat", "snmp"} {
-		text, err := os.ReadFile(filepath.Join(dir, name))
-		if err != nil {
+// readDir reads the three files of a /proc/PID/net. A kernel without IPv6 has no
+// snmp6.
+func (r *SNMPReader) readDir(dir string) (SNMP, error) {
+	counters := make(SNMP, max(len(r.wanted), 64))
+	for _, name := range []string{"netstat", "snmp", "snmp6"} {
+		text, err := r.readFile(filepath.Join(dir, name))
+		switch {
+		case name == "snmp6" && errors.Is(err, fs.ErrNotExist):
+		case err != nil:
 			return nil, fmt.Errorf("read counters: %w", err)
+		case name == "snmp6":
+			counters.addLines(text, r.wanted)
+		default:
+			counters.addPairs(text, r.wanted)
 		}
-		counters.addPairs(text)
-	}
-	if text, err := os.ReadFile(filepath.Join(dir, "snmp6")); err == nil {
-		counters.addLines(text)
 	}
 	return counters, nil
+}
+
+// readFile reads a file of procfs into the reader's buffer. os.ReadFile, which is
+// not told their size, asks the kernel many times.
+func (r *SNMPReader) readFile(path string) ([]byte, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	text := r.buf[:0]
+	for {
+		text = slices.Grow(text, 8<<10)
+		n, err := unix.Read(fd, text[len(text):cap(text)])
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return nil, &fs.PathError{Op: "read", Path: path, Err: err}
+		case n == 0:
+			r.buf = text
+			return text, nil
+		}
+		text = text[:len(text)+n]
+	}
 }
 
 // addPairs reads netstat and snmp: lines of names, each with one of values after
 // it, both with the group in front. What is not a count, such as Tcp's MaxConn of
 // -1, is left out.
-func (c SNMP) addPairs(text []byte) {
-	var names []string
+func (c SNMP) addPairs(text []byte, wanted map[string]string) {
+	var group, names []byte // of the line of names, if that was the last one
 	for line := range bytes.Lines(text) {
-		fields := strings.Fields(string(line))
-		if len(fields) == 0 {
+		first, rest := cutField(line)
+		if len(first) == 0 {
 			continue
 		}
-		if len(names) == 0 || names[0] != fields[0] {
-			names = fields
+		if !bytes.Equal(first, group) {
+			group, names = first, rest
 			continue
 		}
-		group := strings.TrimSuffix(fields[0], ":")
-		if group == "TcpExt" {
-			group = ""
+		prefix := bytes.TrimSuffix(group, []byte(":"))
+		if string(prefix) == "TcpExt" {
+			prefix = nil
 		}
-		for i := 1; i < min(len(names), len(fields)); i++ {
-			c.add(group+names[i], fields[i])
+		var name, value []byte
+		for {
+			name, names = cutField(names)
+			value, rest = cutField(rest)
+			if len(name) == 0 || len(value) == 0 {
+				break
+			}
+			c.add(prefix, name, value, wanted)
 		}
-		names = nil
+		group = nil
 	}
 }
 
 // addLines reads snmp6: a name and a value in each line, the group in the name.
-func (c SNMP) addLines(text []byte) {
+func (c SNMP) addLines(text []byte, wanted map[string]string) {
 	for line := range bytes.Lines(text) {
-		if fields := strings.Fields(string(line)); len(fields) == 2 {
-			c.add(fields[0], fields[1])
+		name, rest := cutField(line)
+		value, rest := cutField(rest)
+		if more, _ := cutField(rest); len(value) > 0 && len(more) == 0 {
+			c.add(nil, name, value, wanted)
 		}
 	}
 }
 
-func (c SNMP) add(name, value string) {
-	if n, err := strconv.ParseUint(value, 10, 64); err == nil {
+func (c SNMP) add(prefix, name, value []byte, wanted map[string]string) {
+	n, err := strconv.ParseUint(string(value), 10, 64)
+	if err != nil {
+		return
+	}
+	var buf [64]byte
+	key := append(append(buf[:0], prefix...), name...)
+	if wanted == nil {
+		c[string(key)] = n
+	} else if name, ok := wanted[string(key)]; ok {
 		c[name] = n
 	}
+}
+
+// cutField cuts the first word off a line; it is empty where there is none.
+func cutField(line []byte) (field, rest []byte) {
+	from := 0
+	for from < len(line) && line[from] <= ' ' {
+		from++
+	}
+	to := from
+	for to < len(line) && line[to] > ' ' {
+		to++
+	}
+	return line[from:to], line[to:]
 }

@@ -29,8 +29,8 @@ Lonely: A B
 Odd: C
 Odd: 7 8 9
 
-`))
-	c.addLines([]byte("Ip6InReceives                   \t2\nIcmp6OutType135 \t12\nnonsense\nIp6Bad\tx\n"))
+`), nil)
+	c.addLines([]byte("Ip6InReceives                   \t2\nIcmp6OutType135 \t12\nnonsense\nIp6Bad\tx\nIp6 3 4\n"), nil)
 	want := SNMP{"SyncookiesSent": 1, "ListenDrops": math.MaxUint64, "New": 3, "IpExtInNoRoutes": 4, "IpExtInCsumErrors": 5,
 		"TcpInCsumErrors": 6, "OddC": 7, "Ip6InReceives": 2, "Icmp6OutType135": 12}
 	if !maps.Equal(c, want) {
@@ -43,8 +43,8 @@ func FuzzSNMP(f *testing.F) {
 	f.Add([]byte("A:\nA:\nA: B"))
 	f.Fuzz(func(_ *testing.T, text []byte) {
 		c := make(SNMP)
-		c.addPairs(text)
-		c.addLines(text)
+		c.addPairs(text, nil)
+		c.addLines(text, nil)
 	})
 }
 
@@ -179,5 +179,16 @@ func TestComm(t *testing.T) {
 	}
 	if got := Comm("/proc", math.MaxInt32); got != "" {
 		t.Errorf("nobody is called %q", got)
+	}
+}
+
+// TestStarted: a task is known by its PID and this together.
+func TestStarted(t *testing.T) {
+	first, self := Started("/proc", 1), Started("/proc", uint32(os.Getpid()))
+	if first == 0 || self <= first {
+		t.Errorf("process 1 began at %d, this one at %d", first, self)
+	}
+	if gone := Started("/proc", math.MaxInt32); gone != 0 {
+		t.Errorf("nobody began at %d", gone)
 	}
 }

@@ -180,7 +180,9 @@ func (p *printer) ledger(sum event.Summary) {
 	var rows [][]string
 	var wrong []string
 	gone := make(map[uint64]bool)
-	for _, r := range sum.Ledger {
+	ledger, left := fewerShared(sum)
+	shared := 0
+	for _, r := range ledger {
 		moved := Thousands(r.Kernel)
 		if r.Gone {
 			gone[r.NetNS], moved = true, "-"
@@ -190,6 +192,9 @@ func (p *printer) ledger(sum event.Summary) {
 		}
 		if r.Kernel|r.Synspy|r.Unattributed|r.Filtered == 0 && !r.Gone {
 			continue
+		}
+		if r.Shared {
+			shared++
 		}
 		rows = append(rows, []string{
 			strconv.FormatUint(r.NetNS, 10), r.Counter,
@@ -211,10 +216,16 @@ func (p *printer) ledger(sum event.Summary) {
 		p.line(p.opts.paint(styleLoud, "LEDGER DOES NOT BALANCE: "+strings.Join(wrong, "; ")))
 	case !sum.Balanced:
 		p.line(p.opts.paint(styleLoud, "LEDGER DOES NOT BALANCE"))
-	case len(rows) == 0:
-		p.line(fmt.Sprintf("ledger balanced: none of its %s moved", plural(uint64(len(sum.Ledger)), "counter")))
+	case len(rows) == shared:
+		p.line(fmt.Sprintf("ledger balanced: none of its %s moved", plural(uint64(len(ledger)-shared), "counter")))
 	default:
 		p.line("ledger balanced: the kernel's counters moved by what synspy counted")
+	}
+	if shared > 0 {
+		p.text("shared: ", "other traffic moves these counters too; SYNSPY is what the counted packets are sure to have moved")
+	}
+	if left > 0 {
+		p.line(plural(left, "more shared counter") + " moved by other traffic: see -o json")
 	}
 	if len(gone) > 0 {
 		p.line(plural(uint64(len(gone)), "namespace") + " vanished with their counters: what was counted there could not be checked")
@@ -226,7 +237,7 @@ const maxNamed = 8
 
 const (
 	verdictOff    = "DOES NOT BALANCE"
-	verdictShared = "shared with other traffic"
+	verdictShared = "shared" // explained below the table: the line is long enough
 	verdictGone   = "namespace gone, not checked"
 )
 

@@ -1,0 +1,56 @@
+package probe
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/synspy/synspy/internal/event"
+)
+
+// Began says when a namespace began, as far as it is known.
+type Began uint8
+
+// BeganUnknown is a namespace that was met later and may be older than the run.
+// BeganBefore was there when Start got its list of holders and when counting began.
+// BeganSince is sure to be younger: its number was another's then, and two that
+// live at once never share one.
+const (
+	BeganUnknown Began = iota
+	BeganBefore
+	BeganSince
+)
+
+// Page is what was counted in one network namespace: in all, and, of that, what
+// the filters kept out.
+type Page struct {
+	NetNS    uint64 // inode
+	Began    Began
+	Gone     bool // it ended before the closing values were taken
+	Counted  [event.NumOutcomes]uint64
+	Filtered [event.NumOutcomes]uint64
+}
+
+// Pages returns, after Stop, a page for each namespace that was tracked, by inode.
+// One that ended and one that has its inode now are two pages.
+func (p *Probe) Pages() []Page {
+	numbers := make(map[uint32]bool, len(p.books))
+	for _, b := range p.books {
+		numbers[b.inode] = true
+	}
+	pages := make([]Page, 0, len(p.closed))
+	for i := range p.closed {
+		b := &p.closed[i]
+		page := Page{NetNS: uint64(b.inode), Gone: b.gone, Counted: b.outcomes, Filtered: b.filtered}
+		_, tracked := p.books[b.id]
+		_, listed := p.idle[b.id]
+		switch {
+		case tracked && listed:
+			page.Began = BeganBefore
+		case !tracked && numbers[b.inode]:
+			page.Began = BeganSince
+		}
+		pages = append(pages, page)
+	}
+	slices.SortFunc(pages, func(a, b Page) int { return cmp.Compare(a.NetNS, b.NetNS) })
+	return pages
+}
