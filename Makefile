@@ -28,6 +28,8 @@ KERNEL ?=
 # Under MTTCG a CPU may run a breakpoint of text patching that is gone already, which kills the guest
 # (int3); one thread for all CPUs of a machine never does.
 ACCEL ?= tcg,thread=single
+# How long a soak plays.
+SOAK ?= 5m
 # How many machines at once (empty: as CPUs and memory allow), and further flags of `bin/vm matrix`.
 JOBS ?=
 VM_FLAGS ?=
@@ -140,6 +142,10 @@ check-vagrant: ## Validate the Vagrantfile, where vagrant is installed
 test-unit: need-go ## Run go test ./... on this machine's kernel (only the tests run as root)
 	@$(root) true
 	$(GO) test -count=1 -timeout=15m -exec '$(CURDIR)/$(root)' $(GO_TEST_FLAGS) ./...
+
+.PHONY: soak
+soak: build ## Play every scenario, shuffled, two at a time, under one trace: SOAK=5m
+	$(root) bin/synspy lab run all --soak $(SOAK)
 
 .PHONY: test-race
 test-race: need-go ## The same under the race detector (needs a C compiler)

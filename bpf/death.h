@@ -36,13 +36,17 @@ static __always_inline __u8 fate_of(__u32 reason, __u64 location)
 	return within(kfree_ranges, 4, location) ? FATE_NONE : FATE_OTHER;
 }
 
-/* ack_fate is what killed a packet of a half-open handshake. */
-static __always_inline __u8 ack_fate(struct slot *slot, __u8 fate, bool reset)
+/* ack_fate is what killed a packet of a half-open handshake. known: it was seen to be
+ * refused as such; else the kernel's reason must say so. */
+static __always_inline __u8 ack_fate(struct slot *slot, __u8 fate, bool reset, bool known)
 {
 	if (fate == FATE_AUTH)
 		return OUTCOME_ACK_AUTH_FAILED;
 	if (fate == FATE_FILTER)
 		return OUTCOME_ACK_SOCKET_FILTER;
+	if (!reset && !known && fate != FATE_NONE && fate != FATE_UNFIT && fate != FATE_FLAGS &&
+	    fate != FATE_NO_SOCKET)
+		return OUTCOME_ACK_OTHER_FREED;
 	return reset ? OUTCOME_ACK_BAD_ANSWERED : OUTCOME_ACK_BAD_QUIET;
 }
 
@@ -140,6 +144,12 @@ static __noinline __u8 name_death(struct slot *slot, struct mark *mark, __u8 sta
 
 	slot->proof = have_reason ? PROOF_REASON : PROOF_HELPER;
 	if (!is_syn(slot)) {
+		/* Another listener of its group may have been given it, and reset it. */
+		if (slot->orphan.key && in_tcp && same_flow(&slot->orphan.packet, &slot->packet)) {
+			slot->proof = PROOF_HELPER;
+			slot->given = slot->orphan.sk;
+			return OUTCOME_ACK_LISTENER_CLOSED;
+		}
 		if (slot->given) {
 			/* A listener discards an RST that fits no handshake. */
 			if (!mark->checked && slot->packet.flags & TCP_FLAG_RST &&
@@ -149,12 +159,7 @@ static __noinline __u8 name_death(struct slot *slot, struct mark *mark, __u8 sta
 				return OUTCOME_NONE;
 			if (mark->reset || mark->checked)
 				slot->proof = mark->reset ? PROOF_HELPER : PROOF_RETURN;
-			return ack_fate(slot, fate, mark->reset);
-		}
-		if (slot->orphan.key && in_tcp && same_flow(&slot->orphan.packet, &slot->packet)) {
-			slot->proof = PROOF_HELPER;
-			slot->given = slot->orphan.sk;
-			return OUTCOME_ACK_LISTENER_CLOSED;
+			return ack_fate(slot, fate, mark->reset, mark->checked);
 		}
 		return OUTCOME_NONE;
 	}

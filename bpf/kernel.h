@@ -210,6 +210,10 @@ struct socket_alloc {
 	struct inode vfs_inode;
 };
 
+struct mptcp_sock {
+	struct sock *first;
+};
+
 struct sock {
 	struct sock_common __sk_common;
 	atomic_t sk_drops;

@@ -213,11 +213,17 @@ static __noinline struct tally *moved_since(struct slot *slot, __u64 net, __u64 
 	__u64 id = net_id(net);
 	struct tally *tally = bpf_map_lookup_elem(&tallies, &id);
 	struct base_key key = { .id = id };
+	__u32 place = place_of(net);
 	struct opening *base;
 	__u64 any = 0;
 
 	slot->net = net;
 	slot->id = id;
+	if (slot->known[place].id !=
+	    id) { /* one that is new has opened a listener, which leads here */
+		slot->known[place].id = id;
+		slot->known[place].unrouted[0] = slot->known[place].unrouted[1] = 0;
+	}
 	if (!tally) {
 		if (slot->gate) /* what moved before is part of its opening values */
 			tally_open(net);
@@ -322,7 +328,7 @@ static __always_inline bool unrouted_since(struct slot *slot)
 		return false;
 	now = unrouted_here(slot, net, v6);
 	last = v6 ? tally->unrouted[1] : tally->unrouted[0];
-	if (slot->known[place].net == net && slot->known[place].unrouted[v6] > last)
+	if (slot->known[place].id == id && slot->known[place].unrouted[v6] > last)
 		last = slot->known[place].unrouted[v6];
 	if (v6)
 		tally->unrouted[1] = now;

@@ -160,6 +160,7 @@ struct slot {
 	struct {
 		__u64 net;
 		__u64 sums[NUM_SIGNS]; /* see movement() */
+		__u64 id; /* whose the next are: another may have come to this address */
 		__u64 unrouted[2];
 	} known[KNOWN_NAMESPACES];
 	struct arrival arrivals[KNOWN_ARRIVALS];

@@ -70,24 +70,36 @@ static __always_inline int namespace_found(struct seq_file *seq, struct task_str
 	return 0;
 }
 
+#define IPPROTO_MPTCP 262
+
+/* inner is the TCP socket that listens for an MPTCP one: it has no file of its own. */
+static __always_inline struct sock *inner(struct sock *sk)
+{
+	if (BPF_CORE_READ(sk, sk_protocol) == IPPROTO_MPTCP &&
+	    bpf_core_field_exists(((struct mptcp_sock *)0)->first))
+		return BPF_CORE_READ((struct mptcp_sock *)sk, first);
+	return plain(sk);
+}
+
 static __always_inline int holder_found(struct seq_file *seq, struct task_struct *task, __u32 fd,
-					struct sock *sk)
+					struct sock *file)
 {
 	struct holder holder = {};
+	struct sock *sk = inner(file);
 
-	if (BPF_CORE_READ(sk, __sk_common.skc_state) != TCP_LISTEN ||
+	if (!sk || BPF_CORE_READ(sk, __sk_common.skc_state) != TCP_LISTEN ||
 	    BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP)
 		return 0;
 	learn_hashinfo(sk);
 	if (have_socket_cookie)
-		bpf_get_socket_cookie(sk); /* gives it one, as ss -e does */
+		bpf_get_socket_cookie(file); /* gives it one, as ss -e does */
 	holder.pid = task->tgid;
 	holder.fd = fd;
 	holder.start = BPF_CORE_READ(task, group_leader, start_boottime);
 	holder.net = (__u64)BPF_CORE_READ(sk, __sk_common.skc_net.net);
 	holder.net_id = net_id(holder.net);
 	BPF_CORE_READ_INTO(&holder.comm, task, group_leader, comm);
-	listener_read(plain(sk), &holder.listener);
+	listener_read(sk, &holder.listener);
 	bpf_seq_write(seq, &holder, sizeof(holder));
 	return 0;
 }

@@ -21,6 +21,11 @@ type check struct {
 	Attached  *bool             `json:"attached"`
 	Note      string            `json:"note"`
 	Counters  map[string]uint32 `json:"counters"`
+	Detail    string            `json:"detail"`
+	Cause     string            `json:"cause"`
+	Stage     string            `json:"stage"`
+	Part      string            `json:"part"`
+	Shows     string            `json:"shows"`
 }
 
 func decodeChecks(t *testing.T, text string) map[string]check {
@@ -34,10 +39,17 @@ func decodeChecks(t *testing.T, text string) map[string]check {
 		if c.V != 1 || c.Type != "check" || c.Name == "" {
 			t.Errorf("not a check of version 1 with a name: %s", line)
 		}
-		if _, ok := checks[c.Name]; ok {
-			t.Errorf("%s is there twice", c.Name)
+		name := c.Name
+		if name == "cause" { // what cannot be told: one for each
+			name = strings.TrimSpace(strings.Join([]string{c.Name, c.Cause, c.Stage, c.Part}, " "))
+			if c.Status != "missing" || c.Cause == "" || c.Shows == "" || c.Detail == "" {
+				t.Errorf("does not say what cannot be told, and why: %s", line)
+			}
 		}
-		checks[c.Name] = c
+		if _, ok := checks[name]; ok {
+			t.Errorf("%s is there twice", name)
+		}
+		checks[name] = c
 	}
 	return checks
 }
@@ -72,6 +84,13 @@ func TestCheck(t *testing.T) {
 	}
 	if attached < 3 {
 		t.Errorf("%d hooks attached", attached)
+	}
+	// What is not told on any kernel, or for want of a hook.
+	for name, want := range map[string]bool{"cause no_memory": true, "cause syn_backlog_reserve syn": true,
+		"cause listener_closed ack": !*checks["inet_csk_reqsk_queue_drop_and_put"].Attached} {
+		if _, ok := checks[name]; ok != want {
+			t.Errorf("%s is listed: %v", name, ok)
+		}
 	}
 	for _, name := range []string{"trampoline", "kprobe", "tracepoint"} {
 		c := checks[name]
@@ -115,6 +134,9 @@ func TestCheckWithoutPrivileges(t *testing.T) {
 	}
 	if c := checks["tracepoint"]; c.Available == nil || *c.Available {
 		t.Errorf("tracepoint: %+v, want not available", c)
+	}
+	if _, ok := checks["cause no_memory"]; ok {
+		t.Error("what cannot be told is listed where nothing is")
 	}
 	planned := slices.ContainsFunc(slices.Collect(maps.Values(checks)), func(c check) bool { return c.Attached != nil })
 	if !planned {

@@ -49,7 +49,12 @@ func Check(to io.Writer, writing Writing, watch Watch, log *slog.Logger) error {
 	c.kernel()
 	c.backends()
 	hooks, err := c.trace(log)
-	if writeErr := c.write(to, writing, hooks); writeErr != nil {
+	var blind []event.Blind
+	for i := range hooks { // a table of their own
+		blind = append(blind, hooks[i].Blind...)
+		hooks[i].Blind = nil
+	}
+	if writeErr := c.write(to, writing, hooks, blind); writeErr != nil {
 		return writeErr
 	}
 	if err != nil {
@@ -204,14 +209,19 @@ func (c *checker) trace(log *slog.Logger) ([]event.Hook, error) {
 	}
 	c.add("ring buffer", render.CheckOK, fmt.Sprintf("%d KiB", ring>>10))
 	holders, err := p.Holders()
-	c.addResult("BPF iterator", fmt.Sprintf("found %d holders of listeners in all namespaces", len(holders.List)), err)
+	if errors.Is(err, probe.ErrNoIterator) { // the plan says what is done without
+		c.add("BPF iterator", render.CheckMissing, plainError(err))
+		err = nil
+	} else {
+		c.addResult("BPF iterator", fmt.Sprintf("found %d holders of listeners in all namespaces", len(holders.List)), err)
+	}
 	plan := p.Plan()
 	if err := errors.Join(err, p.Close()); err != nil {
 		c.add("trace", c.status(err), "cannot run")
 		return c.explained(plan), err
 	}
-	c.causes()
 	hooks := c.explained(plan)
+	c.causes(hooks)
 	attached := 0
 	for _, hook := range hooks {
 		if hook.Attached {
@@ -223,17 +233,29 @@ func (c *checker) trace(log *slog.Logger) ([]event.Hook, error) {
 	return hooks, nil
 }
 
-// causes reports what is told apart: anything else is counted, as kernel_other.
-func (c *checker) causes() {
+// causes reports what is told apart, in part at least.
+func (c *checker) causes(hooks []event.Hook) {
 	var names []string
 	for o := event.OutcomeNone + 1; o < event.NumOutcomes; o++ {
 		branch := o.Branch()
 		if name := branch.Cause.String(); branch.Kind == event.KindDrop && branch.Cause != event.CauseKernelOther &&
-			!slices.Contains(names, name) {
+			!isBlind(hooks, branch) && !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}
-	c.add("causes", render.CheckOK, strings.Join(names, ", ")+"; any other ListenDrops is kernel_other").isFooter = true
+	c.add("causes", render.CheckOK, strings.Join(names, ", ")+"; any other death is kernel_other").isFooter = true
+}
+
+// isBlind tells that no death on this branch shows as its cause.
+func isBlind(hooks []event.Hook, branch event.Branch) bool {
+	for _, hook := range hooks {
+		for _, b := range hook.Blind {
+			if b.Part == "" && b.Of(branch.Cause, branch.Stage) && b.Shows != branch.Cause.String() {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // wouldBe is the plan of a run with privileges, as far as BTF tells; none where
@@ -251,6 +273,7 @@ func (c *checker) wouldBe() []event.Hook {
 	}
 	hooks := plan.Events()
 	for i := range hooks {
+		hooks[i].Blind = nil // nothing is told at all
 		if hooks[i].Attached {
 			hooks[i].Attached = false
 			hooks[i].Note = "to be tried with more privileges"
@@ -287,7 +310,7 @@ func (c *checker) explained(plan probe.Plan) []event.Hook {
 	return hooks
 }
 
-func (c *checker) write(to io.Writer, writing Writing, hooks []event.Hook) error {
+func (c *checker) write(to io.Writer, writing Writing, hooks []event.Hook, blind []event.Blind) error {
 	options := writing.options
 	if options.Format == render.FormatJSON {
 		for _, row := range c.rows {
@@ -295,7 +318,7 @@ func (c *checker) write(to io.Writer, writing Writing, hooks []event.Hook) error
 				return err
 			}
 		}
-		return render.HookTable(to, hooks, options)
+		return errors.Join(render.HookTable(to, hooks, options), render.BlindTable(to, blind, options))
 	}
 	var (
 		rows   []render.CheckRow
@@ -317,6 +340,11 @@ func (c *checker) write(to io.Writer, writing Writing, hooks []event.Hook) error
 	if err := render.HookTable(to, hooks, options); err != nil {
 		return err
 	}
-	_, err := io.WriteString(to, footer)
-	return err
+	if len(blind) > 0 {
+		footer += "\ncannot tell apart here:\n"
+	}
+	if _, err := io.WriteString(to, footer); err != nil || len(blind) == 0 {
+		return err
+	}
+	return render.BlindTable(to, blind, options)
 }

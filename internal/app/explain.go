@@ -3,6 +3,7 @@ package app
 import (
 	"errors"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/synspy/synspy/internal/kernel"
@@ -25,7 +26,9 @@ func explain(err error) string {
 		return strings.TrimPrefix(err.Error(), ErrUsage.Error()+": ")
 	}
 	missing := missingCapabilities()
-	refused := isRefused(err, missing)
+	// The verifier asks more of those who may do less.
+	refused := isRefused(err, missing) || errors.Is(err, probe.ErrVerifier) &&
+		slices.ContainsFunc(missing, func(c kernel.Capability) bool { return !c.Optional })
 	var lines []string
 	if refused {
 		// What each hook said then is the same refusal several times over.
@@ -40,7 +43,14 @@ func explain(err error) string {
 	if errors.Is(err, kernel.ErrSymbolsHidden) && !refused {
 		lines = append(lines, showSymbols)
 	}
-	if errors.Is(err, probe.ErrCannotTrace) && !refused {
+	if errors.Is(err, probe.ErrNoType) && !refused {
+		lines = append(lines, "a file given with --btf must hold the types of this very kernel: Linux "+kernel.Release(),
+			"if they are its own, it needs a newer synspy")
+	}
+	if errors.Is(err, probe.ErrVerifier) && !refused {
+		lines = append(lines, "that is a fault of synspy: please report it, with what --log-level debug says")
+	}
+	if errors.Is(err, probe.ErrCannotTrace) && !errors.Is(err, probe.ErrNoType) && !refused {
 		lines = append(lines, "Linux "+kernels+", can; without --backend synspy takes whatever hooks there are")
 	}
 	if !errors.As(err, new(checkedError)) {

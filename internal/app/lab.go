@@ -100,6 +100,9 @@ func RunLab(ctx context.Context, name string, stream Stream, options LabOptions,
 	verdict := Verdict{Header: event.Head("scenario"), Name: name, Backend: records.backend,
 		Summary: records.summary, Cookies: records.summary.Cookies, DurationMs: time.Since(began).Milliseconds()}
 	compare(&verdict, expected, records, world.NetNS())
+	if verdict.Cannot != "" {
+		return verdict, fmt.Errorf("%w: %s: %s", ErrUnable, name, verdict.Cannot)
+	}
 	if !verdict.Passed {
 		return verdict, fmt.Errorf("%w: %s: %s", ErrMismatch, name, verdict.Mismatches[0])
 	}

@@ -174,7 +174,7 @@ func (b *workbench) play(ctx context.Context, scenarios []lab.Scenario) error {
 		})
 	}
 	players.Wait()
-	return errors.Join(append(errs, b.failure())...)
+	return errors.Join(errors.Join(errs...), b.failure())
 }
 
 // failure says which scenarios failed how often.

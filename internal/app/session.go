@@ -40,6 +40,7 @@ type session struct {
 	probe     *probe.Probe
 	owners    *owner.Table
 	listeners *listeners
+	shared    *sharedLedger
 
 	refreshed   uint64          // when holders were last read, CLOCK_MONOTONIC, ns
 	refreshTook uint64          // how long that took, ns
@@ -52,6 +53,7 @@ type session struct {
 // open attaches and seeds: when it returns, everything is counted.
 func open(watch Watch, log *slog.Logger) (*session, error) {
 	began := time.Now()
+	shared := beginShared(watch.Filter.NetNS, log)
 	facts, err := probe.Gather(watch.BTF)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnable, err)
@@ -65,9 +67,10 @@ func open(watch Watch, log *slog.Logger) (*session, error) {
 	}
 	s := &session{watch: watch, log: log, probe: p, owners: owner.New("/proc", log),
 		listeners: newListeners(watch.Filter), clock: kernel.WallClock(), refreshed: kernel.Monotonic(),
-		dropping: make(map[uint64]bool)}
+		dropping: make(map[uint64]bool), shared: shared}
 	holders, err := s.readHolders()
 	if err == nil {
+		shared.open()
 		err = p.Start(holders)
 	}
 	if err != nil {

@@ -146,6 +146,7 @@ func (t *trace) summary() (event.Summary, error) {
 		filtered[key.outcome] += n
 		addFiltered(s.Ledger, key.netns, key.outcome, n)
 	}
+	s.Ledger = withRows(s.Ledger, t.sharedRows())
 	s.Suppressed, s.Lost = t.told.Suppressed, t.told.Lost
 	for o := range counted {
 		counted[o] -= min(counted[o], filtered[o])

@@ -246,20 +246,21 @@ const (
 	SynspyOutcomeOUTCOME_ACK_BAD_ANSWERED               SynspyOutcome = 37
 	SynspyOutcomeOUTCOME_ACK_AUTH_FAILED                SynspyOutcome = 38
 	SynspyOutcomeOUTCOME_ACK_SOCKET_FILTER              SynspyOutcome = 39
-	SynspyOutcomeOUTCOME_ACK_LISTENER_CLOSED            SynspyOutcome = 40
-	SynspyOutcomeOUTCOME_TIMER_HANDSHAKE_EXPIRED        SynspyOutcome = 41
-	SynspyOutcomeOUTCOME_TIMER_LISTENER_CLOSED          SynspyOutcome = 42
-	SynspyOutcomeOUTCOME_CLOSE_LISTENER_CLOSED          SynspyOutcome = 43
-	SynspyOutcomeOUTCOME_INGRESS_NO_LISTENER            SynspyOutcome = 44
-	SynspyOutcomeOUTCOME_INGRESS_TIME_WAIT              SynspyOutcome = 45
-	SynspyOutcomeOUTCOME_INGRESS_NETFILTER              SynspyOutcome = 46
-	SynspyOutcomeOUTCOME_INGRESS_NETFILTER_REJECT       SynspyOutcome = 47
-	SynspyOutcomeOUTCOME_INGRESS_RP_FILTER              SynspyOutcome = 48
-	SynspyOutcomeOUTCOME_INGRESS_CHECKSUM               SynspyOutcome = 49
-	SynspyOutcomeOUTCOME_INGRESS_CPU_BACKLOG            SynspyOutcome = 50
-	SynspyOutcomeOUTCOME_INGRESS_POLICY                 SynspyOutcome = 51
-	SynspyOutcomeOUTCOME_INGRESS_OTHER                  SynspyOutcome = 52
-	SynspyOutcomeNUM_OUTCOMES                           SynspyOutcome = 53
+	SynspyOutcomeOUTCOME_ACK_OTHER_FREED                SynspyOutcome = 40
+	SynspyOutcomeOUTCOME_ACK_LISTENER_CLOSED            SynspyOutcome = 41
+	SynspyOutcomeOUTCOME_TIMER_HANDSHAKE_EXPIRED        SynspyOutcome = 42
+	SynspyOutcomeOUTCOME_TIMER_LISTENER_CLOSED          SynspyOutcome = 43
+	SynspyOutcomeOUTCOME_CLOSE_LISTENER_CLOSED          SynspyOutcome = 44
+	SynspyOutcomeOUTCOME_INGRESS_NO_LISTENER            SynspyOutcome = 45
+	SynspyOutcomeOUTCOME_INGRESS_TIME_WAIT              SynspyOutcome = 46
+	SynspyOutcomeOUTCOME_INGRESS_NETFILTER              SynspyOutcome = 47
+	SynspyOutcomeOUTCOME_INGRESS_NETFILTER_REJECT       SynspyOutcome = 48
+	SynspyOutcomeOUTCOME_INGRESS_RP_FILTER              SynspyOutcome = 49
+	SynspyOutcomeOUTCOME_INGRESS_CHECKSUM               SynspyOutcome = 50
+	SynspyOutcomeOUTCOME_INGRESS_CPU_BACKLOG            SynspyOutcome = 51
+	SynspyOutcomeOUTCOME_INGRESS_POLICY                 SynspyOutcome = 52
+	SynspyOutcomeOUTCOME_INGRESS_OTHER                  SynspyOutcome = 53
+	SynspyOutcomeNUM_OUTCOMES                           SynspyOutcome = 54
 )
 
 type SynspyPlace struct {
@@ -441,6 +442,7 @@ type SynspySlot struct {
 		_        structs.HostLayout
 		Net      uint64
 		Sums     [2]uint64
+		Id       uint64
 		Unrouted [2]uint64
 	}
 	Arrivals [32]struct {
@@ -463,8 +465,8 @@ type SynspySnapshot struct {
 
 type SynspyTally struct {
 	_            structs.HostLayout
-	Outcomes     [53]uint64
-	Filtered     [53]uint64
+	Outcomes     [54]uint64
+	Filtered     [54]uint64
 	Unattributed [10]uint64
 	Gated        [10]uint64
 	Seen         [10]uint64

@@ -51,6 +51,7 @@ const (
 	OutcomeAckBadAnswered
 	OutcomeAckAuthFailed
 	OutcomeAckSocketFilter
+	OutcomeAckOtherFreed
 	OutcomeAckListenerClosed
 	OutcomeTimerHandshakeExpired
 	OutcomeTimerListenerClosed
@@ -165,6 +166,7 @@ var branches = [NumOutcomes]Branch{
 	OutcomeAckBadAnswered:    {KindDrop, CauseBadHandshakeAck, StageAck, ActionReset, "tcp_v4_send_reset", nil},
 	OutcomeAckAuthFailed:     {KindDrop, CauseAuthFailed, StageAck, ActionDropped, "tcp_v4_rcv", nil},
 	OutcomeAckSocketFilter:   {KindDrop, CauseSocketFilter, StageAck, ActionDropped, "tcp_v4_rcv", nil},
+	OutcomeAckOtherFreed:     {KindDrop, CauseKernelOther, StageAck, ActionDropped, "", nil},
 	OutcomeAckListenerClosed: {KindDrop, CauseListenerClosed, StageAck, ActionReset, "tcp_v4_rcv", nil},
 
 	OutcomeTimerHandshakeExpired: {KindDrop, CauseHandshakeExpired, StageTimer, ActionDropped, "reqsk_timer_handler", nil},

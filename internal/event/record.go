@@ -34,6 +34,8 @@ type Hook struct {
 	Backend  string `json:"backend"`
 	Attached bool   `json:"attached"`
 	Note     string `json:"note,omitempty"`
+	// Blind is what is not told for want of it, or of what it lacks on this kernel.
+	Blind []Blind `json:"blind,omitempty"`
 }
 
 // Endpoint is one end of a connection.

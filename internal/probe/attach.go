@@ -11,30 +11,28 @@ import (
 	"github.com/synspy/synspy/internal/event"
 )
 
-// hookError says that a hook was refused which one can do without.
+// hookError says that the kernel refused a hook, which some plans can do without.
 type hookError struct {
-	hook string
-	err  error
+	hook, backend string
+	core          bool
+	err           error
 }
 
-func (e *hookError) Error() string { return fmt.Sprintf("attach %s: %v", e.hook, e.err) }
+func (e *hookError) Error() string { return fmt.Sprintf("%s: %v", e.hook, e.err) }
 func (e *hookError) Unwrap() error { return e.err }
 
-// attach puts every program of the plan at its hook. A refusal ends it: as a
-// [hookError] where the plan can be made without that hook.
-func attach(collection *ebpf.Collection, plan *Plan) ([]link.Link, error) {
+// attacher attaches one program of a hook.
+type attacher func(hook *Hook, name string, program *ebpf.Program) (link.Link, error)
+
+// attach puts every program of the plan at its hook. A refusal ends it, as a
+// [hookError].
+func attach(collection *ebpf.Collection, plan *Plan, one attacher) ([]link.Link, error) {
 	var links []link.Link
 	for i := range plan.Hooks {
 		hook := &plan.Hooks[i]
-		if hook.Backend == "" || hook.Backend == iterator {
-			continue
-		}
-		own, err := attachHook(collection, hook)
-		if err != nil && hook.Core {
-			return links, fmt.Errorf("attach %s by %s: %w", hook.Name, hook.Backend, err)
-		}
+		own, err := attachHook(collection, hook, one)
 		if err != nil {
-			return links, &hookError{hook.Name, err}
+			return links, &hookError{hook.Name, hook.Backend, hook.Core, fmt.Errorf("attach by %s: %w", hook.Backend, err)}
 		}
 		links = append(links, own...)
 	}
@@ -44,7 +42,7 @@ func attach(collection *ebpf.Collection, plan *Plan) ([]link.Link, error) {
 // attachHook attaches all of a hook's programs or none. Exits are listed first
 // for kprobes and last for trampolines; either way an exit without its entry
 // finds nothing to compare.
-func attachHook(collection *ebpf.Collection, hook *Hook) (links []link.Link, err error) {
+func attachHook(collection *ebpf.Collection, hook *Hook, one attacher) (links []link.Link, err error) {
 	defer func() {
 		if err != nil {
 			for _, l := range links {
@@ -54,22 +52,27 @@ func attachHook(collection *ebpf.Collection, hook *Hook) (links []link.Link, err
 		}
 	}()
 	for _, name := range hook.Programs {
-		program := collection.Programs[name]
-		var one link.Link
-		switch {
-		case strings.HasPrefix(name, "kprobe_"):
-			one, err = link.Kprobe(hook.Name, program, nil)
-		case strings.HasPrefix(name, "kretprobe_"):
-			one, err = link.Kretprobe(hook.Name, program, &link.KprobeOptions{RetprobeMaxActive: retprobes})
-		default:
-			one, err = link.AttachTracing(link.TracingOptions{Program: program})
-		}
+		l, err := one(hook, name, collection.Programs[name])
 		if err != nil {
 			return links, err
 		}
-		links = append(links, one)
+		links = append(links, l)
 	}
 	return links, nil
+}
+
+// attachProgram attaches a program to what its hook names. An iterator is only read,
+// by whoever attaches it then: here it is seen whether it can be.
+func attachProgram(hook *Hook, name string, program *ebpf.Program) (link.Link, error) {
+	switch {
+	case hook.Backend == iterator:
+		return link.AttachIter(link.IterOptions{Program: program})
+	case strings.HasPrefix(name, "kprobe_"):
+		return link.Kprobe(hook.Name, program, nil)
+	case strings.HasPrefix(name, "kretprobe_"):
+		return link.Kretprobe(hook.Name, program, &link.KprobeOptions{RetprobeMaxActive: retprobes})
+	}
+	return link.AttachTracing(link.TracingOptions{Program: program})
 }
 
 // retprobes is how many calls a kretprobe follows at once; the listen path runs
@@ -81,7 +84,7 @@ func (p Plan) Events() []event.Hook {
 	hooks := make([]event.Hook, 0, len(p.Hooks))
 	for _, hook := range p.Hooks {
 		hooks = append(hooks, event.Hook{Name: hook.Name, Backend: hook.Backend,
-			Attached: hook.Backend != "", Note: hook.Note})
+			Attached: hook.Backend != "", Note: hook.Note, Blind: hook.Blind})
 	}
 	return hooks
 }

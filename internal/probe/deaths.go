@@ -12,13 +12,27 @@ func timerEvents() []string { return []string{"timer_expire_entry", "timer_expir
 // deaths are functions that tell of ends which move no counter of the listen path.
 func deaths() []function {
 	return []function{
-		{requestTimer, false, "handshakes that expire", ""},
-		{"inet_csk_reqsk_queue_drop_and_put", false, "handshake ACKs whose listener has closed", ""},
-		{"tcp_timewait_state_process", false, "SYNs that a TIME_WAIT socket refuses", ""},
-		{"tcp_v4_send_reset", false, "which IPv4 packets an RST answered", ""},
-		{"tcp_v6_send_reset", false, "which IPv6 packets an RST answered", ""},
-		{"security_inet_conn_request", false, "refusals of a security module", ""},
+		{requestTimer, false, "handshakes that expire", "", ""},
+		{"inet_csk_reqsk_queue_drop_and_put", false, "handshake ACKs whose listener has closed", "", ""},
+		{"tcp_timewait_state_process", false, "SYNs that a TIME_WAIT socket refuses", "", ""},
+		{"tcp_v4_send_reset", false, "which IPv4 packets an RST answered", "IPv4", ""},
+		{"tcp_v6_send_reset", false, "which IPv6 packets an RST answered", "IPv6", ""},
+		{"security_inet_conn_request", false, "refusals of a security module", "", ""},
 	}
+}
+
+// needed tells whether the function tells anything on this kernel that nothing else
+// does. resets says that tcp_send_reset is hooked, or nothing can stand in for it.
+func (f *Facts) needed(function string, resets bool) bool {
+	switch function {
+	case "tcp_timewait_state_process":
+		return !f.tellSockets()
+	case "tcp_v4_send_reset", "tcp_v6_send_reset":
+		return !resets || len(f.Reasons) == 0
+	case "security_inet_conn_request": // on the path of every SYN
+		return f.LSM
+	}
+	return true
 }
 
 // deathHooks see the ends that move no counter: SYNs freed before any listener, packets
@@ -30,64 +44,75 @@ func deathHooks(facts *Facts, plan, backend string) []Hook {
 		// No counter depends on it here, so it has no twin: what it misses is told.
 		hooks = append(hooks, tracepointHook(facts, "kfree_skb", "deaths before the listener", "tp_btf_kfree_skb"))
 	}
-	hooks = append(hooks, tracepointHook(facts, "tcp_send_reset", "resets, and why they were sent", "tp_btf_tcp_send_reset"))
+	resets := tracepointHook(facts, "tcp_send_reset", "resets, and why they were sent", "tp_btf_tcp_send_reset")
+	hooks = append(hooks, resets)
 	if facts.Rejects {
 		hooks = append(hooks, tracepointHook(facts, "net_dev_queue", "which packets netfilter rejects with an RST",
 			"tp_btf_net_dev_queue"))
 	}
 	if plan == Tracepoint {
-		for _, name := range timerEvents() {
-			hook := tracepointHook(facts, name, "handshakes that expire", "tp_btf_"+name)
-			if len(facts.Code[requestTimer]) == 0 {
-				hook = Hook{Name: name, Note: "kernel symbols do not name " + requestTimer + "; not seen: handshakes that expire"}
-			}
-			hooks = append(hooks, hook)
-		}
-		return append(hooks, Hook{Name: "inet_csk_reqsk_queue_drop_and_put",
-			Note: "takes more than tracepoints; not seen: handshake ACKs whose listener has closed"})
+		hooks = append(hooks, timerHooks(facts)...)
 	}
 	for _, f := range deaths() {
-		var trampolines, kprobes []string
-		switch f.name {
-		case requestTimer:
-			trampolines = []string{"fentry_" + f.name, "fexit_" + f.name}
-			kprobes = []string{"kretprobe_" + f.name, "kprobe_" + f.name}
-		case "inet_csk_reqsk_queue_drop_and_put":
-			trampolines, kprobes = []string{"fentry_" + f.name}, []string{"kprobe_" + f.name}
-		case "tcp_timewait_state_process":
-			if facts.Tracepoints["kfree_skb"] >= rxSocketArgs {
-				continue // which tells the socket
-			}
-			trampolines = []string{"fexit_" + f.name}
-			kprobes = []string{"kretprobe_" + f.name, "kprobe_" + f.name}
-		case "tcp_v4_send_reset", "tcp_v6_send_reset":
-			if len(facts.Reasons) > 0 {
-				continue // tell as much
-			}
-			trampolines, kprobes = []string{"fentry_" + f.name}, []string{"kprobe_" + f.name}
-		case "security_inet_conn_request":
-			if !facts.LSM {
-				continue // on the path of every SYN, and none can refuse
-			}
-			trampolines, kprobes = []string{"fexit_" + f.name}, []string{"kretprobe_" + f.name}
+		switch {
+		case !facts.needed(f.name, resets.Backend != "" || plan == Tracepoint), plan == Tracepoint && f.name == requestTimer:
+		case plan == Tracepoint:
+			hooks = append(hooks, Hook{Name: f.name, Note: "takes more than tracepoints; not seen: " + f.why})
+		default:
+			trampolines, kprobes := deathPrograms(f.name)
+			hooks = append(hooks, hookFunction(facts, backend, f, trampolines, kprobes))
 		}
-		hooks = append(hooks, hookFunction(facts, backend, f, trampolines, kprobes))
 	}
 	return hooks
 }
 
-// rxSocketArgs is how many arguments kfree_skb has once it tells the socket: 6.11.
-const rxSocketArgs = 4
+// deathPrograms lists the programs that a function's hook takes.
+func deathPrograms(function string) (trampolines, kprobes []string) {
+	switch function {
+	case requestTimer:
+		return []string{"fentry_" + function, "fexit_" + function}, []string{"kretprobe_" + function, "kprobe_" + function}
+	case "tcp_timewait_state_process":
+		return []string{"fexit_" + function}, []string{"kretprobe_" + function, "kprobe_" + function}
+	case "security_inet_conn_request":
+		return []string{"fexit_" + function}, []string{"kretprobe_" + function}
+	}
+	return []string{"fentry_" + function}, []string{"kprobe_" + function}
+}
+
+// timerHooks see the timers of half-open handshakes from outside: both or neither.
+func timerHooks(facts *Facts) []Hook {
+	const why = "handshakes that expire"
+	var hooks []Hook
+	for _, name := range timerEvents() {
+		hooks = append(hooks, tracepointHook(facts, name, why, "tp_btf_"+name))
+	}
+	for i := range hooks {
+		h, twin := &hooks[i], hooks[1-i]
+		switch {
+		case len(facts.Code[requestTimer]) == 0:
+			*h = Hook{Name: h.Name, Note: "kernel symbols do not name " + requestTimer + "; not seen: " + why}
+		case h.Backend != "" && twin.Backend == "":
+			*h = Hook{Name: h.Name, Note: "needs " + twin.Name + "; not seen: " + why}
+		}
+	}
+	return hooks
+}
+
+// How many arguments kfree_skb has once it tells the reason, 5.17, and the socket, 6.11.
+const (
+	reasonArgs   = 3
+	rxSocketArgs = 4
+)
 
 // tracepointHook is a hook that one can do without.
 func tracepointHook(facts *Facts, name, why string, programs ...string) Hook {
 	hook := Hook{Name: name}
 	_, exists := facts.Tracepoints[name]
-	switch {
-	case !exists || !facts.Tracepoint.Maybe():
-		hook.Note = "not to be had; not seen: " + why
-	case facts.refusedHooks[name] != nil:
-		hook.Note = "refused: " + facts.refusedHooks[name].Error() + "; not seen: " + why
+	switch err := facts.refusal(name, Tracepoint); {
+	case !exists:
+		hook.Note = "not in the kernel's type information; not seen: " + why
+	case err != nil:
+		hook.Note = refusedNote(why, err)
 	case name == "kfree_skb" && len(facts.Code) == 0:
 		hook.Note = "needs kernel symbols; not seen: " + why
 	default:

@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -50,11 +51,12 @@ type Facts struct {
 	OutNoRoutes  uint32            // index of IpOutNoRoutes in struct ipstats_mib
 	Migrated     uint32            // index of TCPMigrateReqSuccess; 0 before 5.14
 	LSM          bool              // some security module may refuse connection requests
+	LaterLSM     bool              // none does, but a BPF program may come to
 	Rejects      bool              // netfilter can reject with an RST, now
 	RdonlyCast   bool              // kfunc bpf_rdonly_cast: 6.2
 	SocketCookie bool              // helper bpf_get_socket_cookie in tracing programs: 5.12
 
-	refusedHooks map[string]error // hooks that one can do without, seen to be refused
+	refusedHooks map[attempt]error // hooks that one can do without, seen to be refused
 
 	Code    map[string][]kernel.Range // of functions that free packets
 	CodeErr error
@@ -63,7 +65,23 @@ type Facts struct {
 	ownSocket int    // a socket's descriptor, see socket_of in bpf/owner.h; never closed
 	btfFile   string // empty: the kernel's own
 	cache     *btf.Cache
+	types     *btf.Spec // of btfFile, once needed
 }
+
+// attempt is a hook, and how it was tried.
+type attempt struct{ hook, backend string }
+
+// refusal says why the hook cannot be had that way, as far as is known: nil if it may.
+func (f *Facts) refusal(hook, backend string) error {
+	support := map[string]Support{Trampoline: f.Trampoline, Kprobe: f.Kprobe, Tracepoint: f.Tracepoint}
+	if err := support[backend].Err; err != nil {
+		return err
+	}
+	return f.refusedHooks[attempt{hook, backend}]
+}
+
+// ErrNoType says that something is missing that a hook needs to know of.
+var ErrNoType = errors.New("not in the kernel's type information")
 
 // ErrNoBTF says that neither the kernel nor --btf provides type information.
 var ErrNoBTF = errors.New("this kernel provides no BTF type information")
@@ -98,7 +116,9 @@ func Gather(btfFile string) (*Facts, error) {
 	if facts.ownSocket, err = unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0); err != nil {
 		return nil, fmt.Errorf("open a socket: %w", err)
 	}
-	facts.LSM = refusesRequests(kernel.SecurityModules())
+	modules := kernel.SecurityModules()
+	facts.LSM = refusesRequests(modules)
+	facts.LaterLSM = !facts.LSM && slices.Contains(modules, "bpf")
 	debug.FreeOSMemory() // some megabytes that loading needs at once
 	return facts, nil
 }
@@ -154,7 +174,7 @@ func (f *Facts) read(types *kernel.Types) {
 	for c := range event.NumCounters {
 		index, ok := indices[c.MIB()]
 		if !ok {
-			f.MIBErr = fmt.Errorf("find the kernel's counters: type information does not name %s", c.MIB())
+			f.MIBErr = fmt.Errorf("find the kernel's counters: %s is %w", c.MIB(), ErrNoType)
 			return
 		}
 		f.MIB[c] = index
@@ -200,7 +220,16 @@ func (f *Facts) Try() {
 		f.Kprobe = tryKprobe()
 	}
 	f.readCode()
+	if f.isSplit() {
+		f.Tracepoint = Support{true, errSplit}
+	}
 }
+
+// errSplit: the compiler took kfree_skb apart, so that it may not tell who called it,
+// and nothing else tells why a packet is freed.
+var errSplit = errors.New("this kernel's kfree_skb is in pieces and tells no reason: tracepoints would take one packet for another")
+
+func (f *Facts) isSplit() bool { return len(f.Code["kfree_skb"]) > 1 && !f.tellReasons() }
 
 // harmless is a program that does nothing, to see what can be attached.
 func harmless(kind ebpf.ProgramType, attach ebpf.AttachType, to string) (*ebpf.Program, error) {

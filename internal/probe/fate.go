@@ -1,6 +1,9 @@
 package probe
 
 import (
+	"cmp"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/synspy/synspy/internal/bpf"
@@ -16,7 +19,7 @@ func fateOfReason(name string) bpf.SynspyFate {
 	switch name {
 	case "NOT_SPECIFIED":
 		return bpf.SynspyFateFATE_NONE
-	case "SKB_CONSUMED", "OTHERHOST", "PACKET_SOCK_ERROR", "QUEUE_PURGE", // no loss
+	case "SKB_CONSUMED", "OTHERHOST", "PACKET_SOCK_ERROR", "QUEUE_PURGE", "SKB_CSUM", // no loss; the last is a raw socket's copy (rawv6_rcv_skb)
 		"TC_EGRESS", "BPF_CGROUP_EGRESS", "SKB_GSO_SEG", "FULL_RING", "CAKE_FLOOD", "DUALPI2_STEP_DROP": // transmit
 		return bpf.SynspyFateFATE_IGNORED
 	case "NO_SOCKET":
@@ -24,7 +27,8 @@ func fateOfReason(name string) bpf.SynspyFate {
 	case "TCP_FLAGS":
 		return bpf.SynspyFateFATE_FLAGS
 	case "TCP_RFC7323_PAWS", "TCP_RFC7323_PAWS_ACK", "TCP_RFC7323_TSECR", "TCP_OVERWINDOW", "TCP_OLD_SEQUENCE",
-		"TCP_INVALID_SEQUENCE", "TCP_INVALID_END_SEQUENCE":
+		"TCP_INVALID_SEQUENCE", "TCP_INVALID_END_SEQUENCE", "TCP_INVALID_ACK_SEQUENCE", "TCP_OLD_ACK", "TCP_TOO_OLD_ACK",
+		"TCP_ACK_UNSENT_DATA", "TCP_RESET", "TCP_INVALID_SYN":
 		return bpf.SynspyFateFATE_UNFIT
 	case "SOCKET_FILTER":
 		return bpf.SynspyFateFATE_FILTER
@@ -32,7 +36,7 @@ func fateOfReason(name string) bpf.SynspyFate {
 		return bpf.SynspyFateFATE_NETFILTER
 	case "IP_RPFILTER":
 		return bpf.SynspyFateFATE_RP_FILTER
-	case "TCP_CSUM", "IP_CSUM", "SKB_CSUM":
+	case "TCP_CSUM", "IP_CSUM":
 		return bpf.SynspyFateFATE_CHECKSUM
 	case "CPU_BACKLOG":
 		return bpf.SynspyFateFATE_CPU_BACKLOG
@@ -76,14 +80,19 @@ func fatesOfFunctions() map[string]bpf.SynspyFate {
 	return fates
 }
 
-// placeTable is bpf/maps.h's places.
+// placeTable is bpf/maps.h's places. Should there be more than it holds, those go that
+// say nothing.
 func placeTable(facts *Facts) [16]bpf.SynspyPlace {
+	fates := fatesOfFunctions()
+	names := slices.SortedFunc(maps.Keys(fates), func(a, b string) int {
+		return cmp.Or(cmp.Compare(fates[b], fates[a]), cmp.Compare(a, b))
+	})
 	var table [16]bpf.SynspyPlace
 	i := 0
-	for name, fate := range fatesOfFunctions() {
+	for _, name := range names {
 		for _, code := range facts.Code[name] {
 			if i < len(table) {
-				table[i] = bpf.SynspyPlace{Start: code.Start, End: code.End, Fate: uint64(fate)}
+				table[i] = bpf.SynspyPlace{Start: code.Start, End: code.End, Fate: uint64(fates[name])}
 				i++
 			}
 		}

@@ -67,36 +67,53 @@ func TestTakeKernels(t *testing.T) {
 	}
 }
 
-// TestKernelPlans holds the plans of the matrix's kernels: what each backend hooks
-// there, and how, when nothing is refused, and when trampolines are.
-func TestKernelPlans(t *testing.T) {
+// kernels lists the names of testdata/kernels.
+func kernels(t *testing.T) []string {
+	t.Helper()
 	files, err := fs.Glob(testdata, "testdata/kernels/*.json")
 	if err != nil || len(files) < 10 {
 		t.Fatalf("%d kernels: %v", len(files), err)
 	}
-	for _, file := range files {
-		name := strings.TrimSuffix(filepath.Base(file), ".json")
+	for i, file := range files {
+		files[i] = strings.TrimSuffix(filepath.Base(file), ".json")
+	}
+	return files
+}
+
+// kernelFacts is what a kernel of testdata tells of itself, with all backends.
+func kernelFacts(t *testing.T, name string) *Facts {
+	t.Helper()
+	text, err := testdata.ReadFile("testdata/kernels/" + name + ".json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var k told
+	if err := json.Unmarshal(text, &k); err != nil {
+		t.Fatal(err)
+	}
+	facts := &Facts{Functions: k.Functions, Tracepoints: k.Tracepoints, MIB: k.MIB, Reasons: k.Reasons,
+		OutNoRoutes: k.OutNoRoutes, Migrated: k.Migrated, RdonlyCast: k.RdonlyCast, Code: make(map[string][]kernel.Range)}
+	for _, f := range placedFunctions() { // what kallsyms names
+		if _, has := k.Functions[mptcp]; has || !strings.HasPrefix(f, "subflow_") {
+			facts.Code[f] = []kernel.Range{{Start: 3, End: 4}}
+		}
+	}
+	delete(facts.Code, rejectFunction) // in a module, if anywhere
+	if strings.HasPrefix(name, "5.10") && strings.HasSuffix(name, "arm64") {
+		facts.Trampoline = Support{true, errRefused} // before 6.4
+		facts.Code["kfree_skb"] = []kernel.Range{{Start: 3, End: 4}, {Start: 5, End: 6}}
+	}
+	return facts
+}
+
+// TestKernelPlans holds the plans of the matrix's kernels: what each backend hooks
+// there, and how, when nothing is refused, and what it cannot tell.
+func TestKernelPlans(t *testing.T) {
+	for _, name := range kernels(t) {
 		t.Run(name, func(t *testing.T) {
-			text, err := testdata.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var k told
-			if err := json.Unmarshal(text, &k); err != nil {
-				t.Fatal(err)
-			}
 			var plans strings.Builder
 			for _, backend := range []string{Auto, Trampoline, Kprobe, Tracepoint} {
-				facts := &Facts{Functions: k.Functions, Tracepoints: k.Tracepoints, MIB: k.MIB, Reasons: k.Reasons,
-					OutNoRoutes: k.OutNoRoutes, Migrated: k.Migrated, RdonlyCast: k.RdonlyCast,
-					Code: map[string][]kernel.Range{"tcp_v4_rcv": {{Start: 1, End: 2}}}}
-				for _, f := range append(listenPath(), deaths()...) { // what kallsyms names
-					facts.Code[f.name] = []kernel.Range{{Start: 3, End: 4}}
-				}
-				if strings.HasSuffix(name, "arm64") && strings.HasPrefix(name, "5.10") {
-					facts.Trampoline = Support{true, errRefused} // before 6.4
-				}
-				describe(&plans, facts, backend)
+				describe(&plans, kernelFacts(t, name), backend)
 			}
 			golden := filepath.Join("testdata/plans", name+".txt")
 			if *update {
@@ -126,5 +143,26 @@ func describe(to *strings.Builder, facts *Facts, backend string) {
 	for _, h := range plan.Hooks {
 		fmt.Fprintf(to, "  %-34s %-10s %s%s\n", h.Name, h.Backend, strings.Join(h.Programs, " "), h.Note)
 	}
+	for _, b := range blindOf(plan) {
+		fmt.Fprintf(to, "  blind: %s\n", b)
+	}
 	to.WriteString("\n")
+}
+
+// blindOf lists what a plan cannot tell, a line each.
+func blindOf(plan Plan) []string {
+	var list []string
+	for _, hook := range plan.Hooks {
+		for _, b := range hook.Blind {
+			text := b.Cause.String()
+			if b.Stage != event.StageUnknown {
+				text += " at " + b.Stage.String()
+			}
+			if b.Part != "" {
+				text += " (" + b.Part + ")"
+			}
+			list = append(list, text+": "+b.Shows)
+		}
+	}
+	return list
 }

@@ -85,47 +85,52 @@ func CheckRingSize(bytes uint32) error {
 
 // load puts the plan's programs and their maps into the kernel.
 func load(facts *Facts, plan Plan, config Config) (*ebpf.Collection, error) {
-	wanted := map[string]bool{"snapshot": true}
-	sections := map[string]bool{sectionOf("snapshot"): true}
+	programs := []string{snapshotProgram}
 	for _, hook := range plan.Hooks {
-		for _, name := range hook.Programs {
-			wanted[name], sections[sectionOf(name)] = true, true
-		}
+		programs = append(programs, hook.Programs...)
+	}
+	collection, _, err := loadSome(facts, plan, config, programs)
+	return collection, err
+}
+
+// snapshotProgram reads the ledger; it is run, not attached.
+const snapshotProgram = "snapshot"
+
+// loadSome loads some of a plan's programs. What it returns with an error is what it
+// tried to load.
+func loadSome(facts *Facts, plan Plan, config Config, programs []string) (*ebpf.Collection, *ebpf.CollectionSpec, error) {
+	wanted, sections := make(map[string]bool), make(map[string]bool)
+	for _, name := range programs {
+		wanted[name], sections[sectionOf(name)] = true, true
 	}
 	object, err := prune(bpf.Object(), func(section string) bool { return sections[section] })
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(object))
 	if err != nil {
-		return nil, fmt.Errorf("read BPF objects: %w", err)
+		return nil, nil, fmt.Errorf("read BPF objects: %w", err)
 	}
 	if err := size(spec, config, len(facts.CPUs)); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := configure(spec, facts, plan, config); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	options := ebpf.CollectionOptions{}
-	if facts.btfFile != "" {
-		if options.Programs.KernelTypes, err = btf.LoadSpec(facts.btfFile); err != nil {
-			return nil, fmt.Errorf("load type information: %w", err)
+	if facts.btfFile != "" && facts.types == nil {
+		if facts.types, err = btf.LoadSpec(facts.btfFile); err != nil {
+			return nil, nil, fmt.Errorf("load type information: %w", err)
 		}
 	}
-	options.Cache = facts.cache
+	options.Cache, options.Programs.KernelTypes = facts.cache, facts.types
 	for name := range spec.Programs {
 		if !wanted[name] {
 			delete(spec.Programs, name)
 		}
 	}
 	for _, program := range spec.Programs {
-		// Relocations leave notes as source lines, and the kernel wants either none or
-		// one for each function.
-		for i := range program.Instructions {
-			if ins := &program.Instructions[i]; i == 0 || btf.FuncMetadata(ins) != nil {
-				*ins = ins.WithSource(asm.Comment("function"))
-			}
-		}
+		noteFunctions(program.Instructions)
 	}
 	debug.FreeOSMemory() // what decoding the object left, before types are decoded
 	if !haveLoop() {
@@ -135,9 +140,19 @@ func load(facts *Facts, plan Plan, config Config) (*ebpf.Collection, error) {
 	}
 	collection, err := ebpf.NewCollectionWithOptions(spec, options)
 	if err != nil {
-		return nil, fmt.Errorf("load BPF programs: %w", err)
+		return nil, spec, fmt.Errorf("load BPF programs: %w", err)
 	}
-	return collection, nil
+	return collection, spec, nil
+}
+
+// noteFunctions gives every function one source line: relocations leave notes as
+// such, and the kernel wants either none or one for each function.
+func noteFunctions(program asm.Instructions) {
+	for i := range program {
+		if ins := &program[i]; i == 0 || btf.FuncMetadata(ins) != nil {
+			*ins = ins.WithSource(asm.Comment("function"))
+		}
+	}
 }
 
 // haveLoop tells whether the kernel has bpf_loop: 5.17.
@@ -194,14 +209,14 @@ func configure(spec *ebpf.CollectionSpec, facts *Facts, plan Plan, config Config
 		{"wakeup_bytes", ring / wakeupFraction},
 		{"have_rdonly_cast", facts.RdonlyCast && !plan.uses(Kprobe)}, // kprobes may not call it
 		{"have_sock_from_file", facts.Functions[sockFromFile] > 0},
-		{"have_socket_cookie", facts.SocketCookie},
+		{"have_socket_cookie", facts.SocketCookie && facts.Functions[sockFromFile] > 0}, // an untyped socket gets none
 		{"capture", config.Capture},
 		{"own_socket", uint32(facts.ownSocket)},
 		{"have_loop", haveLoop()},
-		{"have_consume_location", facts.Tracepoints["consume_skb"] >= 2 && len(facts.Code) > 0},
+		{"have_consume_location", facts.tellPlaces()},
 		{"have_coarse", features.HaveProgramHelper(ebpf.Kprobe, asm.FnKtimeGetCoarseNs) == nil},
-		{"have_rx_sk", facts.Tracepoints["kfree_skb"] >= rxSocketArgs},
-		{"have_reason", len(facts.Reasons) > 0 && facts.Tracepoints["kfree_skb"] >= 3},
+		{"have_rx_sk", facts.tellSockets()},
+		{"have_reason", facts.tellReasons()},
 		{"have_path", plan.Backend != Tracepoint},
 		{"out_no_routes", facts.OutNoRoutes},
 		{"migrated", facts.Migrated},

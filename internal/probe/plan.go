@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/synspy/synspy/internal/event"
 )
 
 // The backends. Auto is the best that this kernel allows, hook by hook.
@@ -26,21 +28,22 @@ type function struct {
 	name string
 	core bool   // without it the listen path is not seen
 	why  string // what is not seen without it
-	with string // a function of the same subsystem; without it the kernel has none
+	part string // which of its causes' deaths those are; empty: all
+	with string // a function of the same subsystem; without both the kernel has none
 }
 
 // listenPath holds every function in which the closed list's counters move.
 // Which one calls tcp_v4_syn_recv_sock does not matter: it runs inside.
 func listenPath() []function {
 	return []function{
-		{"tcp_v4_conn_request", true, "SYNs over IPv4", ""},
-		{"tcp_v6_conn_request", false, "SYNs over IPv6", ""},
-		{"subflow_v4_conn_request", false, "SYNs to MPTCP listeners over IPv4", mptcp},
-		{"subflow_v6_conn_request", false, "SYNs to MPTCP listeners over IPv6", mptcp},
-		{"tcp_check_req", true, "handshake ACKs", ""},
-		{"cookie_v4_check", false, "ACKs of SYN cookies over IPv4", ""},
-		{"cookie_v6_check", false, "ACKs of SYN cookies over IPv6", ""},
-		{"tcp_req_err", false, "ICMP errors to half-open handshakes", ""},
+		{"tcp_v4_conn_request", true, "SYNs over IPv4", "IPv4", ""},
+		{"tcp_v6_conn_request", false, "SYNs over IPv6", "IPv6", ""},
+		{"subflow_v4_conn_request", false, "SYNs to MPTCP listeners over IPv4", "MPTCP over IPv4", mptcp},
+		{"subflow_v6_conn_request", false, "SYNs to MPTCP listeners over IPv6", "MPTCP over IPv6", mptcp},
+		{"tcp_check_req", true, "handshake ACKs", "", ""},
+		{"cookie_v4_check", false, "ACKs of SYN cookies over IPv4", "SYN cookies over IPv4", ""},
+		{"cookie_v6_check", false, "ACKs of SYN cookies over IPv6", "SYN cookies over IPv6", ""},
+		{"tcp_req_err", false, "ICMP errors to half-open handshakes", "", ""},
 	}
 }
 
@@ -50,9 +53,9 @@ const mptcp = "mptcp_get_options"
 // freeEvents are the tracepoints that see the same from outside.
 func freeEvents() []function {
 	return []function{
-		{"consume_skb", true, "SYNs", ""},
-		{"kfree_skb", true, "handshake ACKs", ""},
-		{"inet_sock_set_state", true, "handshakes that succeed", ""},
+		{"consume_skb", true, "SYNs", "", ""},
+		{"kfree_skb", true, "handshake ACKs", "", ""},
+		{"inet_sock_set_state", true, "handshakes that succeed", "", ""},
 	}
 }
 
@@ -99,6 +102,7 @@ type Hook struct {
 	Programs []string // as in bpf/synspy.bpf.c
 	Note     string
 	Core     bool
+	Blind    []event.Blind // what is not told for want of it, or of what it lacks here
 }
 
 // Plan is what will be attached on this kernel: plain data.
@@ -126,7 +130,23 @@ func Make(facts *Facts, backend string) (Plan, error) {
 	}
 	plan.Hooks = append(plan.Hooks, deathHooks(facts, plan.Backend, backend)...)
 	plan.Hooks = append(plan.Hooks, ownerHooks(facts)...)
+	plan.findBlind(facts)
 	return plan, nil
+}
+
+// hooks tells whether the plan hooks all of these.
+func (p *Plan) hooks(names ...string) bool {
+	for _, name := range names {
+		if !slices.ContainsFunc(p.Hooks, func(h Hook) bool { return h.Name == name && h.Backend != "" }) {
+			return false
+		}
+	}
+	return true
+}
+
+// lists tells whether the plan has a line for it, hooked or not.
+func (p *Plan) lists(name string) bool {
+	return slices.ContainsFunc(p.Hooks, func(h Hook) bool { return h.Name == name })
 }
 
 // packetHooks chooses between the listen path's own functions and, where those
@@ -155,7 +175,7 @@ func packetHooks(facts *Facts, backend string) (Plan, error) {
 func pathHooks(facts *Facts, backend string) ([]Hook, error) {
 	var hooks []Hook
 	for _, f := range listenPath() {
-		if _, has := facts.Functions[f.with]; f.with != "" && !has {
+		if f.with != "" && !facts.has(f.with) && !facts.has(f.name) {
 			continue // nor anything to see
 		}
 		programs := []string{"fexit_" + f.name}
@@ -179,19 +199,24 @@ func pathHooks(facts *Facts, backend string) ([]Hook, error) {
 	return hooks, nil
 }
 
+// has tells whether the kernel is known to have the function. Some kernels' type
+// information leaves static ones out.
+func (f *Facts) has(function string) bool {
+	_, typed := f.Functions[function]
+	return typed || len(f.Code[function]) > 0
+}
+
 // hookFunction hooks one function by a trampoline or, where that is refused, kprobes.
 func hookFunction(facts *Facts, backend string, f function, trampolines, kprobes []string) Hook {
 	hook := Hook{Name: f.name, Core: f.core}
-	// Some kernels' type information leaves static functions out; kprobes do without.
 	args, typed := facts.Functions[f.name]
+	trampolineErr, kprobeErr := facts.refusal(f.name, Trampoline), facts.refusal(f.name, Kprobe)
 	switch {
-	case !typed && len(facts.Code[f.name]) == 0:
+	case !facts.has(f.name):
 		hook.Note = "not in this kernel; not seen: " + f.why
-	case facts.refusedHooks[f.name] != nil:
-		hook.Note = "refused: " + facts.refusedHooks[f.name].Error() + "; not seen: " + f.why
-	case typed && facts.Trampoline.Maybe() && args <= maxTrampolineArgs && backend != Kprobe:
+	case typed && trampolineErr == nil && args <= maxTrampolineArgs && backend != Kprobe:
 		hook.Backend, hook.Programs = Trampoline, trampolines
-	case facts.Kprobe.Maybe() && backend != Trampoline:
+	case kprobeErr == nil && backend != Trampoline:
 		hook.Backend, hook.Programs = Kprobe, kprobes
 		switch {
 		case backend == Kprobe:
@@ -199,23 +224,37 @@ func hookFunction(facts *Facts, backend string, f function, trampolines, kprobes
 			hook.Note = "not in the kernel's type information, which a trampoline needs"
 		case args > maxTrampolineArgs:
 			hook.Note = fmt.Sprintf("a trampoline refuses %d arguments", args)
-		case facts.Trampoline.Err != nil:
-			hook.Note = facts.Trampoline.Err.Error()
+		default:
+			hook.Note = trampolineErr.Error()
 		}
 	case args > maxTrampolineArgs:
 		hook.Note = fmt.Sprintf("a trampoline refuses %d arguments; not seen: %s", args, f.why)
 	default:
-		hook.Note = "refused; not seen: " + f.why
+		hook.Note = refusedNote(f.why, facts.refusedHooks[attempt{f.name, Trampoline}], facts.refusedHooks[attempt{f.name, Kprobe}])
 	}
 	return hook
+}
+
+// refusedNote says what each backend said of one hook, and what is not seen for it.
+func refusedNote(why string, errs ...error) string {
+	note := "refused"
+	for _, err := range errs {
+		if err != nil {
+			note += ": " + err.Error()
+		}
+	}
+	return note + "; not seen: " + why
 }
 
 // eventHooks sees the same packets by the tracepoints that free them.
 func eventHooks(facts *Facts) ([]Hook, error) {
 	var hooks []Hook
 	for _, f := range freeEvents() {
-		if _, exists := facts.Tracepoints[f.name]; !exists || !facts.Tracepoint.Maybe() {
-			return nil, errors.Join(fmt.Errorf("%w: tracepoint %s", ErrCannotTrace, f.name), facts.Tracepoint.Err)
+		if _, exists := facts.Tracepoints[f.name]; !exists {
+			return nil, fmt.Errorf("%w: tracepoint %s is %w", ErrCannotTrace, f.name, ErrNoType)
+		}
+		if !facts.Tracepoint.Maybe() {
+			return nil, fmt.Errorf("%w: %w", ErrCannotTrace, facts.Tracepoint.Err)
 		}
 		hook := Hook{Name: f.name, Backend: Tracepoint, Programs: []string{"tp_btf_" + f.name, "tp_btf_" + f.name + twin}, Core: f.core}
 		if f.name == "consume_skb" && facts.Tracepoints[f.name] < 2 {
@@ -224,27 +263,39 @@ func eventHooks(facts *Facts) ([]Hook, error) {
 		if f.name == "kfree_skb" && len(facts.Code) == 0 {
 			return nil, fmt.Errorf("%w: tracepoint kfree_skb needs kernel symbols: %w", ErrCannotTrace, facts.CodeErr)
 		}
+		if f.name == "kfree_skb" && facts.isSplit() {
+			return nil, fmt.Errorf("%w: %w", ErrCannotTrace, errSplit)
+		}
 		hooks = append(hooks, hook)
 	}
 	return hooks, nil
 }
 
+// listenHook is the second use of a tracepoint: who opens and closes listeners.
+const listenHook = "inet_sock_set_state (listen)"
+
 // ownerHooks find who holds the listeners, whatever sees the packets.
 func ownerHooks(facts *Facts) []Hook {
-	listen := Hook{Name: "inet_sock_set_state (listen)"}
+	listen := Hook{Name: listenHook}
 	_, exists := facts.Tracepoints["inet_sock_set_state"]
-	if exists && facts.Tracepoint.Maybe() && facts.refusedHooks[listen.Name] == nil {
-		listen.Backend = Tracepoint
-		listen.Programs = []string{"tp_btf_listen"}
-	} else {
-		listen.Note = "listeners that open later are seen at their first drop only"
+	switch err := facts.refusal(listenHook, Tracepoint); {
+	case !exists:
+		listen.Note = "not in the kernel's type information; listeners that open later are seen at their first drop only"
+	case err != nil:
+		listen.Note = "refused: " + err.Error() + "; listeners that open later are seen at their first drop only"
+	default:
+		listen.Backend, listen.Programs = Tracepoint, []string{"tp_btf_listen"}
 	}
 	files := Hook{Name: "iter/task_file"}
-	if _, iterates := facts.Functions["bpf_iter_task_file"]; iterates {
-		files.Backend = iterator
-		files.Programs = []string{"iter_task_file"}
-	} else {
-		files.Note = "holders are read from /proc instead"
+	const without = "holders are read from /proc instead, and the first drop in each namespace that listened before is not counted"
+	_, iterates := facts.Functions["bpf_iter_task_file"]
+	switch err := facts.refusal(files.Name, iterator); {
+	case !iterates:
+		files.Note = without
+	case err != nil:
+		files.Note = "refused: " + err.Error() + "; " + without
+	default:
+		files.Backend, files.Programs = iterator, []string{"iter_task_file"}
 	}
 	return []Hook{listen, files}
 }

@@ -40,7 +40,7 @@ type Probe struct {
 	reader     *ringbuf.Reader
 	mu         sync.Mutex // guards what follows
 	books      map[uint64]book
-	idle       map[uint64]bool // namespaces in which nothing listened at the start
+	idle       map[uint64]bool // namespaces listed at the start: whether nothing listened there
 	retired    []book          // of namespaces that are gone
 	retiredAt  uint64          // how many namespaces had been met when that was last looked at
 	departed   map[uint64]Arrivals
@@ -51,6 +51,11 @@ type Probe struct {
 // What a kernel refuses is seen by trying: a refused backend is put among the
 // facts and the plan is made again, so that facts and plan tell why.
 func Open(facts *Facts, backend string, config Config, log *slog.Logger) (*Probe, error) {
+	return openBy(attachProgram, facts, backend, config, log)
+}
+
+// openBy is Open with another way to attach.
+func openBy(one attacher, facts *Facts, backend string, config Config, log *slog.Logger) (*Probe, error) {
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
 		return nil, fmt.Errorf("count CPUs: %w", err)
@@ -65,9 +70,9 @@ func Open(facts *Facts, backend string, config Config, log *slog.Logger) (*Probe
 		}
 		p := &Probe{config: config, facts: facts, plan: plan, log: log, cpus: cpus, names: newNames(facts.Reasons),
 			departed: make(map[uint64]Arrivals)}
-		err = p.open()
+		err = p.open(one)
 		if err == nil {
-			facts.cache = nil // decoded types are not needed any more
+			facts.cache, facts.types = nil, nil // decoded types are not needed any more
 			debug.FreeOSMemory()
 			return p, nil
 		}
@@ -86,23 +91,18 @@ const startupGC = 10
 // gives back sooner what it does not need. Live memory is a little less.
 const startupMemory = 20 << 20
 
-// refused books an error against the backend that met it, once; false if there
-// is nothing left to try.
+// refused books an error against the hook or the backend that met it, once; false if
+// there is nothing left to try.
 func (f *Facts) refused(backend string, err error) bool {
-	var verifier *ebpf.VerifierError
-	if errors.As(err, &verifier) {
-		return false // a fault of ours, not a refusal
+	if errors.Is(err, ErrVerifier) {
+		return false
 	}
 	var hook *hookError
 	if errors.As(err, &hook) {
-		if f.refusedHooks[hook.hook] != nil {
-			return false
+		if !hook.core {
+			return f.refusedHook(hook)
 		}
-		if f.refusedHooks == nil {
-			f.refusedHooks = make(map[string]error)
-		}
-		f.refusedHooks[hook.hook] = hook.err
-		return true
+		backend = hook.backend
 	}
 	switch support := (Support{true, err}); {
 	case strings.Contains(backend, Trampoline) && f.Trampoline.Maybe():
@@ -117,15 +117,28 @@ func (f *Facts) refused(backend string, err error) bool {
 	return true
 }
 
-func (p *Probe) open() error {
+// refusedHook books a hook that one can do without.
+func (f *Facts) refusedHook(refused *hookError) bool {
+	tried := attempt{refused.hook, refused.backend}
+	if f.refusedHooks[tried] != nil {
+		return false
+	}
+	if f.refusedHooks == nil {
+		f.refusedHooks = make(map[attempt]error)
+	}
+	f.refusedHooks[tried] = refused.err
+	return true
+}
+
+func (p *Probe) open(one attacher) error {
 	began := time.Now()
 	var err error
 	if p.collection, err = load(p.facts, p.plan, p.config); err != nil {
-		return err
+		return blame(p.facts, p.plan, p.config, err, p.log)
 	}
 	p.log.Debug("loaded", "backend", p.plan.Backend, "took", time.Since(began))
 	began = time.Now()
-	if err := p.prepare(); err != nil {
+	if err := p.prepare(one); err != nil {
 		return err
 	}
 	p.log.Debug("attached", "took", time.Since(began))
@@ -133,7 +146,7 @@ func (p *Probe) open() error {
 }
 
 // prepare does what must be done before the first program may run.
-func (p *Probe) prepare() error {
+func (p *Probe) prepare(one attacher) error {
 	var err error
 	if p.reader, err = ringbuf.NewReader(p.collection.Maps["ring"]); err != nil {
 		return fmt.Errorf("open ring buffer: %w", err)
@@ -157,7 +170,7 @@ func (p *Probe) prepare() error {
 	if err != nil {
 		return err
 	}
-	p.links, err = attach(p.collection, &p.plan)
+	p.links, err = attach(p.collection, &p.plan, one)
 	return err
 }
 
@@ -224,9 +237,7 @@ func (p *Probe) Holders() (Holders, error) {
 func (p *Probe) Start(holders Holders) error {
 	p.idle = make(map[uint64]bool)
 	for ns, listens := range holders.namespaces {
-		if !listens {
-			p.idle[ns.id] = true
-		}
+		p.idle[ns.id] = !listens
 		if err := p.track(ns); err != nil {
 			return err
 		}

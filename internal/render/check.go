@@ -99,6 +99,36 @@ func attachedStyle(cell string) string {
 	return styleYellow
 }
 
+// BlindTable writes what is not told as what it is, and why; in JSON one record of
+// type "check" for each, named "cause".
+func BlindTable(w io.Writer, blind []event.Blind, opts Options) error {
+	if opts.Format == FormatJSON {
+		for _, b := range blind {
+			if err := WriteJSON(w, struct {
+				event.Header
+				CheckRow
+				Cause event.Cause `json:"cause"`
+				Stage event.Stage `json:"stage,omitzero"`
+				Part  string      `json:"part,omitempty"`
+				Shows string      `json:"shows"`
+			}{event.Head("check"), CheckRow{Name: "cause", Status: CheckMissing, Detail: b.Why}, b.Cause, b.Stage,
+				b.Part, b.Shows}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	var cells [][]string
+	for _, b := range blind {
+		stage := "any"
+		if b.Stage != event.StageUnknown {
+			stage = b.Stage.String()
+		}
+		cells = append(cells, []string{b.Cause.String(), stage, b.Part, b.Shows, b.Why})
+	}
+	return Table(w, []Column{{Title: "CAUSE"}, {Title: "STAGE"}, {Title: "WHICH"}, {Title: "SHOWS AS"}, {Title: "WHY"}}, cells, opts)
+}
+
 // StatusLine says on one line of standard error what a ready record says.
 func StatusLine(r event.Ready) string {
 	var missing []string

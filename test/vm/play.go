@@ -29,7 +29,7 @@ func (d *driver) play(backend string, scenarios []string) error {
 			c.output = bytes.Clone(output.Bytes())
 			c.judge(max(ended.status, exitFailed), d.run.kernel)
 		default:
-			c.took, c.output = one.took, one.output
+			c.took, c.output, c.reason = one.took, one.output, one.cannot
 			c.judge(one.status, d.run.kernel)
 		}
 		if err := d.add(c); err != nil {
@@ -53,6 +53,7 @@ const perScenario = 20 * time.Second
 type played struct {
 	status int
 	took   time.Duration
+	cannot string // why it is not to be had here: the kernel lacks something, or does not tell
 	output []byte // its verdict, and the records that follow it
 }
 
@@ -78,7 +79,7 @@ func playedIn(output []byte) map[string]played {
 			if record.Passed {
 				p.status = 0
 			} else if record.Cannot != "" {
-				p.status = exitCannot
+				p.status, p.cannot = exitCannot, record.Cannot
 			}
 			p.output = bytes.Clone(line)
 			all[last] = p

@@ -28,7 +28,7 @@ func TestPlayedIn(t *testing.T) {
 ` {
 		t.Errorf("bad: status %d, output %s", p.status, p.output)
 	}
-	if p := got["absent"]; p.status != exitCannot {
+	if p := got["absent"]; p.status != exitCannot || p.cannot != "no such thing" {
 		t.Errorf("absent: %+v", p)
 	}
 }

@@ -29,7 +29,7 @@ type cell struct {
 	name    string // of a scenario or test binary
 	backend string // testColumn for a test binary
 	verdict verdict
-	reason  string // why it cannot be
+	reason  string // why it cannot be: claimed by the table of kernels, or said by synspy
 	skipped int    // tests that a passing test binary skipped
 	took    time.Duration
 	output  []byte
@@ -51,8 +51,13 @@ func (c cell) keep(dir string) error {
 // judge fills in the verdict of something that ended with this status.
 func (c *cell) judge(status int, on kernel) {
 	var complaint string
-	c.reason = on.reason(c.name, c.backend)
+	if claimed := on.reason(c.name, c.backend); claimed != "" || status != exitCannot {
+		c.reason = claimed
+	}
 	c.verdict, complaint = judge(status, c.reason)
+	if c.verdict == cannot && on.whole && c.backend != "tracepoint" {
+		c.verdict, complaint = failed, "the table of kernels says that nothing is lacking here: "+c.reason
+	}
 	if status != 0 {
 		c.output = fmt.Appendf(c.output, "\nexit status %d\n", status)
 	}

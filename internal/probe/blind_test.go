@@ -1,0 +1,169 @@
+package probe
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/synspy/synspy/internal/bpf"
+	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/kernel"
+)
+
+// TestBlind says what is not told for want of something, besides what never is.
+func TestBlind(t *testing.T) {
+	refuse := func(hook string) func(*Facts) {
+		return func(f *Facts) {
+			f.refusedHooks = make(map[attempt]error)
+			for _, backend := range []string{Trampoline, Kprobe, Tracepoint, iterator} {
+				f.refusedHooks[attempt{hook, backend}] = errRefused
+			}
+		}
+	}
+	withoutReason := func(names ...string) func(*Facts) {
+		return func(f *Facts) {
+			for _, name := range names {
+				delete(f.Reasons, reasonPrefix+name)
+			}
+		}
+	}
+	for _, test := range []struct {
+		name    string
+		kernel  string
+		backend string
+		change  func(*Facts)
+		want    []string
+	}{
+		{"6.12", "6.12", Auto, nil, nil},
+		{"6.12 by tracepoints", "6.12", Tracepoint, nil, []string{"listener_closed at ack: nothing", closedGroup}},
+		{"6.1", "6.1", Auto, nil, []string{"auth_failed at ack: nothing", "socket_filter at ack: nothing",
+			"policy at ingress (minimum TTL): kernel_other"}},
+		{"6.1 by tracepoints", "6.1", Tracepoint, nil, []string{"icmp_error at ack: kernel_other",
+			"bad_handshake_ack at ack (dropped without a counter): nothing", "auth_failed at ack: nothing", "socket_filter at ack: nothing",
+			"policy at ingress (minimum TTL): nothing", "listener_closed at ack: nothing", closedGroup, "time_wait at ingress: nothing",
+			"kernel_other at ingress (freed by TCP without a reason): nothing"}},
+		{"a security module, by tracepoints", "6.12", Tracepoint, func(f *Facts) { f.LSM = true },
+			[]string{"listener_closed at ack: nothing", closedGroup, "denied_by_lsm: kernel_other"}},
+		{"a security module", "6.12", Auto, func(f *Facts) { f.LSM = true }, nil},
+		{"a security module's hook refused", "6.12", Auto, func(f *Facts) { f.LSM = true; refuse("security_inet_conn_request")(f) },
+			[]string{"denied_by_lsm: kernel_other"}},
+		{"BPF may refuse later", "6.12", Auto, func(f *Facts) { f.LaterLSM = true },
+			[]string{"denied_by_lsm (by a BPF program that is loaded later): kernel_other"}},
+		{"no kernel symbols", "6.12", Auto, func(f *Facts) { f.Code, f.CodeErr = nil, kernel.ErrSymbolsHidden },
+			[]string{"bad_syn at syn (with FIN): nothing", "auth_failed at syn: nothing", "auth_failed at ack: nothing",
+				"socket_filter at syn: nothing", "socket_filter at ack: nothing", "no_listener at ingress: nothing",
+				"netfilter at ingress: nothing", "rp_filter at ingress: nothing", "checksum at ingress: nothing",
+				"cpu_backlog at ingress: nothing", "policy at ingress: nothing", "time_wait at ingress: nothing",
+				"bad_handshake_ack at ack (moving no counter): nothing", "listener_closed at ack: nothing",
+				"kernel_other at ingress: nothing"}},
+		{"SYNs over IPv6 refused", "6.12", Auto, refuse("tcp_v6_conn_request"), []string{
+			"accept_queue_full at syn (IPv6): unattributed", "syn_queue_full at syn (IPv6): unattributed",
+			"fastopen_queue_full at syn (IPv6): unattributed", "syn_backlog_reserve at syn (IPv6): unattributed",
+			"no_route_back at syn (IPv6): unattributed", "denied_by_lsm at syn (IPv6): unattributed",
+			"bad_syn at syn (IPv6): unattributed"}},
+		{"cookies refused", "6.12", Auto, refuse("cookie_v4_check"), []string{
+			"accept_queue_full at ack (SYN cookies over IPv4): unattributed", "cookie_invalid at ack (SYN cookies over IPv4): unattributed",
+			"no_route_back at ack (SYN cookies over IPv4): unattributed", "denied_by_lsm at ack (SYN cookies over IPv4): unattributed"}},
+		{"ICMP errors refused", "6.12", Auto, refuse("tcp_req_err"), []string{"icmp_error at ack: unattributed"}},
+		{"resets refused", "6.12", Auto, refuse("tcp_send_reset"), []string{"listener_closed at close: nothing"}},
+		{"resets refused, by tracepoints", "6.12", Tracepoint, refuse("tcp_send_reset"), []string{"listener_closed at ack: nothing", closedGroup,
+			"listener_closed at close: nothing", "bad_handshake_ack at ack (answered by an RST): bad_handshake_ack"}},
+		{"resets refused, 6.1 by tracepoints", "6.1", Tracepoint, refuse("tcp_send_reset"), []string{"icmp_error at ack: kernel_other",
+			"listener_closed at ack: nothing", closedGroup, "listener_closed at close: nothing", "bad_handshake_ack at ack (dropped without a counter): nothing",
+			"bad_handshake_ack at ack (answered by an RST): nothing", "auth_failed at ack: nothing", "socket_filter at ack: nothing",
+			"policy at ingress (minimum TTL): nothing", "time_wait at ingress: nothing",
+			"kernel_other at ingress (freed by TCP without a reason): nothing"}},
+		{"listen() refused", "6.12", Auto, refuse(listenHook), []string{"listener_closed at close: nothing"}},
+		{"timers refused", "6.12", Auto, refuse(requestTimer),
+			[]string{"handshake_expired at timer: nothing", "listener_closed at timer: nothing"}},
+		{"timers refused, by tracepoints", "6.12", Tracepoint, refuse("timer_expire_exit"), []string{
+			"listener_closed at ack: nothing", closedGroup, "handshake_expired at timer: nothing", "listener_closed at timer: nothing"}},
+		{"TIME_WAIT refused", "6.1", Kprobe, refuse("tcp_timewait_state_process"), []string{"auth_failed at ack: nothing",
+			"socket_filter at ack: nothing", "policy at ingress (minimum TTL): kernel_other", "time_wait at ingress: kernel_other"}},
+		{"RSTs over IPv6 refused", "5.10", Kprobe, refuse("tcp_v6_send_reset"), append([]string{"no_listener at ingress (IPv6): kernel_other"},
+			without510...)},
+		{"no routes counted", "6.12", Auto, func(f *Facts) { f.OutNoRoutes = 0 }, []string{"no_route_back: kernel_other"}},
+		{"reasons with other names", "6.12", Tracepoint, withoutReason("NO_SOCKET", "SOCKET_FILTER", "TCP_FLAGS", "CPU_BACKLOG"), []string{
+			"listener_closed at ack: nothing", closedGroup, "no_listener at ingress: kernel_other", "socket_filter at syn: kernel_other",
+			"socket_filter at ack: bad_handshake_ack", "bad_syn at syn (with FIN): kernel_other", "cpu_backlog at ingress: nothing"}},
+		{"one part of two", "6.12", Auto, withoutReason("IP_CSUM", "XFRM_POLICY"),
+			[]string{"checksum at ingress (of the IP header): kernel_other", "policy at ingress (IPsec): kernel_other"}},
+		{"both parts", "6.12", Auto, withoutReason("TCP_MINTTL", "XFRM_POLICY"), []string{"policy at ingress: kernel_other"}},
+		{"5.10", "5.10", Kprobe, nil, without510},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			facts := kernelFacts(t, test.kernel)
+			if test.change != nil {
+				test.change(facts)
+			}
+			plan, err := Make(facts, test.backend)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := append([]string{"no_memory: kernel_other", "syn_backlog_reserve at syn: syn_backlog_reserve"}, test.want...)
+			if plan.hooks("kfree_skb") {
+				want = append(want, "netfilter at ingress (rejected with an RST): netfilter")
+			}
+			got := blindOf(plan)
+			slices.Sort(got)
+			slices.Sort(want)
+			if !slices.Equal(got, want) {
+				t.Errorf("blind:\n  %s\nwant\n  %s", strings.Join(got, "\n  "), strings.Join(want, "\n  "))
+			}
+			for _, hook := range plan.Hooks {
+				for _, b := range hook.Blind {
+					if _, cause := event.ParseCause(b.Shows); b.Why == "" || !cause && b.Shows != event.ShowsNothing && b.Shows != event.ShowsUnattributed {
+						t.Errorf("%s: %+v", hook.Name, b)
+					}
+				}
+			}
+		})
+	}
+}
+
+// closedGroup goes with handshake ACKs whose listener has closed.
+const closedGroup = "listener_closed at ack (while others listen on its port): bad_handshake_ack"
+
+// without510 is what kernels without drop reasons do not tell.
+var without510 = []string{"bad_syn at syn (with FIN): nothing", "auth_failed at syn: kernel_other", "auth_failed at ack: nothing",
+	"socket_filter at syn: kernel_other", "socket_filter at ack: nothing", "rp_filter at ingress: kernel_other",
+	"checksum at ingress: kernel_other", "policy at ingress: kernel_other"}
+
+// TestBlindReasons: what the kernel side sorts by reason is among what cannot be told
+// without that reason, and the other way round.
+func TestBlindReasons(t *testing.T) {
+	facts := kernelFacts(t, "newest")
+	causes := map[bpf.SynspyFate]event.Cause{
+		bpf.SynspyFateFATE_NO_SOCKET: event.CauseNoListener, bpf.SynspyFateFATE_FLAGS: event.CauseBadSyn,
+		bpf.SynspyFateFATE_AUTH: event.CauseAuthFailed, bpf.SynspyFateFATE_FILTER: event.CauseSocketFilter,
+		bpf.SynspyFateFATE_NETFILTER: event.CauseNetfilter, bpf.SynspyFateFATE_RP_FILTER: event.CauseRPFilter,
+		bpf.SynspyFateFATE_CHECKSUM: event.CauseChecksum, bpf.SynspyFateFATE_CPU_BACKLOG: event.CauseCPUBacklog,
+		bpf.SynspyFateFATE_POLICY: event.CausePolicy,
+	}
+	named := 0
+	for _, d := range byReason() {
+		one := &Facts{Reasons: make(map[string]uint32)}
+		for name, number := range facts.Reasons {
+			one.Reasons = map[string]uint32{name: number}
+			if one.names(d.reasons) && causes[fateOfReason(name)] != d.cause {
+				t.Errorf("%s is told of by %s, which is sorted otherwise", d.cause, name)
+			}
+			if one.names(d.reasons) {
+				named++
+			}
+		}
+	}
+	if named < 12 {
+		t.Errorf("%d reasons", named)
+	}
+	for fate := bpf.SynspyFateFATE_NO_SOCKET; fate < bpf.SynspyFateNUM_FATES; fate++ {
+		cause, sorted := causes[fate]
+		if fate == bpf.SynspyFateFATE_UNFIT {
+			continue // numbers that do not fit are what any other reason at a handshake says
+		}
+		told := slices.ContainsFunc(byReason(), func(d reasoned) bool { return d.cause == cause })
+		if !sorted || !told {
+			t.Errorf("fate %d: no such death in the list", fate)
+		}
+	}
+}
