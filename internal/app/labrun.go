@@ -191,10 +191,10 @@ func (b *workbench) failure() error {
 }
 
 // one plays a scenario and judges it. One that could not be played to the end says
-// nothing about synspy; beside another it gets a second chance.
+// nothing about synspy; beside others and on a slow machine it gets a second chance.
 func (b *workbench) one(ctx context.Context, scenario lab.Scenario) error {
 	verdict, drops, err := b.attempt(ctx, scenario)
-	if errors.Is(err, errNotPlayed) && b.run.Soak > 0 {
+	if errors.Is(err, errNotPlayed) {
 		verdict, drops, err = b.attempt(ctx, scenario)
 	}
 	if errors.Is(err, errNotPlayed) { // the others may go well
