@@ -80,3 +80,28 @@ func TestUntold(t *testing.T) {
 		}
 	}
 }
+
+// TestAllTold: what the hooks may not tell in part is no excuse where all of it was told,
+// and nothing is not all of something.
+func TestAllTold(t *testing.T) {
+	policy := []lab.Expect{{Cause: event.CausePolicy, Stage: event.StageIngress, Action: event.ActionDropped, Count: 3}}
+	row := func(cause event.Cause, n uint64) []event.Count {
+		return []event.Count{{Cause: cause, Stage: event.StageIngress, Action: event.ActionDropped, Count: n}}
+	}
+	for _, test := range []struct {
+		name     string
+		records  []lab.Expect
+		recorded []event.Count
+		want     bool
+	}{
+		{"all", policy, row(event.CausePolicy, 3), true},
+		{"some", policy, row(event.CausePolicy, 2), false},
+		{"as another cause", policy, row(event.CauseKernelOther, 3), false},
+		{"none", policy, nil, false},
+		{"nothing to tell", nil, nil, false},
+	} {
+		if got := allTold(&Verdict{Recorded: test.recorded}, test.records); got != test.want {
+			t.Errorf("%s: %t", test.name, got)
+		}
+	}
+}

@@ -101,6 +101,20 @@ func untold(v *Verdict, records []lab.Expect, hooks []event.Hook) string {
 	return strings.Join(why, "; ")
 }
 
+// allTold tells whether every record is there, whatever the hooks may not tell of others.
+func allTold(v *Verdict, records []lab.Expect) bool {
+	var expected, recorded uint64
+	for _, r := range records {
+		expected += uint64(r.Count)
+	}
+	for _, c := range v.Recorded {
+		if slices.ContainsFunc(records, func(r lab.Expect) bool { return r.Cause == c.Cause }) {
+			recorded += c.Count
+		}
+	}
+	return expected > 0 && recorded == expected
+}
+
 // overExplained tells whether the ledger has more than the kernel counted.
 func overExplained(ledger []event.LedgerRow) bool {
 	return slices.ContainsFunc(ledger, func(r event.LedgerRow) bool {
