@@ -128,7 +128,6 @@ type workbench struct {
 	mu      sync.Mutex // guards drops
 	drops   []event.Drop
 	flushed atomic.Uint64
-	account sync.Mutex // one reading of the ledger at a time
 	verdict sync.Mutex // guards failed, and Each
 	failed  map[string]int
 }
@@ -317,9 +316,7 @@ func (b *workbench) forget(netns uint64) {
 
 // summarize makes a namespace's summary, and says how many drops were counted there.
 func (b *workbench) summarize(netns uint64, got *recorder, seen map[uint64]uint64) (uint64, error) {
-	b.account.Lock()
 	account, err := b.trace.probe.Account(netns)
-	b.account.Unlock()
 	if err != nil {
 		return 0, err
 	}

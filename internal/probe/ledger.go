@@ -279,8 +279,7 @@ type Account struct {
 
 // Account returns what has become of a namespace so far, while everything goes
 // on: on each CPU the kernel's counters and the counts are read together. It is
-// empty for one in which nothing ever listened or died. Only one goroutine may ask at
-// a time, and none while Start or Stop runs.
+// empty for one in which nothing ever listened or died. None may ask while Start runs.
 func (p *Probe) Account(netns uint64) (Account, error) {
 	books, err := p.settle(func(b *book) bool { return uint64(b.inode) == netns })
 	if err != nil {

@@ -31,22 +31,18 @@ func (p *Probe) Retire() error {
 	if err != nil {
 		return err
 	}
-	return p.onOneCPU(func(run runner) error {
-		for i := range books {
-			b := &books[i]
-			answer, err := run.ask(bpf.SynspyRequestREQUEST_ALIVE, b.id, b.namespace)
-			if err != nil {
-				return err
-			}
-			if answer != bpf.SynspyAnswerANSWER_GONE {
-				continue
-			}
-			if err := p.retire(b); err != nil {
-				return err
-			}
+	run := runner{program: p.collection.Programs["snapshot"]} // any CPU knows
+	for i := range books {
+		b := &books[i]
+		answer, err := run.ask(bpf.SynspyRequestREQUEST_ALIVE, b.id, b.namespace)
+		if err == nil && answer == bpf.SynspyAnswerANSWER_GONE {
+			err = p.retire(b)
 		}
-		return nil
-	})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // retire takes a namespace's book out of the kernel side's tables.

@@ -39,11 +39,6 @@ func (p *Probe) onEachCPU(f func(cpu int, run runner) error) error {
 	return <-done
 }
 
-// onOneCPU calls f with a way to run the snapshot program on whichever CPU.
-func (p *Probe) onOneCPU(f func(run runner) error) error {
-	return f(runner{program: p.collection.Programs["snapshot"]})
-}
-
 // runner runs the snapshot program on one CPU.
 type runner struct {
 	program *ebpf.Program
