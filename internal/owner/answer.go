@@ -17,7 +17,7 @@ func (t *Table) Processes(socket, atNs uint64) []event.Process {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := t.sockets[socket]
-	if s == nil || len(s.holders) == 0 {
+	if s == nil || len(s.holders) == 0 || s.unheld(atNs) {
 		return nil
 	}
 	t.refresh(s)
@@ -34,7 +34,7 @@ func (t *Table) ProcessesOfGroup(sockets []uint64, atNs uint64) []event.Process 
 	defer t.mu.Unlock()
 	n := 0
 	for _, key := range sockets {
-		if s := t.sockets[key]; s != nil {
+		if s := t.sockets[key]; s != nil && !s.unheld(atNs) {
 			n += len(s.holders)
 		}
 	}
@@ -44,7 +44,7 @@ func (t *Table) ProcessesOfGroup(sockets []uint64, atNs uint64) []event.Process 
 	list := make([]event.Process, 0, n)
 	for _, key := range sockets {
 		s := t.sockets[key]
-		if s == nil {
+		if s == nil || s.unheld(atNs) {
 			continue
 		}
 		t.refresh(s)
@@ -86,6 +86,9 @@ func Top(processes []event.Process) (*event.Cgroup, *event.Container, *event.Pod
 	}
 	return top.Cgroup, top.Container, top.Pod
 }
+
+// unheld tells whether nobody held the socket at the time any more.
+func (s *socket) unheld(atNs uint64) bool { return s.missed != 0 && atNs > s.missed }
 
 // refresh makes the socket's view current.
 func (t *Table) refresh(s *socket) {

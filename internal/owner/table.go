@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/kernel"
 	"golang.org/x/sys/unix"
 )
 
@@ -47,6 +48,7 @@ type socket struct {
 	inode   uint64
 	fresh   bool      // opened since the last Replace
 	closed  time.Time // zero while open
+	missed  uint64    // closed because a Replace did not list it: when, CLOCK_MONOTONIC, ns
 	seen    uint64    // last Replace that listed it
 	holders map[uint32]*holder
 
@@ -95,7 +97,8 @@ func New(procRoot string, log *slog.Logger) *Table {
 //
 // A socket that was opened since the last Replace and is wholly absent from
 // this one survives it once: its listen() may have come after the iterator had
-// passed.
+// passed. Any other that is absent is taken for closed, and remembered as such:
+// records of what it dropped while it was open may still be under way.
 func (t *Table) Replace(holders []Holder) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -125,7 +128,8 @@ func (t *Table) Replace(holders []Holder) {
 		case s.fresh:
 			s.fresh = false
 		default:
-			t.remove(key)
+			s.missed = kernel.Monotonic()
+			t.close(key, s)
 		}
 	}
 	t.learn()
@@ -152,6 +156,8 @@ func (t *Table) take(h Holder) {
 	case s == nil, s.inode != 0 && h.Inode != 0 && s.inode != h.Inode:
 		// The slab hands out freed addresses again; the inode tells.
 		s = t.create(h.Socket, h.Inode)
+	case s.missed != 0:
+		s.closed, s.missed = time.Time{}, 0
 	case !s.closed.IsZero():
 		return // the iterator saw it before it was closed
 	}
@@ -202,7 +208,7 @@ func (t *Table) Opened(key, inode uint64, pid uint32, comm string) {
 	if s == nil || s.inode != inode || inode == 0 {
 		s = t.create(key, inode)
 	}
-	s.closed, s.fresh = time.Time{}, true
+	s.closed, s.missed, s.fresh = time.Time{}, 0, true
 	p := s.holders[pid]
 	if p == nil {
 		if p = t.add(s, pid, comm); p == nil {
@@ -246,7 +252,15 @@ func (t *Table) Closed(key uint64) {
 	defer t.mu.Unlock()
 	t.bury()
 	s := t.sockets[key]
-	if s == nil || !s.closed.IsZero() {
+	if s == nil {
+		return
+	}
+	s.missed = 0
+	t.close(key, s)
+}
+
+func (t *Table) close(key uint64, s *socket) {
+	if !s.closed.IsZero() {
 		return
 	}
 	s.closed = t.now()

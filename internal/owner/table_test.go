@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/kernel"
 )
 
 // none is a /proc without processes: nothing can be recognised.
@@ -54,15 +55,29 @@ func TestRoles(t *testing.T) {
 }
 
 // TestReplaceRace: an iterator that passed before listen() was called does not
-// wipe what listen() told, but the next one does.
+// wipe what listen() told, but the next one does: from then on, for records of
+// what was dropped before may come later.
 func TestReplaceRace(t *testing.T) {
 	tab := none(t)
 	tab.Opened(1, 10, 100, "a")
+	before := kernel.Monotonic()
+	const later = math.MaxUint64
 	for round, want := range []int{1, 0} {
 		tab.Replace(nil)
-		if got := len(tab.Processes(1, 0)); got != want {
+		if got := len(tab.Processes(1, later)); got != want {
 			t.Errorf("round %d: %d processes, want %d", round, got, want)
 		}
+		if got := len(tab.ProcessesOfGroup([]uint64{1}, later)); got != want {
+			t.Errorf("round %d: %d processes of the group, want %d", round, got, want)
+		}
+		if got := len(tab.Processes(1, before)); got != 1 {
+			t.Errorf("round %d: %d processes of a drop from before, want 1", round, got)
+		}
+	}
+	// One that an iterator finds after all is as it was.
+	tab.Replace([]Holder{{Socket: 1, Inode: 10, PID: 100, Comm: "a"}})
+	if got := len(tab.Processes(1, later)); got != 1 {
+		t.Errorf("found again: %d processes, want 1", got)
 	}
 	// A descriptor that was handed on and closed is gone at once.
 	tab.Opened(2, 20, 100, "a")
@@ -129,6 +144,8 @@ func TestBounded(t *testing.T) {
 		t.Errorf("%d holders, want %d", tab.holders, maxHolders)
 	}
 	tab.Replace(nil)
+	tab.Replace(nil)
+	tab.now = func() time.Time { return time.Now().Add(2 * graveTime) }
 	tab.Replace(nil)
 	if tab.holders != 0 || len(tab.sockets) != 0 || len(tab.tasks) != 0 {
 		t.Errorf("left: %d holders, %d sockets, %d tasks", tab.holders, len(tab.sockets), len(tab.tasks))
