@@ -47,6 +47,8 @@ static __always_inline __u8 ack_fate(struct slot *slot, __u8 fate, bool reset, b
 	if (!reset && !known && fate != FATE_NONE && fate != FATE_UNFIT && fate != FATE_FLAGS &&
 	    fate != FATE_NO_SOCKET)
 		return OUTCOME_ACK_OTHER_FREED;
+	if (reset && !known && !have_gone) /* its own listener may have closed */
+		return OUTCOME_ACK_OTHER_ANSWERED;
 	return reset ? OUTCOME_ACK_BAD_ANSWERED : OUTCOME_ACK_BAD_QUIET;
 }
 
@@ -385,6 +387,7 @@ static __always_inline int timer_ends(__u64 timer)
 	if (h->key != timer)
 		return 0;
 	h->key = 0;
+	slot->orphan.key = 0; /* what this timer drops, no ACK did */
 	if (BPF_CORE_READ((struct timer_list *)timer, entry.pprev) || !slot->gate ||
 	    migrations_of(slot, sk) != h->migrations)
 		return 0;
@@ -415,6 +418,15 @@ static __always_inline int orphaned(__u64 sk, __u64 request)
 	slot->orphan.sk = sk;
 	slot->orphan.key = request;
 	return 0;
+}
+
+/* cancelled is a half-open handshake's timer that is stopped, which its drop does
+ * (reqsk_queue_unlink), and its success. */
+static __always_inline int cancelled(__u64 timer)
+{
+	struct sock *request = (struct sock *)request_of(timer);
+
+	return orphaned((__u64)BPF_CORE_READ(request, __sk_common.skc_listener), (__u64)request);
 }
 
 #endif

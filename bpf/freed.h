@@ -174,6 +174,7 @@ static __always_inline int established(struct sock *sk, bool twin)
 	net = number(slot, sk->__sk_common.skc_net.net);
 	if (filter.netns && filter.netns != netns_of(net))
 		return 0;
+	slot->orphan.key = 0; /* another listener took it over */
 	parse_request(&slot->packet, sk);
 	likely = arrived_for(slot, net, false);
 	tally = moved_in(slot, net);

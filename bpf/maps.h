@@ -30,6 +30,7 @@ const volatile bool have_coarse = false; /* bpf_ktime_get_coarse_ns: 5.11 */
 const volatile bool have_rx_sk = false; /* kfree_skb tells the socket: 6.11 */
 const volatile bool have_reason = false; /* and why: 5.17 */
 const volatile bool have_path = false; /* the listen path's functions are hooked */
+const volatile bool have_gone = false; /* a handshake dropped for its closed listener is seen */
 const volatile __u32 out_no_routes = 0; /* IPSTATS_MIB_OUTNOROUTES */
 const volatile __u32 migrated = 0; /* LINUX_MIB_TCPMIGRATEREQSUCCESS; 0: none (5.14) */
 const volatile __u32 check_req_args = 0; /* where fexit has the return value */

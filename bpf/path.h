@@ -155,6 +155,8 @@ static __always_inline int leave_verdict(struct slot *slot, __u64 sk, struct whe
 	    (!returned || returned == sk))
 		check(slot, skb, sk, request);
 	slot->freed = 0;
+	if (returned && returned != sk)
+		slot->orphan.key = 0; /* another listener took it over */
 	return 0;
 }
 

@@ -246,6 +246,15 @@ int tp_btf_timer_expire_exit(__u64 *ctx)
 	return slot && slot->timer.key == ctx[0] ? timer_ends(ctx[0]) : 0;
 }
 
+/* Timers are stopped with interrupts off, so this has no twin. */
+SEC("tp_btf/timer_cancel")
+int tp_btf_timer_cancel(__u64 *ctx)
+{
+	struct timer_list *timer = (struct timer_list *)ctx[0];
+
+	return (__u64)timer->function == reqsk_timer ? cancelled(ctx[0]) : 0;
+}
+
 /* The same tracepoint for every backend: listeners that come and go. A child of
  * a listener starts as its copy, so LISTEN to SYN_RECV is no end of listening. */
 SEC("tp_btf/inet_sock_set_state")

@@ -247,20 +247,21 @@ const (
 	SynspyOutcomeOUTCOME_ACK_AUTH_FAILED                SynspyOutcome = 38
 	SynspyOutcomeOUTCOME_ACK_SOCKET_FILTER              SynspyOutcome = 39
 	SynspyOutcomeOUTCOME_ACK_OTHER_FREED                SynspyOutcome = 40
-	SynspyOutcomeOUTCOME_ACK_LISTENER_CLOSED            SynspyOutcome = 41
-	SynspyOutcomeOUTCOME_TIMER_HANDSHAKE_EXPIRED        SynspyOutcome = 42
-	SynspyOutcomeOUTCOME_TIMER_LISTENER_CLOSED          SynspyOutcome = 43
-	SynspyOutcomeOUTCOME_CLOSE_LISTENER_CLOSED          SynspyOutcome = 44
-	SynspyOutcomeOUTCOME_INGRESS_NO_LISTENER            SynspyOutcome = 45
-	SynspyOutcomeOUTCOME_INGRESS_TIME_WAIT              SynspyOutcome = 46
-	SynspyOutcomeOUTCOME_INGRESS_NETFILTER              SynspyOutcome = 47
-	SynspyOutcomeOUTCOME_INGRESS_NETFILTER_REJECT       SynspyOutcome = 48
-	SynspyOutcomeOUTCOME_INGRESS_RP_FILTER              SynspyOutcome = 49
-	SynspyOutcomeOUTCOME_INGRESS_CHECKSUM               SynspyOutcome = 50
-	SynspyOutcomeOUTCOME_INGRESS_CPU_BACKLOG            SynspyOutcome = 51
-	SynspyOutcomeOUTCOME_INGRESS_POLICY                 SynspyOutcome = 52
-	SynspyOutcomeOUTCOME_INGRESS_OTHER                  SynspyOutcome = 53
-	SynspyOutcomeNUM_OUTCOMES                           SynspyOutcome = 54
+	SynspyOutcomeOUTCOME_ACK_OTHER_ANSWERED             SynspyOutcome = 41
+	SynspyOutcomeOUTCOME_ACK_LISTENER_CLOSED            SynspyOutcome = 42
+	SynspyOutcomeOUTCOME_TIMER_HANDSHAKE_EXPIRED        SynspyOutcome = 43
+	SynspyOutcomeOUTCOME_TIMER_LISTENER_CLOSED          SynspyOutcome = 44
+	SynspyOutcomeOUTCOME_CLOSE_LISTENER_CLOSED          SynspyOutcome = 45
+	SynspyOutcomeOUTCOME_INGRESS_NO_LISTENER            SynspyOutcome = 46
+	SynspyOutcomeOUTCOME_INGRESS_TIME_WAIT              SynspyOutcome = 47
+	SynspyOutcomeOUTCOME_INGRESS_NETFILTER              SynspyOutcome = 48
+	SynspyOutcomeOUTCOME_INGRESS_NETFILTER_REJECT       SynspyOutcome = 49
+	SynspyOutcomeOUTCOME_INGRESS_RP_FILTER              SynspyOutcome = 50
+	SynspyOutcomeOUTCOME_INGRESS_CHECKSUM               SynspyOutcome = 51
+	SynspyOutcomeOUTCOME_INGRESS_CPU_BACKLOG            SynspyOutcome = 52
+	SynspyOutcomeOUTCOME_INGRESS_POLICY                 SynspyOutcome = 53
+	SynspyOutcomeOUTCOME_INGRESS_OTHER                  SynspyOutcome = 54
+	SynspyOutcomeNUM_OUTCOMES                           SynspyOutcome = 55
 )
 
 type SynspyPlace struct {
@@ -465,8 +466,8 @@ type SynspySnapshot struct {
 
 type SynspyTally struct {
 	_            structs.HostLayout
-	Outcomes     [54]uint64
-	Filtered     [54]uint64
+	Outcomes     [55]uint64
+	Filtered     [55]uint64
 	Unattributed [10]uint64
 	Gated        [10]uint64
 	Seen         [10]uint64
@@ -551,6 +552,7 @@ const (
 	SynspyProgTpBtfListen                       = "tp_btf_listen"
 	SynspyProgTpBtfNetDevQueue                  = "tp_btf_net_dev_queue"
 	SynspyProgTpBtfTcpSendReset                 = "tp_btf_tcp_send_reset"
+	SynspyProgTpBtfTimerCancel                  = "tp_btf_timer_cancel"
 	SynspyProgTpBtfTimerExpireEntry             = "tp_btf_timer_expire_entry"
 	SynspyProgTpBtfTimerExpireExit              = "tp_btf_timer_expire_exit"
 	SynspyVarCapture                            = "capture"
@@ -563,6 +565,7 @@ const (
 	SynspyVarHashinfo                           = "hashinfo"
 	SynspyVarHaveCoarse                         = "have_coarse"
 	SynspyVarHaveConsumeLocation                = "have_consume_location"
+	SynspyVarHaveGone                           = "have_gone"
 	SynspyVarHaveLoop                           = "have_loop"
 	SynspyVarHavePath                           = "have_path"
 	SynspyVarHaveRdonlyCast                     = "have_rdonly_cast"
@@ -704,6 +707,7 @@ type SynspyProgramSpecs struct {
 	TpBtfListen                       *ebpf.ProgramSpec `ebpf:"tp_btf_listen"`
 	TpBtfNetDevQueue                  *ebpf.ProgramSpec `ebpf:"tp_btf_net_dev_queue"`
 	TpBtfTcpSendReset                 *ebpf.ProgramSpec `ebpf:"tp_btf_tcp_send_reset"`
+	TpBtfTimerCancel                  *ebpf.ProgramSpec `ebpf:"tp_btf_timer_cancel"`
 	TpBtfTimerExpireEntry             *ebpf.ProgramSpec `ebpf:"tp_btf_timer_expire_entry"`
 	TpBtfTimerExpireExit              *ebpf.ProgramSpec `ebpf:"tp_btf_timer_expire_exit"`
 }
@@ -741,6 +745,7 @@ type SynspyVariableSpecs struct {
 	Hashinfo            *ebpf.VariableSpec `ebpf:"hashinfo"`
 	HaveCoarse          *ebpf.VariableSpec `ebpf:"have_coarse"`
 	HaveConsumeLocation *ebpf.VariableSpec `ebpf:"have_consume_location"`
+	HaveGone            *ebpf.VariableSpec `ebpf:"have_gone"`
 	HaveLoop            *ebpf.VariableSpec `ebpf:"have_loop"`
 	HavePath            *ebpf.VariableSpec `ebpf:"have_path"`
 	HaveRdonlyCast      *ebpf.VariableSpec `ebpf:"have_rdonly_cast"`
@@ -849,6 +854,7 @@ type SynspyVariables struct {
 	Hashinfo            *ebpf.Variable `ebpf:"hashinfo"`
 	HaveCoarse          *ebpf.Variable `ebpf:"have_coarse"`
 	HaveConsumeLocation *ebpf.Variable `ebpf:"have_consume_location"`
+	HaveGone            *ebpf.Variable `ebpf:"have_gone"`
 	HaveLoop            *ebpf.Variable `ebpf:"have_loop"`
 	HavePath            *ebpf.Variable `ebpf:"have_path"`
 	HaveRdonlyCast      *ebpf.Variable `ebpf:"have_rdonly_cast"`
@@ -952,6 +958,7 @@ type SynspyPrograms struct {
 	TpBtfListen                       *ebpf.Program `ebpf:"tp_btf_listen"`
 	TpBtfNetDevQueue                  *ebpf.Program `ebpf:"tp_btf_net_dev_queue"`
 	TpBtfTcpSendReset                 *ebpf.Program `ebpf:"tp_btf_tcp_send_reset"`
+	TpBtfTimerCancel                  *ebpf.Program `ebpf:"tp_btf_timer_cancel"`
 	TpBtfTimerExpireEntry             *ebpf.Program `ebpf:"tp_btf_timer_expire_entry"`
 	TpBtfTimerExpireExit              *ebpf.Program `ebpf:"tp_btf_timer_expire_exit"`
 }
@@ -1016,6 +1023,7 @@ func (p *SynspyPrograms) Close() error {
 		p.TpBtfListen,
 		p.TpBtfNetDevQueue,
 		p.TpBtfTcpSendReset,
+		p.TpBtfTimerCancel,
 		p.TpBtfTimerExpireEntry,
 		p.TpBtfTimerExpireExit,
 	)

@@ -52,6 +52,7 @@ const (
 	OutcomeAckAuthFailed
 	OutcomeAckSocketFilter
 	OutcomeAckOtherFreed
+	OutcomeAckOtherAnswered
 	OutcomeAckListenerClosed
 	OutcomeTimerHandshakeExpired
 	OutcomeTimerListenerClosed
@@ -162,11 +163,13 @@ var branches = [NumOutcomes]Branch{
 		[]Counter{CounterSyncookiesRecv}},
 	OutcomeAckOtherCookieEarly: {KindDrop, CauseKernelOther, StageAck, ActionDropped, "cookie_v4_check",
 		[]Counter{CounterSyncookiesRecv}},
-	OutcomeAckBadQuiet:       {KindDrop, CauseBadHandshakeAck, StageAck, ActionDropped, "tcp_check_req", nil},
-	OutcomeAckBadAnswered:    {KindDrop, CauseBadHandshakeAck, StageAck, ActionReset, "tcp_v4_send_reset", nil},
-	OutcomeAckAuthFailed:     {KindDrop, CauseAuthFailed, StageAck, ActionDropped, "tcp_v4_rcv", nil},
-	OutcomeAckSocketFilter:   {KindDrop, CauseSocketFilter, StageAck, ActionDropped, "tcp_v4_rcv", nil},
-	OutcomeAckOtherFreed:     {KindDrop, CauseKernelOther, StageAck, ActionDropped, "", nil},
+	OutcomeAckBadQuiet:     {KindDrop, CauseBadHandshakeAck, StageAck, ActionDropped, "tcp_check_req", nil},
+	OutcomeAckBadAnswered:  {KindDrop, CauseBadHandshakeAck, StageAck, ActionReset, "tcp_v4_send_reset", nil},
+	OutcomeAckAuthFailed:   {KindDrop, CauseAuthFailed, StageAck, ActionDropped, "tcp_v4_rcv", nil},
+	OutcomeAckSocketFilter: {KindDrop, CauseSocketFilter, StageAck, ActionDropped, "tcp_v4_rcv", nil},
+	OutcomeAckOtherFreed:   {KindDrop, CauseKernelOther, StageAck, ActionDropped, "", nil},
+	// Its own listener may have closed, where that is not seen.
+	OutcomeAckOtherAnswered:  {KindDrop, CauseKernelOther, StageAck, ActionReset, "", nil},
 	OutcomeAckListenerClosed: {KindDrop, CauseListenerClosed, StageAck, ActionReset, "tcp_v4_rcv", nil},
 
 	OutcomeTimerHandshakeExpired: {KindDrop, CauseHandshakeExpired, StageTimer, ActionDropped, "reqsk_timer_handler", nil},

@@ -155,7 +155,7 @@ func (v *view) helpers() {
 
 // handshakes lists what is not told of those that were half open or queued.
 func (v *view) handshakes() {
-	const gone, reset = "inet_csk_reqsk_queue_drop_and_put", "tcp_send_reset"
+	const reset = "tcp_send_reset"
 	bad := event.CauseBadHandshakeAck
 	timed := v.plan.hooks(requestTimer)
 	if !v.path {
@@ -169,13 +169,18 @@ func (v *view) handshakes() {
 		v.add(hook, event.CauseHandshakeExpired, event.StageTimer, "", event.ShowsNothing, "their timer is not hooked")
 		v.add(hook, event.CauseListenerClosed, event.StageTimer, "", event.ShowsNothing, "their timer is not hooked")
 	}
+	gone := goneFunction
+	if !v.path {
+		gone = goneEvent
+	}
 	if !v.freed || !v.plan.hooks(gone) {
 		v.add(gone, event.CauseListenerClosed, event.StageAck, "", event.ShowsNothing,
 			"takes hooks at both "+gone+" and kfree_skb")
 	}
 	if v.freed && !v.plan.hooks(gone) {
-		v.add(gone, event.CauseListenerClosed, event.StageAck, "while others listen on its port", bad.String(),
-			"without "+gone+" it is an ACK that no handshake waits for")
+		const why = " these two are not told apart"
+		v.add(gone, event.CauseListenerClosed, event.StageAck, "while others listen on its port", other, "without "+gone+why)
+		v.add(gone, bad, event.StageAck, "that no handshake waits for", other, "without "+gone+why)
 	}
 	if !v.plan.hooks(reset, listenHook) {
 		v.add(reset, event.CauseListenerClosed, event.StageClose, "", event.ShowsNothing,

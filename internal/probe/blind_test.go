@@ -27,6 +27,8 @@ func TestBlind(t *testing.T) {
 			}
 		}
 	}
+	gone := []string{"listener_closed at ack: nothing", "listener_closed at ack (while others listen on its port): kernel_other",
+		"bad_handshake_ack at ack (that no handshake waits for): kernel_other"}
 	for _, test := range []struct {
 		name    string
 		kernel  string
@@ -35,15 +37,17 @@ func TestBlind(t *testing.T) {
 		want    []string
 	}{
 		{"6.12", "6.12", Auto, nil, nil},
-		{"6.12 by tracepoints", "6.12", Tracepoint, nil, []string{"listener_closed at ack: nothing", closedGroup}},
+		{"6.12 by tracepoints", "6.12", Tracepoint, nil, nil},
+		{"closed listeners refused", "6.12", Auto, refuse(goneFunction), gone},
+		{"closed listeners refused, by tracepoints", "6.12", Tracepoint, refuse(goneEvent), gone},
 		{"6.1", "6.1", Auto, nil, []string{"auth_failed at ack: nothing", "socket_filter at ack: nothing",
 			"policy at ingress (minimum TTL): kernel_other"}},
 		{"6.1 by tracepoints", "6.1", Tracepoint, nil, []string{"icmp_error at ack: kernel_other",
 			"bad_handshake_ack at ack (dropped without a counter): nothing", "auth_failed at ack: nothing", "socket_filter at ack: nothing",
-			"policy at ingress (minimum TTL): nothing", "listener_closed at ack: nothing", closedGroup, "time_wait at ingress: nothing",
+			"policy at ingress (minimum TTL): nothing", "time_wait at ingress: nothing",
 			"kernel_other at ingress (freed by TCP without a reason): nothing"}},
 		{"a security module, by tracepoints", "6.12", Tracepoint, func(f *Facts) { f.LSM = true },
-			[]string{"listener_closed at ack: nothing", closedGroup, "denied_by_lsm: kernel_other"}},
+			[]string{"denied_by_lsm: kernel_other"}},
 		{"a security module", "6.12", Auto, func(f *Facts) { f.LSM = true }, nil},
 		{"a security module's hook refused", "6.12", Auto, func(f *Facts) { f.LSM = true; refuse("security_inet_conn_request")(f) },
 			[]string{"denied_by_lsm: kernel_other"}},
@@ -66,10 +70,10 @@ func TestBlind(t *testing.T) {
 			"no_route_back at ack (SYN cookies over IPv4): unattributed", "denied_by_lsm at ack (SYN cookies over IPv4): unattributed"}},
 		{"ICMP errors refused", "6.12", Auto, refuse("tcp_req_err"), []string{"icmp_error at ack: unattributed"}},
 		{"resets refused", "6.12", Auto, refuse("tcp_send_reset"), []string{"listener_closed at close: nothing"}},
-		{"resets refused, by tracepoints", "6.12", Tracepoint, refuse("tcp_send_reset"), []string{"listener_closed at ack: nothing", closedGroup,
+		{"resets refused, by tracepoints", "6.12", Tracepoint, refuse("tcp_send_reset"), []string{
 			"listener_closed at close: nothing", "bad_handshake_ack at ack (answered by an RST): bad_handshake_ack"}},
 		{"resets refused, 6.1 by tracepoints", "6.1", Tracepoint, refuse("tcp_send_reset"), []string{"icmp_error at ack: kernel_other",
-			"listener_closed at ack: nothing", closedGroup, "listener_closed at close: nothing", "bad_handshake_ack at ack (dropped without a counter): nothing",
+			"listener_closed at close: nothing", "bad_handshake_ack at ack (dropped without a counter): nothing",
 			"bad_handshake_ack at ack (answered by an RST): nothing", "auth_failed at ack: nothing", "socket_filter at ack: nothing",
 			"policy at ingress (minimum TTL): nothing", "time_wait at ingress: nothing",
 			"kernel_other at ingress (freed by TCP without a reason): nothing"}},
@@ -77,14 +81,14 @@ func TestBlind(t *testing.T) {
 		{"timers refused", "6.12", Auto, refuse(requestTimer),
 			[]string{"handshake_expired at timer: nothing", "listener_closed at timer: nothing"}},
 		{"timers refused, by tracepoints", "6.12", Tracepoint, refuse("timer_expire_exit"), []string{
-			"listener_closed at ack: nothing", closedGroup, "handshake_expired at timer: nothing", "listener_closed at timer: nothing"}},
+			"handshake_expired at timer: nothing", "listener_closed at timer: nothing"}},
 		{"TIME_WAIT refused", "6.1", Kprobe, refuse("tcp_timewait_state_process"), []string{"auth_failed at ack: nothing",
 			"socket_filter at ack: nothing", "policy at ingress (minimum TTL): kernel_other", "time_wait at ingress: kernel_other"}},
 		{"RSTs over IPv6 refused", "5.10", Kprobe, refuse("tcp_v6_send_reset"), append([]string{"no_listener at ingress (IPv6): kernel_other"},
 			without510...)},
 		{"no routes counted", "6.12", Auto, func(f *Facts) { f.OutNoRoutes = 0 }, []string{"no_route_back: kernel_other"}},
 		{"reasons with other names", "6.12", Tracepoint, withoutReason("NO_SOCKET", "SOCKET_FILTER", "TCP_FLAGS", "CPU_BACKLOG"), []string{
-			"listener_closed at ack: nothing", closedGroup, "no_listener at ingress: kernel_other", "socket_filter at syn: kernel_other",
+			"no_listener at ingress: kernel_other", "socket_filter at syn: kernel_other",
 			"socket_filter at ack: bad_handshake_ack", "bad_syn at syn (with FIN): kernel_other", "cpu_backlog at ingress: nothing"}},
 		{"one part of two", "6.12", Auto, withoutReason("IP_CSUM", "XFRM_POLICY"),
 			[]string{"checksum at ingress (of the IP header): kernel_other", "policy at ingress (IPsec): kernel_other"}},
@@ -120,9 +124,6 @@ func TestBlind(t *testing.T) {
 		})
 	}
 }
-
-// closedGroup goes with handshake ACKs whose listener has closed.
-const closedGroup = "listener_closed at ack (while others listen on its port): bad_handshake_ack"
 
 // without510 is what kernels without drop reasons do not tell.
 var without510 = []string{"bad_syn at syn (with FIN): nothing", "auth_failed at syn: kernel_other", "auth_failed at ack: nothing",

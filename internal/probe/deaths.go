@@ -9,11 +9,18 @@ const rejectFunction = "nf_send_reset"
 
 func timerEvents() []string { return []string{"timer_expire_entry", "timer_expire_exit"} }
 
+// The drop of a half-open handshake whose listener has closed: by its function, or by
+// its timer, which is stopped.
+const (
+	goneFunction = "inet_csk_reqsk_queue_drop_and_put"
+	goneEvent    = "timer_cancel"
+)
+
 // deaths are functions that tell of ends which move no counter of the listen path.
 func deaths() []function {
 	return []function{
 		{requestTimer, false, "handshakes that expire", "", ""},
-		{"inet_csk_reqsk_queue_drop_and_put", false, "handshake ACKs whose listener has closed", "", ""},
+		{goneFunction, false, "handshake ACKs whose listener has closed", "", ""},
 		{"tcp_timewait_state_process", false, "SYNs that a TIME_WAIT socket refuses", "", ""},
 		{"tcp_v4_send_reset", false, "which IPv4 packets an RST answered", "IPv4", ""},
 		{"tcp_v6_send_reset", false, "which IPv6 packets an RST answered", "IPv6", ""},
@@ -55,7 +62,8 @@ func deathHooks(facts *Facts, plan, backend string) []Hook {
 	}
 	for _, f := range deaths() {
 		switch {
-		case !facts.needed(f.name, resets.Backend != "" || plan == Tracepoint), plan == Tracepoint && f.name == requestTimer:
+		case !facts.needed(f.name, resets.Backend != "" || plan == Tracepoint):
+		case plan == Tracepoint && (f.name == requestTimer || f.name == goneFunction): // timerHooks
 		case plan == Tracepoint:
 			hooks = append(hooks, Hook{Name: f.name, Note: "takes more than tracepoints; not seen: " + f.why})
 		default:
@@ -79,23 +87,26 @@ func deathPrograms(function string) (trampolines, kprobes []string) {
 	return []string{"fentry_" + function}, []string{"kprobe_" + function}
 }
 
-// timerHooks see the timers of half-open handshakes from outside: both or neither.
+// timerHooks see the timers of half-open handshakes from outside: those that expire by
+// both of their events or by neither, those that are stopped by a third.
 func timerHooks(facts *Facts) []Hook {
-	const why = "handshakes that expire"
-	var hooks []Hook
-	for _, name := range timerEvents() {
-		hooks = append(hooks, tracepointHook(facts, name, why, "tp_btf_"+name))
-	}
-	for i := range hooks {
-		h, twin := &hooks[i], hooks[1-i]
-		switch {
-		case len(facts.Code[requestTimer]) == 0:
-			*h = Hook{Name: h.Name, Note: "kernel symbols do not name " + requestTimer + "; not seen: " + why}
-		case h.Backend != "" && twin.Backend == "":
-			*h = Hook{Name: h.Name, Note: "needs " + twin.Name + "; not seen: " + why}
+	const expire = "handshakes that expire"
+	begins, ends := timerEvents()[0], timerEvents()[1]
+	hooks := []Hook{timerHook(facts, begins, expire), timerHook(facts, ends, expire),
+		timerHook(facts, goneEvent, "handshake ACKs whose listener has closed")}
+	for i, other := range []int{1, 0} {
+		if hooks[i].Backend != "" && hooks[other].Backend == "" {
+			hooks[i] = Hook{Name: hooks[i].Name, Note: "needs " + hooks[other].Name + "; not seen: " + expire}
 		}
 	}
 	return hooks
+}
+
+func timerHook(facts *Facts, name, why string) Hook {
+	if len(facts.Code[requestTimer]) == 0 {
+		return Hook{Name: name, Note: "kernel symbols do not name " + requestTimer + "; not seen: " + why}
+	}
+	return tracepointHook(facts, name, why, "tp_btf_"+name)
 }
 
 // How many arguments kfree_skb has once it tells the reason, 5.17, and the socket, 6.11.

@@ -218,6 +218,7 @@ func configure(spec *ebpf.CollectionSpec, facts *Facts, plan Plan, config Config
 		{"have_rx_sk", facts.tellSockets()},
 		{"have_reason", facts.tellReasons()},
 		{"have_path", plan.Backend != Tracepoint},
+		{"have_gone", plan.hooks(goneFunction) || plan.hooks(goneEvent)},
 		{"out_no_routes", facts.OutNoRoutes},
 		{"migrated", facts.Migrated},
 		{"check_req_args", uint32(facts.Functions["tcp_check_req"])},

@@ -134,6 +134,8 @@ func TestTypeMissing(t *testing.T) {
 		{"rsk_timer", "struct request_sock.rsk_timer", []blind{{"handshake_expired", "timer", "", "nothing"}, {"listener_closed", "timer", "", "nothing"}}},
 		{"inet_sport", "struct inet_sock.inet_sport", []blind{{"listener_closed", "close", "", "nothing"}}},
 		{"btf_trace_tcp_send_reset", "not in the kernel's type information", []blind{{"listener_closed", "close", "", "nothing"}}},
+		{"btf_trace_timer_cancel", "not in the kernel's type information", []blind{{"listener_closed", "ack", "", "nothing"},
+			{"bad_handshake_ack", "ack", "that no handshake waits for", "kernel_other"}}},
 		{"start_boottime", "struct task_struct.start_boottime, which is not in the kernel's type information; holders are read from /proc", nil},
 		{"bpf_iter_task_file", "holders are read from /proc", nil},
 		{"IPSTATS_MIB_OUTNOROUTES", "", []blind{{"no_route_back", "", "", "kernel_other"}}},
@@ -210,7 +212,9 @@ func TestShownAs(t *testing.T) {
 		{"skb_drop_reason", "auth-failed", "auth_failed", "syn", 0},
 		{"skb_drop_reason", "socket-filter", "socket_filter", "ack", 0},
 		{"IPSTATS_MIB_OUTNOROUTES", "no-route-back", "no_route_back", "", 0},
-		{"btf_trace_tcp_send_reset", "listener-closed", "listener_closed", "close", 0},
+		{"btf_trace_tcp_send_reset", "listener-closed", "listener_closed", "close", 4},
+		{"btf_trace_timer_cancel", "listener-closed", "listener_closed", "ack", 6},
+		{"btf_trace_timer_cancel", "bad-handshake-ack-reset", "bad_handshake_ack", "ack", 2},
 		{"rsk_timer", "handshake-expired", "handshake_expired", "timer", 0},
 	} {
 		t.Run(test.missing+"/"+test.scenario, func(t *testing.T) {
