@@ -251,13 +251,14 @@ enum request {
 	REQUEST_GATE, /* open or close this CPU's gate */
 	REQUEST_SNAPSHOT, /* read one namespace */
 	REQUEST_ALIVE, /* is it still there? */
+	REQUEST_LISTENER, /* read one listener as it is now */
 };
 
 /* What a run answers. */
 enum answer {
 	ANSWER_DONE,
 	ANSWER_FAILED,
-	ANSWER_GONE, /* the namespace is no more */
+	ANSWER_GONE, /* the namespace, or the listener, is no more */
 };
 
 #define MAX_PORT_RANGES 32

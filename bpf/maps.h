@@ -281,6 +281,14 @@ struct {
 	__type(value, struct snapshot);
 } snapshots SEC(".maps");
 
+/* The same for one listener. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct listener);
+} looks SEC(".maps");
+
 static __always_inline struct slot *this_slot(void)
 {
 	__u32 zero = 0;

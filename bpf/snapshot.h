@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The ledger's opening and closing: run from user space, pinned to a CPU and in
- * process context, so that no packet of this CPU is half done. A softirq may
+ * What user space asks for. The ledger's opening and closing: run pinned to a CPU and
+ * in process context, so that no packet of this CPU is half done. A softirq may
  * still come between two reads; then they are read again.
  */
 #ifndef SYNSPY_SNAPSHOT_H
@@ -9,6 +9,7 @@
 
 #include "counters.h"
 #include "ledger.h"
+#include "listener.h"
 #include "maps.h"
 
 #define SNAPSHOT_TRIES 2 /* Go asks again */
@@ -82,6 +83,28 @@ static __noinline int snapshot_take(struct slot *slot, __u64 key, struct net *ne
 	return ANSWER_DONE;
 }
 
+/* look reads a listener at its address, if that is still the one of that id: a program
+ * is an RCU reader, and TCP's sockets are given back to TCP only. */
+static __noinline int look(__u64 address, __u64 id)
+{
+	struct sock *sk = (struct sock *)address;
+	struct listener *l;
+	__u32 zero = 0;
+
+	l = bpf_map_lookup_elem(&looks, &zero);
+	if (!l)
+		return ANSWER_FAILED;
+	if (socket_id(address) != id || LOAD(struct sock, sk, __sk_common.skc_state) != TCP_LISTEN)
+		return ANSWER_GONE;
+	l->proof = LISTENER_GIVEN;
+	l->reuse_members = 0;
+	l->reuse_full = 0;
+	listener_read(sk, l);
+	if (socket_id(address) != id || LOAD(struct sock, sk, __sk_common.skc_state) != TCP_LISTEN)
+		return ANSWER_GONE;
+	return ANSWER_DONE;
+}
+
 static __always_inline int answer_request(__u64 request, __u64 arg, __u64 net, __u64 inum)
 {
 	struct slot *slot = this_slot();
@@ -98,6 +121,8 @@ static __always_inline int answer_request(__u64 request, __u64 arg, __u64 net, _
 		return net_alive((struct net *)net, arg, inum) ? ANSWER_DONE : ANSWER_GONE;
 	case REQUEST_SNAPSHOT:
 		return snapshot_take(slot, arg, (struct net *)net, inum);
+	case REQUEST_LISTENER:
+		return look(arg, net);
 	}
 	return ANSWER_FAILED;
 }

@@ -317,6 +317,7 @@ const (
 	SynspyRequestREQUEST_GATE     SynspyRequest = 1
 	SynspyRequestREQUEST_SNAPSHOT SynspyRequest = 2
 	SynspyRequestREQUEST_ALIVE    SynspyRequest = 3
+	SynspyRequestREQUEST_LISTENER SynspyRequest = 4
 )
 
 type SynspySlot struct {
@@ -487,6 +488,7 @@ const (
 	SynspyMapBlanks                             = "blanks"
 	SynspyMapClosing                            = "closing"
 	SynspyMapCounts                             = "counts"
+	SynspyMapLooks                              = "looks"
 	SynspyMapOffsets                            = "offsets"
 	SynspyMapOpenings                           = "openings"
 	SynspyMapRing                               = "ring"
@@ -722,6 +724,7 @@ type SynspyMapSpecs struct {
 	Blanks    *ebpf.MapSpec `ebpf:"blanks"`
 	Closing   *ebpf.MapSpec `ebpf:"closing"`
 	Counts    *ebpf.MapSpec `ebpf:"counts"`
+	Looks     *ebpf.MapSpec `ebpf:"looks"`
 	Offsets   *ebpf.MapSpec `ebpf:"offsets"`
 	Openings  *ebpf.MapSpec `ebpf:"openings"`
 	Ring      *ebpf.MapSpec `ebpf:"ring"`
@@ -813,6 +816,7 @@ type SynspyMaps struct {
 	Blanks    *ebpf.Map `ebpf:"blanks"`
 	Closing   *ebpf.Map `ebpf:"closing"`
 	Counts    *ebpf.Map `ebpf:"counts"`
+	Looks     *ebpf.Map `ebpf:"looks"`
 	Offsets   *ebpf.Map `ebpf:"offsets"`
 	Openings  *ebpf.Map `ebpf:"openings"`
 	Ring      *ebpf.Map `ebpf:"ring"`
@@ -830,6 +834,7 @@ func (m *SynspyMaps) Close() error {
 		m.Blanks,
 		m.Closing,
 		m.Counts,
+		m.Looks,
 		m.Offsets,
 		m.Openings,
 		m.Ring,

@@ -1,0 +1,69 @@
+package probe
+
+import (
+	"log/slog"
+	"net"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestLook reads the queue of a listener of this process as it fills, and finds it
+// gone once it is closed.
+func TestLook(t *testing.T) {
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	facts, err := Gather("")
+	must(err)
+	p, err := Open(facts, Auto, Config{Rate: 100, RingSize: 1 << 16}, slog.New(slog.DiscardHandler))
+	must(err)
+	defer p.Close()
+	const limit = 3
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	must(err)
+	must(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+	must(unix.Listen(fd, limit))
+	name, err := unix.Getsockname(fd)
+	must(err)
+	port := uint16(name.(*unix.SockaddrInet4).Port)
+	holders, err := p.Holders()
+	must(err)
+	at := slices.IndexFunc(holders.List, func(h Holder) bool {
+		return h.PID == uint32(os.Getpid()) && h.Listener.Port == port
+	})
+	if at < 0 {
+		t.Fatalf("port %d is not among %d holders' listeners", port, len(holders.List))
+	}
+	listener := holders.List[at].Listener
+	for n := range limit {
+		conn, err := net.DialTCP("tcp4", nil, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: int(port)})
+		must(err)
+		defer conn.Close()
+		// The handshake's last packet may still be on its way through another CPU.
+		deadline := time.Now().Add(10 * time.Second)
+		for {
+			now, ok, err := p.Look(&listener)
+			must(err)
+			if !ok {
+				t.Fatal("the listener is said to be gone")
+			}
+			if now.Accept.Len == uint32(n+1) && now.Accept.Limit == limit && now.Port == port && now.Inode == listener.Inode {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%d connections wait, and it is read as %+v", n+1, now)
+			}
+		}
+	}
+	must(unix.Close(fd))
+	if now, ok, err := p.Look(&listener); ok || err != nil {
+		t.Errorf("closed, and read as %+v, error %v", now, err)
+	}
+}
