@@ -89,7 +89,8 @@ func Top(processes []event.Process) (*event.Cgroup, *event.Container, *event.Pod
 
 // refresh makes the socket's view current.
 func (t *Table) refresh(s *socket) {
-	if s.viewGen == t.gen {
+	names := t.names.Changes() // before they are looked up
+	if s.viewGen == t.gen && s.viewNames == names {
 		return
 	}
 	s.view, s.viewOf = make([]event.Process, 0, len(s.holders)), make([]*holder, 0, len(s.holders))
@@ -106,7 +107,7 @@ func (t *Table) refresh(s *socket) {
 		}
 		s.view = append(s.view, about)
 	}
-	s.viewGen = t.gen
+	s.viewGen, s.viewNames = t.gen, names
 }
 
 // age fills in how long ago each process last accepted.

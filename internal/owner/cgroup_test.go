@@ -193,11 +193,11 @@ func TestMatch(t *testing.T) {
 		{Filter{PID: 101, Comm: "nginx"}, false}, // not the same process
 		{Filter{Cgroup: "/"}, false},             // unknown is not everywhere
 	} {
-		if got := tab.Match(1, c.f); got != c.want {
+		if got, _ := tab.Match(1, c.f); got != c.want {
 			t.Errorf("%+v: %t", c.f, got)
 		}
 	}
-	if tab.Match(2, Filter{PID: 100}) {
+	if got, _ := tab.Match(2, Filter{PID: 100}); got {
 		t.Error("unknown socket matches")
 	}
 	if (Filter{Comm: "a["}).Validate() == nil || (Filter{Comm: "a*", Cgroup: "/b"}).Validate() != nil {
