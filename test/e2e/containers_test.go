@@ -58,7 +58,6 @@ func TestContainers(t *testing.T) {
 	loseSYNs(t, w, server4, 5)
 	all.await("records while containerd hangs", drops(15))
 	unnamed.await("records while containerd hangs", drops(5))
-	c.signal(unix.SIGCONT)
 	c.end()
 	loseSYNs(t, w, server4, 5)
 	all.await("records without containerd", drops(20))

@@ -71,6 +71,7 @@ type Names struct {
 	endpoints []Endpoint
 	dial      func(Endpoint) (runtime, error)
 	now       func() time.Time
+	callTime  time.Duration
 
 	ctx     context.Context
 	stop    context.CancelFunc
@@ -100,7 +101,7 @@ func New(endpoints []Endpoint, log *slog.Logger) *Names {
 		log = slog.New(slog.DiscardHandler)
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	return &Names{log: log, endpoints: endpoints, dial: dial, now: time.Now, ctx: ctx, stop: stop,
+	return &Names{log: log, endpoints: endpoints, dial: dial, now: time.Now, callTime: callTime, ctx: ctx, stop: stop,
 		entries: make(map[Key]*entry), runtimes: make(map[Endpoint]runtime), sick: make(map[Endpoint]time.Time)}
 }
 
@@ -323,7 +324,7 @@ func (n *Names) askOne(at Endpoint, id string) (*Answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(n.ctx, callTime)
+	ctx, cancel := context.WithTimeout(n.ctx, n.callTime)
 	defer cancel()
 	a, err := r.ask(ctx, id)
 	if err != nil {
