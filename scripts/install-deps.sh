@@ -59,6 +59,8 @@ packages() {
         echo 'nginx nginx must is a prefork listener to observe'
         echo 'haproxy haproxy must is a SO_REUSEPORT listener to observe'
         echo 'python3 python3 must is a slow listener to observe'
+        echo 'containerd containerd must runs a pod to observe, and says what it is called'
+        echo 'runc runc must runs the containers of that pod'
         echo 'iproute2 ip must builds network namespaces, and its ss is compared with synspy'
         ;;
     bench)
@@ -130,7 +132,7 @@ while read -r package evidence need purpose; do
     else
         missing+=("$package")
     fi
-    if [[ $package == nginx || $package == haproxy ]]; then
+    if [[ $package == nginx || $package == haproxy || $package == containerd ]]; then
         servers+=("$package")
     fi
     say "missing: $package, which $purpose"

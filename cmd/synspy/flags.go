@@ -39,12 +39,14 @@ func (f *watchFlags) add(cmd *cobra.Command) {
 	flags.IntVar(&s.PID, "pid", 0, "listeners held by this process")
 	flags.StringVar(&s.Comm, "comm", "", "listeners held by processes of this name; globs allowed")
 	flags.StringVar(&s.Cgroup, "cgroup", "", "listeners held from this cgroup or below; globs allowed")
+	flags.StringVar(&s.Container, "container", "", "listeners held from the container of this ID or name; globs allowed")
+	flags.StringVar(&s.Pod, "pod", "", "listeners held from this pod, NAMESPACE/NAME; globs allowed")
 	f.addBackend(cmd)
 	flags.Uint32Var(&f.rate, "rate", 100, "records per second, listener and cause; 0: all. Counts stay exact")
 	flags.Uint32Var(&f.ring, "ring-size", app.DefaultRingSize, "ring buffer in bytes, a power of two")
 	completeList(cmd, "cause", app.CauseTitles())
 	completeList(cmd, "stage", app.StageNames())
-	for _, name := range []string{"port", "addr", "client", "pid", "comm", "rate", "ring-size"} {
+	for _, name := range []string{"port", "addr", "client", "pid", "comm", "container", "pod", "rate", "ring-size"} {
 		complete(cmd, name)
 	}
 	f.changed = flags.Changed

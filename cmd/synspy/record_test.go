@@ -22,7 +22,7 @@ func TestRecord(t *testing.T) {
 			if err := os.WriteFile(file, bytes.Repeat([]byte("old\n"), 1<<20), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			live, stderr, code := output(t, exec.Command(program, "trace", "--netns", netns, "--count", "3", "-o", format, "--write", file))
+			live, stderr, code := output(t, exec.Command(program, "trace", "--netns", netns, "--rate", "0", "--count", "3", "-o", format, "--write", file))
 			if code != 0 {
 				t.Fatalf("exit code %d, standard error:\n%s", code, stderr)
 			}

@@ -56,7 +56,7 @@ func TestInterruptedTable(t *testing.T) {
 
 func TestCount(t *testing.T) {
 	t.Parallel()
-	stdout, stderr, code := output(t, exec.Command(program, "trace", "--netns", dropping(t), "--count", "3", "-o", "json"))
+	stdout, stderr, code := output(t, exec.Command(program, "trace", "--netns", dropping(t), "--rate", "0", "--count", "3", "-o", "json"))
 	if code != 0 {
 		t.Fatalf("exit code %d, standard error:\n%s", code, stderr)
 	}

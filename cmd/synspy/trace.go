@@ -82,7 +82,7 @@ func recording(path string) (*app.Recording, error) {
 
 // ofRecords are the flags that make sense with --read.
 var ofRecords = []string{"read", "write", "count", "output", "time", "no-color", "log-level",
-	"port", "addr", "client", "cause", "stage", "pid", "comm", "netns"}
+	"port", "addr", "client", "cause", "stage", "pid", "comm", "cgroup", "container", "pod", "netns"}
 
 // replay is trace --read. It needs no privileges, and asks nothing of this machine.
 func replay(cmd *cobra.Command, e env, read, write string, watch *watchFlags, output *outputFlags, count uint64) (err error) {

@@ -11,6 +11,7 @@ import (
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
 	"github.com/synspy/synspy/internal/owner"
+	"github.com/synspy/synspy/internal/owner/containers"
 	"github.com/synspy/synspy/internal/render"
 )
 
@@ -27,14 +28,17 @@ type counterReader struct {
 	options CountersOptions
 	log     *slog.Logger
 	owners  *owner.Table
+	names   *containers.Names
 	snmp    *kernel.SNMPReader
 	only    uint64          // the one namespace that was asked for, 0: all
 	told    map[uint64]bool // namespaces that could not be read, 0 for processes
 }
 
 func newCounterReader(options CountersOptions, log *slog.Logger) *counterReader {
-	return &counterReader{options: options, log: log, owners: owner.New("/proc", log), snmp: kernel.NewSNMPReader(),
-		told: make(map[uint64]bool)}
+	r := &counterReader{options: options, log: log, owners: owner.New("/proc", log), names: askRuntimes(log),
+		snmp: kernel.NewSNMPReader(), told: make(map[uint64]bool)}
+	r.owners.AskRuntimes(r.names)
+	return r
 }
 
 // throughAtMost is how many of a namespace's processes are tried: some may end
@@ -113,6 +117,9 @@ func (r *counterReader) tellOnce(key uint64, text string) {
 // pidsAtMost is how many processes a record names.
 const pidsAtMost = 8
 
+// namesWait is how long the names of containers are waited for.
+const namesWait = 500 * time.Millisecond
+
 // describe completes records with what is known of their namespaces: name, first
 // processes, and where the first of these runs.
 func (r *counterReader) describe(records []event.Counters, of []reading) {
@@ -132,6 +139,11 @@ func (r *counterReader) describe(records []event.Counters, of []reading) {
 	}
 	// The owners' table takes any number for what is held, a namespace's too.
 	r.owners.Replace(holders)
+	held := make([]uint64, len(holders))
+	for i := range holders {
+		held[i] = holders[i].Socket
+	}
+	r.owners.AwaitNames(namesWait, held...)
 	for i := range records {
 		processes := r.owners.Processes(records[i].NetNS, 0)
 		records[i].Cgroup, records[i].Container, records[i].Pod = owner.Top(processes)

@@ -35,7 +35,7 @@ const minInterval = 10 * time.Millisecond
 // Counters writes the listen-path counters of each network namespace, or in a
 // watch what they move by. It uses no BPF. Errors wrap ErrUsage, ErrUnreadable,
 // or are those of the writer.
-func Counters(ctx context.Context, to io.Writer, writing Writing, options CountersOptions, log *slog.Logger) error {
+func Counters(ctx context.Context, to io.Writer, writing Writing, options CountersOptions, log *slog.Logger) (err error) {
 	if options.Interval < minInterval {
 		return usage("--interval %v: want %v or more", options.Interval, minInterval)
 	}
@@ -43,6 +43,7 @@ func Counters(ctx context.Context, to io.Writer, writing Writing, options Counte
 		return usage("--duration %v: want a time like 30s", options.Duration)
 	}
 	reader := newCounterReader(options, log)
+	defer func() { err = errors.Join(err, reader.names.Close()) }()
 	if err := reader.choose(options.NetNS); err != nil {
 		return err
 	}

@@ -2,11 +2,11 @@ package app
 
 import (
 	"net/netip"
-	"path"
 	"slices"
 	"strconv"
 
 	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/owner"
 	"github.com/synspy/synspy/internal/probe"
 )
 
@@ -14,8 +14,7 @@ import (
 // kernel. The zero value lets all through.
 type RecordFilter struct {
 	filter probe.Filter
-	pid    uint32
-	comm   string
+	owner  owner.Filter
 }
 
 // OfRecords reads the filters for records of another time: nothing is looked up
@@ -25,14 +24,18 @@ func (s Selection) OfRecords() (RecordFilter, error) {
 	if s.PID < 0 {
 		return RecordFilter{}, usage("--pid %d is no process ID", s.PID)
 	}
-	f := RecordFilter{pid: uint32(s.PID), comm: s.Comm}
-	netns := s.NetNS
-	s.PID, s.NetNS = 0, ""
+	cgroup, netns := s.Cgroup, s.NetNS
+	if err := (owner.Filter{Cgroup: cgroup}).Validate(); err != nil {
+		return RecordFilter{}, usage("--cgroup: %w", err)
+	}
+	pid := s.PID
+	s.PID, s.Cgroup, s.NetNS = 0, "", ""
 	var w Watch
 	if err := s.Apply(&w); err != nil {
 		return RecordFilter{}, err
 	}
-	f.filter = w.Filter
+	f := RecordFilter{filter: w.Filter, owner: w.Owner}
+	f.owner.PID, f.owner.Cgroup = uint32(pid), cgroup
 	if netns != "" {
 		inode, err := strconv.ParseUint(netns, 10, 64)
 		if err != nil || inode == 0 {
@@ -52,12 +55,10 @@ func (f *RecordFilter) drop(d *event.Drop) bool {
 	if len(f.filter.Clients) > 0 && (d.Client == nil || !contain(f.filter.Clients, d.Client.Addr)) {
 		return false
 	}
-	if f.pid == 0 && f.comm == "" {
+	if f.owner == (owner.Filter{}) {
 		return true
 	}
-	return slices.ContainsFunc(d.Processes, func(p event.Process) bool {
-		return (f.pid == 0 || p.PID == f.pid) && (f.comm == "" || matchComm(f.comm, p.Comm))
-	})
+	return slices.ContainsFunc(d.Processes, func(p event.Process) bool { return f.owner.Matches(&p) })
 }
 
 // held tells whether records that were held back may be asked for: they say
@@ -102,10 +103,4 @@ func contain(prefixes []netip.Prefix, addr netip.Addr) bool {
 	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool {
 		return p.Contains(addr.Unmap()) || p.Contains(addr)
 	})
-}
-
-// matchComm is exact before it is a glob: a comm may hold brackets.
-func matchComm(pattern, comm string) bool {
-	ok, err := path.Match(pattern, comm)
-	return pattern == comm || ok && err == nil
 }

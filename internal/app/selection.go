@@ -30,6 +30,9 @@ type Selection struct {
 	PID     int
 	Comm    string
 	Cgroup  string
+
+	Container string // ID, the first digits of one, or name
+	Pod       string // NAMESPACE/NAME, or NAME
 }
 
 // Apply reads the filters into a watch. Errors wrap ErrUsage and say what would
@@ -97,7 +100,7 @@ func (s Selection) applyOwner(w *Watch) error {
 			return usage("--pid %d: no such process", s.PID)
 		}
 	}
-	w.Owner = owner.Filter{PID: uint32(s.PID), Comm: s.Comm, Cgroup: s.Cgroup}
+	w.Owner = owner.Filter{PID: uint32(s.PID), Comm: s.Comm, Cgroup: s.Cgroup, Container: s.Container, Pod: s.Pod}
 	if err := (owner.Filter{Comm: s.Comm}).Validate(); err != nil {
 		return usage("--comm: %w", err)
 	}
@@ -106,6 +109,12 @@ func (s Selection) applyOwner(w *Watch) error {
 	}
 	if err := (owner.Filter{Cgroup: s.Cgroup}).Validate(); err != nil {
 		return usage("--cgroup: %w", err)
+	}
+	if err := (owner.Filter{Container: s.Container}).Validate(); err != nil {
+		return usage("--container: %w", err)
+	}
+	if err := (owner.Filter{Pod: s.Pod}).Validate(); err != nil {
+		return usage("--pod %q: %w", s.Pod, err)
 	}
 	if s.Cgroup != "" && !owner.IsGlob(s.Cgroup) {
 		if _, err := owner.New("/proc", nil).FindCgroup(s.Cgroup); err != nil {

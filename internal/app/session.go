@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
 	"github.com/synspy/synspy/internal/owner"
+	"github.com/synspy/synspy/internal/owner/containers"
 	"github.com/synspy/synspy/internal/probe"
 )
 
@@ -40,8 +42,11 @@ type session struct {
 	log       *slog.Logger
 	probe     *probe.Probe
 	owners    *owner.Table
+	names     *containers.Names
 	listeners *listeners
 	shared    *sharedLedger
+	judging   sync.Mutex // verdicts are given by one reading of the tables at a time
+	judged    uint64     // what the owners' Renamed was at the last judging for new names
 
 	refreshed   uint64            // when holders were last read, CLOCK_MONOTONIC, ns
 	refreshTook uint64            // how long that took, ns
@@ -68,15 +73,16 @@ func open(watch Watch, log *slog.Logger) (*session, error) {
 		return nil, fmt.Errorf("%w: %w", ErrUnable, err)
 	}
 	s := &session{watch: watch, log: log, probe: p, owners: owner.New("/proc", log),
-		listeners: newListeners(watch.Filter), clock: kernel.WallClock(), refreshed: kernel.Monotonic(),
-		dropping: make(map[uint64]bool), acceptsRead: make(map[uint64]uint64), shared: shared}
+		names: askRuntimes(log), listeners: newListeners(watch.Filter), clock: kernel.WallClock(),
+		refreshed: kernel.Monotonic(), dropping: make(map[uint64]bool), acceptsRead: make(map[uint64]uint64), shared: shared}
+	s.owners.AskRuntimes(s.names)
 	holders, err := s.readHolders()
 	if err == nil {
 		shared.open()
 		err = p.Start(holders)
 	}
 	if err != nil {
-		return nil, errors.Join(err, p.Close())
+		return nil, errors.Join(err, p.Close(), s.names.Close())
 	}
 	s.started = time.Now()
 	return s, nil
@@ -126,19 +132,32 @@ func (s *session) scanHolders() error {
 	return s.judge()
 }
 
-// judge tells the kernel side which listeners the owner filters let through.
+// judge tells the kernel side which listeners the owner filters let through. It is
+// told nothing of those that hang on a name which may still come: their records
+// come to us.
 func (s *session) judge() error {
 	if (s.watch.Owner == owner.Filter{}) {
 		return nil
 	}
+	s.judging.Lock()
+	defer s.judging.Unlock()
 	for _, socket := range s.listeners.sockets() {
-		wanted := s.owners.Match(socket, s.watch.Owner)
-		if !s.listeners.want(socket, wanted) {
+		wanted, pending := s.owners.Match(socket, s.watch.Owner)
+		if pending || !s.listeners.want(socket, wanted) {
 			continue // as before
 		}
 		if err := s.probe.Want(socket, wanted); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// rejudgeRenamed judges again when containers have got names.
+func (s *session) rejudgeRenamed() error {
+	if now := s.owners.Renamed(); s.judged != now {
+		s.judged = now
+		return s.judge()
 	}
 	return nil
 }
@@ -215,5 +234,5 @@ func (s *session) settleRefresh() {
 
 func (s *session) close() error {
 	s.settleRefresh()
-	return s.probe.Close()
+	return errors.Join(s.probe.Close(), s.names.Close())
 }

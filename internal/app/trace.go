@@ -114,7 +114,9 @@ func (t *trace) message(m *probe.Message) error {
 	}
 	news := t.listeners.add(m.Listener)
 	if m.Listener.Known {
-		t.refreshHolders(m.Listener.Socket, m.Time)
+		if err := t.nameHolders(m); err != nil {
+			return err
+		}
 	}
 	if news {
 		if err := t.judge(); err != nil {
@@ -212,6 +214,9 @@ func (t *trace) wall(mono uint64) event.Time {
 func (t *trace) tick() error {
 	t.clock = kernel.WallClock()
 	t.rejudge()
+	if err := t.rejudgeRenamed(); err != nil {
+		return err
+	}
 	if err := t.stream.Flush(); err != nil {
 		return err
 	}

@@ -92,7 +92,8 @@ func (s *socket) unheld(atNs uint64) bool { return s.missed != 0 && atNs > s.mis
 
 // refresh makes the socket's view current.
 func (t *Table) refresh(s *socket) {
-	if s.viewGen == t.gen {
+	names := t.names.Changes() // before they are looked up
+	if s.viewGen == t.gen && s.viewNames == names {
 		return
 	}
 	s.view, s.viewOf = make([]event.Process, 0, len(s.holders)), make([]*holder, 0, len(s.holders))
@@ -109,7 +110,7 @@ func (t *Table) refresh(s *socket) {
 		}
 		s.view = append(s.view, about)
 	}
-	s.viewGen = t.gen
+	s.viewGen, s.viewNames = t.gen, names
 }
 
 // age fills in how long ago each process last accepted.

@@ -92,8 +92,9 @@ func unescape(s string) string {
 	}
 }
 
-// choose picks the cgroup that says most about a process: the v2 one, unless
-// that is the root while a v1 hierarchy has the process below its own.
+// choose picks the cgroup that says most about a process: one that names a
+// container, for in hybrid mode runtimes make v1 cgroups only and leave the
+// process in its runtime's v2 one; then one below the root; then the v2 one.
 func (mounts cgroupMounts) choose(list []membership) *event.Cgroup {
 	var best *membership
 	bestRank := -1
@@ -122,8 +123,12 @@ func (mounts cgroupMounts) rank(m membership) int {
 	}); i >= 0 {
 		r = len(preferred) - i
 	}
-	if path, _ := mounts.locate(m); path != "/" {
+	path, _ := mounts.locate(m)
+	if path != "/" {
 		r += 100
+	}
+	if container, _ := containerOf(path); container != nil {
+		r += 1000
 	}
 	return r
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/owner/containers"
 )
 
 const (
@@ -43,6 +44,29 @@ func TestContainerOf(t *testing.T) {
 		{"/kubepods/besteffort/pod" + uid + "/crio-" + hexID, hexID, "cri-o", uid},
 		{"/system.slice/containerd.service/kubepods-burstable-pod" + uid_ + ".slice:cri-containerd:" + hexID, hexID, "containerd", uid},
 		{"/../../kubepods/pod" + uid + "/" + hexID, hexID, "", uid},
+		// nerdctl with the cgroupfs driver; the namespace could be anyone's directory.
+		{"/default/" + hexID, hexID, "", ""},
+		// What a user of ctr calls a container is no ID.
+		{"/default/web", "", "", ""},
+		{"/system.slice/system-docker.slice/docker-" + hexID + ".scope", hexID, "docker", ""},
+		// Rootless.
+		{"/user.slice/user-1000.slice/user@1000.service/user.slice/docker-" + hexID + ".scope", hexID, "docker", ""},
+		{"/user.slice/user-1000.slice/user@1000.service/user.slice/nerdctl-" + hexID + ".scope", hexID, "containerd", ""},
+		{"/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-" + hexID + ".scope/container", hexID, "podman", ""},
+		{"/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-conmon-" + hexID + ".scope", "", "", ""},
+		{"/user.slice/user-1000.slice/user@1000.service/user.slice/podman-4242.scope", "", "", ""},
+		// Podman's pods are no Kubernetes pods.
+		{"/machine.slice/machine-libpod_pod_" + hexID + ".slice/libpod-" + hexID + ".scope/container", hexID, "podman", ""},
+		{"/libpod_parent/" + strings.Repeat("f", 64) + "/libpod-" + hexID, hexID, "podman", ""},
+		// CRI-O: crun moves the container one down; conmon has a cgroup of its own, or the pod's.
+		{"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod" + uid_ + ".slice/crio-" + hexID + ".scope/container", hexID, "cri-o", uid},
+		{"/kubepods/burstable/pod" + uid + "/crio-conmon-" + hexID, "", "", uid},
+		{"/system.slice/crio-conmon-" + hexID + ".scope", "", "", ""},
+		{"/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod" + uid_ + ".slice", "", "", uid},
+		// A process that is not in a container of the pod, only in its cgroup.
+		{"/kubepods/burstable/pod" + uid, "", "", uid},
+		// systemd in the container.
+		{"/kubepods.slice/kubepods-pod" + uid_ + ".slice/cri-containerd-" + hexID + ".scope/system.slice/nginx.service", hexID, "containerd", uid},
 		// Nested: the innermost counts.
 		{"/docker/" + strings.Repeat("f", 64) + "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod" + uid_ + ".slice/cri-containerd-" + hexID + ".scope", hexID, "containerd", uid},
 		{"/kubepods/pod" + uid + "/" + strings.Repeat("f", 64) + "/docker/" + hexID, hexID, "docker", uid},
@@ -64,6 +88,26 @@ func TestContainerOf(t *testing.T) {
 		if id != c.id || runtime != c.runtime || uid != c.pod {
 			t.Errorf("%s:\n got %q %q pod %q\nwant %q %q pod %q", c.path, id, runtime, uid, c.id, c.runtime, c.pod)
 		}
+	}
+}
+
+func TestKeyOf(t *testing.T) {
+	c := &event.Container{ID: hexID, Runtime: "podman"}
+	for path, user := range map[string]string{
+		"/machine.slice/x": "",
+		"/user.slice/user-1000.slice/user@1000.service/user.slice/x": "1000",
+		"/user.slice/user-1000.slice/session-3.scope/x":              "1000",
+		"/user.slice/user-0.slice/user@0.service/x":                  "",
+		"/user.slice/user-..slice/x":                                 "",
+		"/user.slice/user-1000.slice.d/x":                            "",
+		"/user.slice/user-4294967296.slice/x":                        "",
+	} {
+		if got, want := keyOf(path, c), (containers.Key{ID: hexID, Runtime: "podman", User: user}); got != want {
+			t.Errorf("%s: %+v, want %+v", path, got, want)
+		}
+	}
+	if got := keyOf("/a", nil); got != (containers.Key{}) {
+		t.Errorf("no container: %+v", got)
 	}
 }
 
@@ -99,6 +143,12 @@ func TestChooseCgroup(t *testing.T) {
 		{"hybrid v2", mountsHybrid, "4:memory:/m\n1:name=systemd:/s\n0::/u\n", "/u", "unified/u"},
 		{"hybrid v2 root", mountsHybrid, "4:memory:/m\n1:name=systemd:/\n0::/\n", "/m", "mem ory/m"},
 		{"hybrid all root", mountsHybrid, "4:memory:/\n1:name=systemd:/\n0::/\n", "/", "unified"},
+		{"hybrid container", mountsHybrid, "4:memory:/docker/" + hexID + "\n1:name=systemd:/docker/" + hexID + "\n0::/system.slice/containerd.service\n",
+			"/docker/" + hexID, "systemd/docker/" + hexID},
+		{"hybrid container in v2 too", mountsHybrid, "1:name=systemd:/system.slice/docker-" + hexID + ".scope\n0::/system.slice/docker-" + hexID + ".scope\n",
+			"/system.slice/docker-" + hexID + ".scope", "unified/system.slice/docker-" + hexID + ".scope"},
+		{"v1 container, systemd elsewhere", mountsV1, "4:memory:/kubepods/pod" + uid + "/" + hexID + "\n1:name=systemd:/system.slice/crio.service\n",
+			"/kubepods/pod" + uid + "/" + hexID, "mem ory/kubepods/pod" + uid + "/" + hexID},
 		{"host tree bound in", mountsHostBind, "0::/../../../kubepods/pod1\n", "/kubepods/pod1", "host/kubepods/pod1"},
 		{"host root", mountsHostBind, "0::/../../..\n", "/", "host"},
 		{"host tree, own", mountsHostBind, "0::/mine\n", "/mine", ""},
@@ -193,11 +243,11 @@ func TestMatch(t *testing.T) {
 		{Filter{PID: 101, Comm: "nginx"}, false}, // not the same process
 		{Filter{Cgroup: "/"}, false},             // unknown is not everywhere
 	} {
-		if got := tab.Match(1, c.f); got != c.want {
+		if got, pending := tab.Match(1, c.f); got != c.want || pending {
 			t.Errorf("%+v: %t", c.f, got)
 		}
 	}
-	if tab.Match(2, Filter{PID: 100}) {
+	if got, _ := tab.Match(2, Filter{PID: 100}); got {
 		t.Error("unknown socket matches")
 	}
 	if (Filter{Comm: "a["}).Validate() == nil || (Filter{Comm: "a*", Cgroup: "/b"}).Validate() != nil {

@@ -1,9 +1,11 @@
 package owner
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/owner/containers"
 )
 
 // scopes are the prefixes that runtimes give to a container's cgroup.
@@ -83,6 +85,33 @@ func podElement(element string, above []string) string {
 		}
 	}
 	return ""
+}
+
+// keyOf says whom to ask about a container. Below a user's slice the tree of
+// cgroups is his, and so are the names in it.
+func keyOf(path string, c *event.Container) containers.Key {
+	if c == nil {
+		return containers.Key{}
+	}
+	k := containers.Key{ID: c.ID, Runtime: c.Runtime}
+	for element := range strings.SplitSeq(path, "/") {
+		uid, ok := cutBoth(element, "user@", ".service")
+		if !ok {
+			uid, ok = cutBoth(element, "user-", ".slice")
+		}
+		if n, err := strconv.ParseUint(uid, 10, 32); ok && err == nil && n != 0 {
+			k.User = strconv.FormatUint(n, 10)
+		}
+	}
+	return k
+}
+
+func cutBoth(s, prefix, suffix string) (string, bool) {
+	s, ok := strings.CutPrefix(s, prefix)
+	if !ok {
+		return "", false
+	}
+	return strings.CutSuffix(s, suffix)
 }
 
 // podUID accepts a UUID, or the 32 digits of a static pod's hash.

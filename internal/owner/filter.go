@@ -1,6 +1,7 @@
 package owner
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"strings"
@@ -10,17 +11,26 @@ import (
 
 // Filter selects listeners by who holds them. Empty fields select all.
 type Filter struct {
-	PID    uint32
-	Comm   string // exact, or a glob of path.Match
-	Cgroup string // a path, or a glob of path.Match; what is below it is in it
+	PID       uint32
+	Comm      string // exact, or a glob of path.Match
+	Cgroup    string // a path, or a glob of path.Match; what is below it is in it
+	Container string // an ID or the first digits of one; a name, or a glob of it
+	Pod       string // NAMESPACE/NAME, or NAME in any namespace; each may be a glob
 }
+
+// shortID is how many digits of a container's ID are needed for it, at least:
+// fewer are more likely a name.
+const shortID = 8
 
 // Validate returns an error that wraps path.ErrBadPattern for a broken glob.
 func (f Filter) Validate() error {
-	for _, pattern := range []string{f.Comm, f.Cgroup} {
+	for _, pattern := range []string{f.Comm, f.Cgroup, f.Container, f.Pod} {
 		if _, err := path.Match(pattern, ""); err != nil {
 			return fmt.Errorf("parse glob %q: %w", pattern, err)
 		}
+	}
+	if namespace, name, ok := strings.Cut(f.Pod, "/"); ok && (namespace == "" || name == "" || strings.Contains(name, "/")) {
+		return errors.New("want NAMESPACE/NAME")
 	}
 	return nil
 }
@@ -28,44 +38,72 @@ func (f Filter) Validate() error {
 // IsGlob tells whether a filter's value may match more than its own text.
 func IsGlob(s string) bool { return strings.ContainsAny(s, `*?[\`) }
 
+// byNames tells whether it takes what a runtime says.
+func (f Filter) byNames() bool { return f.Container != "" || f.Pod != "" }
+
 // Match tells whether some process that holds the socket meets all of the
-// filter. Sockets closed a moment ago still match.
-func (t *Table) Match(socket uint64, f Filter) bool {
+// filter. Sockets closed a moment ago still match. It is pending where none
+// does, but a runtime has not yet said what one of their containers is called.
+func (t *Table) Match(socket uint64, f Filter) (matched, pending bool) {
 	if f == (Filter{}) {
-		return true
+		return true, false
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := t.sockets[socket]
 	if s == nil {
-		return false
+		return false, false
+	}
+	if f.Cgroup == "" && !f.byNames() {
+		for _, p := range s.holders {
+			if f.Matches(&event.Process{PID: p.pid, Comm: p.comm}) {
+				return true, false
+			}
+		}
+		return false, false
 	}
 	if f.Cgroup != "" {
 		f.Cgroup = t.proc.mounts.strip(f.Cgroup)
-		t.refresh(s)
-		for i := range s.view {
-			if matches(&s.view[i], f) {
-				return true
-			}
-		}
-		return false
 	}
-	for _, p := range s.holders {
-		if matches(&event.Process{PID: p.pid, Comm: p.comm}, f) {
-			return true
+	t.refresh(s)
+	for i := range s.view {
+		if f.Matches(&s.view[i]) {
+			return true, false
 		}
 	}
-	return false
+	return false, f.byNames() && len(t.pending(s, nil)) > 0
 }
 
-func matches(p *event.Process, f Filter) bool {
-	if f.PID != 0 && f.PID != p.PID {
+// Matches tells whether the process meets all of the filter. What is not known
+// of it does not meet anything.
+func (f Filter) Matches(p *event.Process) bool {
+	return (f.PID == 0 || f.PID == p.PID) &&
+		(f.Comm == "" || matchName(f.Comm, p.Comm)) &&
+		(f.Cgroup == "" || p.Cgroup != nil && MatchCgroup(f.Cgroup, p.Cgroup.Path)) &&
+		(f.Container == "" || matchContainer(f.Container, p.Container)) &&
+		(f.Pod == "" || matchPod(f.Pod, p.Pod))
+}
+
+func matchContainer(pattern string, c *event.Container) bool {
+	switch {
+	case c == nil:
+		return false
+	case len(pattern) >= shortID && strings.HasPrefix(c.ID, pattern):
+		return true
+	default:
+		return c.Name != "" && matchName(pattern, c.Name)
+	}
+}
+
+func matchPod(pattern string, p *event.Pod) bool {
+	if p == nil || p.Name == "" {
 		return false
 	}
-	if f.Comm != "" && !matchName(f.Comm, p.Comm) {
-		return false
+	namespace, name, ok := strings.Cut(pattern, "/")
+	if !ok {
+		return matchName(pattern, p.Name)
 	}
-	return f.Cgroup == "" || p.Cgroup != nil && MatchCgroup(f.Cgroup, p.Cgroup.Path)
+	return matchName(namespace, p.Namespace) && matchName(name, p.Name)
 }
 
 // matchName is exact before it is a glob: a comm may hold brackets.

@@ -161,7 +161,7 @@ func TestRealProcess(t *testing.T) {
 			for filter, want := range map[string]bool{
 				path: true, filepath.Dir(path): true, "/synspy-test-*/docker-*": true, "/elsewhere": false,
 			} {
-				if got := tab.Match(1, Filter{Cgroup: filter}); got != want {
+				if got, _ := tab.Match(1, Filter{Cgroup: filter}); got != want {
 					t.Errorf("--cgroup %s: %t", filter, got)
 				}
 			}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
+	"github.com/synspy/synspy/internal/owner/containers"
 	"golang.org/x/sys/unix"
 )
 
@@ -35,9 +36,10 @@ type Holder struct {
 // Table knows who holds which listening socket. All methods may be called from
 // any goroutine.
 type Table struct {
-	log  *slog.Logger
-	proc *procfs
-	now  func() time.Time
+	log   *slog.Logger
+	proc  *procfs
+	now   func() time.Time
+	names *containers.Names // nil: nobody is asked
 
 	mu      sync.Mutex
 	gen     uint64 // runs of Replace, from 1: what an earlier one made is stale
@@ -57,10 +59,11 @@ type socket struct {
 	holders map[uint32]*holder
 
 	// What Processes answers, but for the ages of the accepts. Valid while
-	// viewGen is the table's gen.
-	view    []event.Process
-	viewOf  []*holder
-	viewGen uint64
+	// viewGen is the table's gen and viewNames that of the names.
+	view      []event.Process
+	viewOf    []*holder
+	viewGen   uint64
+	viewNames uint64
 }
 
 type holder struct {

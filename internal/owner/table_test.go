@@ -304,7 +304,7 @@ func TestConcurrent(t *testing.T) {
 				case 3:
 					tab.Replace([]Holder{{Socket: s, Inode: s, PID: uint32(i), StartNs: 1e9}})
 				case 4:
-					_ = tab.Match(s, Filter{Comm: "x", Cgroup: "/a"})
+					_, _ = tab.Match(s, Filter{Comm: "x", Cgroup: "/a"})
 				}
 				for _, p := range tab.Processes(s, i*1e6) {
 					_ = p.Comm

@@ -4,6 +4,7 @@ import (
 	"maps"
 
 	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/owner/containers"
 )
 
 // taskID names a process over the whole life of the machine.
@@ -18,6 +19,9 @@ type task struct {
 	cgroup    *event.Cgroup
 	container *event.Container
 	pod       *event.Pod
+
+	key   containers.Key     // of the container, for its runtime
+	named *containers.Answer // that container and pod have in them
 }
 
 // inspect returns where the process runs, read again once after each Replace,
@@ -36,20 +40,26 @@ func (t *Table) inspect(s *socket, p *holder) *task {
 		k = new(task)
 		t.tasks[id] = k
 	}
-	if k.gen == t.gen {
-		return k
+	if k.gen != t.gen {
+		k.gen = t.gen
+		t.place(k, p)
 	}
-	k.gen = t.gen
+	t.name(k)
+	return k
+}
+
+// place reads where the process runs.
+func (t *Table) place(k *task, p *holder) {
 	cg, err := t.proc.cgroupOf(p.pid, p.start)
 	if err != nil {
 		t.log.Debug("reading the cgroup of a listener's owner", "pid", p.pid, "err", err)
-		return k
+		return
 	}
 	if cg != nil && (k.cgroup == nil || *k.cgroup != *cg) {
 		k.cgroup = cg
 		k.container, k.pod = containerOf(cg.Path)
+		k.key, k.named = keyOf(cg.Path, k.container), nil
 	}
-	return k
 }
 
 // recognise finds the start time of a process that is known only by the PID an

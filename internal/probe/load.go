@@ -135,6 +135,7 @@ func loadSome(facts *Facts, plan Plan, config Config, programs []string) (*ebpf.
 	for _, program := range spec.Programs {
 		noteFunctions(program.Instructions)
 	}
+	forgetImage()
 	debug.FreeOSMemory() // what decoding the object left, before types are decoded
 	if !haveLoop() {
 		for _, program := range spec.Programs {

@@ -45,12 +45,20 @@ type (
 		SynQueue    *queue `json:"syn_queue"`
 		Reuseport   *struct{ Members, Full int }
 	}
+	container struct {
+		ID, Name, Runtime string
+	}
+	pod struct {
+		Namespace, Name, Container, UID string
+	}
 	process struct {
 		PID          int
 		Comm         string
 		Role         string
 		LastAcceptMs *int `json:"last_accept_ms"`
 		Cgroup       *cgroup
+		Container    *container
+		Pod          *pod
 	}
 	count struct {
 		Cause, Stage, Action string
@@ -97,6 +105,8 @@ type (
 		Listener   *listener
 		Processes  []process
 		Cgroup     *cgroup
+		Container  *container
+		Pod        *pod
 		ClientSees string `json:"client_sees"`
 		Count      int
 
