@@ -78,6 +78,9 @@ func open(watch Watch, log *slog.Logger) (*session, error) {
 	s.owners.AskRuntimes(s.names)
 	holders, err := s.readHolders()
 	if err == nil {
+		err = s.awaitNames()
+	}
+	if err == nil {
 		shared.open()
 		err = p.Start(holders)
 	}
@@ -151,6 +154,16 @@ func (s *session) judge() error {
 		}
 	}
 	return nil
+}
+
+// awaitNames gives runtimes a moment to name what a filter asks for by name:
+// whether nothing matches yet is soon to be said.
+func (s *session) awaitNames() error {
+	if !s.watch.Owner.ByNames() {
+		return nil
+	}
+	s.owners.AwaitNames(refreshWait, s.listeners.sockets()...)
+	return s.rejudgeRenamed()
 }
 
 // rejudgeRenamed judges again when containers have got names.

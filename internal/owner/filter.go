@@ -38,8 +38,8 @@ func (f Filter) Validate() error {
 // IsGlob tells whether a filter's value may match more than its own text.
 func IsGlob(s string) bool { return strings.ContainsAny(s, `*?[\`) }
 
-// byNames tells whether it takes what a runtime says.
-func (f Filter) byNames() bool { return f.Container != "" || f.Pod != "" }
+// ByNames tells whether it takes what a runtime says.
+func (f Filter) ByNames() bool { return f.Container != "" || f.Pod != "" }
 
 // Match tells whether some process that holds the socket meets all of the
 // filter. Sockets closed a moment ago still match. It is pending where none
@@ -54,7 +54,7 @@ func (t *Table) Match(socket uint64, f Filter) (matched, pending bool) {
 	if s == nil {
 		return false, false
 	}
-	if f.Cgroup == "" && !f.byNames() {
+	if f.Cgroup == "" && !f.ByNames() {
 		for _, p := range s.holders {
 			if f.Matches(&event.Process{PID: p.pid, Comm: p.comm}) {
 				return true, false
@@ -71,7 +71,7 @@ func (t *Table) Match(socket uint64, f Filter) (matched, pending bool) {
 			return true, false
 		}
 	}
-	return false, f.byNames() && len(t.pending(s, nil)) > 0
+	return false, f.ByNames() && len(t.pending(s, nil)) > 0
 }
 
 // Matches tells whether the process meets all of the filter. What is not known

@@ -58,6 +58,7 @@ func layout(opts Options) (columns []column, limit int) {
 	case opts.Format == FormatWide:
 		client.width, client.most, server.width, server.most = 21, unlimited, 21, unlimited
 		comm.width, comm.most, place.width, place.grow = 15, unlimited, 14, 32
+		place.cell = fullPlaceCell
 		return []column{
 			{title: "TIME", width: 26, most: 26, cell: clock("2006-01-02T15:04:05.000000")},
 			cause, stage, action, client, arrow, server, fullQueue, try, pid, comm, place,
@@ -232,6 +233,15 @@ func placeCell(b []byte, _ Options, d *event.Drop) []byte {
 	default:
 		return append(b, unknown...)
 	}
+}
+
+// fullPlaceCell also tells the containers of a pod apart.
+func fullPlaceCell(b []byte, o Options, d *event.Drop) []byte {
+	b = placeCell(b, o, d)
+	if d.Pod != nil && d.Pod.Name != "" && d.Pod.Container != "" {
+		b = appendTerminal(append(b, '/'), d.Pod.Container)
+	}
+	return b
 }
 
 func netnsCell(b []byte, _ Options, d *event.Drop) []byte {

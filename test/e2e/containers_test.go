@@ -44,6 +44,7 @@ func TestContainers(t *testing.T) {
 	fill(t, w, server4, 3)
 	fill(t, w, other, 3)
 
+	late := start(t, "--netns", w.Path(), "--rate", "0", "--pod", "api-7f9c", "--container", id[:12])
 	loseSYNs(t, w, server4, 5)
 	loseSYNs(t, w, other, 5)
 	drops := func(n int) func([]record) bool {
@@ -74,6 +75,7 @@ func TestContainers(t *testing.T) {
 		{"all", all, 15, 5, container{id, "app", "containerd"}, *named},
 		{"--pod", byPod, 15, 0, container{id, "app", "containerd"}, *named},
 		{"--container", byContainer, 15, 0, container{id, "app", "containerd"}, *named},
+		{"--pod, later", late, 15, 0, container{id, "app", "containerd"}, *named},
 		{"--container of the other one", none, 0, 0, container{}, pod{}},
 		{"without names", unnamed, 10, 0, container{ID: id}, pod{UID: uid}},
 	} {
@@ -112,8 +114,8 @@ func TestContainers(t *testing.T) {
 			dropped = 10
 		}
 		a.wantRow(w.NetNS(), "ListenDrops", dropped, dropped-run.inPod-run.outside)
-		if run.of == byPod && !strings.Contains(a.stderr, "no listener matches yet") {
-			t.Errorf("nothing matched, and it says on standard error:\n%s", a.stderr)
+		if unmatched := strings.Contains(a.stderr, "no listener matches yet"); run.of == byPod && !unmatched || run.of == late && unmatched {
+			t.Errorf("%s: it says on standard error:\n%s", run.name, a.stderr)
 		}
 	}
 	if _, err := os.Stat(c.socket); err != nil {
