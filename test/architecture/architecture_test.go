@@ -27,13 +27,14 @@ const (
 // what it imports.
 var mayImport = map[string][]string{
 	"cmd":      {"app", "event"},
-	"app":      {"probe", "owner", "diagnose", "render", "metrics", "lab", "kernel", "bpf", "event"},
+	"app":      {"probe", "owner", "diagnose", "render", "metrics", "lab", "canary", "kernel", "bpf", "event"},
 	"probe":    {"kernel", "bpf", "event"},
 	"owner":    {"kernel", "event"},
 	"diagnose": {"kernel", "event"},
 	"render":   {"kernel", "event"},
 	"metrics":  {"kernel", "event"},
 	"lab":      {"kernel", "event"},
+	"canary":   {"event"},
 	"kernel":   {"event"},
 	"bpf":      {"event"},
 	"event":    {},
