@@ -41,6 +41,7 @@ type session struct {
 	owners    *owner.Table
 	listeners *listeners
 	shared    *sharedLedger
+	sampling  *sampling
 
 	refreshed   uint64          // when holders were last read, CLOCK_MONOTONIC, ns
 	refreshTook uint64          // how long that took, ns
@@ -67,7 +68,8 @@ func open(watch Watch, log *slog.Logger) (*session, error) {
 	}
 	s := &session{watch: watch, log: log, probe: p, owners: owner.New("/proc", log),
 		listeners: newListeners(watch.Filter), clock: kernel.WallClock(), refreshed: kernel.Monotonic(),
-		dropping: make(map[uint64]bool), shared: shared}
+		dropping: make(map[uint64]bool), shared: shared,
+		sampling: newSampling(log)}
 	holders, err := s.readHolders()
 	if err == nil {
 		shared.open()

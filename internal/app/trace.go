@@ -111,6 +111,7 @@ func (t *trace) message(m *probe.Message) error {
 		t.listeners.close(m.Listener.Socket)
 		return nil
 	}
+	began := kernel.Monotonic()
 	news := t.listeners.add(m.Listener)
 	if m.Listener.Known {
 		t.refreshHolders(m.Listener.Socket, m.Time)
@@ -129,7 +130,9 @@ func (t *trace) message(m *probe.Message) error {
 		t.pass(m)
 		return errEnough
 	}
-	if err := t.stream.Drop(t.describe(m)); err != nil {
+	drop := t.describe(m)
+	t.sampling.complete(drop, m.Listener.Socket, began)
+	if err := t.stream.Drop(drop); err != nil {
 		return err
 	}
 	t.quiet = false
