@@ -52,6 +52,21 @@ func (f *watchFlags) add(cmd *cobra.Command) {
 	f.changed = flags.Changed
 }
 
+// addListeners adds the filters that a listener at rest can answer.
+func (f *watchFlags) addListeners(cmd *cobra.Command) {
+	var all watchFlags
+	every := &cobra.Command{}
+	all.add(every)
+	*f = all
+	every.Flags().VisitAll(func(flag *pflag.Flag) {
+		switch flag.Name {
+		case "client", "cause", "stage", "rate", "ring-size":
+		default:
+			cmd.Flags().AddFlag(flag)
+		}
+	})
+}
+
 func (f *watchFlags) addBackend(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.backend, "backend", "auto", "hooks to use: "+strings.Join(app.Backends(), ", "))
 	cmd.Flags().StringVar(&f.btf, "btf", "", "file with the kernel's type information, if it has none itself")

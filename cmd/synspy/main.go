@@ -23,6 +23,7 @@ const (
 	exitFailed = 1
 	exitUsage  = 2
 	exitUnable = 3
+	exitWarned = 4 // --exit-code, and there is a warning or a cause
 
 	exitInterrupted = 128 + int(syscall.SIGINT) // before anything was watched
 )
@@ -59,6 +60,9 @@ func run(ctx context.Context, args []string, e env) int {
 		return exitDone
 	}
 	code := exitCode(err)
+	if code == exitWarned {
+		return code // what was written says why
+	}
 	for i, line := range strings.Split(app.Explain(err), "\n") {
 		if i == 0 {
 			line = "synspy: " + line
@@ -81,6 +85,8 @@ func exitCode(err error) int {
 		return exitUnable
 	case errors.Is(err, app.ErrUsage):
 		return exitUsage
+	case errors.Is(err, app.ErrWarned):
+		return exitWarned
 	case errors.Is(err, app.ErrInterrupted):
 		return exitInterrupted
 	default:
@@ -107,7 +113,7 @@ func newRoot(e env) *cobra.Command {
 		return usage("%w\nrun %s --help for the flags", err, cmd.CommandPath())
 	})
 	root.SetHelpCommand(newHelp())
-	root.AddCommand(newTrace(e), newCounters(e), newCanary(e), newCheck(e), newLab(e), newVersion(e), newCompletion(e))
+	root.AddCommand(newTrace(e), newListeners(e), newCounters(e), newCanary(e), newCheck(e), newLab(e), newVersion(e), newCompletion(e))
 	offerNoFiles(root)
 	return root
 }

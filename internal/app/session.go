@@ -47,6 +47,7 @@ type session struct {
 	shared    *sharedLedger
 	judging   sync.Mutex // verdicts are given by one reading of the tables at a time
 	judged    uint64     // what the owners' Renamed was at the last judging for new names
+	sampling  *sampling
 
 	refreshed   uint64            // when holders were last read, CLOCK_MONOTONIC, ns
 	refreshTook uint64            // how long that took, ns
@@ -73,7 +74,7 @@ func open(watch Watch, log *slog.Logger) (*session, error) {
 		return nil, fmt.Errorf("%w: %w", ErrUnable, err)
 	}
 	s := &session{watch: watch, log: log, probe: p, owners: owner.New("/proc", log),
-		names: askRuntimes(log), listeners: newListeners(watch.Filter), clock: kernel.WallClock(),
+		names: askRuntimes(log), listeners: newListeners(watch.Filter), clock: kernel.WallClock(), sampling: newSampling(log),
 		refreshed: kernel.Monotonic(), dropping: make(map[uint64]bool), acceptsRead: make(map[uint64]uint64), shared: shared}
 	s.owners.AskRuntimes(s.names)
 	holders, err := s.readHolders()

@@ -112,6 +112,7 @@ func (t *trace) message(m *probe.Message) error {
 		t.listeners.close(m.Listener.Socket)
 		return nil
 	}
+	began := kernel.Monotonic()
 	news := t.listeners.add(m.Listener)
 	if m.Listener.Known {
 		if err := t.nameHolders(m); err != nil {
@@ -132,7 +133,9 @@ func (t *trace) message(m *probe.Message) error {
 		t.pass(m)
 		return errEnough
 	}
-	if err := t.stream.Drop(t.describe(m)); err != nil {
+	drop := t.describe(m)
+	t.sampling.complete(drop, m.Listener.Socket, began)
+	if err := t.stream.Drop(drop); err != nil {
 		return err
 	}
 	t.quiet = false

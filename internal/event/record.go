@@ -134,6 +134,16 @@ type Process struct {
 	Cgroup       *Cgroup    `json:"cgroup,omitempty"`
 	Container    *Container `json:"container,omitempty"`
 	Pod          *Pod       `json:"pod,omitempty"`
+
+	// What its threads were doing: only where they were sampled. Threads may be
+	// fewer than ThreadCount, which is how many it had.
+	SampledAt   Time     `json:"sampled_at,omitzero"`
+	ThreadCount int64    `json:"thread_count,omitempty"`
+	Threads     []Thread `json:"threads,omitempty"`
+	CPU         *CPU     `json:"cpu,omitempty"`
+
+	// Start is when it began, in clock ticks since boot; 0 where that is unknown.
+	Start uint64 `json:"-"`
 }
 
 // Drop is one handshake packet that died (type "drop"), or one SYN answered by

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -105,16 +104,8 @@ func onThread(f func()) {
 }
 
 func (r *SNMPReader) enter(path string, inode uint64) (SNMP, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("open network namespace: %w", err)
-	}
-	defer file.Close()
-	if err := unix.Setns(int(file.Fd()), unix.CLONE_NEWNET); err != nil {
-		return nil, fmt.Errorf("enter network namespace %s: %w", path, err)
-	}
-	if have, err := Inode("/proc/thread-self/ns/net"); err != nil || have != inode {
-		return nil, errors.Join(ErrOtherNetNS, err)
+	if err := enterNetNS(path, inode); err != nil {
+		return nil, err
 	}
 	return r.readDir("/proc/thread-self/net")
 }

@@ -108,6 +108,7 @@ func (t *Table) refresh(s *socket) {
 		if k := t.inspect(s, p); k != nil {
 			about.Cgroup, about.Container, about.Pod = k.cgroup, k.container, k.pod
 		}
+		about.Start = p.start
 		s.view = append(s.view, about)
 	}
 	s.viewGen, s.viewNames = t.gen, names

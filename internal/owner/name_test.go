@@ -95,7 +95,7 @@ func TestNamedByRuntime(t *testing.T) {
 	stop()
 	// As JSON has it: what the API cannot carry is replaced.
 	const name = "\x1b[2J\"\n\u202e<b>\ufffd"
-	want := &event.Process{PID: pid, Comm: "server", Role: event.RoleHolder, Cgroup: before.Cgroup,
+	want := &event.Process{PID: pid, Comm: "server", Role: event.RoleHolder, Cgroup: before.Cgroup, Start: before.Start,
 		Container: &event.Container{ID: hexID, Name: name, Runtime: "docker"},
 		Pod:       &event.Pod{Namespace: "prod", Name: name, Container: name}}
 	for _, when := range []string{"named", "read again", "dead"} {

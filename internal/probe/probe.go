@@ -208,8 +208,12 @@ var ErrNoIterator = errors.New("no BPF iterator over open files")
 
 // Holders lists who holds which listening socket, in every namespace.
 func (p *Probe) Holders() (Holders, error) {
+	return readHolders(p.collection)
+}
+
+func readHolders(collection *ebpf.Collection) (Holders, error) {
 	none := Holders{}
-	program, ok := p.collection.Programs["iter_task_file"]
+	program, ok := collection.Programs[holdersProgram]
 	if !ok {
 		return none, ErrNoIterator
 	}

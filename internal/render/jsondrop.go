@@ -1,6 +1,7 @@
 package render
 
 import (
+	"bytes"
 	"net/netip"
 	"strconv"
 	"time"
@@ -139,7 +140,28 @@ func appendProcess(b []byte, p *event.Process) []byte {
 	if p.LastAcceptMs != nil {
 		b = strconv.AppendUint(append(b, `,"last_accept_ms":`...), *p.LastAcceptMs, 10)
 	}
-	return append(appendPlace(b, p.Cgroup, p.Container, p.Pod), '}')
+	b = appendPlace(b, p.Cgroup, p.Container, p.Pod)
+	if p.ThreadCount != 0 || len(p.Threads) > 0 || p.CPU != nil || !p.SampledAt.IsZero() {
+		b = appendSample(b, p)
+	}
+	return append(b, '}')
+}
+
+// appendSample writes the members of a sampling. Once a second and listener at
+// most, encoding/json is fast enough.
+func appendSample(b []byte, p *event.Process) []byte {
+	var out bytes.Buffer
+	err := WriteJSON(&out, struct {
+		SampledAt   event.Time     `json:"sampled_at,omitzero"`
+		ThreadCount int64          `json:"thread_count,omitempty"`
+		Threads     []event.Thread `json:"threads,omitempty"`
+		CPU         *event.CPU     `json:"cpu,omitempty"`
+	}{p.SampledAt, p.ThreadCount, p.Threads, p.CPU})
+	members := bytes.TrimSuffix(bytes.TrimPrefix(out.Bytes(), []byte("{")), []byte("}\n"))
+	if err != nil || len(members) == 0 { // plain values: it does not fail
+		return b
+	}
+	return append(append(b, ','), members...)
 }
 
 // appendPlace writes the members that say where something runs.

@@ -1,0 +1,111 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/owner"
+	"github.com/synspy/synspy/internal/probe"
+)
+
+// repeat lists again every interval, with rates where synspy may watch.
+func (l *listing) repeat(ctx context.Context) error {
+	if l.options.Duration > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, l.options.Duration)
+		defer cancel()
+	}
+	watch := l.options.Watch
+	watch.Owner, watch.Rate = owner.Filter{}, 1 // records are not looked at
+	s, err := openUntil(ctx, watch, l.log)
+	if errors.Is(err, ErrUnable) {
+		l.withoutBPF(err)
+		return l.repeatBlind(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	l.holders = s.probe.Holders
+	reader := &rateReader{probe: s.probe}
+	if err := reader.next(); err != nil {
+		return errors.Join(err, s.close())
+	}
+	last := time.Now()
+	err = s.probe.Read(ctx, func(*probe.Message) error { return nil }, func() error {
+		if time.Since(last) < l.options.Interval {
+			return nil
+		}
+		last = time.Now()
+		if err := errors.Join(reader.next(), s.probe.Retire()); err != nil {
+			return err
+		}
+		if err := l.round(reader.of); err != nil {
+			return err
+		}
+		return l.enough()
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return errors.Join(err, s.close())
+}
+
+// repeatBlind is the same without BPF.
+func (l *listing) repeatBlind(ctx context.Context) error {
+	ticker := time.NewTicker(l.options.Interval)
+	defer ticker.Stop()
+	for {
+		if err := l.round(nil); err != nil {
+			return err
+		}
+		if l.enough() != nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}
+
+func (l *listing) enough() error {
+	if l.options.Count > 0 && l.rounds >= l.options.Count {
+		return errEnough
+	}
+	return nil
+}
+
+// rateReader makes rates of what the probe counts: the one place that does.
+type rateReader struct {
+	probe       *probe.Probe
+	at          time.Time
+	elapsed     time.Duration
+	now, before map[uint64]probe.Arrivals
+}
+
+// next begins a new interval.
+func (r *rateReader) next() error {
+	arrivals, _, err := r.probe.Arrivals()
+	if err != nil {
+		return err
+	}
+	now := make(map[uint64]probe.Arrivals, len(arrivals))
+	for _, a := range arrivals {
+		now[a.Socket] = a
+	}
+	r.before, r.now = r.now, now
+	r.elapsed, r.at = time.Since(r.at), time.Now()
+	return nil
+}
+
+// of returns a listener's rates over the last interval; nil where they are not known.
+func (r *rateReader) of(socket uint64) *event.Rates {
+	if socket == 0 || r.before == nil || r.elapsed < minInterval {
+		return nil
+	}
+	syns := float64(r.now[socket].Syn-min(r.before[socket].Syn, r.now[socket].Syn)) / r.elapsed.Seconds()
+	return &event.Rates{SYNs: &syns}
+}

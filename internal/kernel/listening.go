@@ -1,0 +1,230 @@
+package kernel
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Listening is a listening TCP socket as inet_diag or /proc/net/tcp shows it.
+// Pointers are nil where the source does not tell.
+type Listening struct {
+	Addr   netip.Addr
+	Port   uint16
+	Iface  *uint32 // index of the device it is bound to, 0 for none
+	Inode  uint64  // of sockfs; 0 where no struct socket is left
+	Cookie uint64  // 0 where unknown
+	Len    uint32  // of the accept queue
+	Limit  *uint32 // likewise
+	Drops  *uint32 // sk_drops: of its whole life
+	V6Only *bool   // of IPv6 sockets
+	MPTCP  bool    // it listens for an MPTCP socket; false too where that is not told
+}
+
+// ListenSettings are the sysctls of a network namespace that bear on its listeners;
+// nil where they could not be read.
+type ListenSettings struct {
+	Somaxconn  *uint32
+	Syncookies *uint32
+}
+
+// ListeningSockets lists the listening TCP sockets of a network namespace, and its
+// settings. It enters the namespace by path with a thread that then ends, which takes
+// CAP_SYS_ADMIN; an empty path is the caller's own.
+func ListeningSockets(path string, inode uint64) (list []Listening, settings ListenSettings, err error) {
+	done := make(chan struct{})
+	go onThread(func() {
+		defer close(done)
+		if path != "" {
+			if err = enterNetNS(path, inode); err != nil {
+				return
+			}
+		}
+		settings = listenSettings()
+		if list, err = diagListeners(); err != nil {
+			diag := err
+			if list, err = ListeningFiles("/proc/thread-self/net"); err != nil {
+				err = errors.Join(diag, err)
+			}
+		}
+	})
+	<-done
+	return list, settings, err
+}
+
+// enterNetNS moves this thread, which must not be used for anything else.
+func enterNetNS(path string, inode uint64) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("open network namespace: %w", err)
+	}
+	defer file.Close()
+	if err := unix.Setns(int(file.Fd()), unix.CLONE_NEWNET); err != nil {
+		return fmt.Errorf("enter network namespace %s: %w", path, err)
+	}
+	if have, err := Inode("/proc/thread-self/ns/net"); err != nil || have != inode {
+		return errors.Join(ErrOtherNetNS, err)
+	}
+	return nil
+}
+
+func listenSettings() ListenSettings {
+	return ListenSettings{
+		Somaxconn:  sysctlNumber("/proc/sys/net/core/somaxconn"),
+		Syncookies: sysctlNumber("/proc/sys/net/ipv4/tcp_syncookies"),
+	}
+}
+
+func sysctlNumber(path string) *uint32 {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil
+	}
+	n, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 32)
+	if err != nil {
+		return nil
+	}
+	value := uint32(n)
+	return &value
+}
+
+// Of include/uapi/linux/inet_diag.h and sock_diag.h.
+const (
+	sockDiagByFamily = 20
+	diagRequestSize  = 56 // struct inet_diag_req_v2
+	diagMessageSize  = 72 // struct inet_diag_msg
+	diagSkMeminfo    = 7
+	diagV6Only       = 11
+	diagULPInfo      = 22
+	diagInfo         = 2
+	meminfoDrops     = 8
+	tcpListen        = 10
+)
+
+// diagListeners asks inet_diag for the listeners of this thread's namespace.
+func diagListeners() ([]Listening, error) {
+	conn, err := netlink.Dial(unix.NETLINK_SOCK_DIAG, nil)
+	if err != nil {
+		return nil, fmt.Errorf("list listening sockets: %w", err)
+	}
+	defer conn.Close()
+	var list []Listening
+	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
+		request := make([]byte, diagRequestSize)
+		request[0], request[1] = family, unix.IPPROTO_TCP
+		request[2] = 1<<(diagSkMeminfo-1) | 1<<(diagInfo-1)
+		binary.NativeEndian.PutUint32(request[4:], 1<<tcpListen)
+		answers, err := conn.Execute(netlink.Message{
+			Header: netlink.Header{Type: sockDiagByFamily, Flags: netlink.Request | netlink.Dump}, Data: request})
+		if err != nil {
+			if family == unix.AF_INET6 && len(list) > 0 && errors.Is(err, fs.ErrNotExist) {
+				break // a kernel without IPv6
+			}
+			return nil, fmt.Errorf("list listening sockets: %w", err)
+		}
+		list = slices.Grow(list, len(answers))
+		for _, answer := range answers {
+			if l, ok := parseDiag(answer.Data); ok {
+				list = append(list, l)
+			}
+		}
+	}
+	return list, nil
+}
+
+// parseDiag reads a struct inet_diag_msg and its attributes.
+func parseDiag(b []byte) (Listening, bool) {
+	if len(b) < diagMessageSize || b[1] != tcpListen {
+		return Listening{}, false
+	}
+	limit, iface := binary.NativeEndian.Uint32(b[60:]), binary.NativeEndian.Uint32(b[40:])
+	l := Listening{
+		Port: binary.BigEndian.Uint16(b[4:]), Iface: &iface,
+		Cookie: uint64(binary.NativeEndian.Uint32(b[44:])) | uint64(binary.NativeEndian.Uint32(b[48:]))<<32,
+		Len:    binary.NativeEndian.Uint32(b[56:]), Limit: &limit,
+		Inode: uint64(binary.NativeEndian.Uint32(b[68:])),
+	}
+	if b[0] == unix.AF_INET {
+		l.Addr = netip.AddrFrom4([4]byte(b[8:12]))
+	} else {
+		l.Addr = netip.AddrFrom16([16]byte(b[8:24])) // v4-mapped stays what it is: an IPv6 socket's
+	}
+	attributes, err := netlink.NewAttributeDecoder(b[diagMessageSize:])
+	if err != nil {
+		return l, true
+	}
+	for attributes.Next() {
+		data := attributes.Bytes()
+		switch attributes.Type() {
+		case diagSkMeminfo:
+			if len(data) >= 4*(meminfoDrops+1) {
+				drops := binary.NativeEndian.Uint32(data[4*meminfoDrops:])
+				l.Drops = &drops
+			}
+		case diagV6Only:
+			if len(data) > 0 {
+				only := data[0] != 0
+				l.V6Only = &only
+			}
+		case diagULPInfo:
+			l.MPTCP = strings.Contains(string(data), "mptcp\x00")
+		}
+	}
+	return l, true
+}
+
+// ListeningFiles reads the tcp and tcp6 of a /proc/PID/net: the same without
+// limits, cookies and drops.
+func ListeningFiles(dir string) ([]Listening, error) {
+	var list []Listening
+	for _, name := range []string{"tcp", "tcp6"} {
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		if errors.Is(err, fs.ErrNotExist) && name == "tcp6" {
+			continue // a kernel without IPv6
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read listening sockets: %w", err)
+		}
+		for line := range strings.Lines(string(text)) {
+			if l, ok := parseTCPLine(line); ok {
+				list = append(list, l)
+			}
+		}
+	}
+	return list, nil
+}
+
+// parseTCPLine reads "sl: ADDR:PORT REMOTE 0A TX:RX timer retransmits uid timeout
+// inode ...", hexadecimal but for the last ones. Addresses are words in this
+// machine's order.
+func parseTCPLine(line string) (Listening, bool) {
+	f := strings.Fields(line)
+	if len(f) < 10 || f[3] != "0A" {
+		return Listening{}, false
+	}
+	addr, port, _ := strings.Cut(f[1], ":")
+	_, queue, _ := strings.Cut(f[4], ":")
+	raw, err1 := hex.DecodeString(addr)
+	number, err2 := strconv.ParseUint(port, 16, 16)
+	length, err3 := strconv.ParseUint(queue, 16, 32)
+	inode, err4 := strconv.ParseUint(f[9], 10, 64)
+	if errors.Join(err1, err2, err3, err4) != nil || len(raw)%4 != 0 {
+		return Listening{}, false
+	}
+	for word := range slices.Chunk(raw, 4) {
+		binary.NativeEndian.PutUint32(word, binary.BigEndian.Uint32(word))
+	}
+	ip, ok := netip.AddrFromSlice(raw)
+	return Listening{Addr: ip, Port: uint16(number), Len: uint32(length), Inode: inode}, ok
+}

@@ -1,0 +1,399 @@
+package owner
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/synspy/synspy/internal/event"
+	"golang.org/x/sys/unix"
+)
+
+// Bounds of a sampling.
+const (
+	maxThreadsRead = 512  // threads of a process whose state and call are read
+	maxThreads     = 32   // of them, those that are told with their stacks
+	maxFrames      = 32   // of a stack
+	maxRemembered  = 8192 // threads whose last sample is kept, to make rates
+)
+
+// Sampler reads what threads are doing, from /proc alone: nothing is stopped or
+// attached to, and a task that is gone, or sleeps too deeply to be killed, holds
+// nobody up. Its methods may be called from any goroutine.
+type Sampler struct {
+	proc  *procfs
+	names map[int64]string
+
+	mu      sync.Mutex
+	threads map[threadID]ran
+	cpus    map[string]cpuBefore // by the cgroup's directory
+}
+
+type threadID struct {
+	tid   uint32
+	start uint64 // clock ticks since boot
+}
+
+// ran is how much a thread had run when it was last sampled.
+type ran struct {
+	at, same      time.Time // same: since when it is known not to have run
+	onCPU, waited uint64
+}
+
+type cpuBefore struct {
+	at  time.Time
+	cpu event.CPU
+}
+
+// NewSampler returns a sampler of the processes below procRoot, which is "/proc"
+// outside tests.
+func NewSampler(procRoot string, log *slog.Logger) *Sampler {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Sampler{proc: newProcfs(procRoot, log), names: syscallNames(), threads: make(map[threadID]ran),
+		cpus: make(map[string]cpuBefore)}
+}
+
+// Sample is what one process was doing.
+type Sample struct {
+	At      time.Time
+	Total   int        // threads that it had
+	CPU     *event.CPU // nil where its cgroup tells nothing
+	threads []sampled
+	cut     bool // some threads were not read at all
+}
+
+// sampled is a thread, and the inodes of the sockets it waits for.
+type sampled struct {
+	event.Thread
+	start  uint64
+	accept uint64          // in accept(); 0: not, or not known
+	epoll  map[uint64]bool // in epoll_wait()
+	waits  bool            // for something that may be any socket
+}
+
+// Sample reads the threads of a process. The start, in clock ticks since boot, must
+// be the process's own unless it is 0; the error says when the PID is another's now.
+// Listener is the inode of the socket that matters most: where there are more
+// threads than are told, those that serve it come first.
+func (s *Sampler) Sample(pid uint32, start, listener uint64) (*Sample, error) {
+	dir, err := s.proc.open(pid)
+	if err != nil {
+		return nil, fmt.Errorf("sample process: %w", err)
+	}
+	defer unix.Close(dir)
+	st, err := statAt(dir)
+	if err != nil {
+		return nil, fmt.Errorf("sample process: %w", err)
+	}
+	if start != 0 && st.start != start {
+		return nil, fmt.Errorf("sample process %d: %w", pid, errOtherProcess)
+	}
+	tids, err := threadsOf(dir)
+	if err != nil {
+		return nil, fmt.Errorf("sample process: %w", err)
+	}
+	sample := &Sample{At: time.Now(), Total: len(tids), cut: len(tids) > maxThreadsRead}
+	epolls := make(map[string]map[uint64]bool)
+	for _, tid := range tids[:min(len(tids), maxThreadsRead)] {
+		if t, err := s.thread(dir, tid, epolls); err == nil { // else it is gone
+			sample.threads = append(sample.threads, t)
+		}
+	}
+	sample.rank(listener)
+	for i := range sample.threads[:min(len(sample.threads), maxThreads)] {
+		s.detail(dir, &sample.threads[i], sample.At)
+	}
+	sample.CPU = s.cpuOf(dir, sample.At)
+	s.forget(sample.At)
+	return sample, nil
+}
+
+// threadsOf lists a process's threads, ascending.
+func threadsOf(dir int) ([]uint32, error) {
+	fd, err := unix.Openat(dir, "task", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: "task", Err: err}
+	}
+	d := os.NewFile(uintptr(fd), "task")
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	if err != nil && len(names) == 0 {
+		return nil, err
+	}
+	tids := make([]uint32, 0, len(names))
+	for _, name := range names {
+		if tid, err := strconv.ParseUint(name, 10, 32); err == nil {
+			tids = append(tids, uint32(tid))
+		}
+	}
+	slices.Sort(tids)
+	return tids, nil
+}
+
+// thread reads a thread's state and what it waits for.
+func (s *Sampler) thread(dir int, tid uint32, epolls map[string]map[uint64]bool) (sampled, error) {
+	at := "task/" + strconv.FormatUint(uint64(tid), 10) + "/"
+	text, err := readAt(dir, at+"stat")
+	if err != nil {
+		return sampled{}, err
+	}
+	st, err := parseStat(text)
+	if err != nil {
+		return sampled{}, err
+	}
+	t := sampled{Thread: event.Thread{TID: tid, Comm: st.comm, State: parseState(text)}, start: st.start}
+	if text, err = readAt(dir, at+"syscall"); err == nil {
+		t.Syscall = parseSyscall(text, s.names)
+	}
+	if t.Syscall == nil || len(t.Syscall.Args) == 0 {
+		return t, nil
+	}
+	fd, err := strconv.ParseUint(strings.TrimPrefix(t.Syscall.Args[0], "0x"), 16, 64)
+	if err != nil {
+		return t, nil
+	}
+	number := strconv.FormatUint(fd&0xffffffff, 10) // an int
+	switch t.Syscall.Name {
+	case "accept", "accept4":
+		t.accept = inodeOfFile(dir, number)
+		t.waits = t.accept == 0
+	case "epoll_wait", "epoll_pwait", "epoll_pwait2":
+		t.waits = true // an instance may have others in it
+		have, ok := epolls[number]
+		if !ok {
+			text, _ := readAt(dir, "fdinfo/"+number)
+			have = parseEpoll(text)
+			epolls[number] = have
+		}
+		t.epoll = have
+	case "poll", "ppoll", "select", "_newselect", "pselect6", "io_uring_enter", "io_getevents", "io_pgetevents":
+		t.waits = true
+	}
+	return t, nil
+}
+
+// inodeOfFile is the inode of a process's open socket; 0 where that is not known.
+func inodeOfFile(dir int, number string) uint64 {
+	buf := make([]byte, 64)
+	n, err := unix.Readlinkat(dir, "fd/"+number, buf)
+	if err != nil {
+		return 0
+	}
+	inode, _ := socketInode(buf[:n])
+	return inode
+}
+
+// detail reads what is told of a thread beyond that.
+func (s *Sampler) detail(dir int, t *sampled, now time.Time) {
+	at := "task/" + strconv.FormatUint(uint64(t.TID), 10) + "/"
+	if text, err := readAt(dir, at+"stack"); err == nil {
+		t.Stack = parseStack(text)
+	}
+	text, err := readAt(dir, at+"schedstat")
+	if err != nil {
+		return
+	}
+	onCPU, waited, ok := parseSchedstat(text)
+	if !ok {
+		return
+	}
+	t.OnCPUNs, t.RunDelayNs = &onCPU, &waited
+	id := threadID{t.TID, t.start}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before, known := s.threads[id]
+	latest := ran{at: now, same: now, onCPU: onCPU, waited: waited}
+	if known && onCPU >= before.onCPU && waited >= before.waited {
+		t.DuringMs = milliseconds(now.Sub(before.at))
+		t.RanNs, t.WaitedNs = number(onCPU-before.onCPU), number(waited-before.waited)
+		if onCPU == before.onCPU {
+			latest.same = before.same
+			if t.State != "R" {
+				t.OffCPUMs = milliseconds(now.Sub(before.same))
+			}
+		}
+	}
+	s.threads[id] = latest
+}
+
+// forget drops the oldest samples where there are too many.
+func (s *Sampler) forget(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for age := time.Minute; len(s.threads)+len(s.cpus) > maxRemembered && age > time.Second; age /= 2 {
+		for id, r := range s.threads {
+			if now.Sub(r.at) > age {
+				delete(s.threads, id)
+			}
+		}
+		for dir, c := range s.cpus {
+			if now.Sub(c.at) > age {
+				delete(s.cpus, dir)
+			}
+		}
+	}
+	if len(s.threads)+len(s.cpus) > maxRemembered {
+		clear(s.threads)
+		clear(s.cpus)
+	}
+}
+
+// rank puts the threads that say most first: those that serve the listener, then
+// those that run, then those that wait for anything, then by number.
+func (s *Sample) rank(listener uint64) {
+	weight := func(t *sampled) int {
+		switch {
+		case listener != 0 && s.accepts(t, listener) != "":
+			return 0
+		case t.State == "R", t.State == "D":
+			return 1
+		case t.waits:
+			return 2
+		default:
+			return 3
+		}
+	}
+	slices.SortStableFunc(s.threads, func(a, b sampled) int {
+		return cmp.Or(cmp.Compare(weight(&a), weight(&b)), cmp.Compare(a.TID, b.TID))
+	})
+}
+
+// accepts says how it is known that the thread serves the listener with the inode.
+func (s *Sample) accepts(t *sampled, inode uint64) string {
+	switch {
+	case inode != 0 && t.accept == inode:
+		return event.AcceptsInAccept
+	case inode != 0 && t.epoll[inode]:
+		return event.AcceptsInEpoll
+	case s.Total == 1:
+		return event.AcceptsAlone
+	default:
+		return ""
+	}
+}
+
+// Threads lists the threads, as they are to the listener with the inode. The slice is the
+// caller's; what its pointers lead to is shared.
+func (s *Sample) Threads(inode uint64) []event.Thread {
+	list := make([]event.Thread, 0, min(len(s.threads), maxThreads))
+	for i := range s.threads[:min(len(s.threads), maxThreads)] {
+		t := s.threads[i].Thread
+		t.Accepts = s.accepts(&s.threads[i], inode)
+		list = append(list, t)
+	}
+	return list
+}
+
+// Elsewhere tells whether every thread of the process is known to sleep in a system
+// call that cannot end by a connection to the listener, and names these calls. It
+// is false wherever something is not known.
+func (s *Sample) Elsewhere(inode uint64) (calls []string, yes bool) {
+	if s.cut || len(s.threads) != s.Total || s.Total == 0 {
+		return nil, false
+	}
+	for i := range s.threads {
+		t := &s.threads[i]
+		asleep := t.State == "S" || t.State == "D" || t.State == "T" || t.State == "t"
+		if !asleep || t.Syscall == nil || t.Syscall.Name == "" || t.waits || inode != 0 && t.accept == inode {
+			return nil, false
+		}
+		if !slices.Contains(calls, t.Syscall.Name) {
+			calls = append(calls, t.Syscall.Name)
+		}
+	}
+	return calls, true
+}
+
+// parseState takes field 3 of /proc/PID/stat.
+func parseState(stat []byte) string {
+	rest := stat[bytes.LastIndexByte(stat, ')')+1:]
+	if f := bytes.Fields(rest); len(f) > 0 && len(f[0]) == 1 {
+		return string(f[0])
+	}
+	return ""
+}
+
+// wordLimit is above every stack pointer of a 32-bit program, whose calls have
+// other numbers.
+const wordLimit = 1 << 32
+
+// parseSyscall reads /proc/PID/syscall: "running", or the number, six arguments, the
+// stack pointer and the program counter; -1 for a thread that is blocked outside
+// of any call.
+func parseSyscall(text []byte, names map[int64]string) *event.Syscall {
+	f := strings.Fields(string(text))
+	if len(f) != 9 {
+		return nil
+	}
+	n, err := strconv.ParseInt(f[0], 10, 64)
+	if err != nil || n < 0 {
+		return nil
+	}
+	call := &event.Syscall{Number: n, Args: f[1:7:7]}
+	if stack, err := strconv.ParseUint(strings.TrimPrefix(f[7], "0x"), 16, 64); err == nil && stack >= wordLimit {
+		call.Name = names[n]
+	}
+	return call
+}
+
+// parseStack reads lines of "[<0>] function+0x12/0x34 [module]".
+func parseStack(text []byte) (frames []string) {
+	for line := range strings.Lines(string(text)) {
+		if len(frames) == maxFrames {
+			break
+		}
+		_, frame, ok := strings.Cut(strings.TrimSpace(line), "] ")
+		if !ok {
+			continue
+		}
+		function, rest, _ := strings.Cut(frame, "+")
+		if _, module, ok := strings.Cut(rest, " "); ok {
+			function += " " + module
+		}
+		frames = append(frames, function)
+	}
+	return frames
+}
+
+// parseSchedstat reads time on a CPU and time waiting for one, in nanoseconds. A
+// kernel that does not keep them shows zeros.
+func parseSchedstat(text []byte) (onCPU, waited uint64, ok bool) {
+	f := strings.Fields(string(text))
+	if len(f) < 3 {
+		return 0, 0, false
+	}
+	onCPU, err1 := strconv.ParseUint(f[0], 10, 64)
+	waited, err2 := strconv.ParseUint(f[1], 10, 64)
+	return onCPU, waited, errors.Join(err1, err2) == nil && (onCPU > 0 || f[2] != "0")
+}
+
+// parseEpoll takes from the fdinfo of an epoll instance the inodes of the files in
+// it: "tfd: 5 events: 19 data: 5 pos:0 ino:3a sdev:8".
+func parseEpoll(text []byte) map[uint64]bool {
+	inodes := make(map[uint64]bool)
+	for line := range strings.Lines(string(text)) {
+		if !strings.HasPrefix(line, "tfd:") {
+			continue
+		}
+		_, rest, _ := strings.Cut(line, " ino:")
+		hex, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
+		if inode, err := strconv.ParseUint(hex, 16, 64); err == nil && inode != 0 {
+			inodes[inode] = true
+		}
+	}
+	return inodes
+}
+
+func number(n uint64) *uint64 { return &n }
+
+func milliseconds(d time.Duration) *uint64 { return number(uint64(max(d, 0).Milliseconds())) }

@@ -1,0 +1,50 @@
+package probe
+
+import (
+	"errors"
+	"fmt"
+	"runtime/debug"
+
+	"github.com/cilium/ebpf"
+)
+
+// holdersProgram lists open files; it is read, not attached.
+const holdersProgram = "iter_task_file"
+
+// Lister lists listeners and who holds them. It attaches nothing: the kernel's
+// packets do not meet it.
+type Lister struct{ collection *ebpf.Collection }
+
+// OpenLister loads the one program that this takes. btfFile is as in Gather. The error
+// is ErrNoIterator where this kernel has no such iterator.
+func OpenLister(btfFile string) (*Lister, error) {
+	facts, err := Gather(btfFile)
+	if err != nil {
+		return nil, err
+	}
+	if facts.BTF != nil {
+		return nil, facts.BTF
+	}
+	if _, ok := facts.Functions["bpf_iter_task_file"]; !ok {
+		return nil, ErrNoIterator
+	}
+	defer debug.SetGCPercent(debug.SetGCPercent(startupGC))
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(startupMemory))
+	collection, _, err := loadSome(facts, Plan{}, Config{RingSize: smallestRing}, []string{holdersProgram})
+	if err != nil {
+		return nil, err
+	}
+	return &Lister{collection}, nil
+}
+
+// Holders lists who holds which listening socket, in every namespace.
+func (l *Lister) Holders() (Holders, error) {
+	holders, err := readHolders(l.collection)
+	if err != nil && !errors.Is(err, ErrNoIterator) {
+		err = fmt.Errorf("list holders: %w", err)
+	}
+	return holders, err
+}
+
+// Close frees it.
+func (l *Lister) Close() { l.collection.Close() }
