@@ -90,6 +90,7 @@ type TimelinePoint struct {
 	AcceptQueue *Queue    `json:"accept_queue,omitempty"`
 	SynQueue    *SynQueue `json:"syn_queue,omitempty"`
 	Arrivals    *uint64   `json:"arrivals,omitempty"` // SYNs
+	Retries     *uint64   `json:"retries,omitempty"`  // of the arrivals, those of handshakes that had a SYN dropped before
 	Accepts     *uint64   `json:"accepts,omitempty"`
 	Drops       *uint64   `json:"drops,omitempty"` // dropped or reset, not ignored
 	Throttled   bool      `json:"throttled,omitempty"`
@@ -153,7 +154,7 @@ type WhatIf struct {
 	Arrivals uint64      `json:"arrivals"` // handshakes replayed
 	Observed uint64      `json:"observed"` // packets dropped in the window by the accept queue
 	Rows     []WhatIfRow `json:"rows"`     // the first is the present setting
-	// Limit is the smallest usual limit that drops nothing, nil where none does.
+	// Limit is the smallest usual limit that drops nothing and lets nobody wait for long, nil where none does.
 	Limit *uint32 `json:"limit,omitempty"`
 	Says  string  `json:"says"` // one sentence
 }
@@ -164,6 +165,7 @@ type WhatIfRow struct {
 	Workers  float64 `json:"workers"`             // times the present accept capacity; 1 is the present one
 	AcceptMs float64 `json:"accept_ms,omitempty"` // the longest time without an accept, in milliseconds
 	Dropped  uint64  `json:"dropped"`             // packets
-	Lost     uint64  `json:"lost"`                // of them, handshakes that never got through in the window
+	Lost     uint64  `json:"lost"`                // handshakes that never got through in the window
+	WaitMs   float64 `json:"wait_ms"`             // the longest time a connection would have waited in the queue, in milliseconds
 	Present  bool    `json:"present,omitempty"`   // this is the setting of the window
 }

@@ -195,7 +195,7 @@ var findings = []FindingInfo{
 			"trace the way back: ip route get CLIENT on the server, and tcpdump at both ends",
 			"look for asymmetric routing, a stateful firewall that saw one direction only, and wrong source addresses after NAT",
 		},
-		Owner: "network", Causes: []Cause{CauseHandshakeExpired, CauseNoRouteBack},
+		Owner: "network", Causes: []Cause{CauseHandshakeExpired},
 	},
 	{
 		ID: FindingClientGaveUp, Title: "clients do not finish their handshakes",
@@ -240,7 +240,7 @@ var findings = []FindingInfo{
 		Means: "the kernel dropped or reset handshake packets for a reason that no other finding covers, or that what was seen does not explain",
 		Shown: "the deaths by the kernel's own cause; docs/causes.md says what each means",
 		Do:    []string{"do what docs/causes.md says for the cause named"},
-		Owner: "node", Causes: []Cause{CauseNoMemory, CauseDeniedByLSM, CauseCookieInvalid, CauseBadHandshakeAck, CauseICMPError,
+		Owner: "node", Causes: []Cause{CauseNoMemory, CauseNoRouteBack, CauseDeniedByLSM, CauseCookieInvalid, CauseBadHandshakeAck, CauseICMPError,
 			CauseBadSyn, CauseAuthFailed, CauseSocketFilter, CauseKernelOther},
 	},
 	{
