@@ -47,7 +47,7 @@ func judge(e *Evidence) []*found {
 	for _, rule := range rules {
 		all = append(all, rule(e)...)
 	}
-	yield(e, all)
+	all = reconcile(all)
 	order := []event.Severity{event.SeverityCause, event.SeverityContributing, event.SeverityNote}
 	slices.SortStableFunc(all, func(a, b *found) int {
 		return cmp.Or(cmp.Compare(slices.Index(order, a.Severity), slices.Index(order, b.Severity)), cmp.Compare(b.weight, a.weight))
@@ -55,14 +55,16 @@ func judge(e *Evidence) []*found {
 	return all
 }
 
-// yield lets a closed port give way where a listener that was closed explains it.
-func yield(_ *Evidence, all []*found) {
+// reconcile lets findings give way to others: a closed port to the listener that was closed there, and health to any cause.
+func reconcile(all []*found) []*found {
 	closed := slices.ContainsFunc(all, func(f *found) bool { return f.ID == event.FindingListenerRestarted })
+	caused := slices.ContainsFunc(all, func(f *found) bool { return f.Severity == event.SeverityCause })
 	for _, f := range all {
 		if closed && f.ID == event.FindingNoListener && f.Severity == event.SeverityCause {
 			f.Severity = event.SeverityContributing
 		}
 	}
+	return slices.DeleteFunc(all, func(f *found) bool { return caused && f.ID == event.FindingHealthy })
 }
 
 // verdict is the one sentence.

@@ -121,14 +121,15 @@ func replayOf(l *Listener, limit uint32) (queueModel, []string, bool) {
 	if !retriesKnown {
 		m.Retries = nil
 	}
-	usual := usualCapacity(l.Timeline)
-	for _, p := range l.Timeline {
+	behind := left(l.Timeline)
+	usual := usualCapacity(l.Timeline, behind)
+	for i, p := range l.Timeline {
 		if p.Arrivals == nil || p.Accepts == nil {
 			return m, nil, false
 		}
 		m.Arrivals = append(m.Arrivals, *p.Arrivals-min(*p.Arrivals, value(p.Retries)))
 		capacity := *p.Accepts
-		if !waiting(p) {
+		if !behind[i] {
 			capacity = max(capacity, usual)
 		}
 		m.Capacity = append(m.Capacity, capacity*one)
@@ -146,18 +147,36 @@ func replayOf(l *Listener, limit uint32) (queueModel, []string, bool) {
 	return m, assumes, true
 }
 
-// waiting tells whether connections waited in the queue during a step, so that its accepts are all that could be done.
+// waiting tells whether connections were in the queue at some time in a step.
 func waiting(p event.TimelinePoint) bool {
 	return p.AcceptQueue != nil && p.AcceptQueue.Len > 0 || value(p.Drops) > 0
 }
 
-// usualCapacity is how many connections a step accepts while some wait, on average over the steps that accept any.
-func usualCapacity(points []event.TimelinePoint) uint64 {
+// left tells for each step whether connections were left in the queue at its end: then its accepts are all that could
+// be done in it. Lengths are the longest in a step, so what is left is reckoned from what came and went.
+func left(points []event.TimelinePoint) []bool {
+	out := make([]bool, len(points))
+	var rest uint64
+	for i, p := range points {
+		came := value(p.Arrivals) - min(value(p.Arrivals), value(p.Drops))
+		rest += came
+		rest -= min(rest, value(p.Accepts))
+		if p.AcceptQueue != nil {
+			rest = min(rest, uint64(p.AcceptQueue.Len))
+		}
+		// Connections may have waited from before the window, or their ACK came later than their SYN.
+		out[i] = rest > 0 || waiting(p) && value(p.Accepts) == 0
+	}
+	return out
+}
+
+// usualCapacity is how many connections a step accepts while some are left, on average over the steps that accept any.
+func usualCapacity(points []event.TimelinePoint, behind []bool) uint64 {
 	var accepts, steps, most uint64
-	for _, p := range points {
+	for i, p := range points {
 		n := value(p.Accepts)
 		most = max(most, n)
-		if n > 0 && waiting(p) {
+		if n > 0 && behind[i] {
 			accepts += n
 			steps++
 		}
@@ -179,7 +198,7 @@ func scale(capacity []uint64, by float64) []uint64 {
 // shortened lets no standstill last longer than ms: then the loop goes on at its usual pace.
 func shortened(l *Listener, capacity []uint64, ms uint32) []uint64 {
 	out := slices.Clone(capacity)
-	usual := usualCapacity(l.Timeline) * one
+	usual := usualCapacity(l.Timeline, left(l.Timeline)) * one
 	for _, s := range stalls(l) {
 		for i := s.from + int(ms/l.StepMs); i < s.to; i++ {
 			out[i] = max(out[i], usual)
