@@ -58,6 +58,7 @@ func unexplained(s *subject) *found {
 	f := newFound(event.FindingOtherDrops, s.drops).about(s.Listener, s.accepting())
 	s.cite(f)
 	f.Title = "the accept queue overflowed"
+	f.Confidence = event.ConfidenceProven // that it did
 	f.because = "the accept queue of " + actors(f.Processes) + " was full; what was seen does not say why"
 	f.Owner = info.Owner
 	f.fix(info.Fix)

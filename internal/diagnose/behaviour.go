@@ -26,17 +26,15 @@ func processStopped(s *subject) *found {
 	}
 	f := newFound(event.FindingProcessStopped, s.drops)
 	who, state, frozen := map[uint32]bool{}, "", false
-	for _, t := range s.suspect {
-		for _, smp := range t.Samples {
-			if s.underPressure(smp) && classify(smp, 0, true) == doingStopped {
-				who[t.PID] = true
-				frozen = frozen || smp.Frozen
-				if smp.State == "T" || smp.State == "t" {
-					state = smp.State
-				}
+	s.eachSample(func(t Thread, smp Sample, did doing) {
+		if did == doingStopped && s.underPressure(smp) {
+			who[t.PID] = true
+			frozen = frozen || smp.Frozen
+			if !smp.Frozen {
+				state = smp.State
 			}
 		}
-	}
+	})
 	f.about(s.Listener, s.named(who))
 	s.cite(f)
 	f.saw("time under pressure in which the accepting threads were stopped", percent(s.share(doingStopped), 1), "%")
@@ -98,15 +96,14 @@ func cpuStarved(s *subject) *found {
 	f := newFound(event.FindingCPUStarved, s.drops).about(s.Listener, s.accepting())
 	s.cite(f)
 	var delay float64
-	for _, t := range s.suspect {
-		for _, smp := range t.Samples {
-			if s.underPressure(smp) {
-				delay += value(smp.DelayMs)
-			}
+	s.eachSample(func(_ Thread, smp Sample, _ doing) {
+		if s.underPressure(smp) {
+			delay += value(smp.DelayMs)
 		}
-	}
+	})
 	f.saw("time under pressure in which the accepting threads waited for a CPU", percent(s.share(doingStarved), 1), "%")
-	f.saw("run delay of the accepting threads under pressure", delay, "ms")
+	f.saw("run delay of the accepting threads under pressure", round(delay), "ms")
+	f.Confidence = s.sure(doingStarved)
 	f.because = fmt.Sprintf("%s was ready to run and got no CPU, for %s in all", actors(f.Processes), seconds(delay))
 	f.Title = actors(f.Processes) + " waits for a CPU"
 	f.fix("take other load off these CPUs, or give the service more weight: cpu.weight, CPUWeight= of the unit, resources.requests.cpu of the pod",
@@ -124,7 +121,12 @@ func acceptLoopBlocked(s *subject) *found {
 	call, frames := s.usual(doingBlocked)
 	f.saw("time under pressure in which the accepting threads slept elsewhere", percent(s.share(doingBlocked), 1), "%")
 	s.citeStack(f, call, frames)
-	f.because = fmt.Sprintf("%s slept in %s instead of accepting", actors(f.Processes), or(call, "another call"))
+	f.Confidence = s.sure(doingBlocked)
+	in := or(call, "another call")
+	if from := s.place(doingBlocked, call); from != "" {
+		in += ", called from " + from + ","
+	}
+	f.because = fmt.Sprintf("%s slept in %s instead of accepting", actors(f.Processes), in)
 	if s.stallMs >= standingMs {
 		f.because += fmt.Sprintf(" (for up to %s)", seconds(s.stallMs))
 	}
@@ -146,10 +148,8 @@ func acceptLoopBusy(s *subject) *found {
 	_, frames := s.usual(doingBusy)
 	f.saw("time under pressure in which the accepting threads computed", percent(s.share(doingBusy), 1), "%")
 	s.citeStack(f, "", frames)
-	place := "its own code"
-	if len(frames) > 0 {
-		place = frames[0]
-	}
+	f.Confidence = s.sure(doingBusy)
+	place := or(s.place(doingBusy, ""), "its own code")
 	f.because = fmt.Sprintf("%s was on a CPU in %s instead of accepting", actors(f.Processes), place)
 	f.Title = fmt.Sprintf("the accept loop of %s is busy in %s", actors(f.Processes), place)
 	f.fix("move that work off the accepting thread: TLS handshakes, parsing, compression, garbage collection")
@@ -245,14 +245,6 @@ func (s *subject) throttled(p event.TimelinePoint) bool {
 	})
 }
 
-func (s *subject) underPressure(smp Sample) bool {
-	if s.StepMs == 0 {
-		return false
-	}
-	i := int(smp.OffsetMs / s.StepMs)
-	return i < len(s.pressed) && s.pressed[i]
-}
-
 // cite adds what every finding about the queue rests on.
 func (s *subject) cite(f *found) {
 	f.saw("packets dropped by the full accept queue", s.drops, "packets")
@@ -279,63 +271,103 @@ func (s *subject) citeStack(f *found, call string, frames []string) {
 	}
 }
 
-// adviseAccepting says what the replay thinks of workers and limits.
+// adviseAccepting says what the replay thinks of a quicker loop, of workers and of limits.
 func (s *subject) adviseAccepting(f *found) {
 	if s.whatIf == nil {
 		f.fix("then add workers, one for each CPU at most")
 		return
 	}
+	present := s.whatIf.Rows[0]
 	for _, r := range s.whatIf.Rows {
-		switch {
-		case r.Present:
-		case r.Workers > 1 && r.Dropped < s.whatIf.Rows[0].Dropped:
-			f.fix(fmt.Sprintf("with %g times the workers the replay drops %s instead of %s", r.Workers, thousands(r.Dropped), thousands(s.whatIf.Rows[0].Dropped)))
+		// What does not halve the drops is no advice.
+		if r.Present || r.Limit != present.Limit || r.Dropped*2 > present.Dropped {
+			continue
+		}
+		drops := fmt.Sprintf("would have dropped %s packets instead of %s", thousands(r.Dropped), thousands(present.Dropped))
+		if r.Workers > 1 {
+			f.fix(fmt.Sprintf("%g times the workers %s", r.Workers, drops))
 			if r.Dropped == 0 {
-				f.fix(s.whatIf.Says)
-				return
+				break
 			}
+		} else if r.AcceptMs < present.AcceptMs {
+			f.fix(fmt.Sprintf("a loop that never stands still for more than %s %s", seconds(r.AcceptMs), drops))
 		}
 	}
 	f.fix(s.whatIf.Says)
 }
 
-// usual is the call, and the stack, that threads were seen in most while they did something under pressure.
-func (s *subject) usual(did doing) (string, []string) {
-	calls, stacks := map[string]int{}, map[string]int{}
-	byText := map[string][]string{}
-	s.eachUnderPressure(func(smp Sample, what doing) {
-		if what != did {
-			return
-		}
+// usual is the call that threads were seen in most while they did something under pressure, and the stack.
+func (s *subject) usual(did doing) (call string, frames []string) {
+	calls, texts := map[string]int{}, map[string]int{}
+	for _, smp := range s.samples(did) {
 		if smp.Syscall != "" {
 			calls[smp.Syscall]++
 		}
-		frames := smp.User
-		if len(frames) == 0 {
-			frames = smp.Kernel
+		if stack := smp.stack(); len(stack) > 0 {
+			texts[strings.Join(stack, "\n")]++
 		}
-		if len(frames) > 0 {
-			text := strings.Join(frames, "\n")
-			stacks[text]++
-			byText[text] = frames
-		}
-	})
-	return commonest(calls), byText[commonest(stacks)]
+	}
+	if text := commonest(texts); text != "" {
+		frames = strings.Split(text, "\n")
+	}
+	return commonest(calls), frames
 }
 
-func (s *subject) eachUnderPressure(do func(Sample, doing)) {
-	for _, t := range s.suspect {
-		before, first := uint32(0), true
-		for _, smp := range t.Samples {
-			did := classify(smp, smp.OffsetMs-min(before, smp.OffsetMs), first)
-			if !smp.OnCPU {
-				before, first = smp.OffsetMs, false
-			}
-			if s.underPressure(smp) {
-				do(smp, did)
+// place is the innermost function that most of these samples have in them: leaves differ, and every stack begins in main.
+func (s *subject) place(did doing, not string) string {
+	in, depth, all := map[string]int{}, map[string]int{}, 0
+	for _, smp := range s.samples(did) {
+		stack := smp.stack()
+		if len(stack) == 0 {
+			continue
+		}
+		all++
+		here := map[string]bool{}
+		for i, frame := range stack {
+			if !here[frame] {
+				here[frame] = true
+				in[frame]++
+				depth[frame] += i
 			}
 		}
 	}
+	best := ""
+	mean := func(frame string) float64 { return float64(depth[frame]) / float64(in[frame]) }
+	for frame, n := range in {
+		switch {
+		case float64(n) < 0.6*float64(all) || not != "" && strings.Contains(frame, not):
+		case best == "" || mean(frame) < mean(best) || mean(frame) == mean(best) && frame < best:
+			best = frame
+		}
+	}
+	return best
+}
+
+// stack is the user's, where it is known.
+func (smp Sample) stack() []string {
+	if len(smp.User) > 0 {
+		return smp.User
+	}
+	return smp.Kernel
+}
+
+// samples are those under pressure that show threads doing this.
+func (s *subject) samples(did doing) []Sample {
+	var out []Sample
+	s.eachSample(func(_ Thread, smp Sample, what doing) {
+		if what == did && s.underPressure(smp) {
+			out = append(out, smp)
+		}
+	})
+	return out
+}
+
+// sure is proven where hardly a sample says otherwise.
+func (s *subject) sure(did doing) event.Confidence {
+	if s.share(did) >= 0.8 {
+		return event.ConfidenceProven
+	}
+	return event.ConfidenceLikely
 }
 
 // commonest breaks ties by name, so that the same evidence gives the same words.

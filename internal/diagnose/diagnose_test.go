@@ -2,7 +2,10 @@ package diagnose
 
 import (
 	"encoding/json"
+	"flag"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -12,13 +15,15 @@ import (
 	"github.com/synspy/synspy/internal/event"
 )
 
-// cases are windows with all that is to be found in them, in order: severity and id. Next to each finding stand windows
-// that look like it and are not.
-var cases = []struct {
+type diagnoseCase struct {
 	name string
 	e    *Evidence
 	want []string
-}{
+}
+
+// cases are windows with all that is to be found in them, in order: severity and id. Next to each finding stand windows
+// that look like it and are not.
+var cases = []diagnoseCase{
 	// Behaviour of the threads.
 	{"the loop sleeps", evidence(thread(blockedWindow(16), true, between(2000, 7000, inSleep, inPoll))),
 		[]string{"cause accept_loop_blocked"}},
@@ -327,6 +332,35 @@ func complete(t *testing.T, f event.Finding) {
 		if k.Name == "" || k.Try == "" || k.Where == "" || k.Why == "" {
 			t.Errorf("%s: knob %+v", f.ID, k)
 		}
+	}
+}
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// TestGolden holds whole diagnoses to what they were: their words and numbers are what users and scripts read.
+func TestGolden(t *testing.T) {
+	for _, name := range []string{"the loop sleeps", "throttled while it is full", "a burst", "capped by somaxconn", "one member of a group is blocked",
+		"a flood without cookies", "closed and not replaced", "from a file", "no SYN and no listener"} {
+		t.Run(name, func(t *testing.T) {
+			i := slices.IndexFunc(cases, func(c diagnoseCase) bool { return c.name == name })
+			d := Diagnose(cases[i].e)
+			for i := range d.Timeline { // long, and the evidence's own
+				d.Timeline[i].Points = d.Timeline[i].Points[:min(2, len(d.Timeline[i].Points))]
+			}
+			got, file := asJSON(t, d), filepath.Join("testdata", strings.ReplaceAll(name, " ", "-")+".json")
+			if *update {
+				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), got); diff != "" {
+				t.Errorf("%s (-want +got; go test -update writes it anew):\n%s", file, diff)
+			}
+		})
 	}
 }
 

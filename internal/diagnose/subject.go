@@ -146,25 +146,18 @@ func (s *subject) judge() {
 		return
 	}
 	steps := make([]map[uint64][numDoings]int, len(s.pressed))
-	for _, t := range s.suspect {
-		before, first := uint32(0), true
-		for _, smp := range t.Samples {
-			did := classify(smp, smp.OffsetMs-min(before, smp.OffsetMs), first)
-			if !smp.OnCPU { // profiler's samples come in between
-				before, first = smp.OffsetMs, false
-			}
-			i := int(smp.OffsetMs / s.StepMs)
-			if i >= len(steps) || !s.pressed[i] {
-				continue
-			}
-			if steps[i] == nil {
-				steps[i] = make(map[uint64][numDoings]int)
-			}
-			tally := steps[i][t.key()]
-			tally[did]++
-			steps[i][t.key()] = tally
+	s.eachSample(func(t Thread, smp Sample, did doing) {
+		if !s.underPressure(smp) {
+			return
 		}
-	}
+		i := smp.OffsetMs / s.StepMs
+		if steps[i] == nil {
+			steps[i] = make(map[uint64][numDoings]int)
+		}
+		tally := steps[i][t.key()]
+		tally[did]++
+		steps[i][t.key()] = tally
+	})
 	for _, threads := range steps {
 		did := together(threads)
 		if did == doingUnknown {
@@ -173,6 +166,25 @@ func (s *subject) judge() {
 		s.did[did]++
 		s.judged++
 	}
+}
+
+// eachSample goes through the samples of the threads whose business accepting is, and says what each shows.
+func (s *subject) eachSample(do func(Thread, Sample, doing)) {
+	for _, t := range s.suspect {
+		before, first := uint32(0), true
+		for _, smp := range t.Samples {
+			do(t, smp, classify(smp, smp.OffsetMs-min(before, smp.OffsetMs), first))
+			if !smp.OnCPU { // a profiler's samples come in between
+				before, first = smp.OffsetMs, false
+			}
+		}
+	}
+}
+
+// underPressure tells whether the queue was full, or dropped, when the sample was taken.
+func (s *subject) underPressure(smp Sample) bool {
+	i := int(smp.OffsetMs / max(s.StepMs, 1))
+	return i < len(s.pressed) && s.pressed[i]
 }
 
 func (t Thread) key() uint64 { return uint64(t.PID)<<32 | uint64(t.TID) }

@@ -40,11 +40,8 @@ func whatIf(l *Listener) *event.WhatIf {
 			Dropped: got.Dropped, Lost: got.Lost, WaitMs: got.WaitMs})
 		return got
 	}
-	if present.Bunched = closerBunched(present, observed); present.Bunched {
-		w.Assumes = append(w.Assumes, fmt.Sprintf("what arrives within %d ms arrives at once", l.StepMs))
-	} else {
-		w.Assumes = append(w.Assumes, fmt.Sprintf("what arrives within %d ms is spread over them evenly", l.StepMs))
-	}
+	present, said := closest(present, retriesKnown(l), observed)
+	w.Assumes = append(w.Assumes, said...)
 	base := add(present, 1, stall)
 	w.Rows[0].Present = true
 	var wait float64
@@ -68,7 +65,7 @@ func whatIf(l *Listener) *event.WhatIf {
 		m.Capacity = scale(present.Capacity, workers)
 		add(m, workers, stall)
 	}
-	if stall > shortAcceptMs {
+	if stall > shortAcceptMs && value(l.Accepts) > 0 {
 		m := present
 		m.Capacity = shortened(l, present.Capacity, shortAcceptMs)
 		add(m, 1, shortAcceptMs)
@@ -77,14 +74,46 @@ func whatIf(l *Listener) *event.WhatIf {
 	return w
 }
 
-// closerBunched tells which of the two ways to spread a step's arrivals comes closer to what was seen.
-func closerBunched(m queueModel, observed uint64) bool {
-	off := func(bunched bool) uint64 {
-		m.Bunched = bunched
-		got := m.run().Dropped
-		return max(got, observed) - min(got, observed)
+// closest finds the ways in which a step's arrivals are spread, and in which clients try again, that come closest to what
+// was dropped, and says which.
+func closest(m queueModel, retries bool, observed uint64) (queueModel, []string) {
+	clients := []struct {
+		retries []uint32
+		says    string
+	}{{nil, "a client whose SYN is dropped does not try again in the window"}}
+	if retries {
+		clients = append(clients, []struct {
+			retries []uint32
+			says    string
+		}{
+			{retriesLinear, "a dropped SYN comes again 1, 2, 3, 4, 5, 7 and 11 s after the first, as from Linux 6.5 on"},
+			{retriesExponential, "a dropped SYN comes again 1, 3, 7 and 15 s after the first, as from Linux before 6.5"},
+		}...)
+	} else {
+		clients[0].says = "each SYN is a handshake of its own: which came again is not known, so the need is rather less"
 	}
-	return off(true) < off(false)
+	best, off, said := m, ^uint64(0), []string(nil)
+	for _, c := range clients {
+		for _, bunched := range []bool{false, true} {
+			try := m
+			try.Bunched, try.Retries = bunched, c.retries
+			got := try.run().Dropped
+			if miss := max(got, observed) - min(got, observed); miss < off {
+				spread := "is spread over them evenly"
+				if bunched {
+					spread = "comes at once"
+				}
+				best, off = try, miss
+				said = []string{fmt.Sprintf("what arrives within %d ms %s", m.StepMs, spread), c.says}
+			}
+		}
+	}
+	return best, said
+}
+
+// retriesKnown tells whether SYNs that came again were told from first ones.
+func retriesKnown(l *Listener) bool {
+	return slices.ContainsFunc(l.Timeline, func(p event.TimelinePoint) bool { return p.Retries != nil })
 }
 
 func sayWhatIf(w *event.WhatIf, base modelled, stall, wait float64) string {
@@ -113,13 +142,9 @@ func helps(w *event.WhatIf) (uint32, bool) {
 
 // replayOf makes the model of the window as it was.
 func replayOf(l *Listener, limit uint32) (queueModel, []string, bool) {
-	m := queueModel{Limit: limit, StepMs: l.StepMs, Retries: retriesLinear}
+	m := queueModel{Limit: limit, StepMs: l.StepMs}
 	if q := l.Timeline[0].AcceptQueue; q != nil {
 		m.Initial = q.Len
-	}
-	retriesKnown := slices.ContainsFunc(l.Timeline, func(p event.TimelinePoint) bool { return p.Retries != nil })
-	if !retriesKnown {
-		m.Retries = nil
 	}
 	behind := left(l.Timeline)
 	usual := usualCapacity(l.Timeline, behind)
@@ -138,11 +163,6 @@ func replayOf(l *Listener, limit uint32) (queueModel, []string, bool) {
 		"the same clients arrive at the same moments, and a handshake is over as soon as its SYN is taken",
 		fmt.Sprintf("while nothing waits, %s could be accepted in %d ms, as while something did", many(usual, "connection"), l.StepMs),
 		"more workers accept as many times faster, and stand still together",
-	}
-	if retriesKnown {
-		assumes = append(assumes, "a dropped SYN comes again after 1, 2, 3, 4, 5, 7 and 11 s, as from Linux 6.5 on")
-	} else {
-		assumes = append(assumes, "each SYN is a handshake of its own: which came again is not known, so the need is rather less")
 	}
 	return m, assumes, true
 }

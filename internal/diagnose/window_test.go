@@ -84,7 +84,7 @@ func evidence(listeners ...Listener) *Evidence {
 	return e
 }
 
-// doing samples a thread in each step as the function says.
+// thread samples a thread in each step as the function says.
 func thread(l Listener, acceptor bool, sample func(ms int) Sample) Listener {
 	t := Thread{PID: 812, TID: 812 + uint32(len(l.Threads)), Comm: "server", Acceptor: acceptor}
 	for i := range l.Timeline {
