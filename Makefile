@@ -87,10 +87,11 @@ build: need-go ## Build bin/synspy, static
 	$(GO) build -trimpath -tags $(TAGS) -ldflags '$(LDFLAGS)' -o bin/synspy ./cmd/synspy
 
 .PHONY: generate
-generate: need-go ## Compile bpf/ and regenerate internal/bpf (clang-19) and docs/causes.md
+generate: need-go ## Compile bpf/ and regenerate internal/bpf (clang-19), docs/causes.md and docs/playbook.md
 	@scripts/install-deps.sh generate
 	$(GO) generate ./internal/bpf
 	$(GO) run ./test/docs > docs/causes.md
+	$(GO) run ./test/docs playbook > docs/playbook.md
 
 .PHONY: check-generate
 check-generate: need-go ## Fail if internal/bpf is not what bpf/ compiles to

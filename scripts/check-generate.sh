@@ -45,4 +45,8 @@ if ! "${GO:-go}" run ./test/docs | cmp -s docs/causes.md -; then
     echo "check-generate: docs/causes.md is not what the cause table says: run make generate and commit the result" >&2
     exit 1
 fi
-echo "internal/bpf is what bpf/ compiles to, and docs/causes.md what the cause table says"
+if ! "${GO:-go}" run ./test/docs playbook | cmp -s docs/playbook.md -; then
+    echo "check-generate: docs/playbook.md is not what the table of findings says: run make generate and commit the result" >&2
+    exit 1
+fi
+echo "internal/bpf is what bpf/ compiles to, and docs/causes.md and docs/playbook.md what their tables say"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Docs writes docs/causes.md from the cause table, on standard output.
+// Docs writes docs/causes.md from the cause table, or with the argument "playbook" docs/playbook.md from
+// the table of findings, on standard output.
 package main
 
 import (
@@ -14,7 +15,11 @@ import (
 )
 
 func main() {
-	if err := causes(os.Stdout); err != nil {
+	page := causes
+	if len(os.Args) > 1 && os.Args[1] == "playbook" {
+		page = playbook
+	}
+	if err := page(os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "docs:", err)
 		os.Exit(1)
 	}

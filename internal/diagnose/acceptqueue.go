@@ -1,0 +1,136 @@
+package diagnose
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/synspy/synspy/internal/event"
+)
+
+// acceptQueue explains the drops of each listener's full accept queue.
+func acceptQueue(e *Evidence) []*found {
+	var out []*found
+	for i := range e.Listeners {
+		l := &e.Listeners[i]
+		if l.dropped(event.CauseAcceptQueueFull) == 0 {
+			continue
+		}
+		out = append(out, explain(newSubject(e, l))...)
+	}
+	return out
+}
+
+func explain(s *subject) []*found {
+	var out []*found
+	if f := reuseportImbalance(s); f != nil {
+		out = append(out, f)
+	}
+	explained := false
+	for _, behaviour := range behaviours {
+		if f := behaviour(s); f != nil {
+			out, explained = append(out, f), true
+			break
+		}
+	}
+	for _, size := range s.sizes() {
+		f := size(s)
+		if f == nil {
+			continue
+		}
+		if explained {
+			f.Severity = event.SeverityContributing
+		}
+		explained = explained || f.Severity == event.SeverityCause
+		out = append(out, f)
+	}
+	if f := abortOnOverflow(s); f != nil {
+		out = append(out, f)
+	}
+	if !slices.ContainsFunc(out, func(f *found) bool { return f.Severity == event.SeverityCause }) {
+		out = append(out, unexplained(s))
+	}
+	return out
+}
+
+// unexplained says that the queue overflowed, and not why.
+func unexplained(s *subject) *found {
+	info := event.CauseAcceptQueueFull.Info()
+	f := newFound(event.FindingOtherDrops, s.drops).about(s.Listener, s.accepting())
+	s.cite(f)
+	f.Title = "the accept queue overflowed"
+	f.Confidence = event.ConfidenceProven // that it did
+	f.because = "the accept queue of " + actors(f.Processes) + " was full; what was seen does not say why"
+	f.Owner = info.Owner
+	f.fix(info.Fix)
+	f.Settles = "a live session while it happens: synspy diagnose"
+	if len(s.Threads) > 0 {
+		f.Settles = "a longer session: too few samples of the accepting threads fell into the moments of the drops"
+	}
+	return f
+}
+
+func reuseportImbalance(s *subject) *found {
+	var full, idle []Member
+	for _, m := range s.Members {
+		limit := uint32(0)
+		if m.Listener.AcceptQueue != nil {
+			limit = m.Listener.AcceptQueue.Limit
+		}
+		switch {
+		case value(m.Dropped) > 0 || value(m.FullMs) > 0:
+			full = append(full, m)
+		case m.Dropped != nil && m.BusiestLen != nil && *m.BusiestLen <= limit/2:
+			idle = append(idle, m)
+		}
+	}
+	f := newFound(event.FindingReuseportImbalance, s.drops).about(s.Listener, s.accepting())
+	s.cite(f)
+	group := s.ID.Reuseport
+	switch {
+	case len(full) > 0 && len(idle) > 0 && len(full)+len(idle) == len(s.Members):
+		f.saw("sockets of the group", len(s.Members), "sockets")
+		f.saw("of them full", len(full), "sockets")
+		var longest uint32
+		for _, m := range idle {
+			longest = max(longest, value(m.BusiestLen))
+		}
+		f.saw("longest queue of the others", longest, "connections")
+		for _, m := range bound(full, maxProcesses) {
+			f.saw("a full one belongs to", actors(m.Processes), "")
+		}
+		f.Confidence = event.ConfidenceProven
+		f.because = fmt.Sprintf("%d of the %d sockets that share the port were full, that of %s, while the others were not", len(full), len(s.Members), actors(f.Processes))
+	case len(s.Members) == 0 && group != nil && group.Full > 0 && group.Full < group.Members:
+		f.saw("sockets of the group", group.Members, "sockets")
+		f.saw("of them full at a drop", group.Full, "sockets")
+		f.because = fmt.Sprintf("%d of the %d sockets that share the port was full", group.Full, group.Members)
+		f.Settles = "each member's queue over time: synspy diagnose, live"
+	default:
+		return nil
+	}
+	f.Title = f.because
+	f.fix("fix or close the full socket of "+actors(f.Processes)+": its share of the connections goes nowhere else",
+		"spread connections by load: one shared socket, or a program attached with SO_ATTACH_REUSEPORT_EBPF")
+	return f
+}
+
+func abortOnOverflow(s *subject) *found {
+	var resets uint64
+	for _, c := range s.Counts {
+		if c.Cause == event.CauseAcceptQueueFull && c.Stage == event.StageAck && c.Action == event.ActionReset {
+			resets += c.Count
+		}
+	}
+	if resets == 0 {
+		return nil
+	}
+	f := newFound(event.FindingAbortOnOverflow, resets).about(s.Listener, s.accepting())
+	f.Severity, f.Confidence = event.SeverityContributing, event.ConfidenceProven
+	f.saw("handshakes reset by the full accept queue", resets, "packets")
+	sawKnown(f, "net.ipv4.tcp_abort_on_overflow", s.Sysctls.AbortOnOverflow, "")
+	now := s.Sysctls.AbortOnOverflow
+	f.turn(sysctlKnob("net.ipv4.tcp_abort_on_overflow", now, 0, f.Processes, "the client's ACK is then retried, and connects once the queue has drained"))
+	f.fix("keep it only where clients fail over faster on a reset than on a timeout")
+	f.because = "net.ipv4.tcp_abort_on_overflow turned overflows into resets"
+	return f
+}

@@ -1,0 +1,154 @@
+package diagnose
+
+import (
+	"fmt"
+
+	"github.com/synspy/synspy/internal/event"
+)
+
+// Where no behaviour of the threads explains a full queue, its size and the arrivals do. The first that holds is the
+// cause, the others contribute; where a behaviour explains it, they contribute at most.
+//
+// A burst is the cause where the queue is as large as common servers make it by default. In a smaller queue, or one
+// that is known to be cut below what would have held the burst, the limit is.
+func (s *subject) sizes() []func(*subject) *found {
+	limit, _ := s.limit()
+	if limit < ordinaryLimit || s.cut() {
+		return []func(*subject) *found{backlogCapped, backlogTooSmall, connectionBurst}
+	}
+	return []func(*subject) *found{connectionBurst, backlogCapped, backlogTooSmall}
+}
+
+const (
+	// ordinaryLimit is the smallest backlog that common servers ask for by default.
+	ordinaryLimit = 128
+	// kernelSomaxconn is net.core.somaxconn's default since 5.4.
+	kernelSomaxconn = 4096
+)
+
+// cut tells whether somaxconn is what limits the queue, and less than the kernel's default or than what
+// listen() asked for.
+func (s *subject) cut() bool {
+	limit, known := s.limit()
+	max := s.Sysctls.Somaxconn
+	if !known || max == nil {
+		return false
+	}
+	if s.AskedBacklog != nil && *s.AskedBacklog > limit {
+		return true
+	}
+	return limit == *max && *max < kernelSomaxconn
+}
+
+func connectionBurst(s *subject) *found {
+	j := s.jump()
+	if !j.short && !j.surge {
+		return nil
+	}
+	f := newFound(event.FindingConnectionBurst, s.drops).about(s.Listener, s.accepting())
+	s.cite(f)
+	f.saw("arrivals in the busiest second", j.peak, "SYNs")
+	f.saw("arrivals in an ordinary second", round(j.usual), "SYNs")
+	if j.previous != nil {
+		f.saw("arrivals before the window", round(*j.previous), "SYNs/s")
+	}
+	sawKnown(f, "clients", s.e.ClientsSeen, "addresses")
+	f.because = fmt.Sprintf("%g connections arrived in one second, where %g are usual", j.peak, round(j.usual))
+	if !j.short {
+		f.because = fmt.Sprintf("arrivals jumped from %g/s before the window", round(*j.previous))
+		f.Severity = event.SeverityContributing
+	}
+	f.Title = f.because
+	f.fix("let clients reconnect with a random delay and exponential backoff")
+	s.adviseLimit(f)
+	f.Settles = "what the clients did at that moment: a deployment, a timeout of all at once, a scheduled job"
+	return f
+}
+
+func backlogCapped(s *subject) *found {
+	limit, known := s.limit()
+	somaxconn := s.Sysctls.Somaxconn
+	if !known || somaxconn == nil {
+		return nil
+	}
+	need, enough := helps(s.whatIf)
+	asked := s.AskedBacklog
+	since := asked != nil && *asked > limit && limit < *somaxconn
+	if !enough || !since && limit != *somaxconn {
+		return nil
+	}
+	f := newFound(event.FindingBacklogCapped, s.drops).about(s.Listener, s.accepting())
+	s.cite(f)
+	f.saw("net.core.somaxconn", *somaxconn, "sockets")
+	sawKnown(f, "backlog that listen() asked for", asked, "sockets")
+	f.saw("limit that would have dropped nothing, by the replay", need, "sockets")
+	switch {
+	case since:
+		f.because = fmt.Sprintf("listen() asked for %d and got %d: net.core.somaxconn was lower when it was called", *asked, limit)
+		f.Confidence = event.ConfidenceProven
+		f.fix("restart the server, or have it call listen() again: the limit is taken then, and net.core.somaxconn is " + fmt.Sprint(*somaxconn) + " now")
+		f.Owner = "application"
+	case asked != nil && *asked > limit:
+		f.because = fmt.Sprintf("listen() asked for %d and net.core.somaxconn cut it to %d", *asked, limit)
+		f.Confidence = event.ConfidenceProven
+	default:
+		f.because = fmt.Sprintf("net.core.somaxconn caps the accept queue at %d", limit)
+		f.Settles = "what listen() asks for is not known: it was called before synspy started"
+	}
+	f.Title = f.because
+	if *somaxconn < need {
+		f.turn(sysctlKnob("net.core.somaxconn", somaxconn, need, f.Processes, s.whatIf.Says))
+		if asked == nil || *asked < need {
+			f.turn(listenKnob(s.Listener, f.Processes, need, "the smaller of the two is the limit"))
+		}
+		f.fix("restart the server, or have it call listen() again: the limit is taken then")
+	}
+	return f
+}
+
+func backlogTooSmall(s *subject) *found {
+	limit, known := s.limit()
+	somaxconn := s.Sysctls.Somaxconn
+	if !known || somaxconn != nil && limit >= *somaxconn || s.AskedBacklog != nil && *s.AskedBacklog > limit {
+		return nil
+	}
+	need, enough := helps(s.whatIf)
+	if !enough && (s.whatIf != nil || limit >= ordinaryLimit) {
+		return nil
+	}
+	f := newFound(event.FindingBacklogTooSmall, s.drops).about(s.Listener, s.accepting())
+	s.cite(f)
+	sawKnown(f, "net.core.somaxconn", somaxconn, "sockets")
+	sawKnown(f, "backlog that listen() asked for", s.AskedBacklog, "sockets")
+	f.because = fmt.Sprintf("the accept queue holds %d and more came at once", limit+1)
+	f.Title = fmt.Sprintf("a backlog of %d is too small", limit)
+	if !enough {
+		// Small, but nothing shows that it is what was wrong.
+		f.Severity, f.Confidence = event.SeverityContributing, event.ConfidencePossible
+		f.Settles = "the queue and the accepts over time, which this input does not have"
+		f.turn(listenKnob(s.Listener, f.Processes, ordinaryLimit, "what common servers use at least"))
+		return f
+	}
+	f.saw("limit that would have dropped nothing, by the replay", need, "sockets")
+	f.turn(listenKnob(s.Listener, f.Processes, need, s.whatIf.Says))
+	if somaxconn == nil || *somaxconn < need {
+		f.turn(sysctlKnob("net.core.somaxconn", somaxconn, need, f.Processes, "the smaller of the two is the limit"))
+	}
+	return f
+}
+
+// adviseLimit names the limit that the replay found, or says why there is none.
+func (s *subject) adviseLimit(f *found) {
+	if s.whatIf == nil {
+		return
+	}
+	need, enough := helps(s.whatIf)
+	if !enough {
+		f.fix(s.whatIf.Says)
+		return
+	}
+	f.turn(listenKnob(s.Listener, f.Processes, need, s.whatIf.Says))
+	if s.Sysctls.Somaxconn == nil || *s.Sysctls.Somaxconn < need {
+		f.turn(sysctlKnob("net.core.somaxconn", s.Sysctls.Somaxconn, need, f.Processes, "the smaller of the two is the limit"))
+	}
+}

@@ -1,0 +1,383 @@
+package diagnose
+
+import (
+	"encoding/json"
+	"flag"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/synspy/synspy/internal/event"
+)
+
+type diagnoseCase struct {
+	name string
+	e    *Evidence
+	want []string
+}
+
+// cases are windows with all that is to be found in them, in order: severity and id. Next to each finding stand windows
+// that look like it and are not.
+var cases = []diagnoseCase{
+	// Behaviour of the threads.
+	{"the loop sleeps", evidence(thread(blockedWindow(16), true, between(2000, 7000, inSleep, inPoll))),
+		[]string{"cause accept_loop_blocked"}},
+	{"one of its threads was never seen to accept", evidence(thread(thread(blockedWindow(16), true, between(2000, 7000, inSleep, inPoll)), false, always(inPoll))),
+		[]string{"cause accept_loop_blocked"}},
+	{"it sleeps 0.4 s, and a larger queue had held the rest", evidence(thread(
+		listener(16, rate(10, 100), during(rate(10, 2000), 2000, 2400, none)), true, between(2000, 2400, inSleep, inPoll))),
+		[]string{"cause accept_loop_blocked", "contributing backlog_too_small"}},
+	{"asleep in something that is not known", evidence(thread(blockedWindow(16), true, between(2000, 7000, unknowing, inPoll))),
+		[]string{"cause other_drops"}},
+	{"asleep in poll that a signal restarted", evidence(thread(blockedWindow(16), true,
+		always(Sample{State: "S", Syscall: "restart_syscall", Kernel: []string{"do_poll.constprop.0", "do_sys_poll+0x1"}}))),
+		[]string{"cause other_drops"}},
+	{"idle in poll over a full queue", evidence(thread(listener(16, rate(10, 100), rate(10, 0)), true, always(inPoll))),
+		[]string{"cause no_acceptor"}},
+	{"another of the pool is ready", evidence(thread(thread(blockedWindow(16), true, always(inSleep)), true, always(inPoll))),
+		[]string{"cause other_drops"}},
+	{"Go's idle threads are not the loop", evidence(thread(thread(blockedWindow(16), true, between(2000, 7000, computing, inPoll)), true,
+		always(Sample{State: "S", Syscall: "futex", User: []string{"runtime.futex", "runtime.stopm"}}))),
+		[]string{"cause accept_loop_busy"}},
+	{"the loop computes", evidence(thread(blockedWindow(16), true, between(2000, 7000, computing, inPoll))),
+		[]string{"cause accept_loop_busy"}},
+	{"it computes all the time and accepts steadily", evidence(thread(listener(16, rate(10, 200), rate(10, 100)), true, always(computing))),
+		[]string{"cause accept_loop_busy"}},
+	{"ran all the time, without a profile", evidence(thread(blockedWindow(16), true, between(2000, 7000, running, inPoll))),
+		[]string{"cause accept_loop_busy"}},
+	{"only ready to run in the samples", evidence(thread(blockedWindow(16), true, between(2000, 7000, Sample{State: "R"}, inPoll))),
+		[]string{"cause other_drops"}},
+	{"it computes before the queue fills", evidence(thread(blockedWindow(16), true, between(0, 2000, computing, inSleep))),
+		[]string{"cause accept_loop_blocked"}},
+	{"throttled while it is full", evidence(throttledWindow(2000, 7000)),
+		[]string{"cause cpu_throttled"}},
+	{"throttled at another time", evidence(throttledWindow(7500, 9500)),
+		[]string{"cause accept_loop_blocked"}},
+	{"ready to run without a CPU", evidence(thread(blockedWindow(16), true, between(2000, 7000, starving, inPoll))),
+		[]string{"cause cpu_starved"}},
+	{"throttled and so without a CPU", evidence(thread(throttledWindow(2000, 7000), true, between(2000, 7000, starving, inPoll))),
+		[]string{"cause cpu_throttled"}},
+	{"stopped by a signal", evidence(thread(blockedWindow(16), true, between(2000, 7000, stopped, inPoll))),
+		[]string{"cause process_stopped"}},
+	{"stopped before the window began, its parent asleep", evidence(parented(thread(listener(16, rate(10, 100), rate(10, 0)), false, always(stopped)))),
+		[]string{"cause process_stopped"}},
+	{"frozen", evidence(thread(blockedWindow(16), true, between(2000, 7000, Sample{State: "S", Syscall: "epoll_wait", Frozen: true}, inPoll))),
+		[]string{"cause process_stopped"}},
+	{"stopped at another time", evidence(thread(blockedWindow(16), true, between(7500, 9000, stopped, inSleep))),
+		[]string{"cause accept_loop_blocked"}},
+	{"nobody accepts", evidence(unaccepted(thread(listener(16, rate(10, 100), rate(10, 0)), false, always(inSleep)))),
+		[]string{"cause no_acceptor"}},
+	{"nobody accepted, and nothing was dropped", evidence(unaccepted(listener(4096, rate(10, 100), rate(10, 0)))),
+		[]string{"note healthy"}},
+
+	// Rates and sizes.
+	{"more arrive than are accepted", evidence(thread(listener(128, rate(10, 300), rate(10, 200)), true, always(accepting))),
+		[]string{"cause accept_rate_exceeded"}},
+	{"held back at a limit of connections", evidence(thread(listener(128, rate(10, 300), rate(10, 200)), true, always(inPoll))),
+		[]string{"cause accept_rate_exceeded"}},
+	{"more arrive, and many times what came before", evidence(before(listener(128, rate(10, 300), rate(10, 200)), 10)),
+		[]string{"cause accept_rate_exceeded", "contributing connection_burst"}},
+	{"a burst", evidence(burstWindow(128)),
+		[]string{"cause connection_burst", "contributing backlog_too_small"}},
+	{"a burst, and the loop was seen in its work", evidence(thread(burstWindow(128), true, always(computing))),
+		[]string{"cause connection_burst", "contributing backlog_too_small"}},
+	{"a burst, and the loop was seen asleep", evidence(thread(burstWindow(128), true, always(inSleep))),
+		[]string{"cause connection_burst", "contributing backlog_too_small"}},
+	{"a burst that fits", evidence(burstWindow(1024)),
+		[]string{"note healthy"}},
+	{"a tiny backlog", evidence(tinyWindow(2)),
+		[]string{"cause backlog_too_small"}},
+	{"a tiny backlog, the loop quick", evidence(thread(tinyWindow(2), true, always(inPoll))),
+		[]string{"cause backlog_too_small"}},
+	{"six at once fit in five", evidence(tinyWindow(5)),
+		[]string{"note healthy"}},
+	{"capped by somaxconn", evidence(somaxconn(tinyWindow(2), 2, nil)),
+		[]string{"cause backlog_capped"}},
+	{"a burst, and known to have asked for enough", evidence(somaxconn(burstWindow(128), 128, ptr(uint32(4096)))),
+		[]string{"cause backlog_capped", "contributing connection_burst"}},
+	{"somaxconn was raised since", evidence(somaxconn(burstWindow(128), 4096, ptr(uint32(1024)))),
+		[]string{"cause backlog_capped", "contributing connection_burst"}},
+	{"as large as somaxconn, and the loop sleeps", evidence(somaxconn(thread(blockedWindow(16), true, between(2000, 7000, inSleep, inPoll)), 16, nil)),
+		[]string{"cause accept_loop_blocked"}},
+	{"one member of a group is blocked", evidence(grouped(thread(blockedWindow(16), true, between(2000, 7000, inSleep, inPoll)), 0, 1)),
+		[]string{"cause reuseport_imbalance", "cause accept_loop_blocked"}},
+	{"all members of a group are blocked", evidence(grouped(thread(blockedWindow(16), true, between(2000, 7000, inSleep, inPoll)), 5, 17)),
+		[]string{"cause accept_loop_blocked"}},
+	{"the others of the group are nearly full", evidence(grouped(thread(blockedWindow(16), true, between(2000, 7000, inSleep, inPoll)), 0, 15)),
+		[]string{"cause accept_loop_blocked"}},
+	{"overflows are reset", evidence(died1(thread(blockedWindow(16), true, between(2000, 7000, inSleep, inPoll)),
+		event.CauseAcceptQueueFull, event.StageAck, event.ActionReset, 9)),
+		[]string{"cause accept_loop_blocked", "contributing abort_on_overflow"}},
+
+	// The SYN queue and the way back.
+	{"a flood without cookies", evidence(cookies(died1(healthyListener(), event.CauseSynBacklogReserve, event.StageSyn, event.ActionDropped, 900), 0, 0)),
+		[]string{"cause syncookies_disabled", "contributing syn_queue_pressure"}},
+	{"a flood with cookies", evidence(cookies(healthyListener(), 1, 5000)),
+		[]string{"cause syn_queue_pressure"}},
+	{"a few cookies", evidence(cookies(healthyListener(), 1, 2)),
+		[]string{"note syn_queue_pressure", "note healthy"}},
+	{"cookies off, and no need of them", evidence(cookies(healthyListener(), 0, 0)),
+		[]string{"note healthy"}},
+	{"the way back is lost", evidence(halfOpened(healthyListener(), 40, ptr(uint64(40)), 0)),
+		[]string{"cause return_path_lost"}},
+	{"no answers, and nothing known of repeated SYNs", evidence(halfOpened(healthyListener(), 400, nil, 0)),
+		[]string{"cause return_path_lost"}},
+	{"clients leave", evidence(halfOpened(healthyListener(), 400, ptr(uint64(0)), 50)),
+		[]string{"cause client_gave_up"}},
+	{"a scan among many clients", evidence(died1(halfOpened(healthyListener(), 5, ptr(uint64(0)), 900), event.CauseHandshakeExpired,
+		event.StageTimer, event.ActionDropped, 5)),
+		[]string{"note client_gave_up"}},
+	{"a SYN-ACK or two sent again", evidence(halfOpened(healthyListener(), 2, ptr(uint64(2)), 900)),
+		[]string{"note healthy"}},
+	{"SYN-ACKs sent again because ACKs were dropped", evidence(halfOpened(died1(thread(blockedWindow(16), true, between(2000, 7000, inSleep, inPoll)),
+		event.CauseAcceptQueueFull, event.StageAck, event.ActionDropped, 30), 30, ptr(uint64(30)), 0)),
+		[]string{"cause accept_loop_blocked"}},
+
+	// Elsewhere.
+	{"a firewall", ingress(event.CauseNetfilter, event.ActionDropped, 12, nil), []string{"cause dropped_before_listener"}},
+	{"rp_filter", ingress(event.CauseRPFilter, event.ActionDropped, 12, nil), []string{"cause dropped_before_listener"}},
+	{"a closed port that was asked about", ingress(event.CauseNoListener, event.ActionReset, 2, []uint16{443}), []string{"cause no_listener"}},
+	{"a closed port, and nothing else", ingress(event.CauseNoListener, event.ActionReset, 9, nil), []string{"cause no_listener"}},
+	{"one SYN to some closed port", ingress(event.CauseNoListener, event.ActionReset, 1, nil), []string{"note no_listener"}},
+	{"scanned while the loop sleeps", scanned(evidence(thread(blockedWindow(16), true, between(2000, 7000, inSleep, inPoll)))),
+		[]string{"cause accept_loop_blocked", "note no_listener"}},
+	{"restarted", restarted(&event.Listener{Port: 443}, 0), []string{"cause listener_restarted"}},
+	{"closed and not replaced", restarted(nil, 40), []string{"cause listener_restarted", "contributing no_listener"}},
+	{"a security module", evidence(died1(healthyListener(), event.CauseDeniedByLSM, event.StageSyn, event.ActionDropped, 80)),
+		[]string{"cause other_drops"}},
+	{"a stray ACK after the overflow", evidence(died1(thread(blockedWindow(16), true, between(2000, 7000, inSleep, inPoll)),
+		event.CauseBadHandshakeAck, event.StageAck, event.ActionReset, 90)),
+		[]string{"cause accept_loop_blocked", "contributing other_drops"}},
+	{"drops of a listener that is not in the evidence", &Evidence{WindowMs: 1000, Counts: []event.Count{
+		{Cause: event.CauseAcceptQueueFull, Stage: event.StageSyn, Action: event.ActionDropped, Count: 3}}},
+		[]string{"cause other_drops"}},
+	{"the ledger has more than was seen", unbalanced(evidence(healthyListener())),
+		[]string{"note other_drops", "note healthy"}},
+
+	// Nothing.
+	{"healthy", evidence(healthyListener()), []string{"note healthy"}},
+	{"ignored on purpose", evidence(died1(healthyListener(), event.CauseDeferAccept, event.StageAck, event.ActionIgnored, 50)),
+		[]string{"note healthy"}},
+	{"no SYN", evidence(listener(128, rate(10, 0), rate(10, 100))), []string{"note no_syn_arrived"}},
+	{"no SYN and no listener", &Evidence{WindowMs: 1000, Devices: []Device{{Name: "eth0", XDP: "lb"}, {Name: "eth1", TC: []string{"cil_from_netdev"}}}},
+		[]string{"note no_syn_arrived"}},
+	{"SYNs not counted", &Evidence{WindowMs: 1000, Missing: []Gap{{NeedSyns, "the file has no summary"}}}, nil},
+	{"SYNs of a listener not counted", evidence(Listener{ID: event.Listener{Port: 443}}), nil},
+	{"deaths before listeners not seen", &Evidence{WindowMs: 1000, Missing: []Gap{{NeedIngress, "this kernel does not tell"}}}, nil},
+
+	// A file of records: no samples, no timeline.
+	{"from a file", fromFile(0), []string{"cause other_drops"}},
+	{"from a file, one member of a group", fromFile(1), []string{"cause reuseport_imbalance"}},
+}
+
+func throttledWindow(from, to uint32) Listener {
+	l := thread(blockedWindow(16), true, between(2000, 7000, inSleep, inPoll))
+	l.Cgroups = []CPU{{Cgroup: event.Cgroup{ID: 7, Path: "/system.slice/web.service"}, QuotaUs: ptr(uint64(20000)), PeriodUs: ptr(uint64(100000)),
+		Periods: 100, Throttled: 48, ThrottledMs: 3900, Spans: []Span{{from, to}}}}
+	return l
+}
+
+// parented adds a master that sleeps and does not accept.
+func parented(l Listener) Listener {
+	l.Processes = []event.Process{{PID: 800, Comm: "server", Role: event.RoleListener}, {PID: 812, Comm: "server", Role: event.RoleHolder}}
+	l = thread(l, false, always(Sample{State: "S", Syscall: "rt_sigsuspend", Kernel: []string{"sigsuspend"}}))
+	l.Threads[1].PID = 800
+	return l
+}
+
+func unaccepted(l Listener) Listener {
+	l.Processes[0].Role = event.RoleListener
+	return l
+}
+
+func before(l Listener, perSecond uint64) Listener {
+	l.PreviousSyns, l.PreviousMs = ptr(perSecond*5), 5000
+	return l
+}
+
+func somaxconn(l Listener, max uint32, asked *uint32) Listener {
+	l.Sysctls.Somaxconn, l.AskedBacklog = &max, asked
+	return l
+}
+
+// grouped puts the listener in a group of three whose other two dropped so many and were so long.
+func grouped(l Listener, dropped uint64, longest uint32) Listener {
+	l.ID.Reuseport = &event.Reuseport{Members: 3}
+	l.Members = []Member{{Listener: l.ID, Processes: l.Processes, Dropped: ptr(uint64(9))}}
+	for i := range uint32(2) {
+		l.Members = append(l.Members, Member{Listener: l.ID, Processes: []event.Process{{PID: 900 + i, Comm: "server"}},
+			Dropped: &dropped, BusiestLen: &longest})
+	}
+	return l
+}
+
+func healthyListener() Listener { return listener(128, rate(10, 100), rate(10, 2000)) }
+
+func cookies(l Listener, on uint32, sent uint64) Listener {
+	l.Sysctls.Syncookies, l.Cookies = &on, &sent
+	l.ID.SynQueue = &event.SynQueue{Len: 128, Young: 100, Limit: 128}
+	return l
+}
+
+func halfOpened(l Listener, synAcksAgain uint64, synsAgain *uint64, finished uint64) Listener {
+	l.SynAcksAgain, l.SynsAgain, l.Finished = &synAcksAgain, synsAgain, &finished
+	if synAcksAgain == 40 {
+		l.Syns = ptr(uint64(80))
+	}
+	return l
+}
+
+func ingress(cause event.Cause, action event.Action, n uint64, ports []uint16) *Evidence {
+	e := &Evidence{WindowMs: 10_000, Ports: ports, Counts: []event.Count{{Cause: cause, Stage: event.StageIngress, Action: action, Count: n}},
+		Ingress: []Death{{Cause: cause, Action: action, NetNS: 4026531840, Count: n, Kernel: event.Kernel{Function: "nf_hook_slow", Hook: "input"},
+			Server: event.Endpoint{Addr: netip.MustParseAddr("10.0.0.1"), Port: 443}}}}
+	if cause == event.CauseNoListener {
+		e.Elsewhere = []event.Listener{{Addr: netip.MustParseAddr("127.0.0.1"), Port: 443, NetNS: 4026531840}}
+	}
+	return e
+}
+
+func scanned(e *Evidence) *Evidence {
+	more := ingress(event.CauseNoListener, event.ActionReset, 5000, nil)
+	e.Counts, e.Ingress = append(e.Counts, more.Counts...), more.Ingress
+	return e
+}
+
+func restarted(by *event.Listener, noListener uint64) *Evidence {
+	l := died1(healthyListener(), event.CauseListenerClosed, event.StageClose, event.ActionReset, 6)
+	l.ClosedMs, l.ReplacedBy = ptr(uint64(4000)), by
+	e := evidence(l)
+	if noListener > 0 {
+		more := ingress(event.CauseNoListener, event.ActionReset, noListener, []uint16{443})
+		e.Ports, e.Counts, e.Ingress = more.Ports, append(e.Counts, more.Counts...), more.Ingress
+	}
+	return e
+}
+
+func unbalanced(e *Evidence) *Evidence {
+	e.Ledger = []event.LedgerRow{{NetNS: 4026531840, Counter: "ListenDrops", Kernel: 5, Synspy: 3, Unattributed: 2}}
+	return e
+}
+
+func fromFile(full uint32) *Evidence {
+	l := Listener{
+		ID: event.Listener{Addr: netip.MustParseAddr("10.0.0.1"), Port: 443, AcceptQueue: &event.Queue{Len: 129, Limit: 128},
+			Reuseport: &event.Reuseport{Members: 4, Full: full}},
+		Processes: []event.Process{{PID: 812, Comm: "server", Role: event.RoleAcceptor}}, Syns: ptr(uint64(900)), LongestGapMs: ptr(uint64(4900)),
+	}
+	l = died1(l, event.CauseAcceptQueueFull, event.StageSyn, event.ActionDropped, 60)
+	e := evidence(l)
+	for _, n := range []Need{NeedThreads, NeedOnCPU, NeedCPU, NeedThrottled, NeedTimeline, NeedAccepts, NeedPrevious, NeedSysctls, NeedMembers, NeedSynAcks, NeedDevices} {
+		e.Missing = append(e.Missing, Gap{n, "a file of records does not have it"})
+	}
+	return e
+}
+
+func TestDiagnose(t *testing.T) {
+	told := map[event.FindingID]bool{}
+	for _, tt := range cases {
+		t.Run(tt.name, func(t *testing.T) {
+			before := asJSON(t, tt.e)
+			d := Diagnose(tt.e)
+			if diff := cmp.Diff(before, asJSON(t, tt.e)); diff != "" {
+				t.Errorf("the evidence was changed: %s", diff)
+			}
+			var got []string
+			for _, f := range d.Findings {
+				got = append(got, string(f.Severity)+" "+string(f.ID))
+				told[f.ID] = true
+				complete(t, f)
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("findings (-want +got):\n%s%s", diff, d.Verdict)
+			}
+			if !strings.HasSuffix(d.Verdict, ".") || strings.Contains(d.Verdict, "\n") || strings.Contains(d.Verdict, "%!") {
+				t.Errorf("verdict: %q", d.Verdict)
+			}
+			if again := Diagnose(clone(t, tt.e)); asJSON(t, again) != asJSON(t, d) {
+				t.Errorf("from JSON and back the same evidence gives\n%s\nnot\n%s", asJSON(t, again), asJSON(t, d))
+			}
+		})
+	}
+	for _, info := range event.Findings() {
+		if !told[info.ID] {
+			t.Errorf("no case leads to %s", info.ID)
+		}
+	}
+}
+
+// complete holds a finding to what a reader may rely on.
+func complete(t *testing.T, f event.Finding) {
+	t.Helper()
+	if len(f.Evidence) == 0 || len(f.Fix) == 0 || f.Title == "" || f.Confidence == "" {
+		t.Errorf("%s lacks something: %+v", f.ID, f)
+	}
+	if !slices.Contains([]string{"application", "platform", "node", "network", "client"}, f.Owner) {
+		t.Errorf("%s: owner %q", f.ID, f.Owner)
+	}
+	if f.Confidence != event.ConfidenceProven && f.Settles == "" && f.Severity == event.SeverityCause && f.Confidence == event.ConfidencePossible {
+		t.Errorf("%s is only possible, and nothing is said to settle it", f.ID)
+	}
+	for _, text := range append(slices.Clone(f.Fix), f.Title) {
+		if strings.Contains(text, "%!") || strings.Contains(text, "  ") || strings.HasSuffix(text, ".") {
+			t.Errorf("%s: %q", f.ID, text)
+		}
+	}
+	for _, k := range f.Knobs {
+		if k.Name == "" || k.Try == "" || k.Where == "" || k.Why == "" {
+			t.Errorf("%s: knob %+v", f.ID, k)
+		}
+	}
+}
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// TestGolden holds whole diagnoses to what they were: their words and numbers are what users and scripts read.
+func TestGolden(t *testing.T) {
+	for _, name := range []string{"the loop sleeps", "throttled while it is full", "a burst", "capped by somaxconn", "one member of a group is blocked",
+		"a flood without cookies", "closed and not replaced", "from a file", "no SYN and no listener"} {
+		t.Run(name, func(t *testing.T) {
+			i := slices.IndexFunc(cases, func(c diagnoseCase) bool { return c.name == name })
+			d := Diagnose(cases[i].e)
+			for i := range d.Timeline { // long, and the evidence's own
+				d.Timeline[i].Points = d.Timeline[i].Points[:min(2, len(d.Timeline[i].Points))]
+			}
+			got, file := asJSON(t, d), filepath.Join("testdata", strings.ReplaceAll(name, " ", "-")+".json")
+			if *update {
+				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), got); diff != "" {
+				t.Errorf("%s (-want +got; go test -update writes it anew):\n%s", file, diff)
+			}
+		})
+	}
+}
+
+func clone(t *testing.T, e *Evidence) *Evidence {
+	t.Helper()
+	out := new(Evidence)
+	if err := json.Unmarshal([]byte(asJSON(t, e)), out); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func asJSON(t *testing.T, v any) string {
+	t.Helper()
+	b, err := json.MarshalIndent(v, "", " ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b) + "\n"
+}

@@ -1,0 +1,277 @@
+package diagnose
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/synspy/synspy/internal/event"
+)
+
+// beforeListener explains SYNs that died before any listener, one finding a cause.
+func beforeListener(e *Evidence) []*found {
+	var out []*found
+	for _, cause := range []event.Cause{event.CauseNetfilter, event.CauseRPFilter, event.CausePolicy, event.CauseChecksum,
+		event.CauseCPUBacklog, event.CauseTimeWait} {
+		n := died(e.Counts, cause, event.StageIngress)
+		if n == 0 {
+			continue
+		}
+		info := cause.Info()
+		f := newFound(event.FindingDroppedBeforeListener, n)
+		f.Confidence = event.ConfidenceProven
+		f.Owner = info.Owner
+		f.saw("SYNs that died before any listener", n, "packets")
+		f.saw("cause", info.Name, "")
+		f.Title = info.Title + " kills SYNs before the listener"
+		f.because = info.Explain
+		hooks := map[string]bool{}
+		for _, d := range e.Ingress {
+			if d.Cause != cause {
+				continue
+			}
+			for _, at := range []struct{ what, value string }{{"kernel function", d.Kernel.Function}, {"netfilter hook", d.Kernel.Hook}, {"kernel reason", d.Kernel.Reason}} {
+				if at.value != "" && !hooks[at.what+at.value] {
+					hooks[at.what+at.value] = true
+					f.saw(at.what, at.value, "")
+				}
+			}
+		}
+		f.fix(info.Fix)
+		out = append(out, f)
+	}
+	return out
+}
+
+// aimed tells whether a SYN to that port is what the user asked about.
+func (e *Evidence) aimed(port uint16) bool { return slices.Contains(e.Ports, port) }
+
+// fewStray are as many SYNs to closed ports as scans send.
+const fewStray = 3
+
+func noListener(e *Evidence) []*found {
+	n := died(e.Counts, event.CauseNoListener, event.StageUnknown)
+	if n == 0 {
+		return nil
+	}
+	f := newFound(event.FindingNoListener, n)
+	f.Confidence = event.ConfidenceProven
+	f.saw("SYNs reset because nothing listens there", n, "packets")
+	deaths := slices.DeleteFunc(slices.Clone(e.Ingress), func(d Death) bool { return d.Cause != event.CauseNoListener })
+	slices.SortStableFunc(deaths, func(a, b Death) int { return cmp.Compare(b.Count, a.Count) })
+	place := "the port"
+	aimed := len(e.Ports) > 0
+	for i, d := range bound(deaths, 5) {
+		to := where(event.Listener{Addr: d.Server.Addr, Port: d.Server.Port})
+		if d.NetNS != 0 {
+			to += fmt.Sprintf(" in network namespace %d", d.NetNS)
+		}
+		f.saw("SYNs to "+to, d.Count, "packets")
+		if i == 0 {
+			place = to
+			aimed = aimed || e.aimed(d.Server.Port)
+		}
+	}
+	f.because = "nothing listens on " + place
+	f.Title = f.because
+	for _, l := range bound(e.Elsewhere, 5) {
+		f.saw("a listener elsewhere", fmt.Sprintf("%s in network namespace %d", where(l), l.NetNS), "")
+	}
+	if len(e.Elsewhere) > 0 {
+		f.fix("bind the service to the address that clients use, or send clients to where it listens: see the listeners named")
+	}
+	f.fix("start the service, or correct the port that clients use (behind DNAT it is the pod's)",
+		"check the network namespace: a container's listener is not the host's")
+	if !aimed {
+		// Whatever scans a host ends here too.
+		f.weight = 0
+		f.Confidence = event.ConfidencePossible
+		f.Settles = "a filter: synspy diagnose --port PORT says whether these SYNs are the ones in question"
+		if n < fewStray || diedOfAll(e.Counts) > n || len(e.Listeners) > 0 {
+			f.Severity = event.SeverityNote
+		}
+	}
+	return []*found{f}
+}
+
+func listenerRestarted(e *Evidence) []*found {
+	var out []*found
+	for i := range e.Listeners {
+		l := &e.Listeners[i]
+		n := l.dropped(event.CauseListenerClosed)
+		gone := l.ClosedMs != nil && l.ReplacedBy == nil && died(e.Counts, event.CauseNoListener, event.StageUnknown) > 0
+		if n == 0 && !gone {
+			continue
+		}
+		f := newFound(event.FindingListenerRestarted, n).about(l, l.Processes)
+		f.Confidence = event.ConfidenceProven
+		f.saw("handshakes and waiting connections that died with the listener", n, "packets")
+		sawKnown(f, "closed, since the window began", l.ClosedMs, "ms")
+		f.because = "the listener on " + where(l.ID) + " was closed"
+		switch {
+		case l.ReplacedBy != nil:
+			f.saw("replaced by a socket on", where(*l.ReplacedBy), "")
+			f.because += " and replaced"
+		case l.ClosedMs != nil:
+			f.because += " and not replaced"
+		}
+		f.because += " while clients were connecting"
+		f.Title = f.because
+		f.fix("hand the socket over on restart (socket activation, or SO_REUSEPORT with net.ipv4.tcp_migrate_req=1) instead of closing it",
+			"take the instance out of the load balancer before it stops, and accept what waits before closing")
+		out = append(out, f)
+	}
+	return out
+}
+
+// consequences are causes of packets that die after an overflow, or in a flood: an ACK for a handshake that is
+// gone, or a cookie that is too old.
+var consequences = []event.Cause{event.CauseBadHandshakeAck, event.CauseCookieInvalid}
+
+// explainedElsewhere are the causes that another rule tells of.
+var explainedElsewhere = []event.Cause{event.CauseAcceptQueueFull, event.CauseSynQueueFull, event.CauseSynBacklogReserve,
+	event.CauseHandshakeExpired, event.CauseListenerClosed, event.CauseNoListener, event.CauseNetfilter, event.CauseRPFilter,
+	event.CausePolicy, event.CauseChecksum, event.CauseCPUBacklog, event.CauseTimeWait}
+
+// smallPart is the part of all drops below which deaths of other kinds are stray packets.
+const smallPart = 0.05
+
+// otherDrops names what died of anything that no other rule tells of.
+func otherDrops(e *Evidence) []*found {
+	all := diedOfAll(e.Counts)
+	pressure := died(e.Counts, event.CauseAcceptQueueFull, event.StageUnknown) > 0
+	for i := range e.Listeners {
+		pressure = pressure || value(e.Listeners[i].Cookies) > 0 || synQueueDrops(&e.Listeners[i]) > 0
+	}
+	var out []*found
+	for _, info := range event.Causes() {
+		n := died(e.Counts, info.Cause, event.StageUnknown)
+		if slices.Contains(explainedElsewhere, info.Cause) {
+			n = unclaimed(e, info.Cause)
+		}
+		if n == 0 {
+			continue
+		}
+		f := newFound(event.FindingOtherDrops, n)
+		f.Confidence = event.ConfidenceProven
+		f.Owner = info.Owner
+		f.saw("cause", info.Name, "")
+		f.saw("packets", n, "packets")
+		f.Title = info.Title
+		f.because = info.Explain
+		f.fix(info.Fix)
+		for i := range e.Listeners {
+			if l := &e.Listeners[i]; l.dropped(info.Cause) == n {
+				f.about(l, l.Processes)
+			}
+		}
+		if info.Cause == event.CauseKernelOther {
+			f.Confidence = event.ConfidencePossible
+			f.Settles = "the kernel function that each record names"
+		}
+		if pressure && slices.Contains(consequences, info.Cause) {
+			f.Severity = event.SeverityContributing
+			f.because += "; it follows from the full queue"
+		}
+		if float64(n) < smallPart*float64(all) {
+			f.Severity = event.SeverityNote
+		}
+		out = append(out, f)
+	}
+	return append(out, unattributed(e)...)
+}
+
+// unclaimed is how many packets died of a listener's cause without a listener in the evidence to blame.
+func unclaimed(e *Evidence, cause event.Cause) uint64 {
+	if slices.Contains(cause.Info().Stages, event.StageIngress) {
+		return 0
+	}
+	n := died(e.Counts, cause, event.StageUnknown)
+	for i := range e.Listeners {
+		n -= min(n, e.Listeners[i].dropped(cause))
+	}
+	return n
+}
+
+// unattributed says that the kernel counted what no packet was seen for.
+func unattributed(e *Evidence) []*found {
+	var out []*found
+	for _, row := range e.Ledger {
+		if row.Unattributed == 0 && row.Balanced() {
+			continue
+		}
+		f := newFound(event.FindingOtherDrops, 0)
+		f.Severity = event.SeverityNote
+		f.Confidence = event.ConfidencePossible
+		f.Title = row.Counter + " moved by more than the packets seen"
+		f.because = f.Title
+		f.saw(row.Counter, row.Kernel, "packets")
+		f.saw("of it seen as packets", row.Synspy, "packets")
+		f.saw("network namespace", row.NetNS, "")
+		f.fix("run synspy trace with another --backend: synspy check lists what this one does not see")
+		out = append(out, f)
+	}
+	return out
+}
+
+// quiet says what it means that nothing was dropped.
+func quiet(e *Evidence) []*found {
+	if diedOfAll(e.Counts) > 0 {
+		return nil
+	}
+	var syns uint64
+	known := !e.lacks(NeedSyns)
+	for i := range e.Listeners {
+		l := &e.Listeners[i]
+		known = known && l.Syns != nil
+		syns += value(l.Syns)
+	}
+	if !known {
+		return nil
+	}
+	if syns > 0 {
+		f := newFound(event.FindingHealthy, 0)
+		f.Severity, f.Confidence = event.SeverityNote, event.ConfidenceProven
+		f.saw("SYNs in the window", syns, "SYNs")
+		f.saw("dropped or reset", uint64(0), "packets")
+		f.saw("listeners", len(e.Listeners), "listeners")
+		f.because = fmt.Sprintf("%s arrived and none was dropped", many(syns, "SYN"))
+		f.fix("look behind accept(): the application's latency, TLS, what it calls", "or watch again while clients time out: synspy diagnose --duration 5m")
+		return []*found{f}
+	}
+	if e.lacks(NeedIngress) {
+		return nil
+	}
+	f := newFound(event.FindingNoSynArrived, 0)
+	f.Severity, f.Confidence = event.SeverityNote, event.ConfidenceProven
+	f.saw("SYNs in the window", uint64(0), "SYNs")
+	f.saw("listeners", len(e.Listeners), "listeners")
+	f.because = "no SYN reached this kernel's IP stack"
+	if e.Filter != "" {
+		f.saw("filter", e.Filter, "")
+		f.because += " for " + e.Filter
+	}
+	var before []string
+	for _, d := range e.Devices {
+		if d.XDP != "" {
+			f.saw("XDP program on "+d.Name, d.XDP, "")
+			before = append(before, "XDP on "+d.Name)
+		}
+		for _, tc := range d.TC {
+			f.saw("tc program on "+d.Name, tc, "")
+			before = append(before, "tc on "+d.Name)
+		}
+	}
+	if len(before) > 0 {
+		f.fix("look at the programs that see packets first: " + strings.Join(bound(before, 8), ", ") + " (bpftool net)")
+	}
+	f.fix("check the filter: behind DNAT the port is the pod's, not the NodePort's",
+		"look upstream: load balancer, security group, routing, the client itself")
+	f.Title = f.because
+	return []*found{f}
+}
+
+func (e *Evidence) lacks(n Need) bool {
+	return slices.ContainsFunc(e.Missing, func(g Gap) bool { return g.Need == n })
+}

@@ -1,0 +1,173 @@
+package diagnose
+
+import "github.com/synspy/synspy/internal/event"
+
+// Evidence is everything that one window showed, after the filters. It is plain data, can be
+// written as JSON, and a nil pointer means "not known", never zero.
+type Evidence struct {
+	Start    event.Time `json:"start,omitzero"`
+	WindowMs uint64     `json:"window_ms"`
+	// Filter is what the user asked for, as text; empty for everything. Ports are those it names.
+	Filter string   `json:"filter,omitempty"`
+	Ports  []uint16 `json:"ports,omitempty"`
+
+	Counts   []event.Count     `json:"counts,omitempty"` // of the whole window
+	Ledger   []event.LedgerRow `json:"ledger,omitempty"`
+	Balanced *bool             `json:"balanced,omitempty"`
+
+	Listeners []Listener          `json:"listeners,omitempty"` // those matched, also ones that closed
+	Elsewhere []event.Listener    `json:"elsewhere,omitempty"` // on the same ports, in other namespaces or on other addresses
+	Ingress   []Death             `json:"ingress,omitempty"`   // what died before any listener
+	Devices   []Device            `json:"devices,omitempty"`   // of the namespaces concerned
+	Clients   []event.ClientCount `json:"clients,omitempty"`   // most drops first, bounded by the collector
+	// ClientsSeen is how many different client addresses there were in all.
+	ClientsSeen *uint64 `json:"clients_seen,omitempty"`
+
+	Missing []Gap `json:"missing,omitempty"`
+}
+
+// Need is a kind of evidence that findings rest on.
+type Need string
+
+// The kinds. A collector lists in Evidence.Missing those it could not have.
+const (
+	NeedSyns      Need = "syns"      // SYNs counted per listener
+	NeedAccepts   Need = "accepts"   // accepts counted per listener
+	NeedTimeline  Need = "timeline"  // the queues over time
+	NeedThreads   Need = "threads"   // samples of the accepting threads
+	NeedOnCPU     Need = "on_cpu"    // samples of where they ran
+	NeedCPU       Need = "cpu"       // run delay
+	NeedThrottled Need = "throttled" // CPU throttling of their cgroups
+	NeedPrevious  Need = "previous"  // arrivals before the window
+	NeedSysctls   Need = "sysctls"   // of the listener's namespace
+	NeedMembers   Need = "members"   // each socket of a SO_REUSEPORT group
+	NeedSynAcks   Need = "syn_acks"  // SYN-ACKs sent again
+	NeedIngress   Need = "ingress"   // deaths before the listener
+	NeedDevices   Need = "devices"   // XDP and tc programs
+)
+
+// Gap is evidence that the input does not have.
+type Gap struct {
+	Need Need   `json:"need"`
+	Why  string `json:"why"` // "a file of records has no thread samples"
+}
+
+// Listener is what was seen of one listening socket.
+type Listener struct {
+	// ID identifies it; its queues are those last seen.
+	ID        event.Listener  `json:"id"`
+	Processes []event.Process `json:"processes,omitempty"`
+	Counts    []event.Count   `json:"counts,omitempty"`
+
+	Syns    *uint64 `json:"syns,omitempty"`
+	Accepts *uint64 `json:"accepts,omitempty"`
+	Cookies *uint64 `json:"cookies,omitempty"` // SYN cookies sent
+	// PreviousSyns arrived in the PreviousMs before the window.
+	PreviousSyns *uint64 `json:"previous_syns,omitempty"`
+	PreviousMs   uint64  `json:"previous_ms,omitempty"`
+	// SynAcksAgain is how many SYN-ACKs were sent again; SynsAgain, how many SYNs came again for a
+	// handshake that had been answered; Finished, how many final ACKs came.
+	SynAcksAgain *uint64 `json:"syn_acks_again,omitempty"`
+	SynsAgain    *uint64 `json:"syns_again,omitempty"`
+	Finished     *uint64 `json:"finished,omitempty"`
+	// AskedBacklog is the argument of listen(), known only where the call was seen or its program was asked.
+	AskedBacklog *uint32 `json:"asked_backlog,omitempty"`
+
+	StepMs   uint32                `json:"step_ms,omitempty"` // what a point of Timeline covers
+	Timeline []event.TimelinePoint `json:"timeline,omitempty"`
+	// LongestGapMs is the longest time without an accept while the queue held something.
+	LongestGapMs *uint64        `json:"longest_gap_ms,omitempty"`
+	Gaps         []event.Bucket `json:"gaps,omitempty"`
+	Waits        []event.Bucket `json:"waits,omitempty"`
+
+	Sysctls Sysctls  `json:"sysctls,omitzero"`
+	Threads []Thread `json:"threads,omitempty"`
+	Cgroups []CPU    `json:"cgroups,omitempty"` // of the accepting processes
+	Members []Member `json:"members,omitempty"` // of its SO_REUSEPORT group, itself included
+
+	// ClosedMs is when it was closed, since the start; ReplacedBy is the socket that then listened there.
+	ClosedMs   *uint64         `json:"closed_ms,omitempty"`
+	ReplacedBy *event.Listener `json:"replaced_by,omitempty"`
+}
+
+// Sysctls are those of a network namespace, by what they hold; nil where unread.
+type Sysctls struct {
+	Syncookies      *uint32 `json:"tcp_syncookies,omitempty"`
+	MaxSynBacklog   *uint32 `json:"tcp_max_syn_backlog,omitempty"`
+	Somaxconn       *uint32 `json:"somaxconn,omitempty"`
+	AbortOnOverflow *uint32 `json:"tcp_abort_on_overflow,omitempty"`
+	SynackRetries   *uint32 `json:"tcp_synack_retries,omitempty"`
+}
+
+// Thread is a thread of a process that holds the listener. Acceptor says that it accepted from it, or was
+// seen waiting to; where no thread is known to, the rules look at all threads of the processes that fit best.
+type Thread struct {
+	PID      uint32   `json:"pid"`
+	TID      uint32   `json:"tid"`
+	Comm     string   `json:"comm,omitempty"`
+	Acceptor bool     `json:"acceptor,omitempty"`
+	Samples  []Sample `json:"samples,omitempty"` // in time order
+}
+
+// Sample is a thread at one moment.
+type Sample struct {
+	OffsetMs uint32 `json:"offset_ms"`
+	State    string `json:"state,omitempty"`  // R, S, D, T, t as /proc/PID/stat has it
+	Frozen   bool   `json:"frozen,omitempty"` // its cgroup was frozen
+	// Syscall is the call it was in, by name; empty in user space, or where that is unknown.
+	Syscall string `json:"syscall,omitempty"`
+	// OnCPU says that a profiler's sample found it running.
+	OnCPU bool `json:"on_cpu,omitempty"`
+	// RunMs and DelayMs are how long it ran, and was ready without a CPU, since its sample before.
+	RunMs   *float64 `json:"run_ms,omitempty"`
+	DelayMs *float64 `json:"delay_ms,omitempty"`
+	Kernel  []string `json:"kernel,omitempty"` // innermost first
+	User    []string `json:"user,omitempty"`
+}
+
+// CPU is how a cgroup's CPU time was limited in the window.
+type CPU struct {
+	Cgroup event.Cgroup `json:"cgroup"`
+	// QuotaUs of each PeriodUs; nil for no limit, or an unknown one.
+	QuotaUs     *uint64 `json:"quota_us,omitempty"`
+	PeriodUs    *uint64 `json:"period_us,omitempty"`
+	Periods     uint64  `json:"periods"`      // nr_periods' growth
+	Throttled   uint64  `json:"throttled"`    // nr_throttled's
+	ThrottledMs float64 `json:"throttled_ms"` // throttled_usec's, summed over CPUs as the kernel does
+	// Spans are when it was throttled: readings between which throttled_usec grew.
+	Spans []Span `json:"spans,omitempty"`
+}
+
+// Span is a time in the window, in milliseconds since its start.
+type Span struct {
+	FromMs uint32 `json:"from_ms"`
+	ToMs   uint32 `json:"to_ms"`
+}
+
+// Member is one socket of a SO_REUSEPORT group.
+type Member struct {
+	Listener  event.Listener  `json:"listener"`
+	Processes []event.Process `json:"processes,omitempty"`
+	Dropped   *uint64         `json:"dropped,omitempty"` // of its accept queue
+	Accepts   *uint64         `json:"accepts,omitempty"`
+	// FullMs is how long its queue was full, BusiestLen the longest it was.
+	FullMs     *uint64 `json:"full_ms,omitempty"`
+	BusiestLen *uint32 `json:"busiest_len,omitempty"`
+}
+
+// Death is what died before any listener, of one kind.
+type Death struct {
+	Cause  event.Cause    `json:"cause"`
+	Action event.Action   `json:"action,omitzero"`
+	Server event.Endpoint `json:"server,omitzero"`
+	NetNS  uint64         `json:"netns,omitempty"`
+	Kernel event.Kernel   `json:"kernel,omitzero"`
+	Count  uint64         `json:"count"`
+}
+
+// Device is a network device with the programs that see packets before the IP stack does.
+type Device struct {
+	Name string   `json:"name"`
+	XDP  string   `json:"xdp,omitempty"` // the program's name, or its id
+	TC   []string `json:"tc,omitempty"`  // ingress filters
+}

@@ -1,0 +1,75 @@
+package diagnose
+
+import (
+	"slices"
+
+	"github.com/synspy/synspy/internal/event"
+)
+
+// found is a finding with what orders it and makes the verdict.
+type found struct {
+	event.Finding
+	weight  uint64 // the drops it explains
+	because string // its part of the verdict: "... died because <because>"
+}
+
+// newFound starts a finding from its row in the table: a cause, unless the rule says otherwise.
+func newFound(id event.FindingID, weight uint64) *found {
+	info, _ := event.FindingOf(id)
+	return &found{weight: weight, because: info.Title, Finding: event.Finding{
+		ID: id, Severity: event.SeverityCause, Title: info.Title, Owner: info.Owner,
+		Evidence: []event.Evidence{}, Fix: []string{}, Confidence: event.ConfidenceLikely,
+	}}
+}
+
+func (f *found) about(l *Listener, processes []event.Process) *found {
+	f.Listener = &l.ID
+	f.Processes = bound(processes, maxProcesses)
+	return f
+}
+
+func (f *found) saw(what string, v any, unit string) *found {
+	f.Evidence = append(f.Evidence, seen(what, v, unit))
+	return f
+}
+
+// sawKnown cites a number only where it is known.
+func sawKnown[T any](f *found, what string, v *T, unit string) {
+	if v != nil {
+		f.saw(what, *v, unit)
+	}
+}
+
+func (f *found) fix(sentences ...string) *found {
+	f.Fix = append(f.Fix, sentences...)
+	return f
+}
+
+// turn adds a knob and the sentence that says to turn it.
+func (f *found) turn(k event.Knob) *found {
+	f.Knobs = append(f.Knobs, k)
+	s := "set " + k.Name + " to " + k.Try
+	if k.Now != "" {
+		s += " (now " + k.Now + ")"
+	}
+	if k.Where != "" {
+		s += " in " + k.Where
+	}
+	if k.Why != "" {
+		s += ": " + k.Why
+	}
+	return f.fix(s)
+}
+
+const (
+	maxProcesses = 8
+	maxStacks    = 8
+	maxClients   = 20
+)
+
+func bound[T any](list []T, most int) []T {
+	if len(list) > most {
+		return slices.Clone(list[:most])
+	}
+	return list
+}

@@ -1,0 +1,190 @@
+package diagnose
+
+import (
+	"fmt"
+
+	"github.com/synspy/synspy/internal/event"
+)
+
+const (
+	// fewCookies are too few to speak of pressure where nothing was dropped.
+	fewCookies = 10
+	// fewUnanswered are as many SYN-ACKs sent again as an ordinary network loses.
+	fewUnanswered = 3
+	// partOfSyns is the part of the SYNs that unanswered handshakes must reach to be more than stray ones.
+	partOfSyns = 0.05
+)
+
+// halfOpen explains handshakes that were begun and not finished.
+func halfOpen(e *Evidence) []*found {
+	var out []*found
+	for i := range e.Listeners {
+		l := &e.Listeners[i]
+		disabled := syncookiesDisabled(l)
+		pressure := synQueuePressure(e, l)
+		if disabled != nil {
+			out = append(out, disabled)
+			if pressure != nil {
+				pressure.Severity = event.SeverityContributing
+			}
+		}
+		if pressure != nil {
+			out = append(out, pressure)
+		}
+		if f := unanswered(l); f != nil {
+			if pressure != nil && f.Severity == event.SeverityCause && f.ID == event.FindingClientGaveUp {
+				f.Severity = event.SeverityContributing // what fills the SYN queue, told there
+			}
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+func synQueueDrops(l *Listener) uint64 {
+	return l.dropped(event.CauseSynQueueFull) + l.dropped(event.CauseSynBacklogReserve)
+}
+
+func syncookiesDisabled(l *Listener) *found {
+	drops := synQueueDrops(l)
+	on := l.Sysctls.Syncookies
+	// These two branches are only taken with cookies off; the sysctl may have been changed since.
+	if drops == 0 {
+		return nil
+	}
+	f := newFound(event.FindingSyncookiesDisabled, drops).about(l, l.Processes)
+	f.Confidence = event.ConfidenceProven
+	f.saw("SYNs dropped for want of room in the SYN queue", drops, "packets")
+	sawKnown(f, "net.ipv4.tcp_syncookies", on, "")
+	citeSynQueue(f, l)
+	f.because = "the SYN queue was full and SYN cookies were off"
+	if on != nil && *on != 0 {
+		f.because += " at that time"
+		f.fix(fmt.Sprintf("leave net.ipv4.tcp_syncookies at %d: it is on now", *on))
+		return f
+	}
+	f.turn(sysctlKnob("net.ipv4.tcp_syncookies", on, 1, l.Processes, "a cookie answers a SYN for which there is no room"))
+	if n := l.dropped(event.CauseSynBacklogReserve); n > 0 && l.Sysctls.MaxSynBacklog != nil {
+		f.turn(sysctlKnob("net.ipv4.tcp_max_syn_backlog", l.Sysctls.MaxSynBacklog, *l.Sysctls.MaxSynBacklog*4, l.Processes,
+			"without cookies the last quarter of it is kept for clients seen before"))
+	}
+	return f
+}
+
+func citeSynQueue(f *found, l *Listener) {
+	var longest, limit uint32
+	known := false
+	see := func(q *event.SynQueue) {
+		if q != nil {
+			longest, limit, known = max(longest, q.Len), q.Limit, true
+		}
+	}
+	see(l.ID.SynQueue)
+	for _, p := range l.Timeline {
+		see(p.SynQueue)
+	}
+	if known {
+		f.saw("longest SYN queue", longest, "handshakes")
+		f.saw("SYN queue limit", limit, "handshakes")
+	}
+	sawKnown(f, "net.ipv4.tcp_max_syn_backlog", l.Sysctls.MaxSynBacklog, "")
+	sawKnown(f, "SYNs in the window", l.Syns, "SYNs")
+}
+
+func synQueuePressure(e *Evidence, l *Listener) *found {
+	drops, cookies := synQueueDrops(l), value(l.Cookies)
+	if drops == 0 && cookies == 0 {
+		return nil
+	}
+	f := newFound(event.FindingSynQueuePressure, max(drops, cookies)).about(l, l.Processes)
+	f.Confidence = event.ConfidenceProven
+	sawKnown(f, "SYNs answered by a SYN cookie", l.Cookies, "SYNs")
+	if drops > 0 {
+		f.saw("SYNs dropped for want of room in the SYN queue", drops, "packets")
+	}
+	citeSynQueue(f, l)
+	sawKnown(f, "handshakes finished", l.Finished, "handshakes")
+	sawKnown(f, "client addresses", e.ClientsSeen, "addresses")
+	for _, c := range bound(e.Clients, 3) {
+		if c.Syns != nil {
+			f.saw("SYNs from "+c.Addr, *c.Syns, "SYNs")
+		}
+	}
+	f.because = "the SYN queue was full of handshakes that clients did not finish"
+	f.Settles = "whether the clients are real: those that never finish a handshake are spoofed or have lost the way back"
+	switch {
+	case l.dropped(event.CauseAcceptQueueFull) > max(drops, cookies):
+		// Handshakes whose last ACK finds the accept queue full stay half-open: the SYN queue fills behind it.
+		f.Severity = event.SeverityContributing
+		f.because = "the SYN queue filled behind the full accept queue"
+		f.fix("empty the accept queue first: see the other findings")
+	case drops == 0 && cookies < fewCookies:
+		f.Severity = event.SeverityNote
+	}
+	f.Title = f.because
+	f.fix("leave net.ipv4.tcp_syncookies on", "filter the clients upstream where they are spoofed")
+	if l.Sysctls.Somaxconn != nil {
+		if limit, ok := l.limit(); ok && limit < ordinaryLimit {
+			f.turn(listenKnob(l, l.Processes, ordinaryLimit, "the SYN queue has the same limit as the accept queue"))
+		}
+	}
+	return f
+}
+
+// unanswered looks at SYN-ACKs to which no ACK came.
+func unanswered(l *Listener) *found {
+	expired := l.dropped(event.CauseHandshakeExpired)
+	again := value(l.SynAcksAgain)
+	for _, c := range l.Counts {
+		// ACKs did come, and were dropped or ignored: then SYN-ACKs are sent again as well.
+		if c.Stage == event.StageAck && (c.Cause == event.CauseAcceptQueueFull || c.Cause == event.CauseDeferAccept) {
+			again, expired = 0, 0
+		}
+	}
+	if expired == 0 && again < fewUnanswered {
+		return nil
+	}
+	weight := max(expired, again)
+	stray := l.Syns != nil && float64(weight) < partOfSyns*float64(*l.Syns)
+	if expired == 0 && stray {
+		return nil
+	}
+	lost := value(l.SynsAgain) >= fewUnanswered && value(l.SynsAgain)*4 >= again
+	unknown := l.SynsAgain == nil
+	nobody := l.Finished != nil && *l.Finished == 0
+	id := event.FindingClientGaveUp
+	if lost || unknown && nobody {
+		id = event.FindingReturnPathLost
+	}
+	f := newFound(id, weight).about(l, l.Processes)
+	sawKnown(f, "SYN-ACKs sent again", l.SynAcksAgain, "packets")
+	if expired > 0 {
+		f.saw("handshakes that expired unanswered", expired, "handshakes")
+	}
+	sawKnown(f, "SYNs that came again though they had been answered", l.SynsAgain, "SYNs")
+	sawKnown(f, "handshakes finished", l.Finished, "handshakes")
+	sawKnown(f, "SYNs in the window", l.Syns, "SYNs")
+	sawKnown(f, "net.ipv4.tcp_synack_retries", l.Sysctls.SynackRetries, "")
+	if unknown {
+		f.Confidence = event.ConfidencePossible
+		f.Settles = "whether the same clients send their SYN again, and whether the SYN-ACK arrives there: tcpdump at the client"
+	}
+	if stray {
+		f.Severity = event.SeverityNote
+	}
+	switch id {
+	case event.FindingReturnPathLost:
+		f.because = "SYN-ACKs were sent and did not reach the clients, who sent their SYNs again"
+		if unknown {
+			f.because = "SYN-ACKs were sent and no client answered one"
+		}
+		f.fix("trace the way back: ip route get CLIENT in the server's namespace, then tcpdump for the SYN-ACK along the path",
+			"look for asymmetric routing, a stateful firewall that saw only one direction, and source addresses changed by NAT")
+	default:
+		f.because = "clients left their handshakes unfinished"
+		f.fix("look at what these clients are: scans and health checks that end early are harmless",
+			"compare the clients' connect timeout with the time that their SYN-ACK takes")
+	}
+	f.Title = f.because
+	return f
+}

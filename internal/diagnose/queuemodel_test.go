@@ -1,0 +1,122 @@
+package diagnose
+
+import (
+	"math/rand/v2"
+	"testing"
+)
+
+// TestQueueModel replays windows that can be worked out by hand.
+func TestQueueModel(t *testing.T) {
+	steps := func(n int, at map[int]uint64) []uint64 {
+		s := make([]uint64, n)
+		for i, v := range at {
+			s[i] = v
+		}
+		return s
+	}
+	for _, tt := range []struct {
+		name string
+		m    queueModel
+		want modelled
+	}{
+		{"limit+1 fit", queueModel{Limit: 4, StepMs: 100,
+			Arrivals: steps(3, map[int]uint64{0: 6}), Capacity: steps(3, nil)},
+			modelled{Dropped: 1, Lost: 1, WaitMs: 300}},
+		{"limit zero holds one", queueModel{Limit: 0, StepMs: 100,
+			Arrivals: steps(3, map[int]uint64{0: 2}), Capacity: steps(3, nil)},
+			modelled{Dropped: 1, Lost: 1, WaitMs: 300}},
+		{"what is there already counts", queueModel{Limit: 4, Initial: 5, StepMs: 100,
+			Arrivals: steps(2, map[int]uint64{0: 1}), Capacity: steps(2, nil)},
+			modelled{Dropped: 1, Lost: 1}},
+		{"a retry gets through", queueModel{Limit: 0, StepMs: 100, Retries: retriesLinear,
+			Arrivals: steps(12, map[int]uint64{0: 2}), Capacity: steps(12, map[int]uint64{5: 1 * one, 6: 1 * one})},
+			modelled{Dropped: 1, WaitMs: 500}},
+		{"retries are dropped too", queueModel{Limit: 0, StepMs: 100, Retries: retriesLinear,
+			Arrivals: steps(25, map[int]uint64{0: 2}), Capacity: steps(25, nil)},
+			modelled{Dropped: 3, Lost: 1, WaitMs: 2500}},
+		{"the older clients wait longer between them", queueModel{Limit: 0, StepMs: 100, Retries: retriesExponential,
+			Arrivals: steps(25, map[int]uint64{0: 2}), Capacity: steps(25, nil)},
+			modelled{Dropped: 2, Lost: 1, WaitMs: 2500}},
+		{"idle capacity is not saved up", queueModel{Limit: 0, StepMs: 100,
+			Arrivals: steps(9, map[int]uint64{8: 3}), Capacity: []uint64{9 * one, 9 * one, 9 * one, 9 * one, 9 * one, 9 * one, 9 * one, 9 * one, 0}},
+			modelled{Dropped: 2, Lost: 2, WaitMs: 100}},
+		{"capacity is spread over the step", queueModel{Limit: 0, StepMs: 100,
+			Arrivals: steps(1, map[int]uint64{0: 4}), Capacity: []uint64{5 * one}},
+			modelled{}},
+		{"or all at once", queueModel{Limit: 0, StepMs: 100, Bunched: true,
+			Arrivals: steps(1, map[int]uint64{0: 4}), Capacity: []uint64{5 * one}},
+			modelled{Dropped: 3, Lost: 3}},
+		{"nothing", queueModel{StepMs: 50}, modelled{}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := tt.m.run(); got != tt.want {
+				t.Errorf("got %+v, want %+v", got, tt.want)
+			}
+		})
+	}
+}
+
+// randomModel makes a window with standstills and bursts.
+func randomModel(r *rand.Rand) queueModel {
+	m := queueModel{Limit: r.Uint32N(40), Initial: r.Uint32N(10), StepMs: 50, Bunched: r.IntN(2) == 0}
+	for range 1 + r.IntN(120) {
+		arrivals, capacity := r.Uint64N(6), r.Uint64N(6*one)
+		if r.IntN(10) == 0 {
+			arrivals = r.Uint64N(120)
+		}
+		if r.IntN(4) == 0 {
+			capacity = 0
+		}
+		m.Arrivals, m.Capacity = append(m.Arrivals, arrivals), append(m.Capacity, capacity)
+	}
+	return m
+}
+
+// TestMoreNeverHurts is what the table of a diagnosis rests on: without retries a larger limit and more
+// workers never drop more.
+func TestMoreNeverHurts(t *testing.T) {
+	for seed := range uint64(500) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		m := randomModel(r)
+		base := m.run()
+		more := m
+		more.Limit += 1 + r.Uint32N(50)
+		if got := more.run(); got.Dropped > base.Dropped {
+			t.Fatalf("seed %d: limit %d drops %d, %d drops %d", seed, m.Limit, base.Dropped, more.Limit, got.Dropped)
+		}
+		workers := m
+		workers.Capacity = scale(m.Capacity, 1+r.Float64()*3)
+		if got := workers.run(); got.Dropped > base.Dropped {
+			t.Fatalf("seed %d: more workers: %+v, before %+v", seed, got, base)
+		}
+	}
+}
+
+// FuzzQueueModel holds any window to what must be true of it.
+func FuzzQueueModel(f *testing.F) {
+	f.Add(uint64(1), uint32(4), true)
+	f.Add(uint64(7), uint32(0), false)
+	f.Fuzz(func(t *testing.T, seed uint64, limit uint32, linear bool) {
+		m := randomModel(rand.New(rand.NewPCG(seed, 2)))
+		m.Limit = limit
+		m.Retries = retriesExponential
+		if linear {
+			m.Retries = retriesLinear
+		}
+		var handshakes uint64
+		for _, a := range m.Arrivals {
+			handshakes += a
+		}
+		got := m.run()
+		if got.Lost > handshakes || got.Lost > got.Dropped {
+			t.Errorf("%d lost of %d, %d dropped", got.Lost, handshakes, got.Dropped)
+		}
+		if got.WaitMs > float64(len(m.Arrivals))*float64(m.StepMs) {
+			t.Errorf("a wait of %v ms in %d steps", got.WaitMs, len(m.Arrivals))
+		}
+		m.Limit = uint32(handshakes) + m.Initial
+		if got := m.run(); got.Dropped != 0 {
+			t.Errorf("room for all, and %d dropped", got.Dropped)
+		}
+	})
+}

@@ -1,0 +1,397 @@
+package diagnose
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/synspy/synspy/internal/event"
+)
+
+// dropped counts the listener's packets that died of a cause; ignored ones did not.
+func (l *Listener) dropped(cause event.Cause) uint64 {
+	return died(l.Counts, cause, event.StageUnknown)
+}
+
+// died sums the counts of a cause, at one stage or at all.
+func died(counts []event.Count, cause event.Cause, stage event.Stage) uint64 {
+	var n uint64
+	for _, c := range counts {
+		if c.Cause == cause && c.Action != event.ActionIgnored && (stage == event.StageUnknown || c.Stage == stage) {
+			n += c.Count
+		}
+	}
+	return n
+}
+
+// diedOfAll sums what was dropped or reset.
+func diedOfAll(counts []event.Count) uint64 {
+	var n uint64
+	for _, c := range counts {
+		if c.Action != event.ActionIgnored {
+			n += c.Count
+		}
+	}
+	return n
+}
+
+// limit is that of its accept queue.
+func (l *Listener) limit() (uint32, bool) {
+	if l.ID.AcceptQueue != nil {
+		return l.ID.AcceptQueue.Limit, true
+	}
+	for _, p := range l.Timeline {
+		if p.AcceptQueue != nil {
+			return p.AcceptQueue.Limit, true
+		}
+	}
+	return 0, false
+}
+
+// doing is what the accepting threads did at a moment.
+type doing uint8
+
+const (
+	doingUnknown   doing = iota
+	doingWaiting         // in accept or poll: ready to accept
+	doingAccepting       // on a CPU, in accept
+	doingBusy            // on a CPU, elsewhere
+	doingStarved         // ready to run, without a CPU
+	doingStopped         // stopped, traced or frozen
+	doingBlocked         // asleep in something else
+	doingParked          // a thread that the language's runtime holds in reserve
+	numDoings
+)
+
+// waitCalls are the system calls in which a thread that accepts waits for connections.
+var waitCalls = []string{"accept", "accept4", "poll", "ppoll", "select", "pselect6", "_newselect", "epoll_wait", "epoll_pwait",
+	"epoll_pwait2", "io_uring_enter"}
+
+// waitFrames are kernel functions that tell the same where the call's name does not (restart_syscall).
+var waitFrames = []string{"inet_csk_accept", "inet_csk_wait_for_connect", "ep_poll", "do_sys_poll", "do_poll", "do_select", "io_cqring_wait"}
+
+var acceptFrames = []string{"inet_csk_accept", "inet_accept", "do_accept", "__sys_accept4", "__x64_sys_accept4", "__x64_sys_accept", "__arm64_sys_accept4"}
+
+// parkedFrames are where the Go runtime keeps threads that it has no work for.
+var parkedFrames = []string{"runtime.stopm", "runtime.mPark", "runtime.sysmon", "runtime.templateThread"}
+
+// subject is a listener whose accept queue overflowed, with what its threads did meanwhile worked out.
+type subject struct {
+	*Listener
+	e       *Evidence
+	drops   uint64 // by its accept queue
+	whatIf  *event.WhatIf
+	suspect []Thread // those whose business accepting is
+	known   bool     // they were seen to accept, or to wait for it
+	// pressed are the steps in which the queue was full or dropped.
+	pressed    []bool
+	pressedMs  float64
+	did        [numDoings]int // steps under pressure, by what the threads did then
+	judged     int            // of them, those with a known answer
+	stallMs    float64        // the longest standstill that has drops in it
+	stallDrops uint64         // drops in standstills
+	seenDrops  uint64         // drops in the timeline
+}
+
+func newSubject(e *Evidence, l *Listener) *subject {
+	s := &subject{Listener: l, e: e, drops: l.dropped(event.CauseAcceptQueueFull), whatIf: whatIf(l)}
+	s.pressed = make([]bool, len(l.Timeline))
+	for i, p := range l.Timeline {
+		full := p.AcceptQueue != nil && p.AcceptQueue.Len > p.AcceptQueue.Limit
+		if s.pressed[i] = full || value(p.Drops) > 0; s.pressed[i] {
+			s.pressedMs += float64(l.StepMs)
+		}
+		s.seenDrops += value(p.Drops)
+	}
+	for _, st := range stalls(l) {
+		var drops uint64
+		for _, p := range l.Timeline[st.from:st.to] {
+			drops += value(p.Drops)
+		}
+		if drops > 0 {
+			s.stallMs = max(s.stallMs, float64(st.to-st.from)*float64(l.StepMs))
+		}
+		s.stallDrops += drops
+	}
+	s.suspect, s.known = suspects(l)
+	s.judge()
+	return s
+}
+
+// suspects are the threads that are known to accept, else all threads of the processes that do, else of all that hold it.
+func suspects(l *Listener) ([]Thread, bool) {
+	pick := func(want func(Thread) bool) []Thread {
+		var out []Thread
+		for _, t := range l.Threads {
+			if want(t) {
+				out = append(out, t)
+			}
+		}
+		return out
+	}
+	if known := pick(func(t Thread) bool { return t.Acceptor }); len(known) > 0 {
+		return known, true
+	}
+	role := func(pid uint32, role event.Role) bool {
+		return slices.ContainsFunc(l.Processes, func(p event.Process) bool { return p.PID == pid && p.Role == role })
+	}
+	if acceptors := pick(func(t Thread) bool { return role(t.PID, event.RoleAcceptor) }); len(acceptors) > 0 {
+		return acceptors, true
+	}
+	return l.Threads, false
+}
+
+// judge goes through the steps under pressure.
+func (s *subject) judge() {
+	if s.StepMs == 0 {
+		return
+	}
+	steps := make([]map[uint64][numDoings]int, len(s.pressed))
+	s.eachSample(func(t Thread, smp Sample, did doing) {
+		if !s.underPressure(smp) {
+			return
+		}
+		i := smp.OffsetMs / s.StepMs
+		if steps[i] == nil {
+			steps[i] = make(map[uint64][numDoings]int)
+		}
+		tally := steps[i][t.key()]
+		tally[did]++
+		steps[i][t.key()] = tally
+	})
+	for _, threads := range steps {
+		did := together(threads)
+		if did == doingUnknown {
+			continue
+		}
+		s.did[did]++
+		s.judged++
+	}
+}
+
+// eachSample goes through the samples of the threads whose business accepting is, and says what each shows.
+func (s *subject) eachSample(do func(Thread, Sample, doing)) {
+	for _, t := range s.suspect {
+		before, first := uint32(0), true
+		for _, smp := range t.Samples {
+			do(t, smp, classify(smp, smp.OffsetMs-min(before, smp.OffsetMs), first))
+			if !smp.OnCPU { // a profiler's samples come in between
+				before, first = smp.OffsetMs, false
+			}
+		}
+	}
+}
+
+// underPressure tells whether the queue was full, or dropped, when the sample was taken.
+func (s *subject) underPressure(smp Sample) bool {
+	i := int(smp.OffsetMs / max(s.StepMs, 1))
+	return i < len(s.pressed) && s.pressed[i]
+}
+
+func (t Thread) key() uint64 { return uint64(t.PID)<<32 | uint64(t.TID) }
+
+// classify says what a sample shows; since is how long ago the thread's sample before was.
+func classify(smp Sample, since uint32, first bool) doing {
+	half := float64(since) / 2
+	known := !first && since > 0
+	switch {
+	case smp.Frozen || smp.State == "T" || smp.State == "t":
+		return doingStopped
+	case smp.OnCPU && has(smp.Kernel, acceptFrames):
+		return doingAccepting
+	case smp.OnCPU:
+		return doingBusy
+	case known && smp.DelayMs != nil && *smp.DelayMs >= half:
+		return doingStarved
+	case known && smp.RunMs != nil && *smp.RunMs >= half:
+		return doingBusy
+	case smp.State != "S" && smp.State != "D":
+		return doingUnknown
+	case slices.Contains(waitCalls, smp.Syscall) || has(smp.Kernel, waitFrames):
+		return doingWaiting
+	case has(smp.User, parkedFrames):
+		return doingParked
+	case smp.Syscall != "" || len(smp.Kernel) > 0:
+		return doingBlocked
+	}
+	return doingUnknown
+}
+
+// has tells whether a stack has one of the functions in it, whatever follows their names (+0x1f).
+func has(stack, functions []string) bool {
+	return slices.ContainsFunc(stack, func(frame string) bool {
+		name, _, _ := strings.Cut(frame, "+")
+		return slices.Contains(functions, name)
+	})
+}
+
+// together says what all threads of a step amount to. One that is ready to accept, or is on its way to a
+// CPU, is what matters; only if none is, the majority of those that can't.
+func together(threads map[uint64][numDoings]int) doing {
+	var n [numDoings]int
+	for _, tally := range threads {
+		most := doingUnknown
+		for did := range numDoings {
+			if tally[did] > tally[most] {
+				most = did
+			}
+		}
+		// A thread that waited for a CPU most of a step may have been on one for a sample of it.
+		if tally[doingStarved] > 0 {
+			most = doingStarved
+		}
+		n[most]++
+	}
+	for _, did := range []doing{doingWaiting, doingStarved, doingAccepting, doingBusy} {
+		if n[did] > 0 {
+			return did
+		}
+	}
+	switch {
+	case n[doingStopped] > 0 && n[doingStopped] >= n[doingBlocked]:
+		return doingStopped
+	case n[doingBlocked] > 0:
+		return doingBlocked
+	}
+	return doingUnknown
+}
+
+// share is the part of the judged time under pressure that the threads spent so.
+func (s *subject) share(did ...doing) float64 {
+	if s.judged == 0 {
+		return 0
+	}
+	n := 0
+	for _, d := range did {
+		n += s.did[d]
+	}
+	return float64(n) / float64(s.judged)
+}
+
+const (
+	// fewSteps are too few to say what threads did.
+	fewSteps = 3
+	// standingMs is how long a loop must stand still, sustainedMs how long a queue must be full in all,
+	// for what the threads did then to be more than the ordinary course of a burst.
+	standingMs  = 200
+	sustainedMs = 1000
+	// mostly is the share of the time, or of the drops, that makes something the cause.
+	mostly = 0.5
+)
+
+// mainly tells whether the threads did this for most of the time under pressure.
+func (s *subject) mainly(did ...doing) bool {
+	return s.judged >= fewSteps && s.share(did...) >= mostly
+}
+
+// lasting tells whether the pressure is more than a burst: the loop stood still, or the queue was full for long without
+// arrivals that jumped.
+func (s *subject) lasting() bool {
+	return s.stallMs >= standingMs || s.pressedMs >= sustainedMs && !s.jump().short
+}
+
+// overlap is the part of the drops (where they are timed, else of the steps under pressure) in steps of which ok is true.
+func (s *subject) overlap(ok func(event.TimelinePoint) bool) float64 {
+	var in, all float64
+	for i, p := range s.Timeline {
+		if !s.pressed[i] {
+			continue
+		}
+		weight := 1.0
+		if s.seenDrops > 0 {
+			weight = float64(value(p.Drops))
+		}
+		all += weight
+		if ok(p) {
+			in += weight
+		}
+	}
+	if all == 0 {
+		return 0
+	}
+	return in / all
+}
+
+// jump is how arrivals went by the second.
+type jump struct {
+	known bool
+	short bool // far above the usual, in few seconds
+	peak  float64
+	usual float64
+	// previous is the rate before the window, where that is known; surge says that the window is far above it.
+	previous *float64
+	surge    bool
+}
+
+const (
+	jumpFactor = 5
+	fewest     = 20 // arrivals that are called a burst at all
+)
+
+func (s *subject) jump() jump {
+	bins, drops := s.perSecond()
+	if len(bins) == 0 {
+		return jump{}
+	}
+	out := jump{known: true}
+	peak := 0
+	var sum float64
+	for i, n := range bins {
+		sum += n
+		if n > bins[peak] {
+			peak = i
+		}
+	}
+	out.peak = bins[peak]
+	if s.PreviousSyns != nil && s.PreviousMs > 0 {
+		rate := float64(*s.PreviousSyns) * 1000 / float64(s.PreviousMs)
+		out.previous = &rate
+		mean := sum / float64(len(bins))
+		out.surge = mean >= jumpFactor*max(rate, 1)
+	}
+	if len(bins) < 3 { // nothing to compare with but what was before
+		if out.previous == nil {
+			return out
+		}
+		out.usual = *out.previous
+		out.short = out.peak >= jumpFactor*max(out.usual, 1) && out.peak >= fewest
+		return out
+	}
+	sorted := slices.Sorted(slices.Values(bins))
+	out.usual = sorted[len(sorted)/2]
+	high := 0
+	for _, n := range bins {
+		if n >= out.peak/2 {
+			high++
+		}
+	}
+	// Those dropped come again for some ten seconds.
+	var after, all float64
+	for i, n := range drops {
+		all += n
+		if i >= peak-1 && i <= peak+12 {
+			after += n
+		}
+	}
+	out.short = out.peak >= jumpFactor*max(out.usual, 1) && out.peak >= fewest &&
+		high <= max(2, len(bins)/5) && after >= mostly*all
+	return out
+}
+
+// perSecond is the arrivals, without those known to come again, and the drops of each second.
+func (s *subject) perSecond() (arrivals, drops []float64) {
+	if s.StepMs == 0 {
+		return nil, nil
+	}
+	for _, p := range s.Timeline {
+		if p.Arrivals == nil {
+			return nil, nil
+		}
+		i := int(p.OffsetMs / 1000)
+		for len(arrivals) <= i {
+			arrivals, drops = append(arrivals, 0), append(drops, 0)
+		}
+		arrivals[i] += float64(*p.Arrivals - min(*p.Arrivals, value(p.Retries)))
+		drops[i] += float64(value(p.Drops))
+	}
+	return arrivals, drops
+}

@@ -1,0 +1,255 @@
+package diagnose
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/synspy/synspy/internal/event"
+)
+
+// usualLimits are the values that people set: powers of two, nginx's 511, and the largest that somaxconn may be.
+var usualLimits = []uint32{16, 32, 64, 128, 256, 511, 1024, 2048, 4096, 8192, 16384, 32768, 65535}
+
+// longWaitMs is the longest time in the queue that a larger limit may lead to and still be advised: who waits longer
+// is connected and unanswered, which is no better than a SYN sent again after a second.
+const longWaitMs = 1000
+
+// shortAcceptMs is the accept time that the replay tries against standstills.
+const shortAcceptMs = 100
+
+// whatIf replays a listener's window with other settings. It is nil where arrivals or accepts over time are not known,
+// or nothing was dropped.
+func whatIf(l *Listener) *event.WhatIf {
+	observed := l.dropped(event.CauseAcceptQueueFull)
+	limit, known := l.limit()
+	if observed == 0 || !known || l.StepMs == 0 || len(l.Timeline) == 0 {
+		return nil
+	}
+	present, assumes, ok := replayOf(l, limit)
+	if !ok {
+		return nil
+	}
+	w := &event.WhatIf{Assumes: assumes, Observed: observed}
+	for _, a := range present.Arrivals {
+		w.Arrivals += a
+	}
+	stall := standstillMs(l)
+	add := func(m queueModel, workers, acceptMs float64) modelled {
+		got := m.run()
+		w.Rows = append(w.Rows, event.WhatIfRow{Limit: m.Limit, Workers: workers, AcceptMs: acceptMs,
+			Dropped: got.Dropped, Lost: got.Lost, WaitMs: got.WaitMs})
+		return got
+	}
+	present, said := closest(present, retriesKnown(l), observed)
+	w.Assumes = append(w.Assumes, said...)
+	base := add(present, 1, stall)
+	w.Rows[0].Present = true
+	var wait float64
+	for _, usual := range usualLimits {
+		if usual <= limit {
+			continue
+		}
+		m := present
+		m.Limit = usual
+		got := add(m, 1, stall)
+		if got.Dropped > 0 {
+			continue
+		}
+		if wait = got.WaitMs; wait <= longWaitMs {
+			w.Limit = &usual
+		}
+		break
+	}
+	for _, workers := range []float64{2, 4} {
+		m := present
+		m.Capacity = scale(present.Capacity, workers)
+		add(m, workers, stall)
+	}
+	if stall > shortAcceptMs && value(l.Accepts) > 0 {
+		m := present
+		m.Capacity = shortened(l, present.Capacity, shortAcceptMs)
+		add(m, 1, shortAcceptMs)
+	}
+	w.Says = sayWhatIf(w, base, stall, wait)
+	return w
+}
+
+// closest finds the ways in which a step's arrivals are spread, and in which clients try again, that come closest to what
+// was dropped, and says which.
+func closest(m queueModel, retries bool, observed uint64) (queueModel, []string) {
+	clients := []struct {
+		retries []uint32
+		says    string
+	}{{nil, "a client whose SYN is dropped does not try again in the window"}}
+	if retries {
+		clients = append(clients, []struct {
+			retries []uint32
+			says    string
+		}{
+			{retriesLinear, "a dropped SYN comes again 1, 2, 3, 4, 5, 7 and 11 s after the first, as from Linux 6.5 on"},
+			{retriesExponential, "a dropped SYN comes again 1, 3, 7 and 15 s after the first, as from Linux before 6.5"},
+		}...)
+	} else {
+		clients[0].says = "each SYN is a handshake of its own: which came again is not known, so the need is rather less"
+	}
+	best, off, said := m, ^uint64(0), []string(nil)
+	for _, c := range clients {
+		for _, bunched := range []bool{false, true} {
+			try := m
+			try.Bunched, try.Retries = bunched, c.retries
+			got := try.run().Dropped
+			if miss := max(got, observed) - min(got, observed); miss < off {
+				spread := "is spread over them evenly"
+				if bunched {
+					spread = "comes at once"
+				}
+				best, off = try, miss
+				said = []string{fmt.Sprintf("what arrives within %d ms %s", m.StepMs, spread), c.says}
+			}
+		}
+	}
+	return best, said
+}
+
+// retriesKnown tells whether SYNs that came again were told from first ones.
+func retriesKnown(l *Listener) bool {
+	return slices.ContainsFunc(l.Timeline, func(p event.TimelinePoint) bool { return p.Retries != nil })
+}
+
+func sayWhatIf(w *event.WhatIf, base modelled, stall, wait float64) string {
+	present := w.Rows[0]
+	switch {
+	case base.Dropped == 0:
+		return fmt.Sprintf("the replay of %s does not reproduce the drops at the limit of %d: they came faster than the queue was read, so it advises no value",
+			many(w.Arrivals, "handshake"), present.Limit)
+	case w.Limit != nil:
+		return fmt.Sprintf("a limit of %d instead of %d would have dropped 0 of %s", *w.Limit, present.Limit, many(w.Arrivals, "handshake"))
+	case stall >= longWaitMs:
+		return fmt.Sprintf("no limit helps: the accept loop stands still for %s, and whoever waits in a longer queue is not served either", seconds(stall))
+	case wait > longWaitMs:
+		return fmt.Sprintf("no limit helps: connections arrive faster than they are accepted, and would wait up to %s in a queue that drops none", seconds(wait))
+	}
+	return fmt.Sprintf("no limit up to %d would have dropped nothing: connections arrive faster than they are accepted", usualLimits[len(usualLimits)-1])
+}
+
+// helps tells whether the replay found a limit; with it, which.
+func helps(w *event.WhatIf) (uint32, bool) {
+	if w == nil || w.Limit == nil || w.Rows[0].Dropped == 0 {
+		return 0, false
+	}
+	return *w.Limit, true
+}
+
+// replayOf makes the model of the window as it was.
+func replayOf(l *Listener, limit uint32) (queueModel, []string, bool) {
+	m := queueModel{Limit: limit, StepMs: l.StepMs}
+	if q := l.Timeline[0].AcceptQueue; q != nil {
+		m.Initial = q.Len
+	}
+	behind := left(l.Timeline)
+	usual := usualCapacity(l.Timeline, behind)
+	for i, p := range l.Timeline {
+		if p.Arrivals == nil || p.Accepts == nil {
+			return m, nil, false
+		}
+		m.Arrivals = append(m.Arrivals, *p.Arrivals-min(*p.Arrivals, value(p.Retries)))
+		capacity := *p.Accepts
+		if !behind[i] {
+			capacity = max(capacity, usual)
+		}
+		m.Capacity = append(m.Capacity, capacity*one)
+	}
+	assumes := []string{
+		"the same clients arrive at the same moments, and a handshake is over as soon as its SYN is taken",
+		fmt.Sprintf("while nothing waits, %s could be accepted in %d ms, as while something did", many(usual, "connection"), l.StepMs),
+		"more workers accept as many times faster, and stand still together",
+	}
+	return m, assumes, true
+}
+
+// waiting tells whether connections were in the queue at some time in a step.
+func waiting(p event.TimelinePoint) bool {
+	return p.AcceptQueue != nil && p.AcceptQueue.Len > 0 || value(p.Drops) > 0
+}
+
+// left tells for each step whether connections were left in the queue at its end: then its accepts are all that could
+// be done in it. Lengths are the longest in a step, so what is left is reckoned from what came and went.
+func left(points []event.TimelinePoint) []bool {
+	out := make([]bool, len(points))
+	var rest uint64
+	for i, p := range points {
+		came := value(p.Arrivals) - min(value(p.Arrivals), value(p.Drops))
+		rest += came
+		rest -= min(rest, value(p.Accepts))
+		if p.AcceptQueue != nil {
+			rest = min(rest, uint64(p.AcceptQueue.Len))
+		}
+		// Connections may have waited from before the window, or their ACK came later than their SYN.
+		out[i] = rest > 0 || waiting(p) && value(p.Accepts) == 0
+	}
+	return out
+}
+
+// usualCapacity is how many connections a step accepts while some are left, on average over the steps that accept any.
+func usualCapacity(points []event.TimelinePoint, behind []bool) uint64 {
+	var accepts, steps, most uint64
+	for i, p := range points {
+		n := value(p.Accepts)
+		most = max(most, n)
+		if n > 0 && behind[i] {
+			accepts += n
+			steps++
+		}
+	}
+	if steps == 0 {
+		return most
+	}
+	return (accepts + steps - 1) / steps
+}
+
+func scale(capacity []uint64, by float64) []uint64 {
+	out := make([]uint64, len(capacity))
+	for i, c := range capacity {
+		out[i] = max(c, uint64(float64(c)*by))
+	}
+	return out
+}
+
+// shortened lets no standstill last longer than ms: then the loop goes on at its usual pace.
+func shortened(l *Listener, capacity []uint64, ms uint32) []uint64 {
+	out := slices.Clone(capacity)
+	usual := usualCapacity(l.Timeline, left(l.Timeline)) * one
+	for _, s := range stalls(l) {
+		for i := s.from + int(ms/l.StepMs); i < s.to; i++ {
+			out[i] = max(out[i], usual)
+		}
+	}
+	return out
+}
+
+// stall is a run of steps in which connections waited and none was accepted: from, to (exclusive).
+type stall struct{ from, to int }
+
+func stalls(l *Listener) []stall {
+	var out []stall
+	for i, p := range l.Timeline {
+		if p.Accepts == nil || *p.Accepts > 0 || !waiting(p) {
+			continue
+		}
+		if n := len(out); n > 0 && out[n-1].to == i {
+			out[n-1].to = i + 1
+		} else {
+			out = append(out, stall{i, i + 1})
+		}
+	}
+	return out
+}
+
+// standstillMs is the longest of them, in milliseconds.
+func standstillMs(l *Listener) float64 {
+	longest := 0
+	for _, s := range stalls(l) {
+		longest = max(longest, s.to-s.from)
+	}
+	return float64(longest) * float64(l.StepMs)
+}

@@ -1,0 +1,145 @@
+package diagnose
+
+import (
+	"net/netip"
+
+	"github.com/synspy/synspy/internal/event"
+)
+
+// The windows of the tests are made by a small queue of their own: limit+1 fit, clients try once, so that drops, lengths
+// and accepts are consistent with each other.
+
+const stepMs = 50
+
+func ptr[T any](v T) *T { return &v }
+
+// rate gives the steps of a window so many a second, evenly.
+func rate(seconds int, perSecond float64) []uint64 {
+	out := make([]uint64, seconds*1000/stepMs)
+	var owed float64
+	for i := range out {
+		owed += perSecond * stepMs / 1000
+		out[i] = uint64(owed)
+		owed -= float64(out[i])
+	}
+	return out
+}
+
+// during changes the steps of a time, in ms.
+func during(steps []uint64, from, to int, to0 func(uint64) uint64) []uint64 {
+	for i := from / stepMs; i < min(to/stepMs, len(steps)); i++ {
+		steps[i] = to0(steps[i])
+	}
+	return steps
+}
+
+func none(uint64) uint64                { return 0 }
+func plus(n uint64) func(uint64) uint64 { return func(v uint64) uint64 { return v + n } }
+
+// listener plays arrivals against what could be accepted in each step.
+func listener(limit uint32, arrivals, capacity []uint64) Listener {
+	l := Listener{
+		ID: event.Listener{Addr: netip.MustParseAddr("10.0.0.1"), Port: 443, Cookie: 4711, Inode: 99, NetNS: 4026531840,
+			Proof: event.ProofSocket, AcceptQueue: &event.Queue{Limit: limit}},
+		Processes: []event.Process{{PID: 812, Comm: "server", Role: event.RoleAcceptor}},
+		Syns:      ptr(uint64(0)), Accepts: ptr(uint64(0)), StepMs: stepMs,
+		Sysctls: Sysctls{Syncookies: ptr(uint32(1)), MaxSynBacklog: ptr(uint32(1024)), Somaxconn: ptr(uint32(4096)),
+			AbortOnOverflow: ptr(uint32(0)), SynackRetries: ptr(uint32(5))},
+	}
+	var length, drops uint64
+	for i := range arrivals {
+		p := event.TimelinePoint{OffsetMs: uint32(i * stepMs), Arrivals: ptr(arrivals[i]), Retries: ptr(uint64(0)),
+			Accepts: ptr(uint64(0)), Drops: ptr(uint64(0)), AcceptQueue: &event.Queue{Limit: limit}}
+		for range arrivals[i] {
+			if length > uint64(limit) {
+				*p.Drops++
+				continue
+			}
+			length++
+		}
+		p.AcceptQueue.Len = uint32(length)
+		*p.Accepts = min(length, capacity[i])
+		length -= *p.Accepts
+		*l.Syns += arrivals[i]
+		*l.Accepts += *p.Accepts
+		drops += *p.Drops
+		l.Timeline = append(l.Timeline, p)
+	}
+	l.ID.AcceptQueue.Len = uint32(length)
+	if drops > 0 {
+		l.Counts = []event.Count{{Cause: event.CauseAcceptQueueFull, Stage: event.StageSyn, Action: event.ActionDropped, Count: drops}}
+	}
+	return l
+}
+
+// evidence is a window with these listeners and everything collected.
+func evidence(listeners ...Listener) *Evidence {
+	e := &Evidence{WindowMs: 10_000, Listeners: listeners, Balanced: ptr(true)}
+	for _, l := range listeners {
+		if n := uint64(len(l.Timeline)) * stepMs; n > 0 {
+			e.WindowMs = n
+		}
+		e.Counts = append(e.Counts, l.Counts...)
+	}
+	return e
+}
+
+// thread samples a thread in each step as the function says.
+func thread(l Listener, acceptor bool, sample func(ms int) Sample) Listener {
+	t := Thread{PID: 812, TID: 812 + uint32(len(l.Threads)), Comm: "server", Acceptor: acceptor}
+	for i := range l.Timeline {
+		s := sample(i * stepMs)
+		s.OffsetMs = uint32(i*stepMs + 10)
+		t.Samples = append(t.Samples, s)
+	}
+	l.Threads = append(l.Threads, t)
+	return l
+}
+
+func died1(l Listener, c event.Cause, s event.Stage, a event.Action, n uint64) Listener {
+	l.Counts = append(l.Counts, event.Count{Cause: c, Stage: s, Action: a, Count: n})
+	return l
+}
+
+// What a thread may be seen doing.
+var (
+	inPoll    = Sample{State: "S", Syscall: "epoll_wait", Kernel: []string{"ep_poll", "do_epoll_wait"}}
+	inSleep   = Sample{State: "S", Syscall: "clock_nanosleep", Kernel: []string{"hrtimer_nanosleep"}, User: []string{"clock_nanosleep", "handle", "main"}}
+	computing = Sample{State: "R", OnCPU: true, User: []string{"bn_mul_mont", "SSL_do_handshake", "main"}}
+	accepting = Sample{State: "R", OnCPU: true, Kernel: []string{"inet_csk_accept+0x1f", "do_accept"}, User: []string{"accept4"}}
+	stopped   = Sample{State: "T"}
+	starving  = Sample{State: "R", RunMs: ptr(1.0), DelayMs: ptr(48.0)}
+	running   = Sample{State: "R", RunMs: ptr(48.0), DelayMs: ptr(1.0)}
+	unknowing = Sample{State: "S"}
+)
+
+func always(s Sample) func(int) Sample { return func(int) Sample { return s } }
+
+// between is one thing for a time, in ms, and another before and after.
+func between(from, to int, in, out Sample) func(int) Sample {
+	return func(ms int) Sample {
+		if ms >= from && ms < to {
+			return in
+		}
+		return out
+	}
+}
+
+// blockedWindow is 10 s at 100 SYNs/s, in which a loop that is otherwise quick stands still from 2 to 7 s.
+func blockedWindow(limit uint32) Listener {
+	return listener(limit, rate(10, 100), during(rate(10, 2000), 2000, 7000, none))
+}
+
+// burstWindow is 10 s at 20 SYNs/s with 600 within 100 ms, against a loop of 2,000/s.
+func burstWindow(limit uint32) Listener {
+	return listener(limit, during(rate(10, 20), 4000, 4100, plus(300)), rate(10, 2000))
+}
+
+// tinyWindow is 10 s of 6 at once each second, against a quick loop.
+func tinyWindow(limit uint32) Listener {
+	arrivals := rate(10, 0)
+	for ms := 0; ms < 10_000; ms += 1000 {
+		arrivals[ms/stepMs] = 6
+	}
+	return listener(limit, arrivals, rate(10, 2000))
+}
