@@ -35,6 +35,7 @@ type ServerConfig struct {
 	// means "lab-server".
 	Comm      []byte
 	Listeners []ListenConfig
+	Hogs      int // threads that do nothing but compute
 
 	cgroup *os.File // of version 2, to run in; nil: the caller's
 }
@@ -47,6 +48,7 @@ type ListenConfig struct {
 	MPTCP     bool
 	Accept    bool          // call accept() in a loop, on a thread of its own
 	Pause     time.Duration // and sleep in nanosleep() after each
+	Busy      time.Duration // and compute for so long after each
 	HangUp    bool          // accept and close at once, instead
 	Options   []SocketOption
 	Filter    []unix.SockFilter // classic BPF, as SO_ATTACH_FILTER takes it
@@ -193,11 +195,14 @@ func serve(text string) ([]int, error) {
 		}
 		listeners = append(listeners, fd)
 		if l.Accept {
-			go acceptLoop(fd, l.Pause, config.Comm)
+			go acceptLoop(fd, l, config.Comm)
 		}
 		if l.HangUp {
 			go hangUpLoop(fd)
 		}
+	}
+	for range config.Hogs {
+		go hog()
 	}
 	return listeners, nil
 }
@@ -245,7 +250,7 @@ func listen(l ListenConfig) (int, error) {
 // acceptLoop accepts on a thread of its own with blocking system calls, as a
 // plain C server would, so that its kernel stack says what it waits for.
 // Accepted connections stay open.
-func acceptLoop(fd int, pause time.Duration, comm []byte) {
+func acceptLoop(fd int, l ListenConfig, comm []byte) {
 	runtime.LockOSThread()
 	name := append(comm[:len(comm):len(comm)], 0)
 	if err := unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&name[0])), 0, 0, 0); err != nil {
@@ -257,7 +262,8 @@ func acceptLoop(fd int, pause time.Duration, comm []byte) {
 			fmt.Fprintln(os.Stderr, "accept:", err)
 			return
 		}
-		for left := unix.NsecToTimespec(int64(pause)); pause > 0; {
+		signFor(l.Busy)
+		for left := unix.NsecToTimespec(int64(l.Pause)); l.Pause > 0; {
 			if err := unix.Nanosleep(&left, &left); !errors.Is(err, unix.EINTR) {
 				break
 			}

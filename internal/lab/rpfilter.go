@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"net/netip"
+	"time"
 
 	"github.com/synspy/synspy/internal/event"
 )
@@ -17,17 +18,7 @@ func playRPFilter(ctx context.Context, w *World, log func(string, ...any)) (Expe
 	if err != nil {
 		return none, err
 	}
-	if err := w.Do(func() error {
-		tun, err := openTUN(device)
-		if err != nil {
-			return err
-		}
-		w.keep(tun)
-		return configure4(device, netip.AddrFrom4([4]byte{10, 98, 0, 1}), 24)
-	}); err != nil {
-		return none, err
-	}
-	if err := w.Sysctl("net.ipv4.conf."+tunName+".rp_filter", "1"); err != nil {
+	if err := w.asymmetric(device); err != nil {
 		return none, err
 	}
 	before, err := w.stats()
@@ -58,4 +49,30 @@ func playRPFilter(ctx context.Context, w *World, log func(string, ...any)) (Expe
 	}
 	log("%d SYNs came in through %s, where the route back to 10.98.0.0/24 is %s; listener of process %d saw none", syns, tunName, device, server.PID)
 	return ingress(event.CauseRPFilter, event.ActionDropped, dead...), nil
+}
+
+// asymmetric gives 10.98.0.0/24 a route through a second device, and lets the TUN device
+// refuse what comes from there.
+func (w *World) asymmetric(device string) error {
+	if err := w.Do(func() error {
+		tun, err := openTUN(device)
+		if err != nil {
+			return err
+		}
+		w.keep(tun)
+		return configure4(device, netip.AddrFrom4([4]byte{10, 98, 0, 1}), 24)
+	}); err != nil {
+		return err
+	}
+	return w.Sysctl("net.ipv4.conf."+tunName+".rp_filter", "1")
+}
+
+// asymmetricTraffic is clients of that network.
+func (w *World) asymmetricTraffic(every time.Duration) traffic {
+	n := uint16(0)
+	c := &crowd{w: w, server: server4, local: func() netip.AddrPort {
+		n++
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 98, 0, byte(2 + n%200)}), 20000+n)
+	}}
+	return c.steady(every, 1)
 }

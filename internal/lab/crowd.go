@@ -1,0 +1,104 @@
+package lab
+
+import (
+	"context"
+	"net/netip"
+	"time"
+)
+
+// patience is for how long a client of a crowd tries, and how often: as Linux does
+// from 6.5 on (tcp_syn_linear_timeouts).
+const (
+	patience   = 5
+	retryAfter = time.Second
+)
+
+// crowd is clients that come, try again while nobody answers, and stay connected.
+type crowd struct {
+	w       *World
+	server  netip.AddrPort
+	trying  []*attempt
+	deaf    bool // their answers are lost on the way
+	refused int
+	local   func() netip.AddrPort // nil: addresses of the TUN device's own network
+}
+
+type attempt struct {
+	client *Client
+	tries  int
+	next   time.Time
+}
+
+// come lets n more clients send their SYN.
+func (c *crowd) come(n int) error {
+	for range n {
+		client := c.w.Client(c.server)
+		if c.local != nil {
+			client = c.w.ClientFrom(c.local(), c.server, client.ISN)
+		}
+		a := &attempt{client: client, tries: 1, next: time.Now().Add(retryAfter)}
+		if err := a.client.SYN(); err != nil {
+			return err
+		}
+		c.trying = append(c.trying, a)
+	}
+	return nil
+}
+
+// go on with those that came: acknowledge, try again, or give up.
+func (c *crowd) proceed() error {
+	left := c.trying[:0]
+	for _, a := range c.trying {
+		switch {
+		case a.client.WasReset():
+			c.refused++
+		case !c.deaf && a.client.Answered():
+			if err := a.client.ACK(); err != nil {
+				return err
+			}
+		case time.Now().Before(a.next):
+			left = append(left, a)
+		case a.tries < patience:
+			if err := a.client.SYN(); err != nil {
+				return err
+			}
+			a.tries++
+			a.next = time.Now().Add(retryAfter)
+			left = append(left, a)
+		}
+	}
+	c.trying = left
+	return nil
+}
+
+// tick is how often a crowd is looked after.
+const tick = 10 * time.Millisecond
+
+// steady lets burst clients come every so often until the context ends.
+func (w *World) steady(server netip.AddrPort, every time.Duration, burst int) traffic {
+	c := &crowd{w: w, server: server}
+	return c.steady(every, burst)
+}
+
+func (c *crowd) steady(every time.Duration, burst int) traffic {
+	return func(ctx context.Context) error {
+		ticker := time.NewTicker(tick)
+		defer ticker.Stop()
+		for due := time.Now(); ; {
+			for !time.Now().Before(due) {
+				if err := c.come(burst); err != nil {
+					return err
+				}
+				due = due.Add(every)
+			}
+			if err := c.proceed(); err != nil {
+				return err
+			}
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-ticker.C:
+			}
+		}
+	}
+}

@@ -1,0 +1,35 @@
+package lab
+
+import (
+	"context"
+	"slices"
+)
+
+// Incident is a listener in trouble: what somebody is called for at night, made on
+// purpose, to be diagnosed while it lasts.
+type Incident struct {
+	Name, Title, Explain string
+	// Finding is the diagnosis that must come first, by its name.
+	Finding string
+	// Begin sets the trouble up, and returns what keeps it going until the context
+	// ends. The error wraps ErrCannotHold where this machine cannot have it.
+	Begin func(ctx context.Context, w *World, log func(string, ...any)) (traffic, error)
+}
+
+// traffic plays clients until the context ends.
+type traffic func(context.Context) error
+
+// Incidents lists what the lab can make for a diagnosis.
+func Incidents() []Incident {
+	return slices.Concat(acceptIncidents(), cpuIncidents(), queueIncidents(), pathIncidents())
+}
+
+// FindIncident returns the incident of that name.
+func FindIncident(name string) (Incident, bool) {
+	all := Incidents()
+	i := slices.IndexFunc(all, func(i Incident) bool { return i.Name == name })
+	if i < 0 {
+		return Incident{}, false
+	}
+	return all[i], true
+}

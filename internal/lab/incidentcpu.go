@@ -1,0 +1,74 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// cpuIncidents are those of a process that would accept if it ran.
+func cpuIncidents() []Incident {
+	return []Incident{
+		{
+			Name: "diagnose-throttled", Title: "the process has used up its CPU quota", Finding: "cpu_throttled",
+			Explain: "A server with listen(8) needs 20 ms of CPU time for each of 20 clients a second, and its cgroup may use 2 ms in 100.",
+			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
+				s, err := w.serve("lab-throttled", ListenConfig{Backlog: 8, Accept: true, Busy: 20 * time.Millisecond})
+				if err != nil {
+					return nil, err
+				}
+				if err := w.limitCPU(s.PID, 2*time.Millisecond, 100*time.Millisecond); err != nil {
+					return nil, err
+				}
+				log("process %d may use 2 ms of CPU time in 100 ms", s.PID)
+				return w.steady(server4, 50*time.Millisecond, 1), nil
+			},
+		},
+		{
+			Name: "diagnose-starved", Title: "the process waits for a CPU", Finding: "cpu_starved",
+			Explain: "A server with listen(8) and the lowest priority shares a CPU with 8 threads that compute, while 20 clients a second come.",
+			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
+				s, err := w.serve("lab-starved", ListenConfig{Backlog: 8, Accept: true, Busy: 5 * time.Millisecond})
+				if err != nil {
+					return nil, err
+				}
+				hogs, err := w.StartServer(ServerConfig{Comm: []byte("lab-hog"), Hogs: 8})
+				if err != nil {
+					return nil, err
+				}
+				if err := starve(s.PID, hogs.PID); err != nil {
+					return nil, err
+				}
+				log("process %d shares a CPU with the 8 threads of process %d", s.PID, hogs.PID)
+				return w.steady(server4, 50*time.Millisecond, 1), nil
+			},
+		},
+	}
+}
+
+// starve puts both processes on the last CPU that this one may use, the first with the
+// lowest priority.
+func starve(pid, hogs int) error {
+	var allowed, one unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &allowed); err != nil {
+		return fmt.Errorf("read CPU affinity: %w", err)
+	}
+	for cpu := range len(allowed) * 64 {
+		if allowed.IsSet(cpu) {
+			one.Zero()
+			one.Set(cpu)
+		}
+	}
+	for _, p := range []int{pid, hogs} {
+		if err := eachThread(p, func(tid int) error { return unix.SchedSetaffinity(tid, &one) }); err != nil {
+			return fmt.Errorf("set CPU affinity of process %d: %w", p, err)
+		}
+	}
+	err := eachThread(pid, func(tid int) error { return unix.Setpriority(unix.PRIO_PROCESS, tid, 19) })
+	if err != nil {
+		return fmt.Errorf("lower priority of process %d: %w", pid, err)
+	}
+	return nil
+}

@@ -1,0 +1,71 @@
+package lab
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/nftables/expr"
+)
+
+// pathIncidents are those where the process is innocent.
+func pathIncidents() []Incident {
+	const every = 50 * time.Millisecond
+	innocent := func(w *World, log func(string, ...any)) error {
+		s, err := w.serve("lab-innocent", ListenConfig{Backlog: 64, Accept: true})
+		if err == nil {
+			log("process %d accepts at once", s.PID)
+		}
+		return err
+	}
+	return []Incident{
+		{
+			Name: "diagnose-firewall", Title: "a firewall drops the SYNs", Finding: "dropped_before_listener",
+			Explain: "nftables drops the SYNs of 20 clients a second to a server that accepts at once.",
+			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
+				if err := w.firewall(server4, hookInput, &expr.Verdict{Kind: expr.VerdictDrop}); err != nil {
+					return nil, err
+				}
+				return w.steady(server4, every, 1), innocent(w, log)
+			},
+		},
+		{
+			Name: "diagnose-rp-filter", Title: "the reverse path filter drops the SYNs", Finding: "dropped_before_listener",
+			Explain: "The SYNs of 20 clients a second come through a device that the route back does not use (rp_filter=1).",
+			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
+				if err := w.asymmetric("lab1"); err != nil {
+					return nil, err
+				}
+				return w.asymmetricTraffic(every), innocent(w, log)
+			},
+		},
+		{
+			Name: "diagnose-return-path", Title: "the answers are lost", Finding: "return_path_lost",
+			Explain: "20 clients a second get no SYN-ACK, though the server sends them: they never acknowledge, and try again.",
+			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
+				c := &crowd{w: w, server: server4, deaf: true}
+				return c.steady(every, 1), innocent(w, log)
+			},
+		},
+		{
+			Name: "diagnose-closed-port", Title: "nothing listens", Finding: "no_listener",
+			Explain: "The SYNs of 20 clients a second to a port where nothing listens are refused.",
+			Begin: func(_ context.Context, w *World, _ func(string, ...any)) (traffic, error) {
+				return w.steady(server4, every, 1), nil
+			},
+		},
+		{
+			Name: "diagnose-healthy", Title: "all is well", Finding: "healthy",
+			Explain: "20 clients a second connect to a server that accepts at once.",
+			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
+				return w.steady(server4, every, 1), innocent(w, log)
+			},
+		},
+		{
+			Name: "diagnose-silent", Title: "no SYN arrives", Finding: "no_syn_arrived",
+			Explain: "A server that accepts at once, and no client.",
+			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
+				return func(ctx context.Context) error { <-ctx.Done(); return nil }, innocent(w, log)
+			},
+		},
+	}
+}
