@@ -32,7 +32,7 @@ type Stack struct {
 	// could not be had, Missing says.
 	Frames []Frame `json:"frames,omitempty"`
 	// Missing says why the frames of user space are not here, or not all of them.
-	Missing string `json:"missing,omitempty"`
+	Missing Missing `json:"missing,omitempty"`
 	// Samples is how often it was seen on a CPU; Hz tells how many samples a second were taken.
 	Samples uint64 `json:"samples,omitempty"`
 	Hz      uint32 `json:"hz,omitempty"`
@@ -49,6 +49,18 @@ type Stack struct {
 	// are too little.
 	Before bool `json:"before,omitempty"`
 }
+
+// Missing says why a stack has not all its frames of user space.
+type Missing string
+
+// The reasons. Where none is given, the stack may still end early: code that keeps no frame pointers may
+// look like the outermost.
+const (
+	MissingUser    Missing = "user_stack_unknown" // it was not taken, or is no memory
+	MissingCallers Missing = "no_frame_pointers"  // the code does not say who called it
+	MissingDeep    Missing = "too_deep"           // the outermost frames were not kept
+	MissingLost    Missing = "too_many_stacks"    // there was no place for it
+)
 
 // Duration is how long the thread was seen in the state: off a CPU exactly, on it by
 // samples.

@@ -26,10 +26,12 @@ const (
 // with all its subfolders, or cmd. Everything else in the module (test, deploy, docs) is nobody's to import and free in
 // what it imports.
 var mayImport = map[string][]string{
-	"cmd":      {"app", "event"},
-	"app":      {"probe", "owner", "diagnose", "render", "metrics", "lab", "kernel", "bpf", "event"},
+	"cmd": {"app", "event"},
+	"app": {"probe", "owner", "diagnose", "symbol", "render", "metrics", "lab", "kernel", "bpf",
+		"event"},
 	"probe":    {"kernel", "bpf", "event"},
 	"owner":    {"kernel", "event"},
+	"symbol":   {"kernel", "event"},
 	"diagnose": {"kernel", "event"},
 	"render":   {"kernel", "event"},
 	"metrics":  {"kernel", "event"},
