@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -79,7 +78,7 @@ func startHelper(t *testing.T, environment string, command ...string) (pid uint3
 		_ = cmd.Wait() // reports the kill
 	})
 	line, err := bufio.NewReader(output).ReadString('\n')
-	if err != nil && err != io.EOF || line == "" {
+	if line == "" {
 		t.Fatalf("%s did not get ready: %q, %v", command[0], line, err)
 	}
 	return uint32(cmd.Process.Pid), strings.TrimSpace(line)

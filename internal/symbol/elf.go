@@ -152,17 +152,16 @@ type place struct {
 // functions names the functions that the addresses, which are sorted, are in.
 func (i *image) functions(ctx context.Context, addresses []uint64) (map[uint64]place, error) {
 	found := make(map[uint64]place, len(addresses))
+	var errs []error
 	for _, kind := range []elf.SectionType{elf.SHT_SYMTAB, elf.SHT_DYNSYM} {
 		for _, s := range i.sections {
 			if elf.SectionType(s.Type) != kind {
 				continue
 			}
-			if err := i.symbols(ctx, s, addresses, found); err != nil {
-				return found, err
-			}
+			errs = append(errs, i.symbols(ctx, s, addresses, found))
 		}
 	}
-	return found, i.goFunctions(ctx, addresses, found)
+	return found, errors.Join(append(errs, i.goFunctions(ctx, addresses, found))...)
 }
 
 // unsized is a symbol without a size, as assembly has them: code goes on until the next symbol.
@@ -189,8 +188,8 @@ func (i *image) symbols(ctx context.Context, table section, addresses []uint64, 
 			return err
 		}
 		chunk := buffer[:min(uint64(len(buffer)), (table.Size-at)/symbolSize*symbolSize)]
-		if _, err := i.file.ReadAt(chunk, int64(table.Off+at)); err != nil {
-			return nil // cut short
+		if n, _ := i.file.ReadAt(chunk, int64(table.Off+at)); n < len(chunk) {
+			return fmt.Errorf("read symbols: cut short at %d of %d bytes", at, table.Size)
 		}
 		at += uint64(len(chunk))
 		for ; len(chunk) > 0; chunk = chunk[symbolSize:] {
