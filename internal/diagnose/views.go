@@ -77,9 +77,9 @@ func sum(a, b *uint64) *uint64 {
 }
 
 // stacks puts equal samples together, the commonest first.
-func stacks(l *Listener) []event.Stack {
+func stacks(l *Listener) []event.ThreadStack {
 	threads, _ := suspects(l)
-	byKey := map[string]*event.Stack{}
+	byKey := map[string]*event.ThreadStack{}
 	var order []string
 	for _, t := range threads {
 		before := uint32(0)
@@ -89,7 +89,7 @@ func stacks(l *Listener) []event.Stack {
 				strings.Join(smp.Kernel, "\n"), strings.Join(smp.User, "\n"))
 			s := byKey[key]
 			if s == nil {
-				s = &event.Stack{PID: t.PID, TID: t.TID, Comm: t.Comm, State: state, Syscall: smp.Syscall, OnCPU: smp.OnCPU,
+				s = &event.ThreadStack{PID: t.PID, TID: t.TID, Comm: t.Comm, State: state, Syscall: smp.Syscall, OnCPU: smp.OnCPU,
 					Kernel: smp.Kernel, User: smp.User}
 				byKey[key] = s
 				order = append(order, key)
@@ -104,10 +104,10 @@ func stacks(l *Listener) []event.Stack {
 			before = smp.OffsetMs
 		}
 	}
-	var out []event.Stack
+	var out []event.ThreadStack
 	for _, key := range order {
 		out = append(out, *byKey[key])
 	}
-	slices.SortStableFunc(out, func(a, b event.Stack) int { return cmp.Compare(b.Samples, a.Samples) })
+	slices.SortStableFunc(out, func(a, b event.ThreadStack) int { return cmp.Compare(b.Samples, a.Samples) })
 	return bound(out, maxStacks)
 }

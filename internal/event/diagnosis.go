@@ -107,10 +107,10 @@ type ListenerView struct {
 	// LongestGapMs is the longest time without an accept while the queue held something, in milliseconds.
 	LongestGapMs *uint64 `json:"longest_gap_ms,omitempty"`
 	// AcceptGaps and AcceptWaits are histograms of the time between accepts and of the time in the queue.
-	AcceptGaps  []Bucket `json:"accept_gaps,omitempty"`
-	AcceptWaits []Bucket `json:"accept_waits,omitempty"`
-	Stacks      []Stack  `json:"stacks,omitempty"` // where its threads were, most time first, bounded
-	WhatIf      *WhatIf  `json:"what_if,omitempty"`
+	AcceptGaps  []Bucket      `json:"accept_gaps,omitempty"`
+	AcceptWaits []Bucket      `json:"accept_waits,omitempty"`
+	Stacks      []ThreadStack `json:"stacks,omitempty"` // where its threads were, most time first, bounded
+	WhatIf      *WhatIf       `json:"what_if,omitempty"`
 }
 
 // Bucket is one bar of a histogram of milliseconds: more than that of the bucket
@@ -120,8 +120,8 @@ type Bucket struct {
 	Count uint64   `json:"count"`
 }
 
-// Stack is where a thread of a listener's process was. Frames are innermost first.
-type Stack struct {
+// ThreadStack is where a thread of a listener's process was. Frames are innermost first.
+type ThreadStack struct {
 	PID     uint32   `json:"pid"`
 	TID     uint32   `json:"tid,omitempty"`
 	Comm    string   `json:"comm,omitempty"`

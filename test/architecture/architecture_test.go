@@ -27,9 +27,10 @@ const (
 // what it imports.
 var mayImport = map[string][]string{
 	"cmd":      {"app", "event"},
-	"app":      {"probe", "owner", "diagnose", "render", "metrics", "lab", "canary", "kernel", "bpf", "event"},
+	"app":      {"probe", "owner", "symbol", "diagnose", "render", "metrics", "lab", "canary", "kernel", "bpf", "event"},
 	"probe":    {"kernel", "bpf", "event"},
 	"owner":    {"kernel", "event"},
+	"symbol":   {"kernel", "event"},
 	"diagnose": {"kernel", "event"},
 	"render":   {"kernel", "event"},
 	"metrics":  {"kernel", "event"},

@@ -1,0 +1,299 @@
+package probe
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+
+	"github.com/synspy/synspy/internal/bpf"
+	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/kernel"
+)
+
+// SamplerHz is how many samples a second are taken on each CPU. It is no round number, so as
+// not to keep step with what is sampled.
+const SamplerHz = 99
+
+// MaxWatched is how many processes a Sampler watches at most.
+const MaxWatched = 1024
+
+// ErrCannotSample says that this kernel lets threads be seen neither on a CPU nor off it.
+var ErrCannotSample = errors.New("this kernel lets threads be sampled neither on a CPU nor off it")
+
+// Sampler sees what the threads of some processes do, on a CPU and off it. It is made by
+// OpenSampler, told whom to watch by Watch, read by Read, and freed by Close. Its methods may be
+// called from several goroutines.
+type Sampler struct {
+	log      *slog.Logger
+	maps     *ebpf.Collection
+	programs []*ebpf.Collection
+	sleepers *ebpf.Program // nil: threads that sleep already have no stacks
+	links    []link.Link
+	clocks   []int // descriptors of perf events, one a CPU
+	support  SamplerSupport
+	frames   int // in a stack at most
+
+	mu      sync.Mutex
+	watched map[uint32]bool
+	before  map[uint32]sleeper // by thread
+}
+
+// SamplerSupport says which of its parts a sampler has, and why not the others.
+type SamplerSupport struct {
+	OnCPU    Support // samples
+	OffCPU   Support // absences
+	Sleepers Support // stacks of threads that left before they were watched
+	// SleepersUser tells whether these have frames of user space too: 5.15.
+	SleepersUser bool
+	// Delay tells whether absences tell how long the thread waited for a CPU.
+	Delay bool
+}
+
+// Sample is one stack of one thread in one state.
+type Sample struct {
+	TGID, TID uint32
+	Comm      string
+	State     event.ThreadState
+	Times     uint64 // samples on a CPU, or returns to one
+	// Away is how long it was off a CPU with this stack, with Ongoing, which is not over yet.
+	// Delay is the part of it that it waited for a CPU, as far as that is known.
+	Away, Ongoing, Longest, Delay time.Duration
+	Before                        bool // it left before it was watched: Away counts from then
+	// User and Kernel are addresses, innermost first. The first one is where the thread was, the
+	// others are where calls return to.
+	User, Kernel []uint64
+	UserCut      bool // there are more frames than were kept
+	UserLost     bool // there were too many different stacks
+}
+
+// SamplerLoss is what a sampler's tables had no room for.
+type SamplerLoss struct {
+	Stacks uint64 // samples and absences without one of their stacks
+	Counts uint64 // samples and absences not counted at all
+}
+
+// OpenSampler puts the sampler into the kernel; it watches nobody yet. btfFile, if not empty,
+// replaces the kernel's own type information. What this kernel refuses is left out and said by
+// Support; if everything is refused, the error is ErrCannotSample.
+func OpenSampler(btfFile string, log *slog.Logger) (*Sampler, error) {
+	s := &Sampler{log: log, watched: make(map[uint32]bool), before: make(map[uint32]sleeper)}
+	if err := s.open(btfFile); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// Support says what this sampler can see.
+func (s *Sampler) Support() SamplerSupport { return s.support }
+
+// Watch replaces the set of processes watched. What was seen of others is kept. Threads that sleep
+// already are looked up once, when their process is new in the set.
+func (s *Sampler) Watch(pids []uint32) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	wanted := make(map[uint32]bool, len(pids))
+	for _, pid := range pids {
+		wanted[pid] = true
+	}
+	if len(wanted) > MaxWatched {
+		return fmt.Errorf("watch processes: %d are more than %d", len(wanted), MaxWatched)
+	}
+	for _, pid := range slices.Collect(maps.Keys(s.watched)) {
+		if wanted[pid] {
+			continue
+		}
+		if err := s.maps.Maps[bpf.SamplerMapWatched].Delete(pid); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("stop watching process %d: %w", pid, err)
+		}
+		delete(s.watched, pid)
+		if err := s.forget(pid); err != nil {
+			return err
+		}
+	}
+	fresh := false
+	for pid := range wanted {
+		if s.watched[pid] {
+			continue
+		}
+		if err := s.maps.Maps[bpf.SamplerMapWatched].Put(pid, uint32(1)); err != nil {
+			return fmt.Errorf("watch process %d: %w", pid, err)
+		}
+		s.watched[pid], fresh = true, true
+	}
+	if fresh && s.sleepers != nil {
+		return s.findSleepers()
+	}
+	return nil
+}
+
+// forget drops the absences of a process that is not watched any more: nobody would see them
+// end.
+func (s *Sampler) forget(pid uint32) error {
+	threads := s.maps.Maps[bpf.SamplerMapThreads]
+	return everything(threads, func(tid uint32, thread *bpf.SamplerThread) error {
+		if thread.Doing.Tgid != pid {
+			return nil
+		}
+		if err := threads.Delete(tid); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("stop watching thread %d: %w", tid, err)
+		}
+		return nil
+	})
+}
+
+// Read returns all that was seen since the sampler was opened.
+func (s *Sampler) Read() ([]Sample, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := sampleReader{sampler: s, stacks: make(map[bpf.SamplerNoStack]stack), at: make(map[bpf.SamplerDoing]int)}
+	err := everything(s.maps.Maps[bpf.SamplerMapDoings], func(key bpf.SamplerDoing, count *bpf.SamplerDoingCount) error {
+		sample, err := r.sample(key, count.Comm)
+		if err != nil {
+			return err
+		}
+		sample.Times += count.Times
+		sample.Away += time.Duration(count.Ns)
+		sample.Longest = max(sample.Longest, time.Duration(count.Longest))
+		sample.Delay = min(sample.Away, time.Duration(count.Delay))
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = everything(s.maps.Maps[bpf.SamplerMapThreads], func(_ uint32, thread *bpf.SamplerThread) error {
+		now := kernel.Monotonic() // after it was read
+		if thread.Left == 0 || thread.Left > now {
+			return nil
+		}
+		sample, err := r.sample(thread.Doing, thread.Comm)
+		if err != nil {
+			return err
+		}
+		sample.Ongoing = time.Duration(now - thread.Left)
+		sample.Away += sample.Ongoing
+		sample.Longest = max(sample.Longest, sample.Ongoing)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return r.samples, nil
+}
+
+// Loss returns what was lost since the sampler was opened.
+func (s *Sampler) Loss() (SamplerLoss, error) {
+	var loss SamplerLoss
+	if err := s.maps.Variables[bpf.SamplerVarCollisions].Get(&loss.Stacks); err != nil {
+		return loss, fmt.Errorf("read what the sampler lost: %w", err)
+	}
+	if err := s.maps.Variables[bpf.SamplerVarLost].Get(&loss.Counts); err != nil {
+		return loss, fmt.Errorf("read what the sampler lost: %w", err)
+	}
+	return loss, nil
+}
+
+// sampleReader puts samples together.
+type sampleReader struct {
+	sampler *Sampler
+	samples []Sample
+	at      map[bpf.SamplerDoing]int // in samples
+	stacks  map[bpf.SamplerNoStack]stack
+}
+
+type stack struct {
+	addresses []uint64
+	cut       bool
+}
+
+// sample returns the one of that key. It is valid until the next call.
+func (r *sampleReader) sample(key bpf.SamplerDoing, comm [16]int8) (*Sample, error) {
+	if i, ok := r.at[key]; ok {
+		return &r.samples[i], nil
+	}
+	sample := Sample{TGID: key.Tgid, TID: key.Tid, Comm: text(comm), State: stateOf(key.State),
+		Before: key.User == bpf.SamplerNoStackSTACK_BEFORE, UserLost: key.User == bpf.SamplerNoStackSTACK_LOST}
+	if sample.Before {
+		known := r.sampler.before[key.Tid]
+		sample.User, sample.Kernel, sample.UserCut = known.user.addresses, known.kernel, known.user.cut
+	} else {
+		user, err := r.stack(key.User)
+		if err != nil {
+			return nil, err
+		}
+		kernel, err := r.stack(key.Kernel)
+		if err != nil {
+			return nil, err
+		}
+		sample.User, sample.UserCut, sample.Kernel = user.addresses, user.cut, kernel.addresses
+	}
+	r.at[key] = len(r.samples)
+	r.samples = append(r.samples, sample)
+	return &r.samples[len(r.samples)-1], nil
+}
+
+func (r *sampleReader) stack(id bpf.SamplerNoStack) (stack, error) {
+	if id < 0 {
+		return stack{}, nil
+	}
+	if known, ok := r.stacks[id]; ok {
+		return known, nil
+	}
+	raw := make([]uint64, r.sampler.frames)
+	if err := r.sampler.maps.Maps[bpf.SamplerMapStacks].Lookup(uint32(id), &raw); err != nil {
+		return stack{}, fmt.Errorf("read stack %d: %w", id, err)
+	}
+	length := slices.Index(raw, 0)
+	if length < 0 {
+		length = len(raw)
+	}
+	known := stack{raw[:length], length == len(raw)}
+	r.stacks[id] = known
+	return known, nil
+}
+
+func stateOf(state bpf.SamplerDoingState) event.ThreadState {
+	switch state {
+	case bpf.SamplerDoingStateDOING_RUNNING:
+		return event.ThreadRunning
+	case bpf.SamplerDoingStateDOING_RUNNABLE:
+		return event.ThreadRunnable
+	case bpf.SamplerDoingStateDOING_SLEEPING:
+		return event.ThreadSleeping
+	case bpf.SamplerDoingStateDOING_UNINTERRUPTIBLE:
+		return event.ThreadUninterruptible
+	case bpf.SamplerDoingStateDOING_STOPPED:
+		return event.ThreadStopped
+	}
+	return ""
+}
+
+// batch is how many entries of a map are read at once.
+const batch = 1024
+
+// everything hands f each entry of a hash map, once, whatever comes and goes meanwhile: 5.6.
+func everything[K, V any](m *ebpf.Map, f func(K, *V) error) error {
+	var cursor ebpf.MapBatchCursor
+	keys, values := make([]K, batch), make([]V, batch)
+	for {
+		n, err := m.BatchLookup(&cursor, keys, values, nil)
+		end := errors.Is(err, ebpf.ErrKeyNotExist)
+		if err != nil && !end {
+			return fmt.Errorf("read map: %w", err)
+		}
+		for i := range n {
+			if err := f(keys[i], &values[i]); err != nil {
+				return err
+			}
+		}
+		if end {
+			return nil
+		}
+	}
+}
