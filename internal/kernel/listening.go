@@ -35,8 +35,11 @@ type Listening struct {
 // ListenSettings are the sysctls of a network namespace that bear on its listeners;
 // nil where they could not be read.
 type ListenSettings struct {
-	Somaxconn  *uint32
-	Syncookies *uint32
+	Somaxconn       *uint32
+	Syncookies      *uint32
+	MaxSynBacklog   *uint32
+	AbortOnOverflow *uint32
+	SynackRetries   *uint32
 }
 
 // ListeningSockets lists the listening TCP sockets of a network namespace, and its
@@ -63,6 +66,20 @@ func ListeningSockets(path string, inode uint64) (list []Listening, settings Lis
 	return list, settings, err
 }
 
+// ListenSettingsOf reads the settings of a network namespace, by its path and inode, as
+// [ListeningSockets] does.
+func ListenSettingsOf(path string, inode uint64) (settings ListenSettings, err error) {
+	done := make(chan struct{})
+	go onThread(func() {
+		defer close(done)
+		if err = enterNetNS(path, inode); err == nil {
+			settings = listenSettings()
+		}
+	})
+	<-done
+	return settings, err
+}
+
 // enterNetNS moves this thread, which must not be used for anything else.
 func enterNetNS(path string, inode uint64) error {
 	file, err := os.Open(path)
@@ -81,8 +98,11 @@ func enterNetNS(path string, inode uint64) error {
 
 func listenSettings() ListenSettings {
 	return ListenSettings{
-		Somaxconn:  sysctlNumber("/proc/sys/net/core/somaxconn"),
-		Syncookies: sysctlNumber("/proc/sys/net/ipv4/tcp_syncookies"),
+		Somaxconn:       sysctlNumber("/proc/sys/net/core/somaxconn"),
+		Syncookies:      sysctlNumber("/proc/sys/net/ipv4/tcp_syncookies"),
+		MaxSynBacklog:   sysctlNumber("/proc/sys/net/ipv4/tcp_max_syn_backlog"),
+		AbortOnOverflow: sysctlNumber("/proc/sys/net/ipv4/tcp_abort_on_overflow"),
+		SynackRetries:   sysctlNumber("/proc/sys/net/ipv4/tcp_synack_retries"),
 	}
 }
 

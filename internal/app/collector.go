@@ -1,0 +1,269 @@
+package app
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/synspy/synspy/internal/diagnose"
+	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/kernel"
+	"github.com/synspy/synspy/internal/probe"
+)
+
+// Bounds of what is collected.
+const (
+	maxPolled    = 64   // listeners whose queues are read at every tick
+	maxDeaths    = 256  // kinds of deaths before a listener
+	maxDroppers  = 4096 // client addresses that lost packets
+	toldClients  = 32
+	pollInterval = 50 * time.Millisecond // as often as a trace ticks
+)
+
+// collector gathers evidence from a trace, whose stream it is: Flush comes with every
+// tick.
+type collector struct {
+	options  DiagnoseOptions
+	session  *session
+	trace    *trace
+	start    time.Time
+	step     time.Duration // what a point of the timelines covers
+	evidence diagnose.Evidence
+
+	rows    map[uint64]*evidenceRow // by listener
+	deaths  map[deathKey]uint64
+	clients map[netip.Addr]*event.ClientCount
+	drops   uint64
+	syns    uint64
+	toldAt  time.Time
+	foundAt time.Time
+	stacks  *stackWatch // nil where threads' stacks cannot be had
+	stackAt time.Time
+	threads *threadWatch
+}
+
+// deathKey is what deaths before a listener are told apart by.
+type deathKey struct {
+	cause  event.Cause
+	action event.Action
+	netns  uint64
+	server event.Endpoint
+	kernel [3]string // function, reason, hook
+}
+
+// evidenceRow is a listener under watch.
+type evidenceRow struct {
+	listener  probe.Listener
+	processes []event.Process
+	counts    []event.Count
+	queue     event.Queue
+	cookies   uint64
+	points    []event.TimelinePoint
+	closed    *uint64 // when it was seen to be closed, ms since the start
+	syns      uint64  // that had arrived at the last tick
+	accepts   uint64
+	backlog   uint32 // in its queue when it was first seen
+	began     bool
+}
+
+func newCollector(s *session, options DiagnoseOptions) *collector {
+	c := &collector{options: options, session: s, rows: make(map[uint64]*evidenceRow), deaths: make(map[deathKey]uint64),
+		clients: make(map[netip.Addr]*event.ClientCount)}
+	c.step = max(pollInterval, options.Duration/event.MaxTimelinePoints+1).Round(pollInterval)
+	if c.step < options.Duration/event.MaxTimelinePoints {
+		c.step += pollInterval
+	}
+	return c
+}
+
+func (c *collector) begin(ctx context.Context) {
+	c.start, c.toldAt = time.Now(), time.Now()
+	c.threads = watchThreads(ctx, c.start, c.session.log)
+	var err error
+	if c.stacks, err = openStacks(c.options.Watch.BTF, c.session.log); err != nil {
+		c.session.log.Debug("stacks of threads cannot be had", "error", err)
+		c.stacks = nil
+	}
+	c.find()
+}
+
+func (c *collector) offset() uint32 { return uint32(time.Since(c.start).Milliseconds()) }
+
+// find adds the listeners that match, and lets those know what to look at that look at
+// threads.
+func (c *collector) find() {
+	c.foundAt = time.Now()
+	for _, socket := range c.session.listeners.sockets() {
+		if l, ok := c.session.listeners.find(socket); ok && c.session.listeners.matches(&l) {
+			c.row(socket, &l)
+		}
+	}
+	c.look()
+}
+
+// row is a listener's, made if it is new; nil where there are too many.
+func (c *collector) row(socket uint64, l *probe.Listener) *evidenceRow {
+	r := c.rows[socket]
+	if r == nil {
+		if len(c.rows) >= maxKnown {
+			return nil
+		}
+		r = &evidenceRow{listener: *l}
+		c.rows[socket] = r
+	}
+	r.processes = c.session.owners.Processes(socket, kernel.Monotonic())
+	return r
+}
+
+// look sees to it that the threads are watched that hold the listeners in trouble, or,
+// where none is, of the first ones.
+func (c *collector) look() {
+	ranked := c.ranked()
+	var pids []uint32
+	var targets []threadTarget
+	for _, r := range ranked[:min(len(ranked), watchedListeners)] {
+		for _, p := range r.processes[:min(len(r.processes), sampledProcesses)] {
+			targets = append(targets, threadTarget{p.PID, p.Start, r.listener.Inode})
+			if !slices.Contains(pids, p.PID) {
+				pids = append(pids, p.PID)
+			}
+		}
+	}
+	c.threads.watch(targets)
+	if c.stacks != nil {
+		if err := c.stacks.watch(pids); err != nil {
+			c.session.log.Debug("watch stacks", "error", err)
+		}
+	}
+}
+
+// ranked lists the listeners, those that dropped most first, then the fullest.
+func (c *collector) ranked() []*evidenceRow {
+	return slices.SortedFunc(maps.Values(c.rows), func(a, b *evidenceRow) int {
+		return cmp.Or(cmp.Compare(dropsOf(b.counts), dropsOf(a.counts)), cmp.Compare(b.queue.Len, a.queue.Len),
+			cmp.Compare(b.syns, a.syns), cmp.Compare(a.listener.Port, b.listener.Port), cmp.Compare(a.listener.Socket, b.listener.Socket))
+	})
+}
+
+func (c *collector) fullest() (most *evidenceRow) {
+	for _, r := range c.rows {
+		if r.queue.Len > 0 && (most == nil || r.queue.Len > most.queue.Len) {
+			most = r
+		}
+	}
+	return most
+}
+
+func dropsOf(counts []event.Count) (n uint64) {
+	for _, count := range counts {
+		if count.Action != event.ActionIgnored {
+			n += count.Count
+		}
+	}
+	return n
+}
+
+// Ready is of no interest: the diagnosis says what could not be seen.
+func (c *collector) Ready(event.Ready) error { return nil }
+
+// Held is what the rate limit kept back: packets without their clients.
+func (c *collector) Held(h event.Held) error {
+	count := event.Count{Cause: h.Cause, Stage: h.Stage, Action: h.Action, Count: h.Count}
+	if h.Cause == event.CauseUnknown { // SYN cookies, or not known
+		return nil
+	}
+	if h.Listener == nil {
+		if h.Stage == event.StageIngress {
+			c.deaths[deathKey{cause: h.Cause, action: h.Action}] += h.Count
+		}
+		return nil
+	}
+	if r := c.rows[h.Listener.Key]; r != nil {
+		r.counts = addCount(r.counts, count)
+		r.point(c).drop(count, 0)
+	}
+	return nil
+}
+
+// Drop is one packet, or a SYN that a cookie answered.
+func (c *collector) Drop(d *event.Drop) error {
+	if d.Type == "cookie" {
+		if r := c.rowOf(d); r != nil {
+			r.cookies++
+		}
+		return nil
+	}
+	count := event.Count{Cause: d.Cause, Stage: d.Stage, Action: d.Action, Count: 1}
+	if d.Action != event.ActionIgnored {
+		c.drops++
+		c.client(d)
+	}
+	if d.Stage == event.StageIngress {
+		key := deathKey{cause: d.Cause, action: d.Action, netns: d.NetNS, kernel: [3]string{d.Kernel.Function, d.Kernel.Reason, d.Kernel.Hook}}
+		if d.Server != nil {
+			key.server = *d.Server
+		}
+		if _, known := c.deaths[key]; known || len(c.deaths) < maxDeaths {
+			c.deaths[key]++
+		}
+		return nil
+	}
+	if r := c.rowOf(d); r != nil {
+		r.counts = addCount(r.counts, count)
+		r.point(c).drop(count, d.Attempt)
+	}
+	return nil
+}
+
+func (c *collector) rowOf(d *event.Drop) *evidenceRow {
+	if d.Listener == nil {
+		return nil
+	}
+	if r := c.rows[d.Listener.Key]; r != nil {
+		if len(d.Processes) > 0 {
+			r.processes = d.Processes
+		}
+		return r
+	}
+	l, ok := c.session.listeners.find(d.Listener.Key)
+	if !ok {
+		return nil
+	}
+	return c.row(d.Listener.Key, &l)
+}
+
+func (c *collector) client(d *event.Drop) {
+	if d.Client == nil {
+		return
+	}
+	count := c.clients[d.Client.Addr]
+	if count == nil {
+		if len(c.clients) >= maxDroppers {
+			return
+		}
+		count = &event.ClientCount{Addr: d.Client.Addr.String()}
+		c.clients[d.Client.Addr] = count
+	}
+	count.Drops++
+}
+
+// Flush is a tick: the queues are read.
+func (c *collector) Flush() error {
+	if err := c.poll(); err != nil {
+		return err
+	}
+	if time.Since(c.foundAt) >= time.Second {
+		c.find()
+	}
+	c.progress()
+	return nil
+}
+
+// Summary is the end: what was counted in all.
+func (c *collector) Summary(s event.Summary) error {
+	c.conclude(s)
+	return nil
+}

@@ -1,0 +1,307 @@
+package app
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/synspy/synspy/internal/diagnose"
+	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/kernel"
+)
+
+// conclude makes evidence of what was collected.
+func (c *collector) conclude(s event.Summary) {
+	e := &c.evidence
+	e.Start, e.WindowMs = event.Time{Time: c.start}, uint64(time.Since(c.start).Milliseconds())
+	e.Filter = c.options.Filter
+	for _, r := range c.options.Watch.Filter.Ports {
+		for port := int(r.Low); port <= int(r.High) && len(e.Ports) < maxPolled; port++ {
+			e.Ports = append(e.Ports, uint16(port))
+		}
+	}
+	e.Counts, e.Ledger, e.Balanced = s.Counts, s.Ledger, &s.Balanced
+	e.Clients = slices.SortedFunc(func(yield func(event.ClientCount) bool) {
+		for _, count := range c.clients {
+			if !yield(*count) {
+				return
+			}
+		}
+	}, func(a, b event.ClientCount) int {
+		return cmp.Or(cmp.Compare(b.Drops, a.Drops), cmp.Compare(a.Addr, b.Addr))
+	})
+	if len(c.clients) < maxDroppers {
+		seen := uint64(len(c.clients))
+		e.ClientsSeen = &seen
+	}
+	e.Clients = e.Clients[:min(len(e.Clients), toldClients)]
+	for key, n := range c.deaths {
+		e.Ingress = append(e.Ingress, diagnose.Death{Cause: key.cause, Action: key.action, Server: key.server, NetNS: key.netns,
+			Kernel: event.Kernel{Function: key.kernel[0], Reason: key.kernel[1], Hook: key.kernel[2]}, Count: n})
+	}
+	slices.SortFunc(e.Ingress, func(a, b diagnose.Death) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Cause, b.Cause), cmp.Compare(a.Server.Port, b.Server.Port),
+			a.Server.Addr.Compare(b.Server.Addr))
+	})
+	c.listenersOf(s)
+	c.gaps()
+}
+
+// listenersOf adds what is known of each listener.
+func (c *collector) listenersOf(s event.Summary) {
+	seen := make(map[uint64]event.Seen, len(s.Seen))
+	for _, row := range s.Seen {
+		seen[row.Listener.Key] = row
+	}
+	settings := make(map[uint64]kernel.ListenSettings)
+	for _, r := range c.ranked() {
+		l := diagnose.Listener{ID: *described(&r.listener, true), Processes: r.processes, Counts: r.counts,
+			StepMs: uint32(c.step.Milliseconds()), Timeline: r.points, ClosedMs: r.closed}
+		row := seen[r.listener.Socket]
+		l.Syns = &row.Syn
+		if r.began {
+			var accepts uint64
+			for _, p := range r.points {
+				accepts += valueOf(p.Accepts)
+			}
+			l.Accepts = &accepts
+		}
+		l.Finished = finished(&row)
+		if c.options.Watch.Cookies {
+			l.Cookies = &r.cookies
+		}
+		l.Waits = waitsOf(row.Accepting)
+		if row.Accepting != nil {
+			l.LongestGapMs = row.Accepting.LongestGapMs
+		}
+		l.Sysctls = c.sysctls(r, settings)
+		l.Threads, l.Cgroups = c.threads.of(r.listener.Inode, r.processes)
+		c.evidence.Listeners = append(c.evidence.Listeners, l)
+	}
+	c.members()
+	c.replaced()
+}
+
+// finished is how many handshakes came to their end: those that entered the accept queue,
+// where that is known.
+func finished(row *event.Seen) *uint64 {
+	if row.Accepting == nil {
+		n := row.Ack
+		return &n
+	}
+	n := row.Accepting.Arrivals
+	return &n
+}
+
+func waitsOf(a *event.Accepting) (buckets []event.Bucket) {
+	if a == nil {
+		return nil
+	}
+	for _, w := range a.Waits {
+		b := event.Bucket{Count: w.Count}
+		if w.BelowUs > 0 {
+			ms := float64(w.BelowUs) / 1000
+			b.ToMs = &ms
+		}
+		buckets = append(buckets, b)
+	}
+	return buckets
+}
+
+// sysctls reads those of a listener's namespace, through a process in it.
+func (c *collector) sysctls(r *evidenceRow, known map[uint64]kernel.ListenSettings) diagnose.Sysctls {
+	netns := r.listener.NetNS
+	settings, ok := known[netns]
+	for _, p := range r.processes {
+		if ok {
+			break
+		}
+		var err error
+		settings, err = kernel.ListenSettingsOf(fmt.Sprintf("/proc/%d/ns/net", p.PID), netns)
+		if ok = err == nil; !ok {
+			c.session.log.Debug("read sysctls", "pid", p.PID, "error", err)
+		}
+	}
+	known[netns] = settings
+	return diagnose.Sysctls{Syncookies: settings.Syncookies, MaxSynBacklog: settings.MaxSynBacklog, Somaxconn: settings.Somaxconn,
+		AbortOnOverflow: settings.AbortOnOverflow, SynackRetries: settings.SynackRetries}
+}
+
+// members lists with each listener the sockets that share its port by SO_REUSEPORT.
+func (c *collector) members() {
+	groups := make(map[place][]int)
+	all := c.evidence.Listeners
+	for i := range all {
+		id := &all[i].ID
+		if id.Reuseport != nil && id.Reuseport.Members > 1 && all[i].ClosedMs == nil {
+			at := place{id.NetNS, id.Addr, id.Port}
+			groups[at] = append(groups[at], i)
+		}
+	}
+	for _, group := range groups {
+		var members []diagnose.Member
+		for _, i := range group {
+			members = append(members, memberOf(&all[i]))
+		}
+		for _, i := range group {
+			all[i].Members = members
+		}
+	}
+}
+
+func memberOf(l *diagnose.Listener) diagnose.Member {
+	m := diagnose.Member{Listener: l.ID, Processes: l.Processes, Accepts: l.Accepts}
+	var dropped, full uint64
+	var busiest uint32
+	for _, count := range l.Counts {
+		if count.Cause == event.CauseAcceptQueueFull {
+			dropped += count.Count
+		}
+	}
+	for _, p := range l.Timeline {
+		if q := p.AcceptQueue; q != nil {
+			busiest = max(busiest, q.Len)
+			if q.Len > q.Limit {
+				full += uint64(l.StepMs)
+			}
+		}
+	}
+	m.Dropped, m.FullMs, m.BusiestLen = &dropped, &full, &busiest
+	return m
+}
+
+// replaced finds the sockets that took the place of those that closed.
+func (c *collector) replaced() {
+	all := c.evidence.Listeners
+	for i := range all {
+		if all[i].ClosedMs == nil {
+			continue
+		}
+		at := slices.IndexFunc(all, func(l diagnose.Listener) bool {
+			return l.ClosedMs == nil && l.ID.Port == all[i].ID.Port && l.ID.NetNS == all[i].ID.NetNS && l.ID.Addr == all[i].ID.Addr
+		})
+		if at >= 0 {
+			id := all[at].ID
+			all[i].ReplacedBy = &id
+		}
+	}
+}
+
+// gaps lists what could not be had.
+func (c *collector) gaps() {
+	missing := func(need diagnose.Need, why string) {
+		c.evidence.Missing = append(c.evidence.Missing, diagnose.Gap{Need: need, Why: why})
+	}
+	missing(diagnose.NeedPrevious, "arrivals before the window were not watched")
+	missing(diagnose.NeedDevices, "XDP and tc programs were not looked for: bpftool net lists them")
+	missing(diagnose.NeedSynAcks, "SYN-ACKs that are sent again are not counted by listener; handshakes that expire are")
+	if c.stacks == nil {
+		missing(diagnose.NeedOnCPU, "this kernel lets no program sample threads")
+	}
+	for _, hook := range c.session.ready().Hooks {
+		for _, blind := range hook.Blind {
+			if blind.Unseen() && blind.Stage == event.StageIngress {
+				missing(diagnose.NeedIngress, fmt.Sprintf("%s is not seen: %s", blind.Cause, blind.Why))
+			}
+		}
+	}
+}
+
+// end lets go of what watched threads, and adds to their samples where they were.
+func (c *collector) end() {
+	if c.stacks == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), namingTime)
+	defer cancel()
+	stacks, err := c.stacks.read(ctx)
+	if err != nil {
+		c.session.log.Debug("read stacks", "error", err)
+	}
+	for i := range c.evidence.Listeners {
+		for j := range c.evidence.Listeners[i].Threads {
+			addStacks(&c.evidence.Listeners[i].Threads[j], stacks)
+		}
+	}
+	if err := c.stacks.close(); err != nil {
+		c.session.log.Debug("close stacks", "error", err)
+	}
+}
+
+// namingTime bounds the naming of functions.
+const namingTime = 5 * time.Second
+
+// addStacks gives the samples of a thread the stacks of user space that go with them:
+// while it slept, the one that it slept in at the same place of the kernel; while it ran,
+// the one that it was seen in most.
+func addStacks(t *diagnose.Thread, stacks []event.Stack) {
+	asleep := make(map[string][]string)
+	longest := make(map[string]time.Duration)
+	var running []string
+	var most uint64
+	for i := range stacks {
+		s := &stacks[i]
+		if s.PID != t.PID || s.TID != t.TID {
+			continue
+		}
+		inKernel, inUser := split(s.Frames)
+		if len(inUser) == 0 {
+			continue
+		}
+		if s.State.OnCPU() {
+			if s.Samples > most {
+				running, most = inUser, s.Samples
+			}
+			continue
+		}
+		for _, key := range placesOf(inKernel) {
+			if d := s.Duration(); d > longest[key] {
+				asleep[key], longest[key] = inUser, d
+			}
+		}
+	}
+	for i := range t.Samples {
+		smp := &t.Samples[i]
+		switch {
+		case smp.State == "R" && running != nil:
+			smp.User = running
+		case smp.State == "S" || smp.State == "D":
+			for _, key := range placesOf(smp.Kernel) {
+				if user := asleep[key]; user != nil {
+					smp.User = user
+					break
+				}
+			}
+		}
+	}
+}
+
+// placesOf lists the functions of a kernel stack that tell where a thread sleeps: not the
+// scheduler's, which all have in common.
+func placesOf(stack []string) (places []string) {
+	for _, frame := range stack {
+		name, _, _ := strings.Cut(frame, "+")
+		if strings.Contains(name, "schedule") || strings.HasPrefix(name, "__switch") || name == "" {
+			continue
+		}
+		places = append(places, name)
+		if len(places) == 3 {
+			break
+		}
+	}
+	return places
+}
+
+func split(frames []event.Frame) (inKernel, inUser []string) {
+	for _, f := range frames {
+		if f.Kernel {
+			inKernel = append(inKernel, f.String())
+		} else {
+			inUser = append(inUser, f.String())
+		}
+	}
+	return inKernel, inUser
+}
