@@ -10,8 +10,8 @@ import (
 // before anything else, and the names closed after all else.
 func (t *Table) AskRuntimes(names *containers.Names) { t.names = names }
 
-// Renamed grows whenever containers have got other names: what Processes and
-// Match said before may be different now.
+// Renamed grows whenever containers have got other names, or may get some: what
+// Processes and Match said before may be different now.
 func (t *Table) Renamed() uint64 { return t.names.Changes() }
 
 // AwaitsNames tells whether some container is still to be named.

@@ -82,6 +82,10 @@ func startContainerd(t testing.TB, w *lab.World) *containerd {
 	must(t, err)
 	c.runtime = cri.NewRuntimeServiceClient(c.conn)
 	writeImage(t, dir+"/image.tar")
+	c.await("containerd", func(ctx context.Context) error {
+		_, err := c.runtime.Version(ctx, &cri.VersionRequest{})
+		return err
+	})
 	out, err := exec.CommandContext(c.context(), "ctr", "--address", c.socket, "--namespace", "k8s.io", "images", "import",
 		"--snapshotter", "native", dir+"/image.tar").CombinedOutput()
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -234,6 +235,13 @@ func (tr *tracer) await(what string, ok func([]record) bool) {
 			tr.t.Fatalf("no %s after %v", what, patience)
 		}
 	}
+}
+
+// has tells whether such a record has come.
+func (tr *tracer) has(such func(record) bool) bool {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	return slices.ContainsFunc(tr.records, such)
 }
 
 // account is all that a trace wrote.

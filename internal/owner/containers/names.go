@@ -85,6 +85,7 @@ type Names struct {
 	working  int
 	runtimes map[Endpoint]runtime // of the machine, dialled once
 	sick     map[Endpoint]time.Time
+	retry    *time.Timer
 	slow     bool // somebody waited in vain, and nobody has answered since
 }
 
@@ -112,8 +113,9 @@ func dial(e Endpoint) (runtime, error) {
 	return newEngine(e), nil
 }
 
-// Changes grows whenever some container has got another name. It may be called
-// on nil.
+// Changes grows whenever some container has got another name, or one without may
+// be asked about again: then everything is to be looked up once more. It may be
+// called on nil.
 func (n *Names) Changes() uint64 {
 	if n == nil {
 		return 0
@@ -147,7 +149,23 @@ func (n *Names) Lookup(k Key) *Answer {
 			n.calls.Go(n.work)
 		}
 	}
+	if e.answer == nil && !e.queued {
+		n.retryLater()
+	}
 	return e.answer
+}
+
+// retryLater has containers without a name looked up again.
+func (n *Names) retryLater() {
+	if n.retry != nil || n.ctx.Err() != nil {
+		return
+	}
+	n.retry = time.AfterFunc(keepUnknown, func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.retry = nil
+		n.changes.Add(1)
+	})
 }
 
 // room makes sure that one more entry fits.
@@ -226,6 +244,9 @@ func (n *Names) Close() error {
 	}
 	n.mu.Lock()
 	n.stop() // nobody starts to work any more
+	if n.retry != nil {
+		n.retry.Stop()
+	}
 	n.mu.Unlock()
 	n.calls.Wait()
 	n.mu.Lock()
@@ -264,6 +285,9 @@ func (n *Names) settle(k Key, a *Answer) {
 	e.queued = false
 	if a == nil {
 		e.again = n.now().Add(keepUnknown)
+		if e.answer == nil {
+			n.retryLater()
+		}
 	} else {
 		e.again = n.now().Add(keepKnown)
 		n.slow = false
