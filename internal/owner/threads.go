@@ -316,8 +316,8 @@ func (s *Sample) Elsewhere(inode uint64) (calls []string, yes bool) {
 
 // parseState takes field 3 of /proc/PID/stat.
 func parseState(stat []byte) string {
-	rest := stat[bytes.LastIndexByte(stat, ')')+1:]
-	if f := bytes.Fields(rest); len(f) > 0 && len(f[0]) == 1 {
+	end := bytes.LastIndexByte(stat, ')')
+	if f := bytes.Fields(stat[end+1:]); end >= 0 && len(f) > 0 && len(f[0]) == 1 {
 		return string(f[0])
 	}
 	return ""

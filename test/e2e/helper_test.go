@@ -27,6 +27,8 @@ type helperConfig struct {
 	First, Count int
 	Backlog      int
 
+	Spin bool // keep a thread busy
+
 	// Inherited is how many listeners it was given as files 3 and up.
 	Inherited int
 	// Workers are processes that get all its listeners: prefork.
@@ -115,6 +117,12 @@ func runHelper(text string) error {
 		if config.Workers > 0 {
 			files = append(files, os.NewFile(uintptr(fd), "listener"))
 		}
+	}
+	if config.Spin {
+		go func() {
+			for { //nolint:revive // that is what it is for
+			}
+		}()
 	}
 	for i := range config.Workers {
 		if err := startWorker(fmt.Sprintf("%s-%d", config.Comm, i), files); err != nil {
