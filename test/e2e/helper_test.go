@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -120,7 +121,8 @@ func runHelper(text string) error {
 	}
 	if config.Spin {
 		go func() {
-			for { //nolint:revive // that is what it is for
+			for i := uint64(1); i != 0; i += 2 { // which it never is
+				runtime.KeepAlive(i)
 			}
 		}()
 	}

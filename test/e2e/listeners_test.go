@@ -36,6 +36,7 @@ type listing struct {
 		PID     int
 		Threads []thread
 	}
+	MPTCP    bool
 	Rates    *struct{ SYNs *float64 }
 	Warnings []struct {
 		ID, Text string
@@ -91,6 +92,7 @@ func testAsSS(t *testing.T) {
 	server := startServer(t, w, "a\x1b[2J\"<b>\xff",
 		lab.ListenConfig{Addr: anyAddr(8080), Backlog: 3}, lab.ListenConfig{Addr: v6("::", 8081), Backlog: 200},
 		lab.ListenConfig{Addr: v6("127.0.0.1", 8082), Backlog: 100000},
+		lab.ListenConfig{Addr: anyAddr(8084), Backlog: 7, MPTCP: true},
 		lab.ListenConfig{Addr: anyAddr(8083), Backlog: 9, ReusePort: true}, lab.ListenConfig{Addr: anyAddr(8083), Backlog: 9, ReusePort: true})
 	must(t, w.Handshakes(t.Context(), server4, 2))
 	var want, got []string
@@ -113,6 +115,9 @@ func testAsSS(t *testing.T) {
 		if len(l.Processes) != 1 || l.Processes[0].PID != server.PID {
 			t.Errorf("processes %+v, want %d alone", l.Processes, server.PID)
 		}
+		if l.MPTCP != (l.Listener.Port == 8084) {
+			t.Errorf("port %d: MPTCP %v", l.Listener.Port, l.MPTCP)
+		}
 		by := "listen"
 		if l.Listener.Port == 8082 {
 			by = "listen_or_somaxconn"
@@ -126,7 +131,7 @@ func testAsSS(t *testing.T) {
 	}
 	slices.Sort(want)
 	slices.Sort(got)
-	if !slices.Equal(got, want) || len(got) != 5 {
+	if !slices.Equal(got, want) || len(got) != 6 {
 		t.Errorf("listeners %q, ss has %q", got, want)
 	}
 	if few := list(t, 0, "--netns", w.Path(), "--port", "8081", "--pid", fmt.Sprint(server.PID)); len(few) != 1 {

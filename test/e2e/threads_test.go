@@ -70,7 +70,7 @@ func watchDrops(t *testing.T, w *lab.World, pid, want int) (told []sampledRecord
 			t.Fatalf("%d records with threads, want %d", len(told), want)
 		}
 		loseSYNs(t, w, server4, 2)
-		told, all = sampledRecords(t, file, pid)
+		told, _ = sampledRecords(t, file, pid)
 	}
 	tr.stop()
 	return sampledRecords(t, file, pid)
