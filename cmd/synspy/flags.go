@@ -54,10 +54,8 @@ func (f *watchFlags) add(cmd *cobra.Command) {
 
 // addListeners adds the filters that a listener at rest can answer.
 func (f *watchFlags) addListeners(cmd *cobra.Command) {
-	var all watchFlags
 	every := &cobra.Command{}
-	all.add(every)
-	*f = all
+	f.add(every)
 	every.Flags().VisitAll(func(flag *pflag.Flag) {
 		switch flag.Name {
 		case "client", "cause", "stage", "rate", "ring-size":

@@ -81,7 +81,7 @@ func closedPipe(err error) bool {
 
 func exitCode(err error) int {
 	switch {
-	case errors.Is(err, app.ErrUnable), errors.Is(err, app.ErrUnreadable):
+	case errors.Is(err, app.ErrUnable), errors.Is(err, app.ErrUnreadable), errors.Is(err, app.ErrNoListing):
 		return exitUnable
 	case errors.Is(err, app.ErrUsage):
 		return exitUsage

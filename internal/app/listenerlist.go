@@ -165,7 +165,10 @@ func (l *listing) gather() ([]*found, error) {
 	var all []*found
 	names, settings := make(map[uint64]string), make(map[uint64]kernel.ListenSettings)
 	var errs []error
+	allReadable := hidden == 0
 	for _, ns := range namespaces {
+		// A process that does not tell its namespace may not show its files either.
+		allReadable = allReadable && len(ns.PIDs) == len(ns.Through)
 		if only != 0 && only != ns.Inode {
 			continue
 		}
@@ -208,7 +211,7 @@ func (l *listing) gather() ([]*found, error) {
 		f.NetNS = names[f.Listener.NetNS]
 		f.Backlog = backlogOf(f.Listener.AcceptQueue, f.settings)
 		f.Processes = l.owners.Processes(f.key, kernel.Monotonic())
-		f.OwnersKnown = complete || len(f.Processes) > 0
+		f.OwnersKnown = complete && allReadable || len(f.Processes) > 0
 		f.Cgroup, f.Container, f.Pod = owner.Top(f.Processes)
 	}
 	return all, nil

@@ -126,7 +126,7 @@ const (
 	diagMessageSize  = 72 // struct inet_diag_msg
 	diagSkMeminfo    = 7
 	diagV6Only       = 11
-	diagULPInfo      = 22
+	diagULPInfo      = 19
 	diagInfo         = 2
 	meminfoDrops     = 8
 	tcpListen        = 10

@@ -158,11 +158,8 @@ func (s *Sampler) thread(dir int, tid uint32, epolls map[string]map[uint64]bool)
 	if t.Syscall == nil || len(t.Syscall.Args) == 0 {
 		return t, nil
 	}
-	fd, err := strconv.ParseUint(strings.TrimPrefix(t.Syscall.Args[0], "0x"), 16, 64)
-	if err != nil {
-		return t, nil
-	}
-	number := strconv.FormatUint(fd&0xffffffff, 10) // an int
+	fd, _ := strconv.ParseUint(strings.TrimPrefix(t.Syscall.Args[0], "0x"), 16, 64) // as the kernel writes it
+	number := strconv.FormatUint(fd&0xffffffff, 10)                                 // an int
 	switch t.Syscall.Name {
 	case "accept", "accept4":
 		t.accept = inodeOfFile(dir, number)
@@ -316,8 +313,8 @@ func (s *Sample) Elsewhere(inode uint64) (calls []string, yes bool) {
 
 // parseState takes field 3 of /proc/PID/stat.
 func parseState(stat []byte) string {
-	rest := stat[bytes.LastIndexByte(stat, ')')+1:]
-	if f := bytes.Fields(rest); len(f) > 0 && len(f[0]) == 1 {
+	end := bytes.LastIndexByte(stat, ')')
+	if f := bytes.Fields(stat[end+1:]); end >= 0 && len(f) > 0 && len(f[0]) == 1 {
 		return string(f[0])
 	}
 	return ""

@@ -227,9 +227,11 @@ func listingWarnings(w io.Writer, list []event.Listing, opts Options) error {
 			if total > warningLines {
 				continue
 			}
-			label := Terminal(string(appendEndpoint(nil, l.Listener.Addr, l.Listener.Port)))
+			address, _ := elide(appendEndpoint(nil, l.Listener.Addr, l.Listener.Port), 0, 25, true)
+			label := string(address)
 			if len(l.Processes) > 0 {
-				label += " (" + string(appendKnown(nil, l.Processes[0].Comm)) + " " + strconv.FormatUint(uint64(l.Processes[0].PID), 10) + ")"
+				name, _ := elide(appendKnown(nil, l.Processes[0].Comm), 0, 15, false)
+				label += " (" + string(name) + " " + strconv.FormatUint(uint64(l.Processes[0].PID), 10) + ")"
 			}
 			p.text(opts.paint(styleYellow, label)+": ", Terminal(warning.Text)+" ["+Terminal(strings.Join(warning.Evidence, "; "))+"]")
 		}

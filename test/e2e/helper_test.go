@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -27,6 +28,8 @@ type helperConfig struct {
 	// Ports to listen on, at 0.0.0.0: [First, First+Count).
 	First, Count int
 	Backlog      int
+
+	Spin bool // keep a thread busy
 
 	// Inherited is how many listeners it was given as files 3 and up.
 	Inherited int
@@ -121,6 +124,13 @@ func runHelper(text string) error {
 		if config.Workers > 0 {
 			files = append(files, os.NewFile(uintptr(fd), "listener"))
 		}
+	}
+	if config.Spin {
+		go func() {
+			for i := uint64(1); i != 0; i += 2 { // which it never is
+				runtime.KeepAlive(i)
+			}
+		}()
 	}
 	for i := range config.Workers {
 		accepts := 0
