@@ -123,12 +123,21 @@ static __always_inline void has_entered(__u64 id, __u64 sk, __u32 ahead)
 		row->syn_max = syn_len;
 }
 
-/* enqueue is the entry of inet_csk_reqsk_queue_add (listener, request, child): the child
- * is no process's yet. One whose listener has stopped is thrown away there. */
+/* number_of is a trampoline's argument without the type that the verifier gives it. */
+static __always_inline __u64 number_of(__u64 argument)
+{
+	return (__u64)plain((struct sock *)argument);
+}
+
+#define SAME_CALL 1000000 /* ns */
+
+/* enqueue is the entry of a function that puts a child into the accept queue: it is no
+ * process's yet. The child of a listener that has stopped is thrown away there. One of
+ * two such functions may call the other: then the child is there already. */
 static __noinline int enqueue(__u64 sk, __u64 child)
 {
+	struct waiting w, *known;
 	struct slot *slot = this_slot();
-	struct waiting w;
 	struct net *net;
 
 	if (!slot || LOAD(struct sock, sk, __sk_common.skc_state) != TCP_LISTEN)
@@ -138,6 +147,9 @@ static __noinline int enqueue(__u64 sk, __u64 child)
 		return 0;
 	w.listener = socket_id(sk);
 	w.since = bpf_ktime_get_ns();
+	known = bpf_map_lookup_elem(&queued, &child);
+	if (known && known->listener == w.listener && w.since - known->since < SAME_CALL)
+		return 0;
 	bpf_map_update_elem(&queued, &child, &w, BPF_ANY);
 	if (slot->gate)
 		has_entered(w.listener, sk, 1);

@@ -298,4 +298,14 @@ static __always_inline __u64 number(struct slot *slot, const void *pointer)
 	return *(volatile __u64 *)&slot->number;
 }
 
+/* plain makes a number of a pointer, like number(), where a softirq may come in between
+ * and use the slot. */
+static __always_inline struct sock *plain(const struct sock *sk)
+{
+	__u64 address = 0;
+
+	bpf_probe_read_kernel(&address, 8, &sk);
+	return (struct sock *)address;
+}
+
 #endif

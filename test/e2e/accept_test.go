@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -28,7 +29,7 @@ func testAccept(t *testing.T, late bool) {
 	}
 	began := time.Now()
 	must(t, w.Handshakes(t.Context(), server4, accepts))
-	holders := awaitHolders(t, h.pid, 4)
+	holders := awaitHolders(t, h.pid, "prefork", 4)
 	if !late {
 		tr = start(t, "--netns", w.Path())
 	}
@@ -92,9 +93,9 @@ func deref(p *int) any {
 	return *p
 }
 
-// awaitHolders waits until so many processes have the listener of one open, and lists
-// them, as /proc has it.
-func awaitHolders(t *testing.T, pid, n int) []int {
+// awaitHolders waits until so many processes of a name have the listener of one open,
+// and lists them, as /proc has it.
+func awaitHolders(t *testing.T, pid int, name string, n int) []int {
 	t.Helper()
 	var pids []int
 	inode := listenerInode(t, pid)
@@ -107,7 +108,9 @@ func awaitHolders(t *testing.T, pid, n int) []int {
 			if err != nil {
 				continue
 			}
-			if inodes, err := readSockets(other); err == nil && slices.Contains(inodes, inode) { // else it is gone
+			comm, _ := os.ReadFile("/proc/" + e.Name() + "/comm")
+			if inodes, err := readSockets(other); err == nil && slices.Contains(inodes, inode) &&
+				strings.HasPrefix(string(comm), name) { // else it is gone, or not there yet
 				pids = append(pids, other)
 			}
 		}
