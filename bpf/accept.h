@@ -6,7 +6,7 @@
  * tables when it wants to know.
  *
  * accept() runs in process context, so here `current` is who it seems to be. A
- * softirq may come in between, so this CPU's slot is only looked at.
+ * softirq may come in between, so there this CPU's slot is only looked at.
  */
 #ifndef SYNSPY_ACCEPT_H
 #define SYNSPY_ACCEPT_H
@@ -129,12 +129,12 @@ static __always_inline __u64 number_of(__u64 argument)
 	return (__u64)plain((struct sock *)argument);
 }
 
-#define SAME_CALL 1000000 /* ns */
-
 /* enqueue is the entry of a function that puts a child into the accept queue: it is no
- * process's yet. The child of a listener that has stopped is thrown away there. One of
- * two such functions may call the other: then the child is there already. */
-static __noinline int enqueue(__u64 sk, __u64 child)
+ * process's yet. The child of a listener that has stopped is thrown away there. The outer
+ * one of two such functions may call the inner one, or have it inlined: what it was about
+ * on this CPU last, and is not accepted yet, comes for the second time. Bottom halves are
+ * off, so the slot is ours. */
+static __noinline int enqueue(__u64 sk, __u64 child, bool outer)
 {
 	struct waiting w, *known;
 	struct slot *slot = this_slot();
@@ -147,9 +147,13 @@ static __noinline int enqueue(__u64 sk, __u64 child)
 		return 0;
 	w.listener = socket_id(sk);
 	w.since = bpf_ktime_get_ns();
-	known = bpf_map_lookup_elem(&queued, &child);
-	if (known && known->listener == w.listener && w.since - known->since < SAME_CALL)
-		return 0;
+	if (outer) {
+		slot->entering = child;
+	} else if (slot->entering == child) {
+		known = bpf_map_lookup_elem(&queued, &child);
+		if (known && known->listener == w.listener)
+			return 0;
+	}
 	bpf_map_update_elem(&queued, &child, &w, BPF_ANY);
 	if (slot->gate)
 		has_entered(w.listener, sk, 1);

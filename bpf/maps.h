@@ -144,6 +144,7 @@ struct slot {
 	__u64 full; /* by survey(): with members and members_full */
 	__u32 members;
 	__u32 members_full;
+	__u64 entering; /* an accept queue: the child that did last */
 	__u64 handshakes; /* distinct ones that lost a packet */
 	__u64 now[NUM_COUNTERS];
 	__u64 delta[NUM_COUNTERS];

@@ -211,13 +211,13 @@ int kprobe_inet_csk_reqsk_queue_drop_and_put(struct pt_regs *ctx)
 SEC("fentry/inet_csk_complete_hashdance")
 int fentry_inet_csk_complete_hashdance(__u64 *ctx)
 {
-	return ctx[3] & 1 ? enqueue(number_of(ctx[0]), number_of(ctx[1])) : 0;
+	return ctx[3] & 1 ? enqueue(number_of(ctx[0]), number_of(ctx[1]), true) : 0;
 }
 
 SEC("kprobe/inet_csk_complete_hashdance")
 int kprobe_inet_csk_complete_hashdance(struct pt_regs *ctx)
 {
-	return PARM4(ctx) & 1 ? enqueue(PARM1(ctx), PARM2(ctx)) : 0;
+	return PARM4(ctx) & 1 ? enqueue(PARM1(ctx), PARM2(ctx), true) : 0;
 }
 
 /* (listener, request, child): cookies and Fast Open come here by themselves, the others
@@ -225,13 +225,13 @@ int kprobe_inet_csk_complete_hashdance(struct pt_regs *ctx)
 SEC("fentry/inet_csk_reqsk_queue_add")
 int fentry_inet_csk_reqsk_queue_add(__u64 *ctx)
 {
-	return enqueue(number_of(ctx[0]), number_of(ctx[2]));
+	return enqueue(number_of(ctx[0]), number_of(ctx[2]), false);
 }
 
 SEC("kprobe/inet_csk_reqsk_queue_add")
 int kprobe_inet_csk_reqsk_queue_add(struct pt_regs *ctx)
 {
-	return enqueue(PARM1(ctx), PARM3(ctx));
+	return enqueue(PARM1(ctx), PARM3(ctx), false);
 }
 
 /* (listener, flags, error, kern), from 6.10 on (listener, arguments). */

@@ -391,6 +391,7 @@ type SynspySlot struct {
 	Full        uint64
 	Members     uint32
 	MembersFull uint32
+	Entering    uint64
 	Handshakes  uint64
 	Now         [10]uint64
 	Delta       [10]uint64
