@@ -36,8 +36,8 @@ VM_FLAGS ?=
 # Packages whose tests are run inside the virtual machines too.
 VM_TEST_PACKAGES ?= internal/kernel internal/owner internal/probe
 # Which end-to-end tests run there, once per backend; an emulated machine is twenty times slower.
-E2E_RUN ?= TestTUN|TestSlowAccept|TestOwners|TestFilters|TestRate|TestEntryState|TestCurrent|TestVanished|TestHostile
-CI_E2E_RUN ?= TestTUN|TestOwners|TestCurrent
+E2E_RUN ?= TestTUN|TestAccept|TestSlowAccept|TestOwners|TestFilters|TestRate|TestEntryState|TestCurrent|TestVanished|TestHostile
+CI_E2E_RUN ?= TestTUN|TestAccept|TestOwners|TestCurrent
 
 # Static, and the same bytes with and without a C compiler on the machine.
 export CGO_ENABLED ?= 0

@@ -190,11 +190,17 @@ struct listen_change {
 	struct listener listener;
 };
 
-/* One open file of one process that is a listening TCP socket; without a listener.sk,
- * a process's namespace. */
+enum holder_kind {
+	HOLDER_NAMESPACE, /* a process's network namespace */
+	HOLDER_LISTENER, /* an open file of a process that is a listening TCP socket */
+	HOLDER_CHILD, /* a process accepted a connection: only the listener's addr, port and family
+		       * are set, and are the connection's own */
+};
+
+/* What the walk over every process's open files finds. */
 struct holder {
 	__u32 pid;
-	__u32 fd;
+	__u32 kind; /* enum holder_kind */
 	__u64 start; /* task start_boottime, ns */
 	__u64 net; /* kernel address of its namespace */
 	__u64 net_id; /* the key of its tally */
@@ -243,6 +249,37 @@ struct snapshot {
 struct arrivals {
 	__u64 syn;
 	__u64 ack;
+};
+
+#define NUM_WAITS 28
+
+/* What a listener accepted. */
+struct accepting {
+	__u64 arrivals; /* connections that entered the accept queue */
+	__u64 accepts;
+	__u64 waited; /* by those whose waiting time is known, in all, ns */
+	__u64 last; /* accept, CLOCK_MONOTONIC, ns; 0: none yet */
+	__u64 gap; /* the longest between two accepts, ns */
+	__u64 waits[NUM_WAITS]; /* 0: under 1 us; n: under 2^n us; the last one has no end */
+	__u32 reading; /* accept_reading, when the marks were last set */
+	__u32 accept_max; /* connections in the accept queue */
+	__u32 syn_max; /* half-open handshakes */
+	__u32 pad;
+};
+
+#define ACCEPT_SPANS 16
+#define ACCEPT_SPAN_SHIFT 24 /* 16.8 ms */
+
+/* A process that accepts from a listener, and when it last did in each of the last spans of
+ * time that it did in. */
+struct acceptor_key {
+	__u64 id; /* socket_id() */
+	__u32 pid;
+	__u32 pad;
+};
+struct acceptor {
+	__u64 start; /* task start_boottime, ns: numbers are used again */
+	__u64 spans[ACCEPT_SPANS]; /* CLOCK_MONOTONIC, ns; 0: none */
 };
 
 /* What a snapshot run is asked for. */

@@ -7,6 +7,7 @@
 #ifndef SYNSPY_FREED_H
 #define SYNSPY_FREED_H
 
+#include "accept.h"
 #include "arrival.h"
 #include "counters.h"
 #include "ledger.h"
@@ -161,6 +162,14 @@ static __always_inline bool settled_by_counters(struct slot *slot, struct sk_buf
 	return true;
 }
 
+/* shares_port: of a SO_REUSEPORT group only some member was found, maybe another one. */
+static __always_inline bool shares_port(__u64 sk)
+{
+	struct sock_reuseport *group = LOAD(struct sock, sk, sk_reuseport_cb);
+
+	return group && LOAD(struct sock_reuseport, group, num_socks) > 1;
+}
+
 /* A handshake that succeeded: no packet is freed, and a valid cookie moved a
  * counter that must not be left for the next packet. */
 static __always_inline int established(struct sock *sk, bool twin)
@@ -177,6 +186,8 @@ static __always_inline int established(struct sock *sk, bool twin)
 	slot->orphan.key = 0; /* another listener took it over */
 	parse_request(&slot->packet, sk);
 	likely = arrived_for(slot, net, false);
+	if (have_accepts && likely && slot->gate && !shares_port(likely))
+		has_entered(socket_id(likely), likely, 0);
 	tally = moved_in(slot, net);
 	slot->given = 0;
 	slot->died = false;

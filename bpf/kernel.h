@@ -43,6 +43,7 @@ typedef __u8 u8;
 #define TCP_TIME_WAIT 6
 #define TCP_CLOSE 7
 #define TCP_LISTEN 10
+#define SOCK_BINDPORT_LOCK 8
 #define SKB_DST_PTRMASK (~1UL)
 #define PACKET_OTHERHOST 3
 #define RTCF_BROADCAST 0x10000000
@@ -225,6 +226,7 @@ struct sock {
 	unsigned long sk_ino;
 	struct sock_cgroup_data sk_cgrp_data;
 	struct sock_reuseport *sk_reuseport_cb;
+	u8 sk_userlocks : 4;
 };
 
 struct request_sock_queue {
@@ -301,9 +303,14 @@ struct bpf_array {
 	void *pptrs[0];
 };
 
+struct cred {
+	int unused;
+};
+
 struct file {
 	void *f_op;
 	void *private_data;
+	const struct cred *f_cred;
 };
 
 struct fdtable {
@@ -324,6 +331,7 @@ struct task_struct {
 	int pid;
 	int tgid;
 	u64 start_boottime;
+	const struct cred *cred;
 	char comm[16];
 	struct task_struct *group_leader;
 };

@@ -35,6 +35,8 @@ const volatile __u32 out_no_routes = 0; /* IPSTATS_MIB_OUTNOROUTES */
 const volatile __u32 migrated = 0; /* LINUX_MIB_TCPMIGRATEREQSUCCESS; 0: none (5.14) */
 const volatile __u32 check_req_args = 0; /* where fexit has the return value */
 const volatile __u32 timewait_args = 0;
+const volatile __u32 accept_args = 0;
+const volatile bool have_accepts = false; /* the accept side is asked for */
 const volatile __u64 reqsk_timer = 0; /* address of reqsk_timer_handler */
 #define MAX_REASONS 256
 const volatile __u8 fates[MAX_REASONS] = {}; /* enum fate of a drop reason */
@@ -69,6 +71,7 @@ __u32 listen_generation = 0;
 __u64 tracked = 0; /* namespaces that were met while running */
 __u64 untracked = 0; /* counter movements in namespaces that no table had room for */
 __u64 changes_lost = 0; /* openings and closings of listeners that the ring had no room for */
+__u32 accept_reading = 0; /* counts readings of the accept side: marks begin anew after each */
 __u64 uncounted = 0; /* packets that no row of counts had room for: never, see count_of */
 
 struct packet {

@@ -81,26 +81,117 @@ static __always_inline struct sock *inner(struct sock *sk)
 	return plain(sk);
 }
 
-static __always_inline int holder_found(struct seq_file *seq, struct task_struct *task, __u32 fd,
-					struct sock *file)
-{
-	struct holder holder = {};
-	struct sock *sk = inner(file);
+/* Where anything listens, or did: what is connected there was accepted. */
+struct listening_key {
+	__u64 net_id;
+	__u32 port;
+	__u32 pad;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1); /* both set by Go, where accepts are asked for */
+	__type(key, struct listening_key);
+	__type(value, __u8);
+} listening SEC(".maps");
 
-	if (!sk || BPF_CORE_READ(sk, __sk_common.skc_state) != TCP_LISTEN ||
-	    BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP)
-		return 0;
+/* Who was told of as having accepted a connection there, and in which walk. */
+struct child_key {
+	__u64 net_id;
+	__u32 pid;
+	__u32 port;
+	__u8 addr[16];
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct child_key);
+	__type(value, __u64);
+} children SEC(".maps");
+
+static __always_inline void note_listening(__u64 net, __u32 port)
+{
+	struct listening_key key = { .net_id = net_id(net), .port = port };
+	__u8 yes = 1;
+
+	if (have_accepts)
+		bpf_map_update_elem(&listening, &key, &yes, BPF_ANY);
+}
+
+static __always_inline void holder_of(struct holder *h, struct task_struct *task, struct sock *sk)
+{
+	h->pid = task->tgid;
+	h->start = BPF_CORE_READ(task, group_leader, start_boottime);
+	h->net = (__u64)BPF_CORE_READ(sk, __sk_common.skc_net.net);
+	h->net_id = net_id(h->net);
+	BPF_CORE_READ_INTO(&h->comm, task, group_leader, comm);
+}
+
+static __always_inline int listener_found(struct seq_file *seq, struct task_struct *task,
+					  struct sock *file, struct sock *sk)
+{
+	struct holder holder = { .kind = HOLDER_LISTENER };
+
 	learn_hashinfo(sk);
 	if (have_socket_cookie)
 		bpf_get_socket_cookie(file); /* gives it one, as ss -e does */
-	holder.pid = task->tgid;
-	holder.fd = fd;
-	holder.start = BPF_CORE_READ(task, group_leader, start_boottime);
-	holder.net = (__u64)BPF_CORE_READ(sk, __sk_common.skc_net.net);
-	holder.net_id = net_id(holder.net);
-	BPF_CORE_READ_INTO(&holder.comm, task, group_leader, comm);
+	holder_of(&holder, task, sk);
 	listener_read(sk, &holder.listener);
+	note_listening(holder.net, holder.listener.port);
 	bpf_seq_write(seq, &holder, sizeof(holder));
+	return 0;
+}
+
+/* child_found tells of a process that has a connection open which it accepted itself.
+ * Accepted: at a port that listens, and not bound to it by bind(), as only an outgoing
+ * one could be: connect() takes no port that listens, and sk_clone_lock() takes the lock off
+ * what a listener's children inherit. Itself: accept() notes the credentials of its caller
+ * with the file. Each process has an object of its own for them, a forked one too
+ * (copy_creds()), and makes another with setuid() and exec(): what was accepted before
+ * those is not told of. Once for each process and address in a walk. */
+static __noinline int child_found(struct bpf_iter_meta *meta, struct task_struct *task,
+				  struct sock *sk)
+{
+	struct listening_key at = { .net_id = net_id(
+					    (__u64)BPF_CORE_READ(sk, __sk_common.skc_net.net)),
+				    .port = BPF_CORE_READ(sk, __sk_common.skc_num) };
+	struct child_key key = { .net_id = at.net_id, .port = at.port, .pid = task->tgid };
+	struct holder holder = { .kind = HOLDER_CHILD };
+	__u64 walk = meta->session_id, *told;
+
+	if (!bpf_map_lookup_elem(&listening, &at) ||
+	    BPF_CORE_READ_BITFIELD_PROBED(sk, sk_userlocks) & SOCK_BINDPORT_LOCK)
+		return 0;
+	holder.listener.family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	if (holder.listener.family == AF_INET6)
+		BPF_CORE_READ_INTO(&key.addr, sk, __sk_common.skc_v6_rcv_saddr);
+	else
+		map_v4(key.addr, BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr));
+	told = bpf_map_lookup_elem(&children, &key);
+	if (told && *told == walk)
+		return 0;
+	holder_of(&holder, task, sk);
+	holder.listener.port = at.port;
+	holder.listener.netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+	__builtin_memcpy(holder.listener.addr, key.addr, sizeof(key.addr));
+	if (!bpf_seq_write(meta->seq, &holder, sizeof(holder))) /* else this file comes again */
+		bpf_map_update_elem(&children, &key, &walk, BPF_ANY);
+	return 0;
+}
+
+static __always_inline int socket_found(struct bpf_iter_meta *meta, struct task_struct *task,
+					struct file *file, struct sock *sock)
+{
+	struct sock *sk = inner(sock);
+	__u8 state;
+
+	if (!sk || BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP)
+		return 0;
+	state = BPF_CORE_READ(sk, __sk_common.skc_state);
+	if (state == TCP_LISTEN)
+		return listener_found(meta->seq, task, sock, sk);
+	if (have_accepts && state != TCP_CLOSE &&
+	    BPF_CORE_READ(file, f_cred) == BPF_CORE_READ(task, cred))
+		return child_found(meta, task, sk);
 	return 0;
 }
 
@@ -121,6 +212,7 @@ static __always_inline int listen_changed(struct sock *sk, __u8 kind)
 		if (have_socket_cookie)
 			bpf_get_socket_cookie(sk);
 		tally_open((__u64)net);
+		note_listening((__u64)net, BPF_CORE_READ(sk, __sk_common.skc_num));
 	} else {
 		bpf_map_update_elem(&closing, &task_id, &address, BPF_ANY);
 	}

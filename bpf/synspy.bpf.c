@@ -4,6 +4,7 @@
  * are loaded is decided in Go, by what this kernel lets be hooked.
  */
 #include "kernel.h"
+#include "accept.h"
 #include "arrival.h"
 #include "death.h"
 #include "freed.h"
@@ -205,6 +206,51 @@ int kprobe_inet_csk_reqsk_queue_drop_and_put(struct pt_regs *ctx)
 	return orphaned(PARM1(ctx), PARM2(ctx));
 }
 
+/* (listener, request, child): a connection enters the accept queue. */
+SEC("fentry/inet_csk_reqsk_queue_add")
+int fentry_inet_csk_reqsk_queue_add(__u64 *ctx)
+{
+	return enqueue(ctx[0], ctx[2]);
+}
+
+SEC("kprobe/inet_csk_reqsk_queue_add")
+int kprobe_inet_csk_reqsk_queue_add(struct pt_regs *ctx)
+{
+	return enqueue(PARM1(ctx), PARM3(ctx));
+}
+
+/* (listener, flags, error, kern), from 6.10 on (listener, arguments). */
+SEC("fexit/inet_csk_accept")
+int fexit_inet_csk_accept(__u64 *ctx)
+{
+	return dequeue(ctx[0], accept_args == 2 ? at(ctx, 16) : at(ctx, 32));
+}
+
+SEC("kprobe/inet_csk_accept")
+int kprobe_inet_csk_accept(struct pt_regs *ctx)
+{
+	return accept_begins(PARM1(ctx));
+}
+
+SEC("kretprobe/inet_csk_accept")
+int kretprobe_inet_csk_accept(struct pt_regs *ctx)
+{
+	return accept_ends(RETURNED(ctx));
+}
+
+/* (child, socket): comes right after, in accept() too that slept already when we came. */
+SEC("fentry/security_sock_graft")
+int fentry_security_sock_graft(__u64 *ctx)
+{
+	return dequeue(0, ctx[0]);
+}
+
+SEC("kprobe/security_sock_graft")
+int kprobe_security_sock_graft(struct pt_regs *ctx)
+{
+	return dequeue(0, PARM1(ctx));
+}
+
 /* The timer of a half-open handshake: by its function, or by the timers' tracepoints. */
 SEC("fentry/reqsk_timer_handler")
 int fentry_reqsk_timer_handler(__u64 *ctx)
@@ -281,7 +327,7 @@ int iter_task_file(struct bpf_iter__task_file *ctx)
 		return 0;
 	namespace_found(ctx->meta->seq, task);
 	sk = socket_of(file);
-	return sk ? holder_found(ctx->meta->seq, task, ctx->fd, sk) : 0;
+	return sk ? socket_found(ctx->meta, task, file, sk) : 0;
 }
 
 /* Run by Go with BPF_PROG_TEST_RUN, never attached. */
@@ -304,4 +350,5 @@ const enum request unused_request __attribute__((unused));
 const enum answer unused_answer __attribute__((unused));
 const enum message_kind unused_kind __attribute__((unused));
 const enum listener_proof unused_proof __attribute__((unused));
+const enum holder_kind unused_holder_kind __attribute__((unused));
 const enum netfilter_hook unused_hook __attribute__((unused));

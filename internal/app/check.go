@@ -200,7 +200,7 @@ func (c *checker) backends() {
 // attached or not; the error says why a trace cannot run.
 func (c *checker) trace(log *slog.Logger) ([]event.Hook, error) {
 	ring := c.watch.RingSize
-	p, err := probe.Open(c.facts, c.watch.Backend, probe.Config{RingSize: ring}, log)
+	p, err := probe.Open(c.facts, c.watch.Backend, probe.Config{RingSize: ring, Accepts: true}, log)
 	if err != nil {
 		c.add("ring buffer", render.CheckUnknown, "is made with the programs")
 		c.add("BPF iterator", render.CheckUnknown, "is loaded with the programs")

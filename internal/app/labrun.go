@@ -341,7 +341,7 @@ func (b *workbench) summarize(netns uint64, got *recorder, seen map[uint64]uint6
 	for i := range arrivals {
 		arrivals[i].Syn -= min(arrivals[i].Syn, seen[arrivals[i].Socket])
 	}
-	for _, row := range b.trace.seen(arrivals) {
+	for _, row := range b.trace.seen(arrivals, nil) {
 		if row.Listener.NetNS == netns {
 			s.Seen = append(s.Seen, row)
 		}

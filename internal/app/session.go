@@ -20,6 +20,7 @@ type Watch struct {
 	Rate     uint32 // records per second, listener and cause; 0: all
 	RingSize uint32 // bytes
 	Capture  bool   // records carry their packets
+	Accepts  bool   // who accepts from which listener, and when
 	Backend  string
 	BTF      string // file; empty for the kernel's own
 }
@@ -42,11 +43,12 @@ type session struct {
 	listeners *listeners
 	shared    *sharedLedger
 
-	refreshed   uint64          // when holders were last read, CLOCK_MONOTONIC, ns
-	refreshTook uint64          // how long that took, ns
-	refresh     chan error      // of the reading under way, nil if none
-	dropping    map[uint64]bool // listeners whose holders were read since they first dropped
-	clock       time.Duration   // to be added to CLOCK_MONOTONIC for the wall clock
+	refreshed   uint64            // when holders were last read, CLOCK_MONOTONIC, ns
+	refreshTook uint64            // how long that took, ns
+	refresh     chan error        // of the reading under way, nil if none
+	dropping    map[uint64]bool   // listeners whose holders were read since they first dropped
+	acceptsRead map[uint64]uint64 // when a listener's last accepts were read, CLOCK_MONOTONIC, ns
+	clock       time.Duration     // to be added to CLOCK_MONOTONIC for the wall clock
 	started     time.Time
 }
 
@@ -61,13 +63,13 @@ func open(watch Watch, log *slog.Logger) (*session, error) {
 	log.Debug("gathered facts", "took", time.Since(began))
 	watch.Filter.ByOwner = watch.Owner != owner.Filter{}
 	p, err := probe.Open(facts, watch.Backend, probe.Config{Filter: watch.Filter, Cookies: watch.Cookies,
-		Rate: watch.Rate, RingSize: watch.RingSize, Capture: watch.Capture}, log)
+		Rate: watch.Rate, RingSize: watch.RingSize, Capture: watch.Capture, Accepts: watch.Accepts}, log)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnable, err)
 	}
 	s := &session{watch: watch, log: log, probe: p, owners: owner.New("/proc", log),
 		listeners: newListeners(watch.Filter), clock: kernel.WallClock(), refreshed: kernel.Monotonic(),
-		dropping: make(map[uint64]bool), shared: shared}
+		dropping: make(map[uint64]bool), acceptsRead: make(map[uint64]uint64), shared: shared}
 	holders, err := s.readHolders()
 	if err == nil {
 		shared.open()
@@ -100,7 +102,7 @@ func (s *session) readHolders() (probe.Holders, error) {
 	for _, h := range holders.List {
 		s.listeners.add(h.Listener)
 		owners = append(owners, owner.Holder{Socket: h.Listener.Socket, Inode: h.Listener.Inode,
-			PID: h.PID, Comm: h.Comm, StartNs: h.Start})
+			PID: h.PID, Comm: h.Comm, StartNs: h.Start, Accepted: h.Accepted})
 	}
 	s.owners.Replace(owners)
 	return holders, s.judge()

@@ -2,6 +2,7 @@ package app
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -137,8 +138,12 @@ func (t *trace) summary() (event.Summary, error) {
 	if err != nil {
 		return event.Summary{}, err
 	}
+	accepting, err := t.probe.Accepting()
+	if err != nil && !errors.Is(err, probe.ErrNoAccepts) {
+		return event.Summary{}, err
+	}
 	s := event.Summary{Header: event.Head("summary"), DurationMs: time.Since(t.started).Milliseconds(),
-		Handshakes: handshakes, Seen: t.seen(arrivals), Ledger: t.probe.Ledger(),
+		Handshakes: handshakes, Seen: t.seen(arrivals, accepting), Ledger: t.probe.Ledger(),
 		Delivered: t.delivered}
 	// What the owner filters did not want is not taken back where it was shown
 	// while they still did.
@@ -194,19 +199,22 @@ func addFiltered(rows []event.LedgerRow, netns uint64, outcome event.Outcome, co
 	}
 }
 
-// seen names the listeners that packets reached and that the filters ask for.
-func (t *trace) seen(arrivals []probe.Arrivals) []event.Seen {
+// seen names the listeners that packets reached and that the filters ask for, with
+// their accept side where it is given.
+func (t *trace) seen(arrivals []probe.Arrivals, accepting map[uint64]probe.Accepting) []event.Seen {
 	seen := []event.Seen{}
 	for _, a := range arrivals {
 		if a.Socket == 0 && a.Syn+a.Ack > 0 && t.listeners.all() {
-			seen = append(seen, event.Seen{Others: true, Syn: a.Syn, Ack: a.Ack})
+			seen = append(seen, event.Seen{Others: true, Syn: a.Syn, Ack: a.Ack,
+				Accepting: acceptingOf(accepting, a.Socket)})
 			continue
 		}
 		listener, ok := t.listeners.find(a.Socket)
 		if !ok || !t.listeners.matches(&listener) || a.Syn+a.Ack == 0 {
 			continue
 		}
-		seen = append(seen, event.Seen{Listener: *described(&listener, false), Syn: a.Syn, Ack: a.Ack})
+		seen = append(seen, event.Seen{Listener: *described(&listener, false), Syn: a.Syn, Ack: a.Ack,
+			Accepting: acceptingOf(accepting, a.Socket)})
 	}
 	slices.SortFunc(seen, func(a, b event.Seen) int {
 		return cmp.Or(cmp.Compare(b.Syn, a.Syn), compareListeners(&a.Listener, &b.Listener))

@@ -36,6 +36,7 @@ var errEnough = errors.New("enough records")
 // Trace writes a record for every handshake packet that dies until the context
 // ends, and then the summary.
 func Trace(ctx context.Context, stream render.Stream, options TraceOptions, log *slog.Logger) error {
+	options.Watch.Accepts = true
 	s, err := openUntil(ctx, options.Watch, log)
 	if err != nil {
 		return errors.Join(err, options.Record.close())
@@ -194,6 +195,7 @@ func (t *trace) describe(m *probe.Message) *event.Drop {
 	switch {
 	case !m.Listener.Known:
 	case m.Listener.Member:
+		t.readAccepts(m.Listener.Socket, m.Time)
 		drop.Processes = t.owners.Processes(m.Listener.Socket, m.Time)
 	default:
 		drop.Processes = t.owners.ProcessesOfGroup(t.listeners.group(&m.Listener), m.Time)
@@ -243,7 +245,7 @@ func (t *trace) tellQuiet(during time.Duration) error {
 		arrivals[i].Ack -= before[a.Socket].Ack
 	}
 	if t.quiet {
-		t.say(render.QuietLine(t.seen(arrivals), during))
+		t.say(render.QuietLine(t.seen(arrivals, nil), during))
 	}
 	return nil
 }

@@ -13,6 +13,33 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type SynspyAccepting struct {
+	_         structs.HostLayout
+	Arrivals  uint64
+	Accepts   uint64
+	Waited    uint64
+	Last      uint64
+	Gap       uint64
+	Waits     [28]uint64
+	Reading   uint32
+	AcceptMax uint32
+	SynMax    uint32
+	Pad       uint32
+}
+
+type SynspyAcceptor struct {
+	_     structs.HostLayout
+	Start uint64
+	Spans [16]uint64
+}
+
+type SynspyAcceptorKey struct {
+	_   structs.HostLayout
+	Id  uint64
+	Pid uint32
+	Pad uint32
+}
+
 type SynspyAnswer uint32
 
 const (
@@ -51,6 +78,14 @@ type SynspyCaptured struct {
 	Length uint32
 	Bytes  [256]uint8
 	_      [4]byte
+}
+
+type SynspyChildKey struct {
+	_     structs.HostLayout
+	NetId uint64
+	Pid   uint32
+	Port  uint32
+	Addr  [16]uint8
 }
 
 type SynspyCount struct {
@@ -134,13 +169,21 @@ type SynspyFilter struct {
 type SynspyHolder struct {
 	_        structs.HostLayout
 	Pid      uint32
-	Fd       uint32
+	Kind     uint32
 	Start    uint64
 	Net      uint64
 	NetId    uint64
 	Comm     [16]int8
 	Listener SynspyListener
 }
+
+type SynspyHolderKind uint32
+
+const (
+	SynspyHolderKindHOLDER_NAMESPACE SynspyHolderKind = 0
+	SynspyHolderKindHOLDER_LISTENER  SynspyHolderKind = 1
+	SynspyHolderKindHOLDER_CHILD     SynspyHolderKind = 2
+)
 
 type SynspyListenChange struct {
 	_        structs.HostLayout
@@ -179,6 +222,13 @@ const (
 	SynspyListenerProofLISTENER_CHOSEN  SynspyListenerProof = 2
 	SynspyListenerProofLISTENER_GROUP   SynspyListenerProof = 3
 )
+
+type SynspyListeningKey struct {
+	_     structs.HostLayout
+	NetId uint64
+	Port  uint32
+	Pad   uint32
+}
 
 type SynspyMessageKind uint32
 
@@ -477,18 +527,30 @@ type SynspyTally struct {
 	Netns        uint32
 }
 
+type SynspyWaiting struct {
+	_        structs.HostLayout
+	Listener uint64
+	Since    uint64
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	SynspyMapAcceptCalls                        = "accept_calls"
+	SynspyMapAcceptings                         = "acceptings"
+	SynspyMapAcceptors                          = "acceptors"
 	SynspyMapArrived                            = "arrived"
 	SynspyMapAttempts                           = "attempts"
 	SynspyMapBases                              = "bases"
 	SynspyMapBlanks                             = "blanks"
+	SynspyMapChildren                           = "children"
 	SynspyMapClosing                            = "closing"
 	SynspyMapCounts                             = "counts"
+	SynspyMapListening                          = "listening"
 	SynspyMapOffsets                            = "offsets"
 	SynspyMapOpenings                           = "openings"
+	SynspyMapQueued                             = "queued"
 	SynspyMapRing                               = "ring"
 	SynspyMapSlots                              = "slots"
 	SynspyMapSnapshots                          = "snapshots"
@@ -496,8 +558,10 @@ const (
 	SynspyMapWanted                             = "wanted"
 	SynspyProgFentryCookieV4Check               = "fentry_cookie_v4_check"
 	SynspyProgFentryCookieV6Check               = "fentry_cookie_v6_check"
+	SynspyProgFentryInetCskReqskQueueAdd        = "fentry_inet_csk_reqsk_queue_add"
 	SynspyProgFentryInetCskReqskQueueDropAndPut = "fentry_inet_csk_reqsk_queue_drop_and_put"
 	SynspyProgFentryReqskTimerHandler           = "fentry_reqsk_timer_handler"
+	SynspyProgFentrySecuritySockGraft           = "fentry_security_sock_graft"
 	SynspyProgFentrySubflowV4ConnRequest        = "fentry_subflow_v4_conn_request"
 	SynspyProgFentrySubflowV6ConnRequest        = "fentry_subflow_v6_conn_request"
 	SynspyProgFentryTcpCheckReq                 = "fentry_tcp_check_req"
@@ -508,6 +572,7 @@ const (
 	SynspyProgFentryTcpV6SendReset              = "fentry_tcp_v6_send_reset"
 	SynspyProgFexitCookieV4Check                = "fexit_cookie_v4_check"
 	SynspyProgFexitCookieV6Check                = "fexit_cookie_v6_check"
+	SynspyProgFexitInetCskAccept                = "fexit_inet_csk_accept"
 	SynspyProgFexitReqskTimerHandler            = "fexit_reqsk_timer_handler"
 	SynspyProgFexitSecurityInetConnRequest      = "fexit_security_inet_conn_request"
 	SynspyProgFexitSubflowV4ConnRequest         = "fexit_subflow_v4_conn_request"
@@ -520,8 +585,11 @@ const (
 	SynspyProgIterTaskFile                      = "iter_task_file"
 	SynspyProgKprobeCookieV4Check               = "kprobe_cookie_v4_check"
 	SynspyProgKprobeCookieV6Check               = "kprobe_cookie_v6_check"
+	SynspyProgKprobeInetCskAccept               = "kprobe_inet_csk_accept"
+	SynspyProgKprobeInetCskReqskQueueAdd        = "kprobe_inet_csk_reqsk_queue_add"
 	SynspyProgKprobeInetCskReqskQueueDropAndPut = "kprobe_inet_csk_reqsk_queue_drop_and_put"
 	SynspyProgKprobeReqskTimerHandler           = "kprobe_reqsk_timer_handler"
+	SynspyProgKprobeSecuritySockGraft           = "kprobe_security_sock_graft"
 	SynspyProgKprobeSubflowV4ConnRequest        = "kprobe_subflow_v4_conn_request"
 	SynspyProgKprobeSubflowV6ConnRequest        = "kprobe_subflow_v6_conn_request"
 	SynspyProgKprobeTcpCheckReq                 = "kprobe_tcp_check_req"
@@ -533,6 +601,7 @@ const (
 	SynspyProgKprobeTcpV6SendReset              = "kprobe_tcp_v6_send_reset"
 	SynspyProgKretprobeCookieV4Check            = "kretprobe_cookie_v4_check"
 	SynspyProgKretprobeCookieV6Check            = "kretprobe_cookie_v6_check"
+	SynspyProgKretprobeInetCskAccept            = "kretprobe_inet_csk_accept"
 	SynspyProgKretprobeReqskTimerHandler        = "kretprobe_reqsk_timer_handler"
 	SynspyProgKretprobeSecurityInetConnRequest  = "kretprobe_security_inet_conn_request"
 	SynspyProgKretprobeSubflowV4ConnRequest     = "kretprobe_subflow_v4_conn_request"
@@ -555,6 +624,8 @@ const (
 	SynspyProgTpBtfTimerCancel                  = "tp_btf_timer_cancel"
 	SynspyProgTpBtfTimerExpireEntry             = "tp_btf_timer_expire_entry"
 	SynspyProgTpBtfTimerExpireExit              = "tp_btf_timer_expire_exit"
+	SynspyVarAcceptArgs                         = "accept_args"
+	SynspyVarAcceptReading                      = "accept_reading"
 	SynspyVarCapture                            = "capture"
 	SynspyVarChangesLost                        = "changes_lost"
 	SynspyVarCheckReqArgs                       = "check_req_args"
@@ -563,6 +634,7 @@ const (
 	SynspyVarFates                              = "fates"
 	SynspyVarFilter                             = "filter"
 	SynspyVarHashinfo                           = "hashinfo"
+	SynspyVarHaveAccepts                        = "have_accepts"
 	SynspyVarHaveCoarse                         = "have_coarse"
 	SynspyVarHaveConsumeLocation                = "have_consume_location"
 	SynspyVarHaveGone                           = "have_gone"
@@ -597,6 +669,7 @@ const (
 	SynspyVarUnusedCounter                      = "unused_counter"
 	SynspyVarUnusedFate                         = "unused_fate"
 	SynspyVarUnusedHolder                       = "unused_holder"
+	SynspyVarUnusedHolderKind                   = "unused_holder_kind"
 	SynspyVarUnusedHook                         = "unused_hook"
 	SynspyVarUnusedKind                         = "unused_kind"
 	SynspyVarUnusedListenChange                 = "unused_listen_change"
@@ -651,8 +724,10 @@ type SynspySpecs struct {
 type SynspyProgramSpecs struct {
 	FentryCookieV4Check               *ebpf.ProgramSpec `ebpf:"fentry_cookie_v4_check"`
 	FentryCookieV6Check               *ebpf.ProgramSpec `ebpf:"fentry_cookie_v6_check"`
+	FentryInetCskReqskQueueAdd        *ebpf.ProgramSpec `ebpf:"fentry_inet_csk_reqsk_queue_add"`
 	FentryInetCskReqskQueueDropAndPut *ebpf.ProgramSpec `ebpf:"fentry_inet_csk_reqsk_queue_drop_and_put"`
 	FentryReqskTimerHandler           *ebpf.ProgramSpec `ebpf:"fentry_reqsk_timer_handler"`
+	FentrySecuritySockGraft           *ebpf.ProgramSpec `ebpf:"fentry_security_sock_graft"`
 	FentrySubflowV4ConnRequest        *ebpf.ProgramSpec `ebpf:"fentry_subflow_v4_conn_request"`
 	FentrySubflowV6ConnRequest        *ebpf.ProgramSpec `ebpf:"fentry_subflow_v6_conn_request"`
 	FentryTcpCheckReq                 *ebpf.ProgramSpec `ebpf:"fentry_tcp_check_req"`
@@ -663,6 +738,7 @@ type SynspyProgramSpecs struct {
 	FentryTcpV6SendReset              *ebpf.ProgramSpec `ebpf:"fentry_tcp_v6_send_reset"`
 	FexitCookieV4Check                *ebpf.ProgramSpec `ebpf:"fexit_cookie_v4_check"`
 	FexitCookieV6Check                *ebpf.ProgramSpec `ebpf:"fexit_cookie_v6_check"`
+	FexitInetCskAccept                *ebpf.ProgramSpec `ebpf:"fexit_inet_csk_accept"`
 	FexitReqskTimerHandler            *ebpf.ProgramSpec `ebpf:"fexit_reqsk_timer_handler"`
 	FexitSecurityInetConnRequest      *ebpf.ProgramSpec `ebpf:"fexit_security_inet_conn_request"`
 	FexitSubflowV4ConnRequest         *ebpf.ProgramSpec `ebpf:"fexit_subflow_v4_conn_request"`
@@ -675,8 +751,11 @@ type SynspyProgramSpecs struct {
 	IterTaskFile                      *ebpf.ProgramSpec `ebpf:"iter_task_file"`
 	KprobeCookieV4Check               *ebpf.ProgramSpec `ebpf:"kprobe_cookie_v4_check"`
 	KprobeCookieV6Check               *ebpf.ProgramSpec `ebpf:"kprobe_cookie_v6_check"`
+	KprobeInetCskAccept               *ebpf.ProgramSpec `ebpf:"kprobe_inet_csk_accept"`
+	KprobeInetCskReqskQueueAdd        *ebpf.ProgramSpec `ebpf:"kprobe_inet_csk_reqsk_queue_add"`
 	KprobeInetCskReqskQueueDropAndPut *ebpf.ProgramSpec `ebpf:"kprobe_inet_csk_reqsk_queue_drop_and_put"`
 	KprobeReqskTimerHandler           *ebpf.ProgramSpec `ebpf:"kprobe_reqsk_timer_handler"`
+	KprobeSecuritySockGraft           *ebpf.ProgramSpec `ebpf:"kprobe_security_sock_graft"`
 	KprobeSubflowV4ConnRequest        *ebpf.ProgramSpec `ebpf:"kprobe_subflow_v4_conn_request"`
 	KprobeSubflowV6ConnRequest        *ebpf.ProgramSpec `ebpf:"kprobe_subflow_v6_conn_request"`
 	KprobeTcpCheckReq                 *ebpf.ProgramSpec `ebpf:"kprobe_tcp_check_req"`
@@ -688,6 +767,7 @@ type SynspyProgramSpecs struct {
 	KprobeTcpV6SendReset              *ebpf.ProgramSpec `ebpf:"kprobe_tcp_v6_send_reset"`
 	KretprobeCookieV4Check            *ebpf.ProgramSpec `ebpf:"kretprobe_cookie_v4_check"`
 	KretprobeCookieV6Check            *ebpf.ProgramSpec `ebpf:"kretprobe_cookie_v6_check"`
+	KretprobeInetCskAccept            *ebpf.ProgramSpec `ebpf:"kretprobe_inet_csk_accept"`
 	KretprobeReqskTimerHandler        *ebpf.ProgramSpec `ebpf:"kretprobe_reqsk_timer_handler"`
 	KretprobeSecurityInetConnRequest  *ebpf.ProgramSpec `ebpf:"kretprobe_security_inet_conn_request"`
 	KretprobeSubflowV4ConnRequest     *ebpf.ProgramSpec `ebpf:"kretprobe_subflow_v4_conn_request"`
@@ -716,25 +796,33 @@ type SynspyProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type SynspyMapSpecs struct {
-	Arrived   *ebpf.MapSpec `ebpf:"arrived"`
-	Attempts  *ebpf.MapSpec `ebpf:"attempts"`
-	Bases     *ebpf.MapSpec `ebpf:"bases"`
-	Blanks    *ebpf.MapSpec `ebpf:"blanks"`
-	Closing   *ebpf.MapSpec `ebpf:"closing"`
-	Counts    *ebpf.MapSpec `ebpf:"counts"`
-	Offsets   *ebpf.MapSpec `ebpf:"offsets"`
-	Openings  *ebpf.MapSpec `ebpf:"openings"`
-	Ring      *ebpf.MapSpec `ebpf:"ring"`
-	Slots     *ebpf.MapSpec `ebpf:"slots"`
-	Snapshots *ebpf.MapSpec `ebpf:"snapshots"`
-	Tallies   *ebpf.MapSpec `ebpf:"tallies"`
-	Wanted    *ebpf.MapSpec `ebpf:"wanted"`
+	AcceptCalls *ebpf.MapSpec `ebpf:"accept_calls"`
+	Acceptings  *ebpf.MapSpec `ebpf:"acceptings"`
+	Acceptors   *ebpf.MapSpec `ebpf:"acceptors"`
+	Arrived     *ebpf.MapSpec `ebpf:"arrived"`
+	Attempts    *ebpf.MapSpec `ebpf:"attempts"`
+	Bases       *ebpf.MapSpec `ebpf:"bases"`
+	Blanks      *ebpf.MapSpec `ebpf:"blanks"`
+	Children    *ebpf.MapSpec `ebpf:"children"`
+	Closing     *ebpf.MapSpec `ebpf:"closing"`
+	Counts      *ebpf.MapSpec `ebpf:"counts"`
+	Listening   *ebpf.MapSpec `ebpf:"listening"`
+	Offsets     *ebpf.MapSpec `ebpf:"offsets"`
+	Openings    *ebpf.MapSpec `ebpf:"openings"`
+	Queued      *ebpf.MapSpec `ebpf:"queued"`
+	Ring        *ebpf.MapSpec `ebpf:"ring"`
+	Slots       *ebpf.MapSpec `ebpf:"slots"`
+	Snapshots   *ebpf.MapSpec `ebpf:"snapshots"`
+	Tallies     *ebpf.MapSpec `ebpf:"tallies"`
+	Wanted      *ebpf.MapSpec `ebpf:"wanted"`
 }
 
 // SynspyVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type SynspyVariableSpecs struct {
+	AcceptArgs          *ebpf.VariableSpec `ebpf:"accept_args"`
+	AcceptReading       *ebpf.VariableSpec `ebpf:"accept_reading"`
 	Capture             *ebpf.VariableSpec `ebpf:"capture"`
 	ChangesLost         *ebpf.VariableSpec `ebpf:"changes_lost"`
 	CheckReqArgs        *ebpf.VariableSpec `ebpf:"check_req_args"`
@@ -743,6 +831,7 @@ type SynspyVariableSpecs struct {
 	Fates               *ebpf.VariableSpec `ebpf:"fates"`
 	Filter              *ebpf.VariableSpec `ebpf:"filter"`
 	Hashinfo            *ebpf.VariableSpec `ebpf:"hashinfo"`
+	HaveAccepts         *ebpf.VariableSpec `ebpf:"have_accepts"`
 	HaveCoarse          *ebpf.VariableSpec `ebpf:"have_coarse"`
 	HaveConsumeLocation *ebpf.VariableSpec `ebpf:"have_consume_location"`
 	HaveGone            *ebpf.VariableSpec `ebpf:"have_gone"`
@@ -777,6 +866,7 @@ type SynspyVariableSpecs struct {
 	UnusedCounter       *ebpf.VariableSpec `ebpf:"unused_counter"`
 	UnusedFate          *ebpf.VariableSpec `ebpf:"unused_fate"`
 	UnusedHolder        *ebpf.VariableSpec `ebpf:"unused_holder"`
+	UnusedHolderKind    *ebpf.VariableSpec `ebpf:"unused_holder_kind"`
 	UnusedHook          *ebpf.VariableSpec `ebpf:"unused_hook"`
 	UnusedKind          *ebpf.VariableSpec `ebpf:"unused_kind"`
 	UnusedListenChange  *ebpf.VariableSpec `ebpf:"unused_listen_change"`
@@ -807,31 +897,43 @@ func (o *SynspyObjects) Close() error {
 //
 // It can be passed to LoadSynspyObjects or ebpf.CollectionSpec.LoadAndAssign.
 type SynspyMaps struct {
-	Arrived   *ebpf.Map `ebpf:"arrived"`
-	Attempts  *ebpf.Map `ebpf:"attempts"`
-	Bases     *ebpf.Map `ebpf:"bases"`
-	Blanks    *ebpf.Map `ebpf:"blanks"`
-	Closing   *ebpf.Map `ebpf:"closing"`
-	Counts    *ebpf.Map `ebpf:"counts"`
-	Offsets   *ebpf.Map `ebpf:"offsets"`
-	Openings  *ebpf.Map `ebpf:"openings"`
-	Ring      *ebpf.Map `ebpf:"ring"`
-	Slots     *ebpf.Map `ebpf:"slots"`
-	Snapshots *ebpf.Map `ebpf:"snapshots"`
-	Tallies   *ebpf.Map `ebpf:"tallies"`
-	Wanted    *ebpf.Map `ebpf:"wanted"`
+	AcceptCalls *ebpf.Map `ebpf:"accept_calls"`
+	Acceptings  *ebpf.Map `ebpf:"acceptings"`
+	Acceptors   *ebpf.Map `ebpf:"acceptors"`
+	Arrived     *ebpf.Map `ebpf:"arrived"`
+	Attempts    *ebpf.Map `ebpf:"attempts"`
+	Bases       *ebpf.Map `ebpf:"bases"`
+	Blanks      *ebpf.Map `ebpf:"blanks"`
+	Children    *ebpf.Map `ebpf:"children"`
+	Closing     *ebpf.Map `ebpf:"closing"`
+	Counts      *ebpf.Map `ebpf:"counts"`
+	Listening   *ebpf.Map `ebpf:"listening"`
+	Offsets     *ebpf.Map `ebpf:"offsets"`
+	Openings    *ebpf.Map `ebpf:"openings"`
+	Queued      *ebpf.Map `ebpf:"queued"`
+	Ring        *ebpf.Map `ebpf:"ring"`
+	Slots       *ebpf.Map `ebpf:"slots"`
+	Snapshots   *ebpf.Map `ebpf:"snapshots"`
+	Tallies     *ebpf.Map `ebpf:"tallies"`
+	Wanted      *ebpf.Map `ebpf:"wanted"`
 }
 
 func (m *SynspyMaps) Close() error {
 	return _SynspyClose(
+		m.AcceptCalls,
+		m.Acceptings,
+		m.Acceptors,
 		m.Arrived,
 		m.Attempts,
 		m.Bases,
 		m.Blanks,
+		m.Children,
 		m.Closing,
 		m.Counts,
+		m.Listening,
 		m.Offsets,
 		m.Openings,
+		m.Queued,
 		m.Ring,
 		m.Slots,
 		m.Snapshots,
@@ -844,6 +946,8 @@ func (m *SynspyMaps) Close() error {
 //
 // It can be passed to LoadSynspyObjects or ebpf.CollectionSpec.LoadAndAssign.
 type SynspyVariables struct {
+	AcceptArgs          *ebpf.Variable `ebpf:"accept_args"`
+	AcceptReading       *ebpf.Variable `ebpf:"accept_reading"`
 	Capture             *ebpf.Variable `ebpf:"capture"`
 	ChangesLost         *ebpf.Variable `ebpf:"changes_lost"`
 	CheckReqArgs        *ebpf.Variable `ebpf:"check_req_args"`
@@ -852,6 +956,7 @@ type SynspyVariables struct {
 	Fates               *ebpf.Variable `ebpf:"fates"`
 	Filter              *ebpf.Variable `ebpf:"filter"`
 	Hashinfo            *ebpf.Variable `ebpf:"hashinfo"`
+	HaveAccepts         *ebpf.Variable `ebpf:"have_accepts"`
 	HaveCoarse          *ebpf.Variable `ebpf:"have_coarse"`
 	HaveConsumeLocation *ebpf.Variable `ebpf:"have_consume_location"`
 	HaveGone            *ebpf.Variable `ebpf:"have_gone"`
@@ -886,6 +991,7 @@ type SynspyVariables struct {
 	UnusedCounter       *ebpf.Variable `ebpf:"unused_counter"`
 	UnusedFate          *ebpf.Variable `ebpf:"unused_fate"`
 	UnusedHolder        *ebpf.Variable `ebpf:"unused_holder"`
+	UnusedHolderKind    *ebpf.Variable `ebpf:"unused_holder_kind"`
 	UnusedHook          *ebpf.Variable `ebpf:"unused_hook"`
 	UnusedKind          *ebpf.Variable `ebpf:"unused_kind"`
 	UnusedListenChange  *ebpf.Variable `ebpf:"unused_listen_change"`
@@ -902,8 +1008,10 @@ type SynspyVariables struct {
 type SynspyPrograms struct {
 	FentryCookieV4Check               *ebpf.Program `ebpf:"fentry_cookie_v4_check"`
 	FentryCookieV6Check               *ebpf.Program `ebpf:"fentry_cookie_v6_check"`
+	FentryInetCskReqskQueueAdd        *ebpf.Program `ebpf:"fentry_inet_csk_reqsk_queue_add"`
 	FentryInetCskReqskQueueDropAndPut *ebpf.Program `ebpf:"fentry_inet_csk_reqsk_queue_drop_and_put"`
 	FentryReqskTimerHandler           *ebpf.Program `ebpf:"fentry_reqsk_timer_handler"`
+	FentrySecuritySockGraft           *ebpf.Program `ebpf:"fentry_security_sock_graft"`
 	FentrySubflowV4ConnRequest        *ebpf.Program `ebpf:"fentry_subflow_v4_conn_request"`
 	FentrySubflowV6ConnRequest        *ebpf.Program `ebpf:"fentry_subflow_v6_conn_request"`
 	FentryTcpCheckReq                 *ebpf.Program `ebpf:"fentry_tcp_check_req"`
@@ -914,6 +1022,7 @@ type SynspyPrograms struct {
 	FentryTcpV6SendReset              *ebpf.Program `ebpf:"fentry_tcp_v6_send_reset"`
 	FexitCookieV4Check                *ebpf.Program `ebpf:"fexit_cookie_v4_check"`
 	FexitCookieV6Check                *ebpf.Program `ebpf:"fexit_cookie_v6_check"`
+	FexitInetCskAccept                *ebpf.Program `ebpf:"fexit_inet_csk_accept"`
 	FexitReqskTimerHandler            *ebpf.Program `ebpf:"fexit_reqsk_timer_handler"`
 	FexitSecurityInetConnRequest      *ebpf.Program `ebpf:"fexit_security_inet_conn_request"`
 	FexitSubflowV4ConnRequest         *ebpf.Program `ebpf:"fexit_subflow_v4_conn_request"`
@@ -926,8 +1035,11 @@ type SynspyPrograms struct {
 	IterTaskFile                      *ebpf.Program `ebpf:"iter_task_file"`
 	KprobeCookieV4Check               *ebpf.Program `ebpf:"kprobe_cookie_v4_check"`
 	KprobeCookieV6Check               *ebpf.Program `ebpf:"kprobe_cookie_v6_check"`
+	KprobeInetCskAccept               *ebpf.Program `ebpf:"kprobe_inet_csk_accept"`
+	KprobeInetCskReqskQueueAdd        *ebpf.Program `ebpf:"kprobe_inet_csk_reqsk_queue_add"`
 	KprobeInetCskReqskQueueDropAndPut *ebpf.Program `ebpf:"kprobe_inet_csk_reqsk_queue_drop_and_put"`
 	KprobeReqskTimerHandler           *ebpf.Program `ebpf:"kprobe_reqsk_timer_handler"`
+	KprobeSecuritySockGraft           *ebpf.Program `ebpf:"kprobe_security_sock_graft"`
 	KprobeSubflowV4ConnRequest        *ebpf.Program `ebpf:"kprobe_subflow_v4_conn_request"`
 	KprobeSubflowV6ConnRequest        *ebpf.Program `ebpf:"kprobe_subflow_v6_conn_request"`
 	KprobeTcpCheckReq                 *ebpf.Program `ebpf:"kprobe_tcp_check_req"`
@@ -939,6 +1051,7 @@ type SynspyPrograms struct {
 	KprobeTcpV6SendReset              *ebpf.Program `ebpf:"kprobe_tcp_v6_send_reset"`
 	KretprobeCookieV4Check            *ebpf.Program `ebpf:"kretprobe_cookie_v4_check"`
 	KretprobeCookieV6Check            *ebpf.Program `ebpf:"kretprobe_cookie_v6_check"`
+	KretprobeInetCskAccept            *ebpf.Program `ebpf:"kretprobe_inet_csk_accept"`
 	KretprobeReqskTimerHandler        *ebpf.Program `ebpf:"kretprobe_reqsk_timer_handler"`
 	KretprobeSecurityInetConnRequest  *ebpf.Program `ebpf:"kretprobe_security_inet_conn_request"`
 	KretprobeSubflowV4ConnRequest     *ebpf.Program `ebpf:"kretprobe_subflow_v4_conn_request"`
@@ -967,8 +1080,10 @@ func (p *SynspyPrograms) Close() error {
 	return _SynspyClose(
 		p.FentryCookieV4Check,
 		p.FentryCookieV6Check,
+		p.FentryInetCskReqskQueueAdd,
 		p.FentryInetCskReqskQueueDropAndPut,
 		p.FentryReqskTimerHandler,
+		p.FentrySecuritySockGraft,
 		p.FentrySubflowV4ConnRequest,
 		p.FentrySubflowV6ConnRequest,
 		p.FentryTcpCheckReq,
@@ -979,6 +1094,7 @@ func (p *SynspyPrograms) Close() error {
 		p.FentryTcpV6SendReset,
 		p.FexitCookieV4Check,
 		p.FexitCookieV6Check,
+		p.FexitInetCskAccept,
 		p.FexitReqskTimerHandler,
 		p.FexitSecurityInetConnRequest,
 		p.FexitSubflowV4ConnRequest,
@@ -991,8 +1107,11 @@ func (p *SynspyPrograms) Close() error {
 		p.IterTaskFile,
 		p.KprobeCookieV4Check,
 		p.KprobeCookieV6Check,
+		p.KprobeInetCskAccept,
+		p.KprobeInetCskReqskQueueAdd,
 		p.KprobeInetCskReqskQueueDropAndPut,
 		p.KprobeReqskTimerHandler,
+		p.KprobeSecuritySockGraft,
 		p.KprobeSubflowV4ConnRequest,
 		p.KprobeSubflowV6ConnRequest,
 		p.KprobeTcpCheckReq,
@@ -1004,6 +1123,7 @@ func (p *SynspyPrograms) Close() error {
 		p.KprobeTcpV6SendReset,
 		p.KretprobeCookieV4Check,
 		p.KretprobeCookieV6Check,
+		p.KretprobeInetCskAccept,
 		p.KretprobeReqskTimerHandler,
 		p.KretprobeSecurityInetConnRequest,
 		p.KretprobeSubflowV4ConnRequest,

@@ -196,6 +196,8 @@ type Seen struct {
 	Others   bool     `json:"others,omitempty"`
 	Syn      uint64   `json:"syn"`
 	Ack      uint64   `json:"ack"`
+
+	Accepting *Accepting `json:"accepting,omitempty"`
 }
 
 // LedgerRow balances one counter of one namespace: Kernel is what the kernel's

@@ -26,6 +26,10 @@ type Holder struct {
 	PID     uint32 // thread group
 	Comm    string // of the group's leader; any bytes
 	StartNs uint64 // the leader's task->start_boottime, 0 unknown
+
+	// Accepted says that it was seen to have accepted from the socket: it has a
+	// connection open that it accepted itself.
+	Accepted bool
 }
 
 // Table knows who holds which listening socket. All methods may be called from
@@ -184,6 +188,9 @@ func (t *Table) take(h Holder) {
 	if h.Comm != "" {
 		p.comm = h.Comm
 	}
+	if h.Accepted {
+		s.promote(p, event.RoleAcceptor)
+	}
 }
 
 // is tells whether the process that started at the given tick is this one. One
@@ -219,30 +226,45 @@ func (t *Table) Opened(key, inode uint64, pid uint32, comm string) {
 	s.promote(p, event.RoleListener)
 }
 
-// Accepted records that pid accepted a connection from the socket at the given
-// CLOCK_MONOTONIC time in nanoseconds, 0 for an unknown time. The comm may be
-// that of a thread: it is used only where the process has no name yet.
-func (t *Table) Accepted(key uint64, pid uint32, comm string, at uint64) {
+// Accepted records that a process accepted connections from the socket, at the
+// given CLOCK_MONOTONIC times in nanoseconds, ascending; without any, the time is
+// unknown. The process is told by its leader's task->start_boottime as well as by
+// its number: one that is not a holder as far as is known is left out, whether it
+// gave the socket away, ended, or has another's number.
+func (t *Table) Accepted(key uint64, pid uint32, startNs uint64, at ...uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := t.sockets[key]
 	if s == nil {
-		s = t.create(key, 0)
-		s.fresh = true
+		return
 	}
-	p := s.holders[pid]
-	if p == nil {
-		if p = t.add(s, pid, comm); p == nil {
-			return
-		}
+	p, start := s.holders[pid], t.proc.ticks(startNs)
+	if p == nil || !p.is(start) {
+		return
 	}
 	s.promote(p, event.RoleAcceptor)
-	if at != 0 {
+	for _, when := range at {
 		if p.accepts == nil {
 			p.accepts = new(accepts)
 		}
-		p.accepts.add(at)
+		p.accepts.add(when)
 	}
+}
+
+// Holders lists the processes that hold the socket, by number.
+func (t *Table) Holders(key uint64) []uint32 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.sockets[key]
+	if s == nil {
+		return nil
+	}
+	pids := make([]uint32, 0, len(s.holders))
+	for pid := range s.holders {
+		pids = append(pids, pid)
+	}
+	slices.Sort(pids)
+	return pids
 }
 
 // Closed records that the socket listens no more. It is remembered for a few

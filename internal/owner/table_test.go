@@ -26,8 +26,10 @@ func TestRoles(t *testing.T) {
 		{Socket: 1, Inode: 10, PID: 101, Comm: "worker", StartNs: 6e8},
 		{Socket: 1, Inode: 10, PID: 101, Comm: "worker", StartNs: 6e8}, // second descriptor
 	})
-	tab.Accepted(1, 102, "thread", 1_000_000_000)
-	tab.Accepted(2, 300, "other", 0)
+	tab.Accepted(1, 102, 6e8, 1_000_000_000)
+	tab.Accepted(1, 101, 9e8, 1_000_000_000) // a later process of that number
+	tab.Accepted(1, 300, 9e8, 1_000_000_000) // holds it no more
+	tab.Accepted(2, 300, 9e8)
 	want := []event.Process{
 		{PID: 102, Comm: "worker", Role: event.RoleAcceptor, LastAcceptMs: ms(4900)},
 		{PID: 100, Comm: "master", Role: event.RoleListener},
@@ -51,6 +53,41 @@ func TestRoles(t *testing.T) {
 	}
 	if got := tab.Processes(99, 0); got != nil {
 		t.Errorf("unknown socket has %v", got)
+	}
+}
+
+// TestAcceptorByState: who was seen to have a connection of its own stays an
+// acceptor when it has closed it, and its number's next owner is none.
+func TestAcceptorByState(t *testing.T) {
+	tab := none(t)
+	holders := func(start uint64, accepted bool) []Holder {
+		return []Holder{
+			{Socket: 1, Inode: 10, PID: 100, Comm: "master", StartNs: 5e8},
+			{Socket: 1, Inode: 10, PID: 101, Comm: "worker", StartNs: start, Accepted: accepted},
+		}
+	}
+	for round, test := range []struct {
+		holders []Holder
+		want    event.Role
+	}{
+		{holders(6e8, false), event.RoleHolder},
+		{holders(6e8, true), event.RoleAcceptor},
+		{holders(6e8, false), event.RoleAcceptor},
+		{holders(7e8, false), event.RoleHolder},
+	} {
+		tab.Replace(test.holders)
+		if diff := cmp.Diff([]uint32{100, 101}, tab.Holders(1)); diff != "" {
+			t.Error(diff)
+		}
+		for _, p := range tab.Processes(1, 0) {
+			want := event.RoleHolder
+			if p.PID == 101 {
+				want = test.want
+			}
+			if p.Role != want || p.LastAcceptMs != nil {
+				t.Errorf("round %d: %+v, want role %s", round, p, want)
+			}
+		}
 	}
 }
 
@@ -138,7 +175,7 @@ func TestBounded(t *testing.T) {
 	}
 	tab = none(t)
 	for i := range uint32(maxHolders + 10) {
-		tab.Accepted(uint64(i%7)+1, i+1, "a", 0)
+		tab.Opened(uint64(i%7)+1, uint64(i%7)+1, i+1, "a")
 	}
 	if tab.holders != maxHolders {
 		t.Errorf("%d holders, want %d", tab.holders, maxHolders)
@@ -177,9 +214,9 @@ func TestGroup(t *testing.T) {
 		{Socket: 1, Inode: 1, PID: 101, Comm: "w1", StartNs: 2e9},
 		{Socket: 2, Inode: 2, PID: 102, Comm: "w2", StartNs: 2e9},
 	})
-	tab.Accepted(1, 100, "master", 1e9)
-	tab.Accepted(2, 100, "master", 3e9)
-	tab.Accepted(2, 102, "w2", 2e9)
+	tab.Accepted(1, 100, 1e9, 1e9)
+	tab.Accepted(2, 100, 1e9, 2e9, 3e9)
+	tab.Accepted(2, 102, 2e9, 2e9)
 	want := []event.Process{
 		{PID: 100, Comm: "master", Role: event.RoleAcceptor, LastAcceptMs: ms(1000)},
 		{PID: 102, Comm: "w2", Role: event.RoleAcceptor, LastAcceptMs: ms(2000)},
@@ -260,7 +297,8 @@ func TestConcurrent(t *testing.T) {
 				case 0:
 					tab.Opened(s, s, uint32(i), "x")
 				case 1:
-					tab.Accepted(s, uint32(i), "x", i*1e6)
+					tab.Accepted(s, uint32(i), 1e9, i*1e6)
+					_ = tab.Holders(s)
 				case 2:
 					tab.Closed(s)
 				case 3:
@@ -290,7 +328,7 @@ func BenchmarkProcesses(b *testing.B) {
 				tab.Replace(holders)
 				if accepting {
 					for _, h := range holders {
-						tab.Accepted(1, h.PID, h.Comm, 1e9)
+						tab.Accepted(1, h.PID, h.StartNs, 1e9)
 					}
 				}
 				b.ReportAllocs()
@@ -304,11 +342,12 @@ func BenchmarkProcesses(b *testing.B) {
 
 func BenchmarkAccepted(b *testing.B) {
 	tab := none(b)
+	tab.Replace([]Holder{{Socket: 1, Inode: 1, PID: 1, Comm: "nginx", StartNs: 1e9}})
 	at := uint64(1)
 	b.ReportAllocs()
 	for b.Loop() {
 		at += 1000
-		tab.Accepted(1, 1, "nginx", at)
+		tab.Accepted(1, 1, 1e9, at)
 	}
 }
 

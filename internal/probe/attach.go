@@ -70,7 +70,7 @@ func attachProgram(hook *Hook, name string, program *ebpf.Program) (link.Link, e
 	case strings.HasPrefix(name, "kprobe_"):
 		return link.Kprobe(hook.Name, program, nil)
 	case strings.HasPrefix(name, "kretprobe_"):
-		return link.Kretprobe(hook.Name, program, &link.KprobeOptions{RetprobeMaxActive: retprobes})
+		return link.Kretprobe(hook.Name, program, &link.KprobeOptions{RetprobeMaxActive: activeOf(hook)})
 	}
 	return link.AttachTracing(link.TracingOptions{Program: program})
 }
@@ -78,6 +78,14 @@ func attachProgram(hook *Hook, name string, program *ebpf.Program) (link.Link, e
 // retprobes is how many calls a kretprobe follows at once; the listen path runs
 // once per CPU, so this serves hosts of that many CPUs.
 const retprobes = 1024
+
+// activeOf is that of a hook: each task that sleeps in accept() takes one.
+func activeOf(hook *Hook) int {
+	if hook.Name == acceptFunction {
+		return 4 * retprobes
+	}
+	return retprobes
+}
 
 // Events returns the plan as the ready record shows it.
 func (p Plan) Events() []event.Hook {

@@ -56,6 +56,7 @@ type Config struct {
 	Rate     uint32 // records per second, listener and outcome; 0: all
 	RingSize uint32 // bytes, a power of two; 0: the default
 	Capture  bool   // records carry their packets' first bytes
+	Accepts  bool   // watch who accepts what: see Accepting and LastAccepts
 }
 
 // Table sizes: what is over them has its own row, see count_of in bpf/record.h.
@@ -63,6 +64,8 @@ const (
 	maxNamespaces  = 512
 	maxListeners   = 16384
 	maxCPUs        = 512
+	maxQueued      = 32768 // connections in accept queues; the oldest ones' waiting time is forgotten
+	maxAcceptors   = 16384 // processes and listeners that they accept from
 	defaultRing    = 1 << 20
 	smallestRing   = 4096
 	largestRing    = 1 << 30
@@ -181,6 +184,12 @@ func size(spec *ebpf.CollectionSpec, config Config, cpus int) error {
 	if config.Filter.ByOwner {
 		spec.Maps["wanted"].MaxEntries = maxListeners
 	}
+	if config.Accepts {
+		for name, entries := range map[string]uint32{"queued": maxQueued, "acceptings": maxListeners, "acceptors": maxAcceptors,
+			"accept_calls": maxAcceptors, "listening": maxListeners, "children": maxAcceptors} {
+			spec.Maps[name].MaxEntries = entries
+		}
+	}
 	return nil
 }
 
@@ -223,6 +232,8 @@ func configure(spec *ebpf.CollectionSpec, facts *Facts, plan Plan, config Config
 		{"migrated", facts.Migrated},
 		{"check_req_args", uint32(facts.Functions["tcp_check_req"])},
 		{"timewait_args", uint32(facts.Functions["tcp_timewait_state_process"])},
+		{"accept_args", uint32(facts.Functions[acceptFunction])},
+		{"have_accepts", config.Accepts},
 		{"reqsk_timer", start(facts.Code[requestTimer])},
 		{"fates", fateTable(facts.Reasons)},
 		{"places", placeTable(facts)},

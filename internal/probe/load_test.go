@@ -24,7 +24,7 @@ func TestLoad(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			collection, err := load(facts, plan, Config{Rate: 100, Cookies: true})
+			collection, err := load(facts, plan, Config{Rate: 100, Cookies: true, Accepts: true})
 			var verifier *ebpf.VerifierError
 			if errors.As(err, &verifier) {
 				t.Fatalf("%+v", verifier)

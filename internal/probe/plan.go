@@ -76,11 +76,11 @@ func placedFunctions() []string {
 	for name := range fatesOfFunctions() {
 		names = append(names, name)
 	}
-	return append(append(names, namesOf(listenPath(), deaths())...), "kfree_skb")
+	return append(append(names, namesOf(listenPath(), deaths(), acceptSide())...), "kfree_skb")
 }
 
 func hookedFunctions() []string {
-	return append(namesOf(listenPath(), deaths()), mptcp, "bpf_iter_task_file", sockFromFile)
+	return append(namesOf(listenPath(), deaths(), acceptSide()), mptcp, "bpf_iter_task_file", sockFromFile)
 }
 
 func hookedTracepoints() []string {
@@ -102,6 +102,7 @@ type Hook struct {
 	Programs []string // as in bpf/synspy.bpf.c
 	Note     string
 	Core     bool
+	Accepts  bool          // serves Config.Accepts alone
 	Blind    []event.Blind // what is not told for want of it, or of what it lacks here
 }
 
@@ -129,6 +130,7 @@ func Make(facts *Facts, backend string) (Plan, error) {
 		return Plan{}, err
 	}
 	plan.Hooks = append(plan.Hooks, deathHooks(facts, plan.Backend, backend)...)
+	plan.Hooks = append(plan.Hooks, acceptHooks(facts, plan.Backend, backend)...)
 	plan.Hooks = append(plan.Hooks, ownerHooks(facts)...)
 	plan.findBlind(facts)
 	return plan, nil

@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -44,6 +46,7 @@ type Probe struct {
 	retired    []book          // of namespaces that are gone
 	retiredAt  uint64          // how many namespaces had been met when that was last looked at
 	departed   map[uint64]Arrivals
+	accepting  acceptBooks
 	closed     []book
 }
 
@@ -67,6 +70,9 @@ func openBy(one attacher, facts *Facts, backend string, config Config, log *slog
 		plan, err := Make(facts, backend)
 		if err != nil {
 			return nil, err
+		}
+		if !config.Accepts {
+			plan.Hooks = slices.DeleteFunc(plan.Hooks, func(h Hook) bool { return h.Accepts })
 		}
 		p := &Probe{config: config, facts: facts, plan: plan, log: log, cpus: cpus, names: newNames(facts.Reasons),
 			departed: make(map[uint64]Arrivals)}
@@ -160,6 +166,11 @@ func (p *Probe) prepare(one attacher) error {
 	if err := p.collection.Maps["arrived"].Put(uint64(0), bpf.SynspyArrivals{}); err != nil {
 		return fmt.Errorf("make the row of other listeners: %w", err)
 	}
+	if p.config.Accepts {
+		if err := p.collection.Maps["acceptings"].Put(uint64(0), bpf.SynspyAccepting{}); err != nil {
+			return fmt.Errorf("make the row of other listeners: %w", err)
+		}
+	}
 	err = p.onEachCPU(func(cpu int, run runner) error {
 		answer, err := run.ask(bpf.SynspyRequestREQUEST_LOCATE, 0, namespace{})
 		if err == nil && answer != bpf.SynspyAnswerANSWER_DONE {
@@ -182,6 +193,7 @@ type Holder struct {
 	PID      uint32
 	Start    uint64 // start_boottime, ns
 	Comm     string
+	Accepted bool // it has a connection open that it accepted from this listener, with Config.Accepts
 	Listener Listener
 }
 
@@ -217,18 +229,25 @@ func (p *Probe) Holders() (Holders, error) {
 	}
 	const size = int(unsafe.Sizeof(bpf.SynspyHolder{}))
 	holders := Holders{List: make([]Holder, 0, len(raw)/size), namespaces: make(map[namespace]bool)}
+	children := make(map[childPlace][]netip.Addr)
 	for ; len(raw) >= size; raw = raw[size:] {
 		var h bpf.SynspyHolder
 		if err := binary.Read(bytes.NewReader(raw[:size]), binary.NativeEndian, &h); err != nil {
 			return none, fmt.Errorf("decode holder: %w", err)
 		}
 		ns := namespace{h.NetId, h.Net, h.Listener.Netns}
-		holders.namespaces[ns] = holders.namespaces[ns] || h.Listener.Id != 0
-		if h.Listener.Id != 0 {
+		listens := bpf.SynspyHolderKind(h.Kind) == bpf.SynspyHolderKindHOLDER_LISTENER
+		holders.namespaces[ns] = holders.namespaces[ns] || listens
+		switch {
+		case listens:
 			holders.List = append(holders.List, Holder{PID: h.Pid, Start: h.Start, Comm: text(h.Comm),
 				Listener: listenerOf(&h.Listener)})
+		case bpf.SynspyHolderKind(h.Kind) == bpf.SynspyHolderKindHOLDER_CHILD:
+			at := childPlace{h.Pid, h.Start, uint64(h.Listener.Netns), h.Listener.Port}
+			children[at] = append(children[at], address(h.Listener.Addr))
 		}
 	}
+	holders.markAcceptors(children)
 	return holders, nil
 }
 
@@ -236,6 +255,7 @@ func (p *Probe) Holders() (Holders, error) {
 // values, then each CPU's gate opens.
 func (p *Probe) Start(holders Holders) error {
 	p.idle = make(map[uint64]bool)
+	p.accepting.begin(&holders)
 	for ns, listens := range holders.namespaces {
 		p.idle[ns.id] = !listens
 		if err := p.track(ns); err != nil {

@@ -71,6 +71,9 @@ func (p *Probe) retire(b *book) error {
 // Depart keeps here what reached a listener that has closed, to make room for
 // others. What still arrives for it is added.
 func (p *Probe) Depart(socket uint64) error {
+	if err := p.departAccepting(socket); err != nil {
+		return err
+	}
 	var total bpf.SynspyArrivals
 	if ok, err := p.take("arrived", socket, &total); err != nil || !ok {
 		return err

@@ -5,6 +5,7 @@ package e2e
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -31,6 +32,11 @@ type helperConfig struct {
 	Inherited int
 	// Workers are processes that get all its listeners: prefork.
 	Workers int
+	// Accept is how many connections the first worker accepts and keeps open. Then it
+	// starts a process that inherits them and the listeners.
+	Accept int
+	// Accepts is the same, said to that worker.
+	Accepts int
 }
 
 // helper is a running helper process.
@@ -117,11 +123,46 @@ func runHelper(text string) error {
 		}
 	}
 	for i := range config.Workers {
-		if err := startWorker(fmt.Sprintf("%s-%d", config.Comm, i), files); err != nil {
+		accepts := 0
+		if i == 0 {
+			accepts = config.Accept
+		}
+		if err := startWorker(fmt.Sprintf("%s-%d", config.Comm, i), files, accepts); err != nil {
 			return err
 		}
 	}
+	if config.Accepts > 0 {
+		go func() {
+			if err := acceptSome(config); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(1)
+			}
+		}()
+	}
 	return nil
+}
+
+// firstFile is the number of the first file that a process was given.
+const firstFile = 3
+
+// acceptSome accepts from the first listener that it was given, asks once more in
+// vain, and hands everything on.
+func acceptSome(config helperConfig) error {
+	files := []*os.File{os.NewFile(firstFile, "listener")}
+	for range config.Accepts {
+		fd, _, err := unix.Accept4(firstFile, unix.SOCK_CLOEXEC)
+		if err != nil {
+			return fmt.Errorf("accept: %w", err)
+		}
+		files = append(files, os.NewFile(uintptr(fd), "connection"))
+	}
+	if err := unix.SetNonblock(firstFile, true); err != nil {
+		return err
+	}
+	if _, _, err := unix.Accept4(firstFile, unix.SOCK_CLOEXEC); !errors.Is(err, unix.EAGAIN) {
+		return fmt.Errorf("accept from an empty queue: %w", err)
+	}
+	return startWorker(config.Comm+"-heir", files, 0)
 }
 
 func listen(port, backlog int) (int, error) {
@@ -142,8 +183,8 @@ func listen(port, backlog int) (int, error) {
 
 // startWorker starts a process that has the listeners open, as the workers of a
 // preforking server have. It ends when the helper's own end closes its input.
-func startWorker(comm string, files []*os.File) error {
-	cmd := helperCommand(helperConfig{Comm: comm, Inherited: len(files)})
+func startWorker(comm string, files []*os.File, accepts int) error {
+	cmd := helperCommand(helperConfig{Comm: comm, Inherited: len(files), Accepts: accepts})
 	cmd.ExtraFiles = files
 	if _, err := cmd.StdinPipe(); err != nil { // stays open as long as we live
 		return err
@@ -159,6 +200,7 @@ func startWorker(comm string, files []*os.File) error {
 		return err
 	}
 	fmt.Fprintln(os.Stdout, "worker", cmd.Process.Pid)
+	go io.Copy(io.Discard, stdout) //nolint:errcheck // a worker of its own may be told of
 	return nil
 }
 

@@ -16,9 +16,17 @@ import (
 // socketsOf lists the inodes of a process's open sockets.
 func socketsOf(t testing.TB, pid int) (inodes []uint64) {
 	t.Helper()
+	inodes, err := readSockets(pid)
+	must(t, err)
+	return inodes
+}
+
+func readSockets(pid int) (inodes []uint64, err error) {
 	dir := fmt.Sprintf("/proc/%d/fd", pid)
 	files, err := os.ReadDir(dir)
-	must(t, err)
+	if err != nil {
+		return nil, err
+	}
 	for _, f := range files {
 		var inode uint64
 		if to, err := os.Readlink(dir + "/" + f.Name()); err == nil {
@@ -27,7 +35,7 @@ func socketsOf(t testing.TB, pid int) (inodes []uint64) {
 			}
 		}
 	}
-	return inodes
+	return inodes, nil
 }
 
 // wantOwner checks that each of n drops of the namespace names exactly these

@@ -46,10 +46,11 @@ type (
 		Reuseport   *struct{ Members, Full int }
 	}
 	process struct {
-		PID    int
-		Comm   string
-		Role   string
-		Cgroup *cgroup
+		PID          int
+		Comm         string
+		Role         string
+		LastAcceptMs *int `json:"last_accept_ms"`
+		Cgroup       *cgroup
 	}
 	count struct {
 		Cause, Stage, Action string
@@ -61,9 +62,24 @@ type (
 		Kernel, Synspy, Unattributed, Filtered int
 		Shared, Gone                           bool
 	}
+	accepting struct {
+		Arrivals int
+		Accepts  *int
+		Proof    string
+		Waits    []struct {
+			BelowUs int `json:"below_us"`
+			Count   int
+		}
+		WaitedUs       *int `json:"waited_us"`
+		LongestGapMs   *int `json:"longest_gap_ms"`
+		LastAcceptMs   *int `json:"last_accept_ms"`
+		AcceptQueueMax *int `json:"accept_queue_max"`
+		SynQueueMax    *int `json:"syn_queue_max"`
+	}
 	seen struct {
-		Listener listener
-		Syn, Ack int
+		Listener  listener
+		Syn, Ack  int
+		Accepting *accepting
 	}
 	record struct {
 		V          int

@@ -1,0 +1,64 @@
+package app
+
+import (
+	"time"
+
+	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/kernel"
+	"github.com/synspy/synspy/internal/probe"
+)
+
+// readAccepts asks when the listener's holders last accepted, for a record of what died
+// at the given CLOCK_MONOTONIC time. One reading serves all records of before it.
+func (s *session) readAccepts(socket, died uint64) {
+	if s.acceptsRead[socket] > died {
+		return
+	}
+	if len(s.acceptsRead) > maxKnown {
+		clear(s.acceptsRead)
+	}
+	s.acceptsRead[socket] = kernel.Monotonic()
+	last, err := s.probe.LastAccepts(socket, s.owners.Holders(socket))
+	if err != nil {
+		s.log.Warn("read who accepted", "error", err)
+	}
+	for _, l := range last {
+		s.owners.Accepted(socket, l.PID, l.Start, l.Times...)
+	}
+}
+
+// acceptingOf is a listener's accept side as records show it; nil where nothing of it
+// is known.
+func acceptingOf(rows map[uint64]probe.Accepting, socket uint64) *event.Accepting {
+	a, ok := rows[socket]
+	if !ok {
+		return nil
+	}
+	shown := &event.Accepting{Arrivals: a.Arrivals, Proof: a.Proof}
+	if a.Proof != event.ProofUnknown {
+		shown.Accepts = &a.Accepts
+	}
+	if a.Timed {
+		shown.Waits, shown.WaitedUs = event.WaitBuckets(a.Waits[:]), microseconds(a.Waited)
+	}
+	if a.Gap > 0 {
+		shown.LongestGapMs = milliseconds(a.Gap)
+	}
+	if a.Last > 0 {
+		shown.LastAcceptMs = milliseconds(kernel.Monotonic() - a.Last)
+	}
+	if a.Marked {
+		shown.AcceptMax, shown.SynMax = &a.AcceptMax, &a.SynMax
+	}
+	return shown
+}
+
+func microseconds(ns uint64) *uint64 {
+	us := ns / uint64(time.Microsecond)
+	return &us
+}
+
+func milliseconds(ns uint64) *uint64 {
+	ms := ns / uint64(time.Millisecond)
+	return &ms
+}

@@ -1,0 +1,44 @@
+package probe
+
+// The functions that connections go through from the accept queue to a process.
+const (
+	enqueueFunction = "inet_csk_reqsk_queue_add"
+	acceptFunction  = "inet_csk_accept"
+	graftFunction   = "security_sock_graft"
+)
+
+// acceptSide is hooked for Config.Accepts alone, and can be done without.
+func acceptSide() []function {
+	return []function{
+		{enqueueFunction, false, "how many connections enter the accept queues, and how long they wait there", "", ""},
+		{acceptFunction, false, "accepts, when each process last accepted, and time spent in the accept queue", "", ""},
+		{graftFunction, false, "the first accept of a task that already slept in accept()", "", ""},
+	}
+}
+
+// acceptPrograms lists the programs that a function's hook takes.
+func acceptPrograms(function string) (trampolines, kprobes []string) {
+	if function == acceptFunction {
+		return []string{"fexit_" + function}, []string{"kretprobe_" + function, "kprobe_" + function}
+	}
+	return []string{"fentry_" + function}, []string{"kprobe_" + function}
+}
+
+// acceptHooks see who accepts what. With tracepoints there is nothing to hook: what
+// enters the queues is told by the handshakes that succeed, the rest by the queues'
+// lengths and by who has connections of a listener open.
+func acceptHooks(facts *Facts, plan, backend string) []Hook {
+	if plan == Tracepoint {
+		return []Hook{{Name: acceptFunction, Accepts: true, Note: "takes more than tracepoints; an acceptor is who has " +
+			"a connection open that it accepted itself, accepts are inferred from the queue; not seen: " +
+			"when a process last accepted, and time spent in the accept queue"}}
+	}
+	var hooks []Hook
+	for _, f := range acceptSide() {
+		trampolines, kprobes := acceptPrograms(f.name)
+		hook := hookFunction(facts, backend, f, trampolines, kprobes)
+		hook.Accepts = true
+		hooks = append(hooks, hook)
+	}
+	return hooks
+}

@@ -1,0 +1,232 @@
+package probe
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/synspy/synspy/internal/bpf"
+	"github.com/synspy/synspy/internal/event"
+)
+
+// Accepting is the accept side of one listener since Start. Times are in
+// nanoseconds.
+type Accepting struct {
+	Arrivals uint64 // connections that entered the accept queue
+	Accepts  uint64
+	Proof    event.Proof // of Accepts: ProofReturn, or ProofState where they are inferred; ProofUnknown: not known
+
+	// Timed says that what follows is known: accept() is hooked.
+	Timed  bool
+	Waits  [len(bpf.SynspyAccepting{}.Waits)]uint64 // by time in the accept queue, see event.WaitBuckets
+	Waited uint64                                   // in all
+	Last   uint64                                   // CLOCK_MONOTONIC, 0: none yet
+	Gap    uint64                                   // the longest between two accepts, 0: there were no two
+
+	// Marked says that connections entered the queue since the last reading, and what
+	// it and the SYN queue then held at most.
+	Marked    bool
+	AcceptMax uint32
+	SynMax    uint32
+}
+
+// acceptBooks is what is remembered of the accept side, under Probe.mu.
+type acceptBooks struct {
+	backlog  map[uint64]uint32 // in the accept queues at Start
+	departed map[uint64]bpf.SynspyAccepting
+	reading  uint32
+}
+
+func (b *acceptBooks) begin(holders *Holders) {
+	b.backlog = make(map[uint64]uint32)
+	b.departed = make(map[uint64]bpf.SynspyAccepting)
+	for i := range holders.List {
+		l := &holders.List[i].Listener
+		b.backlog[l.Socket] = l.Accept.Len
+	}
+}
+
+// ErrNoAccepts says that Config.Accepts was not asked for.
+var ErrNoAccepts = errors.New("the accept side is not watched")
+
+// Accepting returns the accept side of every listener that connections reached, by
+// [Listener.Socket]; 0 is the row of those that the table had no room for. The marks
+// begin anew with each reading. With tracepoints it walks every process's open files.
+func (p *Probe) Accepting() (map[uint64]Accepting, error) {
+	if !p.config.Accepts {
+		return nil, ErrNoAccepts
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	rows := make(map[uint64]Accepting)
+	hooked := p.plan.hooks(acceptFunction)
+	entered := p.plan.hooks(enqueueFunction) || p.plan.Backend == Tracepoint
+	add := func(socket uint64, raw *bpf.SynspyAccepting) {
+		if raw.Arrivals+raw.Accepts == 0 {
+			return
+		}
+		a := Accepting{Arrivals: raw.Arrivals, Accepts: raw.Accepts, Timed: hooked && entered, Waits: raw.Waits, Waited: raw.Waited,
+			Last: raw.Last, Gap: raw.Gap, Marked: raw.Reading == p.accepting.reading && raw.AcceptMax > 0,
+			AcceptMax: raw.AcceptMax, SynMax: raw.SynMax}
+		if hooked {
+			a.Proof = event.ProofReturn
+		}
+		rows[socket] = a
+	}
+	for socket, raw := range p.accepting.departed {
+		add(socket, &raw)
+	}
+	var (
+		socket uint64
+		raw    bpf.SynspyAccepting
+	)
+	entries := p.collection.Maps["acceptings"].Iterate()
+	for entries.Next(&socket, &raw) {
+		add(socket, &raw)
+	}
+	if err := entries.Err(); err != nil {
+		return nil, fmt.Errorf("read the accept side: %w", err)
+	}
+	p.accepting.reading++
+	if err := p.collection.Variables["accept_reading"].Set(p.accepting.reading); err != nil {
+		return nil, fmt.Errorf("begin marks anew: %w", err)
+	}
+	if !hooked && entered {
+		return rows, p.inferAccepts(rows)
+	}
+	return rows, nil
+}
+
+// inferAccepts fills in what was accepted where accept() is not hooked: what entered
+// the queue and is not in it any more. Of a listener that closed, it is not known.
+func (p *Probe) inferAccepts(rows map[uint64]Accepting) error {
+	holders, err := p.Holders()
+	if errors.Is(err, ErrNoIterator) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for i := range holders.List {
+		l := &holders.List[i].Listener
+		a, ok := rows[l.Socket]
+		entered := a.Arrivals + uint64(p.accepting.backlog[l.Socket])
+		if !ok || entered < uint64(l.Accept.Len) {
+			continue
+		}
+		a.Accepts, a.Proof = entered-uint64(l.Accept.Len), event.ProofState
+		rows[l.Socket] = a
+	}
+	return nil
+}
+
+// departAccepting keeps here what a listener that has closed accepted.
+func (p *Probe) departAccepting(socket uint64) error {
+	if !p.config.Accepts {
+		return nil
+	}
+	var raw bpf.SynspyAccepting
+	ok, err := p.take("acceptings", socket, &raw)
+	if err != nil || !ok {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, before := p.accepting.departed[socket]; !before && raw.Arrivals+raw.Accepts > 0 {
+		p.accepting.departed[socket] = raw
+	}
+	return nil
+}
+
+// LastAccepts is when a process last accepted from a listener: a CLOCK_MONOTONIC
+// time in nanoseconds for each of the last few spans of 17 ms in which it did, ascending.
+// Start, its start_boottime, tells it from another that had the number.
+type LastAccepts struct {
+	PID   uint32
+	Start uint64
+	Times []uint64
+}
+
+// LastAccepts returns it for those of the processes that accepted. It costs a system
+// call for each.
+func (p *Probe) LastAccepts(socket uint64, pids []uint32) ([]LastAccepts, error) {
+	if !p.config.Accepts || !p.plan.hooks(acceptFunction) {
+		return nil, nil
+	}
+	var found []LastAccepts
+	for _, pid := range pids {
+		var raw bpf.SynspyAcceptor
+		err := p.collection.Maps["acceptors"].Lookup(bpf.SynspyAcceptorKey{Id: socket, Pid: pid}, &raw)
+		if errors.Is(err, ebpf.ErrKeyNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read last accepts: %w", err)
+		}
+		times := slices.DeleteFunc(slices.Sorted(slices.Values(raw.Spans[:])), func(at uint64) bool { return at == 0 })
+		found = append(found, LastAccepts{pid, raw.Start, times})
+	}
+	return found, nil
+}
+
+// childPlace is where a process accepted connections.
+type childPlace struct {
+	pid   uint32
+	start uint64
+	netns uint64
+	port  uint16
+}
+
+// markAcceptors tells which listeners the processes accepted their connections from.
+// One that may be of several listeners that the process has, as of a SO_REUSEPORT
+// group, tells nothing.
+func (h *Holders) markAcceptors(children map[childPlace][]netip.Addr) {
+	if len(children) == 0 {
+		return
+	}
+	held := make(map[childPlace][]int)
+	for i := range h.List {
+		o := &h.List[i]
+		at := childPlace{o.PID, o.Start, o.Listener.NetNS, o.Listener.Port}
+		held[at] = append(held[at], i)
+	}
+	for at, addrs := range children {
+		for _, addr := range addrs {
+			if socket := h.listenerOf(held[at], addr); socket != 0 {
+				for _, i := range held[at] { // one socket may be open more than once
+					h.List[i].Accepted = h.List[i].Accepted || h.List[i].Listener.Socket == socket
+				}
+			}
+		}
+	}
+}
+
+// listenerOf chooses the listener of a connection to addr as the kernel does: by the
+// address, then the family; 0 where it is none of these, or one of several.
+func (h *Holders) listenerOf(held []int, addr netip.Addr) uint64 {
+	var socket uint64
+	best := 0
+	for _, i := range held {
+		l := &h.List[i].Listener
+		fit := 0
+		switch {
+		case l.Addr.Unmap() == addr:
+			fit = 3
+		case !l.Addr.IsUnspecified():
+		case l.Addr.Is4() == addr.Is4():
+			fit = 2
+		case addr.Is4():
+			fit = 1
+		}
+		switch {
+		case fit > best:
+			best, socket = fit, l.Socket
+		case fit == best && l.Socket != socket:
+			socket = 0 // and stays it: of two that fit best, none is sure
+		}
+	}
+	return socket
+}
