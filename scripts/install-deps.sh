@@ -59,6 +59,8 @@ packages() {
         echo 'nginx nginx must is a prefork listener to observe'
         echo 'haproxy haproxy must is a SO_REUSEPORT listener to observe'
         echo 'python3 python3 must is a slow listener to observe'
+        echo 'nodejs node must is a listener and a cluster of processes to observe'
+        echo 'systemd systemd-socket-activate must passes a listener to a server, as service managers do'
         echo 'iproute2 ip must builds network namespaces, and its ss is compared with synspy'
         ;;
     bench)
