@@ -175,6 +175,25 @@ func holdersOf(t testing.TB, inodes []uint64) truth {
 	return found
 }
 
+// pollersOf narrows it to those that wait for each socket with epoll (proc_pid_fdinfo(5)).
+func pollersOf(t testing.TB, holders truth) truth {
+	t.Helper()
+	polled := make(truth)
+	for inode, list := range holders {
+		for _, p := range list {
+			files, err := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", p.PID))
+			must(t, err)
+			for _, file := range files {
+				info, err := os.ReadFile(file)
+				if err == nil && slices.Contains(strings.Fields(string(info)), fmt.Sprintf("ino:%x", inode)) {
+					polled[inode] = append(polled[inode], p)
+				}
+			}
+		}
+	}
+	return polled
+}
+
 // processes lists who holds any of the sockets, each once, by number.
 func (of truth) processes(inodes ...uint64) (list []process) {
 	for _, inode := range inodes {

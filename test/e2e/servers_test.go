@@ -96,7 +96,8 @@ func (c *serverCase) test(t *testing.T) {
 	crew.await("it accepts", func() bool { return len(crew.connected()) == 1 })
 	crew.await("all hold the listener", func() bool { return crew.hold(c.sockets, c.holders) })
 
-	s := servedBy{c, crew.truth(), crew.leader, crew.connected()[0]}
+	s := servedBy{c, crew.truth(), crew.leader, crew.connected()[0], nil}
+	s.waits = pollersOf(t, s.truth)
 	stopped := s.truth.pids()
 	if c.stopOne {
 		stopped = []int{s.connected}
@@ -179,7 +180,8 @@ type servedBy struct {
 	*serverCase
 	truth     truth
 	leader    int
-	connected int // who has the connection that was accepted
+	connected int   // who has the connection that was accepted
+	waits     truth // who waits for which listener
 }
 
 // problem is what a record says otherwise than /proc; early is a trace that ran before the
@@ -191,6 +193,10 @@ func (s *servedBy) problem(r *record, early bool, backend string) string {
 	}
 	if len(want) != s.holders || slices.ContainsFunc(want, func(p process) bool { return p.PID == s.leader }) != s.leads {
 		return fmt.Sprintf("listener %+v, which /proc says is held by %+v", r.Listener, want)
+	}
+	// Of several listeners that all have open, the stopped process waits for one.
+	if s.stopOne && !slices.Equal(pidsOf(s.waits[r.Listener.Inode]), []int{s.connected}) {
+		return fmt.Sprintf("listener %+v of %+v, but process %d is stopped", r.Listener, s.waits, s.connected)
 	}
 	problem := fmt.Sprintf("processes %+v, want %+v", r.Processes, want)
 	if !sameList(r.Processes, want, func(a, b process) int { return cmp.Or(a.PID-b.PID, cmp.Compare(a.Comm, b.Comm)) }) {
