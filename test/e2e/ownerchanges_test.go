@@ -63,6 +63,8 @@ func testPIDTakenOver(t *testing.T) {
 	if _, err := os.Stat(lastPID); errors.Is(err, fs.ErrNotExist) {
 		t.Skip("this kernel cannot be told the next PID: no CONFIG_CHECKPOINT_RESTORE")
 	}
+	tail, err := exec.LookPath("tail")
+	must(t, err)
 	o := observe(t, "leak")
 	heir := o.heir("sleep")
 	leader := holds(o.leader, "lead-leak", "listener")
@@ -71,8 +73,9 @@ func testPIDTakenOver(t *testing.T) {
 	o.await("it is gone", func() bool { return errors.Is(unix.Kill(heir, 0), unix.ESRCH) })
 	o.await("another has its number", func() bool {
 		must(t, os.WriteFile(lastPID, []byte(strconv.Itoa(heir-1)), 0))
-		cmd := exec.Command(tool(t, "tail"), "-f", "/dev/null")
-		must(t, cmd.Start())
+		cmd := exec.Command(tail, "-f", "/dev/null")
+		cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
+		must(t, o.w.Do(cmd.Start))
 		end := func() {
 			_ = cmd.Process.Kill()
 			_ = cmd.Wait()

@@ -129,7 +129,7 @@ func leak() error {
 	if err != nil {
 		return err
 	}
-	return startWith(exec.Command("sleep", "1000"), fd)
+	return startWith(exec.Command("sleep", "300"), fd)
 }
 
 func execLater() error {
@@ -137,7 +137,7 @@ func execLater() error {
 	if err != nil {
 		return err
 	}
-	onSignal(func() error { return unix.Exec(path, []string{"sleep", "1000"}, os.Environ()) })
+	onSignal(func() error { return unix.Exec(path, []string{"sleep", "300"}, os.Environ()) })
 	fd, err := listen(port, 128)
 	if err != nil {
 		return err

@@ -96,13 +96,14 @@ func (c *serverCase) test(t *testing.T) {
 	crew.await("it accepts", func() bool { return len(crew.connected()) == 1 })
 	crew.await("all hold the listener", func() bool { return crew.hold(c.sockets, c.holders) })
 
-	s := servedBy{c, crew.truth(), crew.leader, crew.connected()[0], nil}
-	s.waits = pollersOf(t, s.truth)
+	s := servedBy{serverCase: c, truth: crew.truth(), leader: crew.leader, connected: crew.connected()[0]}
 	stopped := s.truth.pids()
 	if c.stopOne {
 		stopped = []int{s.connected}
 	}
 	crew.stop(stopped)
+	s.truth = crew.truth()
+	s.waits = pollersOf(t, s.truth)
 	late := start(t, "--netns", w.Path(), "--rate", "0")
 	// The first drop makes synspy ask who holds the listener. On a busy machine
 	// the answer may come too late for it.
