@@ -6,7 +6,7 @@
  * tables when it wants to know.
  *
  * accept() runs in process context, so here `current` is who it seems to be. A
- * softirq may come in between, so this CPU's slot is only looked at.
+ * softirq may come in between, so there this CPU's slot is only looked at.
  */
 #ifndef SYNSPY_ACCEPT_H
 #define SYNSPY_ACCEPT_H
@@ -123,12 +123,21 @@ static __always_inline void has_entered(__u64 id, __u64 sk, __u32 ahead)
 		row->syn_max = syn_len;
 }
 
-/* enqueue is the entry of inet_csk_reqsk_queue_add (listener, request, child): the child
- * is no process's yet. One whose listener has stopped is thrown away there. */
-static __noinline int enqueue(__u64 sk, __u64 child)
+/* number_of is a trampoline's argument without the type that the verifier gives it. */
+static __always_inline __u64 number_of(__u64 argument)
 {
+	return (__u64)plain((struct sock *)argument);
+}
+
+/* enqueue is the entry of a function that puts a child into the accept queue: it is no
+ * process's yet. The child of a listener that has stopped is thrown away there. The outer
+ * one of two such functions may call the inner one, or have it inlined: what it was about
+ * on this CPU last, and is not accepted yet, comes for the second time. Bottom halves are
+ * off, so the slot is ours. */
+static __noinline int enqueue(__u64 sk, __u64 child, bool outer)
+{
+	struct waiting w, *known;
 	struct slot *slot = this_slot();
-	struct waiting w;
 	struct net *net;
 
 	if (!slot || LOAD(struct sock, sk, __sk_common.skc_state) != TCP_LISTEN)
@@ -138,6 +147,13 @@ static __noinline int enqueue(__u64 sk, __u64 child)
 		return 0;
 	w.listener = socket_id(sk);
 	w.since = bpf_ktime_get_ns();
+	if (outer) {
+		slot->entering = child;
+	} else if (slot->entering == child) {
+		known = bpf_map_lookup_elem(&queued, &child);
+		if (known && known->listener == w.listener)
+			return 0;
+	}
 	bpf_map_update_elem(&queued, &child, &w, BPF_ANY);
 	if (slot->gate)
 		has_entered(w.listener, sk, 1);

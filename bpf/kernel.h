@@ -362,11 +362,13 @@ struct pt_regs {
 	unsigned long di;
 	unsigned long si;
 	unsigned long dx;
+	unsigned long cx;
 	unsigned long ax;
 };
 #define PARM1(regs) ((regs)->di)
 #define PARM2(regs) ((regs)->si)
 #define PARM3(regs) ((regs)->dx)
+#define PARM4(regs) ((regs)->cx)
 #define RETURNED(regs) ((regs)->ax)
 #elif defined(__TARGET_ARCH_arm64)
 struct user_pt_regs {
@@ -378,6 +380,7 @@ struct pt_regs {
 #define PARM1(ctx) (((struct user_pt_regs *)(ctx))->regs[0])
 #define PARM2(ctx) (((struct user_pt_regs *)(ctx))->regs[1])
 #define PARM3(ctx) (((struct user_pt_regs *)(ctx))->regs[2])
+#define PARM4(ctx) (((struct user_pt_regs *)(ctx))->regs[3])
 #define RETURNED(ctx) (((struct user_pt_regs *)(ctx))->regs[0])
 #endif
 

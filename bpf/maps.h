@@ -145,6 +145,7 @@ struct slot {
 	__u64 full; /* by survey(): with members and members_full */
 	__u32 members;
 	__u32 members_full;
+	__u64 entering; /* an accept queue: the child that did last */
 	__u64 handshakes; /* distinct ones that lost a packet */
 	__u64 now[NUM_COUNTERS];
 	__u64 delta[NUM_COUNTERS];
@@ -297,6 +298,16 @@ static __always_inline __u64 number(struct slot *slot, const void *pointer)
 {
 	*(volatile __u64 *)&slot->number = (__u64)pointer;
 	return *(volatile __u64 *)&slot->number;
+}
+
+/* plain makes a number of a pointer, like number(), where a softirq may come in between
+ * and use the slot. */
+static __always_inline struct sock *plain(const struct sock *sk)
+{
+	__u64 address = 0;
+
+	bpf_probe_read_kernel(&address, 8, &sk);
+	return (struct sock *)address;
 }
 
 #endif

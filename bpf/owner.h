@@ -18,16 +18,6 @@ static __always_inline void learn_hashinfo(struct sock *sk)
 		hashinfo = (__u64)BPF_CORE_READ(sk, __sk_common.skc_prot, h.hashinfo);
 }
 
-/* plain makes a number of a pointer, like number(), where a softirq may come in between
- * and use the slot. */
-static __always_inline struct sock *plain(const struct sock *sk)
-{
-	__u64 address = 0;
-
-	bpf_probe_read_kernel(&address, 8, &sk);
-	return (struct sock *)address;
-}
-
 /* socket_of is the socket behind an open file. Before 5.11 a file is one if its
  * operations are those of a socket of our own. */
 static __always_inline struct sock *socket_of(struct file *file)

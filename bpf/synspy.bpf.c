@@ -206,24 +206,39 @@ int kprobe_inet_csk_reqsk_queue_drop_and_put(struct pt_regs *ctx)
 	return orphaned(PARM1(ctx), PARM2(ctx));
 }
 
-/* (listener, request, child): a connection enters the accept queue. */
+/* A connection enters the accept queue. (listener, child, request, own): the last says that
+ * no other CPU was faster. */
+SEC("fentry/inet_csk_complete_hashdance")
+int fentry_inet_csk_complete_hashdance(__u64 *ctx)
+{
+	return ctx[3] & 1 ? enqueue(number_of(ctx[0]), number_of(ctx[1]), true) : 0;
+}
+
+SEC("kprobe/inet_csk_complete_hashdance")
+int kprobe_inet_csk_complete_hashdance(struct pt_regs *ctx)
+{
+	return PARM4(ctx) & 1 ? enqueue(PARM1(ctx), PARM2(ctx), true) : 0;
+}
+
+/* (listener, request, child): cookies and Fast Open come here by themselves, the others
+ * from the above, where it is mostly inlined. */
 SEC("fentry/inet_csk_reqsk_queue_add")
 int fentry_inet_csk_reqsk_queue_add(__u64 *ctx)
 {
-	return enqueue(ctx[0], ctx[2]);
+	return enqueue(number_of(ctx[0]), number_of(ctx[2]), false);
 }
 
 SEC("kprobe/inet_csk_reqsk_queue_add")
 int kprobe_inet_csk_reqsk_queue_add(struct pt_regs *ctx)
 {
-	return enqueue(PARM1(ctx), PARM3(ctx));
+	return enqueue(PARM1(ctx), PARM3(ctx), false);
 }
 
 /* (listener, flags, error, kern), from 6.10 on (listener, arguments). */
 SEC("fexit/inet_csk_accept")
 int fexit_inet_csk_accept(__u64 *ctx)
 {
-	return dequeue(ctx[0], accept_args == 2 ? at(ctx, 16) : at(ctx, 32));
+	return dequeue(number_of(ctx[0]), number_of(accept_args == 2 ? at(ctx, 16) : at(ctx, 32)));
 }
 
 SEC("kprobe/inet_csk_accept")
@@ -242,7 +257,7 @@ int kretprobe_inet_csk_accept(struct pt_regs *ctx)
 SEC("fentry/security_sock_graft")
 int fentry_security_sock_graft(__u64 *ctx)
 {
-	return dequeue(0, ctx[0]);
+	return dequeue(0, number_of(ctx[0]));
 }
 
 SEC("kprobe/security_sock_graft")

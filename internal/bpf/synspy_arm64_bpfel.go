@@ -392,6 +392,7 @@ type SynspySlot struct {
 	Full        uint64
 	Members     uint32
 	MembersFull uint32
+	Entering    uint64
 	Handshakes  uint64
 	Now         [10]uint64
 	Delta       [10]uint64
@@ -558,6 +559,7 @@ const (
 	SynspyMapWanted                             = "wanted"
 	SynspyProgFentryCookieV4Check               = "fentry_cookie_v4_check"
 	SynspyProgFentryCookieV6Check               = "fentry_cookie_v6_check"
+	SynspyProgFentryInetCskCompleteHashdance    = "fentry_inet_csk_complete_hashdance"
 	SynspyProgFentryInetCskReqskQueueAdd        = "fentry_inet_csk_reqsk_queue_add"
 	SynspyProgFentryInetCskReqskQueueDropAndPut = "fentry_inet_csk_reqsk_queue_drop_and_put"
 	SynspyProgFentryReqskTimerHandler           = "fentry_reqsk_timer_handler"
@@ -586,6 +588,7 @@ const (
 	SynspyProgKprobeCookieV4Check               = "kprobe_cookie_v4_check"
 	SynspyProgKprobeCookieV6Check               = "kprobe_cookie_v6_check"
 	SynspyProgKprobeInetCskAccept               = "kprobe_inet_csk_accept"
+	SynspyProgKprobeInetCskCompleteHashdance    = "kprobe_inet_csk_complete_hashdance"
 	SynspyProgKprobeInetCskReqskQueueAdd        = "kprobe_inet_csk_reqsk_queue_add"
 	SynspyProgKprobeInetCskReqskQueueDropAndPut = "kprobe_inet_csk_reqsk_queue_drop_and_put"
 	SynspyProgKprobeReqskTimerHandler           = "kprobe_reqsk_timer_handler"
@@ -724,6 +727,7 @@ type SynspySpecs struct {
 type SynspyProgramSpecs struct {
 	FentryCookieV4Check               *ebpf.ProgramSpec `ebpf:"fentry_cookie_v4_check"`
 	FentryCookieV6Check               *ebpf.ProgramSpec `ebpf:"fentry_cookie_v6_check"`
+	FentryInetCskCompleteHashdance    *ebpf.ProgramSpec `ebpf:"fentry_inet_csk_complete_hashdance"`
 	FentryInetCskReqskQueueAdd        *ebpf.ProgramSpec `ebpf:"fentry_inet_csk_reqsk_queue_add"`
 	FentryInetCskReqskQueueDropAndPut *ebpf.ProgramSpec `ebpf:"fentry_inet_csk_reqsk_queue_drop_and_put"`
 	FentryReqskTimerHandler           *ebpf.ProgramSpec `ebpf:"fentry_reqsk_timer_handler"`
@@ -752,6 +756,7 @@ type SynspyProgramSpecs struct {
 	KprobeCookieV4Check               *ebpf.ProgramSpec `ebpf:"kprobe_cookie_v4_check"`
 	KprobeCookieV6Check               *ebpf.ProgramSpec `ebpf:"kprobe_cookie_v6_check"`
 	KprobeInetCskAccept               *ebpf.ProgramSpec `ebpf:"kprobe_inet_csk_accept"`
+	KprobeInetCskCompleteHashdance    *ebpf.ProgramSpec `ebpf:"kprobe_inet_csk_complete_hashdance"`
 	KprobeInetCskReqskQueueAdd        *ebpf.ProgramSpec `ebpf:"kprobe_inet_csk_reqsk_queue_add"`
 	KprobeInetCskReqskQueueDropAndPut *ebpf.ProgramSpec `ebpf:"kprobe_inet_csk_reqsk_queue_drop_and_put"`
 	KprobeReqskTimerHandler           *ebpf.ProgramSpec `ebpf:"kprobe_reqsk_timer_handler"`
@@ -1008,6 +1013,7 @@ type SynspyVariables struct {
 type SynspyPrograms struct {
 	FentryCookieV4Check               *ebpf.Program `ebpf:"fentry_cookie_v4_check"`
 	FentryCookieV6Check               *ebpf.Program `ebpf:"fentry_cookie_v6_check"`
+	FentryInetCskCompleteHashdance    *ebpf.Program `ebpf:"fentry_inet_csk_complete_hashdance"`
 	FentryInetCskReqskQueueAdd        *ebpf.Program `ebpf:"fentry_inet_csk_reqsk_queue_add"`
 	FentryInetCskReqskQueueDropAndPut *ebpf.Program `ebpf:"fentry_inet_csk_reqsk_queue_drop_and_put"`
 	FentryReqskTimerHandler           *ebpf.Program `ebpf:"fentry_reqsk_timer_handler"`
@@ -1036,6 +1042,7 @@ type SynspyPrograms struct {
 	KprobeCookieV4Check               *ebpf.Program `ebpf:"kprobe_cookie_v4_check"`
 	KprobeCookieV6Check               *ebpf.Program `ebpf:"kprobe_cookie_v6_check"`
 	KprobeInetCskAccept               *ebpf.Program `ebpf:"kprobe_inet_csk_accept"`
+	KprobeInetCskCompleteHashdance    *ebpf.Program `ebpf:"kprobe_inet_csk_complete_hashdance"`
 	KprobeInetCskReqskQueueAdd        *ebpf.Program `ebpf:"kprobe_inet_csk_reqsk_queue_add"`
 	KprobeInetCskReqskQueueDropAndPut *ebpf.Program `ebpf:"kprobe_inet_csk_reqsk_queue_drop_and_put"`
 	KprobeReqskTimerHandler           *ebpf.Program `ebpf:"kprobe_reqsk_timer_handler"`
@@ -1080,6 +1087,7 @@ func (p *SynspyPrograms) Close() error {
 	return _SynspyClose(
 		p.FentryCookieV4Check,
 		p.FentryCookieV6Check,
+		p.FentryInetCskCompleteHashdance,
 		p.FentryInetCskReqskQueueAdd,
 		p.FentryInetCskReqskQueueDropAndPut,
 		p.FentryReqskTimerHandler,
@@ -1108,6 +1116,7 @@ func (p *SynspyPrograms) Close() error {
 		p.KprobeCookieV4Check,
 		p.KprobeCookieV6Check,
 		p.KprobeInetCskAccept,
+		p.KprobeInetCskCompleteHashdance,
 		p.KprobeInetCskReqskQueueAdd,
 		p.KprobeInetCskReqskQueueDropAndPut,
 		p.KprobeReqskTimerHandler,

@@ -13,7 +13,7 @@ type Accepting struct {
 	LongestGapMs *uint64      `json:"longest_gap_ms,omitempty"`   // between two accepts
 	LastAcceptMs *uint64      `json:"last_accept_ms,omitempty"`   // before the reading
 	AcceptMax    *uint32      `json:"accept_queue_max,omitempty"` // read each time that a connection entered
-	SynMax       *uint32      `json:"syn_queue_max,omitempty"`    // likewise: after the one that entered had left it
+	SynMax       *uint32      `json:"syn_queue_max,omitempty"`    // likewise: with the one that entered
 }
 
 // WaitBucket is how many connections waited less than BelowUs microseconds, but no less than

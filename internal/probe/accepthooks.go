@@ -1,8 +1,11 @@
 package probe
 
+import "slices"
+
 // The functions that connections go through from the accept queue to a process.
 const (
-	enqueueFunction = "inet_csk_reqsk_queue_add"
+	enqueueFunction = "inet_csk_complete_hashdance"
+	cookieEnqueue   = "inet_csk_reqsk_queue_add"
 	acceptFunction  = "inet_csk_accept"
 	graftFunction   = "security_sock_graft"
 )
@@ -11,6 +14,7 @@ const (
 func acceptSide() []function {
 	return []function{
 		{enqueueFunction, false, "how many connections enter the accept queues, and how long they wait there", "", ""},
+		{cookieEnqueue, false, "which connections of SYN cookies and Fast Open enter the accept queues", "", ""},
 		{acceptFunction, false, "accepts, when each process last accepted, and time spent in the accept queue", "", ""},
 		{graftFunction, false, "the first accept of a task that already slept in accept()", "", ""},
 	}
@@ -36,9 +40,31 @@ func acceptHooks(facts *Facts, plan, backend string) []Hook {
 	var hooks []Hook
 	for _, f := range acceptSide() {
 		trampolines, kprobes := acceptPrograms(f.name)
-		hook := hookFunction(facts, backend, f, trampolines, kprobes)
+		by := backend
+		if f.name == acceptFunction && !facts.leavesSleepers() {
+			by = Kprobe
+		}
+		hook := hookFunction(facts, by, f, trampolines, kprobes)
+		switch {
+		case by == backend:
+		case backend == Trampoline:
+			hook = Hook{Name: f.name, Note: whySleepers + "; not seen: " + f.why}
+		case backend == Auto && hook.Backend == Kprobe:
+			hook.Note = whySleepers
+		}
 		hook.Accepts = true
 		hooks = append(hooks, hook)
 	}
 	return hooks
 }
+
+// whySleepers is why a trampoline will not do for a function that sleeps.
+const whySleepers = "this kernel frees a trampoline even if a task sleeps in what it called"
+
+// sleeperFunctions came with "bpf: Fix fexit trampoline" (5.12, and some stable
+// updates before), which keeps the exit's trampoline until the last task left it.
+func sleeperFunctions() []string { return []string{"__bpf_tramp_exit", "__bpf_tramp_image_release"} }
+
+// leavesSleepers tells whether a trampoline at the exit of a function that sleeps can
+// be taken away safely.
+func (f *Facts) leavesSleepers() bool { return slices.ContainsFunc(sleeperFunctions(), f.has) }

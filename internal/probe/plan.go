@@ -76,11 +76,13 @@ func placedFunctions() []string {
 	for name := range fatesOfFunctions() {
 		names = append(names, name)
 	}
+	names = append(names, sleeperFunctions()...)
 	return append(append(names, namesOf(listenPath(), deaths(), acceptSide())...), "kfree_skb")
 }
 
 func hookedFunctions() []string {
-	return append(namesOf(listenPath(), deaths(), acceptSide()), mptcp, "bpf_iter_task_file", sockFromFile)
+	names := append(namesOf(listenPath(), deaths(), acceptSide()), sleeperFunctions()...)
+	return append(names, mptcp, "bpf_iter_task_file", sockFromFile)
 }
 
 func hookedTracepoints() []string {

@@ -112,6 +112,29 @@ func TestPlans(t *testing.T) {
 	}
 }
 
+// TestSleepers: where a trampoline is freed below a task that sleeps in accept(), a
+// kprobe takes its place, or nothing does.
+func TestSleepers(t *testing.T) {
+	for backend, want := range map[string]string{Auto: Kprobe, Trampoline: "", Kprobe: Kprobe} {
+		facts := kernelFacts(t, "5.10")
+		for _, name := range sleeperFunctions() {
+			delete(facts.Functions, name)
+			delete(facts.Code, name)
+		}
+		plan, err := Make(facts, backend)
+		if err != nil {
+			t.Fatal(err)
+		}
+		hook := hookOf(plan, acceptFunction)
+		if hook.Backend != want || (backend != Kprobe) != strings.Contains(hook.Note, whySleepers) {
+			t.Errorf("%s: %+v", backend, hook)
+		}
+		if plan.Backend != backend && backend != Auto || hookOf(plan, enqueueFunction).Backend != plan.Backend {
+			t.Errorf("%s: others were taken along: %+v", backend, plan.Hooks)
+		}
+	}
+}
+
 // TestProgramsExist: every program a plan can name is in the object.
 func TestProgramsExist(t *testing.T) {
 	facts := debian612()

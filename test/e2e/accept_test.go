@@ -6,8 +6,11 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/synspy/synspy/internal/lab"
 )
 
 // TestAccept: of the processes that hold a listener, who accepts from it.
@@ -19,7 +22,7 @@ func TestAccept(t *testing.T) {
 // testAccept has the first of two workers accept, all of a sudden out of a sleep in
 // accept(), and one in its place inherit what was accepted.
 func testAccept(t *testing.T, late bool) {
-	const backlog, accepts, drops = 3, 2, 3
+	const backlog, accepts = 3, 2
 	w := newWorld(t)
 	h := startHelper(t, w, helperConfig{Comm: "prefork", First: port, Count: 1, Backlog: backlog, Workers: 2, Accept: accepts})
 	var tr *tracer
@@ -28,29 +31,35 @@ func testAccept(t *testing.T, late bool) {
 	}
 	began := time.Now()
 	must(t, w.Handshakes(t.Context(), server4, accepts))
-	holders := awaitHolders(t, h.pid, 4)
+	holders := awaitHolders(t, h.pid, "prefork", 4)
 	if !late {
 		tr = start(t, "--netns", w.Path())
 	}
 	fill(t, w, server4, backlog)
-	loseSYNs(t, w, server4, drops)
+	dropUntilNamed(t, w, tr, len(holders))
 	a := tr.stop()
 	took := int(time.Since(began).Milliseconds())
 	timed := late && a.backend != "tracepoint"
 
-	for i, r := range a.wantOwner(w, drops, "prefork", holders...) {
-		for _, p := range r.Processes {
-			role := "holder"
-			if p.PID == h.workers[0] {
-				role = "acceptor"
-			}
-			if p.Role != role {
-				t.Errorf("record %d: %+v, want role %s", i, p, role)
-			}
-			if at := p.LastAcceptMs; (at != nil) != (timed && role == "acceptor") || at != nil && (*at < 0 || *at > took) {
-				t.Errorf("record %d: process %d accepted last %v ms before, of %d", i, p.PID, deref(at), took)
-			}
+	records := a.of(w.NetNS())
+	last := records[len(records)-1]
+	if got := last.pids(); !sameList(got, holders, func(a, b int) int { return a - b }) {
+		t.Errorf("processes %+v, want %v", last.Processes, holders)
+	}
+	for _, p := range last.Processes {
+		role := "holder"
+		if p.PID == h.workers[0] {
+			role = "acceptor"
 		}
+		if p.Role != role || !strings.HasPrefix(p.Comm, "prefork") {
+			t.Errorf("%+v, want role %s", p, role)
+		}
+		if at := p.LastAcceptMs; (at != nil) != (timed && role == "acceptor") || at != nil && (*at < 0 || *at > took) {
+			t.Errorf("process %d accepted last %v ms before, of %d", p.PID, deref(at), took)
+		}
+	}
+	if last.Processes[0].PID != h.workers[0] {
+		t.Errorf("the acceptor %d is not the first of %+v", h.workers[0], last.Processes)
 	}
 	i := slices.IndexFunc(a.summary.Seen, func(s seen) bool { return s.Listener.NetNS == w.NetNS() })
 	if i < 0 || a.summary.Seen[i].Accepting == nil {
@@ -76,6 +85,26 @@ func testAccept(t *testing.T, late bool) {
 	}
 }
 
+// dropUntilNamed loses SYNs until a record names so many processes. The first may come
+// before the processes were read again: they wait for that, but not for long.
+func dropUntilNamed(t *testing.T, w *lab.World, tr *tracer, n int) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for lost := 1; time.Now().Before(deadline); lost++ {
+		var last record
+		loseSYNs(t, w, server4, 1)
+		tr.await("record of the SYN", func(records []record) bool {
+			last = records[len(records)-1]
+			return len(records) > lost
+		})
+		if len(last.Processes) == n {
+			return
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+	t.Fatalf("no record names %d processes", n)
+}
+
 // wantAccepting checks the counts, which are exact with every backend.
 func wantAccepting(t *testing.T, s *accepting, arrivals, accepts, queued int) {
 	t.Helper()
@@ -92,9 +121,9 @@ func deref(p *int) any {
 	return *p
 }
 
-// awaitHolders waits until so many processes have the listener of one open, and lists
-// them, as /proc has it.
-func awaitHolders(t *testing.T, pid, n int) []int {
+// awaitHolders waits until so many processes of a name have the listener of one open,
+// and lists them, as /proc has it.
+func awaitHolders(t *testing.T, pid int, name string, n int) []int {
 	t.Helper()
 	var pids []int
 	inode := listenerInode(t, pid)
@@ -107,7 +136,9 @@ func awaitHolders(t *testing.T, pid, n int) []int {
 			if err != nil {
 				continue
 			}
-			if inodes, err := readSockets(other); err == nil && slices.Contains(inodes, inode) { // else it is gone
+			comm, _ := os.ReadFile("/proc/" + e.Name() + "/comm")
+			if inodes, err := readSockets(other); err == nil && slices.Contains(inodes, inode) &&
+				strings.HasPrefix(string(comm), name) { // else it is gone, or not there yet
 				pids = append(pids, other)
 			}
 		}
