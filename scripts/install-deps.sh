@@ -61,6 +61,8 @@ packages() {
         echo 'python3 python3 must is a slow listener to observe'
         echo 'containerd containerd must runs a pod to observe, and says what it is called'
         echo 'runc runc must runs the containers of that pod'
+        echo 'nodejs node must is a listener and a cluster of processes to observe'
+        echo 'systemd systemd-socket-activate must passes a listener to a server, as service managers do'
         echo 'iproute2 ip must builds network namespaces, and its ss is compared with synspy'
         ;;
     bench)

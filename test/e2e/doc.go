@@ -10,5 +10,5 @@
 //
 //	SYNSPY               the program (default: built once with go, or the one installed)
 //	SYNSPY_BACKEND       its --backend (default: auto)
-//	SYNSPY_E2E_WITHOUT   tools that are known to be missing: tcpdump
+//	SYNSPY_E2E_WITHOUT   tools that are known to be missing: tcpdump,node
 package e2e

@@ -23,6 +23,7 @@ import (
 type queues struct {
 	accept, syn, limit int
 	established        int
+	listening          bool
 }
 
 // queuesOf reads it from the namespace's /proc/net/tcp.
@@ -47,7 +48,7 @@ func queuesOf(t testing.TB, w *lab.World, port, limit int) queues {
 				if err != nil {
 					return err
 				}
-				q.accept = int(n)
+				q.accept, q.listening = int(n), true
 			case "01": // TCP_ESTABLISHED
 				q.established++
 			case "03": // TCP_SYN_RECV

@@ -40,6 +40,9 @@ type helperConfig struct {
 	Accept int
 	// Accepts is the same, said to that worker.
 	Accepts int
+
+	// Serve makes it a server as one meets them: see serveAs.
+	Serve string
 }
 
 // helper is a running helper process.
@@ -72,14 +75,19 @@ func startHelper(t *testing.T, w *lab.World, config helperConfig) helper {
 }
 
 func helperCommand(config helperConfig) *exec.Cmd {
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Args = []string{"synspy-e2e-helper"}
+	cmd.Env = append(os.Environ(), helperSetting(config))
+	return cmd
+}
+
+// helperSetting is the environment variable that makes this executable a helper.
+func helperSetting(config helperConfig) string {
 	text, err := json.Marshal(config)
 	if err != nil {
 		panic(err) // plain strings and numbers
 	}
-	cmd := exec.Command("/proc/self/exe")
-	cmd.Args = []string{"synspy-e2e-helper"}
-	cmd.Env = append(os.Environ(), helperEnv+"="+string(text))
-	return cmd
+	return helperEnv + "=" + string(text)
 }
 
 // awaitHelper reads a line per worker, then the word that all is done.
@@ -108,6 +116,9 @@ func runHelper(text string) error {
 		if err := os.WriteFile("/proc/self/comm", []byte(config.Comm), 0); err != nil {
 			return err
 		}
+	}
+	if config.Serve != "" {
+		return serveAs(config)
 	}
 	if config.Count > 500 {
 		limit := unix.Rlimit{Cur: uint64(config.Count + 100), Max: uint64(config.Count + 100)}
