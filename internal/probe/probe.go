@@ -1,19 +1,15 @@
 package probe
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
-	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -211,23 +207,17 @@ func (p *Probe) Holders() (Holders, error) {
 		return none, fmt.Errorf("open iterator: %w", err)
 	}
 	defer stream.Close()
-	raw, err := io.ReadAll(stream)
-	if err != nil {
-		return none, fmt.Errorf("read iterator: %w", err)
-	}
-	const size = int(unsafe.Sizeof(bpf.SynspyHolder{}))
-	holders := Holders{List: make([]Holder, 0, len(raw)/size), namespaces: make(map[namespace]bool)}
-	for ; len(raw) >= size; raw = raw[size:] {
-		var h bpf.SynspyHolder
-		if err := binary.Read(bytes.NewReader(raw[:size]), binary.NativeEndian, &h); err != nil {
-			return none, fmt.Errorf("decode holder: %w", err)
-		}
+	holders := Holders{namespaces: make(map[namespace]bool)}
+	err = eachHolder(stream, func(h *bpf.SynspyHolder) {
 		ns := namespace{h.NetId, h.Net, h.Listener.Netns}
 		holders.namespaces[ns] = holders.namespaces[ns] || h.Listener.Id != 0
 		if h.Listener.Id != 0 {
 			holders.List = append(holders.List, Holder{PID: h.Pid, Start: h.Start, Comm: text(h.Comm),
 				Listener: listenerOf(&h.Listener)})
 		}
+	})
+	if err != nil {
+		return none, fmt.Errorf("read iterator: %w", err)
 	}
 	return holders, nil
 }
