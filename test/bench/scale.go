@@ -248,5 +248,14 @@ func renderScale(w io.Writer, all []result) error {
 	if err := table.Render(); err != nil {
 		return fmt.Errorf("print table: %w", err)
 	}
+	fmt.Fprintln(w)
 	return nil
+}
+
+// scaleVerdict is about start-up, wherever it was measured.
+func scaleVerdict(all []result) verdict {
+	ready := spreadOf(values(of(all, func(r result) bool { return r.Listeners > 0 && r.Workload == "" }), "scale", "", "",
+		func(r result) float64 { return r.Seconds }))
+	return verdict{known: ready.n > 0, met: ready.median < 1,
+		target: fmt.Sprintf("ready in under a second with %d listeners", scaleListeners), got: ready.text(2, " s")}
 }
