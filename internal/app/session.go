@@ -30,12 +30,6 @@ type Watch struct {
 // ErrUnable wraps errors that mean: this kernel or these privileges can't.
 var ErrUnable = errors.New("unable to trace here")
 
-// Holders are read again at most so often, and a record waits for that so long.
-const (
-	refreshEvery = time.Second
-	refreshWait  = 100 * time.Millisecond
-)
-
 // session is one run of the probe with the tables that name what it sees.
 type session struct {
 	watch     Watch
@@ -49,13 +43,11 @@ type session struct {
 	judged    uint64     // what the owners' Renamed was at the last judging for new names
 	sampling  *sampling
 
-	refreshed   uint64            // when holders were last read, CLOCK_MONOTONIC, ns
-	refreshTook uint64            // how long that took, ns
-	refresh     chan error        // of the reading under way, nil if none
-	dropping    map[uint64]bool   // listeners whose holders were read since they first dropped
+	refresher
 	acceptsRead map[uint64]uint64 // when a listener's last accepts were read, CLOCK_MONOTONIC, ns
-	clock       time.Duration     // to be added to CLOCK_MONOTONIC for the wall clock
-	started     time.Time
+
+	clock   time.Duration // to be added to CLOCK_MONOTONIC for the wall clock
+	started time.Time
 }
 
 // open attaches and seeds: when it returns, everything is counted.
@@ -75,7 +67,11 @@ func open(watch Watch, log *slog.Logger) (*session, error) {
 	}
 	s := &session{watch: watch, log: log, probe: p, owners: owner.New("/proc", log),
 		names: askRuntimes(log), listeners: newListeners(watch.Filter), clock: kernel.WallClock(), sampling: newSampling(log),
-		refreshed: kernel.Monotonic(), dropping: make(map[uint64]bool), acceptsRead: make(map[uint64]uint64), shared: shared}
+		acceptsRead: make(map[uint64]uint64), shared: shared}
+	s.refresher = newRefresher(func() error {
+		_, err := s.readHolders()
+		return err
+	}, kernel.Monotonic, log)
 	s.owners.AskRuntimes(s.names)
 	holders, err := s.readHolders()
 	if err == nil {
@@ -176,33 +172,6 @@ func (s *session) rejudgeRenamed() error {
 	return nil
 }
 
-// refreshHolders reads the holders again, as a record waits for it: forks, execs
-// and passed sockets leave no event. It does so at a listener's first drop, and
-// at most once a second while drops go on. Where reading takes long, first drops
-// of other listeners wait their turn, so that it takes a tenth of the time at most.
-func (s *session) refreshHolders(socket, dropped uint64) {
-	now := kernel.Monotonic()
-	due := now-s.refreshed >= uint64(refreshEvery)
-	if !s.dropping[socket] && s.refreshed < dropped {
-		due = due || now-s.refreshed >= 10*s.refreshTook
-	}
-	if s.refresh == nil {
-		if !due {
-			return
-		}
-		if len(s.dropping) > maxKnown {
-			clear(s.dropping)
-		}
-		s.dropping[socket] = true
-		s.beginRefresh(now)
-	}
-	select {
-	case err := <-s.refresh:
-		s.endRefresh(err)
-	case <-time.After(refreshWait):
-	}
-}
-
 // rejudge reads the holders again without waiting for it. The kernel side is silent
 // about listeners that an owner filter keeps out, so no record would tell
 // that a process which the filter asks for has one of them now.
@@ -210,40 +179,7 @@ func (s *session) rejudge() {
 	if !s.watch.Filter.ByOwner {
 		return
 	}
-	now := kernel.Monotonic()
-	switch {
-	case s.refresh != nil:
-		select {
-		case err := <-s.refresh:
-			s.endRefresh(err)
-		default:
-		}
-	case now-s.refreshed >= max(uint64(refreshEvery), 10*s.refreshTook):
-		s.beginRefresh(now)
-	}
-}
-
-func (s *session) beginRefresh(now uint64) {
-	s.refreshed = now
-	s.refresh = make(chan error, 1)
-	go func(done chan<- error) {
-		_, err := s.readHolders()
-		done <- err
-	}(s.refresh)
-}
-
-func (s *session) endRefresh(err error) {
-	s.refresh, s.refreshTook = nil, kernel.Monotonic()-s.refreshed
-	if err != nil {
-		s.log.Warn("read holders again", "error", err)
-	}
-}
-
-// settleRefresh waits for a refresh that is still under way.
-func (s *session) settleRefresh() {
-	if s.refresh != nil {
-		s.endRefresh(<-s.refresh)
-	}
+	s.refreshUnasked()
 }
 
 func (s *session) close() error {

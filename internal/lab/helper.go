@@ -24,9 +24,10 @@ const helperEnv = "SYNSPY_LAB_HELPER"
 
 // What a server says, and what it can be told, a line each.
 const (
-	helperReady  = "ready"
-	helperClose  = "close"
-	helperClosed = "closed"
+	helperReady   = "ready"
+	helperClose   = "close"
+	helperClosed  = "closed"
+	helperChurned = "churned"
 )
 
 // ServerConfig describes a server process.
@@ -35,7 +36,8 @@ type ServerConfig struct {
 	// means "lab-server".
 	Comm      []byte
 	Listeners []ListenConfig
-	Hogs      int // threads that do nothing but compute
+	Hogs      int          // threads that do nothing but compute
+	Churn     *ChurnConfig // with at least one listener
 
 	cgroup *os.File // of version 2, to run in; nil: the caller's
 }
@@ -43,6 +45,7 @@ type ServerConfig struct {
 // ListenConfig describes one listener of a server.
 type ListenConfig struct {
 	Addr      netip.AddrPort
+	Many      int // as many listeners, at this port and those after it; 0 is one
 	Backlog   int // as given to listen(); the accept queue holds one more
 	ReusePort bool
 	MPTCP     bool
@@ -154,13 +157,17 @@ func HelperMain() bool {
 	if !ok {
 		return false
 	}
-	listeners, err := serve(text)
+	listeners, churning, err := serve(text)
 	if err != nil {
 		fmt.Fprintln(os.Stdout, err)
 		return true
 	}
 	fmt.Fprintln(os.Stdout, helperReady)
 	for told := bufio.NewScanner(os.Stdin); told.Scan(); { // ends with the parent, however that ends
+		if told.Text() == helperChurned && churning != nil {
+			fmt.Fprintln(os.Stdout, churning.report())
+			continue
+		}
 		if told.Text() != helperClose {
 			continue
 		}
@@ -177,34 +184,57 @@ func HelperMain() bool {
 }
 
 // serve opens the listeners and returns their descriptors.
-func serve(text string) ([]int, error) {
+func serve(text string) ([]int, *churn, error) {
 	var config ServerConfig
 	if err := json.Unmarshal([]byte(text), &config); err != nil {
-		return nil, fmt.Errorf("decode server config: %w", err)
+		return nil, nil, fmt.Errorf("decode server config: %w", err)
 	}
 	// Unlike PR_SET_NAME, which names the calling thread, this names the main
 	// thread from whichever thread runs here (comm_write).
 	if err := os.WriteFile("/proc/self/comm", config.Comm, 0); err != nil {
-		return nil, fmt.Errorf("set process name: %w", err)
+		return nil, nil, fmt.Errorf("set process name: %w", err)
 	}
 	var listeners []int
 	for _, l := range config.Listeners {
-		fd, err := listen(l)
-		if err != nil {
-			return nil, fmt.Errorf("listen on %s: %w", l.Addr, err)
+		if err := allowFiles(l.Many); err != nil {
+			return nil, nil, err
 		}
-		listeners = append(listeners, fd)
-		if l.Accept {
-			go acceptLoop(fd, l, config.Comm)
-		}
-		if l.HangUp {
-			go hangUpLoop(fd)
+		for i := range max(l.Many, 1) {
+			one := l
+			one.Addr = netip.AddrPortFrom(l.Addr.Addr(), l.Addr.Port()+uint16(i))
+			fd, err := listen(one)
+			if err != nil {
+				return nil, nil, fmt.Errorf("listen on %s: %w", one.Addr, err)
+			}
+			listeners = append(listeners, fd)
+			if l.Accept {
+				go acceptLoop(fd, l, config.Comm)
+			}
+			if l.HangUp {
+				go hangUpLoop(fd)
+			}
 		}
 	}
 	for range config.Hogs {
 		go hog()
 	}
-	return listeners, nil
+	if config.Churn == nil {
+		return listeners, nil, nil
+	}
+	churning, err := startChurn(*config.Churn, listeners[0], config.Comm)
+	return listeners, churning, err
+}
+
+// allowFiles raises the limit of open files for that many listeners, if it must be.
+func allowFiles(listeners int) error {
+	if listeners < 500 {
+		return nil
+	}
+	limit := unix.Rlimit{Cur: uint64(listeners + 100), Max: uint64(listeners + 100)}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return fmt.Errorf("raise the limit of open files: %w", err)
+	}
+	return nil
 }
 
 // listen uses raw system calls because package net ignores the backlog that a

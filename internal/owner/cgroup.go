@@ -27,6 +27,9 @@ type membership struct {
 	deleted     bool
 }
 
+// deletedMark follows the path of a cgroup that was removed (proc_cgroup_show).
+const deletedMark = " (deleted)"
+
 // cgroupMount is a mount of a cgroup hierarchy.
 type cgroupMount struct {
 	options []string // of the superblock: a v1 hierarchy's controllers are among them
@@ -47,7 +50,7 @@ func parseMemberships(b []byte) []membership {
 			continue
 		}
 		m := membership{controllers: strings.Split(f[1], ",")}
-		m.path, m.deleted = strings.CutSuffix(f[2], " (deleted)")
+		m.path, m.deleted = strings.CutSuffix(f[2], deletedMark)
 		list = append(list, m)
 	}
 	return list
@@ -99,6 +102,8 @@ func (mounts cgroupMounts) choose(list []membership) *event.Cgroup {
 	var best *membership
 	bestRank := -1
 	for i, m := range list {
+		m = mounts.living(m)
+		list[i] = m
 		if r := mounts.rank(m); r > bestRank {
 			best, bestRank = &list[i], r
 		}
@@ -112,6 +117,19 @@ func (mounts cgroupMounts) choose(list []membership) *event.Cgroup {
 		cg.ID = inodeOf(dir)
 	}
 	return cg
+}
+
+// living undoes what parseMemberships took for the kernel's mark of a removed cgroup,
+// where it is part of the name: anybody who may make cgroups may call one "x (deleted)".
+func (mounts cgroupMounts) living(m membership) membership {
+	if !m.deleted {
+		return m
+	}
+	whole := membership{controllers: m.controllers, path: m.path + deletedMark}
+	if _, dir := mounts.locate(whole); dir == "" || inodeOf(dir) == 0 {
+		return m
+	}
+	return whole
 }
 
 func (mounts cgroupMounts) rank(m membership) int {

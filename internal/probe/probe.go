@@ -1,12 +1,9 @@
 package probe
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -15,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -227,18 +223,9 @@ func readHolders(collection *ebpf.Collection) (Holders, error) {
 		return none, fmt.Errorf("open iterator: %w", err)
 	}
 	defer stream.Close()
-	raw, err := io.ReadAll(stream)
-	if err != nil {
-		return none, fmt.Errorf("read iterator: %w", err)
-	}
-	const size = int(unsafe.Sizeof(bpf.SynspyHolder{}))
-	holders := Holders{List: make([]Holder, 0, len(raw)/size), namespaces: make(map[namespace]bool)}
+	holders := Holders{namespaces: make(map[namespace]bool)}
 	children := make(map[childPlace][]netip.Addr)
-	for ; len(raw) >= size; raw = raw[size:] {
-		var h bpf.SynspyHolder
-		if err := binary.Read(bytes.NewReader(raw[:size]), binary.NativeEndian, &h); err != nil {
-			return none, fmt.Errorf("decode holder: %w", err)
-		}
+	err = eachHolder(stream, func(h *bpf.SynspyHolder) {
 		ns := namespace{h.NetId, h.Net, h.Listener.Netns}
 		listens := bpf.SynspyHolderKind(h.Kind) == bpf.SynspyHolderKindHOLDER_LISTENER
 		holders.namespaces[ns] = holders.namespaces[ns] || listens
@@ -250,6 +237,9 @@ func readHolders(collection *ebpf.Collection) (Holders, error) {
 			at := childPlace{h.Pid, h.Start, uint64(h.Listener.Netns), h.Listener.Port}
 			children[at] = append(children[at], address(h.Listener.Addr))
 		}
+	})
+	if err != nil {
+		return none, fmt.Errorf("read iterator: %w", err)
 	}
 	holders.markAcceptors(children)
 	return holders, nil

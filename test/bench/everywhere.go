@@ -181,7 +181,10 @@ func (p *plan) measureHere(ctx context.Context, path string, stderr io.Writer) e
 	}
 	// It is quick, and the time of the whole run is bounded.
 	args := p.measureArgs(onHost, path, p.synspy, hostPort(), p.budget/3)
-	return runCommand(ctx, stderr, p.root, append([]string{self}, args...)...)
+	if err := runCommand(ctx, stderr, p.root, append([]string{self}, args...)...); err != nil {
+		return err
+	}
+	return runCommand(ctx, stderr, p.root, self, "scale", "-where", onHost, "-out", path, "-synspy", p.synspy)
 }
 
 // runCommand runs a program whose output is progress.

@@ -20,12 +20,17 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"github.com/synspy/synspy/internal/lab"
 )
 
 // errMissed says that a target of the project is missed.
 var errMissed = errors.New("a target is missed")
 
 func main() {
+	if lab.HelperMain() {
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
@@ -41,6 +46,9 @@ func main() {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if len(args) > 0 && args[0] == "measure" {
 		return runMeasure(ctx, args[1:], stderr)
+	}
+	if len(args) > 0 && args[0] == "scale" {
+		return runScale(ctx, args[1:], stdout, stderr)
 	}
 	if len(args) > 0 && args[0] == "report" {
 		return runReport(args[1:], stdout, stderr)

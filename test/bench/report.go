@@ -24,6 +24,9 @@ func render(w io.Writer, all []result) error {
 		return err
 	}
 	fmt.Fprintln(w)
+	if err := renderScale(w, all); err != nil {
+		return err
+	}
 	return renderTargets(w, all)
 }
 

@@ -14,7 +14,7 @@ import (
 // result is one measurement, a line of the file that is kept. What does not
 // belong to its kind is absent.
 type result struct {
-	Kind     string `json:"kind"` // machine, pair, start, memory, flood, program
+	Kind     string `json:"kind"` // machine, pair, start, memory, flood, program, scale
 	Where    string `json:"where"`
 	Kernel   string `json:"kernel,omitempty"`
 	CPUs     int    `json:"cpus,omitempty"`
@@ -51,6 +51,14 @@ type result struct {
 	Frames  int    `json:"frames,omitempty"`
 	Runs    uint64 `json:"runs,omitempty"`
 	Nanos   uint64 `json:"nanos,omitempty"`
+
+	// scale: how many listeners and short-lived processes a second there were;
+	// seconds from a drop to its line, median and 99th percentile. Without
+	// these it is a start.
+	Listeners int     `json:"listeners,omitempty"`
+	Processes float64 `json:"processes,omitempty"`
+	Delay     float64 `json:"delay,omitempty"`
+	Delay99   float64 `json:"delay99,omitempty"`
 }
 
 // untraced is the mean of the bursts around the one with a tracer.

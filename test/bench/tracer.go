@@ -63,24 +63,32 @@ type running struct {
 	cmd     *exec.Cmd
 	dir     string
 	toReady time.Duration // from exec
+	piped   bool          // its output is someone else's to read
 	ended   chan error
 }
 
 // start runs a tracer and returns when it is ready.
-func (tr tracer) start(ctx context.Context, more ...string) (_ *running, err error) {
+func (tr tracer) start(ctx context.Context, more ...string) (*running, error) {
+	return tr.startInto(ctx, nil, more...)
+}
+
+// startInto lets it write to a pipe, which it closes here, instead of a file: what makes
+// it ready must be on standard error then.
+func (tr tracer) startInto(ctx context.Context, stdout *os.File, more ...string) (_ *running, err error) {
 	dir, err := os.MkdirTemp("", "bench-")
 	if err != nil {
 		return nil, err
 	}
-	r := &running{dir: dir, ended: make(chan error, 1)}
+	r := &running{dir: dir, piped: stdout != nil, ended: make(chan error, 1)}
 	defer func() {
 		if err != nil {
 			os.RemoveAll(dir)
 		}
 	}()
-	stdout, err := os.Create(r.stdout())
-	if err != nil {
-		return nil, err
+	if stdout == nil {
+		if stdout, err = os.Create(r.stdout()); err != nil {
+			return nil, err
+		}
 	}
 	defer stdout.Close()
 	stderr, err := os.Create(r.stderr())
@@ -150,6 +158,9 @@ func (r *running) stop() ([]byte, error) {
 		stack, _ := os.ReadFile(r.proc("stack")) // where it sits in the kernel, if root may know
 		r.kill()
 		return nil, fmt.Errorf("%w; it was in:\n%s", errStuck, stack)
+	}
+	if r.piped {
+		return nil, nil
 	}
 	return os.ReadFile(r.stdout())
 }

@@ -46,7 +46,8 @@ func targets(all []result) []verdict {
 		compare(guest, "memory", "at most a quarter of the script's memory", "MB", 0.25,
 			func(r result) float64 { return float64(r.Resident) / 1e6 }),
 		compare(guest, "start", "ready sooner than the script", "s", 1,
-			func(r result) float64 { return r.Seconds }))
+			func(r result) float64 { return r.Seconds }),
+		scaleVerdict(all))
 }
 
 // lossVerdict compares the throughput lost with synspy and with the script. That by

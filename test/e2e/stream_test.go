@@ -110,6 +110,7 @@ type (
 		Pod        *pod
 		ClientSees string `json:"client_sees"`
 		Count      int
+		read       time.Time // when the test had it
 
 		// Of the summary.
 		Counts                               []count
@@ -198,6 +199,7 @@ func (tr *tracer) read(r io.Reader) {
 		if err := json.Unmarshal(lines.Bytes(), &rec); err != nil {
 			tr.readErr = errors.Join(tr.readErr, fmt.Errorf("decode %q: %w", lines.Bytes(), err))
 		}
+		rec.read = time.Now()
 		tr.mu.Lock()
 		tr.records = append(tr.records, rec)
 		tr.mu.Unlock()
