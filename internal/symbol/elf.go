@@ -202,12 +202,15 @@ func (i *image) symbols(ctx context.Context, table section, addresses []uint64, 
 			if first < len(addresses) && start >= nearest[first].start {
 				nearest[first] = unsized{start, name, size > 0}
 			}
-			for k := first; k < len(addresses) && addresses[k]-start < size; k++ {
-				text, ok := i.text(names, uint64(name))
-				old, has := fresh[addresses[k]]
+			if first == len(addresses) || addresses[first]-start >= size {
+				continue
+			}
+			text, ok := i.text(names, uint64(name))
+			for k := first; ok && k < len(addresses) && addresses[k]-start < size; k++ {
+				offset := addresses[k] - start
 				// The innermost function, if they overlap.
-				if ok && (!has || addresses[k]-start < old.offset || addresses[k]-start == old.offset && better(text, old.name)) {
-					fresh[addresses[k]] = place{text, addresses[k] - start}
+				if old, has := fresh[addresses[k]]; !has || offset < old.offset || offset == old.offset && better(text, old.name) {
+					fresh[addresses[k]] = place{text, offset}
 				}
 			}
 		}
