@@ -10,7 +10,10 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 static __always_inline bool watches(__u32 tgid)
 {
-	return tgid && bpf_map_lookup_elem(&watched, &tgid); /* 0: the idle threads */
+	__u32 word = tgid / 64 % SIEVE_WORDS;
+	__u64 *bits = bpf_map_lookup_elem(&sieve, &word); /* no call: the verifier inlines it */
+
+	return bits && *bits >> tgid % 64 & 1 && bpf_map_lookup_elem(&watched, &tgid);
 }
 
 static __always_inline __s32 stack_id(void *ctx, __u64 flags)

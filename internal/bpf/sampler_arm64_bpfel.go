@@ -76,6 +76,7 @@ type SamplerThread struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	SamplerMapDoings             = "doings"
+	SamplerMapSieve              = "sieve"
 	SamplerMapStacks             = "stacks"
 	SamplerMapThreads            = "threads"
 	SamplerMapWatched            = "watched"
@@ -141,6 +142,7 @@ type SamplerProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type SamplerMapSpecs struct {
 	Doings  *ebpf.MapSpec `ebpf:"doings"`
+	Sieve   *ebpf.MapSpec `ebpf:"sieve"`
 	Stacks  *ebpf.MapSpec `ebpf:"stacks"`
 	Threads *ebpf.MapSpec `ebpf:"threads"`
 	Watched *ebpf.MapSpec `ebpf:"watched"`
@@ -178,6 +180,7 @@ func (o *SamplerObjects) Close() error {
 // It can be passed to LoadSamplerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type SamplerMaps struct {
 	Doings  *ebpf.Map `ebpf:"doings"`
+	Sieve   *ebpf.Map `ebpf:"sieve"`
 	Stacks  *ebpf.Map `ebpf:"stacks"`
 	Threads *ebpf.Map `ebpf:"threads"`
 	Watched *ebpf.Map `ebpf:"watched"`
@@ -186,6 +189,7 @@ type SamplerMaps struct {
 func (m *SamplerMaps) Close() error {
 	return _SamplerClose(
 		m.Doings,
+		m.Sieve,
 		m.Stacks,
 		m.Threads,
 		m.Watched,

@@ -87,11 +87,17 @@ type Frame struct {
 	// Address is given where nothing else is known.
 	Address uint64 `json:"address,omitempty"`
 	Kernel  bool   `json:"kernel,omitempty"`
+	// Called tells that the function was called by the next frame's, as that one's code says, and has not
+	// returned, while the frame itself was not seen: the innermost function keeps no frame pointer. It may have
+	// gone on to another function by a jump. It has no Offset.
+	Called bool `json:"called,omitempty"`
 }
 
 // String returns the frame as "function+0x1f (module)". It does not escape anything.
 func (f Frame) String() string {
 	switch {
+	case f.Called:
+		return fmt.Sprintf("%s (%s)", f.Function, path.Base(f.Module))
 	case f.Function != "" && f.Module != "":
 		return fmt.Sprintf("%s+%#x (%s)", f.Function, f.Offset, path.Base(f.Module))
 	case f.Function != "":

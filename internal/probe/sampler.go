@@ -42,6 +42,7 @@ type Sampler struct {
 
 	mu      sync.Mutex
 	watched map[uint32]bool
+	sieve   map[uint32]uint64  // words that are not zero, or were not
 	before  map[uint32]sleeper // by thread
 }
 
@@ -83,7 +84,7 @@ type SamplerLoss struct {
 // replaces the kernel's own type information. What this kernel refuses is left out and said by
 // Support; if everything is refused, the error is ErrCannotSample.
 func OpenSampler(btfFile string, log *slog.Logger) (*Sampler, error) {
-	s := &Sampler{log: log, watched: make(map[uint32]bool), before: make(map[uint32]sleeper)}
+	s := &Sampler{log: log, watched: make(map[uint32]bool), sieve: make(map[uint32]uint64), before: make(map[uint32]sleeper)}
 	if err := s.open(btfFile); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -127,8 +128,30 @@ func (s *Sampler) Watch(pids []uint32) error {
 		}
 		s.watched[pid], fresh = true, true
 	}
+	if err := s.setSieve(); err != nil {
+		return err
+	}
 	if fresh && s.sleepers != nil {
 		return s.findSleepers()
+	}
+	return nil
+}
+
+// setSieve tells by bits which processes may be watched: see watches in bpf/sampler.bpf.c.
+func (s *Sampler) setSieve() error {
+	sieve := s.maps.Maps[bpf.SamplerMapSieve]
+	words := make([]uint64, sieve.MaxEntries())
+	for pid := range s.watched {
+		words[int(pid/64)%len(words)] |= 1 << (pid % 64)
+	}
+	for i, word := range words {
+		if word == s.sieve[uint32(i)] {
+			continue
+		}
+		if err := sieve.Put(uint32(i), word); err != nil {
+			return fmt.Errorf("watch processes: %w", err)
+		}
+		s.sieve[uint32(i)] = word
 	}
 	return nil
 }

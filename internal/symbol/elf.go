@@ -166,13 +166,23 @@ func (i *image) functions(ctx context.Context, addresses []uint64) (map[uint64]p
 
 // unsized is a symbol without a size, as assembly has them: code goes on until the next symbol.
 type unsized struct {
-	start uint64
-	name  uint32
-	sized bool // it has one, and ends before the address
+	start   uint64
+	name    uint32
+	section uint16
+	sized   bool // it has one, and ends before the address
 }
 
 // maxUnsized is how far such code may go on.
 const maxUnsized = 1 << 14
+
+// holds tells whether the address is in that section.
+func (i *image) holds(section uint16, address uint64) bool {
+	if int(section) >= len(i.sections) {
+		return false
+	}
+	s := i.sections[section]
+	return address >= s.Addr && address-s.Addr < s.Size
+}
 
 // symbols walks one symbol table.
 func (i *image) symbols(ctx context.Context, table section, addresses []uint64, found map[uint64]place) error {
@@ -200,14 +210,17 @@ func (i *image) symbols(ctx context.Context, table section, addresses []uint64, 
 			name, start, size := i.order.Uint32(chunk), i.order.Uint64(chunk[8:]), i.order.Uint64(chunk[16:])
 			first, _ := slices.BinarySearch(addresses, start)
 			if first < len(addresses) && start >= nearest[first].start {
-				nearest[first] = unsized{start, name, size > 0}
+				nearest[first] = unsized{start, name, i.order.Uint16(chunk[6:]), size > 0}
 			}
-			for k := first; k < len(addresses) && addresses[k]-start < size; k++ {
-				text, ok := i.text(names, uint64(name))
-				old, has := fresh[addresses[k]]
+			if first == len(addresses) || addresses[first]-start >= size {
+				continue
+			}
+			text, ok := i.text(names, uint64(name))
+			for k := first; ok && k < len(addresses) && addresses[k]-start < size; k++ {
+				offset := addresses[k] - start
 				// The innermost function, if they overlap.
-				if ok && (!has || addresses[k]-start < old.offset || addresses[k]-start == old.offset && better(text, old.name)) {
-					fresh[addresses[k]] = place{text, addresses[k] - start}
+				if old, has := fresh[addresses[k]]; !has || offset < old.offset || offset == old.offset && better(text, old.name) {
+					fresh[addresses[k]] = place{text, offset}
 				}
 			}
 		}
@@ -219,7 +232,7 @@ func (i *image) symbols(ctx context.Context, table section, addresses []uint64, 
 		_, has := fresh[address]
 		// A table of what is exported alone does not say what comes after.
 		complete := elf.SectionType(table.Type) == elf.SHT_SYMTAB
-		if n := nearest[k]; !has && complete && n.start != 0 && !n.sized && address-n.start < maxUnsized {
+		if n := nearest[k]; !has && complete && n.start != 0 && !n.sized && address-n.start < maxUnsized && i.holds(n.section, address) {
 			if text, ok := i.text(names, uint64(n.name)); ok {
 				fresh[address] = place{text, address - n.start}
 			}

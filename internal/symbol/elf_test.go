@@ -115,10 +115,11 @@ func madeUp(t testing.TB, kind elf.SectionType, symbols []elf.Sym64, names strin
 		{Name: 1, Type: uint32(kind), Off: symtab, Size: uint64(len(symbols)) * symbolSize, Link: 2, Entsize: symbolSize},
 		{Name: 9, Type: uint32(elf.SHT_STRTAB), Off: strtab, Size: uint64(len(names))},
 		{Name: 9, Type: uint32(elf.SHT_STRTAB), Off: shstrtab, Size: uint64(len(sectionNames))},
+		{Type: uint32(elf.SHT_PROGBITS), Addr: 0x401100, Off: 0x1100, Size: 0x180},
 	})
 	var head bytes.Buffer
 	header := elf.Header64{Type: uint16(elf.ET_DYN), Machine: uint16(elf.EM_X86_64), Version: 1, Phoff: 64, Shoff: sections,
-		Ehsize: 64, Phentsize: 56, Phnum: 1, Shentsize: 64, Shnum: 4, Shstrndx: 3}
+		Ehsize: 64, Phentsize: 56, Phnum: 1, Shentsize: 64, Shnum: 5, Shstrndx: 3}
 	copy(header.Ident[:], elf.ELFMAG)
 	header.Ident[elf.EI_CLASS], header.Ident[elf.EI_DATA] = byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB)
 	segment := elf.Prog64{Type: uint32(elf.PT_LOAD), Flags: uint32(elf.PF_R | elf.PF_X), Off: code, Vaddr: 0x401000, Filesz: code, Memsz: code}
@@ -142,7 +143,7 @@ var (
 		{Name: 1, Info: function, Shndx: 1, Value: 0x401000, Size: 0x10},  // __first
 		{Name: 9, Info: function, Shndx: 1, Value: 0x401000, Size: 0x10},  // first, its alias
 		{Name: 15, Info: object, Shndx: 1, Value: 0x401010, Size: 0x10},   // variable
-		{Name: 24, Info: function, Shndx: 1, Value: 0x401100},             // assembly
+		{Name: 24, Info: function, Shndx: 4, Value: 0x401100},             // assembly, without a size
 		{Name: 33, Info: function, Shndx: 0, Value: 0x401200, Size: 0x10}, // undefined
 		{Name: 43, Info: function, Shndx: 1, Value: 0x401300, Size: 0x20}, // a C++ one
 		{Name: 9999, Info: function, Shndx: 1, Value: 0x401400, Size: 0x20},
@@ -161,6 +162,7 @@ func TestSymbols(t *testing.T) {
 		{0x1010, "", ""},
 		{0x1104, "assembly", ""}, // a table of exports alone may not have what comes after
 		{0x1204, "assembly", ""},
+		{0x1284, "", ""}, // past its section
 		{0x131f, "ns::name", "ns::name"},
 		{0x1320, "", ""},
 		{0x1404, "", ""},
@@ -190,15 +192,31 @@ func TestAfterCall(t *testing.T) {
 		"\x90\x90\x90\x90\x90\x0f\x05": false, // syscall
 	} {
 		i := image{file: bytes.NewReader([]byte(text)), machine: elf.EM_X86_64}
-		if got := i.afterCall(7); got != want {
+		if _, got := i.afterCall(7); got != want {
 			t.Errorf("% x: %v, want %v", text, got, want)
 		}
 	}
 	for instruction, want := range map[uint32]bool{0x97fffffc: true, 0xd63f0260: true, 0xd61f0260: false, 0xd503201f: false,
 		0xd73f0a11: true} { // bl, blr, br, nop, blraa
 		i := image{file: bytes.NewReader(binary.LittleEndian.AppendUint32(make([]byte, 4), instruction)), machine: elf.EM_AARCH64}
-		if got := i.afterCall(8); got != want {
+		if _, got := i.afterCall(8); got != want {
 			t.Errorf("%#x: %v, want %v", instruction, got, want)
+		}
+	}
+}
+
+func TestAfterCallTellsWhom(t *testing.T) {
+	for text, want := range map[string]int64{"\x90\x90\xe8\xf0\xff\xff\xff": -16, "\x90\x90\xe8\x20\x00\x00\x00": 32,
+		"\x90\x90\x90\x90\x90\xff\xd0": 0} {
+		i := image{file: bytes.NewReader([]byte(text)), machine: elf.EM_X86_64}
+		if got, _ := i.afterCall(7); got != want {
+			t.Errorf("% x: %d, want %d", text, got, want)
+		}
+	}
+	for instruction, want := range map[uint32]int64{0x97fffffc: -20, 0x94000004: 12} { // bl .-16, bl .+16
+		i := image{file: bytes.NewReader(binary.LittleEndian.AppendUint32(make([]byte, 4), instruction)), machine: elf.EM_AARCH64}
+		if got, _ := i.afterCall(8); got != want {
+			t.Errorf("%#x: %d, want %d", instruction, got, want)
 		}
 	}
 }

@@ -13,6 +13,7 @@ type code struct {
 	place   place
 	address uint64 // as the file counts
 	stray   bool   // no call comes just before the byte after it
+	callee  string // the function that this call calls, if its code says so
 }
 
 // fileCode is what a file says, by offset.
@@ -38,13 +39,19 @@ func lookUp(ctx context.Context, file io.ReaderAt, offsets []uint64) (fileCode, 
 	}
 	found := make(fileCode, len(offsets))
 	var addresses []uint64
+	targets := make(map[uint64]uint64)
 	for _, offset := range offsets {
 		address, ok := i.address(offset)
 		if !ok {
 			continue
 		}
-		found[offset] = code{address: address, stray: !i.afterCall(offset + 1)}
+		distance, calls := i.afterCall(offset + 1)
+		found[offset] = code{address: address, stray: !calls}
 		addresses = append(addresses, address)
+		if distance != 0 {
+			targets[offset] = address + 1 + uint64(distance)
+			addresses = append(addresses, targets[offset])
+		}
 	}
 	slices.Sort(addresses)
 	named, err := i.functions(ctx, slices.Compact(addresses))
@@ -54,36 +61,43 @@ func lookUp(ctx context.Context, file io.ReaderAt, offsets []uint64) (fileCode, 
 		if c.place.name == "runtime.goexit" || c.place.name == "runtime.goexit.abi0" {
 			c.stray = false
 		}
+		if callee := named[targets[offset]]; callee.offset == 0 {
+			c.callee = callee.name
+		}
 		found[offset] = c
 	}
 	return found, err
 }
 
 // afterCall tells whether a call may end at that offset of the file. A walk by frame pointers through code
-// that keeps none meets anything.
-func (i *image) afterCall(offset uint64) bool {
+// that keeps none meets anything. Where the call itself says whom it calls, distance is from its end to there.
+func (i *image) afterCall(offset uint64) (distance int64, calls bool) {
 	const longest = 7
 	if offset < longest {
-		return false
+		return 0, false
 	}
 	var b [longest]byte
 	if _, err := i.file.ReadAt(b[:], int64(offset-longest)); err != nil {
-		return false
+		return 0, false
 	}
 	switch i.machine {
 	case elf.EM_X86_64:
-		if b[2] == 0xe8 { // call with a relative address
-			return true
-		}
 		for _, length := range []int{2, 3, 4, 6, 7} { // call by register or memory
 			if b[longest-length] == 0xff && b[longest-length+1]>>3&7 == 2 {
-				return true
+				// These bytes may be the end of a direct call's as well: then it is not known which.
+				return 0, true
 			}
 		}
-		return false
+		if b[2] == 0xe8 { // call with a relative address
+			return int64(int32(binary.LittleEndian.Uint32(b[3:]))), true
+		}
+		return 0, false
 	case elf.EM_AARCH64:
 		ins := binary.LittleEndian.Uint32(b[longest-4:])
-		return ins>>26 == 0x25 || ins&0xfffffc1f == 0xd63f0000 || ins&0xfefff800 == 0xd63f0800 // bl, blr, blra*
+		if ins>>26 == 0x25 { // bl; from the instruction's start, in words
+			return int64(int32(ins<<6)>>6)*4 - 4, true
+		}
+		return 0, ins&0xfffffc1f == 0xd63f0000 || ins&0xfefff800 == 0xd63f0800 // blr, blra*
 	}
-	return true
+	return 0, true
 }

@@ -70,7 +70,8 @@ type spot struct {
 	offset  uint64 // in the module, as its file counts addresses
 	jit     bool   // named by a perf map
 	// stray tells that no call ends just here, so that it is no place that one returns to.
-	stray bool
+	stray  bool
+	callee string // whom the call that ends just here calls
 }
 
 type resolver struct {
@@ -111,7 +112,7 @@ func (r *resolver) locate(ctx context.Context, addresses map[uint32][]uint64) {
 		var unnamed []uint64
 		for address, at := range spots {
 			if known, ok := code[fileID{at.mapping.device, at.mapping.inode}][at.offset]; ok && at.mapping.inode != 0 {
-				at.place, at.offset, at.stray = known.place, known.address, known.stray
+				at.place, at.offset, at.stray, at.callee = known.place, known.address, known.stray, known.callee
 			} else if at.mapping.path == vdsoName {
 				at.place, at.offset = vdso(ctx, at.mapping, address)
 			}
@@ -202,6 +203,9 @@ func (r *resolver) name(stack Stack, symbols map[uint64]kernel.Symbol) Named {
 		if depth > 0 && (!known && r.places[stack.PID] != nil || at.stray) {
 			named.Cut = true
 			break
+		}
+		if leaf := len(named.Frames) - 1; depth == 1 && at.callee != "" && readable(at.callee) != named.Frames[leaf].Function {
+			named.Frames = append(named.Frames, event.Frame{Function: readable(at.callee), Module: at.mapping.module(), Called: true})
 		}
 		named.Frames = append(named.Frames, userFrame(at, address, address-key))
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"unsafe"
@@ -55,6 +56,37 @@ func TestResolveCutsGarbage(t *testing.T) {
 		if len(named.Frames) != 1 || !named.Cut {
 			t.Errorf("%s: got %+v", name, named)
 		}
+	}
+}
+
+//go:noinline
+func callsForReturns() uint64 { return returnsTo() + 0 }
+
+// returnsTo is where its caller goes on.
+//
+//go:noinline
+func returnsTo() uint64 {
+	callers := make([]uintptr, 1)
+	runtime.Callers(2, callers)
+	return uint64(callers[0])
+}
+
+// TestResolveTellsWhoWasCalled: a leaf without a frame hides its caller, whom the caller's caller knows.
+func TestResolveTellsWhoWasCalled(t *testing.T) {
+	back, leaf, pid := callsForReturns(), codeOf(TestResolveTellsWhoWasCalled), uint32(os.Getpid())
+	named := resolve(t, newSymbols(t), Stack{PID: pid, User: []uint64{leaf, back}})
+	if len(named.Frames) != 3 || named.Cut {
+		t.Fatalf("got %+v", named)
+	}
+	if f := named.Frames[1]; !f.Called || !strings.HasSuffix(f.Function, "symbol.returnsTo") || f.Offset != 0 {
+		t.Errorf("got %+v", f)
+	}
+	if f := named.Frames[2]; f.Called || !strings.HasSuffix(f.Function, "symbol.callsForReturns") {
+		t.Errorf("got %+v", f)
+	}
+	// Where the leaf is whom the call calls, nobody is missing.
+	if named = resolve(t, newSymbols(t), Stack{PID: pid, User: []uint64{codeOf(returnsTo), back}}); len(named.Frames) != 2 {
+		t.Errorf("got %+v", named)
 	}
 }
 
