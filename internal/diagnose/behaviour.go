@@ -190,27 +190,19 @@ func noAcceptor(s *subject) *found {
 }
 
 func acceptRateExceeded(s *subject) *found {
-	arrivals, _ := s.perSecond()
-	if _, enough := helps(s.whatIf); enough || s.Accepts == nil || *s.Accepts == 0 || s.stallMs >= longWaitMs || len(arrivals) == 0 || !s.lasting() {
+	seconds := s.perSecond()
+	if _, enough := helps(s.whatIf); enough || s.Accepts == nil || *s.Accepts == 0 || s.stallMs >= longWaitMs || len(seconds) == 0 || !s.lasting() {
 		return nil
 	}
 	var over, pressed int
 	var came, accepted float64
-	for i := range arrivals {
-		var in float64
-		under := false
-		for j, p := range s.Timeline {
-			if int(p.OffsetMs/1000) == i {
-				in += float64(value(p.Accepts))
-				under = under || s.pressed[j]
-			}
-		}
-		if !under {
+	for _, sec := range seconds {
+		if !sec.pressed {
 			continue
 		}
 		pressed++
-		came, accepted = came+arrivals[i], accepted+in
-		if arrivals[i] > in {
+		came, accepted = came+sec.arrivals, accepted+sec.accepts
+		if sec.arrivals > sec.accepts {
 			over++
 		}
 	}

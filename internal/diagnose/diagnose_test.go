@@ -311,6 +311,31 @@ func TestDiagnose(t *testing.T) {
 	}
 }
 
+// FuzzDiagnose gives it evidence that nobody would collect: it must not fail, and say something that can be written.
+func FuzzDiagnose(f *testing.F) {
+	for _, c := range cases {
+		b, err := json.Marshal(c.e)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var e Evidence
+		if json.Unmarshal(b, &e) != nil {
+			return
+		}
+		for i := range e.Listeners {
+			for j := range e.Listeners[i].Timeline { // a replay takes as long as there are arrivals
+				if p := &e.Listeners[i].Timeline[j]; value(p.Arrivals) > 1e3 || value(p.Accepts) > 1e6 {
+					return
+				}
+			}
+		}
+		asJSON(t, Diagnose(&e))
+	})
+}
+
 // complete holds a finding to what a reader may rely on.
 func complete(t *testing.T, f event.Finding) {
 	t.Helper()

@@ -12,8 +12,8 @@ import (
 // beforeListener explains SYNs that died before any listener, one finding a cause.
 func beforeListener(e *Evidence) []*found {
 	var out []*found
-	for _, cause := range []event.Cause{event.CauseNetfilter, event.CauseRPFilter, event.CausePolicy, event.CauseChecksum,
-		event.CauseCPUBacklog, event.CauseTimeWait} {
+	about, _ := event.FindingOf(event.FindingDroppedBeforeListener)
+	for _, cause := range about.Causes {
 		n := died(e.Counts, cause, event.StageIngress)
 		if n == 0 {
 			continue
@@ -129,10 +129,12 @@ func listenerRestarted(e *Evidence) []*found {
 // gone, or a cookie that is too old.
 var consequences = []event.Cause{event.CauseBadHandshakeAck, event.CauseCookieInvalid}
 
-// explainedElsewhere are the causes that another rule tells of.
-var explainedElsewhere = []event.Cause{event.CauseAcceptQueueFull, event.CauseSynQueueFull, event.CauseSynBacklogReserve,
-	event.CauseHandshakeExpired, event.CauseListenerClosed, event.CauseNoListener, event.CauseNetfilter, event.CauseRPFilter,
-	event.CausePolicy, event.CauseChecksum, event.CauseCPUBacklog, event.CauseTimeWait}
+// explainedElsewhere tells whether another rule tells of a cause.
+func explainedElsewhere(c event.Cause) bool {
+	return slices.ContainsFunc(event.Findings(), func(f event.FindingInfo) bool {
+		return f.ID != event.FindingOtherDrops && slices.Contains(f.Causes, c)
+	})
+}
 
 // smallPart is the part of all drops below which deaths of other kinds are stray packets.
 const smallPart = 0.05
@@ -147,7 +149,7 @@ func otherDrops(e *Evidence) []*found {
 	var out []*found
 	for _, info := range event.Causes() {
 		n := died(e.Counts, info.Cause, event.StageUnknown)
-		if slices.Contains(explainedElsewhere, info.Cause) {
+		if explainedElsewhere(info.Cause) {
 			n = unclaimed(e, info.Cause)
 		}
 		if n == 0 {
