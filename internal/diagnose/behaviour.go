@@ -243,7 +243,7 @@ func (s *subject) cite(f *found) {
 	if limit, ok := s.limit(); ok {
 		f.saw("accept queue limit", limit, "sockets")
 	}
-	if s.pressedMs > 0 {
+	if s.pressedMs > 0 && s.StepMs <= 100 { // longer steps say too much
 		f.saw("time that the queue was full or dropped", s.pressedMs, "ms")
 	}
 	if s.stallMs > 0 {
