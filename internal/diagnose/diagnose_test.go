@@ -56,6 +56,8 @@ var cases = []diagnoseCase{
 		[]string{"cause accept_loop_blocked"}},
 	{"throttled while it is full", evidence(throttledWindow(2000, 7000)),
 		[]string{"cause cpu_throttled"}},
+	{"throttled for a moment of every period", evidence(throttled(throttledWindow(0, 10000), 120)),
+		[]string{"cause accept_loop_blocked"}},
 	{"throttled at another time", evidence(throttledWindow(7500, 9500)),
 		[]string{"cause accept_loop_blocked"}},
 	{"ready to run without a CPU", evidence(thread(blockedWindow(16), true, between(2000, 7000, starving, inPoll))),
@@ -88,6 +90,9 @@ var cases = []diagnoseCase{
 		[]string{"cause connection_burst", "contributing backlog_too_small"}},
 	{"a burst, and the loop was seen asleep", evidence(thread(burstWindow(128), true, always(inSleep))),
 		[]string{"cause connection_burst", "contributing backlog_too_small"}},
+	{"a burst that takes a busy loop long", evidence(thread(
+		listener(128, during(rate(30, 20), 10_000, 12_000, plus(100)), rate(30, 500)), true, between(10_000, 13_000, computing, inPoll))),
+		[]string{"cause connection_burst", "contributing accept_loop_busy"}},
 	{"a burst that fits", evidence(burstWindow(1024)),
 		[]string{"note healthy"}},
 	{"a tiny backlog", evidence(tinyWindow(2)),
@@ -179,6 +184,11 @@ func throttledWindow(from, to uint32) Listener {
 	l := thread(blockedWindow(16), true, between(2000, 7000, inSleep, inPoll))
 	l.Cgroups = []CPU{{Cgroup: event.Cgroup{ID: 7, Path: "/system.slice/web.service"}, QuotaUs: ptr(uint64(20000)), PeriodUs: ptr(uint64(100000)),
 		Periods: 100, Throttled: 48, ThrottledMs: 3900, Spans: []Span{{from, to}}}}
+	return l
+}
+
+func throttled(l Listener, ms float64) Listener {
+	l.Cgroups[0].ThrottledMs = ms
 	return l
 }
 
