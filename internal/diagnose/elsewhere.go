@@ -50,8 +50,10 @@ func (e *Evidence) aimed(port uint16) bool { return slices.Contains(e.Ports, por
 // fewStray are as many SYNs to closed ports as scans send.
 const fewStray = 3
 
+func closedPorts(e *Evidence) uint64 { return died(e.Counts, event.CauseNoListener, event.StageUnknown) }
+
 func noListener(e *Evidence) []*found {
-	n := died(e.Counts, event.CauseNoListener, event.StageUnknown)
+	n := closedPorts(e)
 	if n == 0 {
 		return nil
 	}
@@ -100,7 +102,7 @@ func listenerRestarted(e *Evidence) []*found {
 	for i := range e.Listeners {
 		l := &e.Listeners[i]
 		n := l.dropped(event.CauseListenerClosed)
-		gone := l.ClosedMs != nil && l.ReplacedBy == nil && died(e.Counts, event.CauseNoListener, event.StageUnknown) > 0
+		gone := l.ClosedMs != nil && l.ReplacedBy == nil && closedPorts(e) > 0
 		if n == 0 && !gone {
 			continue
 		}
@@ -203,7 +205,7 @@ func unattributed(e *Evidence) []*found {
 		if row.Unattributed == 0 && row.Balanced() {
 			continue
 		}
-		f := newFound(event.FindingOtherDrops, 0)
+		f := newFound(event.FindingOtherDrops, ^uint64(0)) // before health, which it puts in doubt
 		f.Severity = event.SeverityNote
 		f.Confidence = event.ConfidencePossible
 		f.Title = row.Counter + " moved by more than the packets seen"
@@ -219,7 +221,11 @@ func unattributed(e *Evidence) []*found {
 
 // quiet says what it means that nothing was dropped.
 func quiet(e *Evidence) []*found {
-	if diedOfAll(e.Counts) > 0 {
+	died := diedOfAll(e.Counts)
+	if len(e.Ports) == 0 && len(e.Listeners) > 0 { // a scan of closed ports is not about these listeners
+		died -= closedPorts(e)
+	}
+	if died > 0 {
 		return nil
 	}
 	var syns uint64
@@ -233,7 +239,7 @@ func quiet(e *Evidence) []*found {
 		return nil
 	}
 	if syns > 0 {
-		f := newFound(event.FindingHealthy, 0)
+		f := newFound(event.FindingHealthy, syns)
 		f.Severity, f.Confidence = event.SeverityNote, event.ConfidenceProven
 		f.saw("SYNs in the window", syns, "SYNs")
 		f.saw("dropped or reset", uint64(0), "packets")
