@@ -50,7 +50,9 @@ func (e *Evidence) aimed(port uint16) bool { return slices.Contains(e.Ports, por
 // fewStray are as many SYNs to closed ports as scans send.
 const fewStray = 3
 
-func closedPorts(e *Evidence) uint64 { return died(e.Counts, event.CauseNoListener, event.StageUnknown) }
+func closedPorts(e *Evidence) uint64 {
+	return died(e.Counts, event.CauseNoListener, event.StageUnknown)
+}
 
 func noListener(e *Evidence) []*found {
 	n := closedPorts(e)
