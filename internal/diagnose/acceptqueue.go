@@ -28,7 +28,7 @@ func explain(s *subject) []*found {
 	explained := false
 	for _, behaviour := range behaviours {
 		if f := behaviour(s); f != nil {
-			out, explained = append(out, f), true
+			out, explained = append(out, f), f.Severity == event.SeverityCause
 			break
 		}
 	}

@@ -67,7 +67,7 @@ func cpuThrottled(s *subject) *found {
 			worst = c
 		}
 	}
-	if overlap < mostly || worst == nil {
+	if overlap < mostly || worst == nil || worst.ThrottledMs < fewThrottled*s.pressedMs {
 		return nil
 	}
 	f := newFound(event.FindingCPUThrottled, s.drops).about(s.Listener, s.accepting())
@@ -88,6 +88,10 @@ func cpuThrottled(s *subject) *found {
 	f.Settles = "run again with a higher quota: the drops end with the throttling"
 	return f
 }
+
+// fewThrottled is the part of the time under pressure that must have been throttled: a few milliseconds in every period touch
+// every drop and cause none.
+const fewThrottled = 0.3
 
 func cpuStarved(s *subject) *found {
 	if !s.mainly(doingStarved) {
@@ -113,7 +117,7 @@ func cpuStarved(s *subject) *found {
 }
 
 func acceptLoopBlocked(s *subject) *found {
-	if !s.known || !s.lasting() || !s.mainly(doingBlocked) {
+	if !s.known || s.stallMs < standingMs && s.pressedMs < sustainedMs || !s.mainly(doingBlocked) {
 		return nil
 	}
 	f := newFound(event.FindingAcceptLoopBlocked, s.drops).about(s.Listener, s.accepting())
@@ -122,6 +126,9 @@ func acceptLoopBlocked(s *subject) *found {
 	f.saw("time under pressure in which the accepting threads slept elsewhere", percent(s.share(doingBlocked), 1), "%")
 	s.citeStack(f, call, frames)
 	f.Confidence = s.sure(doingBlocked)
+	if !s.lasting() {
+		f.Severity = event.SeverityContributing // to a burst
+	}
 	in := or(call, "another call")
 	if from := s.place(doingBlocked, call); from != "" {
 		in += ", called from " + from + ","
@@ -140,7 +147,7 @@ func acceptLoopBlocked(s *subject) *found {
 }
 
 func acceptLoopBusy(s *subject) *found {
-	if !s.known || !s.lasting() || !s.mainly(doingBusy) {
+	if !s.known || s.stallMs < standingMs && s.pressedMs < sustainedMs || !s.mainly(doingBusy) {
 		return nil
 	}
 	f := newFound(event.FindingAcceptLoopBusy, s.drops).about(s.Listener, s.accepting())
@@ -149,6 +156,9 @@ func acceptLoopBusy(s *subject) *found {
 	f.saw("time under pressure in which the accepting threads computed", percent(s.share(doingBusy), 1), "%")
 	s.citeStack(f, "", frames)
 	f.Confidence = s.sure(doingBusy)
+	if !s.lasting() {
+		f.Severity = event.SeverityContributing // to a burst
+	}
 	place := or(s.place(doingBusy, ""), "its own code")
 	f.because = fmt.Sprintf("%s was on a CPU in %s instead of accepting", actors(f.Processes), place)
 	f.Title = fmt.Sprintf("the accept loop of %s is busy in %s", actors(f.Processes), place)
@@ -190,27 +200,19 @@ func noAcceptor(s *subject) *found {
 }
 
 func acceptRateExceeded(s *subject) *found {
-	arrivals, _ := s.perSecond()
-	if _, enough := helps(s.whatIf); enough || s.Accepts == nil || *s.Accepts == 0 || s.stallMs >= longWaitMs || len(arrivals) == 0 || !s.lasting() {
+	seconds := s.perSecond()
+	if _, enough := helps(s.whatIf); enough || s.Accepts == nil || *s.Accepts == 0 || s.stallMs >= longWaitMs || len(seconds) == 0 || !s.lasting() {
 		return nil
 	}
 	var over, pressed int
 	var came, accepted float64
-	for i := range arrivals {
-		var in float64
-		under := false
-		for j, p := range s.Timeline {
-			if int(p.OffsetMs/1000) == i {
-				in += float64(value(p.Accepts))
-				under = under || s.pressed[j]
-			}
-		}
-		if !under {
+	for _, sec := range seconds {
+		if !sec.pressed {
 			continue
 		}
 		pressed++
-		came, accepted = came+arrivals[i], accepted+in
-		if arrivals[i] > in {
+		came, accepted = came+sec.arrivals, accepted+sec.accepts
+		if sec.arrivals > sec.accepts {
 			over++
 		}
 	}
@@ -251,7 +253,7 @@ func (s *subject) cite(f *found) {
 	if limit, ok := s.limit(); ok {
 		f.saw("accept queue limit", limit, "sockets")
 	}
-	if s.pressedMs > 0 {
+	if s.pressedMs > 0 && s.StepMs <= 100 { // longer steps say too much
 		f.saw("time that the queue was full or dropped", s.pressedMs, "ms")
 	}
 	if s.stallMs > 0 {

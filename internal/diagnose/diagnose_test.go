@@ -56,6 +56,8 @@ var cases = []diagnoseCase{
 		[]string{"cause accept_loop_blocked"}},
 	{"throttled while it is full", evidence(throttledWindow(2000, 7000)),
 		[]string{"cause cpu_throttled"}},
+	{"throttled for a moment of every period", evidence(throttled(throttledWindow(0, 10000), 120)),
+		[]string{"cause accept_loop_blocked"}},
 	{"throttled at another time", evidence(throttledWindow(7500, 9500)),
 		[]string{"cause accept_loop_blocked"}},
 	{"ready to run without a CPU", evidence(thread(blockedWindow(16), true, between(2000, 7000, starving, inPoll))),
@@ -68,6 +70,8 @@ var cases = []diagnoseCase{
 		[]string{"cause process_stopped"}},
 	{"frozen", evidence(thread(blockedWindow(16), true, between(2000, 7000, Sample{State: "S", Syscall: "epoll_wait", Frozen: true}, inPoll))),
 		[]string{"cause process_stopped"}},
+	{"stopped for a part of it only", evidence(thread(blockedWindow(16), true, between(2000, 3500, stopped, inSleep))),
+		[]string{"cause accept_loop_blocked"}},
 	{"stopped at another time", evidence(thread(blockedWindow(16), true, between(7500, 9000, stopped, inSleep))),
 		[]string{"cause accept_loop_blocked"}},
 	{"nobody accepts", evidence(unaccepted(thread(listener(16, rate(10, 100), rate(10, 0)), false, always(inSleep)))),
@@ -88,12 +92,21 @@ var cases = []diagnoseCase{
 		[]string{"cause connection_burst", "contributing backlog_too_small"}},
 	{"a burst, and the loop was seen asleep", evidence(thread(burstWindow(128), true, always(inSleep))),
 		[]string{"cause connection_burst", "contributing backlog_too_small"}},
+	{"a burst that takes a busy loop long", evidence(thread(
+		listener(128, during(rate(30, 20), 10_000, 12_000, plus(100)), rate(30, 500)), true, between(10_000, 13_000, computing, inPoll))),
+		[]string{"cause connection_burst", "contributing accept_loop_busy"}},
 	{"a burst that fits", evidence(burstWindow(1024)),
 		[]string{"note healthy"}},
 	{"a tiny backlog", evidence(tinyWindow(2)),
 		[]string{"cause backlog_too_small"}},
 	{"a tiny backlog, the loop quick", evidence(thread(tinyWindow(2), true, always(inPoll))),
 		[]string{"cause backlog_too_small"}},
+	{"a tiny backlog, the loop asleep as it ordinarily is", evidence(thread(tinyWindow(2), true, always(inSleep))),
+		[]string{"cause backlog_too_small"}},
+	{"twelve at once are no burst", evidence(listener(4, during(rate(10, 1), 4000, 4050, plus(12)), rate(10, 2000))),
+		[]string{"cause backlog_too_small"}},
+	{"load that begins in the window is no burst", evidence(listener(128, during(rate(10, 0), 4000, 10_000, plus(15)), rate(10, 200))),
+		[]string{"cause accept_rate_exceeded"}},
 	{"six at once fit in five", evidence(tinyWindow(5)),
 		[]string{"note healthy"}},
 	{"capped by somaxconn", evidence(somaxconn(tinyWindow(2), 2, nil)),
@@ -120,7 +133,7 @@ var cases = []diagnoseCase{
 	{"a flood with cookies", evidence(cookies(healthyListener(), 1, 5000)),
 		[]string{"cause syn_queue_pressure"}},
 	{"a few cookies", evidence(cookies(healthyListener(), 1, 2)),
-		[]string{"note syn_queue_pressure", "note healthy"}},
+		[]string{"note healthy", "note syn_queue_pressure"}},
 	{"cookies off, and no need of them", evidence(cookies(healthyListener(), 0, 0)),
 		[]string{"note healthy"}},
 	{"the way back is lost", evidence(halfOpened(healthyListener(), 40, ptr(uint64(40)), 0)),
@@ -132,10 +145,12 @@ var cases = []diagnoseCase{
 	{"a scan among many clients", evidence(died1(halfOpened(healthyListener(), 5, ptr(uint64(0)), 900), event.CauseHandshakeExpired,
 		event.StageTimer, event.ActionDropped, 5)),
 		[]string{"note client_gave_up"}},
+	{"a network that loses one in thirty", evidence(halfOpened(healthyListener(), 33, ptr(uint64(33)), 900)),
+		[]string{"note healthy"}},
 	{"a SYN-ACK or two sent again", evidence(halfOpened(healthyListener(), 2, ptr(uint64(2)), 900)),
 		[]string{"note healthy"}},
 	{"SYN-ACKs sent again because ACKs were dropped", evidence(halfOpened(died1(thread(blockedWindow(16), true, between(2000, 7000, inSleep, inPoll)),
-		event.CauseAcceptQueueFull, event.StageAck, event.ActionDropped, 30), 30, ptr(uint64(30)), 0)),
+		event.CauseAcceptQueueFull, event.StageAck, event.ActionDropped, 30), 300, ptr(uint64(300)), 0)),
 		[]string{"cause accept_loop_blocked"}},
 
 	// Elsewhere.
@@ -146,6 +161,7 @@ var cases = []diagnoseCase{
 	{"one SYN to some closed port", ingress(event.CauseNoListener, event.ActionReset, 1, nil), []string{"note no_listener"}},
 	{"scanned while the loop sleeps", scanned(evidence(thread(blockedWindow(16), true, between(2000, 7000, inSleep, inPoll)))),
 		[]string{"cause accept_loop_blocked", "note no_listener"}},
+	{"scanned, and healthy", scanned(evidence(healthyListener())), []string{"note healthy", "note no_listener"}},
 	{"restarted", restarted(&event.Listener{Port: 443}, 0), []string{"cause listener_restarted"}},
 	{"closed and not replaced", restarted(nil, 40), []string{"cause listener_restarted", "contributing no_listener"}},
 	{"a security module", evidence(died1(healthyListener(), event.CauseDeniedByLSM, event.StageSyn, event.ActionDropped, 80)),
@@ -179,6 +195,11 @@ func throttledWindow(from, to uint32) Listener {
 	l := thread(blockedWindow(16), true, between(2000, 7000, inSleep, inPoll))
 	l.Cgroups = []CPU{{Cgroup: event.Cgroup{ID: 7, Path: "/system.slice/web.service"}, QuotaUs: ptr(uint64(20000)), PeriodUs: ptr(uint64(100000)),
 		Periods: 100, Throttled: 48, ThrottledMs: 3900, Spans: []Span{{from, to}}}}
+	return l
+}
+
+func throttled(l Listener, ms float64) Listener {
+	l.Cgroups[0].ThrottledMs = ms
 	return l
 }
 
@@ -309,6 +330,31 @@ func TestDiagnose(t *testing.T) {
 			t.Errorf("no case leads to %s", info.ID)
 		}
 	}
+}
+
+// FuzzDiagnose gives it evidence that nobody would collect: it must not fail, and say something that can be written.
+func FuzzDiagnose(f *testing.F) {
+	for _, c := range cases {
+		b, err := json.Marshal(c.e)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var e Evidence
+		if json.Unmarshal(b, &e) != nil {
+			return
+		}
+		for i := range e.Listeners {
+			for j := range e.Listeners[i].Timeline { // a replay takes as long as there are arrivals
+				if p := &e.Listeners[i].Timeline[j]; value(p.Arrivals) > 1e3 || value(p.Accepts) > 1e6 {
+					return
+				}
+			}
+		}
+		asJSON(t, Diagnose(&e))
+	})
 }
 
 // complete holds a finding to what a reader may rely on.

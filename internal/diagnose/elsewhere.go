@@ -12,8 +12,8 @@ import (
 // beforeListener explains SYNs that died before any listener, one finding a cause.
 func beforeListener(e *Evidence) []*found {
 	var out []*found
-	for _, cause := range []event.Cause{event.CauseNetfilter, event.CauseRPFilter, event.CausePolicy, event.CauseChecksum,
-		event.CauseCPUBacklog, event.CauseTimeWait} {
+	about, _ := event.FindingOf(event.FindingDroppedBeforeListener)
+	for _, cause := range about.Causes {
 		n := died(e.Counts, cause, event.StageIngress)
 		if n == 0 {
 			continue
@@ -50,8 +50,12 @@ func (e *Evidence) aimed(port uint16) bool { return slices.Contains(e.Ports, por
 // fewStray are as many SYNs to closed ports as scans send.
 const fewStray = 3
 
+func closedPorts(e *Evidence) uint64 {
+	return died(e.Counts, event.CauseNoListener, event.StageUnknown)
+}
+
 func noListener(e *Evidence) []*found {
-	n := died(e.Counts, event.CauseNoListener, event.StageUnknown)
+	n := closedPorts(e)
 	if n == 0 {
 		return nil
 	}
@@ -100,7 +104,7 @@ func listenerRestarted(e *Evidence) []*found {
 	for i := range e.Listeners {
 		l := &e.Listeners[i]
 		n := l.dropped(event.CauseListenerClosed)
-		gone := l.ClosedMs != nil && l.ReplacedBy == nil && died(e.Counts, event.CauseNoListener, event.StageUnknown) > 0
+		gone := l.ClosedMs != nil && l.ReplacedBy == nil && closedPorts(e) > 0
 		if n == 0 && !gone {
 			continue
 		}
@@ -129,10 +133,12 @@ func listenerRestarted(e *Evidence) []*found {
 // gone, or a cookie that is too old.
 var consequences = []event.Cause{event.CauseBadHandshakeAck, event.CauseCookieInvalid}
 
-// explainedElsewhere are the causes that another rule tells of.
-var explainedElsewhere = []event.Cause{event.CauseAcceptQueueFull, event.CauseSynQueueFull, event.CauseSynBacklogReserve,
-	event.CauseHandshakeExpired, event.CauseListenerClosed, event.CauseNoListener, event.CauseNetfilter, event.CauseRPFilter,
-	event.CausePolicy, event.CauseChecksum, event.CauseCPUBacklog, event.CauseTimeWait}
+// explainedElsewhere tells whether another rule tells of a cause.
+func explainedElsewhere(c event.Cause) bool {
+	return slices.ContainsFunc(event.Findings(), func(f event.FindingInfo) bool {
+		return f.ID != event.FindingOtherDrops && slices.Contains(f.Causes, c)
+	})
+}
 
 // smallPart is the part of all drops below which deaths of other kinds are stray packets.
 const smallPart = 0.05
@@ -147,7 +153,7 @@ func otherDrops(e *Evidence) []*found {
 	var out []*found
 	for _, info := range event.Causes() {
 		n := died(e.Counts, info.Cause, event.StageUnknown)
-		if slices.Contains(explainedElsewhere, info.Cause) {
+		if explainedElsewhere(info.Cause) {
 			n = unclaimed(e, info.Cause)
 		}
 		if n == 0 {
@@ -201,7 +207,7 @@ func unattributed(e *Evidence) []*found {
 		if row.Unattributed == 0 && row.Balanced() {
 			continue
 		}
-		f := newFound(event.FindingOtherDrops, 0)
+		f := newFound(event.FindingOtherDrops, ^uint64(0)) // before health, which it puts in doubt
 		f.Severity = event.SeverityNote
 		f.Confidence = event.ConfidencePossible
 		f.Title = row.Counter + " moved by more than the packets seen"
@@ -217,7 +223,11 @@ func unattributed(e *Evidence) []*found {
 
 // quiet says what it means that nothing was dropped.
 func quiet(e *Evidence) []*found {
-	if diedOfAll(e.Counts) > 0 {
+	died := diedOfAll(e.Counts)
+	if len(e.Ports) == 0 && len(e.Listeners) > 0 { // a scan of closed ports is not about these listeners
+		died -= closedPorts(e)
+	}
+	if died > 0 {
 		return nil
 	}
 	var syns uint64
@@ -231,7 +241,7 @@ func quiet(e *Evidence) []*found {
 		return nil
 	}
 	if syns > 0 {
-		f := newFound(event.FindingHealthy, 0)
+		f := newFound(event.FindingHealthy, syns)
 		f.Severity, f.Confidence = event.SeverityNote, event.ConfidenceProven
 		f.saw("SYNs in the window", syns, "SYNs")
 		f.saw("dropped or reset", uint64(0), "packets")

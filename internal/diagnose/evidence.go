@@ -73,7 +73,8 @@ type Listener struct {
 	// AskedBacklog is the argument of listen(), known only where the call was seen or its program was asked.
 	AskedBacklog *uint32 `json:"asked_backlog,omitempty"`
 
-	StepMs   uint32                `json:"step_ms,omitempty"` // what a point of Timeline covers
+	// StepMs is what a point of Timeline covers; the points follow each other without gaps, the first at the start.
+	StepMs   uint32                `json:"step_ms,omitempty"`
 	Timeline []event.TimelinePoint `json:"timeline,omitempty"`
 	// LongestGapMs is the longest time without an accept while the queue held something.
 	LongestGapMs *uint64        `json:"longest_gap_ms,omitempty"`

@@ -85,16 +85,20 @@ func (m queueModel) run() modelled {
 
 // admit lets n handshakes arrive one after the other, with some capacity before each.
 func admit(length *uint64, limit, each, n uint64) (admitted, dropped uint64) {
-	for i := range n {
-		// Nothing can be admitted any more: the rest is dropped alike.
-		if each == 0 && *length > limit {
-			return admitted, dropped + n - i
+	for i := uint64(0); i < n; i++ {
+		// A flood is mostly drops: those up to the next that can be admitted are counted at once.
+		if *length > limit {
+			run := n - i
+			if each > 0 {
+				run = min(run, (*length-limit-1)/each)
+			}
+			*length -= run * each
+			dropped += run
+			if i += run; i == n {
+				break
+			}
 		}
 		serve(length, each)
-		if *length > limit {
-			dropped++
-			continue
-		}
 		*length += one
 		admitted++
 	}

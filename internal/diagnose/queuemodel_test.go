@@ -56,6 +56,32 @@ func TestQueueModel(t *testing.T) {
 	}
 }
 
+// TestAdmit compares the counting of drops by the run with one arrival after the other.
+func TestAdmit(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 3))
+	for range 20_000 {
+		length, limit, each, n := r.Uint64N(30*one), r.Uint64N(20)*one, r.Uint64N(2*one), r.Uint64N(60)
+		if r.IntN(4) == 0 {
+			each = 0
+		}
+		slow, wantAdmitted, wantDropped := length, uint64(0), uint64(0)
+		for range n {
+			if serve(&slow, each); slow > limit {
+				wantDropped++
+			} else {
+				slow += one
+				wantAdmitted++
+			}
+		}
+		was := length
+		admitted, dropped := admit(&length, limit, each, n)
+		if admitted != wantAdmitted || dropped != wantDropped || length != slow {
+			t.Fatalf("length %d, limit %d, each %d, n %d: %d admitted, %d dropped, length %d; want %d, %d, %d",
+				was, limit, each, n, admitted, dropped, length, wantAdmitted, wantDropped, slow)
+		}
+	}
+}
+
 // randomModel makes a window with standstills and bursts.
 func randomModel(r *rand.Rand) queueModel {
 	m := queueModel{Limit: r.Uint32N(40), Initial: r.Uint32N(10), StepMs: 50, Bunched: r.IntN(2) == 0}

@@ -311,9 +311,8 @@ func (s *subject) overlap(ok func(event.TimelinePoint) bool) float64 {
 	return in / all
 }
 
-// jump is how arrivals went by the second.
+// jump is how arrivals went by the second; nothing where that is not known.
 type jump struct {
-	known bool
 	short bool // far above the usual, in few seconds
 	peak  float64
 	usual float64
@@ -328,20 +327,22 @@ const (
 )
 
 func (s *subject) jump() jump {
-	bins, drops := s.perSecond()
+	bins := s.perSecond()
 	if len(bins) == 0 {
 		return jump{}
 	}
-	out := jump{known: true}
+	out := jump{}
 	peak := 0
 	var sum float64
-	for i, n := range bins {
-		sum += n
-		if n > bins[peak] {
+	var rates []float64
+	for i, b := range bins {
+		sum += b.arrivals
+		rates = append(rates, b.arrivals)
+		if b.arrivals > bins[peak].arrivals {
 			peak = i
 		}
 	}
-	out.peak = bins[peak]
+	out.peak = bins[peak].arrivals
 	if s.PreviousSyns != nil && s.PreviousMs > 0 {
 		rate := float64(*s.PreviousSyns) * 1000 / float64(s.PreviousMs)
 		out.previous = &rate
@@ -356,20 +357,18 @@ func (s *subject) jump() jump {
 		out.short = out.peak >= jumpFactor*max(out.usual, 1) && out.peak >= fewest
 		return out
 	}
-	sorted := slices.Sorted(slices.Values(bins))
+	sorted := slices.Sorted(slices.Values(rates))
 	out.usual = sorted[len(sorted)/2]
 	high := 0
-	for _, n := range bins {
-		if n >= out.peak/2 {
-			high++
-		}
-	}
 	// Those dropped come again for some ten seconds.
 	var after, all float64
-	for i, n := range drops {
-		all += n
+	for i, b := range bins {
+		if b.arrivals >= out.peak/2 {
+			high++
+		}
+		all += b.drops
 		if i >= peak-1 && i <= peak+12 {
-			after += n
+			after += b.drops
 		}
 	}
 	out.short = out.peak >= jumpFactor*max(out.usual, 1) && out.peak >= fewest &&
@@ -377,21 +376,27 @@ func (s *subject) jump() jump {
 	return out
 }
 
-// perSecond is the arrivals, without those known to come again, and the drops of each second.
-func (s *subject) perSecond() (arrivals, drops []float64) {
-	if s.StepMs == 0 {
-		return nil, nil
-	}
-	for _, p := range s.Timeline {
-		if p.Arrivals == nil {
-			return nil, nil
+// second is what a second of the timeline came to; arrivals are those not known to come again.
+type second struct {
+	arrivals, accepts, drops float64
+	pressed                  bool
+}
+
+// perSecond is nothing where arrivals were not counted.
+func (s *subject) perSecond() []second {
+	var out []second
+	for i, p := range s.Timeline {
+		if p.Arrivals == nil || s.StepMs == 0 {
+			return nil
 		}
-		i := int(p.OffsetMs / 1000)
-		for len(arrivals) <= i {
-			arrivals, drops = append(arrivals, 0), append(drops, 0)
+		at := i * int(min(s.StepMs, 1000)) / 1000
+		if at == len(out) {
+			out = append(out, second{})
 		}
-		arrivals[i] += float64(*p.Arrivals - min(*p.Arrivals, value(p.Retries)))
-		drops[i] += float64(value(p.Drops))
+		out[at].arrivals += float64(*p.Arrivals - min(*p.Arrivals, value(p.Retries)))
+		out[at].accepts += float64(value(p.Accepts))
+		out[at].drops += float64(value(p.Drops))
+		out[at].pressed = out[at].pressed || s.pressed[i]
 	}
-	return arrivals, drops
+	return out
 }

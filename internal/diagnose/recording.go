@@ -1,0 +1,253 @@
+package diagnose
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/synspy/synspy/internal/event"
+)
+
+// Recording makes evidence of a trace's records, as a file of them has it. The zero value is ready.
+type Recording struct {
+	ready     *event.Ready
+	summary   *event.Summary
+	last      time.Time
+	order     []*recorded
+	listeners map[listenerKey]*recorded
+	counts    []event.Count
+	ingress   []Death
+	clients   map[netip.Addr]uint64
+	held      bool // not every packet has a record
+}
+
+// listenerKey is the socket's cookie where that is known, else where it listens.
+type listenerKey struct {
+	cookie, netns uint64
+	addr          netip.Addr
+	port          uint16
+}
+
+type recorded struct {
+	Listener
+	drops []moment
+}
+
+// moment is a drop as the timeline needs it.
+type moment struct {
+	at     time.Time
+	accept *event.Queue
+	syn    *event.SynQueue
+}
+
+// Add takes the next record, as event.Decode returns it; what it does not know it passes over.
+func (r *Recording) Add(record any) {
+	switch rec := record.(type) {
+	case *event.Ready:
+		r.ready = rec
+	case *event.Summary:
+		r.summary = rec
+	case *event.Held:
+		r.held = true
+		r.count(rec.Listener, event.Count{Cause: rec.Cause, Stage: rec.Stage, Action: rec.Action, Count: rec.Count})
+	case *event.Drop:
+		r.drop(rec)
+	}
+}
+
+func (r *Recording) drop(d *event.Drop) {
+	if d.Time.After(r.last) {
+		r.last = d.Time.Time
+	}
+	if d.Type == "cookie" {
+		if l := r.listener(d.Listener); l != nil {
+			n := value(l.Cookies) + 1
+			l.Cookies = &n
+		}
+		return
+	}
+	one := event.Count{Cause: d.Cause, Stage: d.Stage, Action: d.Action, Count: 1}
+	l := r.count(d.Listener, one)
+	if d.Action == event.ActionIgnored {
+		return
+	}
+	if d.Client != nil && d.Client.Addr.IsValid() {
+		if r.clients == nil {
+			r.clients = make(map[netip.Addr]uint64)
+		}
+		r.clients[d.Client.Addr]++
+	}
+	if d.Stage == event.StageIngress {
+		r.death(d)
+	}
+	if l == nil {
+		return
+	}
+	l.drops = append(l.drops, moment{d.Time.Time, d.Listener.AcceptQueue, d.Listener.SynQueue})
+	if len(d.Processes) > 0 {
+		l.Processes = d.Processes
+	}
+	if d.Cause == event.CauseAcceptQueueFull {
+		l.gap(d.Processes)
+	}
+}
+
+// gap is how long ago the last accept of any process was.
+func (l *recorded) gap(processes []event.Process) {
+	var since *uint64
+	for _, p := range processes {
+		if p.LastAcceptMs != nil && (since == nil || *p.LastAcceptMs < *since) {
+			since = p.LastAcceptMs
+		}
+	}
+	if since != nil && *since > value(l.LongestGapMs) {
+		l.LongestGapMs = since
+	}
+}
+
+func (r *Recording) death(d *event.Drop) {
+	death := Death{Cause: d.Cause, Action: d.Action, NetNS: d.NetNS, Kernel: event.Kernel{Function: d.Kernel.Function, Reason: d.Kernel.Reason, Hook: d.Kernel.Hook}}
+	if d.Server != nil {
+		death.Server = *d.Server
+	}
+	i := slices.IndexFunc(r.ingress, func(o Death) bool {
+		return o.Cause == death.Cause && o.Action == death.Action && o.Server == death.Server && o.NetNS == death.NetNS &&
+			o.Kernel.Function == death.Kernel.Function && o.Kernel.Reason == death.Kernel.Reason && o.Kernel.Hook == death.Kernel.Hook
+	})
+	if i < 0 {
+		if len(r.ingress) == maxDeaths { // a scan of every port
+			return
+		}
+		r.ingress = append(r.ingress, death)
+		i = len(r.ingress) - 1
+	}
+	r.ingress[i].Count++
+}
+
+// maxDeaths bounds the kinds of deaths before listeners that are told apart; all are in the counts.
+const maxDeaths = 256
+
+func (r *Recording) count(of *event.Listener, c event.Count) *recorded {
+	add(&r.counts, c)
+	l := r.listener(of)
+	if l != nil {
+		add(&l.Counts, c)
+	}
+	return l
+}
+
+func add(counts *[]event.Count, c event.Count) {
+	for i := range *counts {
+		if o := &(*counts)[i]; o.Cause == c.Cause && o.Stage == c.Stage && o.Action == c.Action {
+			o.Count += c.Count
+			return
+		}
+	}
+	*counts = append(*counts, c)
+}
+
+func (r *Recording) listener(of *event.Listener) *recorded {
+	if of == nil {
+		return nil
+	}
+	key := listenerKey{cookie: of.Cookie}
+	if of.Cookie == 0 {
+		key = listenerKey{netns: of.NetNS, addr: of.Addr, port: of.Port}
+	}
+	l := r.listeners[key]
+	if l == nil {
+		if r.listeners == nil {
+			r.listeners = make(map[listenerKey]*recorded)
+		}
+		l = &recorded{}
+		r.listeners[key] = l
+		r.order = append(r.order, l)
+	}
+	before := l.ID
+	l.ID = *of // the queues are those last seen
+	l.ID.AcceptQueue = cmp.Or(of.AcceptQueue, before.AcceptQueue)
+	l.ID.SynQueue = cmp.Or(of.SynQueue, before.SynQueue)
+	l.ID.Reuseport = cmp.Or(of.Reuseport, before.Reuseport)
+	return l
+}
+
+// Evidence is what the records add up to.
+func (r *Recording) Evidence() *Evidence {
+	e := &Evidence{Counts: slices.Clone(r.counts), Ingress: slices.Clone(r.ingress)}
+	if r.ready != nil {
+		e.Start = r.ready.Time
+	}
+	start := e.Start.Time
+	if start.IsZero() {
+		for _, l := range r.order {
+			for _, d := range l.drops {
+				if start.IsZero() || d.at.Before(start) {
+					start = d.at
+				}
+			}
+		}
+	}
+	if !start.IsZero() && r.last.After(start) {
+		e.WindowMs = uint64(r.last.Sub(start).Milliseconds())
+	}
+	why := "a file of records does not have it"
+	for _, n := range []Need{NeedAccepts, NeedTimeline, NeedThreads, NeedOnCPU, NeedCPU, NeedThrottled, NeedPrevious, NeedSysctls, NeedMembers,
+		NeedSynAcks, NeedDevices} {
+		e.Missing = append(e.Missing, Gap{n, why})
+	}
+	if r.summary == nil {
+		e.Missing = append(e.Missing, Gap{NeedSyns, "the file has no summary: its recording was cut short"})
+	} else {
+		r.summed(e)
+	}
+	step := max(100, (e.WindowMs+event.MaxTimelinePoints-1)/event.MaxTimelinePoints)
+	for _, l := range r.order {
+		l.timeline(start, uint32(step), e.WindowMs)
+		e.Listeners = append(e.Listeners, l.Listener)
+	}
+	for addr, n := range r.clients {
+		e.Clients = append(e.Clients, event.ClientCount{Addr: addr.String(), Drops: n})
+	}
+	slices.SortFunc(e.Clients, func(a, b event.ClientCount) int {
+		return cmp.Or(cmp.Compare(b.Drops, a.Drops), cmp.Compare(a.Addr, b.Addr))
+	})
+	if !r.held {
+		n := uint64(len(e.Clients))
+		e.ClientsSeen = &n
+	}
+	e.Clients = bound(e.Clients, maxClients)
+	return e
+}
+
+// summed takes what the summary says, which is exact where records were held back.
+func (r *Recording) summed(e *Evidence) {
+	s := r.summary
+	e.WindowMs = uint64(max(s.DurationMs, 0))
+	e.Counts, e.Ledger, e.Balanced = s.Counts, s.Ledger, &s.Balanced
+	for _, seen := range s.Seen {
+		if l := r.listener(&seen.Listener); l != nil && !seen.Others {
+			l.Syns, l.Finished = &seen.Syn, &seen.Ack
+		}
+	}
+}
+
+// timeline puts the drops, and the queues they found, into steps.
+func (l *recorded) timeline(start time.Time, stepMs uint32, windowMs uint64) {
+	if len(l.drops) == 0 || windowMs == 0 {
+		return
+	}
+	l.StepMs = stepMs
+	points := make([]event.TimelinePoint, (windowMs+uint64(stepMs)-1)/uint64(stepMs))
+	for i := range points {
+		points[i].OffsetMs = uint32(i) * stepMs
+		points[i].Drops = new(uint64)
+	}
+	for _, d := range l.drops {
+		i := int(max(d.at.Sub(start), 0).Milliseconds() / int64(stepMs))
+		p := &points[min(i, len(points)-1)]
+		*p.Drops++
+		*p = merge(*p, event.TimelinePoint{AcceptQueue: d.accept, SynQueue: d.syn})
+	}
+	l.Timeline = points
+}
