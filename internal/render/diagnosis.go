@@ -35,11 +35,16 @@ const (
 	reportFrames    = 24
 	reportFindings  = 40
 	reportRows      = 40  // of any other list
-	reportText      = 400 // characters of a string
+	reportText      = 240 // characters of a string
+	reportSize      = 1 << 20
 )
 
 // foreign makes a string from outside safe to print and bounds its length.
 func foreign(s string) string {
+	const ends = 2 * reportText
+	if len(s) > 2*ends { // quickly, however long it is
+		s = s[:ends] + s[len(s)-ends:]
+	}
 	if len(s) > reportText {
 		b, _ := elide([]byte(strings.ToValidUTF8(s, "�")), 0, reportText, true)
 		s = string(b)
@@ -99,7 +104,7 @@ func subject(l *event.Listener, processes []event.Process) string {
 // evidenceValue writes what was seen. Numbers may be of any Go type, and after
 // JSON are float64.
 func evidenceValue(e event.Evidence) string {
-	text := ""
+	var text string
 	switch v := e.Value.(type) {
 	case nil:
 		return unknown

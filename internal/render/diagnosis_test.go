@@ -6,7 +6,9 @@ import (
 	"io"
 	"math"
 	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -42,7 +44,7 @@ func incident() event.Diagnosis {
 		queue = queue + uint32(inflow) - uint32(accepted)
 		syns, accepts = syns+arrivals, accepts+accepted
 		timeline.Points = append(timeline.Points, event.TimelinePoint{OffsetMs: 50 * i,
-			AcceptQueue: &event.Queue{Len: queue, Limit: 128}, SynQueue: &event.SynQueue{Len: uint32(i % 7), Limit: 128},
+			AcceptQueue: &event.Queue{Len: queue, Limit: 128}, SynQueue: &event.SynQueue{Len: i % 7, Limit: 128},
 			Arrivals: ref(arrivals), Retries: ref(dropped / 2), Accepts: ref(accepted), Drops: ref(dropped),
 			Throttled: phase >= 150 && phase < 170})
 	}
@@ -185,6 +187,7 @@ func TestDiagnosisHostile(t *testing.T) {
 		t.Errorf("acts on a terminal: %q", line[i:min(i+20, len(line))])
 	}
 	html := reportHTML(t, hostileDiagnosis())
+	lookAt(t, "hostile", html)
 	if i := strings.IndexFunc(html, acts); i >= 0 {
 		t.Errorf("hidden in HTML: %q", html[i:min(i+20, len(html))])
 	}
@@ -228,14 +231,20 @@ func reportHTML(t *testing.T, d event.Diagnosis) string {
 	return out.String()
 }
 
-// TestReport: SYNSPY_REPORT names a file to look at.
-func TestReport(t *testing.T) {
-	html := reportHTML(t, incident())
-	if file := os.Getenv("SYNSPY_REPORT"); file != "" {
-		if err := os.WriteFile(file, []byte(html), 0o600); err != nil {
+// lookAt keeps a report in the directory that SYNSPY_REPORTS names, to be looked at
+// in a browser.
+func lookAt(t *testing.T, name, html string) {
+	t.Helper()
+	if dir := os.Getenv("SYNSPY_REPORTS"); dir != "" {
+		if err := os.WriteFile(filepath.Join(dir, name+".html"), []byte(html), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
+}
+
+func TestReport(t *testing.T) {
+	html := reportHTML(t, incident())
+	lookAt(t, "incident", html)
 	for _, want := range []string{"stood still for 4.9 s", "db.(*Pool).Get", "cpu_throttled", "100000 100000", `class="throttled"`,
 		`class="limit"`, `class="retries"`, "10.0.0.8", "accept_queue_full (syn, dropped)", "up to 100 ms", "run delay is not in a recording",
 		"prefers-color-scheme", "@media print", "Balanced:"} {
@@ -254,11 +263,11 @@ func TestReport(t *testing.T) {
 // TestReportSize: whatever a diagnosis holds, a report is small.
 func TestReportSize(t *testing.T) {
 	d := incident()
-	long := strings.Repeat("\x1b<é", 20_000)
+	long := strings.Repeat("\x1b<é", 1000)
 	v := d.Listeners[0]
 	v.Stacks = nil
 	for range 1000 {
-		v.Stacks = append(v.Stacks, event.Stack{Comm: long, User: []string{long, long, long, long, long, long, long, long}})
+		v.Stacks = append(v.Stacks, event.Stack{Comm: long, User: slices.Repeat([]string{long}, 50)})
 	}
 	for i := range d.Timeline[0].Points {
 		p := &d.Timeline[0].Points[i]
@@ -266,23 +275,24 @@ func TestReportSize(t *testing.T) {
 		p.Throttled = i%2 == 0
 		p.Arrivals = ref(uint64(i*7919) % 60_000)
 	}
+	f := d.Findings[0]
+	f.Evidence = slices.Repeat([]event.Evidence{{What: long, Value: long, Unit: long}}, 100)
+	f.Fix, f.Knobs = slices.Repeat([]string{long}, 100), slices.Repeat([]event.Knob{{Name: long, Now: long, Try: long, Where: long, Why: long}}, 100)
 	for i := range 200 {
 		l := v
 		l.Listener.Cookie = uint64(i + 1)
 		timeline := d.Timeline[0]
 		timeline.Listener = &l.Listener
 		d.Listeners, d.Timeline = append(d.Listeners, l), append(d.Timeline, timeline)
-		d.Findings = append(d.Findings, d.Findings[0])
+		d.Findings = append(d.Findings, f)
 		d.Clients = append(d.Clients, event.ClientCount{Addr: long, Drops: 1})
 		d.Ledger = append(d.Ledger, event.LedgerRow{Counter: long, Kernel: 1, Synspy: 1})
 		d.Cannot = append(d.Cannot, event.CannotSupport{Why: long})
 	}
-	var out bytes.Buffer
-	if err := Report(&out, d); err != nil {
-		t.Fatal(err)
-	}
-	if out.Len() > 1<<20 {
-		t.Errorf("%d bytes", out.Len())
+	html := reportHTML(t, d)
+	lookAt(t, "large", html)
+	if len(html) > 1<<20 {
+		t.Errorf("%d bytes", len(html))
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"math"
 	"strings"
 	"time"
 
@@ -33,8 +34,14 @@ func Report(w io.Writer, d event.Diagnosis) error {
 		return fmt.Errorf("parse report: %w", err)
 	}
 	var out bytes.Buffer
-	if err := page.Execute(&out, newReport(&d)); err != nil {
-		return fmt.Errorf("write report: %w", err)
+	for keep := reportFindings; keep > 0; keep /= 2 {
+		out.Reset()
+		if err := page.Execute(&out, newReport(&d, keep)); err != nil {
+			return fmt.Errorf("write report: %w", err)
+		}
+		if out.Len() <= reportSize {
+			break
+		}
 	}
 	_, err = w.Write(out.Bytes())
 	return err
@@ -89,6 +96,7 @@ type reportStack struct {
 
 type whatIfRow struct {
 	event.WhatIfRow
+	Size       string // of the queue
 	Standstill string
 	Percent    float64 // of the longest bar
 	Better     bool    // drops nothing
@@ -101,9 +109,11 @@ type bar struct {
 	Tone         string
 }
 
-func newReport(d *event.Diagnosis) *report {
+// newReport keeps so many findings and listeners.
+func newReport(d *event.Diagnosis, keep int) *report {
+	listeners := min(keep, reportListeners)
 	r := &report{Style: template.CSS(reportStyle), Tone: "healthy", Verdict: d.Verdict,
-		MoreFinds: max(len(d.Findings)-reportFindings, 0), More: max(len(d.Listeners)-reportListeners, 0),
+		MoreFinds: max(len(d.Findings)-keep, 0), More: max(len(d.Listeners)-listeners, 0),
 		Cannot: first(d.Cannot, reportRows), LedgerHas: d.Balanced != nil, Balanced: d.Balanced != nil && *d.Balanced}
 	if len(d.Findings) > 0 {
 		r.Tone = tone(d.Findings[0])
@@ -112,7 +122,7 @@ func newReport(d *event.Diagnosis) *report {
 	if !d.Time.IsZero() {
 		r.When += ", from " + d.Time.UTC().Format("2006-01-02 15:04:05") + " UTC"
 	}
-	for _, f := range first(d.Findings, reportFindings) {
+	for _, f := range first(d.Findings, keep) {
 		r.Findings = append(r.Findings, newReportFinding(f))
 	}
 	rows, _ := fewerShared(event.Summary{Ledger: d.Ledger, Counts: d.Counts})
@@ -121,7 +131,7 @@ func newReport(d *event.Diagnosis) *report {
 			r.Ledger = append(r.Ledger, row)
 		}
 	}
-	r.listeners(d)
+	r.listeners(d, listeners)
 	r.tiles(d)
 	r.drops(d)
 	return r
@@ -213,17 +223,19 @@ func (r *report) drops(d *event.Diagnosis) {
 	}
 }
 
+// percentOf shows that one of very many is not none.
 func percentOf(n, most uint64) float64 {
-	if most == 0 {
+	const visible = 0.5
+	if most == 0 || n == 0 {
 		return 0
 	}
-	return float64(n*1000/most) / 10
+	return max(math.Round(1000*float64(n)/float64(most))/10, visible)
 }
 
 // listeners puts together what was seen of each, with the picture of its queues.
-func (r *report) listeners(d *event.Diagnosis) {
+func (r *report) listeners(d *event.Diagnosis, keep int) {
 	shown := make(map[int]bool) // timelines that belong to a listener
-	for i := range first(d.Listeners, reportListeners) {
+	for i := range first(d.Listeners, keep) {
 		v := &d.Listeners[i]
 		l := newReportListener(v)
 		for j := range d.Timeline {
@@ -235,9 +247,9 @@ func (r *report) listeners(d *event.Diagnosis) {
 		}
 		r.Listeners = append(r.Listeners, l)
 	}
-	for j := range first(d.Timeline, reportListeners) {
+	for j := range first(d.Timeline, keep) {
 		t := &d.Timeline[j]
-		if len(r.Listeners) == reportListeners || shown[j] || of(d.Listeners, t.Listener) {
+		if len(r.Listeners) == keep || shown[j] || of(d.Listeners, t.Listener) {
 			continue
 		}
 		l := reportListener{Name: endpoint(t.Listener), Chart: newChart(t, d.WindowS)}
@@ -294,7 +306,7 @@ func newReportListener(v *event.ListenerView) reportListener {
 			most = max(most, row.Dropped)
 		}
 		for _, row := range first(v.WhatIf.Rows, reportRows) {
-			l.WhatIfRows = append(l.WhatIfRows, whatIfRow{WhatIfRow: row, Standstill: standstill(row),
+			l.WhatIfRows = append(l.WhatIfRows, whatIfRow{WhatIfRow: row, Size: Thousands(uint64(row.Limit)), Standstill: standstill(row),
 				Percent: percentOf(row.Dropped, most), Better: row.Dropped == 0})
 		}
 	}
@@ -332,7 +344,7 @@ func histogram(buckets []event.Bucket) []bar {
 	var bars []bar
 	for i := begin; i < end && len(bars) < reportRows; i++ {
 		b := buckets[i]
-		label := ""
+		var label string
 		switch {
 		case b.ToMs == nil && i == 0:
 			label = "any"
