@@ -125,13 +125,26 @@ func evidenceValue(e event.Evidence) string {
 			text = Thousands(n)
 		}
 	}
-	if e.Unit != "" {
-		if e.Unit == "%" {
-			return text + " %"
+	unit := foreign(e.Unit)
+	switch {
+	case unit == "":
+		return text
+	case unit == "ms":
+		if ms, ok := float(e.Value); ok && ms >= 1000 {
+			return wait(ms)
 		}
-		text += " " + foreign(e.Unit)
+	case len(unit) > len("ms") && strings.Contains(e.What, e.Unit): // "SYNs in the window: 800"
+		return text
+	case text == "1" && len(unit) > len("ms"):
+		unit = strings.TrimSuffix(unit, "s")
 	}
-	return text
+	return text + " " + unit
+}
+
+// float is the value of any number.
+func float(v any) (float64, bool) {
+	f, err := strconv.ParseFloat(fmt.Sprint(v), 64)
+	return f, err == nil
 }
 
 // number writes 4310 as 4,310 and 12.3456 as 12.35.

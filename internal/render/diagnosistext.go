@@ -3,6 +3,7 @@ package render
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -56,10 +57,14 @@ func writeDiagnosis(w io.Writer, d *event.Diagnosis, opts Options) error {
 		}
 		p.paragraph("not told: ", styleDim, 10, strings.Join(ids, ", ")+": "+foreign(c.Why))
 	}
-	if d.Balanced == nil {
+	switch {
+	case d.Balanced == nil:
 		p.line("")
 		p.line("no ledger was kept: these counts were not compared with the kernel's counters")
-	} else {
+	case len(d.Ledger) == 0 && *d.Balanced: // a recording's summary alone
+		p.line("")
+		p.line("ledger balanced")
+	default:
 		p.ledger(event.Summary{Ledger: d.Ledger, Counts: d.Counts, Balanced: *d.Balanced})
 	}
 	return p.err
@@ -126,7 +131,12 @@ func (p *printer) finding(f *event.Finding) {
 		}
 	}
 	for _, k := range first(f.Knobs, reportRows) {
-		p.knob(k)
+		// Most are a fix of the list already, in words.
+		if !slices.ContainsFunc(f.Fix, func(fix string) bool {
+			return strings.Contains(fix, k.Name) && strings.Contains(fix, k.Try)
+		}) {
+			p.knob(k)
+		}
 	}
 	if f.Settles != "" {
 		p.section("what would settle it")
@@ -182,10 +192,14 @@ func (p *printer) whatIf(v *event.ListenerView) {
 	p.table([]Column{{Title: "  LIMIT"}, {Title: "WORKERS", Right: true}, {Title: "STANDSTILL", Right: true},
 		{Title: "DROPPED", Right: true}, {Title: "LOST", Right: true}, {Title: "LONGEST WAIT", Right: true},
 		{Style: func(string) string { return styleCyan }}}, rows)
-	p.paragraph("  ", styleNone, 2, fmt.Sprintf("replayed: %s; seen: %s. DROPPED counts packets, LOST clients that never got through.",
+	p.paragraph("  ", styleNone, 2, fmt.Sprintf("replayed: %s; seen: %s. STANDSTILL is the longest time without an accept. DROPPED counts packets, LOST clients that never got through.",
 		plural(w.Arrivals, "handshake"), plural(w.Observed, "drop")))
 	if len(w.Assumes) > 0 {
-		p.paragraph("  assumes: ", styleDim, 4, foreign(strings.Join(w.Assumes, "; ")))
+		assumes := make([]string, 0, len(w.Assumes))
+		for _, a := range first(w.Assumes, reportRows) {
+			assumes = append(assumes, foreign(a))
+		}
+		p.paragraph("  assumes: ", styleDim, 4, strings.Join(assumes, "; "))
 	}
 }
 

@@ -13,13 +13,14 @@ import (
 // below each other, and bands across all of them. Texts stand beside the SVG,
 // which is stretched to the width there is.
 type chart struct {
-	Panels    []panel
-	Bands     []band
-	Ticks     []axisTick // of the time below
-	Throttled bool
-	Dropped   bool
-	Retries   bool
+	Panels []panel
+	Bands  []band
+	Ticks  []axisTick // of the time below
+	Keys   []chartKey
 }
+
+// chartKey explains a colour by its CSS class.
+type chartKey struct{ Class, Text string }
 
 // panel is one SVG of 1000 by 100 units.
 type panel struct {
@@ -65,7 +66,20 @@ func newChart(t *event.Timeline, windowS float64) *chart {
 	if b == nil {
 		return nil
 	}
-	c := &chart{Throttled: b.anyThrottled, Dropped: b.anyDrops, Retries: b.anyRetries}
+	c := &chart{}
+	for _, k := range []struct {
+		shown bool
+		key   chartKey
+	}{
+		{b.anyQueue, chartKey{"accept", "accept queue"}}, {b.anySyn, chartKey{"syn", "SYN queue"}},
+		{b.anyRate, chartKey{"arrivals", "arrivals"}}, {b.anyRate && b.anyRetries, chartKey{"retries", "of them SYNs sent again"}},
+		{b.anyRate, chartKey{"accepts", "accepts"}}, {b.anyDrops, chartKey{"drop", "drops"}},
+		{b.anyThrottled, chartKey{"throttled", "CPU quota used up"}},
+	} {
+		if k.shown {
+			c.Keys = append(c.Keys, k.key)
+		}
+	}
 	if b.anyQueue {
 		c.Panels = append(c.Panels, queuePanel("accept queue, sockets", "accept", b.accept, b.acceptLimit))
 	}
