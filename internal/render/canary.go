@@ -227,7 +227,7 @@ func (p *printer) histogram(buckets []event.CanaryBucket) {
 	}
 	var rows [][]string
 	for _, b := range buckets {
-		row := []string{"  " + step(b.FromMs) + " - " + step(b.ToMs), Thousands(b.Count), bar(b.Count, most)}
+		row := []string{"  " + step(b.FromMs) + " - " + step(b.ToMs), Thousands(b.Count), canaryBar(b.Count, most)}
 		if b.Retransmitted > 0 {
 			row[2] += "  " + Thousands(b.Retransmitted) + " with a SYN sent again"
 		}
@@ -242,8 +242,8 @@ func (p *printer) histogram(buckets []event.CanaryBucket) {
 	p.table([]Column{{Title: "  CONNECT TOOK"}, {Title: "COUNT", Right: true}, {Style: style}}, rows)
 }
 
-// bar shows that one of very many is not none.
-func bar(n, most uint64) string {
+// canaryBar shows that one of very many is not none.
+func canaryBar(n, most uint64) string {
 	if n == 0 {
 		return ""
 	}
