@@ -98,7 +98,7 @@ func incident() event.Diagnosis {
 		Balanced: ref(true), Timeline: []event.Timeline{timeline},
 		Listeners: []event.ListenerView{{Listener: *listener, Processes: processes, Counts: counts, Syns: &syns, Accepts: &accepts, Drops: 1234,
 			LongestGapMs: ref(uint64(4900)), AcceptGaps: histogram(0, 310, 2900, 120, 4, 2, 0), AcceptWaits: histogram(40, 900, 1400, 350, 220, 258, 0),
-			Stacks: []event.Stack{
+			Stacks: []event.ThreadStack{
 				{PID: 812, Comm: "nginx", State: "S", Syscall: "futex", Samples: 294, Ms: 14700,
 					User:   []string{"runtime.futex", "runtime.notesleep", "db.(*Pool).Get", "main.handle", "main.acceptLoop"},
 					Kernel: []string{"futex_wait_queue", "futex_wait", "do_futex"}},
@@ -267,7 +267,7 @@ func TestReportSize(t *testing.T) {
 	v := d.Listeners[0]
 	v.Stacks = nil
 	for range 1000 {
-		v.Stacks = append(v.Stacks, event.Stack{Comm: long, User: slices.Repeat([]string{long}, 50)})
+		v.Stacks = append(v.Stacks, event.ThreadStack{Comm: long, User: slices.Repeat([]string{long}, 50)})
 	}
 	for i := range d.Timeline[0].Points {
 		p := &d.Timeline[0].Points[i]
@@ -299,7 +299,7 @@ func TestReportSize(t *testing.T) {
 // TestReportEmpty: nothing is known, and nothing is made up.
 func TestReportEmpty(t *testing.T) {
 	for _, d := range []event.Diagnosis{{}, {Verdict: "x", Timeline: []event.Timeline{{StepMs: 50, Points: []event.TimelinePoint{{}}}},
-		Listeners: []event.ListenerView{{AcceptGaps: []event.Bucket{{Count: 1}}, WhatIf: &event.WhatIf{}, Stacks: []event.Stack{{}}}}}} {
+		Listeners: []event.ListenerView{{AcceptGaps: []event.Bucket{{Count: 1}}, WhatIf: &event.WhatIf{}, Stacks: []event.ThreadStack{{}}}}}} {
 		html := reportHTML(t, d)
 		if strings.Contains(html, "<svg") || strings.Contains(html, "Balanced:") {
 			t.Errorf("got:\n%s", html)

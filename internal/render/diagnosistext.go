@@ -234,7 +234,7 @@ func (p *printer) stacks(v *event.ListenerView) {
 }
 
 // stackHead says whose a stack is, and what the thread did.
-func stackHead(s event.Stack) string {
+func stackHead(s event.ThreadStack) string {
 	name := "pid " + strconv.FormatUint(uint64(s.PID), 10)
 	if s.TID != 0 && s.TID != s.PID {
 		name += ", thread " + strconv.FormatUint(uint64(s.TID), 10)
@@ -252,7 +252,7 @@ func stackHead(s event.Stack) string {
 	return strings.Join(parts, ", ")
 }
 
-func stackDoing(s event.Stack) string {
+func stackDoing(s event.ThreadStack) string {
 	doing := ""
 	switch {
 	case s.OnCPU:
@@ -283,7 +283,7 @@ func stackDoing(s event.Stack) string {
 }
 
 // frames are those of the process, or the kernel's where they are unknown.
-func frames(s event.Stack) []string {
+func frames(s event.ThreadStack) []string {
 	from := s.User
 	if len(from) == 0 {
 		from = s.Kernel

@@ -313,7 +313,7 @@ func newReportListener(v *event.ListenerView) reportListener {
 	return l
 }
 
-func (l *reportListener) stacks(stacks []event.Stack) {
+func (l *reportListener) stacks(stacks []event.ThreadStack) {
 	all := uint64(0)
 	for _, s := range stacks {
 		all += weight(s)
@@ -323,7 +323,7 @@ func (l *reportListener) stacks(stacks []event.Stack) {
 	}
 }
 
-func weight(s event.Stack) uint64 {
+func weight(s event.ThreadStack) uint64 {
 	if s.Ms > 0 {
 		return s.Ms
 	}
