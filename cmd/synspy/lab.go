@@ -31,7 +31,7 @@ func newLabList(e env) *cobra.Command {
 		Short: "One scenario a line",
 		Args:  noArgs,
 		RunE: func(*cobra.Command, []string) error {
-			for _, s := range app.Scenarios() {
+			for _, s := range append(app.Scenarios(), app.Incidents()...) {
 				if _, err := fmt.Fprintf(e.stdout, "%-30s %s\n", s.Name, s.Title); err != nil {
 					return err
 				}
@@ -54,8 +54,9 @@ func newLabRun(e env) *cobra.Command {
 the packets with the records, the counts and the kernel's own counters. Exit code 1 when anything differs.
 
 Several, or all, are played under one trace of the whole machine; each gets a verdict, and one that failed its records.
+Those called diagnose-… make a listener's trouble instead, and show the diagnosis that it leads to; all leaves them out.
 With --soak they are played shuffled, two at a time, again and again for that long.`,
-		ValidArgsFunction: fixedArgs(append([]string{"all"}, scenarioNames()...)),
+		ValidArgsFunction: fixedArgs(slices.Concat([]string{"all"}, scenarioNames(), namesOf(app.Incidents()))),
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 || len(args) > 1 && slices.Contains(args, "all") {
 				return usage("lab run takes scenarios, or all\nsynspy lab list shows them")
@@ -70,6 +71,10 @@ With --soak they are played shuffled, two at a time, again and again for that lo
 			switch {
 			case soak < 0:
 				return usage("--soak takes how long to play: 5m")
+			case len(args) == 1 && app.IsIncident(args[0]) && soak == 0:
+				return runIncident(cmd.Context(), e, args[0], w, &output)
+			case slices.ContainsFunc(args, app.IsIncident):
+				return usage("what is to be diagnosed is played alone: one diagnose scenario at a time")
 			case len(args) == 1 && args[0] != "all" && soak == 0:
 				return runScenario(cmd.Context(), e, args[0], w, &output)
 			case args[0] == "all":
@@ -85,12 +90,32 @@ With --soak they are played shuffled, two at a time, again and again for that lo
 	return cmd
 }
 
-func scenarioNames() []string {
-	var names []string
-	for _, s := range app.Scenarios() {
+func scenarioNames() []string { return namesOf(app.Scenarios()) }
+
+func namesOf(list []app.Scenario) (names []string) {
+	for _, s := range list {
 		names = append(names, s.Name)
 	}
 	return names
+}
+
+// runIncident shows on standard error what is done, and on standard output the report that
+// it leads to.
+func runIncident(ctx context.Context, e env, name string, w app.Watch, output *outputFlags) error {
+	writing, err := output.writing(e)
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	progress := func(format string, args ...any) {
+		_, _ = fmt.Fprintf(e.stderr, "%6.2fs  %s\n", time.Since(began).Seconds(), fmt.Sprintf(format, args...))
+	}
+	stdout := &untilClosed{to: e.stdout}
+	verdict, err := app.RunIncident(ctx, name, app.LabOptions{Watch: w, Progress: progress}, e.stderr, output.logger(e))
+	if verdict.Name == "" { // it came to none
+		return err
+	}
+	return errors.Join(err, writing.Incident(stdout, verdict))
 }
 
 // runScenario shows what the scenario does on standard error, and its records

@@ -113,7 +113,7 @@ func newRoot(e env) *cobra.Command {
 		return usage("%w\nrun %s --help for the flags", err, cmd.CommandPath())
 	})
 	root.SetHelpCommand(newHelp())
-	root.AddCommand(newTrace(e), newListeners(e), newCounters(e), newCanary(e), newCheck(e), newLab(e), newVersion(e), newCompletion(e))
+	root.AddCommand(newTrace(e), newDiagnose(e), newListeners(e), newCounters(e), newCanary(e), newCheck(e), newLab(e), newVersion(e), newCompletion(e))
 	offerNoFiles(root)
 	return root
 }

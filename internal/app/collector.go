@@ -72,8 +72,7 @@ type evidenceRow struct {
 func newCollector(s *session, options DiagnoseOptions) *collector {
 	c := &collector{options: options, session: s, rows: make(map[uint64]*evidenceRow), deaths: make(map[deathKey]uint64),
 		clients: make(map[netip.Addr]*event.ClientCount)}
-	c.step = max(pollInterval, options.Duration/event.MaxTimelinePoints+1).Round(pollInterval)
-	if c.step < options.Duration/event.MaxTimelinePoints {
+	for c.step = 2 * pollInterval; c.step*event.MaxTimelinePoints <= options.Duration; {
 		c.step += pollInterval
 	}
 	return c

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"slices"
 	"time"
 
 	"github.com/synspy/synspy/internal/diagnose"
@@ -19,6 +21,7 @@ type DiagnoseOptions struct {
 	Filter   string // what was asked for, as text; empty for everything
 	Duration time.Duration
 	Status   io.Writer // for people: standard error; nil for nobody
+	Begun    func()    // is called once everything is watched; may be nil
 }
 
 // diagnoseRate is how many records a second and listener are looked at one by one; the
@@ -29,7 +32,7 @@ const diagnoseRate = 1000
 // Errors are those of [Trace].
 func Diagnose(ctx context.Context, options DiagnoseOptions, log *slog.Logger) (event.Diagnosis, error) {
 	watch := options.Watch
-	watch.Rate = diagnoseRate
+	watch.Rate, watch.Cookies, watch.Accepts = diagnoseRate, true, true
 	s, err := openUntil(ctx, watch, log)
 	if err != nil {
 		return event.Diagnosis{}, err
@@ -39,6 +42,9 @@ func Diagnose(ctx context.Context, options DiagnoseOptions, log *slog.Logger) (e
 	defer cancel()
 	c.begin(ctx)
 	c.trace = newTrace(s, c, TraceOptions{Watch: watch})
+	if options.Begun != nil {
+		options.Begun()
+	}
 	err = c.trace.run(ctx)
 	c.end()
 	if err = errors.Join(err, s.close()); err != nil {
@@ -64,3 +70,53 @@ func (c *collector) progress() {
 	}
 	_, _ = fmt.Fprintln(c.options.Status, "synspy: "+line)
 }
+
+// OpenReport opens the file of a --report, before anything is watched for it. An error
+// wraps ErrUsage.
+func OpenReport(path string) (*os.File, error) {
+	if path == "-" {
+		return nil, usage("--report -: standard output is for the screen\nuse -o html instead")
+	}
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, usage("--report: %w", err)
+	}
+	return file, nil
+}
+
+// DiagnosisForms lists what diagnose's --output takes.
+func DiagnosisForms() []string { return []string{"text", "json", "html"} }
+
+// TellDiagnosis writes a diagnosis in one of these forms, and as HTML to the report, if there
+// is one. The error is ErrWarned where a cause was found and that is to be told.
+func TellDiagnosis(to io.Writer, writing Writing, form string, d event.Diagnosis, report *os.File, exitCode bool) (err error) {
+	if report != nil {
+		err = errors.Join(report.Truncate(0), render.Report(report, d), report.Close())
+	}
+	if form == "html" {
+		err = errors.Join(err, render.Report(to, d))
+	} else {
+		err = errors.Join(err, render.Diagnosis(to, d, writing.options))
+	}
+	caused := slices.ContainsFunc(d.Findings, func(f event.Finding) bool { return f.Severity == event.SeverityCause })
+	if err == nil && exitCode && caused {
+		return ErrWarned
+	}
+	return err
+}
+
+// DiagnoseRecords judges what a file of a trace's records shows. Errors are those of [Replay].
+func DiagnoseRecords(ctx context.Context, from io.Reader, options ReplayOptions, log *slog.Logger) (event.Diagnosis, error) {
+	var r recordedStream
+	err := Replay(ctx, from, &r, options, log)
+	return diagnose.Diagnose(r.records.Evidence()), err
+}
+
+// recordedStream makes evidence of records.
+type recordedStream struct{ records diagnose.Recording }
+
+func (r *recordedStream) Ready(ready event.Ready) error { r.records.Add(&ready); return nil }
+func (r *recordedStream) Drop(d *event.Drop) error      { r.records.Add(d); return nil }
+func (r *recordedStream) Held(h event.Held) error       { r.records.Add(&h); return nil }
+func (r *recordedStream) Summary(s event.Summary) error { r.records.Add(&s); return nil }
+func (r *recordedStream) Flush() error                  { return nil }

@@ -35,6 +35,15 @@ func Scenarios() []Scenario {
 	return list
 }
 
+// Incidents lists what the lab makes to be diagnosed.
+func Incidents() []Scenario {
+	var list []Scenario
+	for _, i := range lab.Incidents() {
+		list = append(list, Scenario{i.Name, i.Title})
+	}
+	return list
+}
+
 // Verdict is what became of one scenario.
 type Verdict struct {
 	event.Header

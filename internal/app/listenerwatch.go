@@ -18,7 +18,7 @@ func (l *listing) repeat(ctx context.Context) error {
 		defer cancel()
 	}
 	watch := l.options.Watch
-	watch.Owner, watch.Rate = owner.Filter{}, 1 // records are not looked at
+	watch.Owner, watch.Rate, watch.Accepts = owner.Filter{}, 1, true // records are not looked at
 	s, err := openUntil(ctx, watch, l.log)
 	if errors.Is(err, ErrUnable) {
 		l.withoutBPF(err)
@@ -84,6 +84,8 @@ type rateReader struct {
 	at          time.Time
 	elapsed     time.Duration
 	now, before map[uint64]probe.Arrivals
+
+	accepts, acceptsBefore map[uint64]probe.Accepting
 }
 
 // next begins a new interval.
@@ -96,7 +98,12 @@ func (r *rateReader) next() error {
 	for _, a := range arrivals {
 		now[a.Socket] = a
 	}
+	accepts, err := r.probe.Accepting()
+	if err != nil {
+		return err
+	}
 	r.before, r.now = r.now, now
+	r.acceptsBefore, r.accepts = r.accepts, accepts
 	r.elapsed, r.at = time.Since(r.at), time.Now()
 	return nil
 }
@@ -107,5 +114,12 @@ func (r *rateReader) of(socket uint64) *event.Rates {
 		return nil
 	}
 	syns := float64(r.now[socket].Syn-min(r.before[socket].Syn, r.now[socket].Syn)) / r.elapsed.Seconds()
-	return &event.Rates{SYNs: &syns}
+	rates := &event.Rates{SYNs: &syns}
+	// One that no connection ever reached has no row, and accepted none.
+	before, now := r.acceptsBefore[socket], r.accepts[socket]
+	if now.Proof != event.ProofUnknown || now.Arrivals == 0 {
+		accepts := float64(now.Accepts-min(before.Accepts, now.Accepts)) / r.elapsed.Seconds()
+		rates.Accepts = &accepts
+	}
+	return rates
 }

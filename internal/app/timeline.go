@@ -10,17 +10,18 @@ func (r *evidenceRow) point(c *collector) *timelinePoint {
 	step := uint32(c.step.Milliseconds())
 	at := c.offset() / step * step
 	if n := len(r.points); n == 0 || r.points[n-1].OffsetMs < at {
-		for next := r.next(at, step); next <= at && len(r.points) < event.MaxTimelinePoints; next += step {
-			r.points = append(r.points, event.TimelinePoint{OffsetMs: next})
+		for next := r.next(step); next <= at && len(r.points) < event.MaxTimelinePoints; next += step {
+			// What came in a step that no tick fell into is told in the next.
+			r.points = append(r.points, event.TimelinePoint{OffsetMs: next, Arrivals: new(uint64), Accepts: new(uint64)})
 		}
 	}
 	return (*timelinePoint)(&r.points[len(r.points)-1])
 }
 
-// next is the first step that has no point yet; a new listener's timeline begins now.
-func (r *evidenceRow) next(at, step uint32) uint32 {
+// next is the first step that has no point yet.
+func (r *evidenceRow) next(step uint32) uint32 {
 	if len(r.points) == 0 {
-		return at
+		return 0
 	}
 	return r.points[len(r.points)-1].OffsetMs + step
 }

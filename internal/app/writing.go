@@ -176,3 +176,14 @@ func (w Writing) Judged(to io.Writer, j Judged) error {
 	}
 	return records.Flush()
 }
+
+// Incident writes a diagnosis, and whether it is the right one.
+func (w Writing) Incident(to io.Writer, v IncidentVerdict) error {
+	if err := render.Diagnosis(to, v.Diagnosis, w.options); err != nil {
+		return err
+	}
+	if w.options.Format == render.FormatJSON {
+		return render.WriteJSON(to, v)
+	}
+	return w.Verdict(to, Verdict{Name: v.Name, Backend: v.Expected, Passed: v.Passed, Mismatches: v.Mismatches, DurationMs: v.DurationMs})
+}

@@ -1,0 +1,99 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/lab"
+)
+
+// incidentTime is how long an incident is watched.
+const incidentTime = 6 * time.Second
+
+// IsIncident tells whether the lab's scenario is one to diagnose.
+func IsIncident(name string) bool {
+	_, ok := lab.FindIncident(name)
+	return ok
+}
+
+// IncidentVerdict is what became of one incident.
+type IncidentVerdict struct {
+	event.Header
+	Name       string          `json:"name"`
+	Passed     bool            `json:"passed"`
+	Expected   string          `json:"expected"` // the finding that must come first
+	Findings   []string        `json:"findings"` // severity and name, in order
+	Mismatches []string        `json:"mismatches,omitempty"`
+	DurationMs int64           `json:"duration_ms"`
+	Diagnosis  event.Diagnosis `json:"-"`
+}
+
+// RunIncident makes a listener's trouble in a private namespace, diagnoses it, and compares
+// the diagnosis with what was done. The error wraps ErrMismatch if the first finding is
+// another one, or if anything else is called a cause.
+func RunIncident(ctx context.Context, name string, options LabOptions, status io.Writer, log *slog.Logger) (IncidentVerdict, error) {
+	incident, ok := lab.FindIncident(name)
+	if !ok {
+		return IncidentVerdict{}, usage("no scenario %q; synspy lab list shows them", name)
+	}
+	began := time.Now()
+	v := IncidentVerdict{Header: event.Head("scenario"), Name: name, Expected: incident.Finding, Findings: []string{}}
+	world, err := lab.NewWorld(ctx)
+	if err != nil {
+		return IncidentVerdict{}, fmt.Errorf("%w: %w", ErrUnable, err)
+	}
+	defer func() { _ = world.Close() }() // nothing is lost with it
+	progress := options.Progress
+	if progress == nil {
+		progress = func(string, ...any) {}
+	}
+	traffic, err := incident.Begin(ctx, world, progress)
+	if errors.Is(err, lab.ErrCannotHold) {
+		return IncidentVerdict{}, fmt.Errorf("%w: %s: %w", ErrUnable, name, err)
+	}
+	if err != nil {
+		return IncidentVerdict{}, fmt.Errorf("play %s: %w", name, err)
+	}
+	playing, stop := context.WithCancel(ctx)
+	defer stop()
+	played := make(chan error, 1)
+	watch := options.Watch
+	watch.Filter.NetNS = world.NetNS()
+	v.Diagnosis, err = Diagnose(ctx, DiagnoseOptions{Watch: watch, Filter: fmt.Sprintf("--netns %d", world.NetNS()), Duration: incidentTime,
+		Status: status, Begun: func() { go func() { played <- traffic(playing) }() }}, log)
+	if err != nil {
+		return IncidentVerdict{}, err
+	}
+	stop()
+	if err := <-played; err != nil {
+		return IncidentVerdict{}, fmt.Errorf("play %s: %w", name, err)
+	}
+	v.judge()
+	v.DurationMs = time.Since(began).Milliseconds()
+	if !v.Passed {
+		return v, fmt.Errorf("%w: %s: %s", ErrMismatch, name, v.Mismatches[0])
+	}
+	return v, nil
+}
+
+// judge compares the findings with the one that was made.
+func (v *IncidentVerdict) judge() {
+	first := ""
+	for i, f := range v.Diagnosis.Findings {
+		v.Findings = append(v.Findings, string(f.Severity)+" "+string(f.ID))
+		if i == 0 {
+			first = string(f.ID)
+		} else if f.Severity == event.SeverityCause {
+			v.Mismatches = append(v.Mismatches, fmt.Sprintf("%s is called a cause, too", f.ID))
+		}
+	}
+	if first != v.Expected {
+		v.Mismatches = append([]string{fmt.Sprintf("the first finding is %q, expected %s", first, v.Expected)}, v.Mismatches...)
+	}
+	v.Passed = len(v.Mismatches) == 0
+}
