@@ -61,6 +61,7 @@ func startHelper(t *testing.T, environment string, command ...string) (pid uint3
 	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Env = append(os.Environ(), environment)
 	cmd.Stderr = t.Output()
+	cmd.Dir = t.TempDir()         // node leaves a log
 	input, err := cmd.StdinPipe() // which ends with us
 	if err != nil {
 		t.Fatal(err)

@@ -59,24 +59,8 @@ func CodeRanges(names ...string) (map[string][]Range, error) {
 // what compilers append to pieces of it; empty if there is none. It reads all of
 // /proc/kallsyms.
 func SymbolAt(address uint64) (string, error) {
-	var (
-		best uint64
-		name []byte
-	)
-	err := eachSymbol(func(start uint64, symbol []byte) error {
-		if start <= address && start >= best && start != 0 {
-			best = start
-			name = append(name[:0], symbol...)
-		}
-		return nil
-	})
-	if err != nil {
-		return "", err
-	}
-	if end := bytes.IndexAny(name, ".\t"); end >= 0 {
-		name = name[:end]
-	}
-	return string(name), nil
+	found, err := SymbolsAt([]uint64{address})
+	return found[address].Name, err
 }
 
 // eachSymbol hands f the address and name of each piece of code in /proc/kallsyms; a

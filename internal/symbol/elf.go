@@ -89,14 +89,14 @@ func (i *image) readSections(header *elf.Header64) {
 		return
 	}
 	for _, s := range raw {
-		if elf.SectionFlag(s.Flags)&elf.SHF_COMPRESSED != 0 || uint64(s.Name) >= names.Size {
-			continue
+		var name []byte
+		switch {
+		case elf.SectionFlag(s.Flags)&elf.SHF_COMPRESSED != 0:
+			s.Type = uint32(elf.SHT_NULL) // none that is looked for
+		case uint64(s.Name) < names.Size:
+			name, _, _ = bytes.Cut(text[s.Name:], []byte{0})
 		}
-		name, _, _ := bytes.Cut(text[s.Name:], []byte{0})
-		i.sections = append(i.sections, section{s, string(name)})
-	}
-	if len(i.sections) != len(raw) { // sections refer to each other by number
-		i.sections = nil
+		i.sections = append(i.sections, section{s, string(name)}) // they refer to each other by number
 	}
 }
 

@@ -25,7 +25,7 @@ type goHeader struct {
 	Pointer    uint8 // bytes
 	Functions  uint64
 	_          uint64 // files
-	TextStart  uint64 // up to 1.25; without relocation in a PIE
+	_          uint64 // where the first function is, up to 1.25
 	Names      uint64
 	_, _, _    uint64
 	TableStart uint64
@@ -40,7 +40,7 @@ type goTable struct {
 
 // goFunctions names those of the addresses that are in Go functions and have no name yet.
 func (i *image) goFunctions(ctx context.Context, addresses []uint64, found map[uint64]place) error {
-	table, ok := i.goTable()
+	table, ok := i.goTable(ctx)
 	if !ok {
 		return nil
 	}
@@ -58,7 +58,7 @@ func (i *image) goFunctions(ctx context.Context, addresses []uint64, found map[u
 	return nil
 }
 
-func (i *image) goTable() (*goTable, bool) {
+func (i *image) goTable(ctx context.Context) (*goTable, bool) {
 	t := &goTable{image: i}
 	var ok bool
 	if t.place, ok = i.section(".gopclntab", ".data.rel.ro.gopclntab"); !ok {
@@ -68,7 +68,7 @@ func (i *image) goTable() (*goTable, bool) {
 		t.header.Magic != magicGo118 && t.header.Magic != magicGo120 {
 		return nil, false
 	}
-	if t.text = t.header.TextStart; t.text != 0 {
+	if t.findText(ctx) {
 		return t, true
 	}
 	// Functions are counted from runtime.text, which is the section's start unless C's own startup
@@ -80,6 +80,32 @@ func (i *image) goTable() (*goTable, bool) {
 	t.text = code.Addr
 	entry, ok := t.find(i.entry)
 	return t, ok && entry.offset == 0 && strings.HasPrefix(entry.name, "_rt0_")
+}
+
+// Words of runtime.moduledata, which has a section of its own since 1.26. The first one is the address of the
+// table's header, by which it is known to be it.
+const (
+	moduleMinPC = 20
+	moduleText  = 22
+)
+
+// findText looks for where the first function is, where the binary says so: in the header up to 1.25, then in the
+// module's data. In a PIE both are relocated.
+func (t *goTable) findText(ctx context.Context) bool {
+	if text, ok := t.image.word(ctx, t.place.Addr+24); ok && text != 0 {
+		t.text = text
+		return true
+	}
+	module, ok := t.image.section(".go.module")
+	if !ok || module.Size < (moduleText+1)*8 {
+		return false
+	}
+	header, ok1 := t.image.word(ctx, module.Addr)
+	first, ok2 := t.image.word(ctx, module.Addr+moduleMinPC*8)
+	text, ok3 := t.image.word(ctx, module.Addr+moduleText*8)
+	offset, ok4 := t.bytes(t.header.TableStart, 4)
+	t.text = text
+	return ok1 && ok2 && ok3 && ok4 && text != 0 && header == t.place.Addr && first == text+uint64(offset)
 }
 
 // find searches the table, which is sorted: pairs of a function's start and of where more is said
