@@ -251,4 +251,20 @@ static __always_inline int accept_ends(__u64 child)
 	return dequeue(sk, child);
 }
 
+/* answered_again is a SYN-ACK that is sent again: nobody acknowledged it yet, or its SYN
+ * came again. */
+static __always_inline int answered_again(struct sock *sk)
+{
+	__u64 listener = number_of((__u64)sk);
+	struct net *net = LOAD(struct sock, listener, __sk_common.skc_net.net);
+	struct accepting *row;
+
+	if (filter.netns && filter.netns != LOAD(struct net, net, ns.inum))
+		return 0;
+	row = accepting_of(socket_id(listener));
+	if (row)
+		__sync_fetch_and_add(&row->answered_again, 1);
+	return 0;
+}
+
 #endif

@@ -265,6 +265,7 @@ struct accepting {
 	__u32 accept_max; /* connections in the accept queue */
 	__u32 syn_max; /* half-open handshakes */
 	__u32 pad;
+	__u64 answered_again; /* SYN-ACKs sent again */
 };
 
 #define ACCEPT_SPANS 16

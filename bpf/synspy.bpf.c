@@ -331,6 +331,13 @@ int tp_btf_listen(__u64 *ctx)
 	return 0;
 }
 
+/* (listener, request) */
+SEC("tp_btf/tcp_retransmit_synack")
+int tp_btf_tcp_retransmit_synack(__u64 *ctx)
+{
+	return answered_again((struct sock *)ctx[0]);
+}
+
 SEC("iter/task_file")
 int iter_task_file(struct bpf_iter__task_file *ctx)
 {

@@ -80,13 +80,15 @@ func newCollector(s *session, options DiagnoseOptions) *collector {
 
 func (c *collector) begin(ctx context.Context) {
 	c.start, c.toldAt = time.Now(), time.Now()
-	c.threads = watchThreads(ctx, c.start, c.session.log)
+	c.threads = newThreadWatch(c.start, c.session.log)
 	var err error
 	if c.stacks, err = openStacks(c.options.Watch.BTF, c.session.log); err != nil {
 		c.session.log.Debug("stacks of threads cannot be had", "error", err)
 		c.stacks = nil
 	}
 	c.find()
+	c.threads.round() // who waits in accept() now is known by that once the queue is full
+	go c.threads.run(ctx)
 }
 
 func (c *collector) offset() uint32 { return uint32(time.Since(c.start).Milliseconds()) }

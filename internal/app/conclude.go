@@ -11,6 +11,7 @@ import (
 	"github.com/synspy/synspy/internal/diagnose"
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
+	"github.com/synspy/synspy/internal/probe"
 )
 
 // conclude makes evidence of what was collected.
@@ -70,12 +71,10 @@ func (c *collector) listenersOf(s event.Summary) {
 			l.Accepts = &accepts
 		}
 		l.Finished = finished(&row)
-		if c.options.Watch.Cookies {
-			l.Cookies = &r.cookies
-		}
+		l.Cookies = &r.cookies
 		l.Waits = waitsOf(row.Accepting)
 		if row.Accepting != nil {
-			l.LongestGapMs = row.Accepting.LongestGapMs
+			l.LongestGapMs, l.SynAcksAgain = row.Accepting.LongestGapMs, row.Accepting.SynAcksAgain
 		}
 		l.Sysctls = c.sysctls(r, settings)
 		l.Threads, l.Cgroups = c.threads.of(r.listener.Inode, r.processes)
@@ -135,19 +134,25 @@ func (c *collector) members() {
 	groups := make(map[place][]int)
 	all := c.evidence.Listeners
 	for i := range all {
-		id := &all[i].ID
-		if id.Reuseport != nil && id.Reuseport.Members > 1 && all[i].ClosedMs == nil {
-			at := place{id.NetNS, id.Addr, id.Port}
+		if all[i].ClosedMs == nil {
+			at := place{all[i].ID.NetNS, all[i].ID.Addr, all[i].ID.Port}
 			groups[at] = append(groups[at], i)
 		}
 	}
 	for _, group := range groups {
+		if len(group) < 2 {
+			continue // without SO_REUSEPORT no two may listen at the same place
+		}
 		var members []diagnose.Member
+		of := event.Reuseport{Members: uint32(len(group))}
 		for _, i := range group {
 			members = append(members, memberOf(&all[i]))
+			if q := all[i].ID.AcceptQueue; q != nil && q.Len > q.Limit {
+				of.Full++
+			}
 		}
 		for _, i := range group {
-			all[i].Members = members
+			all[i].Members, all[i].ID.Reuseport = members, &of
 		}
 	}
 }
@@ -197,11 +202,13 @@ func (c *collector) gaps() {
 	}
 	missing(diagnose.NeedPrevious, "arrivals before the window were not watched")
 	missing(diagnose.NeedDevices, "XDP and tc programs were not looked for: bpftool net lists them")
-	missing(diagnose.NeedSynAcks, "SYN-ACKs that are sent again are not counted by listener; handshakes that expire are")
 	if c.stacks == nil {
 		missing(diagnose.NeedOnCPU, "this kernel lets no program sample threads")
 	}
 	for _, hook := range c.session.ready().Hooks {
+		if hook.Name == probe.AnswerAgain && !hook.Attached {
+			missing(diagnose.NeedSynAcks, hook.Note)
+		}
 		for _, blind := range hook.Blind {
 			if blind.Unseen() && blind.Stage == event.StageIngress {
 				missing(diagnose.NeedIngress, fmt.Sprintf("%s is not seen: %s", blind.Cause, blind.Why))

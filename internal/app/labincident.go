@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/synspy/synspy/internal/event"
@@ -73,7 +74,7 @@ func RunIncident(ctx context.Context, name string, options LabOptions, status io
 	if err := <-played; err != nil {
 		return IncidentVerdict{}, fmt.Errorf("play %s: %w", name, err)
 	}
-	v.judge()
+	v.judge(incident.Also)
 	v.DurationMs = time.Since(began).Milliseconds()
 	if !v.Passed {
 		return v, fmt.Errorf("%w: %s: %s", ErrMismatch, name, v.Mismatches[0])
@@ -82,13 +83,13 @@ func RunIncident(ctx context.Context, name string, options LabOptions, status io
 }
 
 // judge compares the findings with the one that was made.
-func (v *IncidentVerdict) judge() {
+func (v *IncidentVerdict) judge(also []string) {
 	first := ""
 	for i, f := range v.Diagnosis.Findings {
 		v.Findings = append(v.Findings, string(f.Severity)+" "+string(f.ID))
 		if i == 0 {
 			first = string(f.ID)
-		} else if f.Severity == event.SeverityCause {
+		} else if f.Severity == event.SeverityCause && !slices.Contains(also, string(f.ID)) {
 			v.Mismatches = append(v.Mismatches, fmt.Sprintf("%s is called a cause, too", f.ID))
 		}
 	}

@@ -48,12 +48,9 @@ type threadWatch struct {
 	cgroups map[uint32]string // of a process: the one that limits it
 }
 
-// watchThreads looks until the context ends.
-func watchThreads(ctx context.Context, start time.Time, log *slog.Logger) *threadWatch {
-	w := &threadWatch{sampler: owner.NewSampler("/proc", log), start: start, log: log, done: make(chan struct{}),
+func newThreadWatch(start time.Time, log *slog.Logger) *threadWatch {
+	return &threadWatch{sampler: owner.NewSampler("/proc", log), start: start, log: log, done: make(chan struct{}),
 		threads: make(map[threadKey]*diagnose.Thread), cpus: make(map[string]*diagnose.CPU), cgroups: make(map[uint32]string)}
-	go w.run(ctx)
-	return w
 }
 
 func (w *threadWatch) watch(targets []threadTarget) {
@@ -62,27 +59,33 @@ func (w *threadWatch) watch(targets []threadTarget) {
 	w.targets = targets
 }
 
+// run looks until the context ends.
 func (w *threadWatch) run(ctx context.Context) {
 	defer close(w.done)
 	ticker := time.NewTicker(threadsEvery)
 	defer ticker.Stop()
 	for {
-		w.mu.Lock()
-		targets := slices.Clone(w.targets)
-		w.mu.Unlock()
-		for _, target := range targets {
-			sample, err := w.sampler.Sample(target.pid, target.start, target.inode)
-			if err != nil {
-				w.log.Debug("sample threads", "pid", target.pid, "error", err)
-				continue
-			}
-			w.take(target, sample)
-		}
+		w.round()
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
+	}
+}
+
+// round looks at all once.
+func (w *threadWatch) round() {
+	w.mu.Lock()
+	targets := slices.Clone(w.targets)
+	w.mu.Unlock()
+	for _, target := range targets {
+		sample, err := w.sampler.Sample(target.pid, target.start, target.inode)
+		if err != nil {
+			w.log.Debug("sample threads", "pid", target.pid, "error", err)
+			continue
+		}
+		w.take(target, sample)
 	}
 }
 

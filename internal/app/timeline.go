@@ -114,7 +114,7 @@ func (c *collector) pollOne(r *evidenceRow, syns uint64) error {
 	}
 	p := r.point(c)
 	p.read(&now)
-	r.queue, r.listener.Accept, r.listener.Syn, r.listener.Reuseport = now.Accept, now.Accept, now.Syn, now.Reuseport
+	r.queue, r.listener.Accept, r.listener.Syn = now.Accept, now.Accept, now.Syn
 	add(&p.Arrivals, syns-min(syns, r.syns))
 	r.syns = syns
 	add(&p.Accepts, taken-min(taken, r.accepts))

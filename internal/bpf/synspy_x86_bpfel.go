@@ -14,17 +14,18 @@ import (
 )
 
 type SynspyAccepting struct {
-	_         structs.HostLayout
-	Arrivals  uint64
-	Accepts   uint64
-	Waited    uint64
-	Last      uint64
-	Gap       uint64
-	Waits     [28]uint64
-	Reading   uint32
-	AcceptMax uint32
-	SynMax    uint32
-	Pad       uint32
+	_             structs.HostLayout
+	Arrivals      uint64
+	Accepts       uint64
+	Waited        uint64
+	Last          uint64
+	Gap           uint64
+	Waits         [28]uint64
+	Reading       uint32
+	AcceptMax     uint32
+	SynMax        uint32
+	Pad           uint32
+	AnsweredAgain uint64
 }
 
 type SynspyAcceptor struct {
@@ -625,6 +626,7 @@ const (
 	SynspyProgTpBtfKfreeSkbTwin                 = "tp_btf_kfree_skb_twin"
 	SynspyProgTpBtfListen                       = "tp_btf_listen"
 	SynspyProgTpBtfNetDevQueue                  = "tp_btf_net_dev_queue"
+	SynspyProgTpBtfTcpRetransmitSynack          = "tp_btf_tcp_retransmit_synack"
 	SynspyProgTpBtfTcpSendReset                 = "tp_btf_tcp_send_reset"
 	SynspyProgTpBtfTimerCancel                  = "tp_btf_timer_cancel"
 	SynspyProgTpBtfTimerExpireEntry             = "tp_btf_timer_expire_entry"
@@ -793,6 +795,7 @@ type SynspyProgramSpecs struct {
 	TpBtfKfreeSkbTwin                 *ebpf.ProgramSpec `ebpf:"tp_btf_kfree_skb_twin"`
 	TpBtfListen                       *ebpf.ProgramSpec `ebpf:"tp_btf_listen"`
 	TpBtfNetDevQueue                  *ebpf.ProgramSpec `ebpf:"tp_btf_net_dev_queue"`
+	TpBtfTcpRetransmitSynack          *ebpf.ProgramSpec `ebpf:"tp_btf_tcp_retransmit_synack"`
 	TpBtfTcpSendReset                 *ebpf.ProgramSpec `ebpf:"tp_btf_tcp_send_reset"`
 	TpBtfTimerCancel                  *ebpf.ProgramSpec `ebpf:"tp_btf_timer_cancel"`
 	TpBtfTimerExpireEntry             *ebpf.ProgramSpec `ebpf:"tp_btf_timer_expire_entry"`
@@ -1082,6 +1085,7 @@ type SynspyPrograms struct {
 	TpBtfKfreeSkbTwin                 *ebpf.Program `ebpf:"tp_btf_kfree_skb_twin"`
 	TpBtfListen                       *ebpf.Program `ebpf:"tp_btf_listen"`
 	TpBtfNetDevQueue                  *ebpf.Program `ebpf:"tp_btf_net_dev_queue"`
+	TpBtfTcpRetransmitSynack          *ebpf.Program `ebpf:"tp_btf_tcp_retransmit_synack"`
 	TpBtfTcpSendReset                 *ebpf.Program `ebpf:"tp_btf_tcp_send_reset"`
 	TpBtfTimerCancel                  *ebpf.Program `ebpf:"tp_btf_timer_cancel"`
 	TpBtfTimerExpireEntry             *ebpf.Program `ebpf:"tp_btf_timer_expire_entry"`
@@ -1156,6 +1160,7 @@ func (p *SynspyPrograms) Close() error {
 		p.TpBtfKfreeSkbTwin,
 		p.TpBtfListen,
 		p.TpBtfNetDevQueue,
+		p.TpBtfTcpRetransmitSynack,
 		p.TpBtfTcpSendReset,
 		p.TpBtfTimerCancel,
 		p.TpBtfTimerExpireEntry,

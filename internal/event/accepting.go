@@ -7,6 +7,7 @@ type Accepting struct {
 	Accepts  *uint64 `json:"accepts,omitempty"` // connections that accept() took from it
 	// Proof is how Accepts is known: by accept's return, or inferred from the state of
 	// the queue.
+	SynAcksAgain *uint64      `json:"syn_acks_again,omitempty"` // SYN-ACKs that were sent again
 	Proof        Proof        `json:"proof,omitzero"`
 	Waits        []WaitBucket `json:"waits,omitempty"`            // by time in the accept queue; of accepts whose arrival was seen
 	WaitedUs     *uint64      `json:"waited_us,omitempty"`        // by those, in all

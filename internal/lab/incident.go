@@ -11,6 +11,7 @@ type Incident struct {
 	Name, Title, Explain string
 	// Finding is the diagnosis that must come first, by its name.
 	Finding string
+	Also    []string // further causes that would be true
 	// Begin sets the trouble up, and returns what keeps it going until the context
 	// ends. The error wraps ErrCannotHold where this machine cannot have it.
 	Begin func(ctx context.Context, w *World, log func(string, ...any)) (traffic, error)

@@ -71,7 +71,7 @@ func acceptIncidents() []Incident {
 			},
 		},
 		{
-			Name: "diagnose-reuseport", Title: "one SO_REUSEPORT member is stuck", Finding: "reuseport_imbalance",
+			Name: "diagnose-reuseport", Title: "one SO_REUSEPORT member is stuck", Finding: "reuseport_imbalance", Also: []string{"no_acceptor"},
 			Explain: "Of two processes that share a port by SO_REUSEPORT one accepts at once and one never, while 40 clients a second come.",
 			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
 				stuck, err := w.serve("lab-stuck", ListenConfig{Backlog: 8, ReusePort: true})

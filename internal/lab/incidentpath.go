@@ -11,7 +11,7 @@ import (
 func pathIncidents() []Incident {
 	const every = 50 * time.Millisecond
 	innocent := func(w *World, log func(string, ...any)) error {
-		s, err := w.serve("lab-innocent", ListenConfig{Backlog: 64, Accept: true})
+		s, err := w.serve("lab-innocent", ListenConfig{Backlog: 512, Accept: true})
 		if err == nil {
 			log("process %d accepts at once", s.PID)
 		}

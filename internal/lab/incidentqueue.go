@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -10,9 +11,9 @@ func queueIncidents() []Incident {
 	return []Incident{
 		{
 			Name: "diagnose-burst", Title: "clients come all at once", Finding: "connection_burst",
-			Explain: "A server with listen(64) takes 4 ms a client, which is enough for the 20 a second that come; after a second and a half 200 come at once, as after a restart.",
+			Explain: "A server with listen(128) takes 4 ms a client, which is enough for the 20 a second that come; after a second and a half 400 come at once, as after a restart.",
 			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
-				s, err := w.serve("lab-burst", ListenConfig{Backlog: 64, Accept: true, Busy: 4 * time.Millisecond})
+				s, err := w.serve("lab-burst", ListenConfig{Backlog: 128, Accept: true, Busy: 4 * time.Millisecond})
 				if err != nil {
 					return nil, err
 				}
@@ -24,8 +25,10 @@ func queueIncidents() []Incident {
 						return err
 					}
 					c := &crowd{w: w, server: server4}
-					if err := c.come(200); err != nil {
-						return err
+					for range 20 { // the accept queue is to be met, not the SYN queue
+						if err := errors.Join(c.come(20), c.proceed()); err != nil {
+							return err
+						}
 					}
 					return c.steady(50*time.Millisecond, 1)(ctx)
 				}, nil
@@ -63,7 +66,7 @@ func queueIncidents() []Incident {
 		},
 		{
 			Name: "diagnose-syn-flood-cookies", Title: "a SYN flood, answered by cookies", Finding: "syn_queue_pressure",
-			Explain: "Half-open handshakes of 400 clients a second that never answer fill the SYN queue of listen(64); SYN cookies answer the rest, and nothing is dropped.",
+			Explain: "Half-open handshakes of 400 clients a second that never answer, beside 20 that do, fill the SYN queue of listen(64); SYN cookies answer the rest, and nothing is dropped.",
 			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
 				return w.synFlood("1", log)
 			},
@@ -91,7 +94,11 @@ func (w *World) synFlood(cookies string, log func(string, ...any)) (traffic, err
 	return func(ctx context.Context) error {
 		ticker := time.NewTicker(50 * time.Millisecond)
 		defer ticker.Stop()
+		real := &crowd{w: w, server: server4}
 		for {
+			if err := errors.Join(real.come(1), real.proceed()); err != nil {
+				return err
+			}
 			if err := w.Inject(w.SYNFrames(server4, 20)); err != nil {
 				return err
 			}

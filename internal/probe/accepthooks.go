@@ -8,7 +8,12 @@ const (
 	cookieEnqueue   = "inet_csk_reqsk_queue_add"
 	acceptFunction  = "inet_csk_accept"
 	graftFunction   = "security_sock_graft"
+
+	answerAgainEvent = "tcp_retransmit_synack"
 )
+
+// AnswerAgain is the hook that sees SYN-ACKs being sent again.
+const AnswerAgain = answerAgainEvent
 
 // acceptSide is hooked for Config.Accepts alone, and can be done without.
 func acceptSide() []function {
@@ -32,12 +37,14 @@ func acceptPrograms(function string) (trampolines, kprobes []string) {
 // enters the queues is told by the handshakes that succeed, the rest by the queues'
 // lengths and by who has connections of a listener open.
 func acceptHooks(facts *Facts, plan, backend string) []Hook {
+	again := tracepointHook(facts, answerAgainEvent, "SYN-ACKs that are sent again", "tp_btf_"+answerAgainEvent)
+	again.Accepts = true
 	if plan == Tracepoint {
-		return []Hook{{Name: acceptFunction, Accepts: true, Note: "takes more than tracepoints; an acceptor is who has " +
+		return []Hook{again, {Name: acceptFunction, Accepts: true, Note: "takes more than tracepoints; an acceptor is who has " +
 			"a connection open that it accepted itself, accepts are inferred from the queue; not seen: " +
 			"when a process last accepted, and time spent in the accept queue"}}
 	}
-	var hooks []Hook
+	hooks := []Hook{again}
 	for _, f := range acceptSide() {
 		trampolines, kprobes := acceptPrograms(f.name)
 		by := backend

@@ -17,6 +17,7 @@ import (
 type Accepting struct {
 	Arrivals uint64 // connections that entered the accept queue
 	Accepts  uint64
+	Again    *uint64     // SYN-ACKs that were sent again, nil where they are not seen
 	Proof    event.Proof // of Accepts: ProofReturn, or ProofState where they are inferred; ProofUnknown: not known
 
 	// Timed says that what follows is known: accept() is hooked.
@@ -62,10 +63,10 @@ func (p *Probe) Accepting() (map[uint64]Accepting, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	rows := make(map[uint64]Accepting)
-	hooked := p.plan.hooks(acceptFunction)
+	hooked, again := p.plan.hooks(acceptFunction), p.plan.hooks(answerAgainEvent)
 	entered := p.plan.hooks(enqueueFunction) || p.plan.Backend == Tracepoint
 	add := func(socket uint64, raw *bpf.SynspyAccepting) {
-		if raw.Arrivals+raw.Accepts == 0 {
+		if raw.Arrivals+raw.Accepts+raw.AnsweredAgain == 0 {
 			return
 		}
 		a := Accepting{Arrivals: raw.Arrivals, Accepts: raw.Accepts, Timed: hooked && entered, Waits: raw.Waits, Waited: raw.Waited,
@@ -73,6 +74,10 @@ func (p *Probe) Accepting() (map[uint64]Accepting, error) {
 			AcceptMax: raw.AcceptMax, SynMax: raw.SynMax}
 		if hooked {
 			a.Proof = event.ProofReturn
+		}
+		if again {
+			n := raw.AnsweredAgain
+			a.Again = &n
 		}
 		rows[socket] = a
 	}
@@ -135,7 +140,7 @@ func (p *Probe) departAccepting(socket uint64) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, before := p.accepting.departed[socket]; !before && raw.Arrivals+raw.Accepts > 0 {
+	if _, before := p.accepting.departed[socket]; !before && raw.Arrivals+raw.Accepts+raw.AnsweredAgain > 0 {
 		p.accepting.departed[socket] = raw
 	}
 	return nil
