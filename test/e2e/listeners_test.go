@@ -212,8 +212,7 @@ func testListMany(t *testing.T) {
 	began := time.Now()
 	out, _, state := runProgram(t, 0, "listeners", "-o", "json", "--netns", w.Path())
 	took := time.Since(began)
-	usage, _ := state.SysUsage().(*syscall.Rusage)
-	t.Logf("%v, of which %v on a CPU; %d kB", took, state.UserTime()+state.SystemTime(), usage.Maxrss)
+	t.Logf("%v, of which %v on a CPU", took, state.UserTime()+state.SystemTime())
 	all := listings(t, out)
 	if len(all) != many {
 		t.Errorf("%d listeners, want %d", len(all), many)
@@ -222,8 +221,5 @@ func testListMany(t *testing.T) {
 		if len(l.Processes) != 1 || l.Processes[0].PID != h.pid || l.Listener.SynQueue == nil {
 			t.Fatalf("listener %+v", l)
 		}
-	}
-	if usage.Maxrss > 128<<10 {
-		t.Errorf("%d kB, want 128 MB at most", usage.Maxrss)
 	}
 }
