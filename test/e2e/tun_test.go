@@ -77,6 +77,7 @@ func TestTUN(t *testing.T) {
 	acks, syns := overflowAtAck(t, w, server4)
 	close(quit)
 	traffic.Wait()
+	must(t, other.Barrier(t.Context())) // where softirqs are threads, its last ACKs may still be on their way
 	a := tr.stop()
 	t.Logf("backend %s, ready after %v; %d clients were served next door", a.backend, tr.took, served)
 
