@@ -216,7 +216,8 @@ func acceptRateExceeded(s *subject) *found {
 			over++
 		}
 	}
-	if pressed < 3 || float64(over) < mostly*float64(pressed) || came <= accepted {
+	// A queue that runs empty in between belongs to a server that is quick enough, and to clients that come in bunches.
+	if pressed < 3 || float64(over) < mostly*float64(pressed) || came <= accepted || s.busy() < mostly {
 		return nil
 	}
 	came, accepted = round(came/float64(pressed)), round(accepted/float64(pressed))
@@ -238,6 +239,27 @@ func acceptRateExceeded(s *subject) *found {
 		f.Settles = "samples of the accepting threads, which this input does not have: they say whether the loop computes or sleeps"
 	}
 	return f
+}
+
+// busy is the part of the steps between the first under pressure and the last in which connections waited.
+func (s *subject) busy() float64 {
+	first := slices.Index(s.pressed, true)
+	if first < 0 {
+		return 0
+	}
+	last := first
+	n := 0
+	for i := first; i < len(s.pressed); i++ {
+		if s.pressed[i] {
+			last = i
+		}
+	}
+	for _, p := range s.Timeline[first : last+1] {
+		if waiting(p) {
+			n++
+		}
+	}
+	return float64(n) / float64(last+1-first)
 }
 
 // throttled tells whether a cgroup of the acceptors was throttled in a step.
