@@ -243,12 +243,12 @@ const namingTime = 5 * time.Second
 
 // addStacks gives the samples of a thread the stacks of user space that go with them:
 // while it slept, the one that it slept in at the same place of the kernel; while it ran,
-// the one that it was seen in most.
+// those that it was seen in, each as often as it was.
 func addStacks(t *diagnose.Thread, stacks []event.Stack) {
 	asleep := make(map[string][]string)
 	longest := make(map[string]time.Duration)
-	var running []string
-	var most uint64
+	var running []event.Stack
+	var runs uint64
 	for i := range stacks {
 		s := &stacks[i]
 		if s.PID != t.PID || s.TID != t.TID {
@@ -259,9 +259,8 @@ func addStacks(t *diagnose.Thread, stacks []event.Stack) {
 			continue
 		}
 		if s.State.OnCPU() {
-			if s.Samples > most {
-				running, most = inUser, s.Samples
-			}
+			running = append(running, *s)
+			runs += s.Samples
 			continue
 		}
 		for _, key := range placesOf(inKernel) {
@@ -270,11 +269,19 @@ func addStacks(t *diagnose.Thread, stacks []event.Stack) {
 			}
 		}
 	}
+	slices.SortStableFunc(running, func(a, b event.Stack) int { return cmp.Compare(b.Samples, a.Samples) })
+	ran, told := uint64(0), uint64(0)
+	for i := range t.Samples {
+		if t.Samples[i].State == "R" {
+			ran++
+		}
+	}
 	for i := range t.Samples {
 		smp := &t.Samples[i]
 		switch {
-		case smp.State == "R" && running != nil:
-			smp.User = running
+		case smp.State == "R" && runs > 0:
+			_, smp.User = split(nthSample(running, (2*told+1)*runs/(2*ran)).Frames)
+			told++
 		case smp.State == "S" || smp.State == "D":
 			for _, key := range placesOf(smp.Kernel) {
 				if user := asleep[key]; user != nil {
@@ -284,6 +291,17 @@ func addStacks(t *diagnose.Thread, stacks []event.Stack) {
 			}
 		}
 	}
+}
+
+// nthSample finds the stack that has the nth of all their samples.
+func nthSample(stacks []event.Stack, n uint64) *event.Stack {
+	for i := range stacks {
+		if n < stacks[i].Samples {
+			return &stacks[i]
+		}
+		n -= stacks[i].Samples
+	}
+	return &stacks[len(stacks)-1]
 }
 
 // placesOf lists the functions of a kernel stack that tell where a thread sleeps: not the

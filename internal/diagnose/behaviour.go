@@ -140,7 +140,10 @@ func acceptLoopBlocked(s *subject) *found {
 	f.Title = fmt.Sprintf("the accept loop of %s is blocked in %s", actors(f.Processes), or(call, "another call"))
 	f.fix(fmt.Sprintf("take %s off the accepting thread: hand the connection on at once, or set a timeout on the call", or(call, "the blocking call")))
 	s.adviseAccepting(f)
-	if len(frames) == 0 {
+	if slices.Contains(levelCalls, call) {
+		f.fix("or look at the server's connection limit, if it leaves connections alone until others end")
+		f.Settles = "which descriptors it waits for: strace -p PID shows them, and the listener is not among them"
+	} else if len(frames) == 0 {
 		f.Settles = "a stack of the thread while it sleeps says which code it is: gdb -p PID, py-spy dump, jstack"
 	}
 	return f
@@ -164,6 +167,10 @@ func acceptLoopBusy(s *subject) *found {
 	f.Title = fmt.Sprintf("the accept loop of %s is busy in %s", actors(f.Processes), place)
 	f.fix("move that work off the accepting thread: TLS handshakes, parsing, compression, garbage collection")
 	s.adviseAccepting(f)
+	if s.shared {
+		f.Confidence = event.ConfidencePossible
+		f.Settles = "whether that code runs on the goroutine that accepts: a goroutine dump (SIGQUIT, or /debug/pprof/goroutine?debug=2)"
+	}
 	if len(frames) == 0 {
 		f.Settles = "a profile of the accepting thread: perf record -g -t TID"
 	}
@@ -182,7 +189,7 @@ func noAcceptor(s *subject) *found {
 		s.citeStack(f, call, frames)
 	}
 	f.Confidence = event.ConfidenceProven
-	idle := s.mainly(doingWaiting)
+	idle := s.idle()
 	switch {
 	case len(s.Processes) == 0:
 		f.because = "nobody called accept(), and no process is known to hold the socket"
@@ -216,7 +223,8 @@ func acceptRateExceeded(s *subject) *found {
 			over++
 		}
 	}
-	if pressed < 3 || float64(over) < mostly*float64(pressed) || came <= accepted {
+	// A queue that runs empty in between belongs to a server that is quick enough, and to clients that come in bunches.
+	if pressed < 3 || float64(over) < mostly*float64(pressed) || came <= accepted || s.busy() < mostly {
 		return nil
 	}
 	came, accepted = round(came/float64(pressed)), round(accepted/float64(pressed))
@@ -227,7 +235,7 @@ func acceptRateExceeded(s *subject) *found {
 	f.saw("seconds in which more arrived than were accepted", over, "s")
 	f.because = fmt.Sprintf("%s accepts %g connections/s and %g arrived", actors(f.Processes), accepted, came)
 	f.Title = "connections arrive faster than " + actors(f.Processes) + " accepts"
-	if s.mainly(doingWaiting) {
+	if s.idle() {
 		f.saw("time under pressure in which the accepting threads were idle in poll", percent(s.share(doingWaiting), 1), "%")
 		f.because += ", idle in poll meanwhile: it holds accepting back itself"
 		f.fix("look at the server's connection limit (maxconn, worker_connections, a semaphore around accept): it is reached")
@@ -238,6 +246,27 @@ func acceptRateExceeded(s *subject) *found {
 		f.Settles = "samples of the accepting threads, which this input does not have: they say whether the loop computes or sleeps"
 	}
 	return f
+}
+
+// busy is the part of the steps between the first under pressure and the last in which connections waited.
+func (s *subject) busy() float64 {
+	first := slices.Index(s.pressed, true)
+	if first < 0 {
+		return 0
+	}
+	last := first
+	n := 0
+	for i := first; i < len(s.pressed); i++ {
+		if s.pressed[i] {
+			last = i
+		}
+	}
+	for _, p := range s.Timeline[first : last+1] {
+		if waiting(p) {
+			n++
+		}
+	}
+	return float64(n) / float64(last+1-first)
 }
 
 // throttled tells whether a cgroup of the acceptors was throttled in a step.
@@ -326,7 +355,8 @@ func (s *subject) place(did doing, not string) string {
 		all++
 		here := map[string]bool{}
 		for i, frame := range stack {
-			if !here[frame] {
+			frame = function(frame)
+			if !here[frame] && !wrapper(frame) {
 				here[frame] = true
 				in[frame]++
 				depth[frame] += i
@@ -345,6 +375,28 @@ func (s *subject) place(did doing, not string) string {
 	return best
 }
 
+// function takes the offset out of a frame: what a loop is in shows at many of them.
+func function(frame string) string {
+	name, rest, ok := strings.Cut(frame, "+0x")
+	if !ok {
+		return frame
+	}
+	if _, module, ok := strings.Cut(rest, " "); ok {
+		name += " " + module
+	}
+	return name
+}
+
+// wrapper tells whether a function only leads to the kernel, or to the code that matters: everybody has it on the stack.
+func wrapper(frame string) bool {
+	for _, prefix := range []string{"internal/runtime/syscall", "runtime/internal/syscall", "syscall.", "golang.org/x/sys/", "runtime."} {
+		if strings.HasPrefix(frame, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
 // stack is the user's, where it is known.
 func (smp Sample) stack() []string {
 	if len(smp.User) > 0 {
@@ -357,7 +409,8 @@ func (smp Sample) stack() []string {
 func (s *subject) samples(did doing) []Sample {
 	var out []Sample
 	s.eachSample(func(_ Thread, smp Sample, what doing) {
-		if what == did && s.underPressure(smp) {
+		// One that ran and sleeps at the moment shows a stack that it does not compute in.
+		if what == did && s.underPressure(smp) && (did != doingBusy || smp.OnCPU || smp.State == "R") {
 			out = append(out, smp)
 		}
 	})

@@ -118,6 +118,16 @@ func synQueuePressure(e *Evidence, l *Listener) *found {
 		f.Severity = event.SeverityContributing
 		f.because = "the SYN queue filled behind the full accept queue"
 		f.fix("empty the accept queue first: see the other findings")
+	case drops == 0 && l.dropped(event.CauseAcceptQueueFull) > 0:
+		// The cookies let nobody down: what died did so at the accept queue.
+		f.Severity = event.SeverityContributing
+		f.because = "the SYN queue was full as well, and SYN cookies answered"
+	case l.mostFinished():
+		f.because = "more handshakes were begun at once than the SYN queue holds, and clients finished them"
+		f.Settles = ""
+		if drops == 0 {
+			f.Severity = event.SeverityNote
+		}
 	case drops == 0 && cookies < fewCookies:
 		f.Severity = event.SeverityNote
 	}
@@ -129,6 +139,11 @@ func synQueuePressure(e *Evidence, l *Listener) *found {
 		}
 	}
 	return f
+}
+
+// mostFinished tells whether nearly as many handshakes were finished as begun.
+func (l *Listener) mostFinished() bool {
+	return l.Finished != nil && l.Syns != nil && float64(*l.Finished) >= 0.9*float64(*l.Syns)
 }
 
 // unanswered looks at SYN-ACKs to which no ACK came.

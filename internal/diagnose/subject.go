@@ -77,11 +77,10 @@ var parkedFrames = []string{"runtime.stopm", "runtime.mPark", "runtime.sysmon", 
 // subject is a listener whose accept queue overflowed, with what its threads did meanwhile worked out.
 type subject struct {
 	*Listener
-	e       *Evidence
-	drops   uint64 // by its accept queue
-	whatIf  *event.WhatIf
-	suspect []Thread // those whose business accepting is
-	known   bool     // they were seen to accept, or to wait for it
+	e      *Evidence
+	drops  uint64 // by its accept queue
+	whatIf *event.WhatIf
+	suspects
 	// pressed are the steps in which the queue was full or dropped.
 	pressed    []bool
 	pressedMs  float64
@@ -112,32 +111,9 @@ func newSubject(e *Evidence, l *Listener) *subject {
 		}
 		s.stallDrops += drops
 	}
-	s.suspect, s.known = suspects(l)
+	s.suspects = suspectsOf(l)
 	s.judge()
 	return s
-}
-
-// suspects are the threads that are known to accept, else all threads of the processes that do, else of all that hold it.
-func suspects(l *Listener) ([]Thread, bool) {
-	pick := func(want func(Thread) bool) []Thread {
-		var out []Thread
-		for _, t := range l.Threads {
-			if want(t) {
-				out = append(out, t)
-			}
-		}
-		return out
-	}
-	if known := pick(func(t Thread) bool { return t.Acceptor }); len(known) > 0 {
-		return known, true
-	}
-	role := func(pid uint32, role event.Role) bool {
-		return slices.ContainsFunc(l.Processes, func(p event.Process) bool { return p.PID == pid && p.Role == role })
-	}
-	if acceptors := pick(func(t Thread) bool { return role(t.PID, event.RoleAcceptor) }); len(acceptors) > 0 {
-		return acceptors, true
-	}
-	return l.Threads, false
 }
 
 // judge goes through the steps under pressure.
@@ -158,8 +134,11 @@ func (s *subject) judge() {
 		tally[did]++
 		steps[i][t.key()] = tally
 	})
-	for _, threads := range steps {
+	for i, threads := range steps {
 		did := together(threads)
+		if s.shared {
+			did = s.sharedDoing(i, did)
+		}
 		if did == doingUnknown {
 			continue
 		}
@@ -168,17 +147,86 @@ func (s *subject) judge() {
 	}
 }
 
-// eachSample goes through the samples of the threads whose business accepting is, and says what each shows.
-func (s *subject) eachSample(do func(Thread, Sample, doing)) {
-	for _, t := range s.suspect {
+// sharedDoing is what threads did in a step that pass their work to each other: that one of them waits says nothing,
+// and of what one sleeps in nothing is known to be the acceptor's.
+func (s *subject) sharedDoing(step int, did doing) doing {
+	var ran, delayed, most float64
+	for _, t := range s.threads {
+		before := uint32(0)
+		for _, smp := range t.Samples {
+			if int(smp.OffsetMs/s.StepMs) == step {
+				ran, delayed = ran+value(smp.RunMs), delayed+value(smp.DelayMs)
+				most = max(most, float64(smp.OffsetMs-min(before, smp.OffsetMs)))
+			}
+			before = smp.OffsetMs
+		}
+	}
+	switch {
+	case most > 0 && ran >= most/2:
+		return doingBusy
+	case most > 0 && delayed >= most/2:
+		return doingStarved
+	case did == doingStopped:
+		return did
+	}
+	return doingUnknown
+}
+
+// idle tells whether most of the time under pressure some thread waited in poll and none of these processes ran, or
+// wanted to: what one thread does says nothing while another may be the one that accepts.
+func (s *subject) idle() bool {
+	if !s.mainly(doingWaiting) {
+		return false
+	}
+	busy := make(map[int]bool)
+	for _, t := range s.Threads {
 		before, first := uint32(0), true
 		for _, smp := range t.Samples {
-			do(t, smp, classify(smp, smp.OffsetMs-min(before, smp.OffsetMs), first))
+			switch did := classify(smp, smp.OffsetMs-min(before, smp.OffsetMs), first); did {
+			case doingBusy, doingStarved, doingStopped, doingUnknown:
+				if s.underPressure(smp) && (did != doingUnknown || smp.State == "R") {
+					busy[int(smp.OffsetMs/max(s.StepMs, 1))] = true
+				}
+			}
+			before, first = smp.OffsetMs, false
+		}
+	}
+	return float64(len(busy)) < (1-mostly)/2*float64(s.judged)
+}
+
+// eachSample goes through the samples of the threads whose business accepting is, and says what each shows.
+func (s *subject) eachSample(do func(Thread, Sample, doing)) {
+	for _, t := range s.threads {
+		before, first := uint32(0), true
+		for _, smp := range t.Samples {
+			did := classify(smp, smp.OffsetMs-min(before, smp.OffsetMs), first)
+			if did == doingWaiting && s.ignores(smp) {
+				did = doingBlocked
+			}
+			do(t, smp, did)
 			if !smp.OnCPU { // a profiler's samples come in between
 				before, first = smp.OffsetMs, false
 			}
 		}
 	}
+}
+
+// levelCalls end at once where one of their descriptors is ready; epoll's may be told only once.
+var levelCalls = []string{"poll", "ppoll", "select", "pselect6", "_newselect"}
+
+// ignores tells whether the thread sleeps in a call that a connection in the queue would end if the listener were among what it
+// waits for: connections waited, and none was accepted in this step and the one before.
+func (s *subject) ignores(smp Sample) bool {
+	i := int(smp.OffsetMs / max(s.StepMs, 1))
+	if !s.known || s.shared || !slices.Contains(levelCalls, smp.Syscall) || i < 1 || i >= len(s.Timeline) {
+		return false
+	}
+	for _, p := range s.Timeline[i-1 : i+1] {
+		if p.Accepts == nil || *p.Accepts > 0 || p.AcceptQueue == nil || p.AcceptQueue.Len == 0 {
+			return false
+		}
+	}
+	return value(s.Accepts) > 0 // else it is no_acceptor's
 }
 
 // underPressure tells whether the queue was full, or dropped, when the sample was taken.

@@ -78,7 +78,7 @@ func sum(a, b *uint64) *uint64 {
 
 // stacks puts equal samples together, the commonest first.
 func stacks(l *Listener) []event.ThreadStack {
-	threads, _ := suspects(l)
+	threads := suspectsOf(l).threads
 	byKey := map[string]*event.ThreadStack{}
 	var order []string
 	for _, t := range threads {

@@ -190,13 +190,14 @@ func left(points []event.TimelinePoint) []bool {
 	return out
 }
 
-// usualCapacity is how many connections a step accepts while some are left, on average over the steps that accept any.
+// usualCapacity is how many connections a step accepts while some are left from its beginning to its end, on average
+// over the steps that accept any. Where there is no such step the most that one accepted is: more may be possible.
 func usualCapacity(points []event.TimelinePoint, behind []bool) uint64 {
 	var accepts, steps, most uint64
 	for i, p := range points {
 		n := value(p.Accepts)
 		most = max(most, n)
-		if n > 0 && behind[i] {
+		if n > 0 && behind[i] && (i == 0 || behind[i-1]) {
 			accepts += n
 			steps++
 		}

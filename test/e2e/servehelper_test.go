@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"net"
 	"net/http"
@@ -25,6 +26,13 @@ func serveAs(config helperConfig) error {
 			return err
 		}
 		return serveHTTP(l)
+	case "computing", "unhurried":
+		l, err := net.Listen("tcp4", fmt.Sprintf(":%d", port))
+		if err != nil {
+			return err
+		}
+		go acceptSlowly(l, config.Serve == "computing")
+		return nil
 	case "activate": // like systemd: it listens, and starts the server
 		fd, err := listen(port, 128)
 		if err != nil {
@@ -70,6 +78,36 @@ func serveAs(config helperConfig) error {
 		return execLater()
 	}
 	return fmt.Errorf("a helper cannot serve as %q", config.Serve)
+}
+
+// acceptSlowly has work to do before it accepts the next connection: much, or a little.
+func acceptSlowly(l net.Listener, much bool) {
+	var keep []net.Conn
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return
+		}
+		keep = append(keep, c)
+		busy := 4 * time.Millisecond
+		if much {
+			busy = 200 * time.Millisecond
+		}
+		computeBeforeTheNext(busy)
+	}
+}
+
+// computeBeforeTheNext is a function to be found on stacks.
+//
+//go:noinline
+func computeBeforeTheNext(d time.Duration) {
+	sum := sha256.Sum256(nil)
+	for end := time.Now().Add(d); time.Now().Before(end); {
+		for range 1000 {
+			sum = sha256.Sum256(sum[:])
+		}
+	}
 }
 
 func serveHTTP(l net.Listener) error {

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/synspy/synspy/internal/lab"
+)
+
+// What synspy diagnose writes, as its documentation has it.
+type (
+	finding struct {
+		ID, Severity, Title, Confidence, Settles string
+		Listener                                 *listener
+		Processes                                []process
+		Evidence                                 []struct {
+			What  string
+			Value any
+		}
+		Fix []string
+	}
+	diagnosis struct {
+		Type     string
+		WindowS  float64 `json:"window_s"`
+		Verdict  string
+		Findings []finding
+	}
+)
+
+// causes lists what it calls a cause, in order.
+func (d *diagnosis) causes() (ids []string) {
+	for _, f := range d.Findings {
+		if f.Severity == "cause" {
+			ids = append(ids, f.ID)
+		}
+	}
+	return ids
+}
+
+func (d *diagnosis) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%.1f s: %s\n", d.WindowS, d.Verdict)
+	for _, f := range d.Findings {
+		fmt.Fprintf(&b, "- %s %s (%s): %s; %s\n", f.Severity, f.ID, f.Confidence, f.Title, strings.Join(f.Fix, "; "))
+		for _, e := range f.Evidence {
+			fmt.Fprintf(&b, "    %s: %v\n", e.What, e.Value)
+		}
+	}
+	return b.String()
+}
+
+// shown is what a finding's evidence says of something; empty if nothing.
+func (f *finding) shown(what string) string {
+	for _, e := range f.Evidence {
+		if strings.HasPrefix(e.What, what) {
+			return fmt.Sprint(e.Value)
+		}
+	}
+	return ""
+}
+
+func (f *finding) names(pid int) bool {
+	return slices.ContainsFunc(f.Processes, func(p process) bool { return p.PID == pid })
+}
+
+// session is a running synspy diagnose.
+type session struct {
+	t           testing.TB
+	cmd         *exec.Cmd
+	out, errors bytes.Buffer
+	ended       chan error
+}
+
+// beginDiagnosis starts one that writes JSON.
+func beginDiagnosis(t testing.TB, args ...string) *session {
+	t.Helper()
+	s := &session{t: t, ended: make(chan error, 1)}
+	s.cmd = exec.Command(program, append([]string{"diagnose", "-o", "json"}, args...)...)
+	s.cmd.Stdout, s.cmd.Stderr = &s.out, &s.errors
+	s.cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	must(t, s.cmd.Start())
+	go func() { s.ended <- s.cmd.Wait() }()
+	t.Cleanup(func() { _ = s.cmd.Process.Kill() })
+	return s
+}
+
+// end waits for it, and reads what it said.
+func (s *session) end() *diagnosis {
+	s.t.Helper()
+	select {
+	case err := <-s.ended:
+		if err != nil {
+			s.t.Fatalf("synspy diagnose: %v\n%s", err, &s.errors)
+		}
+	case <-time.After(patience):
+		s.t.Fatalf("synspy diagnose does not end")
+	}
+	d := &diagnosis{}
+	if err := json.Unmarshal(s.out.Bytes(), d); err != nil || d.Type != "diagnosis" {
+		s.t.Fatalf("synspy diagnose wrote %q: %v", s.out.Bytes()[:min(s.out.Len(), 500)], err)
+	}
+	return d
+}
+
+// visitors are ordinary clients on the loopback device of a namespace, so many a second until
+// the test ends: each asks for a page and stays.
+func visitors(t *testing.T, w *lab.World, atOnce int, every time.Duration) {
+	t.Helper()
+	quit, done := make(chan struct{}), make(chan struct{})
+	var open []int
+	come := func() error {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+		if err != nil {
+			return err
+		}
+		open = append(open, fd)
+		// An RST at the end leaves nothing that keeps the namespace alive.
+		if err := unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}); err != nil {
+			return err
+		}
+		if err := unix.Connect(fd, &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}); err != nil && err != unix.EINPROGRESS {
+			return err
+		}
+		return nil
+	}
+	go func() {
+		defer close(done)
+		ticker := time.NewTicker(every)
+		defer ticker.Stop()
+		asked := make(map[int]bool)
+		for {
+			for range atOnce {
+				if err := w.Do(come); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+			for _, fd := range open {
+				if !asked[fd] { // EAGAIN until it is connected
+					_, err := unix.Write(fd, []byte("GET / HTTP/1.1\r\nHost: test\r\n\r\n"))
+					asked[fd] = err == nil
+				}
+			}
+			select {
+			case <-quit:
+				return
+			case <-ticker.C:
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		close(quit)
+		<-done
+		for _, fd := range open {
+			unix.Close(fd)
+		}
+	})
+}

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"fmt"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// trouble is a server as one meets them, in trouble.
+type trouble struct {
+	name    string
+	command func(*testing.T) *exec.Cmd
+	// begin makes the trouble, where the server does not make it itself, and returns who is to
+	// be named: nobody else but the leader then.
+	begin func(*crew) int
+	// somaxconn bounds the accept queue, whatever the server asks for.
+	somaxconn int
+	atOnce    int
+	every     time.Duration
+	// want is the first finding, or one of several that are as true; the only cause.
+	want []string
+	// title and function are in the finding's title and in its stack.
+	title, function string
+}
+
+// TestRealServers: what is diagnosed of real servers that do not accept, by somebody who comes when
+// they are in trouble already.
+func TestRealServers(t *testing.T) {
+	t.Run("idle", func(t *testing.T) {
+		for _, c := range []trouble{
+			{name: "nginx with its workers stopped", command: nginx(""), begin: stopWorkers, want: []string{"process_stopped"}, title: "nginx"},
+			{name: "Python sleeps", command: pythonLoop("time.sleep(1)"), want: []string{"accept_loop_blocked"}, title: "nanosleep", function: "sleep"},
+			{name: "Python waits for an upstream", command: pythonLoop("select.select([up], [], [], 1)"),
+				want: []string{"accept_loop_blocked"}, title: "select"},
+			{name: "haproxy at maxconn", command: haproxyFull, want: []string{"no_acceptor", "accept_rate_exceeded"}},
+			{name: "Go with a capped backlog", command: helperServer("unhurried"), somaxconn: 4, atOnce: 16, every: 500 * time.Millisecond,
+				want: []string{"backlog_capped"}, title: "somaxconn"},
+		} {
+			t.Run(c.name, func(t *testing.T) { t.Parallel(); c.test(t) })
+		}
+	})
+	// These take a CPU each: one after the other.
+	for _, c := range []trouble{
+		{name: "Python computes", command: pythonLoop("hashlib.pbkdf2_hmac('sha256', b'x', b'y', 400000)"), want: []string{"accept_loop_busy"}, function: "libcrypto"},
+		{name: "Node computes", command: node(nodeBusy), want: []string{"accept_loop_busy"}, title: "node"},
+		{name: "Go computes", command: helperServer("computing"), want: []string{"accept_loop_busy"}, function: "computeBeforeTheNext"},
+	} {
+		t.Run(c.name, c.test)
+	}
+}
+
+func (c trouble) test(t *testing.T) {
+	w := newWorld(t)
+	if c.somaxconn == 0 {
+		c.somaxconn = 8
+	}
+	if c.atOnce == 0 {
+		c.atOnce, c.every = 2, 50*time.Millisecond
+	}
+	must(t, w.Sysctl("net.core.somaxconn", fmt.Sprint(c.somaxconn)))
+	crew := startCrew(t, w, c.command(t))
+	crew.await("it listens", func() bool { return len(crew.listeners()) == 1 })
+	pids := pidsOf(crew.truth().processes(crew.listeners()...))
+	named := 0
+	if c.begin != nil {
+		named = c.begin(crew)
+	}
+	visitors(t, w, c.atOnce, c.every)
+	time.Sleep(time.Second) // it is in trouble by now
+	d := beginDiagnosis(t, "--netns", w.Path(), "--duration", "3s").end()
+	if len(d.Findings) == 0 || !slices.Contains(c.want, d.Findings[0].ID) || len(d.causes()) != 1 {
+		t.Fatalf("want %v: %s", c.want, d)
+	}
+	f := &d.Findings[0]
+	for _, p := range f.Processes {
+		if !slices.Contains(pids, p.PID) {
+			t.Errorf("process %d does not hold the listener: %s", p.PID, d)
+		}
+	}
+	if len(f.Processes) == 0 || named != 0 && !f.names(named) {
+		t.Errorf("process %d is not named: %s", named, d)
+	}
+	if !strings.Contains(f.Title, c.title) {
+		t.Errorf("its title has no %q: %s", c.title, d)
+	}
+	if !strings.Contains(f.shown("stack"), c.function) {
+		t.Errorf("its stack has no %q: %s", c.function, d)
+	}
+	t.Log(d)
+}
+
+// stopWorkers stops all but the leader.
+func stopWorkers(c *crew) int {
+	c.await("it has workers", func() bool { return c.hold(1, 3) })
+	pids := c.truth().pids()
+	workers := slices.DeleteFunc(pids, func(pid int) bool { return pid == c.leader })
+	c.stop(workers)
+	return workers[0]
+}
+
+// pythonLoop is a server of one thread that does something after each accept.
+func pythonLoop(work string) func(*testing.T) *exec.Cmd {
+	return func(t *testing.T) *exec.Cmd {
+		return exec.Command(tool(t, "python3"), "-c", fmt.Sprintf(`import hashlib, select, socket, time
+s = socket.create_server(('0.0.0.0', 8080), backlog=128)
+up, down = socket.socketpair()
+keep = []
+while True:
+    keep.append(s.accept())
+    %s
+`, work))
+	}
+}
+
+// haproxyFull has two clients at most, and leaves the rest to the kernel.
+func haproxyFull(t *testing.T) *exec.Cmd {
+	return exec.Command(tool(t, "haproxy"), "-W", "-db", "-f", configFile(t, `global
+	nbthread 2
+	maxconn 512
+defaults
+	mode http
+	timeout client 1m
+	timeout http-request 1m
+	timeout http-keep-alive 1m
+frontend web
+	bind 0.0.0.0:8080
+	maxconn 2
+	http-request return status 204
+`))
+}
+
+const nodeBusy = `require('http').createServer((q, a) => {
+	for (const end = Date.now() + 200; Date.now() < end;);
+	a.end()
+}).listen(8080, '0.0.0.0')`
