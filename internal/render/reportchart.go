@@ -73,7 +73,7 @@ func newChart(t *event.Timeline, windowS float64) *chart {
 	}{
 		{b.anyQueue, chartKey{"accept", "accept queue"}}, {b.anySyn, chartKey{"syn", "SYN queue"}},
 		{b.anyRate, chartKey{"arrivals", "arrivals"}}, {b.anyRate && b.anyRetries, chartKey{"retries", "of them SYNs sent again"}},
-		{b.anyRate, chartKey{"accepts", "accepts"}}, {b.anyDrops, chartKey{"drop", "drops"}},
+		{b.anyRate, chartKey{"accepts", "accepts"}}, {b.anyDrops, chartKey{"drop", "drops, shaded wherever any"}},
 		{b.anyThrottled, chartKey{"throttled", "CPU quota used up"}},
 	} {
 		if k.shown {
@@ -98,7 +98,7 @@ func newChart(t *event.Timeline, windowS float64) *chart {
 		if b.anyRetries {
 			p.Shapes = append(p.Shapes, shape{"retries", area(b.retries, top)})
 		}
-		p.Shapes = append(p.Shapes, shape{"accepts", steps(b.accepts, top)})
+		p.Shapes = append(p.Shapes, shape{"accepts", area(b.accepts, top)}) // what stands out above was not accepted
 		c.Panels = append(c.Panels, p)
 	}
 	if len(c.Panels) == 0 {
@@ -195,6 +195,9 @@ func queuePanel(title, kind string, length, limit []float64) panel {
 	if inSight {
 		p.Shapes = append(p.Shapes, shape{"limit", steps(limit, top)})
 		p.Marks = append(p.Marks, axisTick{unit(100 - 100*bound/top), "limit " + number(bound)})
+		if over := most(length); over > bound*1.3 { // else one would be written over the other
+			p.Marks = append(p.Marks, axisTick{unit(100 - 100*over/top), number(over)})
+		}
 	} else {
 		p.Marks = append(p.Marks, axisTick{unit(100 - 100*most(length)/top), number(most(length))})
 		if bound > 0 {
