@@ -75,7 +75,7 @@ func cpuThrottled(s *subject) *found {
 	f.saw("drops while the cgroup was throttled", percent(overlap, 1), "%")
 	f.saw("periods in which the quota was used up", worst.Throttled, "periods")
 	f.saw("periods", worst.Periods, "periods")
-	f.saw("throttled time, over all CPUs", worst.ThrottledMs, "ms")
+	f.saw("throttled time, over all CPUs", round(worst.ThrottledMs), "ms")
 	f.saw("cgroup", worst.Cgroup.Path, "")
 	if worst.QuotaUs != nil && worst.PeriodUs != nil {
 		f.saw("quota", *worst.QuotaUs, "µs")
