@@ -200,6 +200,9 @@ func noAcceptor(s *subject) *found {
 }
 
 func acceptRateExceeded(s *subject) *found {
+	if s.emptied() {
+		return nil
+	}
 	seconds := s.perSecond()
 	if _, enough := helps(s.whatIf); enough || s.Accepts == nil || *s.Accepts == 0 || s.stallMs >= longWaitMs || len(seconds) == 0 || !s.lasting() {
 		return nil
@@ -238,6 +241,13 @@ func acceptRateExceeded(s *subject) *found {
 		f.Settles = "samples of the accepting threads, which this input does not have: they say whether the loop computes or sleeps"
 	}
 	return f
+}
+
+// emptied tells whether the accepting threads mainly slept in accept() even in the steps in which the queue was full:
+// then they had emptied it, and what arrives is less than they can take.
+func (s *subject) emptied() bool {
+	call, _ := s.usual(doingWaiting)
+	return s.mainly(doingWaiting) && (call == "accept" || call == "accept4")
 }
 
 // throttled tells whether a cgroup of the acceptors was throttled in a step.
