@@ -38,7 +38,7 @@ VM_FLAGS ?=
 # Packages whose tests are run inside the virtual machines too.
 VM_TEST_PACKAGES ?= internal/kernel internal/owner internal/probe
 # Which end-to-end tests run there, once per backend; an emulated machine is twenty times slower.
-E2E_RUN ?= TestTUN|TestAccept|TestSlowAccept|TestOwners|TestFilters|TestRate|TestEntryState|TestCurrent|TestVanished|TestHostile
+E2E_RUN ?= TestTUN|TestAccept|TestSlowAccept|TestOwners|TestFilters|TestRate|TestEntryState|TestCurrent|TestVanished|TestHostile|TestIncident
 CI_E2E_RUN ?= TestTUN|TestAccept|TestOwners|TestCurrent
 
 # Static, and the same bytes with and without a C compiler on the machine.

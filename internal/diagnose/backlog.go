@@ -113,7 +113,8 @@ func backlogTooSmall(s *subject) *found {
 		return nil
 	}
 	need, enough := helps(s.whatIf)
-	if !enough && (s.whatIf != nil || limit >= ordinaryLimit) {
+	emptied := s.emptied() && limit < ordinaryLimit
+	if !enough && !emptied && (s.whatIf != nil || limit >= ordinaryLimit) {
 		return nil
 	}
 	f := newFound(event.FindingBacklogTooSmall, s.drops).about(s.Listener, s.accepting())
@@ -122,7 +123,14 @@ func backlogTooSmall(s *subject) *found {
 	sawKnown(f, "backlog that listen() asked for", s.AskedBacklog, "sockets")
 	f.because = fmt.Sprintf("the accept queue holds %d and more came at once", limit+1)
 	f.Title = fmt.Sprintf("a backlog of %d is too small", limit)
-	if !enough {
+	switch {
+	case !enough && emptied:
+		// The replay knows no limit: it reckons with what was accepted while the queue was full, and a loop that sleeps in
+		// accept() could have taken more.
+		f.saw("time under pressure in which the accepting threads waited in accept()", percent(s.share(doingWaiting), 1), "%")
+		f.turn(listenKnob(s.Listener, f.Processes, ordinaryLimit, "what common servers use at least"))
+		return f
+	case !enough:
 		// Small, but nothing shows that it is what was wrong.
 		f.Severity, f.Confidence = event.SeverityContributing, event.ConfidencePossible
 		f.Settles = "the queue and the accepts over time, which this input does not have"

@@ -75,7 +75,7 @@ func cpuThrottled(s *subject) *found {
 	f.saw("drops while the cgroup was throttled", percent(overlap, 1), "%")
 	f.saw("periods in which the quota was used up", worst.Throttled, "periods")
 	f.saw("periods", worst.Periods, "periods")
-	f.saw("throttled time, over all CPUs", worst.ThrottledMs, "ms")
+	f.saw("throttled time, over all CPUs", round(worst.ThrottledMs), "ms")
 	f.saw("cgroup", worst.Cgroup.Path, "")
 	if worst.QuotaUs != nil && worst.PeriodUs != nil {
 		f.saw("quota", *worst.QuotaUs, "µs")
@@ -207,6 +207,9 @@ func noAcceptor(s *subject) *found {
 }
 
 func acceptRateExceeded(s *subject) *found {
+	if s.emptied() {
+		return nil
+	}
 	seconds := s.perSecond()
 	if _, enough := helps(s.whatIf); enough || s.Accepts == nil || *s.Accepts == 0 || s.stallMs >= longWaitMs || len(seconds) == 0 || !s.lasting() {
 		return nil
@@ -267,6 +270,13 @@ func (s *subject) busy() float64 {
 		}
 	}
 	return float64(n) / float64(last+1-first)
+}
+
+// emptied tells whether the accepting threads mainly slept in accept() even in the steps in which the queue was full:
+// then they had emptied it, and what arrives is less than they can take.
+func (s *subject) emptied() bool {
+	call, _ := s.usual(doingWaiting)
+	return s.mainly(doingWaiting) && (call == "accept" || call == "accept4")
 }
 
 // throttled tells whether a cgroup of the acceptors was throttled in a step.

@@ -132,6 +132,8 @@ var cases = []diagnoseCase{
 		[]string{"cause syncookies_disabled", "contributing syn_queue_pressure"}},
 	{"a flood with cookies", evidence(cookies(healthyListener(), 1, 5000)),
 		[]string{"cause syn_queue_pressure"}},
+	{"cookies behind a full accept queue", evidence(cookies(somaxconn(tinyWindow(2), 2, nil), 1, 50)),
+		[]string{"cause backlog_capped", "contributing syn_queue_pressure"}},
 	{"a few cookies", evidence(cookies(healthyListener(), 1, 2)),
 		[]string{"note healthy", "note syn_queue_pressure"}},
 	{"cookies off, and no need of them", evidence(cookies(healthyListener(), 0, 0)),

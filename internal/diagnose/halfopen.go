@@ -113,8 +113,9 @@ func synQueuePressure(e *Evidence, l *Listener) *found {
 	f.because = "the SYN queue was full of handshakes that clients did not finish"
 	f.Settles = "whether the clients are real: those that never finish a handshake are spoofed or have lost the way back"
 	switch {
-	case l.dropped(event.CauseAcceptQueueFull) > max(drops, cookies):
-		// Handshakes whose last ACK finds the accept queue full stay half-open: the SYN queue fills behind it.
+	case 2*l.dropped(event.CauseAcceptQueueFull) > max(drops, cookies):
+		// Handshakes whose last ACK finds the accept queue full stay half-open: the SYN queue fills behind it. A
+		// handshake may then cost several cookies and be dropped once, or the other way round.
 		f.Severity = event.SeverityContributing
 		f.because = "the SYN queue filled behind the full accept queue"
 		f.fix("empty the accept queue first: see the other findings")
