@@ -16,6 +16,7 @@ import (
 
 // conclude makes evidence of what was collected.
 func (c *collector) conclude(s event.Summary) {
+	c.threads.end()
 	e := &c.evidence
 	e.Start, e.WindowMs = event.Time{Time: c.start}, uint64(time.Since(c.start).Milliseconds())
 	e.Filter = c.options.Filter
@@ -63,7 +64,7 @@ func (c *collector) listenersOf(s event.Summary) {
 			StepMs: uint32(c.step.Milliseconds()), Timeline: r.points, ClosedMs: r.closed}
 		row := seen[r.listener.Socket]
 		l.Syns = &row.Syn
-		if r.began {
+		if r.began && !r.gaps {
 			var accepts uint64
 			for _, p := range r.points {
 				accepts += valueOf(p.Accepts)
@@ -124,7 +125,9 @@ func (c *collector) sysctls(r *evidenceRow, known map[uint64]kernel.ListenSettin
 			c.session.log.Debug("read sysctls", "pid", p.PID, "error", err)
 		}
 	}
-	known[netns] = settings
+	if ok {
+		known[netns] = settings
+	}
 	return diagnose.Sysctls{Syncookies: settings.Syncookies, MaxSynBacklog: settings.MaxSynBacklog, Somaxconn: settings.Somaxconn,
 		AbortOnOverflow: settings.AbortOnOverflow, SynackRetries: settings.SynackRetries}
 }
@@ -219,6 +222,7 @@ func (c *collector) gaps() {
 
 // end lets go of what watched threads, and adds to their samples where they were.
 func (c *collector) end() {
+	c.threads.end()
 	if c.stacks == nil {
 		return
 	}
