@@ -11,6 +11,7 @@ import (
 	"github.com/synspy/synspy/internal/diagnose"
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
+	"github.com/synspy/synspy/internal/owner"
 	"github.com/synspy/synspy/internal/probe"
 )
 
@@ -50,6 +51,21 @@ func (c *collector) conclude(s event.Summary) {
 	})
 	c.listenersOf(s)
 	c.gaps()
+	e.Silence = silence(c.options.Watch, len(c.rows))
+}
+
+// silence says why no drop may mean nothing: what a filter keeps out may well have dropped, and SYNs
+// are counted by listener.
+func silence(watch Watch, listeners int) string {
+	switch f := &watch.Filter; {
+	case watch.Owner != owner.Filter{} && listeners == 0:
+		return "no listener matched the filter"
+	case len(f.Clients) > 0:
+		return "SYNs are not counted by client, so that it is not known whether any came from there"
+	case len(f.Causes) > 0 || len(f.Stages) > 0:
+		return "the filter leaves out what dies of other causes or at other stages"
+	}
+	return ""
 }
 
 // listenersOf adds what is known of each listener.
