@@ -1,7 +1,7 @@
 package main
 
 import (
-	"os"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -57,15 +57,16 @@ the records of a trace --write instead, and says which findings they cannot supp
 			if read == "" && err != nil {
 				return err
 			}
-			var file *os.File
+			var page *app.Report
 			if report != "" {
-				if file, err = app.OpenReport(report); err != nil {
+				if page, err = app.OpenReport(report); err != nil {
 					return err
 				}
+				defer func() { err = errors.Join(err, page.Close()) }()
 			}
 			var d event.Diagnosis
 			if read != "" {
-				d, err = readDiagnosis(cmd, e, read, &watch, &output)
+				d, err = readDiagnosis(cmd, e, read, &watch, &output, page)
 			} else {
 				d, err = app.Diagnose(cmd.Context(), app.DiagnoseOptions{Watch: w, Filter: filterText(cmd), Duration: duration,
 					Status: e.stderr}, output.logger(e))
@@ -73,7 +74,7 @@ the records of a trace --write instead, and says which findings they cannot supp
 			if err != nil {
 				return err
 			}
-			return app.TellDiagnosis(e.stdout, writing, form, d, file, exitCode)
+			return app.TellDiagnosis(e.stdout, writing, form, d, page, exitCode)
 		},
 	}
 	watch.add(cmd)
@@ -95,7 +96,7 @@ the records of a trace --write instead, and says which findings they cannot supp
 }
 
 // readDiagnosis judges records of another time. It needs no privileges.
-func readDiagnosis(cmd *cobra.Command, e env, read string, watch *watchFlags, output *outputFlags) (d event.Diagnosis, err error) {
+func readDiagnosis(cmd *cobra.Command, e env, read string, watch *watchFlags, output *outputFlags, page *app.Report) (d event.Diagnosis, err error) {
 	allowed := append([]string{"report", "exit-code"}, ofRecords...)
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		if err == nil && !slices.Contains(allowed, f.Name) {
@@ -117,6 +118,9 @@ func readDiagnosis(cmd *cobra.Command, e env, read string, watch *watchFlags, ou
 		}
 		defer file.Close()
 		from = file
+	}
+	if err := page.Spare(from); err != nil {
+		return d, err
 	}
 	return app.DiagnoseRecords(cmd.Context(), from, app.ReplayOptions{Filter: filter, Status: e.stderr}, output.logger(e))
 }

@@ -66,6 +66,9 @@ type evidenceRow struct {
 	accepts   uint64
 	backlog   uint32 // in its queue when it was first seen
 	began     bool
+	arrived   uint64 // SYNs, at the last tick
+	skipped   bool   // there were fuller ones to be read at the last tick
+	gaps      bool   // at any
 }
 
 func newCollector(s *session, options DiagnoseOptions) *collector {
@@ -79,15 +82,17 @@ func newCollector(s *session, options DiagnoseOptions) *collector {
 
 func (c *collector) begin(ctx context.Context) {
 	c.start, c.toldAt = time.Now(), time.Now()
-	c.threads = newThreadWatch(c.start, c.session.log)
+	c.threads = newThreadWatch(c.start, c.options.Duration, c.session.log)
 	var err error
 	if c.stacks, err = openStacks(c.options.Watch.BTF, c.session.log); err != nil {
 		c.session.log.Debug("stacks of threads cannot be had", "error", err)
 		c.stacks = nil
 	}
 	c.find()
-	c.threads.round() // who waits in accept() now is known by that once the queue is full
-	go c.threads.run(ctx)
+	c.threads.begin(ctx)
+	if len(c.rows) == 0 {
+		c.say("no listener matches yet; waiting for one")
+	}
 }
 
 func (c *collector) offset() uint32 { return uint32(time.Since(c.start).Milliseconds()) }
@@ -144,7 +149,7 @@ func (c *collector) look() {
 func (c *collector) ranked() []*evidenceRow {
 	return slices.SortedFunc(maps.Values(c.rows), func(a, b *evidenceRow) int {
 		return cmp.Or(cmp.Compare(dropsOf(b.counts), dropsOf(a.counts)), cmp.Compare(b.queue.Len, a.queue.Len),
-			cmp.Compare(b.syns, a.syns), cmp.Compare(a.listener.Port, b.listener.Port), cmp.Compare(a.listener.Socket, b.listener.Socket))
+			cmp.Compare(b.arrived, a.arrived), cmp.Compare(a.listener.Port, b.listener.Port), cmp.Compare(a.listener.Socket, b.listener.Socket))
 	})
 }
 
@@ -174,6 +179,9 @@ func (c *collector) Held(h event.Held) error {
 	count := event.Count{Cause: h.Cause, Stage: h.Stage, Action: h.Action, Count: h.Count}
 	if h.Cause == event.CauseUnknown { // SYN cookies, or not known
 		return nil
+	}
+	if h.Action != event.ActionIgnored {
+		c.drops += h.Count
 	}
 	if h.Listener == nil {
 		if h.Stage == event.StageIngress {
@@ -206,9 +214,10 @@ func (c *collector) Drop(d *event.Drop) error {
 		if d.Server != nil {
 			key.server = *d.Server
 		}
-		if _, known := c.deaths[key]; known || len(c.deaths) < maxDeaths {
-			c.deaths[key]++
+		if _, known := c.deaths[key]; !known && len(c.deaths) >= maxDeaths {
+			key = deathKey{cause: d.Cause, action: d.Action} // as in Held: where is not told
 		}
+		c.deaths[key]++
 		return nil
 	}
 	if r := c.rowOf(d); r != nil {

@@ -11,11 +11,13 @@ import (
 	"github.com/synspy/synspy/internal/diagnose"
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
+	"github.com/synspy/synspy/internal/owner"
 	"github.com/synspy/synspy/internal/probe"
 )
 
 // conclude makes evidence of what was collected.
 func (c *collector) conclude(s event.Summary) {
+	c.threads.end()
 	e := &c.evidence
 	e.Start, e.WindowMs = event.Time{Time: c.start}, uint64(time.Since(c.start).Milliseconds())
 	e.Filter = c.options.Filter
@@ -49,6 +51,21 @@ func (c *collector) conclude(s event.Summary) {
 	})
 	c.listenersOf(s)
 	c.gaps()
+	e.Silence = silence(c.options.Watch, len(c.rows))
+}
+
+// silence says why no drop may mean nothing: what a filter keeps out may well have dropped, and SYNs
+// are counted by listener.
+func silence(watch Watch, listeners int) string {
+	switch f := &watch.Filter; {
+	case watch.Owner != owner.Filter{} && listeners == 0:
+		return "no listener matched the filter"
+	case len(f.Clients) > 0:
+		return "SYNs are not counted by client, so that it is not known whether any came from there"
+	case len(f.Causes) > 0 || len(f.Stages) > 0:
+		return "the filter leaves out what dies of other causes or at other stages"
+	}
+	return ""
 }
 
 // listenersOf adds what is known of each listener.
@@ -63,7 +80,7 @@ func (c *collector) listenersOf(s event.Summary) {
 			StepMs: uint32(c.step.Milliseconds()), Timeline: r.points, ClosedMs: r.closed}
 		row := seen[r.listener.Socket]
 		l.Syns = &row.Syn
-		if r.began {
+		if r.began && !r.gaps {
 			var accepts uint64
 			for _, p := range r.points {
 				accepts += valueOf(p.Accepts)
@@ -124,7 +141,9 @@ func (c *collector) sysctls(r *evidenceRow, known map[uint64]kernel.ListenSettin
 			c.session.log.Debug("read sysctls", "pid", p.PID, "error", err)
 		}
 	}
-	known[netns] = settings
+	if ok {
+		known[netns] = settings
+	}
 	return diagnose.Sysctls{Syncookies: settings.Syncookies, MaxSynBacklog: settings.MaxSynBacklog, Somaxconn: settings.Somaxconn,
 		AbortOnOverflow: settings.AbortOnOverflow, SynackRetries: settings.SynackRetries}
 }
@@ -219,6 +238,7 @@ func (c *collector) gaps() {
 
 // end lets go of what watched threads, and adds to their samples where they were.
 func (c *collector) end() {
+	c.threads.end()
 	if c.stacks == nil {
 		return
 	}

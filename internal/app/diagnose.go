@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"slices"
 	"time"
 
@@ -68,20 +67,13 @@ func (c *collector) progress() {
 	if r := c.fullest(); r != nil {
 		line += fmt.Sprintf("; fullest accept queue: %d of %d on port %d", r.queue.Len, r.queue.Limit, r.listener.Port)
 	}
-	_, _ = fmt.Fprintln(c.options.Status, "synspy: "+line)
+	c.say(line)
 }
 
-// OpenReport opens the file of a --report, before anything is watched for it. An error
-// wraps ErrUsage.
-func OpenReport(path string) (*os.File, error) {
-	if path == "-" {
-		return nil, usage("--report -: standard output is for the screen\nuse -o html instead")
+func (c *collector) say(line string) {
+	if c.options.Status != nil {
+		_, _ = fmt.Fprintln(c.options.Status, "synspy: "+line)
 	}
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o644)
-	if err != nil {
-		return nil, usage("--report: %w", err)
-	}
-	return file, nil
 }
 
 // DiagnosisForms lists what diagnose's --output takes.
@@ -89,10 +81,8 @@ func DiagnosisForms() []string { return []string{"text", "json", "html"} }
 
 // TellDiagnosis writes a diagnosis in one of these forms, and as HTML to the report, if there
 // is one. The error is ErrWarned where a cause was found and that is to be told.
-func TellDiagnosis(to io.Writer, writing Writing, form string, d event.Diagnosis, report *os.File, exitCode bool) (err error) {
-	if report != nil {
-		err = errors.Join(report.Truncate(0), render.Report(report, d), report.Close())
-	}
+func TellDiagnosis(to io.Writer, writing Writing, form string, d event.Diagnosis, report *Report, exitCode bool) error {
+	err := report.write(d)
 	if form == "html" {
 		err = errors.Join(err, render.Report(to, d))
 	} else {

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/lab"
 )
@@ -60,18 +62,19 @@ func RunIncident(ctx context.Context, name string, options LabOptions, status io
 	if err != nil {
 		return IncidentVerdict{}, fmt.Errorf("play %s: %w", name, err)
 	}
+	var player errgroup.Group
+	defer func() { _ = player.Wait() }() // the world is not taken from under it
 	playing, stop := context.WithCancel(ctx)
 	defer stop()
-	played := make(chan error, 1)
 	watch := options.Watch
 	watch.Filter.NetNS = world.NetNS()
 	v.Diagnosis, err = Diagnose(ctx, DiagnoseOptions{Watch: watch, Filter: fmt.Sprintf("--netns %d", world.NetNS()), Duration: incidentTime,
-		Status: status, Begun: func() { go func() { played <- traffic(playing) }() }}, log)
+		Status: status, Begun: func() { player.Go(func() error { return traffic(playing) }) }}, log)
 	if err != nil {
 		return IncidentVerdict{}, err
 	}
 	stop()
-	if err := <-played; err != nil {
+	if err := player.Wait(); err != nil {
 		return IncidentVerdict{}, fmt.Errorf("play %s: %w", name, err)
 	}
 	v.judge(incident.Also)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/render"
@@ -15,18 +14,17 @@ import (
 // Recording is a file that keeps the JSON records of a run. The nil Recording
 // keeps nothing.
 type Recording struct {
-	file   *os.File
+	file   *outFile
 	stream render.Stream
 	both   *both
 }
 
-// CreateRecording opens the file of a --write. What was in it is kept until the
-// run begins: one that is refused costs nothing. An error wraps ErrUsage.
+// CreateRecording opens the file of a --write. An error wraps ErrUsage.
 func CreateRecording(path string) (*Recording, error) {
 	if path == "-" {
 		return nil, usage("--write -: standard output is for the screen\nuse -o json instead")
 	}
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o644)
+	file, err := openOut(path)
 	if err != nil {
 		return nil, usage("--write: %w", err)
 	}
@@ -35,16 +33,7 @@ func CreateRecording(path string) (*Recording, error) {
 
 // is tells whether the records go to the file that they would come from.
 func (r *Recording) is(from io.Reader) bool {
-	file, ok := from.(*os.File)
-	if r == nil || !ok {
-		return false
-	}
-	a, err := file.Stat()
-	if err != nil || !a.Mode().IsRegular() {
-		return false
-	}
-	b, err := r.file.Stat()
-	return err == nil && os.SameFile(a, b)
+	return r != nil && r.file.is(from)
 }
 
 // alongside returns a stream that also keeps what it is given. An error of either
@@ -55,9 +44,7 @@ func (r *Recording) alongside(ctx context.Context, screen render.Stream) (contex
 	}
 	ctx, stop := context.WithCancel(ctx)
 	r.both = &both{screen: screen, file: r.stream, stop: stop}
-	if info, err := r.file.Stat(); err == nil && info.Mode().IsRegular() {
-		r.both.fileErr = r.file.Truncate(0)
-	}
+	r.both.fileErr = r.file.begin()
 	return ctx, r.both
 }
 
@@ -66,7 +53,7 @@ func (r *Recording) close() error {
 	if r == nil {
 		return nil
 	}
-	err := r.file.Close()
+	err := r.file.close()
 	var screenErr error
 	if r.both != nil {
 		r.both.stop()

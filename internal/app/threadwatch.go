@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -12,12 +13,14 @@ import (
 	"github.com/synspy/synspy/internal/owner"
 )
 
-// How often threads are looked at, of how many listeners, and how many samples are kept
-// of each thread.
+// How often threads are looked at in a window that is short enough, of how many listeners, how
+// many samples are kept of each thread, of how many threads, and how many stacks are told apart.
 const (
 	threadsEvery     = 100 * time.Millisecond
 	watchedListeners = 4
 	maxSamples       = 1200
+	maxWatched       = 1024 // 32 of each of 8 processes of 4 listeners
+	maxStacks        = 4096
 )
 
 // threadTarget is a process to look at, for the sake of a listener.
@@ -38,19 +41,44 @@ type threadKey struct {
 type threadWatch struct {
 	sampler *owner.Sampler
 	start   time.Time
+	every   time.Duration
 	log     *slog.Logger
+	stop    context.CancelFunc
 	done    chan struct{}
 
 	mu      sync.Mutex
 	targets []threadTarget
 	threads map[threadKey]*diagnose.Thread
-	cpus    map[string]*diagnose.CPU
+	stacks  map[string][]string // each once: most samples have the same
+	cpus    map[string]*throttling
 	cgroups map[uint32]string // of a process: the one that limits it
 }
 
-func newThreadWatch(start time.Time, log *slog.Logger) *threadWatch {
-	return &threadWatch{sampler: owner.NewSampler("/proc", log), start: start, log: log, done: make(chan struct{}),
-		threads: make(map[threadKey]*diagnose.Thread), cpus: make(map[string]*diagnose.CPU), cgroups: make(map[uint32]string)}
+// throttling is a cgroup's, and what it was at the last look.
+type throttling struct {
+	diagnose.CPU
+	last event.CPU
+	at   uint32
+}
+
+// newThreadWatch looks so often that the samples it keeps reach to the window's end.
+func newThreadWatch(start time.Time, window time.Duration, log *slog.Logger) *threadWatch {
+	return &threadWatch{sampler: owner.NewSampler("/proc", log), start: start, every: max(threadsEvery, window/maxSamples), log: log,
+		stop: func() {}, done: make(chan struct{}), threads: make(map[threadKey]*diagnose.Thread), stacks: make(map[string][]string),
+		cpus: make(map[string]*throttling), cgroups: make(map[uint32]string)}
+}
+
+// begin looks once, and goes on behind the caller's back until end.
+func (w *threadWatch) begin(ctx context.Context) {
+	w.round() // who waits in accept() now is known by that once the queue is full
+	ctx, w.stop = context.WithCancel(ctx)
+	go w.run(ctx)
+}
+
+// end waits for the look that is under way.
+func (w *threadWatch) end() {
+	w.stop()
+	<-w.done
 }
 
 func (w *threadWatch) watch(targets []threadTarget) {
@@ -62,30 +90,37 @@ func (w *threadWatch) watch(targets []threadTarget) {
 // run looks until the context ends.
 func (w *threadWatch) run(ctx context.Context) {
 	defer close(w.done)
-	ticker := time.NewTicker(threadsEvery)
+	ticker := time.NewTicker(w.every)
 	defer ticker.Stop()
 	for {
-		w.round()
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+			w.round()
 		}
 	}
 }
 
-// round looks at all once.
+// round looks at all once: a sample tells what was done since the one before, so that one of a
+// process is for all its listeners.
 func (w *threadWatch) round() {
 	w.mu.Lock()
 	targets := slices.Clone(w.targets)
 	w.mu.Unlock()
+	looked := make(map[uint32]*owner.Sample)
 	for _, target := range targets {
-		sample, err := w.sampler.Sample(target.pid, target.start, target.inode)
-		if err != nil {
-			w.log.Debug("sample threads", "pid", target.pid, "error", err)
-			continue
+		sample, ok := looked[target.pid]
+		if !ok {
+			var err error
+			if sample, err = w.sampler.Sample(target.pid, target.start, target.inode); err != nil {
+				w.log.Debug("sample threads", "pid", target.pid, "error", err)
+			}
+			looked[target.pid] = sample
 		}
-		w.take(target, sample)
+		if sample != nil {
+			w.take(target, sample)
+		}
 	}
 }
 
@@ -97,18 +132,34 @@ func (w *threadWatch) take(target threadTarget, sample *owner.Sample) {
 		key := threadKey{target.pid, t.TID, target.inode}
 		thread := w.threads[key]
 		if thread == nil {
+			if len(w.threads) >= maxWatched {
+				continue
+			}
 			thread = &diagnose.Thread{PID: target.pid, TID: t.TID}
 			w.threads[key] = thread
 		}
 		thread.Comm = t.Comm
 		thread.Acceptor = thread.Acceptor || t.Accepts != ""
 		if len(thread.Samples) < maxSamples {
+			t.Stack = w.once(t.Stack)
 			thread.Samples = append(thread.Samples, sampleAt(at, &t))
 		}
 	}
 	if sample.CPU != nil {
 		w.takeCPU(target.pid, at, sample.CPU)
 	}
+}
+
+// once returns the same slice for the same stack.
+func (w *threadWatch) once(stack []string) []string {
+	key := strings.Join(stack, "\n")
+	if known, ok := w.stacks[key]; ok {
+		return known
+	}
+	if len(w.stacks) < maxStacks {
+		w.stacks[key] = stack
+	}
+	return stack
 }
 
 func sampleAt(at uint32, t *event.Thread) diagnose.Sample {
@@ -128,7 +179,8 @@ func inMs(ns *uint64) *float64 {
 	return &ms
 }
 
-// takeCPU adds up how a cgroup was throttled between samples of its processes.
+// takeCPU adds up how a cgroup was throttled from one look to the next, whichever of its
+// processes was looked at.
 func (w *threadWatch) takeCPU(pid uint32, at uint32, cpu *event.CPU) {
 	if cpu.Cgroup == "" || cpu.QuotaUs == nil {
 		return
@@ -136,26 +188,28 @@ func (w *threadWatch) takeCPU(pid uint32, at uint32, cpu *event.CPU) {
 	w.cgroups[pid] = cpu.Cgroup
 	have := w.cpus[cpu.Cgroup]
 	if have == nil {
-		have = &diagnose.CPU{Cgroup: event.Cgroup{Path: cpu.Cgroup}}
+		have = &throttling{CPU: diagnose.CPU{Cgroup: event.Cgroup{Path: cpu.Cgroup}}, last: *cpu, at: at}
 		w.cpus[cpu.Cgroup] = have
 	}
 	have.QuotaUs, have.PeriodUs = cpu.QuotaUs, cpu.PeriodUs
-	if cpu.DuringMs == nil {
+	throttled, ns := growth(have.last.Throttled, cpu.Throttled), growth(have.last.ThrottledNs, cpu.ThrottledNs)
+	have.Periods += growth(have.last.Periods, cpu.Periods)
+	have.Throttled += throttled
+	have.ThrottledMs += float64(ns) / 1e6
+	from := have.at
+	have.last, have.at = *cpu, at
+	if throttled+ns == 0 {
 		return
 	}
-	have.Periods += valueOf(cpu.PeriodsDuring)
-	have.Throttled += valueOf(cpu.ThrottledDuring)
-	have.ThrottledMs += float64(valueOf(cpu.ThrottledNsDuring)) / 1e6
-	if valueOf(cpu.ThrottledDuring)+valueOf(cpu.ThrottledNsDuring) == 0 {
-		return
-	}
-	from := at - min(at, uint32(*cpu.DuringMs))
 	if n := len(have.Spans); n > 0 && have.Spans[n-1].ToMs >= from {
 		have.Spans[n-1].ToMs = at
 		return
 	}
 	have.Spans = append(have.Spans, diagnose.Span{FromMs: from, ToMs: at})
 }
+
+// growth is 0 where a counter is not known, or another cgroup took the path.
+func growth(from, to *uint64) uint64 { return valueOf(to) - min(valueOf(from), valueOf(to)) }
 
 func valueOf(n *uint64) uint64 {
 	if n == nil {
@@ -165,9 +219,8 @@ func valueOf(n *uint64) uint64 {
 }
 
 // of lists what was seen for a listener: its processes' threads, and the cgroups that limit
-// them. To be called once the context has ended.
+// them. To be called after end.
 func (w *threadWatch) of(inode uint64, processes []event.Process) (threads []diagnose.Thread, cpus []diagnose.CPU) {
-	<-w.done
 	for key, t := range w.threads {
 		if key.inode == inode {
 			threads = append(threads, *t)
@@ -183,7 +236,7 @@ func (w *threadWatch) of(inode uint64, processes []event.Process) (threads []dia
 	for _, p := range processes {
 		if cpu := w.cpus[w.cgroups[p.PID]]; cpu != nil && !told[cpu.Cgroup.Path] {
 			told[cpu.Cgroup.Path] = true
-			cpus = append(cpus, *cpu)
+			cpus = append(cpus, cpu.CPU)
 		}
 	}
 	return threads, cpus

@@ -11,8 +11,11 @@ func (r *evidenceRow) point(c *collector) *timelinePoint {
 	at := c.offset() / step * step
 	if n := len(r.points); n == 0 || r.points[n-1].OffsetMs < at {
 		for next := r.next(step); next <= at && len(r.points) < event.MaxTimelinePoints; next += step {
-			// What came in a step that no tick fell into is told in the next.
-			r.points = append(r.points, event.TimelinePoint{OffsetMs: next, Arrivals: new(uint64), Accepts: new(uint64)})
+			p := event.TimelinePoint{OffsetMs: next}
+			if !r.skipped { // what came in a step that no tick fell into is told in the next
+				p.Arrivals, p.Accepts = new(uint64), new(uint64)
+			}
+			r.points = append(r.points, p)
 		}
 	}
 	return (*timelinePoint)(&r.points[len(r.points)-1])
@@ -69,12 +72,17 @@ func (c *collector) poll() error {
 	for _, a := range arrivals {
 		syns[a.Socket] = a.Syn
 	}
-	ranked := c.ranked()
 	c.syns = 0
-	for socket := range c.rows {
-		c.syns += syns[socket]
+	for socket, r := range c.rows {
+		r.arrived = syns[socket]
+		c.syns += r.arrived
 	}
-	for _, r := range ranked[:min(len(ranked), maxPolled)] {
+	ranked := c.ranked()
+	read := min(len(ranked), maxPolled)
+	for _, r := range ranked[read:] {
+		r.skipped, r.gaps = true, true
+	}
+	for _, r := range ranked[:read] {
 		if err := c.pollOne(r, syns[r.listener.Socket]); err != nil {
 			return err
 		}
@@ -112,7 +120,11 @@ func (c *collector) pollOne(r *evidenceRow, syns uint64) error {
 		}
 		r.accepts = taken
 	}
+	if r.skipped { // what came meanwhile did not come now
+		r.syns, r.accepts = syns, taken
+	}
 	p := r.point(c)
+	r.skipped = false
 	p.read(&now)
 	r.queue, r.listener.Accept, r.listener.Syn = now.Accept, now.Accept, now.Syn
 	add(&p.Arrivals, syns-min(syns, r.syns))

@@ -70,6 +70,9 @@ func reconcile(all []*found) []*found {
 // verdict is the one sentence.
 func verdict(e *Evidence, all []*found) string {
 	died := diedOfAll(e.Counts)
+	if e.Silence != "" && died == 0 && (len(all) == 0 || all[0].Severity != event.SeverityCause) {
+		return "Nothing was seen to be dropped, which proves nothing: " + e.Silence + "."
+	}
 	if len(all) == 0 {
 		if died == 0 {
 			return "Nothing was seen to be dropped; whether any SYN arrived, this input does not say."

@@ -185,12 +185,18 @@ var cases = []diagnoseCase{
 	{"no SYN and no listener", &Evidence{WindowMs: 1000, Devices: []Device{{Name: "eth0", XDP: "lb"}, {Name: "eth1", TC: []string{"cil_from_netdev"}}}},
 		[]string{"note no_syn_arrived"}},
 	{"SYNs not counted", &Evidence{WindowMs: 1000, Missing: []Gap{{NeedSyns, "the file has no summary"}}}, nil},
+	{"silent because of the filter", silenced(evidence(healthyListener())), nil},
 	{"SYNs of a listener not counted", evidence(Listener{ID: event.Listener{Port: 443}}), nil},
 	{"deaths before listeners not seen", &Evidence{WindowMs: 1000, Missing: []Gap{{NeedIngress, "this kernel does not tell"}}}, nil},
 
 	// A file of records: no samples, no timeline.
 	{"from a file", fromFile(0), []string{"cause other_drops"}},
 	{"from a file, one member of a group", fromFile(1), []string{"cause reuseport_imbalance"}},
+}
+
+func silenced(e *Evidence) *Evidence {
+	e.Silence = "the filter leaves out the rest"
+	return e
 }
 
 func throttledWindow(from, to uint32) Listener {

@@ -227,7 +227,7 @@ func quiet(e *Evidence) []*found {
 	if len(e.Ports) == 0 && len(e.Listeners) > 0 { // a scan of closed ports is not about these listeners
 		died -= closedPorts(e)
 	}
-	if died > 0 {
+	if died > 0 || e.Silence != "" {
 		return nil
 	}
 	var syns uint64

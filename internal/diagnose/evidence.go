@@ -24,6 +24,8 @@ type Evidence struct {
 	ClientsSeen *uint64 `json:"clients_seen,omitempty"`
 
 	Missing []Gap `json:"missing,omitempty"`
+	// Silence says why it proves nothing that nothing was seen to be dropped; empty where it does.
+	Silence string `json:"silence,omitempty"`
 }
 
 // Need is a kind of evidence that findings rest on.

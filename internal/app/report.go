@@ -1,0 +1,51 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/render"
+)
+
+// Report is the file of a --report. The nil Report is none.
+type Report struct{ file *outFile }
+
+// OpenReport opens it, before anything is watched for it. An error wraps ErrUsage.
+func OpenReport(path string) (*Report, error) {
+	if path == "-" {
+		return nil, usage("--report -: standard output is for the screen\nuse -o html instead")
+	}
+	file, err := openOut(path)
+	if err != nil {
+		return nil, usage("--report: %w", err)
+	}
+	return &Report{file}, nil
+}
+
+// Close ends a report; one that was not written leaves nothing.
+func (r *Report) Close() error {
+	if r == nil {
+		return nil
+	}
+	return r.file.close()
+}
+
+// Spare refuses a report in the place of the records that it would be of: an error wraps ErrUsage.
+func (r *Report) Spare(from io.Reader) error {
+	if r != nil && r.file.is(from) {
+		return usage("--read and --report name the same file")
+	}
+	return nil
+}
+
+func (r *Report) write(d event.Diagnosis) error {
+	if r == nil {
+		return nil
+	}
+	if err := errors.Join(r.file.begin(), render.Report(r.file, d)); err != nil {
+		return fmt.Errorf("write report: %w", err)
+	}
+	return nil
+}
