@@ -108,6 +108,9 @@ func cpuStarved(s *subject) *found {
 	f.saw("time under pressure in which the accepting threads waited for a CPU", percent(s.share(doingStarved), 1), "%")
 	f.saw("run delay of the accepting threads under pressure", round(delay), "ms")
 	f.Confidence = s.sure(doingStarved)
+	if s.jump().short || !s.lasting() {
+		f.Severity = event.SeverityContributing // to a burst
+	}
 	f.because = fmt.Sprintf("%s was ready to run and got no CPU, for %s in all", actors(f.Processes), seconds(delay))
 	f.Title = actors(f.Processes) + " waits for a CPU"
 	f.fix("take other load off these CPUs, or give the service more weight: cpu.weight, CPUWeight= of the unit, resources.requests.cpu of the pod",

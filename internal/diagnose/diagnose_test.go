@@ -44,6 +44,21 @@ var cases = []diagnoseCase{
 	{"Go's idle threads are not the loop", evidence(thread(thread(blockedWindow(16), true, between(2000, 7000, computing, inPoll)), true,
 		always(Sample{State: "S", Syscall: "futex", User: []string{"runtime.futex", "runtime.stopm"}}))),
 		[]string{"cause accept_loop_busy"}},
+	{"asleep in select for something else", evidence(thread(blockedWindow(16), true, between(2000, 7000, inSelect, inPoll))),
+		[]string{"cause accept_loop_blocked"}},
+	{"in select while it is its turn now and then", evidence(thread(listener(16, rate(10, 200), rate(10, 100)), true, always(inSelect))),
+		[]string{"cause accept_rate_exceeded"}},
+	{"a helper waits in epoll while the loop computes", evidence(thread(thread(slowWindow(), false, always(waitingAside)), false, always(running))),
+		[]string{"cause accept_loop_busy"}},
+	{"two threads compute, and either may accept", evidence(thread(thread(slowWindow(), false, always(running)), false, always(running))),
+		[]string{"cause accept_rate_exceeded"}},
+	{"a helper reads while the loop sleeps", evidence(thread(thread(slowWindow(), false, always(inRead)), false, always(inSleepBetween))),
+		[]string{"cause accept_loop_blocked"}},
+	{"Go's threads compute by turns while another polls", evidence(thread(thread(thread(slowWindow(), true, always(waitingAside)),
+		false, byTurns(0)), false, byTurns(1))),
+		[]string{"cause accept_loop_busy"}},
+	{"a process of several threads of which nothing is known", evidence(thread(thread(blockedWindow(16), false, always(inSleep)), false, always(inSleep))),
+		[]string{"cause other_drops"}},
 	{"the loop computes", evidence(thread(blockedWindow(16), true, between(2000, 7000, computing, inPoll))),
 		[]string{"cause accept_loop_busy"}},
 	{"it computes all the time and accepts steadily", evidence(thread(listener(16, rate(10, 200), rate(10, 100)), true, always(computing))),
@@ -95,6 +110,9 @@ var cases = []diagnoseCase{
 	{"a burst that takes a busy loop long", evidence(thread(
 		listener(128, during(rate(30, 20), 10_000, 12_000, plus(100)), rate(30, 500)), true, between(10_000, 13_000, computing, inPoll))),
 		[]string{"cause connection_burst", "contributing accept_loop_busy"}},
+	{"a burst on a busy machine", evidence(thread(
+		listener(128, during(rate(30, 20), 10_000, 12_000, plus(100)), rate(30, 500)), true, between(10_000, 13_000, starving, inPoll))),
+		[]string{"cause connection_burst", "contributing cpu_starved"}},
 	{"a burst that fits", evidence(burstWindow(1024)),
 		[]string{"note healthy"}},
 	{"a tiny backlog", evidence(tinyWindow(2)),
@@ -102,6 +120,8 @@ var cases = []diagnoseCase{
 	{"a tiny backlog, the loop quick", evidence(thread(tinyWindow(2), true, always(inPoll))),
 		[]string{"cause backlog_too_small"}},
 	{"a tiny backlog, the loop asleep as it ordinarily is", evidence(thread(tinyWindow(2), true, always(inSleep))),
+		[]string{"cause backlog_too_small"}},
+	{"bunches, and a queue that runs empty in between", evidence(accepted(tinyWindow(2), 1)),
 		[]string{"cause backlog_too_small"}},
 	{"twelve at once are no burst", evidence(listener(4, during(rate(10, 1), 4000, 4050, plus(12)), rate(10, 2000))),
 		[]string{"cause backlog_too_small"}},
@@ -134,6 +154,10 @@ var cases = []diagnoseCase{
 		[]string{"cause syn_queue_pressure"}},
 	{"cookies behind a full accept queue", evidence(cookies(somaxconn(tinyWindow(2), 2, nil), 1, 50)),
 		[]string{"cause backlog_capped", "contributing syn_queue_pressure"}},
+	{"cookies beside a full accept queue", evidence(cookies(thread(blockedWindow(16), true, between(2000, 7000, inSleep, inPoll)), 1, 5000)),
+		[]string{"cause accept_loop_blocked", "contributing syn_queue_pressure"}},
+	{"cookies for clients that then finish", evidence(cookies(finished(healthyListener()), 1, 300)),
+		[]string{"note healthy", "note syn_queue_pressure"}},
 	{"a few cookies", evidence(cookies(healthyListener(), 1, 2)),
 		[]string{"note healthy", "note syn_queue_pressure"}},
 	{"cookies off, and no need of them", evidence(cookies(healthyListener(), 0, 0)),
@@ -216,6 +240,37 @@ func parented(l Listener) Listener {
 	l.Processes = []event.Process{{PID: 800, Comm: "server", Role: event.RoleListener}, {PID: 812, Comm: "server", Role: event.RoleHolder}}
 	l = thread(l, false, always(Sample{State: "S", Syscall: "rt_sigsuspend", Kernel: []string{"sigsuspend"}}))
 	l.Threads[1].PID = 800
+	return l
+}
+
+// slowWindow accepts 5 of 100 a second.
+func slowWindow() Listener { return listener(16, rate(10, 100), rate(10, 5)) }
+
+// byTurns computes in every other second, and is kept in reserve between.
+func byTurns(of int) func(int) Sample {
+	return func(ms int) Sample {
+		if ms/1000%2 == of {
+			return Sample{State: "R", RunMs: ptr(48.0), DelayMs: ptr(0.0), User: []string{"crypto/sha256.block", "main.handle", "main.serve", "runtime.goexit"}}
+		}
+		return Sample{State: "S", Syscall: "futex", RunMs: ptr(0.0), DelayMs: ptr(0.0), User: []string{"runtime.futex", "runtime.stopm", "runtime.mcall"}}
+	}
+}
+
+// accepted lets no step accept more: the rest of it is left for the next.
+func accepted(l Listener, most uint64) Listener {
+	left := uint64(0)
+	for i := range l.Timeline {
+		p := &l.Timeline[i]
+		left += *p.Accepts
+		n := min(left, most)
+		p.Accepts = &n
+		left -= n
+	}
+	return l
+}
+
+func finished(l Listener) Listener {
+	l.Finished = l.Syns
 	return l
 }
 

@@ -110,6 +110,12 @@ var (
 	stopped   = Sample{State: "T"}
 	starving  = Sample{State: "R", RunMs: ptr(1.0), DelayMs: ptr(48.0)}
 	running   = Sample{State: "R", RunMs: ptr(48.0), DelayMs: ptr(1.0)}
+	inSelect  = Sample{State: "S", Syscall: "pselect6", Kernel: []string{"do_select", "core_sys_select"}}
+	// Threads whose running is known.
+	waitingAside   = Sample{State: "S", Syscall: "epoll_wait", Kernel: []string{"ep_poll"}, RunMs: ptr(0.0), DelayMs: ptr(0.0)}
+	inRead         = Sample{State: "S", Syscall: "read", Kernel: []string{"pipe_read"}, RunMs: ptr(0.0), DelayMs: ptr(0.0)}
+	inSleepBetween = Sample{State: "S", Syscall: "clock_nanosleep", Kernel: []string{"hrtimer_nanosleep"}, RunMs: ptr(0.2), DelayMs: ptr(0.0)}
+
 	unknowing = Sample{State: "S"}
 )
 

@@ -28,20 +28,20 @@ func cpuIncidents() []Incident {
 		},
 		{
 			Name: "diagnose-starved", Title: "the process waits for a CPU", Finding: "cpu_starved",
-			Explain: "A server with listen(8) and the lowest priority shares a CPU with 8 threads that compute, while 20 clients a second come.",
+			Explain: "A server with listen(8) and the lowest priority shares a CPU with 16 threads that compute, while 20 clients a second come.",
 			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
 				s, err := w.serve("lab-starved", ListenConfig{Backlog: 8, Accept: true, Busy: 5 * time.Millisecond})
 				if err != nil {
 					return nil, err
 				}
-				hogs, err := w.StartServer(ServerConfig{Comm: []byte("lab-hog"), Hogs: 8})
+				hogs, err := w.StartServer(ServerConfig{Comm: []byte("lab-hog"), Hogs: 16})
 				if err != nil {
 					return nil, err
 				}
 				if err := starve(s.PID, hogs.PID); err != nil {
 					return nil, err
 				}
-				log("process %d shares a CPU with the 8 threads of process %d", s.PID, hogs.PID)
+				log("process %d shares a CPU with the 16 threads of process %d", s.PID, hogs.PID)
 				return w.steady(server4, 50*time.Millisecond, 1), nil
 			},
 		},
@@ -66,9 +66,11 @@ func starve(pid, hogs int) error {
 			return fmt.Errorf("set CPU affinity of process %d: %w", p, err)
 		}
 	}
-	err := eachThread(pid, func(tid int) error { return unix.Setpriority(unix.PRIO_PROCESS, tid, 19) })
-	if err != nil {
-		return fmt.Errorf("lower priority of process %d: %w", pid, err)
+	// Also of the hogs: who runs this may have been started with another.
+	for p, nice := range map[int]int{pid: 19, hogs: 0} {
+		if err := eachThread(p, func(tid int) error { return unix.Setpriority(unix.PRIO_PROCESS, tid, nice) }); err != nil {
+			return fmt.Errorf("set priority of process %d: %w", p, err)
+		}
 	}
 	return nil
 }

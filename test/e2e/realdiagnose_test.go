@@ -54,6 +54,10 @@ func TestRealServers(t *testing.T) {
 	}
 }
 
+// windows are how many a case has: on a busy machine a server that is to be seen computing may be kept waiting for a CPU
+// in one of them, and then that is what is true.
+const windows = 3
+
 func (c trouble) test(t *testing.T) {
 	w := newWorld(t)
 	if c.somaxconn == 0 {
@@ -71,8 +75,12 @@ func (c trouble) test(t *testing.T) {
 		named = c.begin(crew)
 	}
 	visitors(t, w, c.atOnce, c.every)
-	time.Sleep(time.Second) // it is in trouble by now
-	d := beginDiagnosis(t, "--netns", w.Path(), "--duration", "3s").end()
+	time.Sleep(500 * time.Millisecond) // it is in trouble by now
+	d := beginDiagnosis(t, "--netns", w.Path(), "--duration", "2500ms").end()
+	for n := 1; n < windows && len(d.Findings) > 0 && d.Findings[0].ID == "cpu_starved"; n++ {
+		t.Logf("watched again: the machine is busy, and so the server had no CPU: %s", d)
+		d = beginDiagnosis(t, "--netns", w.Path(), "--duration", "2500ms").end()
+	}
 	if len(d.Findings) == 0 || !slices.Contains(c.want, d.Findings[0].ID) || len(d.causes()) != 1 {
 		t.Fatalf("want %v: %s", c.want, d)
 	}
@@ -91,7 +99,6 @@ func (c trouble) test(t *testing.T) {
 	if !strings.Contains(f.shown("stack"), c.function) {
 		t.Errorf("its stack has no %q: %s", c.function, d)
 	}
-	t.Log(d)
 }
 
 // stopWorkers stops all but the leader.

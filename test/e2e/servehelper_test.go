@@ -82,14 +82,14 @@ func serveAs(config helperConfig) error {
 
 // acceptSlowly has work to do before it accepts the next connection: much, or a little.
 func acceptSlowly(l net.Listener, much bool) {
-	var keep []net.Conn
+	open := make(map[net.Conn]bool)
 	for {
 		c, err := l.Accept()
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return
 		}
-		keep = append(keep, c)
+		open[c] = true
 		busy := 4 * time.Millisecond
 		if much {
 			busy = 200 * time.Millisecond
