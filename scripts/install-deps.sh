@@ -63,6 +63,7 @@ packages() {
         echo 'runc runc must runs the containers of that pod'
         echo 'nodejs node must is a listener and a cluster of processes to observe'
         echo 'systemd systemd-socket-activate must passes a listener to a server, as service managers do'
+        echo 'chromium chromium must opens the HTML report, in which nothing may run'
         echo 'iproute2 ip must builds network namespaces, and its ss is compared with synspy'
         ;;
     bench)

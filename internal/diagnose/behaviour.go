@@ -327,7 +327,7 @@ func (s *subject) adviseAccepting(f *found) {
 		if r.Present || r.Limit != present.Limit || r.Dropped*2 > present.Dropped {
 			continue
 		}
-		drops := fmt.Sprintf("would have dropped %s packets instead of %s", thousands(r.Dropped), thousands(present.Dropped))
+		drops := fmt.Sprintf("would have dropped %s instead of %s", many(r.Dropped, "packet"), thousands(present.Dropped))
 		if r.Workers > 1 {
 			f.fix(fmt.Sprintf("%g times the workers %s", r.Workers, drops))
 			if r.Dropped == 0 {

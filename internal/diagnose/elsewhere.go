@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/synspy/synspy/internal/event"
@@ -214,7 +215,7 @@ func unattributed(e *Evidence) []*found {
 		f.because = f.Title
 		f.saw(row.Counter, row.Kernel, "packets")
 		f.saw("of it seen as packets", row.Synspy, "packets")
-		f.saw("network namespace", row.NetNS, "")
+		f.saw("network namespace", strconv.FormatUint(row.NetNS, 10), "") // a name, no quantity
 		f.fix("run synspy trace with another --backend: synspy check lists what this one does not see")
 		out = append(out, f)
 	}

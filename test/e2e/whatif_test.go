@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/lab"
+)
+
+// TestWhatIf plays a burst against a small backlog, and again against the limit that the
+// diagnosis recommends: what it says would have been dropped is compared with what is.
+func TestWhatIf(t *testing.T) {
+	// All are there long before 55 of them are accepted, so that a limit of 64 is too small, and the
+	// last waits 0.4 s, well below the second from which on a longer queue is no help.
+	const clients, backlog, pause, tolerance = 120, 16, 3 * time.Millisecond, 0.25
+
+	w := newWorld(t)
+	startServer(t, w, "small", lab.ListenConfig{Addr: anyAddr(port), Backlog: backlog, Accept: true, Pause: pause})
+	before := counters(t, w)
+	d := diagnoseMeanwhile(t, w, burst(w, clients))
+	observed := moved(t, w, before, event.CounterListenOverflows)
+	if len(d.Listeners) != 1 || d.Listeners[0].WhatIf == nil {
+		t.Fatalf("no replay of one listener: %+v", d.Listeners)
+	}
+	replay := d.Listeners[0].WhatIf
+	present := replay.Rows[0]
+	t.Logf("at a limit of %d: %d dropped, %d of them seen, the replay has %d; %s", backlog, observed, replay.Observed, present.Dropped, replay.Says)
+	if observed < clients-backlog-60 {
+		t.Fatalf("%d packets dropped: the burst is not what it should be", observed)
+	}
+	if !present.Present || present.Limit != backlog || replay.Limit == nil {
+		t.Fatalf("no recommended limit: %+v", replay)
+	}
+	if off := float64(present.Dropped) - float64(observed); max(off, -off) > tolerance*float64(observed) {
+		t.Errorf("the replay drops %d packets, %d were dropped: more than %.0f%% off", present.Dropped, observed, 100*tolerance)
+	}
+
+	w = newWorld(t)
+	startServer(t, w, "large", lab.ListenConfig{Addr: anyAddr(port), Backlog: int(*replay.Limit), Accept: true, Pause: pause})
+	before = counters(t, w)
+	must(t, burst(w, clients)(t.Context()))
+	if n := moved(t, w, before, event.CounterListenDrops); n != 0 {
+		t.Errorf("at the recommended limit of %d %d packets were dropped, want none", *replay.Limit, n)
+	}
+}
+
+// diagnoseMeanwhile diagnoses a namespace for some seconds, from before the traffic begins.
+func diagnoseMeanwhile(t *testing.T, w *lab.World, traffic func(context.Context) error) (d event.Diagnosis) {
+	t.Helper()
+	cmd := exec.Command(program, "diagnose", "--netns", w.Path(), "--duration", "3s", "-o", "json")
+	var stdout bytes.Buffer
+	cmd.Stdout = &stdout
+	stderr, err := cmd.StderrPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	lines := bufio.NewScanner(stderr)
+	for lines.Scan() && !strings.Contains(lines.Text(), " of 3s: ") { // how it goes: so it goes
+		t.Log(lines.Text())
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	played := make(chan error, 1)
+	go func() { played <- traffic(ctx) }()
+	for lines.Scan() {
+	}
+	cancel()
+	must(t, <-played)
+	must(t, cmd.Wait())
+	must(t, json.Unmarshal(stdout.Bytes(), &d))
+	return d
+}
+
+// burst lets clients come one right after the other, each of which tries once. Each finishes its
+// handshake, if it can, before the next begins: so all meet the accept queue, and none the SYN queue.
+func burst(w *lab.World, n int) func(context.Context) error {
+	return func(ctx context.Context) error {
+		for range n {
+			c := w.Client(server4)
+			if err := errors.Join(c.SYN(), w.Barrier(ctx)); err != nil {
+				return err
+			}
+			if !c.Answered() {
+				continue
+			}
+			if err := c.ACK(); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
