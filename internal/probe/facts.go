@@ -97,6 +97,7 @@ func CheckBTF(file string) error {
 // this kernel takes a hook is not asked here: it is seen when the plan is tried,
 // or by Try.
 func Gather(btfFile string) (*Facts, error) {
+	smallPages()
 	facts := &Facts{Release: kernel.Release(), Arch: runtime.GOARCH, btfFile: btfFile, cache: btf.NewCache()}
 	// Kernels before 5.11 charge BPF memory to this limit.
 	_ = rlimit.RemoveMemlock()

@@ -138,6 +138,9 @@ func (p *Probe) open(one attacher) error {
 	if p.collection, err = load(p.facts, p.plan, p.config); err != nil {
 		return blame(p.facts, p.plan, p.config, err, p.log)
 	}
+	// The ring buffer and what attaches come on top of what loading took. Made again, if a plan is, the types are decoded again.
+	p.facts.cache, p.facts.types = nil, nil
+	debug.FreeOSMemory()
 	p.log.Debug("loaded", "backend", p.plan.Backend, "took", time.Since(began))
 	began = time.Now()
 	if err := p.prepare(one); err != nil {
