@@ -89,7 +89,7 @@ func cpuThrottled(s *subject) *found {
 	return f
 }
 
-// fewThrottled is the part of the time under pressure that must have been throttled: a few milliseconds in every period touch
+// fewThrottled is the part of the time under pressure that must have been throttled, or spent waiting for a CPU: a few milliseconds in every period touch
 // every drop and cause none.
 const fewThrottled = 0.3
 
@@ -97,14 +97,17 @@ func cpuStarved(s *subject) *found {
 	if !s.mainly(doingStarved) {
 		return nil
 	}
-	f := newFound(event.FindingCPUStarved, s.drops).about(s.Listener, s.accepting())
-	s.cite(f)
 	var delay float64
 	s.eachSample(func(_ Thread, smp Sample, _ doing) {
 		if s.underPressure(smp) {
 			delay += value(smp.DelayMs)
 		}
 	})
+	if delay < fewThrottled*s.pressedMs {
+		return nil
+	}
+	f := newFound(event.FindingCPUStarved, s.drops).about(s.Listener, s.accepting())
+	s.cite(f)
 	f.saw("time under pressure in which the accepting threads waited for a CPU", percent(s.share(doingStarved), 1), "%")
 	f.saw("run delay of the accepting threads under pressure", round(delay), "ms")
 	f.Confidence = s.sure(doingStarved)

@@ -154,7 +154,8 @@ func replayOf(l *Listener, limit uint32) (queueModel, []string, bool) {
 		}
 		m.Arrivals = append(m.Arrivals, *p.Arrivals-min(*p.Arrivals, value(p.Retries)))
 		capacity := *p.Accepts
-		if !behind[i] {
+		// What came in the middle of a step left its first part idle.
+		if !behind[i] || i > 0 && !behind[i-1] && capacity > 0 {
 			capacity = max(capacity, usual)
 		}
 		m.Capacity = append(m.Capacity, capacity*one)

@@ -27,7 +27,7 @@ type incidentVerdict struct {
 func TestIncidents(t *testing.T) {
 	// These are about who gets a CPU: one at a time. On a machine that is busy with something else, what they
 	// say may be true and not what was made, so they are played again, once.
-	aboutCPUs := []string{"diagnose-throttled", "diagnose-starved", "diagnose-busy"}
+	aboutCPUs := []string{"diagnose-starved", "diagnose-busy"}
 	var others []string
 	list, _, _ := runProgram(t, 0, "lab", "list")
 	for line := range strings.Lines(list) {

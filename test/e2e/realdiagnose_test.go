@@ -59,6 +59,7 @@ func TestRealServers(t *testing.T) {
 const windows = 3
 
 func (c trouble) test(t *testing.T) {
+	group := favouredGroup(t)
 	w := newWorld(t)
 	if c.somaxconn == 0 {
 		c.somaxconn = 8
@@ -68,7 +69,11 @@ func (c trouble) test(t *testing.T) {
 	}
 	must(t, w.Sysctl("net.core.somaxconn", fmt.Sprint(c.somaxconn)))
 	crew := startCrew(t, w, c.command(t))
+	join(t, group, crew.leader)
 	crew.await("it listens", func() bool { return len(crew.listeners()) == 1 })
+	for _, pid := range crew.truth().pids() { // those that it started before
+		join(t, group, pid)
+	}
 	pids := pidsOf(crew.truth().processes(crew.listeners()...))
 	named := 0
 	if c.begin != nil {

@@ -5,7 +5,6 @@ package e2e
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -153,23 +152,31 @@ func fillUp(t *testing.T, w *lab.World) {
 	t.Fatal("100 handshakes, and the listener is not full")
 }
 
-// limitedGroup makes a cgroup with a quota of 2 % of one CPU, whichever version has the
-// CPU controller here.
+// limitedGroup makes a cgroup with a quota of 2 % of one CPU.
 func limitedGroup(t *testing.T) (dir string) {
 	t.Helper()
-	name := fmt.Sprintf("synspy-e2e-quota-%d", os.Getpid())
-	write := func(file, text string) error { return os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600) }
-	if _, err := os.Stat("/sys/fs/cgroup/cpu/cpu.shares"); err == nil {
-		dir = filepath.Join("/sys/fs/cgroup/cpu", name)
-		must(t, os.Mkdir(dir, 0o755))
-		must(t, write("cpu.cfs_period_us", "50000"))
-		must(t, write("cpu.cfs_quota_us", "1000"))
-	} else {
-		root := cgroup2Mount(t)
+	return cpuGroup(t, [][2]string{{"cpu.cfs_period_us", "50000"}, {"cpu.cfs_quota_us", "1000"}}, [][2]string{{"cpu.max", "1000 50000"}})
+}
+
+// favouredGroup makes a cgroup whose processes get a CPU before others do: what they are seen doing
+// does not depend on what else the machine has to do.
+func favouredGroup(t *testing.T) (dir string) {
+	t.Helper()
+	return cpuGroup(t, [][2]string{{"cpu.shares", "262144"}}, [][2]string{{"cpu.weight", "10000"}})
+}
+
+// cpuGroup makes a cgroup with these settings, of whichever version has the CPU controller here.
+func cpuGroup(t *testing.T, v1, v2 [][2]string) (dir string) {
+	t.Helper()
+	root, settings := "/sys/fs/cgroup/cpu", v1
+	if _, err := os.Stat(filepath.Join(root, "cpu.shares")); err != nil {
+		root, settings = cgroup2Mount(t), v2
 		must(t, os.WriteFile(filepath.Join(root, "cgroup.subtree_control"), []byte("+cpu"), 0o600))
-		dir = filepath.Join(root, name)
-		must(t, os.Mkdir(dir, 0o755))
-		must(t, write("cpu.max", "1000 50000"))
+	}
+	dir, err := os.MkdirTemp(root, "synspy-e2e-cpu-")
+	must(t, err)
+	for _, s := range settings {
+		must(t, os.WriteFile(filepath.Join(dir, s[0]), []byte(s[1]), 0o600))
 	}
 	t.Cleanup(func() {
 		for range 500 { // busy until its last process is reaped
