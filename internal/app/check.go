@@ -299,8 +299,10 @@ func (c *checker) explained(plan probe.Plan) []event.Hook {
 			hook.Note = "entry and exit; as asked for"
 		case hook.Backend != probe.Tracepoint:
 			hook.Note = "who holds each listener"
-		case plan.Backend != probe.Tracepoint || strings.Contains(hook.Name, " "):
+		case strings.Contains(hook.Name, " "):
 			hook.Note = "who opens a listener"
+		case plan.Backend != probe.Tracepoint:
+			hook.Note = "a tracepoint with every backend"
 		case c.watch.Backend == probe.Auto:
 			hook.Note = "trampolines and kprobes are refused"
 		default:

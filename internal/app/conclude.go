@@ -223,6 +223,8 @@ func (c *collector) gaps() {
 	missing(diagnose.NeedDevices, "XDP and tc programs were not looked for: bpftool net lists them")
 	if c.stacks == nil {
 		missing(diagnose.NeedOnCPU, "this kernel lets no program sample threads")
+	} else if err := c.stacks.sampler.Support().OnCPU.Err; err != nil {
+		missing(diagnose.NeedOnCPU, "this kernel refuses samples of threads that run: "+err.Error())
 	}
 	for _, hook := range c.session.ready().Hooks {
 		if hook.Name == probe.AnswerAgain && !hook.Attached {
