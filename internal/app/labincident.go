@@ -73,6 +73,9 @@ func RunIncident(ctx context.Context, name string, options LabOptions, status io
 	if err != nil {
 		return IncidentVerdict{}, err
 	}
+	if err := ctx.Err(); err != nil { // what was seen of it proves nothing
+		return IncidentVerdict{}, fmt.Errorf("play %s: %w", name, err)
+	}
 	stop()
 	if err := player.Wait(); err != nil {
 		return IncidentVerdict{}, fmt.Errorf("play %s: %w", name, err)

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -72,8 +73,12 @@ func TestSharedLedger(t *testing.T) {
 	// It cannot have moved so much meanwhile, so the rows are those of these packets.
 	const packets = 1 << 40
 	counted := map[event.Outcome]uint64{event.OutcomeIngressRPFilter: packets}
-	opened := func() *sharedLedger {
+	opened := func(t *testing.T) *sharedLedger {
+		t.Helper()
 		l := beginShared(own, slog.New(slog.DiscardHandler))
+		for began := time.Now(); len(l.listed) == 0 && time.Since(began) < 20*time.Second; {
+			time.Sleep(time.Millisecond) // open itself waits for less than a busy machine may take
+		}
 		l.open()
 		if len(l.opening) != 1 || l.opening[own].counters == nil {
 			t.Fatalf("opening values of %d namespaces, want the own one's", len(l.opening))
@@ -104,7 +109,7 @@ func TestSharedLedger(t *testing.T) {
 		{"of a number that nobody has", page(1, probe.BeganSince, counted, nil), nil, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			l := opened()
+			l := opened(t)
 			if c.spoil != nil {
 				c.spoil(l)
 			}

@@ -36,7 +36,7 @@ func Diagnose(e *Evidence) event.Diagnosis {
 	for _, f := range all {
 		d.Findings = append(d.Findings, f.Finding)
 	}
-	d.Listeners, d.Timeline = views(e)
+	d.Listeners, d.Timeline, d.Unlisted = views(e)
 	return d
 }
 

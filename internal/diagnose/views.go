@@ -15,7 +15,7 @@ const (
 )
 
 // views is what reports draw: each listener with its numbers, stacks and replay, and its timeline; most drops first.
-func views(e *Evidence) ([]event.ListenerView, []event.Timeline) {
+func views(e *Evidence) ([]event.ListenerView, []event.Timeline, *event.Unlisted) {
 	listeners := make([]*Listener, len(e.Listeners))
 	for i := range e.Listeners {
 		listeners[i] = &e.Listeners[i]
@@ -35,7 +35,21 @@ func views(e *Evidence) ([]event.ListenerView, []event.Timeline) {
 			lines = append(lines, timeline(l))
 		}
 	}
-	return out, lines
+	return out, lines, unlisted(listeners[len(out):])
+}
+
+func unlisted(rest []*Listener) *event.Unlisted {
+	if len(rest) == 0 {
+		return nil
+	}
+	var syns uint64
+	for _, l := range rest {
+		if l.Syns == nil {
+			return &event.Unlisted{Listeners: uint64(len(rest))}
+		}
+		syns += *l.Syns
+	}
+	return &event.Unlisted{Listeners: uint64(len(rest)), Syns: &syns}
 }
 
 // timeline marks the throttled steps, and makes steps longer until they are few enough.

@@ -34,8 +34,15 @@ type Diagnosis struct {
 	// Balanced is that of the summary; nil where no ledger was kept.
 	Balanced  *bool           `json:"balanced,omitempty"`
 	Listeners []ListenerView  `json:"listeners,omitempty"` // in the order of Timeline
+	Unlisted  *Unlisted       `json:"unlisted,omitempty"`  // the other listeners; nil where there are none
 	Clients   []ClientCount   `json:"clients,omitempty"`   // most drops first, bounded
 	Cannot    []CannotSupport `json:"cannot,omitempty"`    // what the input could not support
+}
+
+// Unlisted is how many listeners a diagnosis does not list, and how many SYNs came to them.
+type Unlisted struct {
+	Listeners uint64  `json:"listeners"`
+	Syns      *uint64 `json:"syns,omitempty"`
 }
 
 // Finding is one thing found.

@@ -24,7 +24,7 @@ const (
 	FindingDroppedBeforeListener FindingID = "dropped_before_listener"
 	FindingNoListener            FindingID = "no_listener"
 	FindingListenerRestarted     FindingID = "listener_restarted"
-	FindingOtherDrops            FindingID = "other_drops"
+	FindingOtherDrops            FindingID = "other_drops" // added to the fixed ones: what none of them covers
 	FindingNoSynArrived          FindingID = "no_syn_arrived"
 	FindingHealthy               FindingID = "healthy"
 )
@@ -238,7 +238,7 @@ var findings = []FindingInfo{
 	{
 		ID: FindingOtherDrops, Title: "handshakes die of something else",
 		Means: "the kernel dropped or reset handshake packets for a reason that no other finding covers, or that what was seen does not explain",
-		Shown: "the deaths by the kernel's own cause; docs/causes.md says what each means",
+		Shown: "the deaths by the kernel's own cause; docs/causes.md says what each means. An addition to the other findings, told only where none of them fits",
 		Do:    []string{"do what docs/causes.md says for the cause named"},
 		Owner: "node", Causes: []Cause{CauseNoMemory, CauseNoRouteBack, CauseDeniedByLSM, CauseCookieInvalid, CauseBadHandshakeAck, CauseICMPError,
 			CauseBadSyn, CauseAuthFailed, CauseSocketFilter, CauseKernelOther},

@@ -186,14 +186,21 @@ func totalDrops(counts []event.Count) (dropped, ignored uint64) {
 }
 
 // totalSyns sums over the listeners; false where one was not counted.
-func totalSyns(views []event.ListenerView) (n uint64, known bool) {
-	for _, v := range views {
+func totalSyns(d *event.Diagnosis) (n, listeners uint64, known bool) {
+	for _, v := range d.Listeners {
 		if v.Syns == nil {
-			return 0, false
+			return 0, 0, false
 		}
 		n += *v.Syns
 	}
-	return n, len(views) > 0
+	listeners = uint64(len(d.Listeners))
+	if rest := d.Unlisted; rest != nil {
+		if rest.Syns == nil {
+			return 0, 0, false
+		}
+		n, listeners = n+*rest.Syns, listeners+rest.Listeners
+	}
+	return n, listeners, listeners > 0
 }
 
 // paragraph wraps a sentence below where it began. Its label is painted, and has

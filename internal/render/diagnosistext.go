@@ -89,8 +89,8 @@ func watchedSentence(d *event.Diagnosis) string {
 	during := seconds(time.Duration(d.WindowS * float64(time.Second)))
 	dropped, ignored := totalDrops(d.Counts)
 	parts := []string{"watched " + during}
-	if syns, known := totalSyns(d.Listeners); known {
-		parts = append(parts, plural(syns, "SYN")+" on "+plural(uint64(len(d.Listeners)), "listener"))
+	if syns, listeners, known := totalSyns(d); known {
+		parts = append(parts, plural(syns, "SYN")+" on "+plural(listeners, "listener"))
 	}
 	parts = append(parts, plural(dropped, "packet")+" dropped or reset")
 	if ignored > 0 {

@@ -164,7 +164,7 @@ func newReportFinding(f event.Finding) reportFinding {
 // tiles are the figures that a reader looks for first.
 func (r *report) tiles(d *event.Diagnosis) {
 	dropped, ignored := totalDrops(d.Counts)
-	syns, known := totalSyns(d.Listeners)
+	syns, _, known := totalSyns(d)
 	if known {
 		r.Tiles = append(r.Tiles, tile{Thousands(syns), "SYNs arrived", ""})
 	}
