@@ -199,7 +199,9 @@ func queuePanel(title, kind string, length, limit []float64) panel {
 			p.Marks = append(p.Marks, axisTick{unit(100 - 100*over/top), number(over)})
 		}
 	} else {
-		p.Marks = append(p.Marks, axisTick{unit(100 - 100*most(length)/top), number(most(length))})
+		if most(length) > 0 { // else it is the zero below
+			p.Marks = append(p.Marks, axisTick{unit(100 - 100*most(length)/top), number(most(length))})
+		}
 		if bound > 0 {
 			p.Title += fmt.Sprintf(" (limit %s)", number(bound))
 		}
