@@ -29,10 +29,11 @@ func openOut(path string) (*outFile, error) {
 // begin empties it, if it is one that keeps what is written.
 func (o *outFile) begin() error {
 	o.begun = true
-	if info, err := o.Stat(); err == nil && info.Mode().IsRegular() {
-		return o.Truncate(0)
+	info, err := o.Stat()
+	if err == nil && info.Mode().IsRegular() {
+		err = o.Truncate(0)
 	}
-	return nil
+	return err
 }
 
 func (o *outFile) close() error {
