@@ -41,7 +41,6 @@ type collector struct {
 	toldAt  time.Time
 	foundAt time.Time
 	stacks  *stackWatch // nil where threads' stacks cannot be had
-	stackAt time.Time
 	threads *threadWatch
 }
 
