@@ -12,30 +12,46 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// limited is a cgroup with a CPU quota, of either version.
+// limited is a cgroup with a CPU quota or weight, of either version.
 type limited string
 
 // limitCPU moves a process to a cgroup of its own that may use quota of each period.
 // The World's Close removes it. The error wraps [ErrCannotHold] where no cgroup
 // hierarchy with the CPU controller is mounted.
 func (w *World) limitCPU(pid int, quota, period time.Duration) error {
-	root, v2, err := cpuHierarchy()
+	return w.cpuGroup(pid, [][2]string{{"cpu.cfs_period_us", strconv.FormatInt(period.Microseconds(), 10)},
+		{"cpu.cfs_quota_us", strconv.FormatInt(quota.Microseconds(), 10)}},
+		[][2]string{{"cpu.max", fmt.Sprintf("%d %d", quota.Microseconds(), period.Microseconds())}})
+}
+
+// favour moves a process to a cgroup of its own that gets a CPU before others do: an incident that is not about
+// waiting for one is not to become one on a busy machine. Where it cannot, it does nothing.
+func (w *World) favour(pid int) error {
+	err := w.cpuGroup(pid, [][2]string{{"cpu.shares", "262144"}}, [][2]string{{"cpu.weight", "10000"}})
+	if errors.Is(err, ErrCannotHold) {
+		return nil
+	}
+	return err
+}
+
+// cpuGroup moves a process to a cgroup of its own with these settings, of version 1 or 2.
+func (w *World) cpuGroup(pid int, v1, v2 [][2]string) error {
+	root, second, err := cpuHierarchy()
 	if err != nil {
 		return err
 	}
 	dir := filepath.Join(root, fmt.Sprintf("synspy-lab-%d-%d", os.Getpid(), w.NetNS()))
 	if err := os.Mkdir(dir, 0o755); err != nil {
-		return fmt.Errorf("%w: it needs a cgroup with a CPU quota: %w", ErrCannotHold, err)
+		return fmt.Errorf("%w: it needs a cgroup for CPU time: %w", ErrCannotHold, err)
 	}
-	w.keep(limited(dir))
-	files := [][2]string{{"cpu.cfs_period_us", strconv.FormatInt(period.Microseconds(), 10)},
-		{"cpu.cfs_quota_us", strconv.FormatInt(quota.Microseconds(), 10)}}
-	if v2 {
-		files = [][2]string{{"cpu.max", fmt.Sprintf("%d %d", quota.Microseconds(), period.Microseconds())}}
+	w.keepLongest(limited(dir)) // the process in it must end first
+	files := v1
+	if second {
+		files = v2
 	}
 	for _, f := range append(files, [2]string{"cgroup.procs", strconv.Itoa(pid)}) {
 		if err := os.WriteFile(filepath.Join(dir, f[0]), []byte(f[1]), 0); err != nil {
-			return fmt.Errorf("%w: it needs a cgroup with a CPU quota: %w", ErrCannotHold, err)
+			return fmt.Errorf("%w: it needs a cgroup for CPU time: %w", ErrCannotHold, err)
 		}
 	}
 	return nil

@@ -39,6 +39,9 @@ func acceptIncidents() []Incident {
 				if err != nil {
 					return nil, err
 				}
+				if err := w.favour(s.PID); err != nil {
+					return nil, err
+				}
 				log("process %d computes for half a second after each accept()", s.PID)
 				return w.steady(server4, 50*time.Millisecond, 1), nil
 			},

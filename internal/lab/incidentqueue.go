@@ -17,6 +17,9 @@ func queueIncidents() []Incident {
 				if err != nil {
 					return nil, err
 				}
+				if err := w.favour(s.PID); err != nil {
+					return nil, err
+				}
 				log("process %d can take 250 clients a second", s.PID)
 				return func(ctx context.Context) error {
 					usual, cancel := context.WithTimeout(ctx, 1500*time.Millisecond)
@@ -42,6 +45,9 @@ func queueIncidents() []Incident {
 				if err != nil {
 					return nil, err
 				}
+				if err := w.favour(s.PID); err != nil {
+					return nil, err
+				}
 				log("process %d called listen(1)", s.PID)
 				return w.steady(server4, 500*time.Millisecond, 10), nil
 			},
@@ -57,6 +63,9 @@ func queueIncidents() []Incident {
 					// listen() is to be seen: what it asks for is visible only then.
 					s, err := w.serve("lab-capped", ListenConfig{Backlog: 4096, Accept: true, Busy: 4 * time.Millisecond})
 					if err != nil {
+						return err
+					}
+					if err := w.favour(s.PID); err != nil {
 						return err
 					}
 					log("process %d called listen(4096), somaxconn is 8", s.PID)

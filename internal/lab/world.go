@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -290,6 +291,13 @@ func (w *World) keep(c io.Closer) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.closers = append(w.closers, c)
+}
+
+// keepLongest makes Close close c after everything that is kept by then.
+func (w *World) keepLongest(c io.Closer) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.closers = slices.Insert(w.closers, 0, c)
 }
 
 // Close ends the servers, the TUN device and the namespace's thread. The kernel
