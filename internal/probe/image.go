@@ -37,8 +37,10 @@ func pristine(smaps io.Reader, image string) (list [][2]uintptr) {
 	candidate := false
 	for lines := bufio.NewScanner(smaps); lines.Scan(); {
 		line := lines.Text()
+		var from, to uintptr
 		var mode string
-		if n, _ := fmt.Sscanf(line, "%x-%x %s", &start, &end, &mode); n == 3 {
+		if n, _ := fmt.Sscanf(line, "%x-%x %s", &from, &to, &mode); n == 3 { // "Anonymous:" begins as a number does
+			start, end = from, to
 			candidate = strings.HasSuffix(line, " "+image) && !strings.Contains(mode, "w")
 			continue
 		}
