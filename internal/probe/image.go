@@ -3,6 +3,7 @@ package probe
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
@@ -18,21 +19,36 @@ func forgetImage() {
 	if err != nil {
 		return
 	}
-	maps, err := os.Open("/proc/self/maps")
+	maps, err := os.Open("/proc/self/smaps")
 	if err != nil {
 		return
 	}
 	defer maps.Close()
-	for lines := bufio.NewScanner(maps); lines.Scan(); {
-		var start, end uintptr
+	for _, m := range pristine(maps, image) {
+		_, _, _ = unix.Syscall(unix.SYS_MADVISE, m[0], m[1]-m[0], unix.MADV_DONTNEED)
+	}
+}
+
+// pristine lists the mappings of the file that are as it is, and stay so: their pages come again.
+// Those of a position-independent executable that were relocated may be read-only by now, too, but
+// what was written in them would be lost.
+func pristine(smaps io.Reader, image string) (list [][2]uintptr) {
+	var start, end uintptr
+	candidate := false
+	for lines := bufio.NewScanner(smaps); lines.Scan(); {
+		line := lines.Text()
+		var from, to uintptr
 		var mode string
-		if !strings.HasSuffix(lines.Text(), " "+image) {
+		if n, _ := fmt.Sscanf(line, "%x-%x %s", &from, &to, &mode); n == 3 { // "Anonymous:" begins as a number does
+			start, end = from, to
+			candidate = strings.HasSuffix(line, " "+image) && !strings.Contains(mode, "w")
 			continue
 		}
-		if _, err := fmt.Sscanf(lines.Text(), "%x-%x %s", &start, &end, &mode); err == nil && !strings.Contains(mode, "w") {
-			_, _, _ = unix.Syscall(unix.SYS_MADVISE, start, end-start, unix.MADV_DONTNEED)
+		if value, ok := strings.CutPrefix(line, "Anonymous:"); ok && candidate && strings.TrimSpace(value) == "0 kB" {
+			list = append(list, [2]uintptr{start, end})
 		}
 	}
+	return list
 }
 
 // smallPages asks the kernel not to give this process whole 2 MB pages where it needs a
