@@ -259,7 +259,8 @@ static __always_inline int answered_again(struct sock *sk)
 	struct net *net = LOAD(struct sock, listener, __sk_common.skc_net.net);
 	struct accepting *row;
 
-	if (LOAD(struct sock, listener, __sk_common.skc_state) != TCP_LISTEN) /* Fast Open's child */
+	if (LOAD(struct sock, listener, __sk_common.skc_state) !=
+	    TCP_LISTEN) /* Fast Open's child */
 		return 0;
 	if (filter.netns && filter.netns != LOAD(struct net, net, ns.inum))
 		return 0;

@@ -57,11 +57,12 @@ func (p *Probe) Arrivals() (arrivals []Arrivals, handshakes uint64, err error) {
 		total  bpf.SynspyArrivals
 		slots  []bpf.SynspySlot
 	)
+	// A listener that departs meanwhile would be in neither place, or in both.
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	for _, a := range p.departed {
 		add(a.Socket, a.Syn, a.Ack)
 	}
-	p.mu.Unlock()
 	entries := p.collection.Maps["arrived"].Iterate()
 	for entries.Next(&socket, &total) {
 		add(socket, total.Syn, total.Ack)

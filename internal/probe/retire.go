@@ -74,12 +74,12 @@ func (p *Probe) Depart(socket uint64) error {
 	if err := p.departAccepting(socket); err != nil {
 		return err
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	var total bpf.SynspyArrivals
 	if ok, err := p.take("arrived", socket, &total); err != nil || !ok {
 		return err
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	before := p.departed[socket]
 	p.departed[socket] = Arrivals{socket, before.Syn + total.Syn, before.Ack + total.Ack}
 	return nil
