@@ -200,8 +200,9 @@ func (f *flood) connect(n int) error {
 	})
 }
 
-// wait watches all clients for the connect timeout, then gives up those that
-// are not connected. Giving up sends nothing (tcp_close in SYN_SENT).
+// wait watches all clients for the connect timeout. Those that are not connected by then
+// count as timed out, but are not closed: one that is being answered at that moment would
+// send an RST, and end a half-open handshake of the server's.
 func (f *flood) wait(ctx context.Context, timeout time.Duration) error {
 	for deadline := time.Now().Add(timeout); time.Now().Before(deadline); {
 		if err := ctx.Err(); err != nil {
@@ -211,8 +212,7 @@ func (f *flood) wait(ctx context.Context, timeout time.Duration) error {
 			return err
 		}
 	}
-	f.timedOut += len(f.pending)
-	closeAll(&f.pending)
+	f.timedOut = len(f.pending)
 	return nil
 }
 
