@@ -99,6 +99,14 @@ func namesOf(list []app.Scenario) (names []string) {
 	return names
 }
 
+// progressTo tells what is done, and when since now.
+func progressTo(to io.Writer) func(format string, args ...any) {
+	began := time.Now()
+	return func(format string, args ...any) {
+		_, _ = fmt.Fprintf(to, "%6.2fs  %s\n", time.Since(began).Seconds(), fmt.Sprintf(format, args...))
+	}
+}
+
 // runIncident shows on standard error what is done, and on standard output the report that
 // it leads to.
 func runIncident(ctx context.Context, e env, name string, w app.Watch, output *outputFlags) error {
@@ -106,12 +114,8 @@ func runIncident(ctx context.Context, e env, name string, w app.Watch, output *o
 	if err != nil {
 		return err
 	}
-	began := time.Now()
-	progress := func(format string, args ...any) {
-		_, _ = fmt.Fprintf(e.stderr, "%6.2fs  %s\n", time.Since(began).Seconds(), fmt.Sprintf(format, args...))
-	}
 	stdout := &untilClosed{to: e.stdout}
-	verdict, err := app.RunIncident(ctx, name, app.LabOptions{Watch: w, Progress: progress}, e.stderr, output.logger(e))
+	verdict, err := app.RunIncident(ctx, name, app.LabOptions{Watch: w, Progress: progressTo(e.stderr)}, e.stderr, output.logger(e))
 	if verdict.Name == "" { // it came to none
 		return err
 	}
@@ -125,12 +129,8 @@ func runScenario(ctx context.Context, e env, name string, w app.Watch, output *o
 	if err != nil {
 		return err
 	}
-	began := time.Now()
-	progress := func(format string, args ...any) {
-		_, _ = fmt.Fprintf(e.stderr, "%6.2fs  %s\n", time.Since(began).Seconds(), fmt.Sprintf(format, args...))
-	}
 	stdout := &untilClosed{to: e.stdout}
-	verdict, err := app.RunLab(ctx, name, writing.Stream(stdout, w), app.LabOptions{Watch: w, Progress: progress},
+	verdict, err := app.RunLab(ctx, name, writing.Stream(stdout, w), app.LabOptions{Watch: w, Progress: progressTo(e.stderr)},
 		output.logger(e))
 	if verdict.Name == "" { // it came to none
 		return err

@@ -28,7 +28,6 @@ const (
 type collector struct {
 	options  DiagnoseOptions
 	session  *session
-	trace    *trace
 	start    time.Time
 	step     time.Duration // what a point of the timelines covers
 	evidence diagnose.Evidence
@@ -91,7 +90,7 @@ func (c *collector) begin(ctx context.Context) {
 	c.find()
 	c.threads.begin(ctx)
 	if len(c.rows) == 0 {
-		c.say("no listener matches yet; waiting for one")
+		sayTo(c.options.Status, "no listener matches yet; waiting for one")
 	}
 }
 
@@ -190,7 +189,7 @@ func (c *collector) Held(h event.Held) error {
 		return nil
 	}
 	if r := c.rows[h.Listener.Key]; r != nil {
-		r.counts = addCount(r.counts, count)
+		r.counts = event.AddCount(r.counts, count)
 		r.point(c).drop(count, 0)
 	}
 	return nil
@@ -221,7 +220,7 @@ func (c *collector) Drop(d *event.Drop) error {
 		return nil
 	}
 	if r := c.rowOf(d); r != nil {
-		r.counts = addCount(r.counts, count)
+		r.counts = event.AddCount(r.counts, count)
 		r.point(c).drop(count, d.Attempt)
 	}
 	return nil

@@ -26,12 +26,12 @@ func compare(v *Verdict, want lab.Expectation, got *recorder, netns uint64) {
 		want.Handshakes = 0 // of what is left there may be fewer
 	}
 	for _, r := range want.Records {
-		v.Expected = addCount(v.Expected, event.Count{Cause: r.Cause, Stage: r.Stage, Action: r.Action,
+		v.Expected = event.AddCount(v.Expected, event.Count{Cause: r.Cause, Stage: r.Stage, Action: r.Action,
 			Count: uint64(r.Count)})
 	}
 	for i := range got.drops {
 		if d := &got.drops[i]; d.Type == "drop" {
-			v.Recorded = addCount(v.Recorded, event.Count{Cause: d.Cause, Stage: d.Stage, Action: d.Action, Count: 1})
+			v.Recorded = event.AddCount(v.Recorded, event.Count{Cause: d.Cause, Stage: d.Stage, Action: d.Action, Count: 1})
 		}
 	}
 	sortCounts(v.Expected)

@@ -27,13 +27,10 @@ func (c *collector) conclude(s event.Summary) {
 		}
 	}
 	e.Counts, e.Ledger, e.Balanced = s.Counts, s.Ledger, &s.Balanced
-	e.Clients = slices.SortedFunc(func(yield func(event.ClientCount) bool) {
-		for _, count := range c.clients {
-			if !yield(*count) {
-				return
-			}
-		}
-	}, func(a, b event.ClientCount) int {
+	for _, count := range c.clients {
+		e.Clients = append(e.Clients, *count)
+	}
+	slices.SortFunc(e.Clients, func(a, b event.ClientCount) int {
 		return cmp.Or(cmp.Compare(b.Drops, a.Drops), cmp.Compare(a.Addr, b.Addr))
 	})
 	if len(c.clients) < maxDroppers {

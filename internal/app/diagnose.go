@@ -40,11 +40,10 @@ func Diagnose(ctx context.Context, options DiagnoseOptions, log *slog.Logger) (e
 	ctx, cancel := context.WithTimeout(ctx, options.Duration)
 	defer cancel()
 	c.begin(ctx)
-	c.trace = newTrace(s, c, TraceOptions{Watch: watch})
 	if options.Begun != nil {
 		options.Begun()
 	}
-	err = c.trace.run(ctx)
+	err = newTrace(s, c, TraceOptions{Watch: watch}).run(ctx)
 	c.end()
 	if err = errors.Join(err, s.close()); err != nil {
 		return event.Diagnosis{}, err
@@ -67,13 +66,7 @@ func (c *collector) progress() {
 	if r := c.fullest(); r != nil {
 		line += fmt.Sprintf("; fullest accept queue: %d of %d on port %d", r.queue.Len, r.queue.Limit, r.listener.Port)
 	}
-	c.say(line)
-}
-
-func (c *collector) say(line string) {
-	if c.options.Status != nil {
-		_, _ = fmt.Fprintln(c.options.Status, "synspy: "+line)
-	}
+	sayTo(c.options.Status, line)
 }
 
 // DiagnosisForms lists what diagnose's --output takes.

@@ -169,24 +169,13 @@ func countsOf(counted [event.NumOutcomes]uint64) (drops []event.Count, cookies u
 		switch branch := o.Branch(); {
 		case counted[o] == 0:
 		case branch.Kind == event.KindDrop:
-			drops = addCount(drops, event.Count{Cause: branch.Cause, Stage: branch.Stage,
+			drops = event.AddCount(drops, event.Count{Cause: branch.Cause, Stage: branch.Stage,
 				Action: branch.Action, Count: counted[o]})
 		case branch.Kind == event.KindCookie:
 			cookies += counted[o]
 		}
 	}
 	return drops, cookies
-}
-
-// addCount adds to the row of the same cause, stage and action.
-func addCount(rows []event.Count, add event.Count) []event.Count {
-	for i := range rows {
-		if r := &rows[i]; r.Cause == add.Cause && r.Stage == add.Stage && r.Action == add.Action {
-			r.Count += add.Count
-			return rows
-		}
-	}
-	return append(rows, add)
 }
 
 func addFiltered(rows []event.LedgerRow, netns uint64, outcome event.Outcome, count uint64) {

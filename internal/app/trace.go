@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -259,9 +258,7 @@ func (t *trace) tellQuiet(during time.Duration) error {
 }
 
 func (t *trace) say(line string) {
-	if t.options.Status != nil {
-		_, _ = fmt.Fprintln(t.options.Status, "synspy: "+line)
-	}
+	sayTo(t.options.Status, line)
 }
 
 // ignoreClosedPipe lets a reader that went away end the stream silently.

@@ -129,22 +129,12 @@ func (r *Recording) death(d *event.Drop) {
 const maxDeaths = 256
 
 func (r *Recording) count(of *event.Listener, c event.Count) *recorded {
-	add(&r.counts, c)
+	r.counts = event.AddCount(r.counts, c)
 	l := r.listener(of)
 	if l != nil {
-		add(&l.Counts, c)
+		l.Counts = event.AddCount(l.Counts, c)
 	}
 	return l
-}
-
-func add(counts *[]event.Count, c event.Count) {
-	for i := range *counts {
-		if o := &(*counts)[i]; o.Cause == c.Cause && o.Stage == c.Stage && o.Action == c.Action {
-			o.Count += c.Count
-			return
-		}
-	}
-	*counts = append(*counts, c)
 }
 
 func (r *Recording) listener(of *event.Listener) *recorded {

@@ -198,6 +198,17 @@ type Count struct {
 	Count  uint64 `json:"count"`
 }
 
+// AddCount adds to the row of the same cause, stage and action.
+func AddCount(rows []Count, add Count) []Count {
+	for i := range rows {
+		if r := &rows[i]; r.Cause == add.Cause && r.Stage == add.Stage && r.Action == add.Action {
+			r.Count += add.Count
+			return rows
+		}
+	}
+	return append(rows, add)
+}
+
 // Seen is how many SYNs and final ACKs reached a listener, dropped or not.
 // Others is the row of the listeners that the kernel side's table had no room
 // for; it has no Listener.

@@ -8,12 +8,10 @@ const (
 	cookieEnqueue   = "inet_csk_reqsk_queue_add"
 	acceptFunction  = "inet_csk_accept"
 	graftFunction   = "security_sock_graft"
-
-	answerAgainEvent = "tcp_retransmit_synack"
 )
 
 // AnswerAgain is the hook that sees SYN-ACKs being sent again.
-const AnswerAgain = answerAgainEvent
+const AnswerAgain = "tcp_retransmit_synack"
 
 // acceptSide is hooked for Config.Accepts alone, and can be done without.
 func acceptSide() []function {
@@ -37,7 +35,7 @@ func acceptPrograms(function string) (trampolines, kprobes []string) {
 // enters the queues is told by the handshakes that succeed, the rest by the queues'
 // lengths and by who has connections of a listener open.
 func acceptHooks(facts *Facts, plan, backend string) []Hook {
-	again := tracepointHook(facts, answerAgainEvent, "SYN-ACKs that are sent again", "tp_btf_"+answerAgainEvent)
+	again := tracepointHook(facts, AnswerAgain, "SYN-ACKs that are sent again", "tp_btf_"+AnswerAgain)
 	again.Accepts = true
 	if plan == Tracepoint {
 		return []Hook{again, {Name: acceptFunction, Accepts: true, Note: "takes more than tracepoints; an acceptor is who has " +

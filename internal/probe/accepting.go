@@ -63,7 +63,7 @@ func (p *Probe) Accepting() (map[uint64]Accepting, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	rows := make(map[uint64]Accepting)
-	hooked, again := p.plan.hooks(acceptFunction), p.plan.hooks(answerAgainEvent)
+	hooked, again := p.plan.hooks(acceptFunction), p.plan.hooks(AnswerAgain)
 	entered := p.plan.hooks(enqueueFunction) || p.plan.Backend == Tracepoint
 	add := func(socket uint64, raw *bpf.SynspyAccepting) {
 		if raw.Arrivals+raw.Accepts+raw.AnsweredAgain == 0 {

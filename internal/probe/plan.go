@@ -86,7 +86,7 @@ func hookedFunctions() []string {
 }
 
 func hookedTracepoints() []string {
-	return append(append(namesOf(freeEvents()), timerEvents()...), goneEvent, answerAgainEvent, "tcp_send_reset", "net_dev_queue")
+	return append(append(namesOf(freeEvents()), timerEvents()...), goneEvent, AnswerAgain, "tcp_send_reset", "net_dev_queue")
 }
 
 func namesOf(lists ...[]function) []string {
