@@ -26,7 +26,7 @@ type queues struct {
 	listening          bool
 }
 
-// queuesOf reads it from the namespace's /proc/net/tcp.
+// queuesOf reads it from the namespace's /proc/net/tcp; of a group, what waits for all members.
 func queuesOf(t testing.TB, w *lab.World, port, limit int) queues {
 	t.Helper()
 	q := queues{limit: limit}
@@ -48,7 +48,7 @@ func queuesOf(t testing.TB, w *lab.World, port, limit int) queues {
 				if err != nil {
 					return err
 				}
-				q.accept, q.listening = int(n), true
+				q.accept, q.listening = q.accept+int(n), true
 			case "01": // TCP_ESTABLISHED
 				q.established++
 			case "03": // TCP_SYN_RECV

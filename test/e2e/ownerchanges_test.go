@@ -116,7 +116,7 @@ func testMPTCP(t *testing.T) {
 	c := &crew{t: t, w: w}
 	c.await("it accepts", func() bool { return len(c.connected()) == 1 })
 	named := func(r *record, _ *tracer) bool { return len(r.Processes) == 1 && r.Processes[0].Role == "acceptor" }
-	first := loseUntil(t, w, []*tracer{tr}, named)
+	first := loseUntil(t, func(n int) { loseSome(t, w, n) }, []*tracer{tr}, named)
 	loseSome(t, w, drops)
 	for i, r := range tr.stop().wantOwner(w, first+drops, "mptcp", server.PID) {
 		if i >= first && !named(&r, tr) {

@@ -156,11 +156,18 @@ func reuseport(backlog int, accept bool) lab.ListenConfig {
 // how many did.
 func loseSome(t testing.TB, w *lab.World, want int) (lost int) {
 	t.Helper()
+	return loseBetween(t, w, want, func() {})
+}
+
+// loseBetween does so, and calls connected after each client that met a member with room.
+func loseBetween(t testing.TB, w *lab.World, want int, connected func()) (lost int) {
+	t.Helper()
 	for range 2000 {
 		clients, err := w.Burst(t.Context(), server4, 1)
 		must(t, err)
 		if clients[0].Answered() {
 			must(t, clients[0].ACK())
+			connected()
 		} else if lost++; lost == want {
 			return lost
 		}
