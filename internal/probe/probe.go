@@ -87,11 +87,11 @@ func openBy(one attacher, facts *Facts, backend string, config Config, log *slog
 }
 
 // startupGC is the garbage collector's percentage while types are decoded.
-const startupGC = 10
+const startupGC = 20
 
 // startupMemory is what the runtime tries to stay below meanwhile, in bytes: it
 // gives back sooner what it does not need. Live memory is a little less.
-const startupMemory = 20 << 20
+const startupMemory = 22 << 20
 
 // refused books an error against the hook or the backend that met it, once; false if
 // there is nothing left to try.

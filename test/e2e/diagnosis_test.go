@@ -4,11 +4,15 @@ package e2e
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
+	"net"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -116,28 +120,29 @@ func (s *session) end() *diagnosis {
 // the test ends: each asks for a page and stays.
 func visitors(t *testing.T, w *lab.World, atOnce int, every time.Duration) {
 	t.Helper()
+	visitorsWhoSay(t, w, "GET / HTTP/1.1\r\nHost: test\r\n\r\n", atOnce, every)
+}
+
+// silentVisitors ask for nothing, and stay.
+func silentVisitors(t *testing.T, w *lab.World, atOnce int, every time.Duration) {
+	t.Helper()
+	visitorsWhoSay(t, w, "", atOnce, every)
+}
+
+func visitorsWhoSay(t *testing.T, w *lab.World, words string, atOnce int, every time.Duration) {
+	t.Helper()
 	quit, done := make(chan struct{}), make(chan struct{})
 	var open []int
 	come := func() error {
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-		if err != nil {
-			return err
-		}
+		fd, err := connecting()
 		open = append(open, fd)
-		// An RST at the end leaves nothing that keeps the namespace alive.
-		if err := unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}); err != nil {
-			return err
-		}
-		if err := unix.Connect(fd, &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}); err != nil && err != unix.EINPROGRESS {
-			return err
-		}
-		return nil
+		return err
 	}
 	go func() {
 		defer close(done)
 		ticker := time.NewTicker(every)
 		defer ticker.Stop()
-		asked := make(map[int]bool)
+		said := make(map[int]bool)
 		for {
 			for range atOnce {
 				if err := w.Do(come); err != nil {
@@ -146,9 +151,9 @@ func visitors(t *testing.T, w *lab.World, atOnce int, every time.Duration) {
 				}
 			}
 			for _, fd := range open {
-				if !asked[fd] { // EAGAIN until it is connected
-					_, err := unix.Write(fd, []byte("GET / HTTP/1.1\r\nHost: test\r\n\r\n"))
-					asked[fd] = err == nil
+				if words != "" && !said[fd] { // EAGAIN until it is connected
+					_, err := unix.Write(fd, []byte(words))
+					said[fd] = err == nil
 				}
 			}
 			select {
@@ -164,5 +169,63 @@ func visitors(t *testing.T, w *lab.World, atOnce int, every time.Duration) {
 		for _, fd := range open {
 			unix.Close(fd)
 		}
+	})
+}
+
+// connecting makes a socket of this namespace that connects to the server on the loopback device.
+func connecting() (int, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return -1, err
+	}
+	// An RST at the end leaves nothing that keeps the namespace alive.
+	err = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	if err == nil {
+		err = unix.Connect(fd, &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}})
+	}
+	if err == unix.EINPROGRESS {
+		err = nil
+	}
+	return fd, err
+}
+
+// secureVisitors come so many a second until the test ends, shake hands by TLS, and leave.
+func secureVisitors(t *testing.T, w *lab.World, atOnce int, every time.Duration) {
+	t.Helper()
+	var visits sync.WaitGroup
+	visit := func(fd int) {
+		file := os.NewFile(uintptr(fd), "client")
+		conn, err := net.FileConn(file)
+		file.Close()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		must(t, conn.SetDeadline(time.Now().Add(2*time.Second)))
+		_ = tls.Client(conn, &tls.Config{InsecureSkipVerify: true}).Handshake() // it may be one of those that nobody answers
+	}
+	quit := make(chan struct{})
+	visits.Go(func() {
+		for ticker := time.NewTicker(every); ; {
+			for range atOnce {
+				var fd int
+				if err := w.Do(func() (err error) { fd, err = connecting(); return err }); err != nil {
+					t.Error(err)
+					return
+				}
+				visits.Go(func() { visit(fd) })
+			}
+			select {
+			case <-quit:
+				ticker.Stop()
+				return
+			case <-ticker.C:
+			}
+		}
+	})
+	t.Cleanup(func() {
+		close(quit)
+		visits.Wait()
 	})
 }

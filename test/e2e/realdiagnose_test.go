@@ -3,12 +3,19 @@
 package e2e
 
 import (
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
+	"math/big"
 	"os/exec"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/synspy/synspy/internal/lab"
 )
 
 // trouble is a server as one meets them, in trouble.
@@ -20,6 +27,7 @@ type trouble struct {
 	begin func(*crew) int
 	// somaxconn bounds the accept queue, whatever the server asks for.
 	somaxconn int
+	come      func(t *testing.T, w *lab.World, atOnce int, every time.Duration) // visitors, if it is nil
 	atOnce    int
 	every     time.Duration
 	// want is the first finding, or one of several that are as true; the only cause.
@@ -37,6 +45,8 @@ func TestRealServers(t *testing.T) {
 			{name: "Python sleeps", command: pythonLoop("time.sleep(1)"), want: []string{"accept_loop_blocked"}, title: "nanosleep", function: "sleep"},
 			{name: "Python waits for an upstream", command: pythonLoop("select.select([up], [], [], 1)"),
 				want: []string{"accept_loop_blocked"}, title: "select"},
+			{name: "Python waits for a TLS client that says nothing", command: pythonTLS, come: silentVisitors,
+				want: []string{"accept_loop_blocked"}, title: "poll"},
 			{name: "haproxy at maxconn", command: haproxyFull, want: []string{"no_acceptor", "accept_rate_exceeded"}},
 			{name: "Go with a capped backlog", command: helperServer("unhurried"), somaxconn: 4, atOnce: 16, every: 500 * time.Millisecond,
 				want: []string{"backlog_capped"}, title: "somaxconn"},
@@ -47,6 +57,8 @@ func TestRealServers(t *testing.T) {
 	// These take a CPU each: one after the other.
 	for _, c := range []trouble{
 		{name: "Python computes", command: pythonLoop("hashlib.pbkdf2_hmac('sha256', b'x', b'y', 400000)"), want: []string{"accept_loop_busy"}, function: "libcrypto"},
+		{name: "Python does TLS", command: pythonTLS, come: secureVisitors, atOnce: 20, every: 50 * time.Millisecond,
+			want: []string{"accept_loop_busy"}, function: "libcrypto"},
 		{name: "Node computes", command: node(nodeBusy), want: []string{"accept_loop_busy"}, title: "node"},
 		{name: "Go computes", command: helperServer("computing"), want: []string{"accept_loop_busy"}, function: "computeBeforeTheNext"},
 	} {
@@ -79,7 +91,10 @@ func (c trouble) test(t *testing.T) {
 	if c.begin != nil {
 		named = c.begin(crew)
 	}
-	visitors(t, w, c.atOnce, c.every)
+	if c.come == nil {
+		c.come = visitors
+	}
+	c.come(t, w, c.atOnce, c.every)
 	time.Sleep(500 * time.Millisecond) // it is in trouble by now
 	d := beginDiagnosis(t, "--netns", w.Path(), "--duration", "2500ms").end()
 	for n := 1; n < windows && len(d.Findings) > 0 && d.Findings[0].ID == "cpu_starved"; n++ {
@@ -127,6 +142,35 @@ while True:
     %s
 `, work))
 	}
+}
+
+// pythonTLS is a server of one thread that shakes hands by TLS before it accepts the next.
+func pythonTLS(t *testing.T) *exec.Cmd {
+	return exec.Command(tool(t, "python3"), "-c", `import socket, ssl, sys
+tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+tls.load_cert_chain(sys.argv[1])
+s = socket.create_server(('0.0.0.0', 8080), backlog=128)
+while True:
+    c, _ = s.accept()
+    c.settimeout(1)
+    try:
+        tls.wrap_socket(c, server_side=True)
+    except OSError: # a client that left, or says nothing
+        pass
+`, certificate(t))
+}
+
+// certificate makes one with its key, and returns the file that has both. With a key so long a handshake
+// takes some milliseconds.
+func certificate(t *testing.T) string {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 4096)
+	must(t, err)
+	of := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	cert, err := x509.CreateCertificate(rand.Reader, of, of, key.Public(), key)
+	must(t, err)
+	return configFile(t, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}))+
+		string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})))
 }
 
 // haproxyFull has two clients at most, and leaves the rest to the kernel.
