@@ -107,7 +107,7 @@ func (r *deviceReader) readEach(list []uint64, candidates []kernel.NetNS, throug
 		if slices.ContainsFunc(r.read, func(ns *deviceNamespace) bool { return ns.inode == inode }) {
 			continue
 		}
-		if len(r.read) == maxDeviceNamespaces {
+		if len(r.read) >= maxDeviceNamespaces {
 			r.missing(fmt.Sprintf("the devices of %d further network namespaces were not read", len(list)-i))
 			break
 		}

@@ -50,23 +50,6 @@ const (
 // Egress tells whether it takes what is sent through the device.
 func (h Hook) Egress() bool { return h == HookTCXEgress || h == HookTCEgress || h == HookNetkit }
 
-// InNetNS runs f in a network namespace, by its path and inode, on a thread that then ends. It takes
-// CAP_SYS_ADMIN; an empty path is the caller's own.
-func InNetNS(path string, inode uint64, f func() error) (err error) {
-	done := make(chan struct{})
-	go onThread(func() {
-		defer close(done)
-		if path != "" {
-			err = enterNetNS(path, inode)
-		}
-		if err == nil {
-			err = f()
-		}
-	})
-	<-done
-	return err
-}
-
 // Of include/uapi/linux/if_link.h, pkt_sched.h, pkt_cls.h, act_api.h and net_namespace.h.
 const (
 	xdpDriver, xdpGeneric, xdpHardware = 5, 6, 7 // IFLA_XDP_DRV_PROG_ID and so on

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
 	"slices"
 	"testing"
 
@@ -17,111 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/synspy/synspy/internal/kernel"
+	"github.com/synspy/synspy/internal/kernel/kerneltest"
 )
-
-// netns is a private network namespace for as long as the test runs.
-type netns struct {
-	path  string
-	inode uint64
-}
-
-func newNetNS(t *testing.T) netns {
-	t.Helper()
-	made, done := make(chan error, 1), make(chan struct{})
-	var ns netns
-	t.Cleanup(func() { close(done) })
-	go func() {
-		runtime.LockOSThread() // not unlocked: the thread ends, and the namespace with it
-		err := unix.Unshare(unix.CLONE_NEWNET)
-		if err == nil {
-			ns.path = fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid())
-			ns.inode, err = kernel.Inode(ns.path)
-		}
-		made <- err
-		<-done
-	}()
-	if err := <-made; err != nil {
-		t.Fatal(err)
-	}
-	return ns
-}
-
-// do runs f in the namespace.
-func (ns netns) do(t *testing.T, f func() error) {
-	t.Helper()
-	if err := kernel.InNetNS(ns.path, ns.inode, f); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// request sends one message that is to be acknowledged, in the calling thread's namespace.
-func request(kind netlink.HeaderType, head []byte, fill func(*netlink.AttributeEncoder)) error {
-	conn, err := netlink.Dial(unix.NETLINK_ROUTE, nil)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	attributes := netlink.NewAttributeEncoder()
-	fill(attributes)
-	encoded, err := attributes.Encode()
-	if err != nil {
-		return err
-	}
-	_, err = conn.Execute(netlink.Message{
-		Header: netlink.Header{Type: kind, Flags: netlink.Request | netlink.Acknowledge | netlink.Create | netlink.Excl},
-		Data:   append(head, encoded...),
-	})
-	return err
-}
-
-// nested is an attribute that holds others.
-func nested(to *netlink.AttributeEncoder, kind uint16, fill func(*netlink.AttributeEncoder)) {
-	to.Nested(kind, func(in *netlink.AttributeEncoder) error {
-		fill(in)
-		return nil
-	})
-}
-
-// addLink makes a device of that kind. Its other end, named peer, is where the file descriptor leads; 0 is here.
-func addLink(kind, name, peer string, where int) error {
-	return request(unix.RTM_NEWLINK, make([]byte, unix.SizeofIfInfomsg), func(a *netlink.AttributeEncoder) {
-		a.String(unix.IFLA_IFNAME, name)
-		nested(a, unix.IFLA_LINKINFO, func(info *netlink.AttributeEncoder) {
-			info.String(unix.IFLA_INFO_KIND, kind)
-			nested(info, unix.IFLA_INFO_DATA, func(data *netlink.AttributeEncoder) {
-				end := netlink.NewAttributeEncoder()
-				end.String(unix.IFLA_IFNAME, peer)
-				if where != 0 {
-					end.Uint32(unix.IFLA_NET_NS_FD, uint32(where))
-				}
-				encoded, err := end.Encode()
-				if err != nil {
-					panic(err)
-				}
-				data.Bytes(1, append(make([]byte, unix.SizeofIfInfomsg), encoded...)) // VETH_INFO_PEER, IFLA_NETKIT_PEER_INFO
-			})
-		})
-	})
-}
-
-// tcMessage is a struct tcmsg.
-func tcMessage(index int, handle, parent, info uint32) []byte {
-	b := make([]byte, 20)
-	binary.NativeEndian.PutUint32(b[4:], uint32(index))
-	binary.NativeEndian.PutUint32(b[8:], handle)
-	binary.NativeEndian.PutUint32(b[12:], parent)
-	binary.NativeEndian.PutUint32(b[16:], info)
-	return b
-}
-
-// addFilter puts a tc filter on a device's clsact qdisc.
-func addFilter(index int, parent uint32, kind string, priority uint32, options func(*netlink.AttributeEncoder)) error {
-	protocol := uint32(unix.ETH_P_ALL<<8&0xff00 | unix.ETH_P_ALL>>8)
-	return request(unix.RTM_NEWTFILTER, tcMessage(index, 0, parent, priority<<16|protocol), func(a *netlink.AttributeEncoder) {
-		a.String(1, kind) // TCA_KIND
-		nested(a, 2, options)
-	})
-}
 
 // program loads one that only returns the verdict, until the test ends, and returns its ID as well.
 func program(t *testing.T, name string, kind ebpf.ProgramType, verdict int32) (p *ebpf.Program, id uint32, err error) {
@@ -158,7 +54,7 @@ func TestDevices(t *testing.T) {
 		gactParameterKind = 2
 	)
 	hasTCX, hasNetkit := has(t, "tcx_prog_query"), has(t, "netkit_prog_query")
-	ns := newNetNS(t)
+	ns := kerneltest.NewNetNS(t)
 	want := map[string][]kernel.Taker{"lo": nil, "syn0": nil, "syn1": nil}
 	keep := func(c io.Closer, err error) error {
 		if err == nil {
@@ -178,15 +74,15 @@ func TestDevices(t *testing.T) {
 		want[device] = append(want[device], kernel.Taker{Hook: hook, ID: id, Name: name})
 		return nil
 	}
-	ns.do(t, func() error {
-		if err := addLink("veth", "syn0", "syn1", 0); err != nil {
+	ns.Do(t, func() error {
+		if err := kerneltest.AddLink("veth", "syn0", "syn1", 0); err != nil {
 			return err
 		}
-		syn0, err := deviceIndex("syn0")
+		syn0, err := kerneltest.DeviceIndex("syn0")
 		if err != nil {
 			return err
 		}
-		syn1, err := deviceIndex("syn1")
+		syn1, err := kerneltest.DeviceIndex("syn1")
 		if err != nil {
 			return err
 		}
@@ -202,7 +98,7 @@ func TestDevices(t *testing.T) {
 				return err
 			}
 		}
-		if err := request(unix.RTM_NEWQDISC, tcMessage(syn0, 0xffff0000, clsact, 0), func(a *netlink.AttributeEncoder) {
+		if err := kerneltest.Request(unix.RTM_NEWQDISC, kerneltest.TCMessage(syn0, 0xffff0000, clsact, 0), func(a *netlink.AttributeEncoder) {
 			a.String(1, "clsact")
 		}); err != nil {
 			return fmt.Errorf("clsact: %w", err)
@@ -212,7 +108,7 @@ func TestDevices(t *testing.T) {
 			hook   kernel.Hook
 		}{{ingress, kernel.HookTCIngress}, {egress, kernel.HookTCEgress}} {
 			if err := put("syn0", at.hook, ebpf.SchedCLS, pass, func(p *ebpf.Program) error {
-				return addFilter(syn0, at.parent, byBPF, 1, func(o *netlink.AttributeEncoder) {
+				return kerneltest.AddFilter(syn0, at.parent, byBPF, 1, func(o *netlink.AttributeEncoder) {
 					o.Uint32(bpfFD, uint32(p.FD()))
 					o.Uint32(bpfFlags, bpfDirectAction)
 				})
@@ -221,11 +117,11 @@ func TestDevices(t *testing.T) {
 			}
 		}
 		for priority, verdict := range []uint32{gactOK, gactShot} {
-			err := addFilter(syn0, egress, matchall, uint32(2+priority), func(o *netlink.AttributeEncoder) {
-				nested(o, matchallActions, func(actions *netlink.AttributeEncoder) {
-					nested(actions, 1, func(action *netlink.AttributeEncoder) {
+			err := kerneltest.AddFilter(syn0, egress, matchall, uint32(2+priority), func(o *netlink.AttributeEncoder) {
+				kerneltest.Nested(o, matchallActions, func(actions *netlink.AttributeEncoder) {
+					kerneltest.Nested(actions, 1, func(action *netlink.AttributeEncoder) {
 						action.String(actKind, "gact")
-						nested(action, actNest, func(options *netlink.AttributeEncoder) {
+						kerneltest.Nested(action, actNest, func(options *netlink.AttributeEncoder) {
 							parameters := make([]byte, 20) // struct tc_gact
 							binary.NativeEndian.PutUint32(parameters[8:], verdict)
 							options.Bytes(gactParameterKind, parameters)
@@ -255,10 +151,10 @@ func TestDevices(t *testing.T) {
 			}
 		}
 		if hasNetkit {
-			if err := addLink("netkit", "nk0", "nk1", 0); err != nil {
+			if err := kerneltest.AddLink("netkit", "nk0", "nk1", 0); err != nil {
 				return fmt.Errorf("netkit: %w", err)
 			}
-			nk0, err := deviceIndex("nk0")
+			nk0, err := kerneltest.DeviceIndex("nk0")
 			if err != nil {
 				return err
 			}
@@ -270,7 +166,7 @@ func TestDevices(t *testing.T) {
 		return nil
 	})
 	got := make(map[string][]kernel.Taker)
-	ns.do(t, func() error {
+	ns.Do(t, func() error {
 		list, err := Devices()
 		for _, d := range list {
 			if _, ok := want[d.Name]; ok { // not sit0 and the like, which some kernels make in every namespace
@@ -304,43 +200,29 @@ func has(t *testing.T, function string) bool {
 	return len(found[function]) > 0
 }
 
-func deviceIndex(name string) (int, error) {
-	request, err := unix.NewIfreq(name)
-	if err != nil {
-		return 0, err
-	}
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return 0, err
-	}
-	defer unix.Close(fd)
-	err = unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, request)
-	return int(request.Uint32()), err
-}
-
 // TestOtherEnd finds the namespace where a device's other end is.
 func TestOtherEnd(t *testing.T) {
-	near, far, third := newNetNS(t), newNetNS(t), newNetNS(t)
-	fd, err := unix.Open(far.path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	near, far, third := kerneltest.NewNetNS(t), kerneltest.NewNetNS(t), kerneltest.NewNetNS(t)
+	fd, err := unix.Open(far.Path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer unix.Close(fd)
-	near.do(t, func() error {
-		if err := addLink("veth", "here", "there", fd); err != nil {
+	near.Do(t, func() error {
+		if err := kerneltest.AddLink("veth", "here", "there", fd); err != nil {
 			return err
 		}
-		return addLink("veth", "syn0", "syn1", 0)
+		return kerneltest.AddLink("veth", "syn0", "syn1", 0)
 	})
 	var there int
-	far.do(t, func() (err error) { there, err = deviceIndex("there"); return err })
-	near.do(t, func() error {
+	far.Do(t, func() (err error) { there, err = kerneltest.DeviceIndex("there"); return err })
+	near.Do(t, func() error {
 		list, err := Devices()
 		if err != nil {
 			return err
 		}
 		ids := make(map[string]int32)
-		for name, path := range map[string]string{"far": far.path, "third": third.path} {
+		for name, path := range map[string]string{"far": far.Path, "third": third.Path} {
 			if ids[name], err = kernel.NetNSID(path); err != nil {
 				return err
 			}
