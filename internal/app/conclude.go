@@ -48,7 +48,7 @@ func (c *collector) conclude(s event.Summary) {
 	})
 	c.listenersOf(s)
 	c.gaps()
-	c.devices(s)
+	c.devices()
 	e.Silence = silence(c.options.Watch, len(c.rows))
 }
 

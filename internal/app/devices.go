@@ -18,14 +18,14 @@ const maxDeviceNamespaces = 64
 
 // devices looks for XDP and tc programs where they may explain something: where no SYN arrived, or where some
 // died of them. It finds those that are there at the end of the window.
-func (c *collector) devices(s event.Summary) {
+func (c *collector) devices() {
 	concerned := make(map[uint64]bool)
 	for key := range c.deaths {
 		if key.netns != 0 && diagnose.TakenBefore(event.Kernel{Function: key.kernel[0], Reason: key.kernel[1]}) {
 			concerned[key.netns] = true
 		}
 	}
-	arrived := slices.ContainsFunc(s.Seen, func(row event.Seen) bool { return row.Syn > 0 })
+	arrived := slices.ContainsFunc(c.evidence.Listeners, func(l diagnose.Listener) bool { return valueOf(l.Syns) > 0 })
 	if arrived && len(concerned) == 0 {
 		return
 	}
@@ -38,6 +38,9 @@ func (c *collector) devices(s event.Summary) {
 	r := deviceReader{missing: func(why string) {
 		c.evidence.Missing = append(c.evidence.Missing, diagnose.Gap{Need: diagnose.NeedDevices, Why: why})
 	}}
+	if len(concerned) == 0 {
+		r.missing("no listener says which network namespace is meant: only the devices of synspy's own were asked")
+	}
 	r.readAll(slices.Sorted(maps.Keys(concerned)))
 	c.evidence.Devices, c.evidence.DevicesRead = r.tell()
 }
@@ -193,7 +196,7 @@ func (r *deviceReader) readHere(ns *deviceNamespace, candidates []kernel.NetNS) 
 }
 
 // tell lists the devices with programs that packets for the first namespaces may meet, the likelier ones
-// first, and how many devices there are in all.
+// first, and how many devices there are in all, nil where none could be read.
 func (r *deviceReader) tell() (list []diagnose.Device, read *uint64) {
 	var n uint64
 	for _, ns := range r.read {
@@ -204,6 +207,9 @@ func (r *deviceReader) tell() (list []diagnose.Device, read *uint64) {
 				list = append(list, d)
 			}
 		}
+	}
+	if n == 0 {
+		return nil, nil
 	}
 	return list, &n
 }

@@ -24,17 +24,18 @@ func NewNetNS(t *testing.T) NetNS {
 	made, done := make(chan error, 1), make(chan struct{})
 	var ns NetNS
 	t.Cleanup(func() { close(done) })
-	// The thread ends, and the namespace with it.
-	go kernel.InNetNS("", 0, func() error {
-		err := unix.Unshare(unix.CLONE_NEWNET)
-		if err == nil {
-			ns.Path = fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid())
-			ns.Inode, err = kernel.Inode(ns.Path)
-		}
-		made <- err
-		<-done
-		return nil
-	})
+	go func() {
+		_ = kernel.InNetNS("", 0, func() error { // on a thread that ends, and the namespace with it
+			err := unix.Unshare(unix.CLONE_NEWNET)
+			if err == nil {
+				ns.Path = fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid())
+				ns.Inode, err = kernel.Inode(ns.Path)
+			}
+			made <- err
+			<-done
+			return nil
+		})
+	}()
 	if err := <-made; err != nil {
 		t.Fatal(err)
 	}
