@@ -48,6 +48,7 @@ func (c *collector) conclude(s event.Summary) {
 	})
 	c.listenersOf(s)
 	c.gaps()
+	c.devices()
 	e.Silence = silence(c.options.Watch, len(c.rows))
 }
 
@@ -217,7 +218,6 @@ func (c *collector) gaps() {
 		c.evidence.Missing = append(c.evidence.Missing, diagnose.Gap{Need: need, Why: why})
 	}
 	missing(diagnose.NeedPrevious, "arrivals before the window were not watched")
-	missing(diagnose.NeedDevices, "XDP and tc programs were not looked for: bpftool net lists them")
 	if c.stacks == nil {
 		missing(diagnose.NeedOnCPU, "this kernel lets no program sample threads")
 	} else if err := c.stacks.sampler.Support().OnCPU.Err; err != nil {

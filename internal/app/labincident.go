@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -80,7 +81,7 @@ func RunIncident(ctx context.Context, name string, options LabOptions, status io
 	if err := player.Wait(); err != nil {
 		return IncidentVerdict{}, fmt.Errorf("play %s: %w", name, err)
 	}
-	v.judge(incident.Also)
+	v.judge(&incident)
 	v.DurationMs = time.Since(began).Milliseconds()
 	if !v.Passed {
 		return v, fmt.Errorf("%w: %s: %s", ErrMismatch, name, v.Mismatches[0])
@@ -89,18 +90,30 @@ func RunIncident(ctx context.Context, name string, options LabOptions, status io
 }
 
 // judge compares the findings with the one that was made.
-func (v *IncidentVerdict) judge(also []string) {
+func (v *IncidentVerdict) judge(made *lab.Incident) {
 	first := ""
 	for i, f := range v.Diagnosis.Findings {
 		v.Findings = append(v.Findings, string(f.Severity)+" "+string(f.ID))
 		if i == 0 {
 			first = string(f.ID)
-		} else if f.Severity == event.SeverityCause && !slices.Contains(also, string(f.ID)) {
+		} else if f.Severity == event.SeverityCause && !slices.Contains(made.Also, string(f.ID)) {
 			v.Mismatches = append(v.Mismatches, fmt.Sprintf("%s is called a cause, too", f.ID))
 		}
 	}
 	if first != v.Expected {
 		v.Mismatches = append([]string{fmt.Sprintf("the first finding is %q, expected %s", first, v.Expected)}, v.Mismatches...)
 	}
+	for _, name := range made.Names {
+		if len(v.Diagnosis.Findings) > 0 && !cites(&v.Diagnosis.Findings[0], name) {
+			v.Mismatches = append(v.Mismatches, fmt.Sprintf("the evidence does not name %s", name))
+		}
+	}
 	v.Passed = len(v.Mismatches) == 0
+}
+
+// cites tells whether the evidence of a finding has the word.
+func cites(f *event.Finding, word string) bool {
+	return slices.ContainsFunc(f.Evidence, func(e event.Evidence) bool {
+		return strings.Contains(fmt.Sprint(e.What, " ", e.Value), word)
+	})
 }

@@ -84,6 +84,9 @@ func verdict(e *Evidence, all []*found) string {
 	case first.ID == event.FindingHealthy:
 		return "The listen path is not the problem: " + first.because + "."
 	case first.ID == event.FindingNoSynArrived:
+		if programs := seesFirst(e); programs != "" {
+			return upper(first.because) + ": what stops the clients is before it; look at " + programs + " first."
+		}
 		return upper(first.because) + ": what stops the clients is before it."
 	case first.Severity != event.SeverityCause && died > 0:
 		return fmt.Sprintf("%s died, but nothing that looks like a cause: %s.", many(died, "handshake packet"), first.because)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/synspy/synspy/internal/event"
 )
@@ -27,22 +26,27 @@ func beforeListener(e *Evidence) []*found {
 		f.saw("cause", info.Name, "")
 		f.Title = info.Title + " kills SYNs before the listener"
 		f.because = info.Explain
-		hooks := map[string]bool{}
-		for _, d := range e.Ingress {
-			if d.Cause != cause {
-				continue
-			}
-			for _, at := range []struct{ what, value string }{{"kernel function", d.Kernel.Function}, {"netfilter hook", d.Kernel.Hook}, {"kernel reason", d.Kernel.Reason}} {
-				if at.value != "" && !hooks[at.what+at.value] {
-					hooks[at.what+at.value] = true
-					f.saw(at.what, at.value, "")
-				}
-			}
-		}
+		f.sawDeaths(e, cause)
 		f.fix(info.Fix)
 		out = append(out, f)
 	}
 	return out
+}
+
+// sawDeaths cites where in the kernel packets died of the cause before any listener, and what it gave as the reason.
+func (f *found) sawDeaths(e *Evidence, cause event.Cause) {
+	told := map[string]bool{}
+	for _, d := range e.Ingress {
+		if d.Cause != cause {
+			continue
+		}
+		for _, at := range []struct{ what, value string }{{"kernel function", d.Kernel.Function}, {"netfilter hook", d.Kernel.Hook}, {"kernel reason", d.Kernel.Reason}} {
+			if at.value != "" && !told[at.what+at.value] {
+				told[at.what+at.value] = true
+				f.saw(at.what, at.value, "")
+			}
+		}
+	}
 }
 
 // aimed tells whether a SYN to that port is what the user asked about.
@@ -176,6 +180,8 @@ func otherDrops(e *Evidence) []*found {
 		if info.Cause == event.CauseKernelOther {
 			f.Confidence = event.ConfidencePossible
 			f.Settles = "the kernel function that each record names"
+			f.sawDeaths(e, info.Cause)
+			f.takenBefore(e, n)
 		}
 		if pressure && slices.Contains(consequences, info.Cause) {
 			f.Severity = event.SeverityContributing
@@ -263,19 +269,10 @@ func quiet(e *Evidence) []*found {
 		f.saw("filter", e.Filter, "")
 		f.because += " for " + e.Filter
 	}
-	var before []string
-	for _, d := range e.Devices {
-		if d.XDP != "" {
-			f.saw("XDP program on "+d.Name, d.XDP, "")
-			before = append(before, "XDP on "+d.Name)
-		}
-		for _, tc := range d.TC {
-			f.saw("tc program on "+d.Name, tc, "")
-			before = append(before, "tc on "+d.Name)
-		}
-	}
-	if len(before) > 0 {
-		f.fix("look at the programs that see packets first: " + strings.Join(bound(before, 8), ", ") + " (bpftool net)")
+	f.sawPrograms(e, anyProgram)
+	f.lookAtPrograms(e, anyProgram)
+	if len(e.Devices) > 0 {
+		f.Settles = "tcpdump on these devices: it sees packets after XDP and before tc, so that XDP did not drop SYNs that it shows"
 	}
 	f.fix("check the filter: behind DNAT the port is the pod's, not the NodePort's",
 		"look upstream: load balancer, security group, routing, the client itself")

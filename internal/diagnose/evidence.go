@@ -15,11 +15,13 @@ type Evidence struct {
 	Ledger   []event.LedgerRow `json:"ledger,omitempty"`
 	Balanced *bool             `json:"balanced,omitempty"`
 
-	Listeners []Listener          `json:"listeners,omitempty"` // those matched, also ones that closed
-	Elsewhere []event.Listener    `json:"elsewhere,omitempty"` // on the same ports, in other namespaces or on other addresses
-	Ingress   []Death             `json:"ingress,omitempty"`   // what died before any listener
-	Devices   []Device            `json:"devices,omitempty"`   // of the namespaces concerned
-	Clients   []event.ClientCount `json:"clients,omitempty"`   // most drops first, bounded by the collector
+	Listeners []Listener       `json:"listeners,omitempty"` // those matched, also ones that closed
+	Elsewhere []event.Listener `json:"elsewhere,omitempty"` // on the same ports, in other namespaces or on other addresses
+	Ingress   []Death          `json:"ingress,omitempty"`   // what died before any listener
+	Devices   []Device         `json:"devices,omitempty"`   // with programs, of the namespaces concerned; the nearest to the listeners first
+	// DevicesRead is how many devices were asked for their programs, nil where none was.
+	DevicesRead *uint64             `json:"devices_read,omitempty"`
+	Clients     []event.ClientCount `json:"clients,omitempty"` // most drops first, bounded by the collector
 	// ClientsSeen is how many different client addresses there were in all.
 	ClientsSeen *uint64 `json:"clients_seen,omitempty"`
 
@@ -170,7 +172,22 @@ type Death struct {
 
 // Device is a network device with the programs that see packets before the IP stack does.
 type Device struct {
-	Name string   `json:"name"`
-	XDP  string   `json:"xdp,omitempty"` // the program's name, or its id
-	TC   []string `json:"tc,omitempty"`  // ingress filters
+	Name     string    `json:"name"`
+	NetNS    uint64    `json:"netns,omitempty"` // 0 for synspy's own
+	Enter    Enter     `json:"enter,omitzero"`  // how that is entered
+	Programs []Program `json:"programs"`
+}
+
+// Enter is how a network namespace can be entered: by its name below /run/netns, or through a process in it.
+type Enter struct {
+	Name string `json:"name,omitempty"`
+	PID  uint32 `json:"pid,omitempty"`
+}
+
+// Program is a BPF program on a device, or another tc filter, one whose action is to drop.
+type Program struct {
+	Hook   string `json:"hook"` // "native XDP", "tc ingress"
+	ID     uint32 `json:"id,omitempty"`
+	Name   string `json:"name,omitempty"`
+	Filter string `json:"filter,omitempty"` // its kind: "flower"
 }

@@ -246,10 +246,11 @@ var findings = []FindingInfo{
 	{
 		ID: FindingNoSynArrived, Title: "no SYN arrived",
 		Means: "no SYN for this filter reached this kernel's IP stack in the window",
-		Shown: "SYN counts of zero; XDP and tc programs on the interfaces are named because they act before",
+		Shown: "SYN counts of zero; XDP and tc programs on the interfaces, at the end of the window, are named because they act before: that they are there does not say that they dropped anything",
 		Do: []string{
+			"look at the XDP and tc programs named: bpftool net show dev DEVICE, in the network namespace named",
 			"check the filter: behind DNAT the port is the pod's, not the NodePort's",
-			"look at the XDP and tc programs named, then upstream: load balancer, security group, routing, the client itself",
+			"look upstream: load balancer, security group, routing, the client itself",
 		},
 		Owner: "network",
 	},

@@ -46,14 +46,7 @@ type ListenSettings struct {
 // settings. It enters the namespace by path with a thread that then ends, which takes
 // CAP_SYS_ADMIN; an empty path is the caller's own.
 func ListeningSockets(path string, inode uint64) (list []Listening, settings ListenSettings, err error) {
-	done := make(chan struct{})
-	go onThread(func() {
-		defer close(done)
-		if path != "" {
-			if err = enterNetNS(path, inode); err != nil {
-				return
-			}
-		}
+	err = InNetNS(path, inode, func() (err error) {
 		settings = listenSettings()
 		if list, err = diagListeners(); err != nil {
 			diag := err
@@ -61,23 +54,36 @@ func ListeningSockets(path string, inode uint64) (list []Listening, settings Lis
 				err = errors.Join(diag, err)
 			}
 		}
+		return err
 	})
-	<-done
 	return list, settings, err
 }
 
 // ListenSettingsOf reads the settings of a network namespace, by its path and inode, as
 // [ListeningSockets] does.
 func ListenSettingsOf(path string, inode uint64) (settings ListenSettings, err error) {
+	err = InNetNS(path, inode, func() error {
+		settings = listenSettings()
+		return nil
+	})
+	return settings, err
+}
+
+// InNetNS runs f in a network namespace, by its path and inode, on a thread that then ends. It takes
+// CAP_SYS_ADMIN; an empty path is the caller's own.
+func InNetNS(path string, inode uint64, f func() error) (err error) {
 	done := make(chan struct{})
 	go onThread(func() {
 		defer close(done)
-		if err = enterNetNS(path, inode); err == nil {
-			settings = listenSettings()
+		if path != "" {
+			err = enterNetNS(path, inode)
+		}
+		if err == nil {
+			err = f()
 		}
 	})
 	<-done
-	return settings, err
+	return err
 }
 
 // enterNetNS moves this thread, which must not be used for anything else.

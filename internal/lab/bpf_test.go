@@ -111,3 +111,38 @@ func TestCgroup(t *testing.T) {
 		t.Errorf("the cgroup is left behind (%v)", err)
 	}
 }
+
+// TestDropSYNs runs the program on packets, without a device.
+func TestDropSYNs(t *testing.T) {
+	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.XDP, License: "GPL", Instructions: dropSYNs(ethernetHeader, port)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer program.Close()
+	client := at(server4, 20000)
+	syn := segment{src: client, dst: at(server4, port), flags: flagSYN}.marshal()
+	udp := append([]byte{}, syn...)
+	udp[9] = unix.IPPROTO_UDP
+	for _, tt := range []struct {
+		name   string
+		packet []byte
+		want   uint32
+	}{
+		{"SYN", syn, dropXDP},
+		{"SYN with options", segment{src: client, dst: at(server4, port), flags: flagSYN, options: synOptions()}.marshal(), dropXDP},
+		{"SYN-ACK", segment{src: client, dst: at(server4, port), flags: flagSYN | flagACK}.marshal(), passXDP},
+		{"ACK", segment{src: client, dst: at(server4, port), flags: flagACK}.marshal(), passXDP},
+		{"SYN to another port", segment{src: client, dst: at(server4, port+1), flags: flagSYN}.marshal(), passXDP},
+		{"IPv6", segment{src: at(server6, 20000), dst: at(server6, port), flags: flagSYN}.marshal(), passXDP},
+		{"no TCP", udp, passXDP},
+		{"cut short", syn[:39], passXDP},
+	} {
+		got, err := program.Run(&ebpf.RunOptions{Data: append(append(make([]byte, 12), 0x08, 0x00), tt.packet...)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got != tt.want {
+			t.Errorf("%s: got %d, want %d", tt.name, got, tt.want)
+		}
+	}
+}

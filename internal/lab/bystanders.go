@@ -17,21 +17,8 @@ import (
 func playOtherHost(ctx context.Context, w *World, log func(string, ...any)) (Expectation, error) {
 	const device, syns = "lab1", 4
 	var none Expectation
-	var tap *os.File
-	var address []byte
-	if err := w.Do(func() (err error) {
-		if tap, err = openTAP(device); err != nil {
-			return err
-		}
-		w.keep(tap)
-		if err := writeSysctl("net.ipv4.conf."+device+".rp_filter", "0"); err != nil {
-			return err
-		}
-		if address, err = hardwareAddress(device); err != nil {
-			return err
-		}
-		return setFlags(device, unix.IFF_UP, 0)
-	}); err != nil {
+	e, err := w.ethernet(device)
+	if err != nil {
 		return none, err
 	}
 	server, err := w.idleServer(any4, syns)
@@ -44,9 +31,8 @@ func playOtherHost(ctx context.Context, w *World, log func(string, ...any)) (Exp
 	}
 	send := func(to []byte) error {
 		for _, c := range clients {
-			frame := append(append([]byte{}, to...), 2, 0, 0, 0, 0, 1, 0x08, 0x00) // from 02:..:01, IPv4
-			if _, err := tap.Write(append(frame, c.frame(c.syn())...)); err != nil {
-				return fmt.Errorf("write frame to %s: %w", device, err)
+			if err := e.sendTo(to, c.frame(c.syn())); err != nil {
+				return err
 			}
 		}
 		return w.Barrier(ctx)
@@ -57,7 +43,7 @@ func playOtherHost(ctx context.Context, w *World, log func(string, ...any)) (Exp
 	if err := wantFate(event.ActionDropped, clients...); err != nil {
 		return none, err
 	}
-	if err := send(address); err != nil {
+	if err := send(e.address); err != nil {
 		return none, err
 	}
 	for _, c := range clients { // through a device with a queue of its own
@@ -66,9 +52,9 @@ func playOtherHost(ctx context.Context, w *World, log func(string, ...any)) (Exp
 		}
 	}
 	log("%d SYNs in frames for another host were left alone; in frames for this one they were answered", syns)
-	e := Expectation{Counters: counters(nil)}
-	e.owners(server)
-	return e, nil
+	expected := Expectation{Counters: counters(nil)}
+	expected.owners(server)
+	return expected, nil
 }
 
 // playSniffer opens two packet sockets that nobody reads. The kernel copies every

@@ -21,6 +21,7 @@ type crowd struct {
 	deaf    bool // their answers are lost on the way
 	refused int
 	local   func() netip.AddrPort // nil: addresses of the TUN device's own network
+	through *ethernet             // their SYNs come in through; nil: the TUN device
 }
 
 type attempt struct {
@@ -37,12 +38,19 @@ func (c *crowd) come(n int) error {
 			client = c.w.ClientFrom(c.local(), c.server, client.ISN)
 		}
 		a := &attempt{client: client, tries: 1, next: time.Now().Add(retryAfter)}
-		if err := a.client.SYN(); err != nil {
+		if err := c.syn(a.client); err != nil {
 			return err
 		}
 		c.trying = append(c.trying, a)
 	}
 	return nil
+}
+
+func (c *crowd) syn(client *Client) error {
+	if c.through != nil {
+		return c.through.send(client.frame(client.syn()))
+	}
+	return client.SYN()
 }
 
 // go on with those that came: acknowledge, try again, or give up.
@@ -59,7 +67,7 @@ func (c *crowd) proceed() error {
 		case time.Now().Before(a.next):
 			left = append(left, a)
 		case a.tries < patience:
-			if err := a.client.SYN(); err != nil {
+			if err := c.syn(a.client); err != nil {
 				return err
 			}
 			a.tries++

@@ -12,6 +12,7 @@ type Incident struct {
 	// Finding is the diagnosis that must come first, by its name.
 	Finding string
 	Also    []string // further causes that would be true
+	Names   []string // words that the evidence of that finding must have, nil for any
 	// Begin sets the trouble up, and returns what keeps it going until the context
 	// ends. The error wraps ErrCannotHold where this machine cannot have it.
 	Begin func(ctx context.Context, w *World, log func(string, ...any)) (traffic, error)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/cilium/ebpf/link"
 	"github.com/google/nftables/expr"
 )
 
@@ -65,6 +66,30 @@ func pathIncidents() []Incident {
 			Explain: "A server that accepts at once, and no client.",
 			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
 				return func(ctx context.Context) error { <-ctx.Done(); return nil }, innocent(w, log)
+			},
+		},
+		{
+			Name: "diagnose-xdp", Title: "an XDP program drops the SYNs", Finding: "no_syn_arrived",
+			Explain: "The SYNs of 20 clients a second are dropped in the driver of an Ethernet device by an XDP program, of which no drop event tells.",
+			Names:   []string{"lab1", "lab_xdp_drop"},
+			Begin: func(ctx context.Context, w *World, log func(string, ...any)) (traffic, error) {
+				e, err := w.shielded(ctx, "lab1", "lab_xdp_drop")
+				if err != nil {
+					return nil, err
+				}
+				c := &crowd{w: w, server: server4, through: e}
+				return c.steady(every, 1), innocent(w, log)
+			},
+		},
+		{
+			Name: "diagnose-xdp-generic", Title: "a generic XDP program drops the SYNs", Finding: "other_drops",
+			Explain: "The SYNs of 20 clients a second are dropped by an XDP program that runs on what the driver has made packets of: the kernel tells of each.",
+			Names:   []string{"lab0", "lab_xdp_drop"},
+			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
+				if err := w.attachXDP(tunName, "lab_xdp_drop", dropSYNs(0, server4.Port()), link.XDPGenericMode); err != nil {
+					return nil, err
+				}
+				return w.steady(server4, every, 1), innocent(w, log)
 			},
 		},
 	}

@@ -42,7 +42,7 @@ var mayImport = map[string][]string{
 }
 
 // ebpfUsers are the only parts that import cilium/ebpf. The lab makes refusals of its own with it: those of security
-// modules and of cgroups' programs.
+// modules, of cgroups' programs and of XDP.
 var ebpfUsers = []string{"probe", "bpf", "lab"}
 
 // listedPackage is what is read of a package in the output of go list -json.

@@ -3,6 +3,8 @@
 package e2e
 
 import (
+	"bytes"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -10,6 +12,11 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
+
+	"github.com/synspy/synspy/internal/kernel/kerneltest"
 	"github.com/synspy/synspy/internal/lab"
 )
 
@@ -43,6 +50,54 @@ func TestHostileCgroup(t *testing.T) {
 				t.Errorf("%s, at %d: %q", format, i, shown)
 			}
 		}
+	}
+}
+
+// TestHostileDevice: a device's name is the choice of whoever is root in its namespace, as in many a container.
+func TestHostileDevice(t *testing.T) {
+	const name = "\x1b[2J\u202e<b>$(x)" // 15 bytes: as long as one may be
+	w := newWorld(t)
+	pass, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: "pass_all", Type: ebpf.XDP, License: "GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 2), asm.Return()}})
+	must(t, err)
+	defer pass.Close()
+	must(t, w.Do(func() error {
+		if err := kerneltest.AddLink("veth", name, "end", 0); err != nil {
+			return err
+		}
+		index, err := kerneltest.DeviceIndex(name)
+		if err != nil {
+			return err
+		}
+		attached, err := link.AttachXDP(link.XDPOptions{Program: pass, Interface: index, Flags: link.XDPDriverMode})
+		if err == nil {
+			t.Cleanup(func() { attached.Close() })
+		}
+		return err
+	}))
+	file := filepath.Join(t.TempDir(), "report.html")
+	for _, form := range []string{"text", "json"} {
+		var stderr bytes.Buffer
+		cmd := exec.Command(program, "diagnose", "--netns", w.Path(), "--duration", "1s", "-o", form, "--report", file)
+		cmd.Stderr = &stderr
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("%v: %s", err, &stderr)
+		}
+		if !bytes.Contains(out, []byte("pass_all")) || !bytes.Contains(out, []byte("no_syn_arrived")) {
+			t.Errorf("the program is not named: %s", out)
+		}
+		if bytes.Contains(out, []byte("dev "+name[:1])) || bytes.Contains(out, []byte("dev \\")) {
+			t.Errorf("a command has the device's name: %s", out)
+		}
+		if i := strings.IndexFunc(string(out), acts); form == "text" && i >= 0 || !utf8.Valid(out) {
+			t.Errorf("%s, at %d: %q", form, i, out)
+		}
+	}
+	html, err := os.ReadFile(file)
+	must(t, err)
+	if !bytes.Contains(html, []byte("pass_all")) || bytes.Contains(html, []byte("<b>$(x)")) || bytes.ContainsAny(html, "\x1b\u202e") {
+		t.Errorf("the report does not name the program, or does what the device's name says: %s", html)
 	}
 }
 
