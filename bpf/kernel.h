@@ -257,6 +257,7 @@ struct tcp_request_sock {
 };
 
 struct tcp_sock {
+	u32 rcv_nxt;
 	struct request_sock *fastopen_rsk;
 };
 

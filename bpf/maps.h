@@ -72,6 +72,7 @@ __u64 tracked = 0; /* namespaces that were met while running */
 __u64 untracked = 0; /* counter movements in namespaces that no table had room for */
 __u64 changes_lost = 0; /* openings and closings of listeners that the ring had no room for */
 __u32 accept_reading = 0; /* counts readings of the accept side: marks begin anew after each */
+__u32 syns_lost = 0; /* 1: some handshake had a SYN dropped */
 __u64 uncounted = 0; /* packets that no row of counts had room for: never, see count_of */
 
 struct packet {
@@ -255,6 +256,7 @@ struct {
 	__type(value, __u32);
 } wanted SEC(".maps");
 
+#define SYN_LOST (1U << 31) /* in an attempt's count: a SYN was among them */
 struct attempt {
 	__u64 print;
 	__u32 isn;

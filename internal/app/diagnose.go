@@ -39,7 +39,9 @@ func Diagnose(ctx context.Context, options DiagnoseOptions, log *slog.Logger) (e
 	c := newCollector(s, options)
 	ctx, cancel := context.WithTimeout(ctx, options.Duration)
 	defer cancel()
-	c.begin(ctx)
+	if err := c.begin(ctx); err != nil {
+		return event.Diagnosis{}, errors.Join(err, s.close())
+	}
 	if options.Begun != nil {
 		options.Begun()
 	}

@@ -24,6 +24,7 @@ type listeners struct {
 
 type known struct {
 	listener probe.Listener
+	opened   uint64 // when it was seen to open, CLOCK_MONOTONIC, ns; 0: before
 	judged   bool
 	wanted   bool
 }
@@ -65,6 +66,27 @@ func (l *listeners) add(listener probe.Listener) bool {
 	at := placeOf(&listener)
 	l.places[at] = append(l.places[at], listener.Socket)
 	return true
+}
+
+// open makes a listener known that opened at a CLOCK_MONOTONIC time.
+func (l *listeners) open(listener probe.Listener, at uint64) {
+	l.add(listener)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if have, ok := l.known[listener.Socket]; ok {
+		have.opened = at
+	}
+}
+
+// openedAt is when a listener was seen to open, by CLOCK_MONOTONIC; 0 where it listened
+// before, or is not known.
+func (l *listeners) openedAt(socket uint64) uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if have, ok := l.known[socket]; ok {
+		return have.opened
+	}
+	return 0
 }
 
 // close notes that a listener has closed.

@@ -103,7 +103,7 @@ func (t *trace) run(ctx context.Context) error {
 func (t *trace) message(m *probe.Message) error {
 	switch m.Kind {
 	case probe.KindOpened:
-		t.listeners.add(m.Listener)
+		t.listeners.open(m.Listener, m.Time)
 		t.owners.Opened(m.Listener.Socket, m.Listener.Inode, m.PID, m.Comm)
 		return t.judge()
 	case probe.KindClosed:
@@ -172,7 +172,7 @@ func (t *trace) isWanted(m *probe.Message) bool {
 func (t *trace) describe(m *probe.Message) *event.Drop {
 	branch := m.Outcome.Branch()
 	drop := &event.Drop{
-		Header: event.Head("drop"), Time: t.wall(m.Time), Cause: branch.Cause, Stage: branch.Stage,
+		Header: event.Head("drop"), Time: t.wall(m.Time), Mono: m.Time, Cause: branch.Cause, Stage: branch.Stage,
 		Action: branch.Action, Proof: m.Proof, Attempt: m.Attempt, NetNS: m.NetNS,
 		Kernel: event.Kernel{Function: branch.FunctionFor(m.Family6), Counters: branch.CounterNames(),
 			Reason: t.probe.Reason(m), Hook: m.Hook},

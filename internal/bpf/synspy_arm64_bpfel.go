@@ -26,6 +26,7 @@ type SynspyAccepting struct {
 	SynMax        uint32
 	Pad           uint32
 	AnsweredAgain uint64
+	CameAgain     uint64
 }
 
 type SynspyAcceptor struct {
@@ -94,6 +95,7 @@ type SynspyCount struct {
 	Delivered  uint64
 	Suppressed uint64
 	Lost       uint64
+	Again      uint64
 	Window     uint64
 	Used       uint64
 	Listener   SynspyListener
@@ -666,6 +668,7 @@ const (
 	SynspyVarReqskTimer                         = "reqsk_timer"
 	SynspyVarSocketOperations                   = "socket_operations"
 	SynspyVarStateRanges                        = "state_ranges"
+	SynspyVarSynsLost                           = "syns_lost"
 	SynspyVarTimewaitArgs                       = "timewait_args"
 	SynspyVarTracked                            = "tracked"
 	SynspyVarUncounted                          = "uncounted"
@@ -867,6 +870,7 @@ type SynspyVariableSpecs struct {
 	ReqskTimer          *ebpf.VariableSpec `ebpf:"reqsk_timer"`
 	SocketOperations    *ebpf.VariableSpec `ebpf:"socket_operations"`
 	StateRanges         *ebpf.VariableSpec `ebpf:"state_ranges"`
+	SynsLost            *ebpf.VariableSpec `ebpf:"syns_lost"`
 	TimewaitArgs        *ebpf.VariableSpec `ebpf:"timewait_args"`
 	Tracked             *ebpf.VariableSpec `ebpf:"tracked"`
 	Uncounted           *ebpf.VariableSpec `ebpf:"uncounted"`
@@ -994,6 +998,7 @@ type SynspyVariables struct {
 	ReqskTimer          *ebpf.Variable `ebpf:"reqsk_timer"`
 	SocketOperations    *ebpf.Variable `ebpf:"socket_operations"`
 	StateRanges         *ebpf.Variable `ebpf:"state_ranges"`
+	SynsLost            *ebpf.Variable `ebpf:"syns_lost"`
 	TimewaitArgs        *ebpf.Variable `ebpf:"timewait_args"`
 	Tracked             *ebpf.Variable `ebpf:"tracked"`
 	Uncounted           *ebpf.Variable `ebpf:"uncounted"`

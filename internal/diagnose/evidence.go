@@ -78,6 +78,9 @@ type Listener struct {
 	// StepMs is what a point of Timeline covers; the points follow each other without gaps, the first at the start.
 	StepMs   uint32                `json:"step_ms,omitempty"`
 	Timeline []event.TimelinePoint `json:"timeline,omitempty"`
+	// RetriesTold says that the retries of Timeline are all there were, those that got through as
+	// well as those dropped again.
+	RetriesTold bool `json:"retries_told,omitempty"`
 	// LongestGapMs is the longest time without an accept while the queue held something.
 	LongestGapMs *uint64        `json:"longest_gap_ms,omitempty"`
 	Gaps         []event.Bucket `json:"gaps,omitempty"`

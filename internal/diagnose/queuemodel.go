@@ -22,6 +22,7 @@ type queueModel struct {
 // modelled is what a replay came to.
 type modelled struct {
 	Dropped uint64 // packets
+	Again   uint64 // SYNs after a handshake's first, dropped or not
 	Lost    uint64 // handshakes that had got through by the end of the window in no attempt
 	WaitMs  float64
 }
@@ -55,6 +56,9 @@ func (m queueModel) run() modelled {
 		total := uint64(0)
 		for _, a := range due[i] {
 			total += a.count
+			if a.nth > 0 {
+				out.Again += a.count
+			}
 		}
 		each := m.Capacity[i] / (total + 1)
 		rest := each

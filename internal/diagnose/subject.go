@@ -83,6 +83,7 @@ type subject struct {
 	suspects
 	// pressed are the steps in which the queue was full or dropped.
 	pressed    []bool
+	standing   []bool // steps in which connections waited and none was accepted
 	pressedMs  float64
 	did        [numDoings]int // steps under pressure, by what the threads did then
 	judged     int            // of them, those with a known answer
@@ -101,10 +102,17 @@ func newSubject(e *Evidence, l *Listener) *subject {
 		}
 		s.seenDrops += value(p.Drops)
 	}
+	s.standing = make([]bool, len(l.Timeline))
 	for _, st := range stalls(l) {
 		var drops uint64
-		for _, p := range l.Timeline[st.from:st.to] {
-			drops += value(p.Drops)
+		for i := st.from; i < st.to; i++ {
+			drops += value(l.Timeline[i].Drops)
+			s.standing[i] = true
+			// What was full stays full while nothing is accepted, read or not.
+			if l.Timeline[i].AcceptQueue == nil && s.pressed[i-1] && !s.pressed[i] {
+				s.pressed[i] = true
+				s.pressedMs += float64(l.StepMs)
+			}
 		}
 		if drops > 0 {
 			s.stallMs = max(s.stallMs, float64(st.to-st.from)*float64(l.StepMs))
@@ -433,6 +441,7 @@ type second struct {
 // perSecond is nothing where arrivals were not counted.
 func (s *subject) perSecond() []second {
 	var out []second
+	fresh := begun(s.Timeline)
 	for i, p := range s.Timeline {
 		if p.Arrivals == nil || s.StepMs == 0 {
 			return nil
@@ -441,7 +450,7 @@ func (s *subject) perSecond() []second {
 		if at == len(out) {
 			out = append(out, second{})
 		}
-		out[at].arrivals += float64(*p.Arrivals - min(*p.Arrivals, value(p.Retries)))
+		out[at].arrivals += float64(fresh[i])
 		out[at].accepts += float64(value(p.Accepts))
 		out[at].drops += float64(value(p.Drops))
 		out[at].pressed = out[at].pressed || s.pressed[i]

@@ -40,7 +40,7 @@ func whatIf(l *Listener) *event.WhatIf {
 			Dropped: got.Dropped, Lost: got.Lost, WaitMs: got.WaitMs})
 		return got
 	}
-	present, said := closest(present, retriesKnown(l), observed)
+	present, said := closest(present, l, observed)
 	w.Assumes = append(w.Assumes, said...)
 	base := add(present, 1, stall)
 	w.Rows[0].Present = true
@@ -75,30 +75,34 @@ func whatIf(l *Listener) *event.WhatIf {
 }
 
 // closest finds the ways in which a step's arrivals are spread, and in which clients try again, that come closest to what
-// was dropped, and says which.
-func closest(m queueModel, retries bool, observed uint64) (queueModel, []string) {
-	clients := []struct {
+// was dropped and to what came again, and says which.
+func closest(m queueModel, l *Listener, observed uint64) (queueModel, []string) {
+	type client struct {
 		retries []uint32
 		says    string
-	}{{nil, "a client whose SYN is dropped does not try again in the window"}}
-	if retries {
-		clients = append(clients, []struct {
-			retries []uint32
-			says    string
-		}{
-			{retriesLinear, "a dropped SYN comes again 1, 2, 3, 4, 5, 7 and 11 s after the first, as from Linux 6.5 on"},
-			{retriesExponential, "a dropped SYN comes again 1, 3, 7 and 15 s after the first, as from Linux before 6.5"},
-		}...)
-	} else {
+	}
+	again, known := cameAgain(l)
+	clients := []client{{nil, "a client whose SYN is dropped does not try again in the window"}}
+	switch {
+	case !known:
 		clients[0].says = "each SYN is a handshake of its own: which came again is not known, so the need is rather less"
+	case again > 0:
+		clients[0].says = "a client whose SYN is dropped does not try again: few did"
+		clients = append(clients,
+			client{retriesLinear, "a dropped SYN comes again 1, 2, 3, 4, 5, 7 and 11 s after the first, as from Linux 6.5 on"},
+			client{retriesExponential, "a dropped SYN comes again 1, 3, 7 and 15 s after the first, as from Linux before 6.5"})
 	}
 	best, off, said := m, ^uint64(0), []string(nil)
 	for _, c := range clients {
 		for _, bunched := range []bool{false, true} {
 			try := m
 			try.Bunched, try.Retries = bunched, c.retries
-			got := try.run().Dropped
-			if miss := max(got, observed) - min(got, observed); miss < off {
+			got := try.run()
+			miss := apart(got.Dropped, observed)
+			if l.RetriesTold {
+				miss += apart(got.Again, again)
+			}
+			if miss < off {
 				spread := "is spread over them evenly"
 				if bunched {
 					spread = "comes at once"
@@ -111,9 +115,31 @@ func closest(m queueModel, retries bool, observed uint64) (queueModel, []string)
 	return best, said
 }
 
-// retriesKnown tells whether SYNs that came again were told from first ones.
-func retriesKnown(l *Listener) bool {
-	return slices.ContainsFunc(l.Timeline, func(p event.TimelinePoint) bool { return p.Retries != nil })
+func apart(a, b uint64) uint64 { return max(a, b) - min(a, b) }
+
+// cameAgain is how many SYNs were of handshakes that had one dropped before; false where none was told from a first one.
+func cameAgain(l *Listener) (n uint64, known bool) {
+	for _, p := range l.Timeline {
+		n += value(p.Retries)
+		known = known || p.Retries != nil
+	}
+	return n, known || l.RetriesTold
+}
+
+// begun is how many handshakes began in each step: arrivals less those that came again. With more room nothing would have
+// been dropped before, and these would not have come. One that got through is told when its handshake is over, a little
+// after its SYN: what a step has too many of is taken off the steps before.
+func begun(points []event.TimelinePoint) []uint64 {
+	out := make([]uint64, len(points))
+	var owed uint64
+	for i := len(points) - 1; i >= 0; i-- {
+		arrivals := value(points[i].Arrivals)
+		owed += value(points[i].Retries)
+		again := min(arrivals, owed)
+		out[i] = arrivals - again
+		owed -= again
+	}
+	return out
 }
 
 func sayWhatIf(w *event.WhatIf, base modelled, stall, wait float64) string {
@@ -142,7 +168,7 @@ func helps(w *event.WhatIf) (uint32, bool) {
 
 // replayOf makes the model of the window as it was.
 func replayOf(l *Listener, limit uint32) (queueModel, []string, bool) {
-	m := queueModel{Limit: limit, StepMs: l.StepMs}
+	m := queueModel{Limit: limit, StepMs: l.StepMs, Arrivals: begun(l.Timeline)}
 	if q := l.Timeline[0].AcceptQueue; q != nil {
 		m.Initial = q.Len
 	}
@@ -152,7 +178,6 @@ func replayOf(l *Listener, limit uint32) (queueModel, []string, bool) {
 		if p.Arrivals == nil || p.Accepts == nil {
 			return m, nil, false
 		}
-		m.Arrivals = append(m.Arrivals, *p.Arrivals-min(*p.Arrivals, value(p.Retries)))
 		capacity := *p.Accepts
 		// What came in the middle of a step left its first part idle.
 		if !behind[i] || i > 0 && !behind[i-1] && capacity > 0 {
@@ -164,6 +189,11 @@ func replayOf(l *Listener, limit uint32) (queueModel, []string, bool) {
 		"the same clients arrive at the same moments, and a handshake is over as soon as its SYN is taken",
 		fmt.Sprintf("while nothing waits, %s could be accepted in %d ms, as while something did", many(usual, "connection"), l.StepMs),
 		"more workers accept as many times faster, and stand still together",
+	}
+	if again, known := cameAgain(l); known && !l.RetriesTold {
+		assumes = append(assumes, "of SYNs that came again and got through some may count as new, so the need is rather less")
+	} else if again > 0 {
+		assumes = append(assumes, many(again, "SYN")+" that came again would not have come with more room")
 	}
 	return m, assumes, true
 }
@@ -232,16 +262,24 @@ func shortened(l *Listener, capacity []uint64, ms uint32) []uint64 {
 // stall is a run of steps in which connections waited and none was accepted: from, to (exclusive).
 type stall struct{ from, to int }
 
+// stalls finds the standstills. On a busy machine a reading may come late: then steps go by in which the queue was not
+// read. They belong to a standstill if connections waited before and after, and no accept was counted in between: what is
+// counted is told with the next reading.
 func stalls(l *Listener) []stall {
 	var out []stall
+	going := false
 	for i, p := range l.Timeline {
-		if p.Accepts == nil || *p.Accepts > 0 || !waiting(p) {
-			continue
-		}
-		if n := len(out); n > 0 && out[n-1].to == i {
-			out[n-1].to = i + 1
-		} else {
+		switch {
+		case p.Accepts == nil || *p.Accepts > 0:
+			going = false
+		case p.AcceptQueue == nil: // the next one that was read decides
+		case !waiting(p):
+			going = false
+		case going:
+			out[len(out)-1].to = i + 1
+		default:
 			out = append(out, stall{i, i + 1})
+			going = true
 		}
 	}
 	return out

@@ -167,6 +167,9 @@ type Drop struct {
 	Pod        *Pod       `json:"pod,omitempty"`
 	ClientSees string     `json:"client_sees,omitempty"`
 
+	// Mono is Time by CLOCK_MONOTONIC, in ns; 0 in a record that was read from a file.
+	Mono uint64 `json:"-"`
+
 	// Packet is the packet as it was received, from the IP header on; empty
 	// where it is unknown. It may have been cut short.
 	Packet []byte `json:"-"`
@@ -185,6 +188,9 @@ type Held struct {
 	Action   Action    `json:"action,omitzero"`
 	Listener *Listener `json:"listener,omitempty"`
 	Others   bool      `json:"others,omitempty"`
+
+	// Again is how many of them were of handshakes that had lost a packet before.
+	Again uint64 `json:"-"`
 }
 
 // LimitCount is the limit of records that came after as many as --count asks for.

@@ -54,6 +54,51 @@ func TestWhatIf(t *testing.T) {
 	}
 }
 
+// TestWhatIfRetries: who gets through when he tries again is one client, not two. That he does is
+// known of each.
+func TestWhatIfRetries(t *testing.T) {
+	const clients, backlog, pause = 128, 16, time.Millisecond
+	w := newWorld(t)
+	startServer(t, w, "small", lab.ListenConfig{Addr: anyAddr(port), Backlog: backlog, Accept: true, Pause: pause})
+	before := counters(t, w)
+	again := 0
+	d := diagnoseMeanwhile(t, w, func(ctx context.Context) error {
+		lost, err := burstOf(ctx, w, clients)
+		if err != nil {
+			return err
+		}
+		again = len(lost)
+		time.Sleep(time.Second) // a client's timer, no condition
+		for _, c := range lost {
+			if err := errors.Join(c.SYN(), c.WaitSYNACK(ctx), c.ACK()); err != nil {
+				return err
+			}
+			time.Sleep(4 * pause) // so that it is accepted before the next
+		}
+		return nil
+	})
+	dropped := moved(t, w, before, event.CounterListenOverflows)
+	if again == 0 || int(dropped) != again || len(d.Listeners) != 1 || d.Listeners[0].WhatIf == nil {
+		t.Fatalf("%d dropped, %d of them came again: not what it should be: %+v", dropped, again, d.Listeners)
+	}
+	replay := d.Listeners[0].WhatIf
+	var arrivals, retries, drops uint64
+	for _, p := range d.Timeline[0].Points {
+		for _, v := range []struct{ sum, n *uint64 }{{&arrivals, p.Arrivals}, {&retries, p.Retries}, {&drops, p.Drops}} {
+			if v.n != nil {
+				*v.sum += *v.n
+			}
+		}
+	}
+	t.Logf("%d dropped; %s; it assumes %q", dropped, replay.Says, replay.Assumes)
+	if int(arrivals) != clients+again || int(retries) != again || int(drops) != again {
+		t.Errorf("the timeline has %d arrivals, %d of them again, and %d drops; want %d, %d, %d", arrivals, retries, drops, clients+again, again, again)
+	}
+	if replay.Arrivals != clients {
+		t.Errorf("%d handshakes are replayed, want %d", replay.Arrivals, clients)
+	}
+}
+
 // diagnoseMeanwhile diagnoses a namespace for some seconds, from before the traffic begins.
 func diagnoseMeanwhile(t *testing.T, w *lab.World, traffic func(context.Context) error) (d event.Diagnosis) {
 	t.Helper()
@@ -84,18 +129,25 @@ func diagnoseMeanwhile(t *testing.T, w *lab.World, traffic func(context.Context)
 // handshake, if it can, before the next begins: so all meet the accept queue, and none the SYN queue.
 func burst(w *lab.World, n int) func(context.Context) error {
 	return func(ctx context.Context) error {
-		for range n {
-			c := w.Client(server4)
-			if err := errors.Join(c.SYN(), w.Barrier(ctx)); err != nil {
-				return err
-			}
-			if !c.Answered() {
-				continue
-			}
-			if err := c.ACK(); err != nil {
-				return err
-			}
-		}
-		return nil
+		_, err := burstOf(ctx, w, n)
+		return err
 	}
+}
+
+// burstOf returns the clients that got no answer.
+func burstOf(ctx context.Context, w *lab.World, n int) (lost []*lab.Client, err error) {
+	for range n {
+		c := w.Client(server4)
+		if err := errors.Join(c.SYN(), w.Barrier(ctx)); err != nil {
+			return nil, err
+		}
+		if !c.Answered() {
+			lost = append(lost, c)
+			continue
+		}
+		if err := c.ACK(); err != nil {
+			return nil, err
+		}
+	}
+	return lost, nil
 }
