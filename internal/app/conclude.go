@@ -216,7 +216,6 @@ func (c *collector) gaps() {
 	missing := func(need diagnose.Need, why string) {
 		c.evidence.Missing = append(c.evidence.Missing, diagnose.Gap{Need: need, Why: why})
 	}
-	missing(diagnose.NeedPrevious, "arrivals before the window were not watched")
 	missing(diagnose.NeedDevices, "XDP and tc programs were not looked for: bpftool net lists them")
 	if c.stacks == nil {
 		missing(diagnose.NeedOnCPU, "this kernel lets no program sample threads")

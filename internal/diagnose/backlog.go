@@ -42,22 +42,15 @@ func (s *subject) cut() bool {
 
 func connectionBurst(s *subject) *found {
 	j := s.jump()
-	if !j.short && !j.surge {
+	if !j.short {
 		return nil
 	}
 	f := newFound(event.FindingConnectionBurst, s.drops).about(s.Listener, s.accepting())
 	s.cite(f)
 	f.saw("arrivals in the busiest second", j.peak, "SYNs")
 	f.saw("arrivals in an ordinary second", round(j.usual), "SYNs")
-	if j.previous != nil {
-		f.saw("arrivals before the window", round(*j.previous), "SYNs/s")
-	}
 	sawKnown(f, "clients", s.e.ClientsSeen, "addresses")
 	f.because = fmt.Sprintf("%g connections arrived in one second, where %g are usual", j.peak, round(j.usual))
-	if !j.short {
-		f.because = fmt.Sprintf("arrivals jumped from %g/s before the window", round(*j.previous))
-		f.Severity = event.SeverityContributing
-	}
 	f.Title = f.because
 	f.fix("let clients reconnect with a random delay and exponential backoff")
 	s.adviseLimit(f)

@@ -40,7 +40,6 @@ const (
 	NeedOnCPU     Need = "on_cpu"    // samples of where they ran
 	NeedCPU       Need = "cpu"       // run delay
 	NeedThrottled Need = "throttled" // CPU throttling of their cgroups
-	NeedPrevious  Need = "previous"  // arrivals before the window
 	NeedSysctls   Need = "sysctls"   // of the listener's namespace
 	NeedMembers   Need = "members"   // each socket of a SO_REUSEPORT group
 	NeedSynAcks   Need = "syn_acks"  // SYN-ACKs sent again
@@ -64,9 +63,6 @@ type Listener struct {
 	Syns    *uint64 `json:"syns,omitempty"`
 	Accepts *uint64 `json:"accepts,omitempty"`
 	Cookies *uint64 `json:"cookies,omitempty"` // SYN cookies sent
-	// PreviousSyns arrived in the PreviousMs before the window.
-	PreviousSyns *uint64 `json:"previous_syns,omitempty"`
-	PreviousMs   uint64  `json:"previous_ms,omitempty"`
 	// SynAcksAgain is how many SYN-ACKs were sent again; SynsAgain, how many SYNs came again for a
 	// handshake that had been answered; Finished, how many final ACKs came.
 	SynAcksAgain *uint64 `json:"syn_acks_again,omitempty"`

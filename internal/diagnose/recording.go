@@ -182,7 +182,7 @@ func (r *Recording) Evidence() *Evidence {
 		e.WindowMs = uint64(r.last.Sub(start).Milliseconds())
 	}
 	why := "a file of records does not have it"
-	for _, n := range []Need{NeedAccepts, NeedTimeline, NeedThreads, NeedOnCPU, NeedCPU, NeedThrottled, NeedPrevious, NeedSysctls, NeedMembers,
+	for _, n := range []Need{NeedAccepts, NeedTimeline, NeedThreads, NeedOnCPU, NeedCPU, NeedThrottled, NeedSysctls, NeedMembers,
 		NeedSynAcks, NeedDevices} {
 		e.Missing = append(e.Missing, Gap{n, why})
 	}

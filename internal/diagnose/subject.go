@@ -367,14 +367,13 @@ func (s *subject) overlap(ok func(event.TimelinePoint) bool) float64 {
 	return in / all
 }
 
-// jump is how arrivals went by the second; nothing where that is not known.
+// jump is how arrivals went by the second; nothing where that is not known, or the window has too few of them to tell what
+// is usual. What came before the window nobody counted by listener: the kernel's own counters are of a whole namespace, and
+// of a time that began nobody knows when.
 type jump struct {
 	short bool // far above the usual, in few seconds
 	peak  float64
 	usual float64
-	// previous is the rate before the window, where that is known; surge says that the window is far above it.
-	previous *float64
-	surge    bool
 }
 
 const (
@@ -384,37 +383,19 @@ const (
 
 func (s *subject) jump() jump {
 	bins := s.perSecond()
-	if len(bins) == 0 {
+	if len(bins) < 3 {
 		return jump{}
 	}
-	out := jump{}
 	peak := 0
-	var sum float64
 	var rates []float64
 	for i, b := range bins {
-		sum += b.arrivals
 		rates = append(rates, b.arrivals)
 		if b.arrivals > bins[peak].arrivals {
 			peak = i
 		}
 	}
-	out.peak = bins[peak].arrivals
-	if s.PreviousSyns != nil && s.PreviousMs > 0 {
-		rate := float64(*s.PreviousSyns) * 1000 / float64(s.PreviousMs)
-		out.previous = &rate
-		mean := sum / float64(len(bins))
-		out.surge = mean >= jumpFactor*max(rate, 1)
-	}
-	if len(bins) < 3 { // nothing to compare with but what was before
-		if out.previous == nil {
-			return out
-		}
-		out.usual = *out.previous
-		out.short = out.peak >= jumpFactor*max(out.usual, 1) && out.peak >= fewest
-		return out
-	}
-	sorted := slices.Sorted(slices.Values(rates))
-	out.usual = sorted[len(sorted)/2]
+	slices.Sort(rates)
+	out := jump{peak: bins[peak].arrivals, usual: rates[len(rates)/2]}
 	high := 0
 	// Those dropped come again for some ten seconds.
 	var after, all float64

@@ -118,7 +118,7 @@ var findings = []FindingInfo{
 	{
 		ID: FindingConnectionBurst, Title: "a burst of connections",
 		Means: "many times more connections arrived at once than before and after: a reconnect storm, a rollout, a scheduled job",
-		Shown: "the highest arrival rate against the usual one, before the window or in the rest of it",
+		Shown: "the highest arrival rate against the usual one in the rest of the window",
 		Do: []string{
 			"let clients reconnect with a random delay and exponential backoff",
 			"make the accept queue hold the burst: listen() backlog and net.core.somaxconn together",
