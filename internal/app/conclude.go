@@ -20,7 +20,7 @@ func (c *collector) conclude(s event.Summary) {
 	c.threads.end()
 	e := &c.evidence
 	e.Start, e.WindowMs = event.Time{Time: c.start}, uint64(time.Since(c.start).Milliseconds())
-	e.Filter = c.options.Filter
+	e.Filter = event.FilterText(c.options.Filters)
 	for _, r := range c.options.Watch.Filter.Ports {
 		for port := int(r.Low); port <= int(r.High) && len(e.Ports) < maxPolled; port++ {
 			e.Ports = append(e.Ports, uint16(port))
@@ -58,9 +58,9 @@ func silence(watch Watch, listeners int) string {
 	case watch.Owner != owner.Filter{} && listeners == 0:
 		return "no listener matched the filter"
 	case len(f.Clients) > 0:
-		return "SYNs are not counted by client, so that it is not known whether any came from there"
+		return diagnose.SilentClient
 	case len(f.Causes) > 0 || len(f.Stages) > 0:
-		return "the filter leaves out what dies of other causes or at other stages"
+		return diagnose.SilentCause
 	}
 	return ""
 }

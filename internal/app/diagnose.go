@@ -17,7 +17,7 @@ import (
 // DiagnoseOptions are those of synspy diagnose beyond what to watch.
 type DiagnoseOptions struct {
 	Watch    Watch
-	Filter   string // what was asked for, as text; empty for everything
+	Filters  []event.Filter // the watch's, as they were given
 	Duration time.Duration
 	Status   io.Writer // for people: standard error; nil for nobody
 	Begun    func()    // is called once everything is watched; may be nil

@@ -20,10 +20,11 @@ import (
 // TraceOptions are those of synspy trace beyond what to watch.
 type TraceOptions struct {
 	Watch    Watch
-	Duration time.Duration // 0: until told to stop
-	Count    uint64        // drop records, 0: no limit
-	Status   io.Writer     // for people: standard error
-	Record   *Recording    // keeps the records, nil for none
+	Duration time.Duration  // 0: until told to stop
+	Count    uint64         // drop records, 0: no limit
+	Filters  []event.Filter // the watch's, as they were given
+	Status   io.Writer      // for people: standard error
+	Record   *Recording     // keeps the records, nil for none
 }
 
 // quietEvery is how often silence is explained.
@@ -76,7 +77,7 @@ func newTrace(s *session, stream render.Stream, options TraceOptions) *trace {
 
 func (t *trace) run(ctx context.Context) error {
 	ready := t.ready()
-	ready.Time, ready.Rate = event.Time{Time: t.started}, t.options.Watch.Rate
+	ready.Time, ready.Rate, ready.Filters = event.Time{Time: t.started}, t.options.Watch.Rate, t.options.Filters
 	if err := t.stream.Ready(ready); err != nil {
 		return err
 	}

@@ -24,6 +24,8 @@ type Evidence struct {
 	ClientsSeen *uint64 `json:"clients_seen,omitempty"`
 
 	Missing []Gap `json:"missing,omitempty"`
+	// LeftOut says what the input lacks for its having been filtered before; empty where it was not.
+	LeftOut string `json:"left_out,omitempty"`
 	// Silence says why it proves nothing that nothing was seen to be dropped; empty where it does.
 	Silence string `json:"silence,omitempty"`
 }

@@ -18,14 +18,17 @@ type Header struct {
 func Head(kind string) Header { return Header{V: SchemaVersion, Type: kind} }
 
 // Ready is written once the hooks are attached and the ledger is open. Rate is
-// the limit in records per second, listener and cause; zero for none.
+// the limit in records per second, listener and cause; zero for none. What
+// Filters did not let through has no records.
 type Ready struct {
 	Header
 	Time    Time   `json:"time,omitzero"`
 	Backend string `json:"backend,omitempty"`
 	Kernel  string `json:"kernel,omitempty"`
 	Rate    uint32 `json:"rate,omitempty"`
-	Hooks   []Hook `json:"hooks"`
+
+	Filters []Filter `json:"filters,omitempty"`
+	Hooks   []Hook   `json:"hooks"`
 }
 
 // Hook is one attachment of the plan.
