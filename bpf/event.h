@@ -183,9 +183,12 @@ struct captured {
 
 struct listen_change {
 	__u8 kind; /* enum message_kind */
-	__u8 pad[3];
+	__u8 asked; /* 1: backlog is what listen() was called with */
+	__u8 pad[2];
 	__u32 pid; /* of the caller of listen() or close(): process context */
 	__u64 time; /* CLOCK_MONOTONIC, ns */
+	__u32 backlog;
+	__u32 pad2;
 	char comm[16];
 	struct listener listener;
 };

@@ -26,6 +26,7 @@ const volatile bool have_sock_from_file = false; /* 5.11 */
 const volatile bool capture = false; /* records carry their packets' bytes */
 const volatile bool have_socket_cookie = false; /* for tracing programs: 5.12 */
 const volatile bool have_loop = false; /* bpf_loop: 5.17 */
+const volatile bool have_task_pt_regs = false; /* bpf_task_pt_regs: 5.15 */
 const volatile bool have_coarse = false; /* bpf_ktime_get_coarse_ns: 5.11 */
 const volatile bool have_rx_sk = false; /* kfree_skb tells the socket: 6.11 */
 const volatile bool have_reason = false; /* and why: 5.17 */

@@ -90,6 +90,7 @@ func (c *collector) listenersOf(s event.Summary) {
 		if row.Accepting != nil {
 			l.LongestGapMs, l.SynAcksAgain = row.Accepting.LongestGapMs, row.Accepting.SynAcksAgain
 		}
+		l.AskedBacklog = c.session.listeners.asked(&r.listener)
 		l.Sysctls = c.sysctls(r, settings)
 		l.Threads, l.Cgroups = c.threads.of(r.listener.Inode, r.processes)
 		c.evidence.Listeners = append(c.evidence.Listeners, l)

@@ -104,7 +104,7 @@ func (t *trace) run(ctx context.Context) error {
 func (t *trace) message(m *probe.Message) error {
 	switch m.Kind {
 	case probe.KindOpened:
-		t.listeners.open(m.Listener, m.Time)
+		t.listeners.open(m)
 		t.owners.Opened(m.Listener.Socket, m.Listener.Inode, m.PID, m.Comm)
 		return t.judge()
 	case probe.KindClosed:

@@ -191,9 +191,12 @@ const (
 type SynspyListenChange struct {
 	_        structs.HostLayout
 	Kind     uint8
-	Pad      [3]uint8
+	Asked    uint8
+	Pad      [2]uint8
 	Pid      uint32
 	Time     uint64
+	Backlog  uint32
+	Pad2     uint32
 	Comm     [16]int8
 	Listener SynspyListener
 }
@@ -654,6 +657,7 @@ const (
 	SynspyVarHaveRxSk                           = "have_rx_sk"
 	SynspyVarHaveSockFromFile                   = "have_sock_from_file"
 	SynspyVarHaveSocketCookie                   = "have_socket_cookie"
+	SynspyVarHaveTaskPtRegs                     = "have_task_pt_regs"
 	SynspyVarIcmpRanges                         = "icmp_ranges"
 	SynspyVarKfreeRanges                        = "kfree_ranges"
 	SynspyVarLastNamespace                      = "last_namespace"
@@ -856,6 +860,7 @@ type SynspyVariableSpecs struct {
 	HaveRxSk            *ebpf.VariableSpec `ebpf:"have_rx_sk"`
 	HaveSockFromFile    *ebpf.VariableSpec `ebpf:"have_sock_from_file"`
 	HaveSocketCookie    *ebpf.VariableSpec `ebpf:"have_socket_cookie"`
+	HaveTaskPtRegs      *ebpf.VariableSpec `ebpf:"have_task_pt_regs"`
 	IcmpRanges          *ebpf.VariableSpec `ebpf:"icmp_ranges"`
 	KfreeRanges         *ebpf.VariableSpec `ebpf:"kfree_ranges"`
 	LastNamespace       *ebpf.VariableSpec `ebpf:"last_namespace"`
@@ -984,6 +989,7 @@ type SynspyVariables struct {
 	HaveRxSk            *ebpf.Variable `ebpf:"have_rx_sk"`
 	HaveSockFromFile    *ebpf.Variable `ebpf:"have_sock_from_file"`
 	HaveSocketCookie    *ebpf.Variable `ebpf:"have_socket_cookie"`
+	HaveTaskPtRegs      *ebpf.Variable `ebpf:"have_task_pt_regs"`
 	IcmpRanges          *ebpf.Variable `ebpf:"icmp_ranges"`
 	KfreeRanges         *ebpf.Variable `ebpf:"kfree_ranges"`
 	LastNamespace       *ebpf.Variable `ebpf:"last_namespace"`

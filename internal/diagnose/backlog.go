@@ -58,6 +58,9 @@ func connectionBurst(s *subject) *found {
 	return f
 }
 
+// unknownBacklog is why a limit does not tell who set it.
+const unknownBacklog = "what listen() asked for is not known: the kernel keeps the smaller of that and net.core.somaxconn, and the call was not seen"
+
 func backlogCapped(s *subject) *found {
 	limit, known := s.limit()
 	somaxconn := s.Sysctls.Somaxconn
@@ -85,8 +88,9 @@ func backlogCapped(s *subject) *found {
 		f.because = fmt.Sprintf("listen() asked for %d and net.core.somaxconn cut it to %d", *asked, limit)
 		f.Confidence = event.ConfidenceProven
 	default:
-		f.because = fmt.Sprintf("net.core.somaxconn caps the accept queue at %d", limit)
-		f.Settles = "what listen() asks for is not known: it was called before synspy started"
+		f.because = fmt.Sprintf("net.core.somaxconn caps the accept queue at %d, and listen() asked for no less", limit)
+		f.Settles = unknownBacklog + ". Restart the server while synspy diagnose runs (Linux 5.15 or later), or see its start with strace -f -e trace=listen; " +
+			"or raise net.core.somaxconn and restart it: where it asks for more, its limit follows"
 	}
 	f.Title = f.because
 	if *somaxconn < need {
@@ -116,6 +120,9 @@ func backlogTooSmall(s *subject) *found {
 	sawKnown(f, "backlog that listen() asked for", s.AskedBacklog, "sockets")
 	f.because = fmt.Sprintf("the accept queue holds %d and more came at once", limit+1)
 	f.Title = fmt.Sprintf("a backlog of %d is too small", limit)
+	if s.AskedBacklog == nil && somaxconn != nil {
+		f.Settles = unknownBacklog + ". If net.core.somaxconn was lower then, restarting the server is enough"
+	}
 	switch {
 	case !enough && emptied:
 		// The replay knows no limit: it reckons with what was accepted while the queue was full, and a loop that sleeps in

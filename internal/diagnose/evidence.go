@@ -70,7 +70,8 @@ type Listener struct {
 	SynAcksAgain *uint64 `json:"syn_acks_again,omitempty"`
 	SynsAgain    *uint64 `json:"syns_again,omitempty"`
 	Finished     *uint64 `json:"finished,omitempty"`
-	// AskedBacklog is the argument of listen(), known only where the call was seen or its program was asked.
+	// AskedBacklog is the argument of listen(), known only where the socket was seen to open: the kernel keeps the smaller
+	// of it and somaxconn.
 	AskedBacklog *uint32 `json:"asked_backlog,omitempty"`
 
 	// StepMs is what a point of Timeline covers; the points follow each other without gaps, the first at the start.

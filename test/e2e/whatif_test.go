@@ -8,7 +8,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"os"
 	"os/exec"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -96,6 +99,35 @@ func TestWhatIfRetries(t *testing.T) {
 	}
 	if replay.Arrivals != clients {
 		t.Errorf("%d handshakes are replayed, want %d", replay.Arrivals, clients)
+	}
+}
+
+// TestAskedBacklog: what a listener that opens meanwhile asked for is seen, so that the limit is known to be cut.
+func TestAskedBacklog(t *testing.T) {
+	const clients, somaxconn, backlog = 120, 16, 512
+	w := newWorld(t)
+	must(t, w.Sysctl("net.core.somaxconn", strconv.Itoa(somaxconn)))
+	d := diagnoseMeanwhile(t, w, func(ctx context.Context) error {
+		_, err := w.StartServer(lab.ServerConfig{Comm: []byte("asking"), Listeners: []lab.ListenConfig{
+			{Addr: anyAddr(port), Backlog: backlog, Accept: true, Pause: 3 * time.Millisecond}}})
+		if err != nil {
+			return err
+		}
+		return burst(w, clients)(ctx)
+	})
+	i := slices.IndexFunc(d.Findings, func(f event.Finding) bool { return f.ID == event.FindingBacklogCapped })
+	if i < 0 {
+		t.Fatalf("nothing says that the backlog was cut: %s %+v", d.Verdict, d.Findings)
+	}
+	f := d.Findings[i]
+	want, sure := "listen() asked for 512 and net.core.somaxconn cut it to 16", event.ConfidenceProven
+	symbols, err := os.ReadFile("/proc/kallsyms")
+	must(t, err)
+	if !strings.Contains(string(symbols), " bpf_task_pt_regs\n") { // before 5.15 it is not seen, and said to be unknown
+		want, sure = "net.core.somaxconn caps the accept queue at 16, and listen() asked for no less", event.ConfidenceLikely
+	}
+	if f.Title != want || f.Confidence != sure {
+		t.Errorf("%s, %s; want %s, %s", f.Title, f.Confidence, want, sure)
 	}
 }
 
