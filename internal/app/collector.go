@@ -290,8 +290,12 @@ func (c *collector) Flush() error {
 	return nil
 }
 
-// Summary is the end: what was counted in all.
+// Summary is the end: what was counted in all. Nothing is counted any more, but what was
+// since the last tick is still to be read.
 func (c *collector) Summary(s event.Summary) error {
+	if err := c.poll(); err != nil {
+		return err
+	}
 	c.conclude(s)
 	return nil
 }

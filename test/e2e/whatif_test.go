@@ -81,7 +81,7 @@ func TestWhatIfRetries(t *testing.T) {
 		return nil
 	})
 	dropped := moved(t, w, before, event.CounterListenOverflows)
-	if again == 0 || int(dropped) != again || len(d.Listeners) != 1 || d.Listeners[0].WhatIf == nil {
+	if again == 0 || dropped != again || len(d.Listeners) != 1 || d.Listeners[0].WhatIf == nil {
 		t.Fatalf("%d dropped, %d of them came again: not what it should be: %+v", dropped, again, d.Listeners)
 	}
 	replay := d.Listeners[0].WhatIf
@@ -131,10 +131,10 @@ func TestAskedBacklog(t *testing.T) {
 	}
 }
 
-// diagnoseMeanwhile diagnoses a namespace for some seconds, from before the traffic begins.
+// diagnoseMeanwhile diagnoses a namespace from before the traffic begins until a little after it ended.
 func diagnoseMeanwhile(t *testing.T, w *lab.World, traffic func(context.Context) error) (d event.Diagnosis) {
 	t.Helper()
-	cmd := exec.Command(program, "diagnose", "--netns", w.Path(), "--duration", "3s", "-o", "json")
+	cmd := exec.Command(program, "diagnose", "--netns", w.Path(), "--duration", "1m", "-o", "json")
 	var stdout bytes.Buffer
 	cmd.Stdout = &stdout
 	stderr, err := cmd.StderrPipe()
@@ -142,13 +142,19 @@ func diagnoseMeanwhile(t *testing.T, w *lab.World, traffic func(context.Context)
 	must(t, cmd.Start())
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
 	lines := bufio.NewScanner(stderr)
-	for lines.Scan() && !strings.Contains(lines.Text(), " of 3s: ") { // how it goes: so it goes
+	for lines.Scan() && !strings.Contains(lines.Text(), " of 1m0s: ") { // how it goes, once a second: so it goes
 		t.Log(lines.Text())
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	played := make(chan error, 1)
 	go func() { played <- traffic(ctx) }()
-	for lines.Scan() {
+	for after := 0; lines.Scan(); {
+		if len(played) > 0 {
+			after++
+		}
+		if after == 2 {
+			must(t, cmd.Process.Signal(os.Interrupt))
+		}
 	}
 	cancel()
 	must(t, <-played)
