@@ -88,13 +88,14 @@ func newCollector(s *session, options DiagnoseOptions) *collector {
 }
 
 func (c *collector) begin(ctx context.Context) error {
-	c.start, c.mono, c.toldAt = time.Now(), kernel.Monotonic(), time.Now()
-	c.threads = newThreadWatch(c.start, c.options.Duration, c.session.log)
+	c.setOut()
 	c.find()
-	err := c.poll() // from here on everything is counted into the timelines
+	err := c.poll()
 	if err != nil {
 		return err
 	}
+	c.setOut() // from here on everything is counted into the timelines
+	c.threads = newThreadWatch(c.start, c.options.Duration, c.session.log)
 	if c.stacks, err = openStacks(c.options.Watch.BTF, c.session.log); err != nil {
 		c.session.log.Debug("stacks of threads cannot be had", "error", err)
 		c.stacks = nil
@@ -105,6 +106,14 @@ func (c *collector) begin(ctx context.Context) error {
 		sayTo(c.options.Status, "no listener matches yet; waiting for one")
 	}
 	return nil
+}
+
+// setOut makes now the start. Readings that were taken before are the first of the window.
+func (c *collector) setOut() {
+	c.start, c.mono, c.toldAt = time.Now(), kernel.Monotonic(), time.Now()
+	for _, r := range c.rows {
+		r.setOut()
+	}
 }
 
 func (c *collector) offset() uint32 { return uint32(time.Since(c.start).Milliseconds()) }

@@ -152,6 +152,18 @@ func (c *collector) pollOne(r *evidenceRow, syns uint64) error {
 	return nil
 }
 
+// setOut makes the last reading that of offset 0.
+func (r *evidenceRow) setOut() {
+	r.readAt = 0
+	if n := len(r.points); n > 0 {
+		r.points = r.points[n-1:]
+		r.points[0].OffsetMs = 0
+	}
+	if r.closed != nil {
+		*r.closed = 0
+	}
+}
+
 // read takes a reading of the listener and of what was counted for it until now.
 func (r *evidenceRow) read(c *collector, at uint32, now *probe.Listener, syns uint64, entered probe.Entered) {
 	if !r.began && !r.born && entered.Accepts == nil {

@@ -118,6 +118,21 @@ func TestUnreadSteps(t *testing.T) {
 	wantSteps(t, "accepts of one that opened", steps(born, acceptsOf), 0, 0, 5, 5, 0)
 }
 
+// TestSetOut: a first reading that took its time leaves no step behind of which nothing is known.
+func TestSetOut(t *testing.T) {
+	c := newCollector(nil, DiagnoseOptions{Duration: time.Minute})
+	c.setOut()
+	r := &evidenceRow{}
+	c.rows[1] = r
+	r.readingAt(c, 250, 1000, 0, 500, 3)
+	c.setOut()
+	r.readingAt(c, 150, 1000+15, 0, 500, 2)
+	wantSteps(t, "arrivals", steps(r, arrivalsOf), 10, 5)
+	if q := r.points[0].AcceptQueue; q == nil || q.Len != 3 || r.points[1].OffsetMs != 100 {
+		t.Errorf("points %+v", r.points)
+	}
+}
+
 // TestRetriesUntold: with tracepoints nobody sees which member of a group a connection was for, and a table that
 // overflowed does not know a first try from a later one.
 func TestRetriesUntold(t *testing.T) {
