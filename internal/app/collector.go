@@ -72,6 +72,7 @@ type evidenceRow struct {
 	again   uint64
 	accepts uint64
 	backlog uint32 // in its queue when it was first read
+	peak    uint64 // the most accepts between two readings, for the length of a step
 	told    bool   // connections that entered after a dropped SYN are told
 	forgot  bool   // of some dropped SYN it was not known whether it came again
 	skipped bool   // there were fuller ones to be read at the last tick

@@ -74,7 +74,7 @@ func (c *collector) listenersOf(s event.Summary) {
 	settings := make(map[uint64]kernel.ListenSettings)
 	for _, r := range c.ranked() {
 		l := diagnose.Listener{ID: *described(&r.listener, true), Processes: r.processes, Counts: r.counts,
-			StepMs: uint32(c.step.Milliseconds()), Timeline: r.points, RetriesTold: r.told && !r.forgot, ClosedMs: r.closed}
+			StepMs: uint32(c.step.Milliseconds()), Timeline: r.points, PeakAccepts: r.peak, RetriesTold: r.told && !r.forgot, ClosedMs: r.closed}
 		row := seen[r.listener.Socket]
 		l.Syns = &row.Syn
 		if r.began && !r.gaps {

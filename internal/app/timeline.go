@@ -189,7 +189,12 @@ func (r *evidenceRow) read(c *collector, at uint32, now *probe.Listener, syns ui
 	from := r.readAt
 	r.readAt = at
 	r.spread(c, from, at, syns-min(syns, r.syns), arrivalsOf)
-	r.spread(c, from, at, taken-min(taken, r.accepts), acceptsOf)
+	accepts := taken - min(taken, r.accepts)
+	r.spread(c, from, at, accepts, acceptsOf)
+	// A pace that was kept for half a step is taken for one that can be kept for a whole one.
+	if step, took := uint64(c.step.Milliseconds()), uint64(at-min(from, at)); 2*took >= step {
+		r.peak = max(r.peak, accepts*step/took)
+	}
 	if r.told {
 		r.spread(c, from, at, again-min(again, r.again), retriesOf)
 	}

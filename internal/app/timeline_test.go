@@ -96,6 +96,18 @@ func TestLateTick(t *testing.T) {
 	}
 }
 
+// TestPeakAccepts: a pace is what was accepted in half a step or more, wherever in the steps that was.
+func TestPeakAccepts(t *testing.T) {
+	c, r := begun(time.Second)
+	r.readingAt(c, 70, 1000, 100, 500+1, 20)
+	r.readingAt(c, 130, 1000, 100, 500+1+18, 2)
+	wantSteps(t, "accepts", steps(r, acceptsOf), 10, 9)
+	r.readingAt(c, 131, 1000, 100, 500+1+18+2, 0) // no pace
+	if r.peak != 30 {
+		t.Errorf("a pace of %d in a step, want 30", r.peak)
+	}
+}
+
 // TestUnreadSteps: of steps in which others were read nothing is known, and of those before a listener
 // opened that nothing came.
 func TestUnreadSteps(t *testing.T) {

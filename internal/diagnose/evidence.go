@@ -77,6 +77,9 @@ type Listener struct {
 	// StepMs is what a point of Timeline covers; the points follow each other without gaps, the first at the start.
 	StepMs   uint32                `json:"step_ms,omitempty"`
 	Timeline []event.TimelinePoint `json:"timeline,omitempty"`
+	// PeakAccepts is the quickest that it accepted between two readings, in connections a step. Timeline does not show
+	// it where the readings fell into the middle of its steps.
+	PeakAccepts uint64 `json:"peak_accepts,omitempty"`
 	// RetriesTold says that the retries of Timeline are all there were, those that got through as
 	// well as those dropped again.
 	RetriesTold bool `json:"retries_told,omitempty"`

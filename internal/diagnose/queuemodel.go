@@ -13,6 +13,8 @@ type queueModel struct {
 	// in millionths. Both are spread evenly over the step.
 	Arrivals []uint64
 	Capacity []uint64
+	// Guessed says that the loop may accept more than Capacity: it was never seen at it for a whole step.
+	Guessed bool
 	// Bunched lets a step's arrivals come all at once at its start instead, as bursts shorter than a step do.
 	Bunched bool
 	// Retries are the times of a client's further SYNs, in ms after its first; none: it tries once.

@@ -70,7 +70,7 @@ func whatIf(l *Listener) *event.WhatIf {
 		m.Capacity = shortened(l, present.Capacity, shortAcceptMs)
 		add(m, 1, shortAcceptMs)
 	}
-	w.Says = sayWhatIf(w, base, stall, wait)
+	w.Says = sayWhatIf(w, base, stall, wait, present.Guessed)
 	return w
 }
 
@@ -142,7 +142,7 @@ func begun(points []event.TimelinePoint) []uint64 {
 	return out
 }
 
-func sayWhatIf(w *event.WhatIf, base modelled, stall, wait float64) string {
+func sayWhatIf(w *event.WhatIf, base modelled, stall, wait float64, guessed bool) string {
 	present := w.Rows[0]
 	switch {
 	case base.Dropped == 0:
@@ -152,6 +152,8 @@ func sayWhatIf(w *event.WhatIf, base modelled, stall, wait float64) string {
 		return fmt.Sprintf("a limit of %d instead of %d would have dropped 0 of %s", *w.Limit, present.Limit, many(w.Arrivals, "handshake"))
 	case stall >= longWaitMs:
 		return fmt.Sprintf("no limit helps: the accept loop stands still for %s, and whoever waits in a longer queue is not served either", seconds(stall))
+	case wait > longWaitMs && guessed:
+		return fmt.Sprintf("no limit is advised: in a queue that drops none connections would wait up to %s at the pace that was seen, and whether the loop can be quicker was not", seconds(wait))
 	case wait > longWaitMs:
 		return fmt.Sprintf("no limit helps: connections arrive faster than they are accepted, and would wait up to %s in a queue that drops none", seconds(wait))
 	}
@@ -173,7 +175,8 @@ func replayOf(l *Listener, limit uint32) (queueModel, []string, bool) {
 		m.Initial = q.Len
 	}
 	behind := left(l.Timeline)
-	usual := usualCapacity(l.Timeline, behind)
+	usual, sure := usualCapacity(l, behind)
+	m.Guessed = !sure
 	for i, p := range l.Timeline {
 		if p.Arrivals == nil || p.Accepts == nil {
 			return m, nil, false
@@ -185,9 +188,13 @@ func replayOf(l *Listener, limit uint32) (queueModel, []string, bool) {
 		}
 		m.Capacity = append(m.Capacity, capacity*one)
 	}
+	pace := "while nothing waits, %s could be accepted in %d ms, as while something did"
+	if !sure {
+		pace = "%s could be accepted in %d ms, as were at most: the queue was never full for long enough to see more"
+	}
 	assumes := []string{
 		"the same clients arrive at the same moments, and a handshake is over as soon as its SYN is taken",
-		fmt.Sprintf("while nothing waits, %s could be accepted in %d ms, as while something did", many(usual, "connection"), l.StepMs),
+		fmt.Sprintf(pace, many(usual, "connection"), l.StepMs),
 		"more workers accept as many times faster, and stand still together",
 	}
 	if again, known := cameAgain(l); known && !l.RetriesTold {
@@ -222,10 +229,12 @@ func left(points []event.TimelinePoint) []bool {
 }
 
 // usualCapacity is how many connections a step accepts while some are left from its beginning to its end, on average
-// over the steps that accept any. Where there is no such step the most that one accepted is: more may be possible.
-func usualCapacity(points []event.TimelinePoint, behind []bool) uint64 {
-	var accepts, steps, most uint64
-	for i, p := range points {
+// over the steps that accept any. Where there is no such step the quickest that was seen is, and sure is false: more may
+// be possible.
+func usualCapacity(l *Listener, behind []bool) (usual uint64, sure bool) {
+	var accepts, steps uint64
+	most := l.PeakAccepts
+	for i, p := range l.Timeline {
 		n := value(p.Accepts)
 		most = max(most, n)
 		if n > 0 && behind[i] && (i == 0 || behind[i-1]) {
@@ -234,9 +243,9 @@ func usualCapacity(points []event.TimelinePoint, behind []bool) uint64 {
 		}
 	}
 	if steps == 0 {
-		return most
+		return most, false
 	}
-	return (accepts + steps - 1) / steps
+	return (accepts + steps - 1) / steps, true
 }
 
 func scale(capacity []uint64, by float64) []uint64 {
@@ -250,10 +259,10 @@ func scale(capacity []uint64, by float64) []uint64 {
 // shortened lets no standstill last longer than ms: then the loop goes on at its usual pace.
 func shortened(l *Listener, capacity []uint64, ms uint32) []uint64 {
 	out := slices.Clone(capacity)
-	usual := usualCapacity(l.Timeline, left(l.Timeline)) * one
+	usual, _ := usualCapacity(l, left(l.Timeline))
 	for _, s := range stalls(l) {
 		for i := s.from + int(ms/l.StepMs); i < s.to; i++ {
-			out[i] = max(out[i], usual)
+			out[i] = max(out[i], usual*one)
 		}
 	}
 	return out

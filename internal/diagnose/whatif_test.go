@@ -158,6 +158,20 @@ func TestRetriesGotThrough(t *testing.T) {
 	}
 }
 
+// TestGuessedCapacity: where the loop was never seen at its limit, nobody says that it cannot be quicker.
+func TestGuessedCapacity(t *testing.T) {
+	first, capacity := rate(5, 0), rate(5, 0)
+	first[20], capacity[20], capacity[21] = 120, 5, 4
+	l := retrying(8, first, capacity, nil)
+	if w := whatIf(&l); w.Limit != nil || !strings.Contains(w.Says, "no limit is advised") || !strings.Contains(strings.Join(w.Assumes, "; "), "5 connections could be accepted in 50 ms, as were at most") {
+		t.Errorf("%s; assumes %q", w.Says, w.Assumes)
+	}
+	l.PeakAccepts = 18 // between two readings
+	if w := whatIf(&l); value(w.Limit) != 128 {
+		t.Errorf("%s", w.Says)
+	}
+}
+
 // TestRetriesHold plays windows of clients that try again with what was advised for them, as TestWhatIfHolds does.
 func TestRetriesHold(t *testing.T) {
 	advised := 0

@@ -42,7 +42,9 @@ func TestWhatIf(t *testing.T) {
 		t.Fatalf("%d packets dropped: the burst is not what it should be", observed)
 	}
 	if !present.Present || present.Limit != backlog || replay.Limit == nil {
-		t.Fatalf("no recommended limit: %+v", replay)
+		points, err := json.Marshal(d.Timeline)
+		must(t, err)
+		t.Fatalf("no recommended limit: %+v\n%s", replay, points)
 	}
 	if off := float64(present.Dropped) - float64(observed); max(off, -off) > tolerance*float64(observed) {
 		t.Errorf("the replay drops %d packets, %d were dropped: more than %.0f%% off", present.Dropped, observed, 100*tolerance)
