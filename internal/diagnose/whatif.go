@@ -190,7 +190,7 @@ func replayOf(l *Listener, limit uint32) (queueModel, []string, bool) {
 	}
 	pace := "while nothing waits, %s could be accepted in %d ms, as while something did"
 	if !sure {
-		pace = "%s could be accepted in %d ms, as were at most: the queue was never full for long enough to see more"
+		pace = "%s could be accepted in %d ms, as many as were at most: more may be possible"
 	}
 	assumes := []string{
 		"the same clients arrive at the same moments, and a handshake is over as soon as its SYN is taken",

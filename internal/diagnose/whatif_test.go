@@ -163,7 +163,7 @@ func TestGuessedCapacity(t *testing.T) {
 	first, capacity := rate(5, 0), rate(5, 0)
 	first[20], capacity[20], capacity[21] = 120, 5, 4
 	l := retrying(8, first, capacity, nil)
-	if w := whatIf(&l); w.Limit != nil || !strings.Contains(w.Says, "no limit is advised") || !strings.Contains(strings.Join(w.Assumes, "; "), "5 connections could be accepted in 50 ms, as were at most") {
+	if w := whatIf(&l); w.Limit != nil || !strings.Contains(w.Says, "no limit is advised") || !strings.Contains(strings.Join(w.Assumes, "; "), "5 connections could be accepted in 50 ms, as many as were at most") {
 		t.Errorf("%s; assumes %q", w.Says, w.Assumes)
 	}
 	l.PeakAccepts = 18 // between two readings
