@@ -14,6 +14,7 @@
 #include "listener.h"
 #include "maps.h"
 #include "packet.h"
+#include "record.h"
 
 /* A connection that waits in an accept queue. */
 struct waiting {
@@ -102,7 +103,7 @@ static __noinline struct accepting *accepting_of(__u64 id)
 /* has_entered counts a connection that enters the accept queue, and the marks of both
  * queues as they are then: ahead is how many of the accept queue are not counted in it
  * yet. Two CPUs may lose each other's mark, never each other's count. */
-static __always_inline void has_entered(__u64 id, __u64 sk, __u32 ahead)
+static __always_inline void has_entered(__u64 id, __u64 sk, __u64 child, __u32 ahead)
 {
 	struct accepting *row = accepting_of(id);
 	__u32 accept_len, syn_len;
@@ -110,6 +111,8 @@ static __always_inline void has_entered(__u64 id, __u64 sk, __u32 ahead)
 	if (!row)
 		return;
 	__sync_fetch_and_add(&row->arrivals, 1);
+	if (came_again(child))
+		__sync_fetch_and_add(&row->came_again, 1);
 	accept_len = LOAD(struct sock, sk, sk_ack_backlog) + ahead;
 	syn_len = LOAD(struct inet_connection_sock, sk, icsk_accept_queue.qlen.counter);
 	if (row->reading != accept_reading) {
@@ -156,7 +159,7 @@ static __noinline int enqueue(__u64 sk, __u64 child, bool outer)
 	}
 	bpf_map_update_elem(&queued, &child, &w, BPF_ANY);
 	if (slot->gate)
-		has_entered(w.listener, sk, 1);
+		has_entered(w.listener, sk, child, 1);
 	return 0;
 }
 

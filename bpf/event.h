@@ -183,9 +183,12 @@ struct captured {
 
 struct listen_change {
 	__u8 kind; /* enum message_kind */
-	__u8 pad[3];
+	__u8 asked; /* 1: backlog is what listen() was called with */
+	__u8 pad[2];
 	__u32 pid; /* of the caller of listen() or close(): process context */
 	__u64 time; /* CLOCK_MONOTONIC, ns */
+	__u32 backlog;
+	__u32 pad2;
 	char comm[16];
 	struct listener listener;
 };
@@ -219,6 +222,7 @@ struct count {
 	__u64 delivered;
 	__u64 suppressed;
 	__u64 lost;
+	__u64 again; /* of suppressed and lost: packets of handshakes that had lost one before */
 	__u64 window; /* start of the rate limit's second, ns */
 	__u64 used; /* records in it */
 	struct listener listener; /* as it was at the first drop */
@@ -266,6 +270,7 @@ struct accepting {
 	__u32 syn_max; /* half-open handshakes */
 	__u32 pad;
 	__u64 answered_again; /* SYN-ACKs sent again */
+	__u64 came_again; /* of arrivals, those that had a SYN dropped before */
 };
 
 #define ACCEPT_SPANS 16

@@ -187,7 +187,7 @@ static __always_inline int established(struct sock *sk, bool twin)
 	parse_request(&slot->packet, sk);
 	likely = arrived_for(slot, net, false);
 	if (have_accepts && likely && slot->gate && !shares_port(likely))
-		has_entered(socket_id(likely), likely, 0);
+		has_entered(socket_id(likely), likely, number(slot, sk), 0);
 	tally = moved_in(slot, net);
 	slot->given = 0;
 	slot->died = false;

@@ -257,6 +257,7 @@ struct tcp_request_sock {
 };
 
 struct tcp_sock {
+	u32 rcv_nxt;
 	struct request_sock *fastopen_rsk;
 };
 
@@ -364,7 +365,10 @@ struct pt_regs {
 	unsigned long dx;
 	unsigned long cx;
 	unsigned long ax;
+	unsigned long orig_ax;
 };
+#define SYSCALL(regs) BPF_CORE_READ(regs, orig_ax)
+#define NR_LISTEN 50
 #define PARM1(regs) ((regs)->di)
 #define PARM2(regs) ((regs)->si)
 #define PARM3(regs) ((regs)->dx)
@@ -375,8 +379,10 @@ struct user_pt_regs {
 	__u64 regs[31];
 };
 struct pt_regs {
-	int unused;
+	int syscallno;
 };
+#define SYSCALL(regs) BPF_CORE_READ(regs, syscallno)
+#define NR_LISTEN 201
 #define PARM1(ctx) (((struct user_pt_regs *)(ctx))->regs[0])
 #define PARM2(ctx) (((struct user_pt_regs *)(ctx))->regs[1])
 #define PARM3(ctx) (((struct user_pt_regs *)(ctx))->regs[2])

@@ -26,6 +26,7 @@ const volatile bool have_sock_from_file = false; /* 5.11 */
 const volatile bool capture = false; /* records carry their packets' bytes */
 const volatile bool have_socket_cookie = false; /* for tracing programs: 5.12 */
 const volatile bool have_loop = false; /* bpf_loop: 5.17 */
+const volatile bool have_task_pt_regs = false; /* bpf_task_pt_regs: 5.15 */
 const volatile bool have_coarse = false; /* bpf_ktime_get_coarse_ns: 5.11 */
 const volatile bool have_rx_sk = false; /* kfree_skb tells the socket: 6.11 */
 const volatile bool have_reason = false; /* and why: 5.17 */
@@ -72,6 +73,7 @@ __u64 tracked = 0; /* namespaces that were met while running */
 __u64 untracked = 0; /* counter movements in namespaces that no table had room for */
 __u64 changes_lost = 0; /* openings and closings of listeners that the ring had no room for */
 __u32 accept_reading = 0; /* counts readings of the accept side: marks begin anew after each */
+__u32 syns_lost = 0; /* 1: some handshake had a SYN dropped */
 __u64 uncounted = 0; /* packets that no row of counts had room for: never, see count_of */
 
 struct packet {
@@ -255,6 +257,7 @@ struct {
 	__type(value, __u32);
 } wanted SEC(".maps");
 
+#define SYN_LOST (1U << 31) /* in an attempt's count: a SYN was among them */
 struct attempt {
 	__u64 print;
 	__u32 isn;

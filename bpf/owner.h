@@ -185,6 +185,25 @@ static __always_inline int socket_found(struct bpf_iter_meta *meta, struct task_
 	return 0;
 }
 
+/* note_backlog reads what listen() was called with, from its caller's registers: the kernel
+ * keeps only the smaller of that and somaxconn. A socket that listens already, or is told to
+ * by io_uring, has called nothing of the kind here. */
+static __always_inline void note_backlog(struct listen_change *change)
+{
+	struct pt_regs *regs;
+	__u64 backlog = 0;
+
+	if (!have_task_pt_regs)
+		return;
+	regs = (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
+	if (SYSCALL(regs) != NR_LISTEN)
+		return;
+	if (bpf_probe_read_kernel(&backlog, sizeof(backlog), &PARM2(regs)))
+		return;
+	change->backlog = backlog;
+	change->asked = 1;
+}
+
 static __always_inline int listen_changed(struct sock *sk, __u8 kind)
 {
 	__u64 task_id = bpf_get_current_pid_tgid(), address = (__u64)sk;
@@ -217,6 +236,8 @@ static __always_inline int listen_changed(struct sock *sk, __u8 kind)
 	change->time = bpf_ktime_get_ns();
 	task = (struct task_struct *)bpf_get_current_task();
 	BPF_CORE_READ_INTO(&change->comm, task, group_leader, comm); /* threads have their own */
+	if (kind == MESSAGE_OPENED)
+		note_backlog(change);
 	listener_read(plain(sk), &change->listener);
 	change->listener.proof = LISTENER_GIVEN;
 	bpf_ringbuf_submit(change, filter.by_owner ? BPF_RB_FORCE_WAKEUP : wakeup());

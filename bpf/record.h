@@ -41,12 +41,17 @@ __noinline __u32 attempt_number(__u64 now)
 	struct attempt_set *set;
 	struct packet *p;
 	__u64 hash, print;
-	__u32 index, way = 0;
+	__u32 index, lost = 0, way = 0;
 	bool empty = false;
 
 	if (!slot)
 		return 0;
 	p = &slot->packet;
+	if (p->flags & TCP_FLAG_SYN) {
+		lost = SYN_LOST;
+		if (!syns_lost)
+			syns_lost = 1;
+	}
 	hash = flow_hash(p, slot->id);
 	print = hash | 1;
 	index = (hash >> 32) & (ATTEMPT_SETS - 1);
@@ -59,10 +64,12 @@ __noinline __u32 attempt_number(__u64 now)
 		if (a->print == print) {
 			__u32 ahead = p->isn - a->isn;
 
-			if (p->flags & TCP_FLAG_SYN ? ahead == 0 : ahead < SAME_HANDSHAKE)
-				return ++a->count;
+			if (p->flags & TCP_FLAG_SYN ? ahead == 0 : ahead < SAME_HANDSHAKE) {
+				a->count = (a->count + 1) | lost;
+				return a->count & ~SYN_LOST;
+			}
 			a->isn = p->isn; /* the port was used again */
-			a->count = 1;
+			a->count = 1 | lost;
 			slot->handshakes++;
 			return 1;
 		}
@@ -78,8 +85,34 @@ __noinline __u32 attempt_number(__u64 now)
 	}
 	set->way[way & (ATTEMPT_WAYS - 1)] = (struct attempt){ .print = print,
 							       .isn = p->isn,
-							       .count = 1 };
+							       .count = 1 | lost };
 	return set->evicted && now - set->evicted < FORGET ? 0 : 1;
+}
+
+/* came_again tells whether the handshake of a child that enters its accept queue had a SYN
+ * dropped before: what then got through was sent again. */
+__noinline int came_again(__u64 child)
+{
+	struct packet p = {};
+	struct attempt_set *set;
+	__u64 print;
+	__u32 index, isn;
+
+	if (!syns_lost || !child)
+		return 0;
+	parse_request(&p, (struct sock *)child);
+	print = flow_hash(&p, net_id((__u64)LOAD(struct sock, child, __sk_common.skc_net.net)));
+	index = (print >> 32) & (ATTEMPT_SETS - 1);
+	print |= 1;
+	isn = LOAD(struct tcp_sock, child, rcv_nxt) - 1;
+	set = bpf_map_lookup_elem(&attempts, &index);
+	if (!set)
+		return 0;
+	for (int i = 0; i < ATTEMPT_WAYS; i++)
+		if (set->way[i].print == print)
+			return set->way[i].count & SYN_LOST &&
+			       isn - set->way[i].isn < SAME_HANDSHAKE;
+	return 0;
 }
 
 /* choose tells which member of a SO_REUSEPORT group a packet was for, where the
@@ -220,6 +253,8 @@ static __noinline int account_in(struct slot *slot, struct tally *tally, __u64 s
 	}
 	if (!within_rate(count, now)) {
 		__sync_fetch_and_add(&count->suppressed, 1);
+		if (attempt > 1)
+			__sync_fetch_and_add(&count->again, 1);
 		return 0;
 	}
 	if (capture)
@@ -228,6 +263,8 @@ static __noinline int account_in(struct slot *slot, struct tally *tally, __u64 s
 		record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
 	if (!record) {
 		__sync_fetch_and_add(&count->lost, 1);
+		if (attempt > 1)
+			__sync_fetch_and_add(&count->again, 1);
 		return 0;
 	}
 	if (capture)

@@ -68,7 +68,7 @@ the records of a trace --write instead, and says which findings they cannot supp
 			if read != "" {
 				d, err = readDiagnosis(cmd, e, read, &watch, &output, page)
 			} else {
-				d, err = app.Diagnose(cmd.Context(), app.DiagnoseOptions{Watch: w, Filter: filterText(cmd), Duration: duration,
+				d, err = app.Diagnose(cmd.Context(), app.DiagnoseOptions{Watch: w, Filters: filters(cmd), Duration: duration,
 					Status: e.stderr}, output.logger(e))
 			}
 			if err != nil {
@@ -122,16 +122,5 @@ func readDiagnosis(cmd *cobra.Command, e env, read string, watch *watchFlags, ou
 	if err := page.Spare(from); err != nil {
 		return d, err
 	}
-	return app.DiagnoseRecords(cmd.Context(), from, app.ReplayOptions{Filter: filter, Status: e.stderr}, output.logger(e))
-}
-
-// filterText is the filters as they were given.
-func filterText(cmd *cobra.Command) string {
-	var filters []string
-	for _, name := range []string{"port", "addr", "client", "netns", "cause", "stage", "pid", "comm", "cgroup", "container", "pod"} {
-		if f := cmd.Flags().Lookup(name); f.Changed {
-			filters = append(filters, "--"+name+" "+strings.Trim(f.Value.String(), "[]"))
-		}
-	}
-	return strings.Join(filters, " ")
+	return app.DiagnoseRecords(cmd.Context(), from, app.ReplayOptions{Filter: filter, Filters: filters(cmd), Status: e.stderr}, output.logger(e))
 }

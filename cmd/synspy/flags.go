@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/synspy/synspy/internal/app"
+	"github.com/synspy/synspy/internal/event"
 )
 
 func usage(format string, args ...any) error {
@@ -69,6 +70,19 @@ func (f *watchFlags) addBackend(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.backend, "backend", "auto", "hooks to use: "+strings.Join(app.Backends(), ", "))
 	cmd.Flags().StringVar(&f.btf, "btf", "", "file with the kernel's type information, if it has none itself")
 	complete(cmd, "backend", app.Backends()...)
+}
+
+// filterFlags are the flags that choose what is seen.
+var filterFlags = []string{"port", "addr", "client", "netns", "cause", "stage", "pid", "comm", "cgroup", "container", "pod"}
+
+// filters is the filters as they were given.
+func filters(cmd *cobra.Command) (given []event.Filter) {
+	for _, name := range filterFlags {
+		if f := cmd.Flags().Lookup(name); f.Changed {
+			given = append(given, event.Filter{Name: name, Value: strings.Trim(f.Value.String(), "[]")})
+		}
+	}
+	return given
 }
 
 // watch reads the flags; errors are usage errors, found before privileges are.

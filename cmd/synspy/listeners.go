@@ -34,6 +34,9 @@ is the socket's own count since it was made, which is approximate.`,
 					return usage("--%s is for --watch", flag)
 				}
 			}
+			if options.Sort == "rate" && !options.Repeat {
+				return usage("--sort rate is for --watch: one look at the listeners has no rates")
+			}
 			if options.Interval < 100*time.Millisecond {
 				return usage("--interval %v: want 100ms or more", options.Interval)
 			}

@@ -57,7 +57,7 @@ goes to standard error.`,
 				return err
 			}
 			return app.Trace(cmd.Context(), stream, app.TraceOptions{Watch: w, Duration: duration,
-				Count: count, Status: e.stderr, Record: record}, output.logger(e))
+				Count: count, Filters: filters(cmd), Status: e.stderr, Record: record}, output.logger(e))
 		},
 	}
 	watch.add(cmd)
@@ -121,6 +121,6 @@ func replay(cmd *cobra.Command, e env, read, write string, watch *watchFlags, ou
 	if err != nil {
 		return err
 	}
-	return app.Replay(cmd.Context(), from, writing.Replay(e.stdout), app.ReplayOptions{Filter: filter, Count: count,
+	return app.Replay(cmd.Context(), from, writing.Replay(e.stdout), app.ReplayOptions{Filter: filter, Filters: filters(cmd), Count: count,
 		Status: e.stderr, Record: record}, output.logger(e))
 }

@@ -29,6 +29,7 @@ type collector struct {
 	options  DiagnoseOptions
 	session  *session
 	start    time.Time
+	mono     uint64        // the same by CLOCK_MONOTONIC, ns
 	step     time.Duration // what a point of the timelines covers
 	evidence diagnose.Evidence
 
@@ -61,13 +62,21 @@ type evidenceRow struct {
 	cookies   uint64
 	points    []event.TimelinePoint
 	closed    *uint64 // when it was seen to be closed, ms since the start
-	syns      uint64  // that had arrived at the last tick
-	accepts   uint64
-	backlog   uint32 // in its queue when it was first seen
-	began     bool
-	arrived   uint64 // SYNs, at the last tick
-	skipped   bool   // there were fuller ones to be read at the last tick
-	gaps      bool   // at any
+	arrived   uint64  // SYNs, at the last tick
+
+	// What the timeline has of it, from the last reading on.
+	began   bool   // it was read
+	readAt  uint32 // when, ms since the start; before the first reading: when it opened
+	born    bool   // it opened after the start: all that it counted is of the window
+	syns    uint64 // that have a place in the timeline
+	again   uint64
+	accepts uint64
+	backlog uint32 // in its queue when it was first read
+	peak    uint64 // the most accepts between two readings, for the length of a step
+	told    bool   // connections that entered after a dropped SYN are told
+	forgot  bool   // of some dropped SYN it was not known whether it came again
+	skipped bool   // there were fuller ones to be read at the last tick
+	gaps    bool   // at any
 }
 
 func newCollector(s *session, options DiagnoseOptions) *collector {
@@ -79,33 +88,50 @@ func newCollector(s *session, options DiagnoseOptions) *collector {
 	return c
 }
 
-func (c *collector) begin(ctx context.Context) {
-	c.start, c.toldAt = time.Now(), time.Now()
+func (c *collector) begin(ctx context.Context) error {
+	c.setOut()
+	c.find()
+	err := c.poll()
+	if err != nil {
+		return err
+	}
+	c.setOut() // from here on everything is counted into the timelines
 	c.threads = newThreadWatch(c.start, c.options.Duration, c.session.log)
-	var err error
 	if c.stacks, err = openStacks(c.options.Watch.BTF, c.session.log); err != nil {
 		c.session.log.Debug("stacks of threads cannot be had", "error", err)
 		c.stacks = nil
 	}
-	c.find()
+	c.look()
 	c.threads.begin(ctx)
 	if len(c.rows) == 0 {
 		sayTo(c.options.Status, "no listener matches yet; waiting for one")
+	}
+	return nil
+}
+
+// setOut makes now the start. Readings that were taken before are the first of the window.
+func (c *collector) setOut() {
+	c.start, c.mono, c.toldAt = time.Now(), kernel.Monotonic(), time.Now()
+	for _, r := range c.rows {
+		r.setOut()
 	}
 }
 
 func (c *collector) offset() uint32 { return uint32(time.Since(c.start).Milliseconds()) }
 
-// find adds the listeners that match, and lets those know what to look at that look at
-// threads.
+// since is the offset of a later CLOCK_MONOTONIC time, in ms.
+func (c *collector) since(mono uint64) uint32 {
+	return uint32((mono - c.mono) / uint64(time.Millisecond))
+}
+
+// find adds the listeners that match.
 func (c *collector) find() {
-	c.foundAt = time.Now()
 	for _, socket := range c.session.listeners.sockets() {
 		if l, ok := c.session.listeners.find(socket); ok && c.session.listeners.matches(&l) {
 			c.row(socket, &l)
 		}
 	}
-	c.look()
+	c.foundAt = time.Now()
 }
 
 // row is a listener's, made if it is new; nil where there are too many.
@@ -116,6 +142,9 @@ func (c *collector) row(socket uint64, l *probe.Listener) *evidenceRow {
 			return nil
 		}
 		r = &evidenceRow{listener: *l}
+		if at := c.session.listeners.openedAt(socket); at > c.mono {
+			r.born, r.readAt = true, c.since(at)
+		}
 		c.rows[socket] = r
 	}
 	r.processes = c.session.owners.Processes(socket, kernel.Monotonic())
@@ -190,7 +219,7 @@ func (c *collector) Held(h event.Held) error {
 	}
 	if r := c.rows[h.Listener.Key]; r != nil {
 		r.counts = event.AddCount(r.counts, count)
-		r.point(c).drop(count, 0)
+		r.held(c, count, h.Again)
 	}
 	return nil
 }
@@ -221,7 +250,7 @@ func (c *collector) Drop(d *event.Drop) error {
 	}
 	if r := c.rowOf(d); r != nil {
 		r.counts = event.AddCount(r.counts, count)
-		r.point(c).drop(count, d.Attempt)
+		r.drop(c, d)
 	}
 	return nil
 }
@@ -265,13 +294,18 @@ func (c *collector) Flush() error {
 	}
 	if time.Since(c.foundAt) >= time.Second {
 		c.find()
+		c.look()
 	}
 	c.progress()
 	return nil
 }
 
-// Summary is the end: what was counted in all.
+// Summary is the end: what was counted in all. Nothing is counted any more, but what was
+// since the last tick is still to be read.
 func (c *collector) Summary(s event.Summary) error {
+	if err := c.poll(); err != nil {
+		return err
+	}
 	c.conclude(s)
 	return nil
 }

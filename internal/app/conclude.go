@@ -20,7 +20,7 @@ func (c *collector) conclude(s event.Summary) {
 	c.threads.end()
 	e := &c.evidence
 	e.Start, e.WindowMs = event.Time{Time: c.start}, uint64(time.Since(c.start).Milliseconds())
-	e.Filter = c.options.Filter
+	e.Filter = event.FilterText(c.options.Filters)
 	for _, r := range c.options.Watch.Filter.Ports {
 		for port := int(r.Low); port <= int(r.High) && len(e.Ports) < maxPolled; port++ {
 			e.Ports = append(e.Ports, uint16(port))
@@ -59,9 +59,9 @@ func silence(watch Watch, listeners int) string {
 	case watch.Owner != owner.Filter{} && listeners == 0:
 		return "no listener matched the filter"
 	case len(f.Clients) > 0:
-		return "SYNs are not counted by client, so that it is not known whether any came from there"
+		return diagnose.SilentClient
 	case len(f.Causes) > 0 || len(f.Stages) > 0:
-		return "the filter leaves out what dies of other causes or at other stages"
+		return diagnose.SilentCause
 	}
 	return ""
 }
@@ -75,7 +75,7 @@ func (c *collector) listenersOf(s event.Summary) {
 	settings := make(map[uint64]kernel.ListenSettings)
 	for _, r := range c.ranked() {
 		l := diagnose.Listener{ID: *described(&r.listener, true), Processes: r.processes, Counts: r.counts,
-			StepMs: uint32(c.step.Milliseconds()), Timeline: r.points, ClosedMs: r.closed}
+			StepMs: uint32(c.step.Milliseconds()), Timeline: r.points, PeakAccepts: r.peak, RetriesTold: r.told && !r.forgot, ClosedMs: r.closed}
 		row := seen[r.listener.Socket]
 		l.Syns = &row.Syn
 		if r.began && !r.gaps {
@@ -91,6 +91,7 @@ func (c *collector) listenersOf(s event.Summary) {
 		if row.Accepting != nil {
 			l.LongestGapMs, l.SynAcksAgain = row.Accepting.LongestGapMs, row.Accepting.SynAcksAgain
 		}
+		l.AskedBacklog = c.session.listeners.asked(&r.listener)
 		l.Sysctls = c.sysctls(r, settings)
 		l.Threads, l.Cgroups = c.threads.of(r.listener.Inode, r.processes)
 		c.evidence.Listeners = append(c.evidence.Listeners, l)
@@ -217,7 +218,6 @@ func (c *collector) gaps() {
 	missing := func(need diagnose.Need, why string) {
 		c.evidence.Missing = append(c.evidence.Missing, diagnose.Gap{Need: need, Why: why})
 	}
-	missing(diagnose.NeedPrevious, "arrivals before the window were not watched")
 	if c.stacks == nil {
 		missing(diagnose.NeedOnCPU, "this kernel lets no program sample threads")
 	} else if err := c.stacks.sampler.Support().OnCPU.Err; err != nil {

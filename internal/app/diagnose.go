@@ -17,7 +17,7 @@ import (
 // DiagnoseOptions are those of synspy diagnose beyond what to watch.
 type DiagnoseOptions struct {
 	Watch    Watch
-	Filter   string // what was asked for, as text; empty for everything
+	Filters  []event.Filter // the watch's, as they were given
 	Duration time.Duration
 	Status   io.Writer // for people: standard error; nil for nobody
 	Begun    func()    // is called once everything is watched; may be nil
@@ -39,7 +39,9 @@ func Diagnose(ctx context.Context, options DiagnoseOptions, log *slog.Logger) (e
 	c := newCollector(s, options)
 	ctx, cancel := context.WithTimeout(ctx, options.Duration)
 	defer cancel()
-	c.begin(ctx)
+	if err := c.begin(ctx); err != nil {
+		return event.Diagnosis{}, errors.Join(err, s.close())
+	}
 	if options.Begun != nil {
 		options.Begun()
 	}

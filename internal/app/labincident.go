@@ -69,7 +69,7 @@ func RunIncident(ctx context.Context, name string, options LabOptions, status io
 	defer stop()
 	watch := options.Watch
 	watch.Filter.NetNS = world.NetNS()
-	v.Diagnosis, err = Diagnose(ctx, DiagnoseOptions{Watch: watch, Filter: fmt.Sprintf("--netns %d", world.NetNS()), Duration: incidentTime,
+	v.Diagnosis, err = Diagnose(ctx, DiagnoseOptions{Watch: watch, Filters: []event.Filter{{Name: "netns", Value: fmt.Sprint(world.NetNS())}}, Duration: incidentTime,
 		Status: status, Begun: func() { player.Go(func() error { return traffic(playing) }) }}, log)
 	if err != nil {
 		return IncidentVerdict{}, err

@@ -24,6 +24,9 @@ type listeners struct {
 
 type known struct {
 	listener probe.Listener
+	opened   uint64  // when it was seen to open, CLOCK_MONOTONIC, ns; 0: before
+	limit    uint32  // of its accept queue then
+	asked    *uint32 // what listen() was called with then; nil where it was not seen
 	judged   bool
 	wanted   bool
 }
@@ -65,6 +68,43 @@ func (l *listeners) add(listener probe.Listener) bool {
 	at := placeOf(&listener)
 	l.places[at] = append(l.places[at], listener.Socket)
 	return true
+}
+
+// open makes a listener known that was seen to open.
+func (l *listeners) open(m *probe.Message) {
+	l.add(m.Listener)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	have, ok := l.known[m.Listener.Socket]
+	if !ok {
+		return
+	}
+	have.opened, have.limit, have.asked = m.Time, m.Listener.Accept.Limit, nil
+	if backlog := m.Backlog; m.Asked && backlog >= have.limit { // the limit is the smaller of it and somaxconn
+		have.asked = &backlog
+	}
+}
+
+// asked is what listen() was called with for a listener that was seen to open; nil where that is not known. Who
+// calls listen() again is not seen: it shows in a limit that is another one now.
+func (l *listeners) asked(now *probe.Listener) *uint32 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if have, ok := l.known[now.Socket]; ok && have.limit == now.Accept.Limit {
+		return have.asked
+	}
+	return nil
+}
+
+// openedAt is when a listener was seen to open, by CLOCK_MONOTONIC; 0 where it listened
+// before, or is not known.
+func (l *listeners) openedAt(socket uint64) uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if have, ok := l.known[socket]; ok {
+		return have.opened
+	}
+	return 0
 }
 
 // close notes that a listener has closed.

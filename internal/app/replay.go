@@ -19,10 +19,11 @@ import (
 
 // ReplayOptions are those of synspy trace --read.
 type ReplayOptions struct {
-	Filter RecordFilter
-	Count  uint64     // drop records, 0: no limit
-	Status io.Writer  // for people: standard error
-	Record *Recording // keeps the records, nil for none
+	Filter  RecordFilter
+	Filters []event.Filter // the same, as they were given
+	Count   uint64         // drop records, 0: no limit
+	Status  io.Writer      // for people: standard error
+	Record  *Recording     // keeps the records, nil for none
 }
 
 // OpenRecords opens the file of a --read. An error wraps ErrUsage.
@@ -67,6 +68,7 @@ type replay struct {
 	delivered uint64 // of them, those shown
 	drops     uint64 // of these, those that count for --count
 	summaries uint64
+	held      uint64            // packets that the records of those held back count
 	unknown   map[string]uint64 // records of types that are none of a trace
 	broken    error             // the first line that is no record
 	breaks    uint64
@@ -114,9 +116,13 @@ func (r *replay) line(l line) error {
 	case err != nil:
 		return r.damaged(fmt.Errorf("line %d is no record: %w", r.lines, err))
 	}
+	if err := r.believe(record); err != nil {
+		return r.damaged(fmt.Errorf("line %d is not believed: %w", r.lines, err))
+	}
 	switch record := record.(type) {
 	case *event.Ready:
 		r.say("recorded" + strings.TrimPrefix(render.StatusLine(*record), "watching"))
+		record.Filters = append(record.Filters, r.options.Filters...)
 		return r.stream.Ready(*record)
 	case *event.Drop:
 		return r.drop(record)

@@ -71,6 +71,7 @@ func (t *trace) tellSince(c, last probe.Count) error {
 	t.told.Suppressed += c.Suppressed - last.Suppressed
 	t.told.Lost += c.Lost - last.Lost
 	branch := c.Outcome.Branch()
+	again := c.Again - last.Again
 	for _, h := range []struct {
 		kind  string
 		count uint64
@@ -79,9 +80,11 @@ func (t *trace) tellSince(c, last probe.Count) error {
 			continue
 		}
 		t.quiet = false
+		of := min(again, h.count)
+		again -= of
 		err := t.stream.Held(event.Held{Header: event.Head(h.kind), Count: h.count, Cause: branch.Cause,
 			Stage: branch.Stage, Action: branch.Action, Listener: described(&c.Listener, false),
-			Others: !c.Listener.Known && branch.Stage != event.StageIngress})
+			Others: !c.Listener.Known && branch.Stage != event.StageIngress, Again: of})
 		if err != nil {
 			return err
 		}

@@ -20,10 +20,11 @@ import (
 // TraceOptions are those of synspy trace beyond what to watch.
 type TraceOptions struct {
 	Watch    Watch
-	Duration time.Duration // 0: until told to stop
-	Count    uint64        // drop records, 0: no limit
-	Status   io.Writer     // for people: standard error
-	Record   *Recording    // keeps the records, nil for none
+	Duration time.Duration  // 0: until told to stop
+	Count    uint64         // drop records, 0: no limit
+	Filters  []event.Filter // the watch's, as they were given
+	Status   io.Writer      // for people: standard error
+	Record   *Recording     // keeps the records, nil for none
 }
 
 // quietEvery is how often silence is explained.
@@ -76,7 +77,7 @@ func newTrace(s *session, stream render.Stream, options TraceOptions) *trace {
 
 func (t *trace) run(ctx context.Context) error {
 	ready := t.ready()
-	ready.Time, ready.Rate = event.Time{Time: t.started}, t.options.Watch.Rate
+	ready.Time, ready.Rate, ready.Filters = event.Time{Time: t.started}, t.options.Watch.Rate, t.options.Filters
 	if err := t.stream.Ready(ready); err != nil {
 		return err
 	}
@@ -103,7 +104,7 @@ func (t *trace) run(ctx context.Context) error {
 func (t *trace) message(m *probe.Message) error {
 	switch m.Kind {
 	case probe.KindOpened:
-		t.listeners.add(m.Listener)
+		t.listeners.open(m)
 		t.owners.Opened(m.Listener.Socket, m.Listener.Inode, m.PID, m.Comm)
 		return t.judge()
 	case probe.KindClosed:
@@ -172,7 +173,7 @@ func (t *trace) isWanted(m *probe.Message) bool {
 func (t *trace) describe(m *probe.Message) *event.Drop {
 	branch := m.Outcome.Branch()
 	drop := &event.Drop{
-		Header: event.Head("drop"), Time: t.wall(m.Time), Cause: branch.Cause, Stage: branch.Stage,
+		Header: event.Head("drop"), Time: t.wall(m.Time), Mono: m.Time, Cause: branch.Cause, Stage: branch.Stage,
 		Action: branch.Action, Proof: m.Proof, Attempt: m.Attempt, NetNS: m.NetNS,
 		Kernel: event.Kernel{Function: branch.FunctionFor(m.Family6), Counters: branch.CounterNames(),
 			Reason: t.probe.Reason(m), Hook: m.Hook},

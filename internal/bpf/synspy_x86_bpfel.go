@@ -26,6 +26,7 @@ type SynspyAccepting struct {
 	SynMax        uint32
 	Pad           uint32
 	AnsweredAgain uint64
+	CameAgain     uint64
 }
 
 type SynspyAcceptor struct {
@@ -94,6 +95,7 @@ type SynspyCount struct {
 	Delivered  uint64
 	Suppressed uint64
 	Lost       uint64
+	Again      uint64
 	Window     uint64
 	Used       uint64
 	Listener   SynspyListener
@@ -189,9 +191,12 @@ const (
 type SynspyListenChange struct {
 	_        structs.HostLayout
 	Kind     uint8
-	Pad      [3]uint8
+	Asked    uint8
+	Pad      [2]uint8
 	Pid      uint32
 	Time     uint64
+	Backlog  uint32
+	Pad2     uint32
 	Comm     [16]int8
 	Listener SynspyListener
 }
@@ -652,6 +657,7 @@ const (
 	SynspyVarHaveRxSk                           = "have_rx_sk"
 	SynspyVarHaveSockFromFile                   = "have_sock_from_file"
 	SynspyVarHaveSocketCookie                   = "have_socket_cookie"
+	SynspyVarHaveTaskPtRegs                     = "have_task_pt_regs"
 	SynspyVarIcmpRanges                         = "icmp_ranges"
 	SynspyVarKfreeRanges                        = "kfree_ranges"
 	SynspyVarLastNamespace                      = "last_namespace"
@@ -666,6 +672,7 @@ const (
 	SynspyVarReqskTimer                         = "reqsk_timer"
 	SynspyVarSocketOperations                   = "socket_operations"
 	SynspyVarStateRanges                        = "state_ranges"
+	SynspyVarSynsLost                           = "syns_lost"
 	SynspyVarTimewaitArgs                       = "timewait_args"
 	SynspyVarTracked                            = "tracked"
 	SynspyVarUncounted                          = "uncounted"
@@ -853,6 +860,7 @@ type SynspyVariableSpecs struct {
 	HaveRxSk            *ebpf.VariableSpec `ebpf:"have_rx_sk"`
 	HaveSockFromFile    *ebpf.VariableSpec `ebpf:"have_sock_from_file"`
 	HaveSocketCookie    *ebpf.VariableSpec `ebpf:"have_socket_cookie"`
+	HaveTaskPtRegs      *ebpf.VariableSpec `ebpf:"have_task_pt_regs"`
 	IcmpRanges          *ebpf.VariableSpec `ebpf:"icmp_ranges"`
 	KfreeRanges         *ebpf.VariableSpec `ebpf:"kfree_ranges"`
 	LastNamespace       *ebpf.VariableSpec `ebpf:"last_namespace"`
@@ -867,6 +875,7 @@ type SynspyVariableSpecs struct {
 	ReqskTimer          *ebpf.VariableSpec `ebpf:"reqsk_timer"`
 	SocketOperations    *ebpf.VariableSpec `ebpf:"socket_operations"`
 	StateRanges         *ebpf.VariableSpec `ebpf:"state_ranges"`
+	SynsLost            *ebpf.VariableSpec `ebpf:"syns_lost"`
 	TimewaitArgs        *ebpf.VariableSpec `ebpf:"timewait_args"`
 	Tracked             *ebpf.VariableSpec `ebpf:"tracked"`
 	Uncounted           *ebpf.VariableSpec `ebpf:"uncounted"`
@@ -980,6 +989,7 @@ type SynspyVariables struct {
 	HaveRxSk            *ebpf.Variable `ebpf:"have_rx_sk"`
 	HaveSockFromFile    *ebpf.Variable `ebpf:"have_sock_from_file"`
 	HaveSocketCookie    *ebpf.Variable `ebpf:"have_socket_cookie"`
+	HaveTaskPtRegs      *ebpf.Variable `ebpf:"have_task_pt_regs"`
 	IcmpRanges          *ebpf.Variable `ebpf:"icmp_ranges"`
 	KfreeRanges         *ebpf.Variable `ebpf:"kfree_ranges"`
 	LastNamespace       *ebpf.Variable `ebpf:"last_namespace"`
@@ -994,6 +1004,7 @@ type SynspyVariables struct {
 	ReqskTimer          *ebpf.Variable `ebpf:"reqsk_timer"`
 	SocketOperations    *ebpf.Variable `ebpf:"socket_operations"`
 	StateRanges         *ebpf.Variable `ebpf:"state_ranges"`
+	SynsLost            *ebpf.Variable `ebpf:"syns_lost"`
 	TimewaitArgs        *ebpf.Variable `ebpf:"timewait_args"`
 	Tracked             *ebpf.Variable `ebpf:"tracked"`
 	Uncounted           *ebpf.Variable `ebpf:"uncounted"`

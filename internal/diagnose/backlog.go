@@ -42,28 +42,24 @@ func (s *subject) cut() bool {
 
 func connectionBurst(s *subject) *found {
 	j := s.jump()
-	if !j.short && !j.surge {
+	if !j.short {
 		return nil
 	}
 	f := newFound(event.FindingConnectionBurst, s.drops).about(s.Listener, s.accepting())
 	s.cite(f)
 	f.saw("arrivals in the busiest second", j.peak, "SYNs")
 	f.saw("arrivals in an ordinary second", round(j.usual), "SYNs")
-	if j.previous != nil {
-		f.saw("arrivals before the window", round(*j.previous), "SYNs/s")
-	}
 	sawKnown(f, "clients", s.e.ClientsSeen, "addresses")
 	f.because = fmt.Sprintf("%g connections arrived in one second, where %g are usual", j.peak, round(j.usual))
-	if !j.short {
-		f.because = fmt.Sprintf("arrivals jumped from %g/s before the window", round(*j.previous))
-		f.Severity = event.SeverityContributing
-	}
 	f.Title = f.because
 	f.fix("let clients reconnect with a random delay and exponential backoff")
 	s.adviseLimit(f)
 	f.Settles = "what the clients did at that moment: a deployment, a timeout of all at once, a scheduled job"
 	return f
 }
+
+// unknownBacklog is why a limit does not tell who set it.
+const unknownBacklog = "what listen() asked for is not known: the kernel keeps the smaller of that and net.core.somaxconn, and the call was not seen"
 
 func backlogCapped(s *subject) *found {
 	limit, known := s.limit()
@@ -92,8 +88,9 @@ func backlogCapped(s *subject) *found {
 		f.because = fmt.Sprintf("listen() asked for %d and net.core.somaxconn cut it to %d", *asked, limit)
 		f.Confidence = event.ConfidenceProven
 	default:
-		f.because = fmt.Sprintf("net.core.somaxconn caps the accept queue at %d", limit)
-		f.Settles = "what listen() asks for is not known: it was called before synspy started"
+		f.because = fmt.Sprintf("net.core.somaxconn caps the accept queue at %d, and listen() asked for no less", limit)
+		f.Settles = unknownBacklog + ". Restart the server while synspy diagnose runs (Linux 5.15 or later), or see its start with strace -f -e trace=listen; " +
+			"or raise net.core.somaxconn and restart it: where it asks for more, its limit follows"
 	}
 	f.Title = f.because
 	if *somaxconn < need {
@@ -123,6 +120,9 @@ func backlogTooSmall(s *subject) *found {
 	sawKnown(f, "backlog that listen() asked for", s.AskedBacklog, "sockets")
 	f.because = fmt.Sprintf("the accept queue holds %d and more came at once", limit+1)
 	f.Title = fmt.Sprintf("a backlog of %d is too small", limit)
+	if s.AskedBacklog == nil && somaxconn != nil {
+		f.Settles = unknownBacklog + ". If net.core.somaxconn was lower then, restarting the server is enough"
+	}
 	switch {
 	case !enough && emptied:
 		// The replay knows no limit: it reckons with what was accepted while the queue was full, and a loop that sleeps in

@@ -270,8 +270,8 @@ func (s *subject) busy() float64 {
 			last = i
 		}
 	}
-	for _, p := range s.Timeline[first : last+1] {
-		if waiting(p) {
+	for i, p := range s.Timeline[first : last+1] {
+		if waiting(p) || s.standing[first+i] {
 			n++
 		}
 	}

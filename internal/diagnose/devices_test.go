@@ -56,7 +56,7 @@ func TestPrograms(t *testing.T) {
 		{"nothing arrived, and nothing is there", silent(func(e *Evidence) { e.Devices = nil }), event.FindingNoSynArrived, event.ConfidenceProven,
 			[]string{none + "3"}},
 		{"nothing arrived, and nobody looked", silent(func(e *Evidence) {
-			e.Devices, e.DevicesRead, e.Missing = nil, nil, []Gap{{NeedDevices, "a file has none"}, {NeedPrevious, "not watched"}}
+			e.Devices, e.DevicesRead, e.Missing = nil, nil, []Gap{{NeedDevices, "a file has none"}, {NeedSynAcks, "not watched"}}
 		}), event.FindingNoSynArrived, event.ConfidenceProven, []string{unknown + "a file has none"}},
 		{"nothing arrived, and only some could be read", silent(func(e *Evidence) {
 			e.Devices, e.Missing = e.Devices[:1], []Gap{{NeedDevices, "operation not permitted"}}

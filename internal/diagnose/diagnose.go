@@ -140,7 +140,7 @@ var needs = map[event.FindingID][]Need{
 	event.FindingHealthy:               {NeedSyns},
 }
 
-// cannot says which findings the input could not have led to, one row a reason.
+// cannot says which findings the input could not have led to, one row a reason. A row without findings may concern any.
 func cannot(e *Evidence) []event.CannotSupport {
 	var out []event.CannotSupport
 	for _, gap := range e.Missing {
@@ -161,5 +161,9 @@ func cannot(e *Evidence) []event.CannotSupport {
 			}
 		}
 	}
-	return slices.DeleteFunc(out, func(c event.CannotSupport) bool { return len(c.Findings) == 0 })
+	out = slices.DeleteFunc(out, func(c event.CannotSupport) bool { return len(c.Findings) == 0 })
+	if e.LeftOut != "" {
+		out = append(out, event.CannotSupport{Findings: []event.FindingID{}, Why: e.LeftOut})
+	}
+	return out
 }

@@ -99,8 +99,6 @@ var cases = []diagnoseCase{
 		[]string{"cause accept_rate_exceeded"}},
 	{"held back at a limit of connections", evidence(thread(listener(128, rate(10, 300), rate(10, 200)), true, always(inPoll))),
 		[]string{"cause accept_rate_exceeded"}},
-	{"more arrive, and many times what came before", evidence(before(listener(128, rate(10, 300), rate(10, 200)), 10)),
-		[]string{"cause accept_rate_exceeded", "contributing connection_burst"}},
 	{"a burst", evidence(burstWindow(128)),
 		[]string{"cause connection_burst", "contributing backlog_too_small"}},
 	{"a burst, and the loop was seen in its work", evidence(thread(burstWindow(128), true, always(computing))),
@@ -280,11 +278,6 @@ func unaccepted(l Listener) Listener {
 	return l
 }
 
-func before(l Listener, perSecond uint64) Listener {
-	l.PreviousSyns, l.PreviousMs = ptr(perSecond*5), 5000
-	return l
-}
-
 func somaxconn(l Listener, max uint32, asked *uint32) Listener {
 	l.Sysctls.Somaxconn, l.AskedBacklog = &max, asked
 	return l
@@ -357,7 +350,7 @@ func fromFile(full uint32) *Evidence {
 	}
 	l = died1(l, event.CauseAcceptQueueFull, event.StageSyn, event.ActionDropped, 60)
 	e := evidence(l)
-	for _, n := range []Need{NeedThreads, NeedOnCPU, NeedCPU, NeedThrottled, NeedTimeline, NeedAccepts, NeedPrevious, NeedSysctls, NeedMembers, NeedSynAcks, NeedDevices} {
+	for _, n := range []Need{NeedThreads, NeedOnCPU, NeedCPU, NeedThrottled, NeedTimeline, NeedAccepts, NeedSysctls, NeedMembers, NeedSynAcks, NeedDevices} {
 		e.Missing = append(e.Missing, Gap{n, "a file of records does not have it"})
 	}
 	return e

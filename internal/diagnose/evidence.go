@@ -26,6 +26,8 @@ type Evidence struct {
 	ClientsSeen *uint64 `json:"clients_seen,omitempty"`
 
 	Missing []Gap `json:"missing,omitempty"`
+	// LeftOut says what the input lacks for its having been filtered before; empty where it was not.
+	LeftOut string `json:"left_out,omitempty"`
 	// Silence says why it proves nothing that nothing was seen to be dropped; empty where it does.
 	Silence string `json:"silence,omitempty"`
 }
@@ -42,7 +44,6 @@ const (
 	NeedOnCPU     Need = "on_cpu"    // samples of where they ran
 	NeedCPU       Need = "cpu"       // run delay
 	NeedThrottled Need = "throttled" // CPU throttling of their cgroups
-	NeedPrevious  Need = "previous"  // arrivals before the window
 	NeedSysctls   Need = "sysctls"   // of the listener's namespace
 	NeedMembers   Need = "members"   // each socket of a SO_REUSEPORT group
 	NeedSynAcks   Need = "syn_acks"  // SYN-ACKs sent again
@@ -66,20 +67,24 @@ type Listener struct {
 	Syns    *uint64 `json:"syns,omitempty"`
 	Accepts *uint64 `json:"accepts,omitempty"`
 	Cookies *uint64 `json:"cookies,omitempty"` // SYN cookies sent
-	// PreviousSyns arrived in the PreviousMs before the window.
-	PreviousSyns *uint64 `json:"previous_syns,omitempty"`
-	PreviousMs   uint64  `json:"previous_ms,omitempty"`
 	// SynAcksAgain is how many SYN-ACKs were sent again; SynsAgain, how many SYNs came again for a
 	// handshake that had been answered; Finished, how many final ACKs came.
 	SynAcksAgain *uint64 `json:"syn_acks_again,omitempty"`
 	SynsAgain    *uint64 `json:"syns_again,omitempty"`
 	Finished     *uint64 `json:"finished,omitempty"`
-	// AskedBacklog is the argument of listen(), known only where the call was seen or its program was asked.
+	// AskedBacklog is the argument of listen(), known only where the socket was seen to open: the kernel keeps the smaller
+	// of it and somaxconn.
 	AskedBacklog *uint32 `json:"asked_backlog,omitempty"`
 
 	// StepMs is what a point of Timeline covers; the points follow each other without gaps, the first at the start.
 	StepMs   uint32                `json:"step_ms,omitempty"`
 	Timeline []event.TimelinePoint `json:"timeline,omitempty"`
+	// PeakAccepts is the quickest that it accepted between two readings, in connections a step. Timeline does not show
+	// it where the readings fell into the middle of its steps.
+	PeakAccepts uint64 `json:"peak_accepts,omitempty"`
+	// RetriesTold says that the retries of Timeline are all there were, those that got through as
+	// well as those dropped again.
+	RetriesTold bool `json:"retries_told,omitempty"`
 	// LongestGapMs is the longest time without an accept while the queue held something.
 	LongestGapMs *uint64        `json:"longest_gap_ms,omitempty"`
 	Gaps         []event.Bucket `json:"gaps,omitempty"`

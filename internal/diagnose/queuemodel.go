@@ -13,6 +13,8 @@ type queueModel struct {
 	// in millionths. Both are spread evenly over the step.
 	Arrivals []uint64
 	Capacity []uint64
+	// Guessed says that the loop may accept more than Capacity: it was never seen at it for a whole step.
+	Guessed bool
 	// Bunched lets a step's arrivals come all at once at its start instead, as bursts shorter than a step do.
 	Bunched bool
 	// Retries are the times of a client's further SYNs, in ms after its first; none: it tries once.
@@ -22,6 +24,7 @@ type queueModel struct {
 // modelled is what a replay came to.
 type modelled struct {
 	Dropped uint64 // packets
+	Again   uint64 // SYNs after a handshake's first, dropped or not
 	Lost    uint64 // handshakes that had got through by the end of the window in no attempt
 	WaitMs  float64
 }
@@ -55,6 +58,9 @@ func (m queueModel) run() modelled {
 		total := uint64(0)
 		for _, a := range due[i] {
 			total += a.count
+			if a.nth > 0 {
+				out.Again += a.count
+			}
 		}
 		each := m.Capacity[i] / (total + 1)
 		rest := each

@@ -2,6 +2,7 @@ package diagnose
 
 import (
 	"cmp"
+	"math"
 	"net/netip"
 	"slices"
 	"time"
@@ -167,6 +168,7 @@ func (r *Recording) Evidence() *Evidence {
 	e := &Evidence{Counts: slices.Clone(r.counts), Ingress: slices.Clone(r.ingress)}
 	if r.ready != nil {
 		e.Start = r.ready.Time
+		r.filtered(e)
 	}
 	start := e.Start.Time
 	if start.IsZero() {
@@ -182,7 +184,7 @@ func (r *Recording) Evidence() *Evidence {
 		e.WindowMs = uint64(r.last.Sub(start).Milliseconds())
 	}
 	why := "a file of records does not have it"
-	for _, n := range []Need{NeedAccepts, NeedTimeline, NeedThreads, NeedOnCPU, NeedCPU, NeedThrottled, NeedPrevious, NeedSysctls, NeedMembers,
+	for _, n := range []Need{NeedAccepts, NeedTimeline, NeedThreads, NeedOnCPU, NeedCPU, NeedThrottled, NeedSysctls, NeedMembers,
 		NeedSynAcks, NeedDevices} {
 		e.Missing = append(e.Missing, Gap{n, why})
 	}
@@ -191,9 +193,10 @@ func (r *Recording) Evidence() *Evidence {
 	} else {
 		r.summed(e)
 	}
-	step := max(100, (e.WindowMs+event.MaxTimelinePoints-1)/event.MaxTimelinePoints)
+	for _, l := range r.timed(e.WindowMs) {
+		l.timeline(start, e.WindowMs)
+	}
 	for _, l := range r.order {
-		l.timeline(start, uint32(step), e.WindowMs)
 		e.Listeners = append(e.Listeners, l.Listener)
 	}
 	for addr, n := range r.clients {
@@ -210,6 +213,32 @@ func (r *Recording) Evidence() *Evidence {
 	return e
 }
 
+// filtered says what the recording leaves out.
+func (r *Recording) filtered(e *Evidence) {
+	e.Filter = event.FilterText(r.ready.Filters)
+	if e.Filter == "" {
+		return
+	}
+	e.LeftOut = "the recording was filtered by " + e.Filter + ": what that left out is not among its records"
+	has := func(names ...string) bool {
+		return slices.ContainsFunc(r.ready.Filters, func(f event.Filter) bool { return slices.Contains(names, f.Name) })
+	}
+	switch {
+	case has("client"):
+		e.Silence = SilentClient
+	case has("cause", "stage"):
+		e.Silence = SilentCause
+	case has("pid", "comm", "cgroup", "container", "pod") && (r.summary == nil || len(r.summary.Seen) == 0):
+		e.Silence = "the recording tells of no listener that the filter matches"
+	}
+}
+
+// Why no drop proves nothing where the filters ask for a client, a cause or a stage.
+const (
+	SilentClient = "SYNs are not counted by client, so that it is not known whether any came from there"
+	SilentCause  = "the filter leaves out what dies of other causes or at other stages"
+)
+
 // summed takes what the summary says, which is exact where records were held back.
 func (r *Recording) summed(e *Evidence) {
 	s := r.summary
@@ -222,11 +251,23 @@ func (r *Recording) summed(e *Evidence) {
 	}
 }
 
-// timeline puts the drops, and the queues they found, into steps.
-func (l *recorded) timeline(start time.Time, stepMs uint32, windowMs uint64) {
-	if len(l.drops) == 0 || windowMs == 0 {
-		return
+// maxTimed bounds the listeners that get a timeline: each has up to MaxTimelinePoints, and a small file may name many.
+const maxTimed = 256
+
+// timed lists the listeners that get a timeline, those with most drops. None does where the window is too long for offsets
+// in milliseconds: 49 days.
+func (r *Recording) timed(windowMs uint64) []*recorded {
+	if windowMs == 0 || windowMs > math.MaxUint32 {
+		return nil
 	}
+	most := slices.DeleteFunc(slices.Clone(r.order), func(l *recorded) bool { return len(l.drops) == 0 })
+	slices.SortStableFunc(most, func(a, b *recorded) int { return cmp.Compare(len(b.drops), len(a.drops)) })
+	return bound(most, maxTimed)
+}
+
+// timeline puts the drops, and the queues they found, into steps.
+func (l *recorded) timeline(start time.Time, windowMs uint64) {
+	stepMs := uint32(max(100, (windowMs+event.MaxTimelinePoints-1)/event.MaxTimelinePoints))
 	l.StepMs = stepMs
 	points := make([]event.TimelinePoint, (windowMs+uint64(stepMs)-1)/uint64(stepMs))
 	for i := range points {

@@ -2,6 +2,7 @@ package diagnose
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 
@@ -87,5 +88,82 @@ func TestRecording(t *testing.T) {
 	}
 	if e.ClientsSeen != nil || len(e.Clients) != 2 {
 		t.Errorf("clients %v of %v, though records were held back", e.Clients, e.ClientsSeen)
+	}
+}
+
+// TestFilteredRecording: what a filter left out was not proven to be well.
+func TestFilteredRecording(t *testing.T) {
+	summary := `{"v":1,"type":"summary","duration_ms":10000,"counts":[],"seen":[{"listener":{"addr":"0.0.0.0","port":443},"syn":900,"ack":900}],"ledger":[],"balanced":true}`
+	for _, tt := range []struct {
+		name, filters, verdict, says string
+	}{
+		{"none", ``, "900 SYNs arrived and none was dropped", ""},
+		{"a port", `{"name":"port","value":"443"}`, "900 SYNs arrived and none was dropped", "filtered by --port 443: what that left out"},
+		{"a cause", `{"name":"port","value":"443"},{"name":"cause","value":"checksum"}`, "proves nothing: the filter leaves out", "--port 443 --cause checksum"},
+		{"a stage", `{"name":"stage","value":"ack"}`, "proves nothing: the filter leaves out", "--stage ack"},
+		{"a client", `{"name":"client","value":"10.0.0.0/8"}`, "proves nothing: SYNs are not counted by client", "--client 10.0.0.0/8"},
+	} {
+		d := Diagnose(record(t, `{"v":1,"type":"ready","time":"2026-11-22T04:55:00.000000000Z","filters":[`+tt.filters+`]}`, summary))
+		var says []string
+		for _, c := range d.Cannot {
+			if len(c.Findings) == 0 {
+				says = append(says, c.Why)
+			}
+		}
+		if !strings.Contains(d.Verdict, tt.verdict) || (tt.says == "") != (len(says) == 0) || !strings.Contains(strings.Join(says, ""), tt.says) {
+			t.Errorf("%s: %s; not told: %q", tt.name, d.Verdict, says)
+		}
+	}
+	nobody := Diagnose(record(t, `{"v":1,"type":"ready","filters":[{"name":"comm","value":"nosuch"}]}`, strings.Replace(summary, `{"listener":{"addr":"0.0.0.0","port":443},"syn":900,"ack":900}`, "", 1)))
+	if !strings.Contains(nobody.Verdict, "no listener that the filter matches") {
+		t.Error(nobody.Verdict)
+	}
+}
+
+// TestVastRecordings: a file may say anything; what is made of it is bounded.
+func TestVastRecordings(t *testing.T) {
+	drop := func(year, cookie int) string {
+		return fmt.Sprintf(`{"v":1,"type":"drop","time":"%04d-11-22T04:55:00Z","cause":"accept_queue_full","stage":"syn","action":"dropped",`+
+			`"listener":{"addr":"0.0.0.0","port":443,"cookie":"%d","accept_queue":{"len":4294967295,"limit":4294967295}},`+
+			`"processes":[{"pid":812,"last_accept_ms":18446744073709551615}]}`, year, cookie)
+	}
+	ready := `{"v":1,"type":"ready","time":"2026-11-22T04:55:00Z"}`
+	summary := func(ms int64) string { return fmt.Sprintf(`{"v":1,"type":"summary","duration_ms":%d}`, ms) }
+	for name, lines := range map[string][]string{
+		"from the year 1 on":   {drop(1, 1), drop(9999, 1)},
+		"a long while":         {ready, drop(2026, 1), drop(9999, 1)},
+		"a long duration":      {ready, drop(2026, 1), summary(math.MaxInt64)},
+		"49 days and a little": {ready, drop(2026, 1), summary(math.MaxUint32 + 1)},
+		"49 days":              {ready, drop(2026, 1), summary(math.MaxUint32)},
+		"no time at all":       {ready, drop(2026, 1), summary(math.MinInt64)},
+	} {
+		e := record(t, lines...)
+		for _, p := range e.Listeners {
+			if len(p.Timeline) > event.MaxTimelinePoints {
+				t.Errorf("%s: %d points", name, len(p.Timeline))
+			}
+			for i := range p.Timeline[min(1, len(p.Timeline)):] {
+				if p.Timeline[i+1].OffsetMs <= p.Timeline[i].OffsetMs {
+					t.Fatalf("%s: point %d is not after the one before", name, i+1)
+				}
+			}
+		}
+		if d := Diagnose(e); d.Verdict == "" {
+			t.Errorf("%s: no verdict", name)
+		}
+	}
+	lines := []string{ready, drop(2026, 1), drop(2026, 1)}
+	for cookie := range 5000 {
+		lines = append(lines, drop(2026, 2+cookie))
+	}
+	e := record(t, append(lines, summary(3_600_000))...)
+	timed := 0
+	for _, l := range e.Listeners {
+		if len(l.Timeline) > 0 {
+			timed++
+		}
+	}
+	if timed != maxTimed || len(e.Listeners[0].Timeline) == 0 || len(e.Listeners) != 5001 {
+		t.Errorf("%d of %d listeners have a timeline, want the %d with most drops", timed, len(e.Listeners), maxTimed)
 	}
 }

@@ -83,6 +83,7 @@ type subject struct {
 	suspects
 	// pressed are the steps in which the queue was full or dropped.
 	pressed    []bool
+	standing   []bool // steps in which connections waited and none was accepted
 	pressedMs  float64
 	did        [numDoings]int // steps under pressure, by what the threads did then
 	judged     int            // of them, those with a known answer
@@ -101,10 +102,17 @@ func newSubject(e *Evidence, l *Listener) *subject {
 		}
 		s.seenDrops += value(p.Drops)
 	}
+	s.standing = make([]bool, len(l.Timeline))
 	for _, st := range stalls(l) {
 		var drops uint64
-		for _, p := range l.Timeline[st.from:st.to] {
-			drops += value(p.Drops)
+		for i := st.from; i < st.to; i++ {
+			drops += value(l.Timeline[i].Drops)
+			s.standing[i] = true
+			// What was full stays full while nothing is accepted, read or not.
+			if l.Timeline[i].AcceptQueue == nil && s.pressed[i-1] && !s.pressed[i] {
+				s.pressed[i] = true
+				s.pressedMs += float64(l.StepMs)
+			}
 		}
 		if drops > 0 {
 			s.stallMs = max(s.stallMs, float64(st.to-st.from)*float64(l.StepMs))
@@ -359,14 +367,13 @@ func (s *subject) overlap(ok func(event.TimelinePoint) bool) float64 {
 	return in / all
 }
 
-// jump is how arrivals went by the second; nothing where that is not known.
+// jump is how arrivals went by the second; nothing where that is not known, or the window has too few of them to tell what
+// is usual. What came before the window nobody counted by listener: the kernel's own counters are of a whole namespace, and
+// of a time that began nobody knows when.
 type jump struct {
 	short bool // far above the usual, in few seconds
 	peak  float64
 	usual float64
-	// previous is the rate before the window, where that is known; surge says that the window is far above it.
-	previous *float64
-	surge    bool
 }
 
 const (
@@ -376,37 +383,19 @@ const (
 
 func (s *subject) jump() jump {
 	bins := s.perSecond()
-	if len(bins) == 0 {
+	if len(bins) < 3 {
 		return jump{}
 	}
-	out := jump{}
 	peak := 0
-	var sum float64
 	var rates []float64
 	for i, b := range bins {
-		sum += b.arrivals
 		rates = append(rates, b.arrivals)
 		if b.arrivals > bins[peak].arrivals {
 			peak = i
 		}
 	}
-	out.peak = bins[peak].arrivals
-	if s.PreviousSyns != nil && s.PreviousMs > 0 {
-		rate := float64(*s.PreviousSyns) * 1000 / float64(s.PreviousMs)
-		out.previous = &rate
-		mean := sum / float64(len(bins))
-		out.surge = mean >= jumpFactor*max(rate, 1)
-	}
-	if len(bins) < 3 { // nothing to compare with but what was before
-		if out.previous == nil {
-			return out
-		}
-		out.usual = *out.previous
-		out.short = out.peak >= jumpFactor*max(out.usual, 1) && out.peak >= fewest
-		return out
-	}
-	sorted := slices.Sorted(slices.Values(rates))
-	out.usual = sorted[len(sorted)/2]
+	slices.Sort(rates)
+	out := jump{peak: bins[peak].arrivals, usual: rates[len(rates)/2]}
 	high := 0
 	// Those dropped come again for some ten seconds.
 	var after, all float64
@@ -433,6 +422,7 @@ type second struct {
 // perSecond is nothing where arrivals were not counted.
 func (s *subject) perSecond() []second {
 	var out []second
+	fresh := begun(s.Timeline)
 	for i, p := range s.Timeline {
 		if p.Arrivals == nil || s.StepMs == 0 {
 			return nil
@@ -441,7 +431,7 @@ func (s *subject) perSecond() []second {
 		if at == len(out) {
 			out = append(out, second{})
 		}
-		out[at].arrivals += float64(*p.Arrivals - min(*p.Arrivals, value(p.Retries)))
+		out[at].arrivals += float64(fresh[i])
 		out[at].accepts += float64(value(p.Accepts))
 		out[at].drops += float64(value(p.Drops))
 		out[at].pressed = out[at].pressed || s.pressed[i]

@@ -40,7 +40,7 @@ func whatIf(l *Listener) *event.WhatIf {
 			Dropped: got.Dropped, Lost: got.Lost, WaitMs: got.WaitMs})
 		return got
 	}
-	present, said := closest(present, retriesKnown(l), observed)
+	present, said := closest(present, l, observed)
 	w.Assumes = append(w.Assumes, said...)
 	base := add(present, 1, stall)
 	w.Rows[0].Present = true
@@ -70,35 +70,39 @@ func whatIf(l *Listener) *event.WhatIf {
 		m.Capacity = shortened(l, present.Capacity, shortAcceptMs)
 		add(m, 1, shortAcceptMs)
 	}
-	w.Says = sayWhatIf(w, base, stall, wait)
+	w.Says = sayWhatIf(w, base, stall, wait, present.Guessed)
 	return w
 }
 
 // closest finds the ways in which a step's arrivals are spread, and in which clients try again, that come closest to what
-// was dropped, and says which.
-func closest(m queueModel, retries bool, observed uint64) (queueModel, []string) {
-	clients := []struct {
+// was dropped and to what came again, and says which.
+func closest(m queueModel, l *Listener, observed uint64) (queueModel, []string) {
+	type client struct {
 		retries []uint32
 		says    string
-	}{{nil, "a client whose SYN is dropped does not try again in the window"}}
-	if retries {
-		clients = append(clients, []struct {
-			retries []uint32
-			says    string
-		}{
-			{retriesLinear, "a dropped SYN comes again 1, 2, 3, 4, 5, 7 and 11 s after the first, as from Linux 6.5 on"},
-			{retriesExponential, "a dropped SYN comes again 1, 3, 7 and 15 s after the first, as from Linux before 6.5"},
-		}...)
-	} else {
+	}
+	again, known := cameAgain(l)
+	clients := []client{{nil, "a client whose SYN is dropped does not try again in the window"}}
+	switch {
+	case !known:
 		clients[0].says = "each SYN is a handshake of its own: which came again is not known, so the need is rather less"
+	case again > 0:
+		clients[0].says = "a client whose SYN is dropped does not try again: few did"
+		clients = append(clients,
+			client{retriesLinear, "a dropped SYN comes again 1, 2, 3, 4, 5, 7 and 11 s after the first, as from Linux 6.5 on"},
+			client{retriesExponential, "a dropped SYN comes again 1, 3, 7 and 15 s after the first, as from Linux before 6.5"})
 	}
 	best, off, said := m, ^uint64(0), []string(nil)
 	for _, c := range clients {
 		for _, bunched := range []bool{false, true} {
 			try := m
 			try.Bunched, try.Retries = bunched, c.retries
-			got := try.run().Dropped
-			if miss := max(got, observed) - min(got, observed); miss < off {
+			got := try.run()
+			miss := apart(got.Dropped, observed)
+			if l.RetriesTold {
+				miss += apart(got.Again, again)
+			}
+			if miss < off {
 				spread := "is spread over them evenly"
 				if bunched {
 					spread = "comes at once"
@@ -111,12 +115,34 @@ func closest(m queueModel, retries bool, observed uint64) (queueModel, []string)
 	return best, said
 }
 
-// retriesKnown tells whether SYNs that came again were told from first ones.
-func retriesKnown(l *Listener) bool {
-	return slices.ContainsFunc(l.Timeline, func(p event.TimelinePoint) bool { return p.Retries != nil })
+func apart(a, b uint64) uint64 { return max(a, b) - min(a, b) }
+
+// cameAgain is how many SYNs were of handshakes that had one dropped before; false where none was told from a first one.
+func cameAgain(l *Listener) (n uint64, known bool) {
+	for _, p := range l.Timeline {
+		n += value(p.Retries)
+		known = known || p.Retries != nil
+	}
+	return n, known || l.RetriesTold
 }
 
-func sayWhatIf(w *event.WhatIf, base modelled, stall, wait float64) string {
+// begun is how many handshakes began in each step: arrivals less those that came again. With more room nothing would have
+// been dropped before, and these would not have come. One that got through is told when its handshake is over, a little
+// after its SYN: what a step has too many of is taken off the steps before.
+func begun(points []event.TimelinePoint) []uint64 {
+	out := make([]uint64, len(points))
+	var owed uint64
+	for i := len(points) - 1; i >= 0; i-- {
+		arrivals := value(points[i].Arrivals)
+		owed += value(points[i].Retries)
+		again := min(arrivals, owed)
+		out[i] = arrivals - again
+		owed -= again
+	}
+	return out
+}
+
+func sayWhatIf(w *event.WhatIf, base modelled, stall, wait float64, guessed bool) string {
 	present := w.Rows[0]
 	switch {
 	case base.Dropped == 0:
@@ -126,6 +152,8 @@ func sayWhatIf(w *event.WhatIf, base modelled, stall, wait float64) string {
 		return fmt.Sprintf("a limit of %d instead of %d would have dropped 0 of %s", *w.Limit, present.Limit, many(w.Arrivals, "handshake"))
 	case stall >= longWaitMs:
 		return fmt.Sprintf("no limit helps: the accept loop stands still for %s, and whoever waits in a longer queue is not served either", seconds(stall))
+	case wait > longWaitMs && guessed:
+		return fmt.Sprintf("no limit is advised: in a queue that drops none connections would wait up to %s at the pace that was seen, and whether the loop can be quicker was not", seconds(wait))
 	case wait > longWaitMs:
 		return fmt.Sprintf("no limit helps: connections arrive faster than they are accepted, and would wait up to %s in a queue that drops none", seconds(wait))
 	}
@@ -142,17 +170,17 @@ func helps(w *event.WhatIf) (uint32, bool) {
 
 // replayOf makes the model of the window as it was.
 func replayOf(l *Listener, limit uint32) (queueModel, []string, bool) {
-	m := queueModel{Limit: limit, StepMs: l.StepMs}
+	m := queueModel{Limit: limit, StepMs: l.StepMs, Arrivals: begun(l.Timeline)}
 	if q := l.Timeline[0].AcceptQueue; q != nil {
 		m.Initial = q.Len
 	}
 	behind := left(l.Timeline)
-	usual := usualCapacity(l.Timeline, behind)
+	usual, sure := usualCapacity(l, behind)
+	m.Guessed = !sure
 	for i, p := range l.Timeline {
 		if p.Arrivals == nil || p.Accepts == nil {
 			return m, nil, false
 		}
-		m.Arrivals = append(m.Arrivals, *p.Arrivals-min(*p.Arrivals, value(p.Retries)))
 		capacity := *p.Accepts
 		// What came in the middle of a step left its first part idle.
 		if !behind[i] || i > 0 && !behind[i-1] && capacity > 0 {
@@ -160,10 +188,19 @@ func replayOf(l *Listener, limit uint32) (queueModel, []string, bool) {
 		}
 		m.Capacity = append(m.Capacity, capacity*one)
 	}
+	pace := "while nothing waits, %s could be accepted in %d ms, as while something did"
+	if !sure {
+		pace = "%s could be accepted in %d ms, as many as were at most: more may be possible"
+	}
 	assumes := []string{
 		"the same clients arrive at the same moments, and a handshake is over as soon as its SYN is taken",
-		fmt.Sprintf("while nothing waits, %s could be accepted in %d ms, as while something did", many(usual, "connection"), l.StepMs),
+		fmt.Sprintf(pace, many(usual, "connection"), l.StepMs),
 		"more workers accept as many times faster, and stand still together",
+	}
+	if again, known := cameAgain(l); known && !l.RetriesTold {
+		assumes = append(assumes, "of SYNs that came again and got through some may count as new, so the need is rather less")
+	} else if again > 0 {
+		assumes = append(assumes, many(again, "SYN")+" that came again would not have come with more room")
 	}
 	return m, assumes, true
 }
@@ -192,10 +229,12 @@ func left(points []event.TimelinePoint) []bool {
 }
 
 // usualCapacity is how many connections a step accepts while some are left from its beginning to its end, on average
-// over the steps that accept any. Where there is no such step the most that one accepted is: more may be possible.
-func usualCapacity(points []event.TimelinePoint, behind []bool) uint64 {
-	var accepts, steps, most uint64
-	for i, p := range points {
+// over the steps that accept any. Where there is no such step the quickest that was seen is, and sure is false: more may
+// be possible.
+func usualCapacity(l *Listener, behind []bool) (usual uint64, sure bool) {
+	var accepts, steps uint64
+	most := l.PeakAccepts
+	for i, p := range l.Timeline {
 		n := value(p.Accepts)
 		most = max(most, n)
 		if n > 0 && behind[i] && (i == 0 || behind[i-1]) {
@@ -204,9 +243,9 @@ func usualCapacity(points []event.TimelinePoint, behind []bool) uint64 {
 		}
 	}
 	if steps == 0 {
-		return most
+		return most, false
 	}
-	return (accepts + steps - 1) / steps
+	return (accepts + steps - 1) / steps, true
 }
 
 func scale(capacity []uint64, by float64) []uint64 {
@@ -220,10 +259,10 @@ func scale(capacity []uint64, by float64) []uint64 {
 // shortened lets no standstill last longer than ms: then the loop goes on at its usual pace.
 func shortened(l *Listener, capacity []uint64, ms uint32) []uint64 {
 	out := slices.Clone(capacity)
-	usual := usualCapacity(l.Timeline, left(l.Timeline)) * one
+	usual, _ := usualCapacity(l, left(l.Timeline))
 	for _, s := range stalls(l) {
 		for i := s.from + int(ms/l.StepMs); i < s.to; i++ {
-			out[i] = max(out[i], usual)
+			out[i] = max(out[i], usual*one)
 		}
 	}
 	return out
@@ -232,16 +271,24 @@ func shortened(l *Listener, capacity []uint64, ms uint32) []uint64 {
 // stall is a run of steps in which connections waited and none was accepted: from, to (exclusive).
 type stall struct{ from, to int }
 
+// stalls finds the standstills. On a busy machine a reading may come late: then steps go by in which the queue was not
+// read. They belong to a standstill if connections waited before and after, and no accept was counted in between: what is
+// counted is told with the next reading.
 func stalls(l *Listener) []stall {
 	var out []stall
+	going := false
 	for i, p := range l.Timeline {
-		if p.Accepts == nil || *p.Accepts > 0 || !waiting(p) {
-			continue
-		}
-		if n := len(out); n > 0 && out[n-1].to == i {
-			out[n-1].to = i + 1
-		} else {
+		switch {
+		case p.Accepts == nil || *p.Accepts > 0:
+			going = false
+		case p.AcceptQueue == nil: // the next one that was read decides
+		case !waiting(p):
+			going = false
+		case going:
+			out[len(out)-1].to = i + 1
+		default:
 			out = append(out, stall{i, i + 1})
+			going = true
 		}
 	}
 	return out

@@ -2,6 +2,7 @@ package diagnose
 
 import (
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -93,11 +94,201 @@ func TestWhatIfSays(t *testing.T) {
 // TestRetriesUnknown: without knowing which SYNs came again, each stands for itself, and it is said.
 func TestRetriesUnknown(t *testing.T) {
 	l := burstWindow(128)
+	l.RetriesTold = false
 	for i := range l.Timeline {
 		l.Timeline[i].Retries = nil
 	}
 	if w := whatIf(&l); !strings.Contains(strings.Join(w.Assumes, "; "), "which came again is not known") {
 		t.Errorf("assumes %q", w.Assumes)
+	}
+}
+
+// retrying plays clients that try again against a queue. Those of a window's arrivals are the first SYNs.
+func retrying(limit uint32, first, capacity []uint64, after []uint32) Listener {
+	m := queueModel{StepMs: stepMs, Arrivals: first, Retries: after}
+	due := make([][]attempts, len(first))
+	l := Listener{ID: event.Listener{AcceptQueue: &event.Queue{Limit: limit}}, StepMs: stepMs, RetriesTold: true, Accepts: ptr(uint64(0))}
+	var length, drops uint64
+	for i, n := range first {
+		due[i] = append(due[i], attempts{begun: i, count: n})
+		p := event.TimelinePoint{OffsetMs: uint32(i * stepMs), Arrivals: ptr(uint64(0)), Retries: ptr(uint64(0)), Accepts: ptr(uint64(0)),
+			Drops: ptr(uint64(0)), AcceptQueue: &event.Queue{Limit: limit}}
+		for _, a := range due[i] {
+			in := min(a.count, uint64(limit)+1-min(length, uint64(limit)+1))
+			length += in
+			*p.Arrivals += a.count
+			*p.Drops += a.count - in
+			if a.nth > 0 {
+				*p.Retries += a.count
+			}
+			if next, ok := m.again(a); ok && a.count > in {
+				due[next] = append(due[next], attempts{begun: a.begun, nth: a.nth + 1, count: a.count - in})
+			}
+		}
+		p.AcceptQueue.Len = uint32(length)
+		*p.Accepts = min(length, capacity[i])
+		length -= *p.Accepts
+		*l.Accepts += *p.Accepts
+		drops += *p.Drops
+		l.Timeline = append(l.Timeline, p)
+	}
+	l.Counts = []event.Count{{Cause: event.CauseAcceptQueueFull, Stage: event.StageSyn, Action: event.ActionDropped, Count: drops}}
+	return l
+}
+
+// TestRetriesGotThrough: 128 clients come at once, half are dropped, and get through a second later. They are 128
+// and no more, and what would have held them is advised.
+func TestRetriesGotThrough(t *testing.T) {
+	first := rate(5, 0)
+	first[20] = 128
+	l := retrying(63, first, rate(5, 2600), retriesLinear)
+	w := whatIf(&l)
+	if w.Observed != 64 || w.Arrivals != 128 || value(w.Limit) != 128 || !strings.Contains(strings.Join(w.Assumes, "; "), "comes again 1, 2, 3") {
+		t.Errorf("%d dropped, %d handshakes, limit %d: %s; assumes %q", w.Observed, w.Arrivals, value(w.Limit), w.Says, w.Assumes)
+	}
+	// Where only those that are dropped again are told, what got through counts as new, and it is said.
+	through := l
+	through.RetriesTold = false
+	through.Timeline = append([]event.TimelinePoint{}, l.Timeline...)
+	for i, p := range through.Timeline {
+		through.Timeline[i].Retries = ptr(min(*p.Retries, *p.Drops))
+	}
+	if w := whatIf(&through); w.Arrivals <= 128 || !strings.Contains(strings.Join(w.Assumes, "; "), "may count as new") {
+		t.Errorf("untold: %d handshakes; assumes %q", w.Arrivals, w.Assumes)
+	}
+}
+
+// TestGuessedCapacity: where the loop was never seen at its limit, nobody says that it cannot be quicker.
+func TestGuessedCapacity(t *testing.T) {
+	first, capacity := rate(5, 0), rate(5, 0)
+	first[20], capacity[20], capacity[21] = 120, 5, 4
+	l := retrying(8, first, capacity, nil)
+	if w := whatIf(&l); w.Limit != nil || !strings.Contains(w.Says, "no limit is advised") || !strings.Contains(strings.Join(w.Assumes, "; "), "5 connections could be accepted in 50 ms, as many as were at most") {
+		t.Errorf("%s; assumes %q", w.Says, w.Assumes)
+	}
+	l.PeakAccepts = 18 // between two readings
+	if w := whatIf(&l); value(w.Limit) != 128 {
+		t.Errorf("%s", w.Says)
+	}
+}
+
+// TestRetriesHold plays windows of clients that try again with what was advised for them, as TestWhatIfHolds does.
+func TestRetriesHold(t *testing.T) {
+	advised := 0
+	for seed := range uint64(300) {
+		r := rand.New(rand.NewPCG(seed, 11))
+		first, capacity := rate(15, 10+r.Float64()*400), rate(15, 500+r.Float64()*2000)
+		for range 1 + r.IntN(4) {
+			at := r.IntN(9000)
+			if r.IntN(2) == 0 {
+				during(first, at, at+50+r.IntN(200), plus(r.Uint64N(300)))
+			} else {
+				during(capacity, at, at+r.IntN(600), none)
+			}
+		}
+		after := retriesLinear
+		if r.IntN(2) == 0 {
+			after = retriesExponential
+		}
+		limit := 8 + r.Uint32N(120)
+		l := retrying(limit, first, capacity, after)
+		if l.dropped(event.CauseAcceptQueueFull) == 0 {
+			continue
+		}
+		var clients uint64
+		for _, n := range first {
+			clients += n
+		}
+		w := whatIf(&l)
+		if w.Arrivals != clients {
+			t.Errorf("seed %d: %d handshakes for %d clients", seed, w.Arrivals, clients)
+		}
+		need, ok := helps(w)
+		if !ok {
+			continue
+		}
+		advised++
+		again := retrying(need, first, capacity, after)
+		if n := again.dropped(event.CauseAcceptQueueFull); n > w.Observed/50 {
+			t.Errorf("seed %d: limit %d was advised instead of %d, which dropped %d; it drops %d", seed, need, limit, w.Observed, n)
+		}
+	}
+	if advised < 50 {
+		t.Errorf("only %d windows had an advice", advised)
+	}
+}
+
+// TestBegun: what came again is taken off the step in which its SYN came, or, told later than that, off those before.
+func TestBegun(t *testing.T) {
+	for _, tt := range []struct {
+		name                     string
+		arrivals, retries, begun []uint64
+	}{
+		{"none", []uint64{3, 0, 2}, []uint64{0, 0, 0}, []uint64{3, 0, 2}},
+		{"in its step", []uint64{3, 4}, []uint64{0, 3}, []uint64{3, 1}},
+		{"told a step later", []uint64{3, 4, 0}, []uint64{0, 0, 3}, []uint64{3, 1, 0}},
+		{"over two steps", []uint64{3, 4, 1}, []uint64{0, 0, 6}, []uint64{2, 0, 0}},
+		{"more than came", []uint64{3}, []uint64{4}, []uint64{0}},
+	} {
+		var points []event.TimelinePoint
+		for i := range tt.arrivals {
+			points = append(points, event.TimelinePoint{Arrivals: &tt.arrivals[i], Retries: &tt.retries[i]})
+		}
+		if got := begun(points); !slices.Equal(got, tt.begun) {
+			t.Errorf("%s: %v, want %v", tt.name, got, tt.begun)
+		}
+	}
+}
+
+// TestStalls: steps in which nobody could look at the queue do not end a standstill, and make none.
+func TestStalls(t *testing.T) {
+	const unread = -1
+	unknown := ^uint64(0)
+	for _, tt := range []struct {
+		name    string
+		queue   []int // its length, or unread
+		accepts []uint64
+		want    []stall
+	}{
+		{"read all the time", []int{2, 3, 4}, []uint64{0, 0, 0}, []stall{{0, 3}}},
+		{"a late reading", []int{2, unread, unread, 4}, []uint64{0, 0, 0, 0}, []stall{{0, 4}}},
+		{"accepted by the late reading", []int{2, unread, unread, 4}, []uint64{0, 0, 0, 1}, []stall{{0, 1}}},
+		{"accepted meanwhile", []int{2, unread, unread, 4}, []uint64{0, 1, 0, 0}, []stall{{0, 1}, {3, 4}}},
+		{"empty after it", []int{2, unread, 0, 4}, []uint64{0, 0, 0, 0}, []stall{{0, 1}, {3, 4}}},
+		{"none before it", []int{0, unread, 4}, []uint64{0, 0, 0}, []stall{{2, 3}}},
+		{"the last reading", []int{2, 2, unread}, []uint64{0, 0, 0}, []stall{{0, 2}}},
+		{"accepts were not counted", []int{2, unread, 2}, []uint64{0, unknown, 0}, []stall{{0, 1}, {2, 3}}},
+	} {
+		var l Listener
+		for i, n := range tt.queue {
+			var p event.TimelinePoint
+			if n != unread {
+				p.AcceptQueue = &event.Queue{Len: uint32(n), Limit: 1}
+			}
+			if tt.accepts[i] != unknown {
+				p.Accepts = &tt.accepts[i]
+			}
+			l.Timeline = append(l.Timeline, p)
+		}
+		if got := stalls(&l); !slices.Equal(got, tt.want) {
+			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}
+
+// TestLateReading: a loop that sleeps is found so as well where the machine was too busy to look all the time.
+func TestLateReading(t *testing.T) {
+	l := thread(blockedWindow(16), true, between(2000, 7000, inSleep, inPoll))
+	whole := newSubject(evidence(l), &l)
+	for i := range l.Timeline {
+		if ms := i * stepMs; ms >= 2500 && ms < 6500 && i%7 < 5 {
+			l.Timeline[i].AcceptQueue, l.Timeline[i].Drops = nil, nil
+		}
+	}
+	late := newSubject(evidence(l), &l)
+	if late.stallMs != whole.stallMs || late.pressedMs != whole.pressedMs || late.busy() != whole.busy() {
+		t.Errorf("stood still for %v ms, %v under pressure, busy %v; read all the time: %v, %v, %v",
+			late.stallMs, late.pressedMs, late.busy(), whole.stallMs, whole.pressedMs, whole.busy())
 	}
 }
 

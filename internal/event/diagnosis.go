@@ -148,7 +148,8 @@ type ClientCount struct {
 	Syns  *uint64 `json:"syns,omitempty"`
 }
 
-// CannotSupport says that the input could not have shown some findings, and why.
+// CannotSupport says that the input could not have shown some findings, and why. Without
+// findings it may concern any.
 type CannotSupport struct {
 	Findings []FindingID `json:"findings"`
 	Why      string      `json:"why"`

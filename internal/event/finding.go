@@ -118,7 +118,7 @@ var findings = []FindingInfo{
 	{
 		ID: FindingConnectionBurst, Title: "a burst of connections",
 		Means: "many times more connections arrived at once than before and after: a reconnect storm, a rollout, a scheduled job",
-		Shown: "the highest arrival rate against the usual one, before the window or in the rest of it",
+		Shown: "the highest arrival rate against the usual one in the rest of the window",
 		Do: []string{
 			"let clients reconnect with a random delay and exponential backoff",
 			"make the accept queue hold the burst: listen() backlog and net.core.somaxconn together",
@@ -138,7 +138,7 @@ var findings = []FindingInfo{
 	{
 		ID: FindingBacklogCapped, Title: "the backlog is capped",
 		Means: "listen() asked for more than net.core.somaxconn allows, or somaxconn allows more than listen() asks for",
-		Shown: "the queue's limit equals net.core.somaxconn and the process is known to ask for more, or is less than it",
+		Shown: "the queue's limit equals net.core.somaxconn and the replay needs more; proven where the socket was seen to open, and so what listen() asked for",
 		Do: []string{
 			"set net.core.somaxconn in the listener's network namespace: /etc/sysctl.d on a node, securityContext.sysctls in a pod",
 			"restart the server or make it call listen() again: the limit is taken at listen()",

@@ -18,14 +18,17 @@ type Header struct {
 func Head(kind string) Header { return Header{V: SchemaVersion, Type: kind} }
 
 // Ready is written once the hooks are attached and the ledger is open. Rate is
-// the limit in records per second, listener and cause; zero for none.
+// the limit in records per second, listener and cause; zero for none. What
+// Filters did not let through has no records.
 type Ready struct {
 	Header
 	Time    Time   `json:"time,omitzero"`
 	Backend string `json:"backend,omitempty"`
 	Kernel  string `json:"kernel,omitempty"`
 	Rate    uint32 `json:"rate,omitempty"`
-	Hooks   []Hook `json:"hooks"`
+
+	Filters []Filter `json:"filters,omitempty"`
+	Hooks   []Hook   `json:"hooks"`
 }
 
 // Hook is one attachment of the plan.
@@ -167,6 +170,9 @@ type Drop struct {
 	Pod        *Pod       `json:"pod,omitempty"`
 	ClientSees string     `json:"client_sees,omitempty"`
 
+	// Mono is Time by CLOCK_MONOTONIC, in ns; 0 in a record that was read from a file.
+	Mono uint64 `json:"-"`
+
 	// Packet is the packet as it was received, from the IP header on; empty
 	// where it is unknown. It may have been cut short.
 	Packet []byte `json:"-"`
@@ -185,6 +191,9 @@ type Held struct {
 	Action   Action    `json:"action,omitzero"`
 	Listener *Listener `json:"listener,omitempty"`
 	Others   bool      `json:"others,omitempty"`
+
+	// Again is how many of them were of handshakes that had lost a packet before.
+	Again uint64 `json:"-"`
 }
 
 // LimitCount is the limit of records that came after as many as --count asks for.

@@ -14,6 +14,8 @@ type Count struct {
 	Outcome                     event.Outcome
 	Listener                    Listener
 	Delivered, Suppressed, Lost uint64
+	// Again is how many of those suppressed and lost were of handshakes that had lost a packet before.
+	Again uint64
 }
 
 // Counts returns the counts so far.
@@ -29,7 +31,7 @@ func (p *Probe) Counts() ([]Count, error) {
 			continue
 		}
 		counts = append(counts, Count{event.Outcome(key.Outcome), listenerOf(&value.Listener),
-			value.Delivered, value.Suppressed, value.Lost})
+			value.Delivered, value.Suppressed, value.Lost, value.Again})
 	}
 	if err := entries.Err(); err != nil {
 		return nil, fmt.Errorf("read counts: %w", err)

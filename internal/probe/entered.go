@@ -9,20 +9,31 @@ import (
 	"github.com/synspy/synspy/internal/bpf"
 )
 
-// Entered returns how many connections entered a listener's accept queue since Start and
-// how many accept() took from it; accepts is nil where accept() is not hooked. Unlike
-// [Probe.Accepting] it looks at nothing else, and ends no marks.
-func (p *Probe) Entered(socket uint64) (arrivals uint64, accepts *uint64, err error) {
+// Entered is what passed through a listener's accept queue since Start.
+type Entered struct {
+	Arrivals uint64
+	// Again is how many of these arrivals had a SYN dropped before; nil where no arrival is
+	// hooked. The table of tries may have forgotten that of some.
+	Again   *uint64
+	Accepts *uint64 // nil where accept() is not hooked
+}
+
+// Entered reads it. Unlike [Probe.Accepting] it looks at nothing else, and ends no marks.
+func (p *Probe) Entered(socket uint64) (Entered, error) {
 	if !p.config.Accepts {
-		return 0, nil, ErrNoAccepts
+		return Entered{}, ErrNoAccepts
 	}
 	var raw bpf.SynspyAccepting
-	err = p.collection.Maps["acceptings"].Lookup(socket, &raw)
+	err := p.collection.Maps["acceptings"].Lookup(socket, &raw)
 	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-		return 0, nil, fmt.Errorf("read the accept side: %w", err)
+		return Entered{}, fmt.Errorf("read the accept side: %w", err)
+	}
+	e := Entered{Arrivals: raw.Arrivals}
+	if p.plan.hooks(enqueueFunction) || p.plan.Backend == Tracepoint {
+		e.Again = &raw.CameAgain
 	}
 	if p.plan.hooks(acceptFunction) {
-		accepts = &raw.Accepts
+		e.Accepts = &raw.Accepts
 	}
-	return raw.Arrivals, accepts, nil
+	return e, nil
 }

@@ -164,7 +164,7 @@ const kprobeEvents = "/sys/bus/event_source/devices/kprobe"
 
 // read takes from type information what the plan asks.
 func (f *Facts) read(types *kernel.Types) {
-	f.Functions = types.Functions(append(hookedFunctions(), castFunction, cookieFunction)...)
+	f.Functions = types.Functions(append(hookedFunctions(), castFunction, cookieFunction, registersFunction)...)
 	f.Tracepoints = types.Tracepoints(hookedTracepoints()...)
 	_, f.RdonlyCast = f.Functions[castFunction]
 	_, f.SocketCookie = f.Functions[cookieFunction]

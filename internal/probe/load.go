@@ -224,6 +224,7 @@ func configure(spec *ebpf.CollectionSpec, facts *Facts, plan Plan, config Config
 		{"own_socket", uint32(facts.ownSocket)},
 		{"have_loop", haveLoop()},
 		{"have_consume_location", facts.tellPlaces()},
+		{"have_task_pt_regs", facts.Functions[registersFunction] > 0},
 		{"have_coarse", features.HaveProgramHelper(ebpf.Kprobe, asm.FnKtimeGetCoarseNs) == nil},
 		{"have_rx_sk", facts.tellSockets()},
 		{"have_reason", facts.tellReasons()},

@@ -37,6 +37,9 @@ type Message struct {
 	Listener Listener
 	PID      uint32 // of the caller of listen() or close()
 	Comm     string // only for KindOpened
+	// Backlog is what listen() was called with, for KindOpened where Asked says that it is known.
+	Backlog uint32
+	Asked   bool
 }
 
 // Listener is a listening socket as the kernel side read it.
@@ -80,7 +83,7 @@ func (m *Message) decode(raw []byte) bool {
 		}
 		change := (*bpf.SynspyListenChange)(unsafe.Pointer(&raw[0]))
 		m.Time, m.PID = change.Time, change.Pid
-		m.Comm = ""
+		m.Comm, m.Backlog, m.Asked = "", change.Backlog, change.Asked != 0
 		if m.Kind == KindOpened {
 			m.Comm = text(change.Comm)
 		}

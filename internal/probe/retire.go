@@ -92,7 +92,7 @@ func (p *Probe) Take(c Count) (Count, error) {
 	var value bpf.SynspyCount
 	ok, err := p.take("counts", key, &value)
 	if ok {
-		c.Delivered, c.Suppressed, c.Lost = value.Delivered, value.Suppressed, value.Lost
+		c.Delivered, c.Suppressed, c.Lost, c.Again = value.Delivered, value.Suppressed, value.Lost, value.Again
 	}
 	return c, err
 }

@@ -88,7 +88,7 @@ func (s *Sampler) readTypes(spec *ebpf.CollectionSpec, btfFile string) error {
 	return spec.Variables[bpf.SamplerVarHavePrevState].Set(arguments == 4)
 }
 
-// registersFunction is the helper that finds a sleeping thread's user registers.
+// registersFunction is the helper that finds the registers with which a thread entered the kernel: 5.15.
 const registersFunction = "bpf_task_pt_regs"
 
 // delayKept tells whether this kernel adds up how long threads wait for a CPU. It then has

@@ -55,7 +55,11 @@ func writeDiagnosis(w io.Writer, d *event.Diagnosis, opts Options) error {
 		for i, id := range c.Findings {
 			ids[i] = foreign(string(id))
 		}
-		p.paragraph("not told: ", styleDim, 10, strings.Join(ids, ", ")+": "+foreign(c.Why))
+		of := strings.Join(ids, ", ")
+		if of != "" {
+			of += ": "
+		}
+		p.paragraph("not told: ", styleDim, 10, of+foreign(c.Why))
 	}
 	switch {
 	case d.Balanced == nil:
