@@ -87,6 +87,7 @@ func (p *Probe) openLedger() error {
 			b.opening.add(vector(shot.Counters))
 			b.opening.subtract(explained(shot.Tally.Outcomes))
 			b.opening.subtract(vector(shot.Tally.Unattributed))
+			b.opening.subtract(unseen(&shot))
 			b.gated.add(vector(shot.Tally.Gated))
 			b.opened = true
 		}
@@ -173,11 +174,20 @@ func (p *Probe) settle(wanted func(*book) bool) ([]book, error) {
 			b.closing.add(vector(shot.Counters))
 			gated.add(vector(shot.Tally.Gated))
 			b.count(&shot.Tally)
+			b.unattributed.add(unseen(&shot))
 		}
 		gated.subtract(b.gated)
 		b.closing.subtract(gated)
 	}
 	return books, nil
+}
+
+// unseen is what moved on a CPU since its last event there: the events of those packets were
+// missed, and none has found the movement yet.
+func unseen(shot *bpf.SynspySnapshot) vector {
+	v := vector(shot.Counters)
+	v.subtract(vector(shot.Tally.Seen))
+	return v
 }
 
 func (b *book) count(tally *bpf.SynspyTally) {

@@ -1,0 +1,127 @@
+package probe
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+
+	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/kernel"
+	"github.com/synspy/synspy/internal/kernel/kerneltest"
+)
+
+// TestMissedEvents drops SYNs where no event is seen, by a probe that attaches nothing: the
+// ledger tells them as unattributed, and those from before the start not at all.
+func TestMissedEvents(t *testing.T) {
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	ns := kerneltest.NewNetNS(t)
+	drop := fullQueue(t, ns)
+	facts, err := Gather("")
+	must(err)
+	nothing := func(hook *Hook, name string, program *ebpf.Program) (link.Link, error) {
+		if hook.Backend == iterator {
+			return attachProgram(hook, name, program)
+		}
+		return fakeLink{}, nil
+	}
+	p, err := openBy(nothing, facts, Auto, Config{Rate: 100}, slog.New(slog.DiscardHandler))
+	must(err)
+	defer p.Close()
+	holders, err := p.Holders()
+	must(err)
+	drop(2)
+	must(p.Start(holders))
+	const lost = uint64(3)
+	drop(lost)
+	must(p.Stop(func(*Message) error { return nil }))
+	seen := 0
+	for _, row := range p.Ledger() {
+		if row.NetNS != ns.Inode {
+			continue
+		}
+		seen++
+		want := uint64(0)
+		if row.Counter == event.CounterListenDrops.String() || row.Counter == event.CounterListenOverflows.String() {
+			want = lost
+		}
+		if row.Kernel != want || row.Unattributed != want || row.Synspy != 0 || !row.Balanced() {
+			t.Errorf("%+v, want %d unattributed", row, want)
+		}
+	}
+	if seen != int(event.NumCounters) {
+		t.Errorf("%d rows of this namespace, want %d", seen, event.NumCounters)
+	}
+}
+
+// fullQueue makes a listener whose accept queue is full, in a namespace, and returns what
+// has so many SYNs dropped there.
+func fullQueue(t *testing.T, ns kerneltest.NetNS) (drop func(n uint64)) {
+	t.Helper()
+	at := &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: 8080}
+	socket := func() (int, error) {
+		return unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	}
+	connect := func() (int, error) {
+		fd, err := socket()
+		if err == nil {
+			err = unix.Connect(fd, at)
+		}
+		if errors.Is(err, unix.EINPROGRESS) {
+			err = nil
+		}
+		return fd, err
+	}
+	ns.Do(t, func() error {
+		listener, err := socket()
+		if err != nil {
+			return err
+		}
+		t.Cleanup(func() { unix.Close(listener) })
+		device, err := unix.NewIfreq("lo")
+		if err != nil {
+			return err
+		}
+		device.SetUint16(unix.IFF_UP)
+		err = errors.Join(unix.IoctlIfreq(listener, unix.SIOCSIFFLAGS, device), unix.Bind(listener, at), unix.Listen(listener, 0))
+		if err != nil {
+			return err
+		}
+		queued, err := connect()
+		t.Cleanup(func() { unix.Close(queued) })
+		return err
+	})
+	var dropped uint64
+	return func(n uint64) {
+		t.Helper()
+		dropped += n
+		ns.Do(t, func() error {
+			for range n {
+				fd, err := connect()
+				if err != nil {
+					return err
+				}
+				defer unix.Close(fd) // before it sends its SYN again, a second later
+			}
+			for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+				now, err := kernel.EnterSNMP(ns.Path, ns.Inode)
+				if err != nil || now["ListenDrops"] == dropped {
+					return err
+				}
+				if time.Now().After(deadline) {
+					return fmt.Errorf("%d drops, want %d", now["ListenDrops"], dropped)
+				}
+			}
+		})
+	}
+}
