@@ -27,8 +27,9 @@ func TestWhatIf(t *testing.T) {
 	// last waits 0.4 s, well below the second from which on a longer queue is no help.
 	const clients, backlog, pause, tolerance = 120, 16, 3 * time.Millisecond, 0.25
 
+	group := favouredGroup(t) // before what is in it, which ends first then
 	w := newWorld(t)
-	startServer(t, w, "small", lab.ListenConfig{Addr: anyAddr(port), Backlog: backlog, Accept: true, Pause: pause})
+	unhurried(t, w, group, "small", backlog, pause)
 	before := counters(t, w)
 	d := diagnoseMeanwhile(t, w, burst(w, clients))
 	observed := moved(t, w, before, event.CounterListenOverflows)
@@ -51,7 +52,7 @@ func TestWhatIf(t *testing.T) {
 	}
 
 	w = newWorld(t)
-	startServer(t, w, "large", lab.ListenConfig{Addr: anyAddr(port), Backlog: int(*replay.Limit), Accept: true, Pause: pause})
+	unhurried(t, w, group, "large", int(*replay.Limit), pause)
 	before = counters(t, w)
 	must(t, burst(w, clients)(t.Context()))
 	if n := moved(t, w, before, event.CounterListenDrops); n != 0 {
@@ -63,8 +64,9 @@ func TestWhatIf(t *testing.T) {
 // known of each.
 func TestWhatIfRetries(t *testing.T) {
 	const clients, backlog, pause = 128, 16, time.Millisecond
+	group := favouredGroup(t) // before what is in it, which ends first then
 	w := newWorld(t)
-	startServer(t, w, "small", lab.ListenConfig{Addr: anyAddr(port), Backlog: backlog, Accept: true, Pause: pause})
+	unhurried(t, w, group, "small", backlog, pause)
 	before := counters(t, w)
 	again := 0
 	d := diagnoseMeanwhile(t, w, func(ctx context.Context) error {
@@ -132,6 +134,13 @@ func TestAskedBacklog(t *testing.T) {
 	if f.Title != want || f.Confidence != sure {
 		t.Errorf("%s, %s; want %s, %s", f.Title, f.Confidence, want, sure)
 	}
+}
+
+// unhurried starts a server that waits between accepts, and not also for a CPU that others have.
+func unhurried(t *testing.T, w *lab.World, group, comm string, backlog int, pause time.Duration) {
+	t.Helper()
+	server := startServer(t, w, comm, lab.ListenConfig{Addr: anyAddr(port), Backlog: backlog, Accept: true, Pause: pause})
+	join(t, group, server.PID)
 }
 
 // diagnoseMeanwhile diagnoses a namespace from before the traffic begins until a little after it ended.
