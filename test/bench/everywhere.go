@@ -180,7 +180,7 @@ func (p *plan) measureHere(ctx context.Context, path string, stderr io.Writer) e
 		return err
 	}
 	// It is quick, and the time of the whole run is bounded.
-	args := p.measureArgs(onHost, path, p.synspy, hostPort(), p.budget/3)
+	args := p.measureArgs(onHost, path, p.synspy, hostPort(), p.budget/4)
 	if err := runCommand(ctx, stderr, p.root, append([]string{self}, args...)...); err != nil {
 		return err
 	}
