@@ -88,7 +88,7 @@ func runMeasure(ctx context.Context, args []string, stderr io.Writer) error {
 func (c *config) addFlags(flags *flag.FlagSet) {
 	flags.IntVar(&c.pairs, "pairs", 10, "interleaved pairs, without and with each tracer")
 	flags.IntVar(&c.floods, "floods", 2, "floods for each tracer")
-	flags.DurationVar(&c.budget, "budget", 12*time.Minute, "begin no further pair in the virtual machine after this time, and here after a quarter of it")
+	flags.DurationVar(&c.budget, "budget", 14*time.Minute, "begin no further pair in the virtual machine after this time, and here after a quarter of it")
 }
 
 // runReport prints the tables of an earlier run.
