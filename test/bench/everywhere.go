@@ -141,7 +141,7 @@ func (p *plan) measureInGuest(ctx context.Context, path string, stderr io.Writer
 		return err
 	}
 	out := path + ".guest"
-	args := []string{"run", "--kernel", p.kernel, "--memory", "3G", "--timeout", "20m",
+	args := []string{"run", "--kernel", p.kernel, "--memory", "3G", "--timeout", "25m",
 		"--file", p.synspy + ":" + guestSynspy, "--file", self + ":" + guestBench, "--out", guestOut + ":" + out}
 	command := append([]string{guestBench}, p.measureArgs(inGuest, guestOut, guestSynspy, guestPort, p.budget)...)
 	if p.peer != "" {
@@ -180,7 +180,7 @@ func (p *plan) measureHere(ctx context.Context, path string, stderr io.Writer) e
 		return err
 	}
 	// It is quick, and the time of the whole run is bounded.
-	args := p.measureArgs(onHost, path, p.synspy, hostPort(), p.budget/3)
+	args := p.measureArgs(onHost, path, p.synspy, hostPort(), p.budget/4)
 	if err := runCommand(ctx, stderr, p.root, append([]string{self}, args...)...); err != nil {
 		return err
 	}

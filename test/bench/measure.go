@@ -18,6 +18,7 @@ import (
 type config struct {
 	synspy string // path
 	peer   string // path of the script, or empty
+	empty  string // path of this program, or empty where its "bench empty" cannot attach
 	port   uint16
 	pairs  int
 	floods int           // per tracer
@@ -56,10 +57,16 @@ func measure(ctx context.Context, c config, record recorder, log io.Writer) (err
 		return err
 	}
 	b := &bench{config: c, target: t, record: record, log: log, begin: time.Now()}
+	if b.empty, err = b.findEmpty(); err != nil {
+		return err
+	}
 	if err := b.rounds(ctx); err != nil {
 		return err
 	}
-	for _, tr := range c.tracers() {
+	for _, tr := range b.tracers() {
+		if tr.throughputOnly {
+			continue
+		}
 		if err := b.programs(ctx, tr); err != nil {
 			return err
 		}
@@ -155,6 +162,9 @@ func (b *bench) traced(ctx context.Context, tr tracer, round int) (map[string]ti
 		return nil, errors.Join(err, r.abandon())
 	}
 	r.idle()
+	if tr.throughputOnly {
+		return got, b.end(tr, r)
+	}
 	err = errors.Join(
 		b.record.add(result{Kind: "start", Tracer: tr.name, Round: round, Seconds: r.toReady.Seconds()}),
 		b.memory(tr, r, round))

@@ -35,6 +35,7 @@ var columns = []struct{ name, title string }{
 	{synspyName, "synspy trace"},
 	{synspyAllName, "synspy trace --rate 0"},
 	{peerName, "bpftrace script"},
+	{emptyName, "empty program"},
 }
 
 func newTable(w io.Writer, header []string) *tablewriter.Table {
@@ -70,6 +71,8 @@ func renderTable(w io.Writer, all []result) error {
 const throughputNote = `Throughput: the part of the untraced one that is left, median (min..max) of interleaved pairs.
 First in the fastest twentieth of each burst's moments, when nothing else on the machine disturbs; then by
 the clock, other programs and their noise included.
+Empty program: returns at once where synspy looks at SYNs (fexit of ` + emptyPlace + `): the price of being
+called there. Cookie ACKs do not come by.
 `
 
 // label says what machine it is, how synspy attached there and how often it was measured.

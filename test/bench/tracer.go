@@ -30,6 +30,8 @@ type tracer struct {
 	flood func(out []byte) (printed, counted int)
 	// floodArgs are further arguments for a flood.
 	floodArgs []string
+	// throughputOnly is one that tells nothing: only what it takes is of interest.
+	throughputOnly bool
 }
 
 // Names of the tracers in results.
@@ -37,9 +39,11 @@ const (
 	synspyName    = "synspy"
 	synspyAllName = "synspy_rate_0"
 	peerName      = "peer"
+	emptyName     = "empty"
 )
 
-// tracers gives those that can be run: bpftrace and its script may be missing.
+// tracers gives those that can be run: bpftrace and its script may be missing, and not
+// every kernel lets the empty program attach.
 func (c config) tracers() []tracer {
 	port := strconv.Itoa(int(c.port))
 	trace := []string{c.synspy, "trace", "--port", port}
@@ -51,6 +55,9 @@ func (c config) tracers() []tracer {
 	}
 	if c.peer != "" {
 		all = append(all, tracer{name: peerName, argv: []string{"bpftrace", c.peer}, ready: "READY", flood: readScript})
+	}
+	if c.empty != "" {
+		all = append(all, tracer{name: emptyName, argv: []string{c.empty, "empty"}, ready: "READY", throughputOnly: true})
 	}
 	return all
 }

@@ -36,8 +36,10 @@ func renderTargets(w io.Writer, all []result) error {
 
 func targets(all []result) []verdict {
 	guest := of(all, func(r result) bool { return r.Where == inGuest })
+	accepted := lossVerdict(guest, workloads[0], 0.25)
+	accepted.got += floorOf(guest, workloads[0])
 	list := []verdict{
-		lossVerdict(guest, workloads[0], 0.25),
+		accepted,
 		lossVerdict(guest, workloads[1], 0.5),
 		lossVerdict(guest, workloads[2], 0.5),
 	}
@@ -53,9 +55,7 @@ func targets(all []result) []verdict {
 // lossVerdict compares the throughput lost with synspy and with the script. That by
 // the clock is told too, but other programs decide over it.
 func lossVerdict(guest []result, load workload, part float64) verdict {
-	loss := func(tracer string, ratio func(result) float64) spread {
-		return spreadOf(values(guest, "pair", tracer, load.name, func(r result) float64 { return 100 * (1 - ratio(r)) }))
-	}
+	loss := func(tracer string, ratio func(result) float64) spread { return lossOf(guest, tracer, load, ratio) }
 	ours, theirs := loss(synspyName, result.ratio), loss(peerName, result.ratio)
 	return verdict{
 		known:  ours.n > 0 && theirs.n > 0,
@@ -65,6 +65,21 @@ func lossVerdict(guest []result, load workload, part float64) verdict {
 			ours.median, theirs.median, max(0, ours.median)/theirs.median,
 			loss(synspyName, result.wallRatio).median, loss(peerName, result.wallRatio).median),
 	}
+}
+
+// lossOf is the throughput lost with a tracer, in per cent.
+func lossOf(guest []result, tracer string, load workload, ratio func(result) float64) spread {
+	return spreadOf(values(guest, "pair", tracer, load.name, func(r result) float64 { return 100 * (1 - ratio(r)) }))
+}
+
+// floorOf tells, where it is known, what is lost to a program that does nothing: it
+// decides nothing, but says how much of synspy's loss is the kernel's price.
+func floorOf(guest []result, load workload) string {
+	empty := lossOf(guest, emptyName, load, result.ratio)
+	if empty.n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (an empty program at the same place: %.1f %%)", empty.median)
 }
 
 // compare holds a median of synspy's against a part of the script's.
