@@ -68,6 +68,8 @@ type evidenceRow struct {
 	arrived   uint64 // SYNs, at the last tick
 	skipped   bool   // there were fuller ones to be read at the last tick
 	gaps      bool   // at any
+	undivided bool   // at some time it was not known which of its group a SYN or a connection came to
+	foreign   bool   // and some of the group are not under watch
 }
 
 func newCollector(s *session, options DiagnoseOptions) *collector {
@@ -100,11 +102,13 @@ func (c *collector) offset() uint32 { return uint32(time.Since(c.start).Millisec
 // threads.
 func (c *collector) find() {
 	c.foundAt = time.Now()
-	for _, socket := range c.session.listeners.sockets() {
-		if l, ok := c.session.listeners.find(socket); ok && c.session.listeners.matches(&l) {
-			c.row(socket, &l)
+	all := c.session.listeners.list()
+	for i := range all {
+		if c.session.listeners.matches(&all[i]) {
+			c.row(all[i].Socket, &all[i])
 		}
 	}
+	c.mix(all, c.session.probe.Undivided(all))
 	c.look()
 }
 

@@ -37,6 +37,7 @@ func Diagnose(e *Evidence) event.Diagnosis {
 		d.Findings = append(d.Findings, f.Finding)
 	}
 	d.Listeners, d.Timeline, d.Unlisted = views(e)
+	d.GroupSyns = e.GroupSyns
 	return d
 }
 
@@ -126,11 +127,11 @@ var needs = map[event.FindingID][]Need{
 	event.FindingCPUStarved:            {NeedThreads, NeedCPU, NeedTimeline},
 	event.FindingAcceptLoopBlocked:     {NeedThreads, NeedTimeline},
 	event.FindingAcceptLoopBusy:        {NeedThreads, NeedOnCPU, NeedTimeline},
-	event.FindingNoAcceptor:            {NeedAccepts},
-	event.FindingAcceptRateExceeded:    {NeedAccepts, NeedTimeline, NeedSyns},
-	event.FindingConnectionBurst:       {NeedTimeline, NeedSyns},
-	event.FindingBacklogTooSmall:       {NeedAccepts, NeedTimeline, NeedSyns},
-	event.FindingBacklogCapped:         {NeedSysctls, NeedAccepts, NeedTimeline},
+	event.FindingNoAcceptor:            {NeedAccepts, NeedDivision},
+	event.FindingAcceptRateExceeded:    {NeedAccepts, NeedTimeline, NeedSyns, NeedDivision},
+	event.FindingConnectionBurst:       {NeedTimeline, NeedSyns, NeedDivision},
+	event.FindingBacklogTooSmall:       {NeedAccepts, NeedTimeline, NeedSyns, NeedDivision},
+	event.FindingBacklogCapped:         {NeedSysctls, NeedAccepts, NeedTimeline, NeedDivision},
 	event.FindingReuseportImbalance:    {NeedMembers},
 	event.FindingReturnPathLost:        {NeedSynAcks},
 	event.FindingClientGaveUp:          {NeedSynAcks},

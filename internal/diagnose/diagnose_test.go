@@ -491,3 +491,21 @@ func asJSON(t *testing.T, v any) string {
 	}
 	return string(b) + "\n"
 }
+
+// TestGroupSyns: members of a group whose SYNs are only known together are healthy together, and unknown without that.
+func TestGroupSyns(t *testing.T) {
+	a, b := healthyListener(), healthyListener()
+	a.Syns, b.Syns = nil, nil
+	e := evidence(a, b)
+	if f := Diagnose(e).Findings; len(f) != 0 {
+		t.Errorf("%s where it is not known whether any SYN came", f[0].ID)
+	}
+	e.GroupSyns = ptr(uint64(60))
+	if f := Diagnose(e).Findings; len(f) != 1 || f[0].ID != event.FindingHealthy || f[0].Evidence[0].Value != uint64(60) {
+		t.Errorf("%+v", f)
+	}
+	e.GroupSyns = ptr(uint64(0))
+	if f := Diagnose(e).Findings; len(f) != 1 || f[0].ID != event.FindingNoSynArrived {
+		t.Errorf("%+v", f)
+	}
+}

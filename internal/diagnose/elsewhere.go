@@ -241,9 +241,10 @@ func quiet(e *Evidence) []*found {
 	known := !e.lacks(NeedSyns)
 	for i := range e.Listeners {
 		l := &e.Listeners[i]
-		known = known && l.Syns != nil
+		known = known && (l.Syns != nil || e.GroupSyns != nil)
 		syns += value(l.Syns)
 	}
+	syns += value(e.GroupSyns)
 	if !known {
 		return nil
 	}
