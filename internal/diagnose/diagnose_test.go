@@ -190,6 +190,8 @@ var cases = []diagnoseCase{
 	{"scanned, and healthy", scanned(evidence(healthyListener())), []string{"note healthy", "note no_listener"}},
 	{"restarted", restarted(&event.Listener{Port: 443}, 0), []string{"cause listener_restarted"}},
 	{"closed and not replaced", restarted(nil, 40), []string{"cause listener_restarted", "contributing no_listener"}},
+	{"closed, another port than the one refused", elsewherePort(restarted(nil, 40)), []string{"cause no_listener", "cause listener_restarted"}},
+	{"its process blocked, and ended", blockedAndClosed(), []string{"cause listener_restarted", "cause accept_loop_blocked", "contributing no_listener"}},
 	{"a security module", evidence(died1(healthyListener(), event.CauseDeniedByLSM, event.StageSyn, event.ActionDropped, 80)),
 		[]string{"cause other_drops"}},
 	{"a stray ACK after the overflow", evidence(died1(thread(blockedWindow(16), true, between(2000, 7000, inSleep, inPoll)),
@@ -507,5 +509,29 @@ func TestGroupSyns(t *testing.T) {
 	e.GroupSyns = ptr(uint64(0))
 	if f := Diagnose(e).Findings; len(f) != 1 || f[0].ID != event.FindingNoSynArrived {
 		t.Errorf("%+v", f)
+	}
+}
+
+// elsewherePort sends the refused SYNs to a port where no listener was.
+func elsewherePort(e *Evidence) *Evidence {
+	e.Ports = []uint16{443, 444}
+	e.Ingress[0].Server.Port = 444
+	return e
+}
+
+// blockedAndClosed is a loop that sleeps while 488 packets die, until its process ends and 600 SYNs are refused.
+func blockedAndClosed() *Evidence {
+	e := evidence(thread(blockedWindow(16), true, between(2000, 7000, inSleep, inPoll)))
+	e.Listeners[0].ClosedMs = ptr(uint64(8000))
+	more := ingress(event.CauseNoListener, event.ActionReset, 600, []uint16{443})
+	e.Ports, e.Counts, e.Ingress = more.Ports, append(e.Counts, more.Counts...), more.Ingress
+	return e
+}
+
+// TestVerdictCounts: the verdict lays no more packets on the first cause than died of it.
+func TestVerdictCounts(t *testing.T) {
+	want := "Of 1,088 handshake packets that died, 600 went to 10.0.0.1:443: the listener on 10.0.0.1:443 was closed and not replaced while clients were connecting; there is another cause."
+	if got := Diagnose(blockedAndClosed()).Verdict; got != want {
+		t.Errorf("%s\nwant %s", got, want)
 	}
 }

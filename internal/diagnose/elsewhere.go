@@ -109,13 +109,19 @@ func listenerRestarted(e *Evidence) []*found {
 	for i := range e.Listeners {
 		l := &e.Listeners[i]
 		n := l.dropped(event.CauseListenerClosed)
-		gone := l.ClosedMs != nil && l.ReplacedBy == nil && closedPorts(e) > 0
-		if n == 0 && !gone {
+		var refused uint64
+		if l.ReplacedBy == nil {
+			refused = refusedAt(e, l)
+		}
+		if n+refused == 0 {
 			continue
 		}
-		f := newFound(event.FindingListenerRestarted, n).about(l, l.Processes)
+		f := newFound(event.FindingListenerRestarted, n+refused).about(l, l.Processes)
 		f.Confidence = event.ConfidenceProven
 		f.saw("handshakes and waiting connections that died with the listener", n, "packets")
+		if refused > 0 {
+			f.saw("SYNs reset because nothing listened there", refused, "packets")
+		}
 		sawKnown(f, "closed, since the window began", l.ClosedMs, "ms")
 		f.because = "the listener on " + where(l.ID) + " was closed"
 		switch {
@@ -127,11 +133,31 @@ func listenerRestarted(e *Evidence) []*found {
 		}
 		f.because += " while clients were connecting"
 		f.Title = f.because
+		if l.ReplacedBy == nil {
+			f.fix("start the service again, and find out why it ended or closed its listener: its log, the kernel's (out of memory), its unit or pod")
+		}
 		f.fix("hand the socket over on restart (socket activation, or SO_REUSEPORT with net.ipv4.tcp_migrate_req=1) instead of closing it",
 			"take the instance out of the load balancer before it stops, and accept what waits before closing")
 		out = append(out, f)
 	}
 	return out
+}
+
+// refusedAt is how many SYNs were reset that were sent to where a listener was that closed.
+func refusedAt(e *Evidence, l *Listener) uint64 {
+	if l.ClosedMs == nil {
+		return 0
+	}
+	var n uint64
+	for _, d := range e.Ingress {
+		if d.Cause != event.CauseNoListener || d.Server.Port != l.ID.Port || d.NetNS != l.ID.NetNS {
+			continue
+		}
+		if addr := l.ID.Addr.Unmap(); addr.IsUnspecified() || addr == d.Server.Addr.Unmap() {
+			n += d.Count
+		}
+	}
+	return n
 }
 
 // consequences are causes of packets that die after an overflow, or in a flood: an ACK for a handshake that is
