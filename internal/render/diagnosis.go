@@ -137,6 +137,9 @@ func evidenceValue(e event.Evidence) string {
 		return text
 	case text == "1" && len(unit) > len("ms"):
 		unit = strings.TrimSuffix(unit, "s")
+		if unit == "addresse" {
+			unit = "address"
+		}
 	}
 	return text + " " + unit
 }
