@@ -184,12 +184,12 @@ func acceptLoopBusy(s *subject) *found {
 }
 
 func noAcceptor(s *subject) *found {
-	if s.Accepts == nil || *s.Accepts > 0 {
+	if s.Accepts == nil || *s.Accepts > 0 && !s.leftAlone() {
 		return nil
 	}
 	f := newFound(event.FindingNoAcceptor, s.drops).about(s.Listener, s.Processes)
 	s.cite(f)
-	f.saw("accepts in the window", uint64(0), "connections")
+	f.saw("accepts in the window", *s.Accepts, "connections")
 	f.saw("processes that hold the listener", len(s.Processes), "processes")
 	if call, frames := s.usual(doingBlocked); call != "" || len(frames) > 0 {
 		s.citeStack(f, call, frames)
@@ -200,6 +200,11 @@ func noAcceptor(s *subject) *found {
 	case len(s.Processes) == 0:
 		f.because = "nobody called accept(), and no process is known to hold the socket"
 		f.Settles = "a holder in a PID namespace that cannot be seen from here: run on the node, as root"
+	case *s.Accepts > 0:
+		f.Confidence = event.ConfidenceLikely
+		f.because = fmt.Sprintf("%s left the queue alone for %s while idle in poll: it stopped accepting by itself", actors(s.Processes), seconds(s.stallMs))
+		f.Settles = "whether it was at its limit of connections then: its statistics or log, or strace -p PID, which shows whether it polls the listener"
+		f.fix("look whether the server's connection limit was reached: maxconn, worker_connections, a semaphore around accept")
 	case idle:
 		f.because = actors(s.Processes) + " left the queue alone while idle in poll: it has stopped accepting by itself"
 		f.fix("look at the server's connection limit (maxconn, worker_connections, a semaphore around accept): it is reached")
@@ -210,6 +215,17 @@ func noAcceptor(s *subject) *found {
 	f.fix("look at why "+actors(s.Processes)+" does not accept: still starting, shutting down, deadlocked, or at its limit of connections",
 		"close the listener in processes that do not serve it")
 	return f
+}
+
+// leftAlone tells whether most died in standstills of a process that had accepted before, or did again, and was idle in poll. A thread that slept in something else may be the one that has the listener in its poll.
+func (s *subject) leftAlone() bool {
+	call, _ := s.usual(doingWaiting)
+	return s.stoodStill() && !strings.HasPrefix(call, "accept") && s.idle() && len(s.samples(doingBlocked)) == 0
+}
+
+// stoodStill tells whether most died in standstills, one of them long.
+func (s *subject) stoodStill() bool {
+	return s.stallMs >= longWaitMs && float64(s.stallDrops) >= mostly*float64(s.seenDrops)
 }
 
 func acceptRateExceeded(s *subject) *found {

@@ -36,7 +36,13 @@ var cases = []diagnoseCase{
 		[]string{"cause other_drops"}},
 	{"asleep in poll that a signal restarted", evidence(thread(blockedWindow(16), true,
 		always(Sample{State: "S", Syscall: "restart_syscall", Kernel: []string{"do_poll.constprop.0", "do_sys_poll+0x1"}}))),
-		[]string{"cause other_drops"}},
+		[]string{"cause no_acceptor"}},
+	{"idle in poll over a full queue for a part of the window, after a jump", evidence(thread(
+		listener(4, during(rate(8, 0), 1000, 1800, plus(4)), during(rate(8, 10), 1500, 7500, func(uint64) uint64 { return 0 })), true, always(inPoll))),
+		[]string{"cause no_acceptor", "contributing connection_burst"}},
+	{"the same, and another thread is asleep", evidence(thread(thread(
+		listener(4, during(rate(8, 0), 1000, 1800, plus(4)), during(rate(8, 10), 1500, 7500, func(uint64) uint64 { return 0 })), true, always(inPoll)), true, always(inSleep))),
+		[]string{"cause other_drops", "contributing connection_burst"}},
 	{"idle in poll over a full queue", evidence(thread(listener(16, rate(10, 100), rate(10, 0)), true, always(inPoll))),
 		[]string{"cause no_acceptor"}},
 	{"another of the pool is ready", evidence(thread(thread(blockedWindow(16), true, always(inSleep)), true, always(inPoll))),
