@@ -16,6 +16,7 @@ var behaviours = []func(*subject) *found{
 	cpuStarved,
 	acceptLoopBlocked,
 	acceptLoopBusy,
+	acceptsElsewhere,
 	noAcceptor,
 	acceptRateExceeded,
 }
@@ -183,6 +184,24 @@ func acceptLoopBusy(s *subject) *found {
 	return f
 }
 
+// acceptsElsewhere tells of threads that slept in accept() while connections waited here: it was another socket's, as that of
+// this one would have returned.
+func acceptsElsewhere(s *subject) *found {
+	call, frames := s.usual(doingWaiting)
+	if !s.stoodStill() || !s.mainly(doingWaiting) || !strings.HasPrefix(call, "accept") || len(s.samples(doingBlocked)) > 0 {
+		return nil
+	}
+	f := newFound(event.FindingAcceptLoopBlocked, s.drops).about(s.Listener, s.accepting())
+	s.cite(f)
+	f.saw("time under pressure in which the accepting threads waited in accept()", percent(s.share(doingWaiting), 1), "%")
+	s.citeStack(f, call, frames)
+	f.because = fmt.Sprintf("%s slept in %s of another socket instead of accepting (for up to %s)", actors(f.Processes), call, seconds(s.stallMs))
+	f.Title = fmt.Sprintf("the accept loop of %s is blocked in %s of another socket", actors(f.Processes), call)
+	f.fix("give each listener a thread of its own, or wait for all of them in poll or epoll, and accept without blocking")
+	f.Settles = "which descriptor it waits for: strace -p PID shows it, and ss -tlnp whose that is"
+	return f
+}
+
 func noAcceptor(s *subject) *found {
 	if s.Accepts == nil || *s.Accepts > 0 && !s.leftAlone() {
 		return nil
@@ -298,7 +317,7 @@ func (s *subject) busy() float64 {
 // then they had emptied it, and what arrives is less than they can take.
 func (s *subject) emptied() bool {
 	call, _ := s.usual(doingWaiting)
-	return s.mainly(doingWaiting) && (call == "accept" || call == "accept4")
+	return !s.stoodStill() && s.mainly(doingWaiting) && (call == "accept" || call == "accept4")
 }
 
 // throttled tells whether a cgroup of the acceptors was throttled in a step.

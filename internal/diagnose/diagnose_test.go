@@ -40,7 +40,9 @@ var cases = []diagnoseCase{
 	{"idle in poll over a full queue for a part of the window, after a jump", evidence(thread(
 		listener(4, during(rate(8, 0), 1000, 1800, plus(4)), during(rate(8, 10), 1500, 7500, func(uint64) uint64 { return 0 })), true, always(inPoll))),
 		[]string{"cause no_acceptor", "contributing connection_burst"}},
-	{"the same, and another thread is asleep", evidence(thread(thread(
+	{"asleep in accept() of another socket", evidence(thread(listener(4, during(rate(8, 10), 0, 500, plus(1)), rate(8, 0)), true, always(inAccept))),
+		[]string{"cause accept_loop_blocked"}},
+	{"idle in poll over a full queue, and another thread is asleep", evidence(thread(thread(
 		listener(4, during(rate(8, 0), 1000, 1800, plus(4)), during(rate(8, 10), 1500, 7500, func(uint64) uint64 { return 0 })), true, always(inPoll)), true, always(inSleep))),
 		[]string{"cause other_drops", "contributing connection_burst"}},
 	{"idle in poll over a full queue", evidence(thread(listener(16, rate(10, 100), rate(10, 0)), true, always(inPoll))),
