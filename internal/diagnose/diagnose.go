@@ -88,6 +88,8 @@ func verdict(e *Evidence, all []*found) string {
 	switch {
 	case first.ID == event.FindingHealthy:
 		return "The listen path is not the problem: " + first.because + "."
+	case first.ID == event.FindingNoSynArrived && fullAtEnd(e) != nil:
+		return upper(first.because) + ", but " + queueFull(fullAtEnd(e)) + ": a SYN that comes is dropped there."
 	case first.ID == event.FindingNoSynArrived:
 		if programs := seesFirst(e); programs != "" {
 			return upper(first.because) + ": what stops the clients is before it; look at " + programs + " first."

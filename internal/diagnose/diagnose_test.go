@@ -543,3 +543,17 @@ func TestVerdictCounts(t *testing.T) {
 		t.Errorf("%s\nwant %s", got, want)
 	}
 }
+
+// TestNobodyCameToAFullQueue: without a SYN nothing is dropped, and a full queue is not cleared by it.
+func TestNobodyCameToAFullQueue(t *testing.T) {
+	l := listener(3, rate(1, 0), rate(1, 0))
+	l.ID.AcceptQueue.Len = 3
+	if got := Diagnose(evidence(l)).Verdict; !strings.Contains(got, "what stops the clients is before it") {
+		t.Errorf("a queue that has room: %s", got)
+	}
+	l.ID.AcceptQueue.Len = 4
+	want := "No SYN reached this kernel's IP stack, but the accept queue of 10.0.0.1:443 is full (4 of 3): a SYN that comes is dropped there."
+	if got := Diagnose(evidence(l)).Verdict; got != want {
+		t.Errorf("%s\nwant %s", got, want)
+	}
+}

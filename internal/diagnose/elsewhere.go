@@ -296,6 +296,10 @@ func quiet(e *Evidence) []*found {
 		f.saw("filter", e.Filter, "")
 		f.because += " for " + e.Filter
 	}
+	if l := fullAtEnd(e); l != nil {
+		f.saw("a listener whose accept queue was full at the end", fmt.Sprintf("%s: %d of %d", where(l.ID), l.ID.AcceptQueue.Len, l.ID.AcceptQueue.Limit), "")
+		f.fix(fmt.Sprintf("watch for longer, while clients come: %s, and whoever holds it does not accept", queueFull(l)))
+	}
 	f.sawPrograms(e, anyProgram)
 	f.lookAtPrograms(e, anyProgram)
 	if len(e.Devices) > 0 {
@@ -305,6 +309,21 @@ func quiet(e *Evidence) []*found {
 		"look upstream: load balancer, security group, routing, the client itself")
 	f.Title = f.because
 	return []*found{f}
+}
+
+// fullAtEnd is a listener whose accept queue was over its limit when the window ended: that no SYN came does not clear it.
+func fullAtEnd(e *Evidence) *Listener {
+	for i := range e.Listeners {
+		l := &e.Listeners[i]
+		if q := l.ID.AcceptQueue; q != nil && q.Len > q.Limit && l.ClosedMs == nil {
+			return l
+		}
+	}
+	return nil
+}
+
+func queueFull(l *Listener) string {
+	return fmt.Sprintf("the accept queue of %s is full (%d of %d)", where(l.ID), l.ID.AcceptQueue.Len, l.ID.AcceptQueue.Limit)
 }
 
 func (e *Evidence) lacks(n Need) bool {
