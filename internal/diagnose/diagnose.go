@@ -86,6 +86,8 @@ func verdict(e *Evidence, all []*found) string {
 	}
 	first := all[0]
 	switch {
+	case first.ID == event.FindingHealthy && keptWaiting(e) != nil:
+		return upper(first.because) + "."
 	case first.ID == event.FindingHealthy:
 		return "The listen path is not the problem: " + first.because + "."
 	case first.ID == event.FindingNoSynArrived && fullAtEnd(e) != nil:

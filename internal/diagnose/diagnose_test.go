@@ -557,3 +557,16 @@ func TestNobodyCameToAFullQueue(t *testing.T) {
 		t.Errorf("%s\nwant %s", got, want)
 	}
 }
+
+// TestNothingDroppedNobodyAccepts: that the queue had room for all does not make it healthy that nobody takes them.
+func TestNothingDroppedNobodyAccepts(t *testing.T) {
+	want := "20 SYNs arrived and none was dropped, but nobody accepted on 10.0.0.1:443 for 3 s while connections waited in its queue."
+	waits := during(rate(5, 0), 1000, 2000, plus(1))
+	if got := Diagnose(evidence(listener(128, waits, during(rate(5, 100), 1000, 4000, func(uint64) uint64 { return 0 })))).Verdict; got != want {
+		t.Errorf("%s\nwant %s", got, want)
+	}
+	brief := during(rate(5, 100), 1000, 1500, func(uint64) uint64 { return 0 })
+	if got := Diagnose(evidence(listener(128, waits, brief))).Verdict; !strings.HasPrefix(got, "The listen path is not the problem") {
+		t.Errorf("half a second: %s", got)
+	}
+}

@@ -281,6 +281,13 @@ func quiet(e *Evidence) []*found {
 		f.saw("dropped or reset", uint64(0), "packets")
 		f.saw("listeners", len(e.Listeners), "listeners")
 		f.because = fmt.Sprintf("%s arrived and none was dropped", many(syns, "SYN"))
+		if l := keptWaiting(e); l != nil {
+			ms := standstillMs(l)
+			f.saw("longest time without an accept while connections waited", ms, "ms")
+			f.because += fmt.Sprintf(", but nobody accepted on %s for %s while connections waited in its queue", where(l.ID), seconds(ms))
+			f.Title = f.because
+			f.fix("look at why " + actors(l.Processes) + " did not accept: its threads below; who waits is connected, and unanswered")
+		}
 		f.fix("look behind accept(): the application's latency, TLS, what it calls", "or watch again while clients time out: synspy diagnose --duration 5m")
 		return []*found{f}
 	}
@@ -309,6 +316,18 @@ func quiet(e *Evidence) []*found {
 		"look upstream: load balancer, security group, routing, the client itself")
 	f.Title = f.because
 	return []*found{f}
+}
+
+// keptWaiting is the listener whose connections waited longest without an accept: too long, though its queue had room for them.
+func keptWaiting(e *Evidence) *Listener {
+	var worst *Listener
+	longest := float64(longWaitMs)
+	for i := range e.Listeners {
+		if ms := standstillMs(&e.Listeners[i]); ms >= longest {
+			worst, longest = &e.Listeners[i], ms
+		}
+	}
+	return worst
 }
 
 // fullAtEnd is a listener whose accept queue was over its limit when the window ended: that no SYN came does not clear it.
