@@ -71,10 +71,16 @@ the records of a trace --write instead, and says which findings they cannot supp
 				d, err = app.Diagnose(cmd.Context(), app.DiagnoseOptions{Watch: w, Filters: filters(cmd), Duration: duration,
 					Status: e.stderr}, output.logger(e))
 			}
-			if err != nil {
+			// What can be read of a damaged recording is judged all the same.
+			var damaged app.Damaged
+			if err != nil && (len(d.Findings) == 0 || !errors.As(err, &damaged)) {
 				return err
 			}
-			return app.TellDiagnosis(e.stdout, writing, form, d, page, exitCode)
+			told := app.TellDiagnosis(e.stdout, writing, form, d, page, exitCode)
+			if err != nil && (told == nil || errors.Is(told, app.ErrWarned)) {
+				return err
+			}
+			return told
 		},
 	}
 	watch.add(cmd)

@@ -89,6 +89,24 @@ func TestReadCut(t *testing.T) {
 	}
 }
 
+// TestDiagnoseCut: a recording whose end is missing is judged as far as it goes, and the exit code says that it is damaged.
+func TestDiagnoseCut(t *testing.T) {
+	t.Parallel()
+	const whole = `{"v":1,"type":"drop","time":"2026-11-22T04:55:01Z","cause":"checksum","stage":"ingress","action":"dropped"}`
+	for text, judged := range map[string]bool{whole + "\n" + whole[:20]: true, whole[:20]: false} {
+		var stdout, stderr bytes.Buffer
+		e := plainEnv(&stdout, &stderr)
+		e.stdin = strings.NewReader(text)
+		code := run(t.Context(), []string{"diagnose", "--read", "-", "--exit-code"}, e)
+		if code != 1 || !strings.Contains(stderr.String(), "the last one, was cut short") {
+			t.Errorf("%.50q: exit code %d, standard error:\n%s", text, code, stderr.String())
+		}
+		if got := strings.Contains(stdout.String(), "1 handshake packet died"); got != judged {
+			t.Errorf("%.50q: judged: %t; standard output:\n%s", text, got, stdout.String())
+		}
+	}
+}
+
 // TestReadFollows shows a record when it comes, not when the file ends, and ends
 // at a signal while nothing comes.
 func TestReadFollows(t *testing.T) {

@@ -77,6 +77,9 @@ type evidenceRow struct {
 	forgot  bool   // of some dropped SYN it was not known whether it came again
 	skipped bool   // there were fuller ones to be read at the last tick
 	gaps    bool   // at any
+
+	undivided bool // at some time it was not known which of its group a SYN or a connection came to
+	foreign   bool // and some of the group are not under watch
 }
 
 func newCollector(s *session, options DiagnoseOptions) *collector {
@@ -126,11 +129,13 @@ func (c *collector) since(mono uint64) uint32 {
 
 // find adds the listeners that match.
 func (c *collector) find() {
-	for _, socket := range c.session.listeners.sockets() {
-		if l, ok := c.session.listeners.find(socket); ok && c.session.listeners.matches(&l) {
-			c.row(socket, &l)
+	all := c.session.listeners.list()
+	for i := range all {
+		if c.session.listeners.matches(&all[i]) {
+			c.row(all[i].Socket, &all[i])
 		}
 	}
+	c.mix(all, c.session.probe.Undivided(all))
 	c.foundAt = time.Now()
 }
 

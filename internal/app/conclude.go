@@ -73,9 +73,12 @@ func (c *collector) listenersOf(s event.Summary) {
 		seen[row.Listener.Key] = row
 	}
 	settings := make(map[uint64]kernel.ListenSettings)
+	all := c.session.listeners.list()
+	c.mix(all, c.session.probe.Undivided(all))
 	for _, r := range c.ranked() {
 		l := diagnose.Listener{ID: *described(&r.listener, true), Processes: r.processes, Counts: r.counts,
-			StepMs: uint32(c.step.Milliseconds()), Timeline: r.points, PeakAccepts: r.peak, RetriesTold: r.told && !r.forgot, ClosedMs: r.closed}
+			StepMs: uint32(c.step.Milliseconds()), Timeline: slices.Clone(r.points), PeakAccepts: r.peak,
+			RetriesTold: r.told && !r.forgot, ClosedMs: r.closed}
 		row := seen[r.listener.Socket]
 		l.Syns = &row.Syn
 		if r.began && !r.gaps {
@@ -86,6 +89,9 @@ func (c *collector) listenersOf(s event.Summary) {
 			l.Accepts = &accepts
 		}
 		l.Finished = finished(&row)
+		if r.undivided {
+			undivide(&l)
+		}
 		l.Cookies = &r.cookies
 		l.Waits = waitsOf(row.Accepting)
 		if row.Accepting != nil {
@@ -96,6 +102,7 @@ func (c *collector) listenersOf(s event.Summary) {
 		l.Threads, l.Cgroups = c.threads.of(r.listener.Inode, r.processes)
 		c.evidence.Listeners = append(c.evidence.Listeners, l)
 	}
+	c.evidence.GroupSyns = c.groupSyns(seen)
 	c.members()
 	c.replaced()
 }
@@ -217,6 +224,12 @@ func (c *collector) replaced() {
 func (c *collector) gaps() {
 	missing := func(need diagnose.Need, why string) {
 		c.evidence.Missing = append(c.evidence.Missing, diagnose.Gap{Need: need, Why: why})
+	}
+	for _, r := range c.rows {
+		if r.undivided {
+			missing(diagnose.NeedDivision, "this backend does not see which socket of a SO_REUSEPORT group a SYN or a connection came to")
+			break
+		}
 	}
 	if c.stacks == nil {
 		missing(diagnose.NeedOnCPU, "this kernel lets no program sample threads")

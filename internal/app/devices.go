@@ -25,7 +25,7 @@ func (c *collector) devices() {
 			concerned[key.netns] = true
 		}
 	}
-	arrived := slices.ContainsFunc(c.evidence.Listeners, func(l diagnose.Listener) bool { return valueOf(l.Syns) > 0 })
+	arrived := slices.ContainsFunc(c.evidence.Listeners, func(l diagnose.Listener) bool { return valueOf(l.Syns) > 0 }) || valueOf(c.evidence.GroupSyns) > 0
 	if arrived && len(concerned) == 0 {
 		return
 	}

@@ -151,6 +151,17 @@ func (l *listeners) sockets() []uint64 {
 	return sockets
 }
 
+// list returns them.
+func (l *listeners) list() []probe.Listener {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	list := make([]probe.Listener, 0, len(l.known))
+	for _, known := range l.known {
+		list = append(list, known.listener)
+	}
+	return list
+}
+
 // inodes maps the known listeners' inodes to their sockets.
 func (l *listeners) inodes() map[uint64]uint64 {
 	l.mu.Lock()

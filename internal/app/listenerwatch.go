@@ -86,6 +86,7 @@ type rateReader struct {
 	now, before map[uint64]probe.Arrivals
 
 	accepts, acceptsBefore map[uint64]probe.Accepting
+	undivided              map[uint64]bool
 }
 
 // next begins a new interval.
@@ -102,6 +103,11 @@ func (r *rateReader) next() error {
 	if err != nil {
 		return err
 	}
+	holders, err := r.probe.Holders()
+	if err != nil && !errors.Is(err, probe.ErrNoIterator) {
+		return err
+	}
+	r.undivided = r.probe.Undivided(holders.Listeners())
 	r.before, r.now = r.now, now
 	r.acceptsBefore, r.accepts = r.accepts, accepts
 	r.elapsed, r.at = time.Since(r.at), time.Now()
@@ -110,7 +116,7 @@ func (r *rateReader) next() error {
 
 // of returns a listener's rates over the last interval; nil where they are not known.
 func (r *rateReader) of(socket uint64) *event.Rates {
-	if socket == 0 || r.before == nil || r.elapsed < minInterval {
+	if socket == 0 || r.before == nil || r.elapsed < minInterval || r.undivided[socket] {
 		return nil
 	}
 	syns := float64(r.now[socket].Syn-min(r.before[socket].Syn, r.now[socket].Syn)) / r.elapsed.Seconds()

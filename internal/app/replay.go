@@ -144,10 +144,13 @@ func (r *replay) line(l line) error {
 // unknownAtMost bounds the unknown types that are remembered by name.
 const unknownAtMost = 8
 
+// Damaged is what [Replay] returns where lines of a recording are no records: all others were read.
+type Damaged struct{ error }
+
 func (r *replay) damaged(err error) error {
 	r.breaks++
 	if r.broken == nil {
-		r.broken = err
+		r.broken = Damaged{err}
 	}
 	return nil
 }

@@ -37,7 +37,8 @@ func explain(s *subject) []*found {
 		if f == nil {
 			continue
 		}
-		if explained {
+		// However many came: that nobody accepted for so long was not their doing.
+		if explained || f.ID == event.FindingConnectionBurst && s.stoodStill() {
 			f.Severity = event.SeverityContributing
 		}
 		explained = explained || f.Severity == event.SeverityCause

@@ -16,6 +16,7 @@ var behaviours = []func(*subject) *found{
 	cpuStarved,
 	acceptLoopBlocked,
 	acceptLoopBusy,
+	acceptsElsewhere,
 	noAcceptor,
 	acceptRateExceeded,
 }
@@ -183,13 +184,31 @@ func acceptLoopBusy(s *subject) *found {
 	return f
 }
 
+// acceptsElsewhere tells of threads that slept in accept() while connections waited here: it was another socket's, as that of
+// this one would have returned.
+func acceptsElsewhere(s *subject) *found {
+	call, frames := s.usual(doingWaiting)
+	if !s.stoodStill() || !s.mainly(doingWaiting) || !strings.HasPrefix(call, "accept") || len(s.samples(doingBlocked)) > 0 {
+		return nil
+	}
+	f := newFound(event.FindingAcceptLoopBlocked, s.drops).about(s.Listener, s.accepting())
+	s.cite(f)
+	f.saw("time under pressure in which the accepting threads waited in accept()", percent(s.share(doingWaiting), 1), "%")
+	s.citeStack(f, call, frames)
+	f.because = fmt.Sprintf("%s slept in %s of another socket instead of accepting (for up to %s)", actors(f.Processes), call, seconds(s.stallMs))
+	f.Title = fmt.Sprintf("the accept loop of %s is blocked in %s of another socket", actors(f.Processes), call)
+	f.fix("give each listener a thread of its own, or wait for all of them in poll or epoll, and accept without blocking")
+	f.Settles = "which descriptor it waits for: strace -p PID shows it, and ss -tlnp whose that is"
+	return f
+}
+
 func noAcceptor(s *subject) *found {
-	if s.Accepts == nil || *s.Accepts > 0 {
+	if s.Accepts == nil || *s.Accepts > 0 && !s.leftAlone() {
 		return nil
 	}
 	f := newFound(event.FindingNoAcceptor, s.drops).about(s.Listener, s.Processes)
 	s.cite(f)
-	f.saw("accepts in the window", uint64(0), "connections")
+	f.saw("accepts in the window", *s.Accepts, "connections")
 	f.saw("processes that hold the listener", len(s.Processes), "processes")
 	if call, frames := s.usual(doingBlocked); call != "" || len(frames) > 0 {
 		s.citeStack(f, call, frames)
@@ -200,6 +219,11 @@ func noAcceptor(s *subject) *found {
 	case len(s.Processes) == 0:
 		f.because = "nobody called accept(), and no process is known to hold the socket"
 		f.Settles = "a holder in a PID namespace that cannot be seen from here: run on the node, as root"
+	case *s.Accepts > 0:
+		f.Confidence = event.ConfidenceLikely
+		f.because = fmt.Sprintf("%s left the queue alone for %s while idle in poll: it stopped accepting by itself", actors(s.Processes), seconds(s.stallMs))
+		f.Settles = "whether it was at its limit of connections then: its statistics or log, or strace -p PID, which shows whether it polls the listener"
+		f.fix("look whether the server's connection limit was reached: maxconn, worker_connections, a semaphore around accept")
 	case idle:
 		f.because = actors(s.Processes) + " left the queue alone while idle in poll: it has stopped accepting by itself"
 		f.fix("look at the server's connection limit (maxconn, worker_connections, a semaphore around accept): it is reached")
@@ -210,6 +234,17 @@ func noAcceptor(s *subject) *found {
 	f.fix("look at why "+actors(s.Processes)+" does not accept: still starting, shutting down, deadlocked, or at its limit of connections",
 		"close the listener in processes that do not serve it")
 	return f
+}
+
+// leftAlone tells whether most died in standstills of a process that had accepted before, or did again, and was idle in poll. A thread that slept in something else may be the one that has the listener in its poll.
+func (s *subject) leftAlone() bool {
+	call, _ := s.usual(doingWaiting)
+	return s.stoodStill() && !strings.HasPrefix(call, "accept") && s.idle() && len(s.samples(doingBlocked)) == 0
+}
+
+// stoodStill tells whether most died in standstills, one of them long.
+func (s *subject) stoodStill() bool {
+	return s.stallMs >= longWaitMs && float64(s.stallDrops) >= mostly*float64(s.seenDrops)
 }
 
 func acceptRateExceeded(s *subject) *found {
@@ -282,7 +317,7 @@ func (s *subject) busy() float64 {
 // then they had emptied it, and what arrives is less than they can take.
 func (s *subject) emptied() bool {
 	call, _ := s.usual(doingWaiting)
-	return s.mainly(doingWaiting) && (call == "accept" || call == "accept4")
+	return !s.stoodStill() && s.mainly(doingWaiting) && (call == "accept" || call == "accept4")
 }
 
 // throttled tells whether a cgroup of the acceptors was throttled in a step.

@@ -37,6 +37,7 @@ func Diagnose(e *Evidence) event.Diagnosis {
 		d.Findings = append(d.Findings, f.Finding)
 	}
 	d.Listeners, d.Timeline, d.Unlisted = views(e)
+	d.GroupSyns = e.GroupSyns
 	return d
 }
 
@@ -47,7 +48,7 @@ func judge(e *Evidence) []*found {
 	for _, rule := range rules {
 		all = append(all, rule(e)...)
 	}
-	all = reconcile(all)
+	all = reconcile(e, all)
 	order := []event.Severity{event.SeverityCause, event.SeverityContributing, event.SeverityNote}
 	slices.SortStableFunc(all, func(a, b *found) int {
 		return cmp.Or(cmp.Compare(slices.Index(order, a.Severity), slices.Index(order, b.Severity)), cmp.Compare(b.weight, a.weight))
@@ -56,8 +57,12 @@ func judge(e *Evidence) []*found {
 }
 
 // reconcile lets findings give way to others: a closed port to the listener that was closed there, and health to any cause.
-func reconcile(all []*found) []*found {
-	closed := slices.ContainsFunc(all, func(f *found) bool { return f.ID == event.FindingListenerRestarted })
+func reconcile(e *Evidence, all []*found) []*found {
+	var there uint64
+	for i := range e.Listeners {
+		there += refusedAt(e, &e.Listeners[i])
+	}
+	closed := 2*there >= closedPorts(e) && slices.ContainsFunc(all, func(f *found) bool { return f.ID == event.FindingListenerRestarted })
 	caused := slices.ContainsFunc(all, func(f *found) bool { return f.Severity == event.SeverityCause })
 	for _, f := range all {
 		if closed && f.ID == event.FindingNoListener && f.Severity == event.SeverityCause {
@@ -81,8 +86,12 @@ func verdict(e *Evidence, all []*found) string {
 	}
 	first := all[0]
 	switch {
+	case first.ID == event.FindingHealthy && keptWaiting(e) != nil:
+		return upper(first.because) + "."
 	case first.ID == event.FindingHealthy:
 		return "The listen path is not the problem: " + first.because + "."
+	case first.ID == event.FindingNoSynArrived && fullAtEnd(e) != nil:
+		return upper(first.because) + ", but " + queueFull(fullAtEnd(e)) + ": a SYN that comes is dropped there."
 	case first.ID == event.FindingNoSynArrived:
 		if programs := seesFirst(e); programs != "" {
 			return upper(first.because) + ": what stops the clients is before it; look at " + programs + " first."
@@ -114,7 +123,22 @@ func verdict(e *Evidence, all []*found) string {
 	if died == 0 {
 		return fmt.Sprintf("Handshakes%s are in trouble: %s%s.", to, first.because, more)
 	}
+	if n := first.weight; n > 0 && n < died && slices.Contains(deadly, first.ID) {
+		of := "died of this"
+		if first.Listener != nil {
+			of = "went" + to
+		}
+		return fmt.Sprintf("Of %s that died, %s %s: %s%s.", many(died, "handshake packet"), thousands(n), of, first.because, more)
+	}
 	return fmt.Sprintf("%s%s died: %s%s.", many(died, "handshake packet"), to, first.because, more)
+}
+
+// deadly are the findings whose weight is a number of packets that died.
+var deadly = []event.FindingID{
+	event.FindingProcessStopped, event.FindingCPUThrottled, event.FindingCPUStarved, event.FindingNoAcceptor, event.FindingAcceptLoopBlocked,
+	event.FindingAcceptLoopBusy, event.FindingAcceptRateExceeded, event.FindingConnectionBurst, event.FindingBacklogTooSmall,
+	event.FindingBacklogCapped, event.FindingReuseportImbalance, event.FindingSyncookiesDisabled, event.FindingDroppedBeforeListener,
+	event.FindingNoListener, event.FindingListenerRestarted, event.FindingOtherDrops,
 }
 
 func upper(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
@@ -126,11 +150,11 @@ var needs = map[event.FindingID][]Need{
 	event.FindingCPUStarved:            {NeedThreads, NeedCPU, NeedTimeline},
 	event.FindingAcceptLoopBlocked:     {NeedThreads, NeedTimeline},
 	event.FindingAcceptLoopBusy:        {NeedThreads, NeedOnCPU, NeedTimeline},
-	event.FindingNoAcceptor:            {NeedAccepts},
-	event.FindingAcceptRateExceeded:    {NeedAccepts, NeedTimeline, NeedSyns},
-	event.FindingConnectionBurst:       {NeedTimeline, NeedSyns},
-	event.FindingBacklogTooSmall:       {NeedAccepts, NeedTimeline, NeedSyns},
-	event.FindingBacklogCapped:         {NeedSysctls, NeedAccepts, NeedTimeline},
+	event.FindingNoAcceptor:            {NeedAccepts, NeedDivision},
+	event.FindingAcceptRateExceeded:    {NeedAccepts, NeedTimeline, NeedSyns, NeedDivision},
+	event.FindingConnectionBurst:       {NeedTimeline, NeedSyns, NeedDivision},
+	event.FindingBacklogTooSmall:       {NeedAccepts, NeedTimeline, NeedSyns, NeedDivision},
+	event.FindingBacklogCapped:         {NeedSysctls, NeedAccepts, NeedTimeline, NeedDivision},
 	event.FindingReuseportImbalance:    {NeedMembers},
 	event.FindingReturnPathLost:        {NeedSynAcks},
 	event.FindingClientGaveUp:          {NeedSynAcks},

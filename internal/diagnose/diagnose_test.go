@@ -36,7 +36,15 @@ var cases = []diagnoseCase{
 		[]string{"cause other_drops"}},
 	{"asleep in poll that a signal restarted", evidence(thread(blockedWindow(16), true,
 		always(Sample{State: "S", Syscall: "restart_syscall", Kernel: []string{"do_poll.constprop.0", "do_sys_poll+0x1"}}))),
-		[]string{"cause other_drops"}},
+		[]string{"cause no_acceptor"}},
+	{"idle in poll over a full queue for a part of the window, after a jump", evidence(thread(
+		listener(4, during(rate(8, 0), 1000, 1800, plus(4)), during(rate(8, 10), 1500, 7500, func(uint64) uint64 { return 0 })), true, always(inPoll))),
+		[]string{"cause no_acceptor", "contributing connection_burst"}},
+	{"asleep in accept() of another socket", evidence(thread(listener(4, during(rate(8, 10), 0, 500, plus(1)), rate(8, 0)), true, always(inAccept))),
+		[]string{"cause accept_loop_blocked"}},
+	{"idle in poll over a full queue, and another thread is asleep", evidence(thread(thread(
+		listener(4, during(rate(8, 0), 1000, 1800, plus(4)), during(rate(8, 10), 1500, 7500, func(uint64) uint64 { return 0 })), true, always(inPoll)), true, always(inSleep))),
+		[]string{"cause other_drops", "contributing connection_burst"}},
 	{"idle in poll over a full queue", evidence(thread(listener(16, rate(10, 100), rate(10, 0)), true, always(inPoll))),
 		[]string{"cause no_acceptor"}},
 	{"another of the pool is ready", evidence(thread(thread(blockedWindow(16), true, always(inSleep)), true, always(inPoll))),
@@ -188,6 +196,8 @@ var cases = []diagnoseCase{
 	{"scanned, and healthy", scanned(evidence(healthyListener())), []string{"note healthy", "note no_listener"}},
 	{"restarted", restarted(&event.Listener{Port: 443}, 0), []string{"cause listener_restarted"}},
 	{"closed and not replaced", restarted(nil, 40), []string{"cause listener_restarted", "contributing no_listener"}},
+	{"closed, another port than the one refused", elsewherePort(restarted(nil, 40)), []string{"cause no_listener", "cause listener_restarted"}},
+	{"its process blocked, and ended", blockedAndClosed(), []string{"cause listener_restarted", "cause accept_loop_blocked", "contributing no_listener"}},
 	{"a security module", evidence(died1(healthyListener(), event.CauseDeniedByLSM, event.StageSyn, event.ActionDropped, 80)),
 		[]string{"cause other_drops"}},
 	{"a stray ACK after the overflow", evidence(died1(thread(blockedWindow(16), true, between(2000, 7000, inSleep, inPoll)),
@@ -483,4 +493,73 @@ func asJSON(t *testing.T, v any) string {
 		t.Fatal(err)
 	}
 	return string(b) + "\n"
+}
+
+// TestGroupSyns: members of a group whose SYNs are only known together are healthy together, and unknown without that.
+func TestGroupSyns(t *testing.T) {
+	a, b := healthyListener(), healthyListener()
+	a.Syns, b.Syns = nil, nil
+	e := evidence(a, b)
+	if f := Diagnose(e).Findings; len(f) != 0 {
+		t.Errorf("%s where it is not known whether any SYN came", f[0].ID)
+	}
+	e.GroupSyns = ptr(uint64(60))
+	if f := Diagnose(e).Findings; len(f) != 1 || f[0].ID != event.FindingHealthy || f[0].Evidence[0].Value != uint64(60) {
+		t.Errorf("%+v", f)
+	}
+	e.GroupSyns = ptr(uint64(0))
+	if f := Diagnose(e).Findings; len(f) != 1 || f[0].ID != event.FindingNoSynArrived {
+		t.Errorf("%+v", f)
+	}
+}
+
+// elsewherePort sends the refused SYNs to a port where no listener was.
+func elsewherePort(e *Evidence) *Evidence {
+	e.Ports = []uint16{443, 444}
+	e.Ingress[0].Server.Port = 444
+	return e
+}
+
+// blockedAndClosed is a loop that sleeps while 488 packets die, until its process ends and 600 SYNs are refused.
+func blockedAndClosed() *Evidence {
+	e := evidence(thread(blockedWindow(16), true, between(2000, 7000, inSleep, inPoll)))
+	e.Listeners[0].ClosedMs = ptr(uint64(8000))
+	more := ingress(event.CauseNoListener, event.ActionReset, 600, []uint16{443})
+	e.Ports, e.Counts, e.Ingress = more.Ports, append(e.Counts, more.Counts...), more.Ingress
+	return e
+}
+
+// TestVerdictCounts: the verdict lays no more packets on the first cause than died of it.
+func TestVerdictCounts(t *testing.T) {
+	want := "Of 1,088 handshake packets that died, 600 went to 10.0.0.1:443: the listener on 10.0.0.1:443 was closed and not replaced while clients were connecting; there is another cause."
+	if got := Diagnose(blockedAndClosed()).Verdict; got != want {
+		t.Errorf("%s\nwant %s", got, want)
+	}
+}
+
+// TestNobodyCameToAFullQueue: without a SYN nothing is dropped, and a full queue is not cleared by it.
+func TestNobodyCameToAFullQueue(t *testing.T) {
+	l := listener(3, rate(1, 0), rate(1, 0))
+	l.ID.AcceptQueue.Len = 3
+	if got := Diagnose(evidence(l)).Verdict; !strings.Contains(got, "what stops the clients is before it") {
+		t.Errorf("a queue that has room: %s", got)
+	}
+	l.ID.AcceptQueue.Len = 4
+	want := "No SYN reached this kernel's IP stack, but the accept queue of 10.0.0.1:443 is full (4 of 3): a SYN that comes is dropped there."
+	if got := Diagnose(evidence(l)).Verdict; got != want {
+		t.Errorf("%s\nwant %s", got, want)
+	}
+}
+
+// TestNothingDroppedNobodyAccepts: that the queue had room for all does not make it healthy that nobody takes them.
+func TestNothingDroppedNobodyAccepts(t *testing.T) {
+	want := "20 SYNs arrived and none was dropped, but nobody accepted on 10.0.0.1:443 for 3 s while connections waited in its queue."
+	waits := during(rate(5, 0), 1000, 2000, plus(1))
+	if got := Diagnose(evidence(listener(128, waits, during(rate(5, 100), 1000, 4000, func(uint64) uint64 { return 0 })))).Verdict; got != want {
+		t.Errorf("%s\nwant %s", got, want)
+	}
+	brief := during(rate(5, 100), 1000, 1500, func(uint64) uint64 { return 0 })
+	if got := Diagnose(evidence(listener(128, waits, brief))).Verdict; !strings.HasPrefix(got, "The listen path is not the problem") {
+		t.Errorf("half a second: %s", got)
+	}
 }

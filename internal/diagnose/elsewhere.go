@@ -109,13 +109,19 @@ func listenerRestarted(e *Evidence) []*found {
 	for i := range e.Listeners {
 		l := &e.Listeners[i]
 		n := l.dropped(event.CauseListenerClosed)
-		gone := l.ClosedMs != nil && l.ReplacedBy == nil && closedPorts(e) > 0
-		if n == 0 && !gone {
+		var refused uint64
+		if l.ReplacedBy == nil {
+			refused = refusedAt(e, l)
+		}
+		if n+refused == 0 {
 			continue
 		}
-		f := newFound(event.FindingListenerRestarted, n).about(l, l.Processes)
+		f := newFound(event.FindingListenerRestarted, n+refused).about(l, l.Processes)
 		f.Confidence = event.ConfidenceProven
 		f.saw("handshakes and waiting connections that died with the listener", n, "packets")
+		if refused > 0 {
+			f.saw("SYNs reset because nothing listened there", refused, "packets")
+		}
 		sawKnown(f, "closed, since the window began", l.ClosedMs, "ms")
 		f.because = "the listener on " + where(l.ID) + " was closed"
 		switch {
@@ -127,11 +133,31 @@ func listenerRestarted(e *Evidence) []*found {
 		}
 		f.because += " while clients were connecting"
 		f.Title = f.because
+		if l.ReplacedBy == nil {
+			f.fix("start the service again, and find out why it ended or closed its listener: its log, the kernel's (out of memory), its unit or pod")
+		}
 		f.fix("hand the socket over on restart (socket activation, or SO_REUSEPORT with net.ipv4.tcp_migrate_req=1) instead of closing it",
 			"take the instance out of the load balancer before it stops, and accept what waits before closing")
 		out = append(out, f)
 	}
 	return out
+}
+
+// refusedAt is how many SYNs were reset that were sent to where a listener was that closed.
+func refusedAt(e *Evidence, l *Listener) uint64 {
+	if l.ClosedMs == nil {
+		return 0
+	}
+	var n uint64
+	for _, d := range e.Ingress {
+		if d.Cause != event.CauseNoListener || d.Server.Port != l.ID.Port || d.NetNS != l.ID.NetNS {
+			continue
+		}
+		if addr := l.ID.Addr.Unmap(); addr.IsUnspecified() || addr == d.Server.Addr.Unmap() {
+			n += d.Count
+		}
+	}
+	return n
 }
 
 // consequences are causes of packets that die after an overflow, or in a flood: an ACK for a handshake that is
@@ -241,9 +267,10 @@ func quiet(e *Evidence) []*found {
 	known := !e.lacks(NeedSyns)
 	for i := range e.Listeners {
 		l := &e.Listeners[i]
-		known = known && l.Syns != nil
+		known = known && (l.Syns != nil || e.GroupSyns != nil)
 		syns += value(l.Syns)
 	}
+	syns += value(e.GroupSyns)
 	if !known {
 		return nil
 	}
@@ -254,6 +281,13 @@ func quiet(e *Evidence) []*found {
 		f.saw("dropped or reset", uint64(0), "packets")
 		f.saw("listeners", len(e.Listeners), "listeners")
 		f.because = fmt.Sprintf("%s arrived and none was dropped", many(syns, "SYN"))
+		if l := keptWaiting(e); l != nil {
+			ms := standstillMs(l)
+			f.saw("longest time without an accept while connections waited", ms, "ms")
+			f.because += fmt.Sprintf(", but nobody accepted on %s for %s while connections waited in its queue", where(l.ID), seconds(ms))
+			f.Title = f.because
+			f.fix("look at why " + actors(l.Processes) + " did not accept: its threads below; who waits is connected, and unanswered")
+		}
 		f.fix("look behind accept(): the application's latency, TLS, what it calls", "or watch again while clients time out: synspy diagnose --duration 5m")
 		return []*found{f}
 	}
@@ -269,6 +303,10 @@ func quiet(e *Evidence) []*found {
 		f.saw("filter", e.Filter, "")
 		f.because += " for " + e.Filter
 	}
+	if l := fullAtEnd(e); l != nil {
+		f.saw("a listener whose accept queue was full at the end", fmt.Sprintf("%s: %d of %d", where(l.ID), l.ID.AcceptQueue.Len, l.ID.AcceptQueue.Limit), "")
+		f.fix(fmt.Sprintf("watch for longer, while clients come: %s, and whoever holds it does not accept", queueFull(l)))
+	}
 	f.sawPrograms(e, anyProgram)
 	f.lookAtPrograms(e, anyProgram)
 	if len(e.Devices) > 0 {
@@ -278,6 +316,33 @@ func quiet(e *Evidence) []*found {
 		"look upstream: load balancer, security group, routing, the client itself")
 	f.Title = f.because
 	return []*found{f}
+}
+
+// keptWaiting is the listener whose connections waited longest without an accept: too long, though its queue had room for them.
+func keptWaiting(e *Evidence) *Listener {
+	var worst *Listener
+	longest := float64(longWaitMs)
+	for i := range e.Listeners {
+		if ms := standstillMs(&e.Listeners[i]); ms >= longest {
+			worst, longest = &e.Listeners[i], ms
+		}
+	}
+	return worst
+}
+
+// fullAtEnd is a listener whose accept queue was over its limit when the window ended: that no SYN came does not clear it.
+func fullAtEnd(e *Evidence) *Listener {
+	for i := range e.Listeners {
+		l := &e.Listeners[i]
+		if q := l.ID.AcceptQueue; q != nil && q.Len > q.Limit && l.ClosedMs == nil {
+			return l
+		}
+	}
+	return nil
+}
+
+func queueFull(l *Listener) string {
+	return fmt.Sprintf("the accept queue of %s is full (%d of %d)", where(l.ID), l.ID.AcceptQueue.Len, l.ID.AcceptQueue.Limit)
 }
 
 func (e *Evidence) lacks(n Need) bool {

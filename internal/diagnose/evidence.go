@@ -15,7 +15,9 @@ type Evidence struct {
 	Ledger   []event.LedgerRow `json:"ledger,omitempty"`
 	Balanced *bool             `json:"balanced,omitempty"`
 
-	Listeners []Listener       `json:"listeners,omitempty"` // those matched, also ones that closed
+	Listeners []Listener `json:"listeners,omitempty"` // those matched, also ones that closed
+	// GroupSyns came to those Listeners whose Syns are not known because they share ports by SO_REUSEPORT: to all of them together.
+	GroupSyns *uint64          `json:"group_syns,omitempty"`
 	Elsewhere []event.Listener `json:"elsewhere,omitempty"` // on the same ports, in other namespaces or on other addresses
 	Ingress   []Death          `json:"ingress,omitempty"`   // what died before any listener
 	Devices   []Device         `json:"devices,omitempty"`   // with programs, of the namespaces concerned; the nearest to the listeners first
@@ -49,6 +51,7 @@ const (
 	NeedSynAcks   Need = "syn_acks"  // SYN-ACKs sent again
 	NeedIngress   Need = "ingress"   // deaths before the listener
 	NeedDevices   Need = "devices"   // XDP and tc programs
+	NeedDivision  Need = "division"  // which socket of a SO_REUSEPORT group each SYN and connection came to
 )
 
 // Gap is evidence that the input does not have.

@@ -24,7 +24,7 @@ var backlogSettings = []struct{ comm, where string }{
 	{"node", "server.listen({backlog: %d})"},
 	{"java", "the server's acceptCount or backlog: %d"},
 	{"systemd", "Backlog=%d of the .socket unit"},
-	{"python", "the backlog that the program gives to listen(): %d"},
+	{"python", "the program's call of listen(%d)"},
 }
 
 // listenKnob is the argument of listen(), with the value to try.

@@ -35,19 +35,20 @@ func views(e *Evidence) ([]event.ListenerView, []event.Timeline, *event.Unlisted
 			lines = append(lines, timeline(l))
 		}
 	}
-	return out, lines, unlisted(listeners[len(out):])
+	return out, lines, unlisted(listeners[len(out):], e.GroupSyns != nil)
 }
 
-func unlisted(rest []*Listener) *event.Unlisted {
+// unlisted sums up those that are not listed. grouped: those without a count are in that of all groups.
+func unlisted(rest []*Listener, grouped bool) *event.Unlisted {
 	if len(rest) == 0 {
 		return nil
 	}
 	var syns uint64
 	for _, l := range rest {
-		if l.Syns == nil {
+		if l.Syns == nil && !grouped {
 			return &event.Unlisted{Listeners: uint64(len(rest))}
 		}
-		syns += *l.Syns
+		syns += value(l.Syns)
 	}
 	return &event.Unlisted{Listeners: uint64(len(rest)), Syns: &syns}
 }

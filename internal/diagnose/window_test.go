@@ -104,6 +104,7 @@ func died1(l Listener, c event.Cause, s event.Stage, a event.Action, n uint64) L
 // What a thread may be seen doing.
 var (
 	inPoll    = Sample{State: "S", Syscall: "epoll_wait", Kernel: []string{"ep_poll", "do_epoll_wait"}}
+	inAccept  = Sample{State: "S", Syscall: "accept4", Kernel: []string{"inet_csk_accept", "do_accept"}}
 	inSleep   = Sample{State: "S", Syscall: "clock_nanosleep", Kernel: []string{"hrtimer_nanosleep"}, User: []string{"clock_nanosleep", "handle", "main"}}
 	computing = Sample{State: "R", OnCPU: true, User: []string{"bn_mul_mont", "SSL_do_handshake", "main"}}
 	accepting = Sample{State: "R", OnCPU: true, Kernel: []string{"inet_csk_accept+0x1f", "do_accept"}, User: []string{"accept4"}}

@@ -32,11 +32,14 @@ type Diagnosis struct {
 	Ledger   []LedgerRow `json:"ledger"`
 	Timeline []Timeline  `json:"timeline"` // one a listener with anything to show, worst first
 	// Balanced is that of the summary; nil where no ledger was kept.
-	Balanced  *bool           `json:"balanced,omitempty"`
-	Listeners []ListenerView  `json:"listeners,omitempty"` // in the order of Timeline
-	Unlisted  *Unlisted       `json:"unlisted,omitempty"`  // the other listeners; nil where there are none
-	Clients   []ClientCount   `json:"clients,omitempty"`   // most drops first, bounded
-	Cannot    []CannotSupport `json:"cannot,omitempty"`    // what the input could not support
+	Balanced  *bool          `json:"balanced,omitempty"`
+	Listeners []ListenerView `json:"listeners,omitempty"` // in the order of Timeline
+	Unlisted  *Unlisted      `json:"unlisted,omitempty"`  // the other listeners; nil where there are none
+	// GroupSyns came to those listeners together that have no count of their own: they share ports by SO_REUSEPORT, and which
+	// of them each came to is not known.
+	GroupSyns *uint64         `json:"group_syns,omitempty"`
+	Clients   []ClientCount   `json:"clients,omitempty"` // most drops first, bounded
+	Cannot    []CannotSupport `json:"cannot,omitempty"`  // what the input could not support
 }
 
 // Unlisted is how many listeners a diagnosis does not list, and how many SYNs came to them.

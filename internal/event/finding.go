@@ -75,7 +75,7 @@ var findings = []FindingInfo{
 	},
 	{
 		ID: FindingNoAcceptor, Title: "nobody calls accept()",
-		Means: "connections were waiting and no process called accept() on this listener in the whole window",
+		Means: "connections were waiting and no process called accept() on this listener in the whole window, or not for seconds while idle in poll",
 		Shown: "no accept in the window while the queue held connections, and no thread seen doing anything that explains it",
 		Do: []string{
 			"look at why the process that holds the listener does not accept: still starting, shutting down, deadlocked, or at its connection limit",

@@ -106,7 +106,7 @@ func (p *Probe) Accepting() (map[uint64]Accepting, error) {
 }
 
 // inferAccepts fills in what was accepted where accept() is not hooked: what entered
-// the queue and is not in it any more. Of a listener that closed, it is not known.
+// the queue and is not in it any more. Of a listener that closed, or that shares its place with others, it is not known.
 func (p *Probe) inferAccepts(rows map[uint64]Accepting) error {
 	holders, err := p.Holders()
 	if errors.Is(err, ErrNoIterator) {
@@ -115,11 +115,12 @@ func (p *Probe) inferAccepts(rows map[uint64]Accepting) error {
 	if err != nil {
 		return err
 	}
+	shared := p.Undivided(holders.Listeners())
 	for i := range holders.List {
 		l := &holders.List[i].Listener
 		a, ok := rows[l.Socket]
 		entered := a.Arrivals + uint64(p.accepting.backlog[l.Socket])
-		if !ok || entered < uint64(l.Accept.Len) {
+		if !ok || shared[l.Socket] || entered < uint64(l.Accept.Len) {
 			continue
 		}
 		a.Accepts, a.Proof = entered-uint64(l.Accept.Len), event.ProofState

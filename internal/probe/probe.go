@@ -202,6 +202,15 @@ type Holders struct {
 	namespaces map[namespace]bool // whether anything listens there
 }
 
+// Listeners lists the listeners that are held, one for each holder.
+func (h *Holders) Listeners() []Listener {
+	list := make([]Listener, 0, len(h.List))
+	for i := range h.List {
+		list = append(list, h.List[i].Listener)
+	}
+	return list
+}
+
 // ErrNoIterator says that this kernel cannot list open files through BPF.
 var ErrNoIterator = errors.New("no BPF iterator over open files")
 

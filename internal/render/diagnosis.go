@@ -137,6 +137,9 @@ func evidenceValue(e event.Evidence) string {
 		return text
 	case text == "1" && len(unit) > len("ms"):
 		unit = strings.TrimSuffix(unit, "s")
+		if unit == "addresse" {
+			unit = "address"
+		}
 	}
 	return text + " " + unit
 }
@@ -188,10 +191,15 @@ func totalDrops(counts []event.Count) (dropped, ignored uint64) {
 // totalSyns sums over the listeners; false where one was not counted.
 func totalSyns(d *event.Diagnosis) (n, listeners uint64, known bool) {
 	for _, v := range d.Listeners {
-		if v.Syns == nil {
+		switch {
+		case v.Syns != nil:
+			n += *v.Syns
+		case d.GroupSyns == nil:
 			return 0, 0, false
 		}
-		n += *v.Syns
+	}
+	if d.GroupSyns != nil {
+		n += *d.GroupSyns
 	}
 	listeners = uint64(len(d.Listeners))
 	if rest := d.Unlisted; rest != nil {

@@ -1,0 +1,56 @@
+package app
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/synspy/synspy/internal/diagnose"
+	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/probe"
+)
+
+// TestUndivided: what was counted to some member of a group is no member's, and all of it is the group's; unless a filter
+// keeps members out.
+func TestUndivided(t *testing.T) {
+	member := func(socket uint64) probe.Listener {
+		return probe.Listener{Socket: socket, NetNS: 1, Addr: netip.IPv4Unspecified(), Port: 80}
+	}
+	other := probe.Listener{Socket: 3, NetNS: 1, Addr: netip.IPv4Unspecified(), Port: 81}
+	all := []probe.Listener{member(1), member(2), other}
+	undivided := map[uint64]bool{1: true, 2: true}
+	seen := map[uint64]event.Seen{1: {Syn: 70}, 2: {Syn: 7}, 3: {Syn: 5}}
+
+	c := newCollector(nil, DiagnoseOptions{Duration: time.Minute})
+	for _, l := range all {
+		c.rows[l.Socket] = &evidenceRow{listener: l}
+	}
+	if c.mix(all, nil); c.groupSyns(seen) != nil {
+		t.Error("a group's SYNs where every listener has its own")
+	}
+	c.mix(all, undivided)
+	if !c.rows[1].undivided || !c.rows[2].undivided || c.rows[3].undivided {
+		t.Errorf("undivided: %t, %t and %t", c.rows[1].undivided, c.rows[2].undivided, c.rows[3].undivided)
+	}
+	if sum := c.groupSyns(seen); sum == nil || *sum != 77 {
+		t.Errorf("the group's SYNs: %v, want 77", sum)
+	}
+	c.mix([]probe.Listener{member(1)}, nil)
+	if !c.rows[1].undivided {
+		t.Error("what was counted while there were two is divided once the other has gone")
+	}
+	delete(c.rows, 2)
+	if c.mix(all, undivided); c.groupSyns(seen) != nil {
+		t.Error("the SYNs of a group of which not all are under watch")
+	}
+}
+
+// TestUndivide: such counts are unknown, not zero; drops are each socket's own.
+func TestUndivide(t *testing.T) {
+	n := uint64(4)
+	l := diagnose.Listener{Syns: &n, Accepts: &n, Finished: &n, Timeline: []event.TimelinePoint{{Arrivals: &n, Accepts: &n, Drops: &n}}}
+	undivide(&l)
+	if p := l.Timeline[0]; l.Syns != nil || l.Accepts != nil || l.Finished != nil || p.Arrivals != nil || p.Accepts != nil || p.Drops == nil {
+		t.Errorf("%+v, %+v", l, p)
+	}
+}
