@@ -195,6 +195,8 @@ func addFiltered(rows []event.LedgerRow, netns uint64, outcome event.Outcome, co
 // their accept side where it is given.
 func (t *trace) seen(arrivals []probe.Arrivals, accepting map[uint64]probe.Accepting) []event.Seen {
 	seen := []event.Seen{}
+	all := t.listeners.list()
+	groups := newGroups(all, t.probe.Undivided(all), t.listeners.matches)
 	for _, a := range arrivals {
 		if a.Socket == 0 && a.Syn+a.Ack > 0 && t.listeners.all() {
 			seen = append(seen, event.Seen{Others: true, Syn: a.Syn, Ack: a.Ack,
@@ -202,12 +204,13 @@ func (t *trace) seen(arrivals []probe.Arrivals, accepting map[uint64]probe.Accep
 			continue
 		}
 		listener, ok := t.listeners.find(a.Socket)
-		if !ok || !t.listeners.matches(&listener) || a.Syn+a.Ack == 0 {
+		if !ok || groups.took(&listener, a) || !t.listeners.matches(&listener) || a.Syn+a.Ack == 0 {
 			continue
 		}
 		seen = append(seen, event.Seen{Listener: *described(&listener, false), Syn: a.Syn, Ack: a.Ack,
 			Accepting: acceptingOf(accepting, a.Socket)})
 	}
+	seen = append(seen, groups.seen()...)
 	slices.SortFunc(seen, func(a, b event.Seen) int {
 		return cmp.Or(cmp.Compare(b.Syn, a.Syn), compareListeners(&a.Listener, &b.Listener))
 	})

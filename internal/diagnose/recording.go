@@ -245,6 +245,10 @@ func (r *Recording) summed(e *Evidence) {
 	e.WindowMs = uint64(max(s.DurationMs, 0))
 	e.Counts, e.Ledger, e.Balanced = s.Counts, s.Ledger, &s.Balanced
 	for _, seen := range s.Seen {
+		if l := &seen.Listener; l.Cookie == 0 && l.Inode == 0 && !seen.Others { // of a group whose members were not told apart
+			e.GroupSyns = sum(e.GroupSyns, &seen.Syn)
+			continue
+		}
 		if l := r.listener(&seen.Listener); l != nil && !seen.Others {
 			l.Syns, l.Finished = &seen.Syn, &seen.Ack
 		}

@@ -91,6 +91,16 @@ func TestRecording(t *testing.T) {
 	}
 }
 
+// TestRecordedGroup: what came to a group whose members were not told apart came to no further member.
+func TestRecordedGroup(t *testing.T) {
+	e := record(t, `{"v":1,"type":"ready"}`, fmt.Sprintf(dropLine, 2, 7, "", 1900),
+		`{"v":1,"type":"summary","duration_ms":10000,"counts":[],"ledger":[],"balanced":true,`+
+			`"seen":[{"listener":{"addr":"0.0.0.0","port":443,"netns":7,"proof":"state"},"syn":77,"ack":43}]}`)
+	if len(e.Listeners) != 1 || e.Listeners[0].Syns != nil || e.GroupSyns == nil || *e.GroupSyns != 77 {
+		t.Errorf("SYNs to groups %v, listeners %+v", e.GroupSyns, e.Listeners)
+	}
+}
+
 // TestFilteredRecording: what a filter left out was not proven to be well.
 func TestFilteredRecording(t *testing.T) {
 	summary := `{"v":1,"type":"summary","duration_ms":10000,"counts":[],"seen":[{"listener":{"addr":"0.0.0.0","port":443},"syn":900,"ack":900}],"ledger":[],"balanced":true}`
