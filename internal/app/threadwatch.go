@@ -139,6 +139,13 @@ func (w *threadWatch) take(target threadTarget, sample *owner.Sample) {
 			w.threads[key] = thread
 		}
 		thread.Comm = t.Comm
+		switch t.Accepts {
+		case "":
+		case event.AcceptsAlone:
+			thread.Alone = thread.Alone || !thread.Acceptor
+		default:
+			thread.Alone = false
+		}
 		thread.Acceptor = thread.Acceptor || t.Accepts != ""
 		if len(thread.Samples) < maxSamples {
 			t.Stack = w.once(t.Stack)

@@ -203,7 +203,7 @@ func acceptsElsewhere(s *subject) *found {
 }
 
 func noAcceptor(s *subject) *found {
-	if s.Accepts == nil || *s.Accepts > 0 && !s.leftAlone() {
+	if s.Accepts == nil || *s.Accepts > 0 && !s.leftAlone() && len(s.ended()) == 0 {
 		return nil
 	}
 	f := newFound(event.FindingNoAcceptor, s.drops).about(s.Listener, s.Processes)
@@ -219,6 +219,11 @@ func noAcceptor(s *subject) *found {
 	case len(s.Processes) == 0:
 		f.because = "nobody called accept(), and no process is known to hold the socket"
 		f.Settles = "a holder in a PID namespace that cannot be seen from here: run on the node, as root"
+	case len(s.ended()) > 0:
+		f.Confidence = event.ConfidenceLikely
+		f.because = fmt.Sprintf("%s, which accepted, has ended, and %s still holds the socket", actors(s.ended()), actors(s.Processes))
+		f.Settles = "whether what still holds it was to accept: ss -tlnp names it, strace -p PID shows what it does"
+		f.fix("start the service again, and find out why it ended")
 	case *s.Accepts > 0:
 		f.Confidence = event.ConfidenceLikely
 		f.because = fmt.Sprintf("%s left the queue alone for %s while idle in poll: it stopped accepting by itself", actors(s.Processes), seconds(s.stallMs))
@@ -234,6 +239,23 @@ func noAcceptor(s *subject) *found {
 	f.fix("look at why "+actors(s.Processes)+" does not accept: still starting, shutting down, deadlocked, or at its limit of connections",
 		"close the listener in processes that do not serve it")
 	return f
+}
+
+// ended are the processes that accepted, where those are known, most died in standstills, and none of them has the listener
+// any more.
+func (s *subject) ended() (processes []event.Process) {
+	if !s.known || !s.stoodStill() {
+		return nil
+	}
+	for _, t := range s.threads {
+		if slices.ContainsFunc(s.Processes, func(p event.Process) bool { return p.PID == t.PID }) {
+			return nil
+		}
+		if !slices.ContainsFunc(processes, func(p event.Process) bool { return p.PID == t.PID }) {
+			processes = append(processes, event.Process{PID: t.PID, Comm: t.Comm})
+		}
+	}
+	return processes
 }
 
 // leftAlone tells whether most died in standstills of a process that had accepted before, or did again, and was idle in poll. A thread that slept in something else may be the one that has the listener in its poll.

@@ -47,6 +47,7 @@ var cases = []diagnoseCase{
 		[]string{"cause other_drops", "contributing connection_burst"}},
 	{"idle in poll over a full queue", evidence(thread(listener(16, rate(10, 100), rate(10, 0)), true, always(inPoll))),
 		[]string{"cause no_acceptor"}},
+	{"who accepted has ended, and its child has the socket open", evidence(inherited()), []string{"cause no_acceptor"}},
 	{"another of the pool is ready", evidence(thread(thread(blockedWindow(16), true, always(inSleep)), true, always(inPoll))),
 		[]string{"cause other_drops"}},
 	{"Go's idle threads are not the loop", evidence(thread(thread(blockedWindow(16), true, between(2000, 7000, computing, inPoll)), true,

@@ -119,6 +119,7 @@ type Thread struct {
 	TID      uint32   `json:"tid"`
 	Comm     string   `json:"comm,omitempty"`
 	Acceptor bool     `json:"acceptor,omitempty"`
+	Alone    bool     `json:"alone,omitempty"`   // Acceptor only because its process has no other thread
 	Samples  []Sample `json:"samples,omitempty"` // in time order
 }
 

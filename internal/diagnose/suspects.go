@@ -37,6 +37,9 @@ func suspectsOf(l *Listener) suspects {
 	mine := slices.ContainsFunc(seen, func(t Thread) bool {
 		return slices.ContainsFunc(ran, func(r Thread) bool { return r.key() == t.key() })
 	})
+	if mine { // who inherited the socket may have no use for it
+		seen = slices.DeleteFunc(seen, func(t Thread) bool { return t.Alone && l.ranWithAccepts(t) == 0 })
+	}
 	idle := len(seen) > 0 && !slices.ContainsFunc(seen, func(t Thread) bool { return l.ranWithAccepts(t) != 0 })
 	acceptors := pick(accepts)
 	of := acceptors

@@ -96,6 +96,19 @@ func thread(l Listener, acceptor bool, sample func(ms int) Sample) Listener {
 	return l
 }
 
+// inherited is 10 s of a listener whose process accepts for 3 s and ends; a child of it has the socket open and sleeps.
+func inherited() Listener {
+	l := listener(4, rate(10, 50), during(rate(10, 50), 3000, 10_000, none))
+	ran, slept := 5.0, 0.0
+	gone := thread(l, true, func(int) Sample { return Sample{State: "R", RunMs: &ran} }).Threads[0]
+	gone.PID, gone.TID, gone.Alone = 811, 811, true
+	gone.Samples = gone.Samples[:3000/stepMs]
+	l = thread(l, true, func(int) Sample { s := inSleep; s.RunMs = &slept; return s })
+	l.Threads[0].Alone = true
+	l.Threads = append(l.Threads, gone)
+	return l
+}
+
 func died1(l Listener, c event.Cause, s event.Stage, a event.Action, n uint64) Listener {
 	l.Counts = append(l.Counts, event.Count{Cause: c, Stage: s, Action: a, Count: n})
 	return l
