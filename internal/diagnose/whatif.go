@@ -70,8 +70,18 @@ func whatIf(l *Listener) *event.WhatIf {
 		m.Capacity = shortened(l, present.Capacity, shortAcceptMs)
 		add(m, 1, shortAcceptMs)
 	}
+	if misses(base.Dropped, observed) {
+		w.Limit = nil
+	}
 	w.Says = sayWhatIf(w, base, stall, wait, present.Guessed)
 	return w
+}
+
+// misses tells whether a replay of what was has less than half of the packets that died, or more than twice as many: then
+// it was not as the replay has it, and what it says of other limits is worth nothing. A few are never a matter of halves.
+func misses(replayed, observed uint64) bool {
+	const few = 10
+	return apart(replayed, observed) > few && (replayed < observed/2 || replayed > 2*observed)
 }
 
 // closest finds the ways in which a step's arrivals are spread, and in which clients try again, that come closest to what
@@ -89,8 +99,8 @@ func closest(m queueModel, l *Listener, observed uint64) (queueModel, []string) 
 	case again > 0:
 		clients[0].says = "a client whose SYN is dropped does not try again: few did"
 		clients = append(clients,
-			client{retriesLinear, "a dropped SYN comes again 1, 2, 3, 4, 5, 7 and 11 s after the first, as from Linux 6.5 on"},
-			client{retriesExponential, "a dropped SYN comes again 1, 3, 7 and 15 s after the first, as from Linux before 6.5"})
+			client{retriesLinear, "it fits the drops best that a dropped SYN comes again 1, 2, 3, 4, 5, 7 and 11 s after the first (clients of Linux 6.5 or later)"},
+			client{retriesExponential, "it fits the drops best that a dropped SYN comes again 1, 3, 7 and 15 s after the first (clients of Linux before 6.5)"})
 	}
 	best, off, said := m, ^uint64(0), []string(nil)
 	for _, c := range clients {
@@ -148,6 +158,9 @@ func sayWhatIf(w *event.WhatIf, base modelled, stall, wait float64, guessed bool
 	case base.Dropped == 0:
 		return fmt.Sprintf("the replay of %s does not reproduce the drops at the limit of %d: they came faster than the queue was read, so it advises no value",
 			many(w.Arrivals, "handshake"), present.Limit)
+	case misses(base.Dropped, w.Observed):
+		return fmt.Sprintf("the replay of %s does not reproduce the drops at the limit of %d, %d packets: its rows say little, and it advises no value",
+			many(w.Arrivals, "handshake"), present.Limit, w.Observed)
 	case w.Limit != nil:
 		return fmt.Sprintf("a limit of %d instead of %d would have dropped 0 of %s", *w.Limit, present.Limit, many(w.Arrivals, "handshake"))
 	case stall >= longWaitMs:

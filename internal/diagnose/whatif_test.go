@@ -337,3 +337,23 @@ func TestKnobs(t *testing.T) {
 		}
 	}
 }
+
+// TestWhatIfMisses: packets that the replay knows nothing of make its advice worthless.
+func TestWhatIfMisses(t *testing.T) {
+	l := burstWindow(128)
+	if w := whatIf(&l); w.Limit == nil {
+		t.Fatalf("no limit is advised: %+v", w)
+	}
+	l = died1(burstWindow(128), event.CauseAcceptQueueFull, event.StageAck, event.ActionDropped, 5000)
+	if w := whatIf(&l); w.Limit != nil || !strings.Contains(w.Says, "does not reproduce") {
+		t.Errorf("%+v", w)
+	}
+	for _, tt := range []struct {
+		replayed, observed uint64
+		want               bool
+	}{{53, 166, true}, {400, 166, true}, {90, 166, false}, {3, 12, false}, {0, 5, false}} {
+		if misses(tt.replayed, tt.observed) != tt.want {
+			t.Errorf("%+v", tt)
+		}
+	}
+}
