@@ -84,7 +84,7 @@ func citeSynQueue(f *found, l *Listener) {
 		see(p.SynQueue)
 	}
 	if known {
-		f.saw("longest SYN queue", longest, "handshakes")
+		f.saw("longest SYN queue that was read", longest, "handshakes")
 		f.saw("SYN queue limit", limit, "handshakes")
 	}
 	sawKnown(f, "net.ipv4.tcp_max_syn_backlog", l.Sysctls.MaxSynBacklog, "")

@@ -216,6 +216,8 @@ func (p *printer) ledger(sum event.Summary) {
 		p.line(p.opts.paint(styleLoud, "LEDGER DOES NOT BALANCE: "+strings.Join(wrong, "; ")))
 	case !sum.Balanced:
 		p.line(p.opts.paint(styleLoud, "LEDGER DOES NOT BALANCE"))
+	case len(ledger) == shared:
+		p.line("ledger balanced, with nothing to compare: nothing listened or died in the network namespaces under watch")
 	case len(rows) == shared:
 		p.line(fmt.Sprintf("ledger balanced: none of its %s moved", plural(uint64(len(ledger)-shared), "counter")))
 	default:
