@@ -1,0 +1,76 @@
+package diagnose
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/synspy/synspy/internal/event"
+)
+
+func noAcceptor(s *subject) *found {
+	if s.Accepts == nil || *s.Accepts > 0 && !s.leftAlone() && len(s.ended()) == 0 {
+		return nil
+	}
+	f := newFound(event.FindingNoAcceptor, s.drops).about(s.Listener, s.Processes)
+	s.cite(f)
+	f.saw("accepts in the window", *s.Accepts, "connections")
+	f.saw("processes that hold the listener", len(s.Processes), "processes")
+	if call, frames := s.usual(doingBlocked); call != "" || len(frames) > 0 {
+		s.citeStack(f, call, frames)
+	}
+	f.Confidence = event.ConfidenceProven
+	idle := s.idle()
+	switch {
+	case len(s.Processes) == 0:
+		f.because = "nobody called accept(), and no process is known to hold the socket"
+		f.Settles = "a holder in a PID namespace that cannot be seen from here: run on the node, as root"
+	case len(s.ended()) > 0:
+		f.Confidence = event.ConfidenceLikely
+		f.because = fmt.Sprintf("%s, which accepted, has ended, and %s still holds the socket", actors(s.ended()), actors(s.Processes))
+		f.Settles = "whether what still holds it was to accept: ss -tlnp names it, strace -p PID shows what it does"
+		f.fix("start the service again, and find out why it ended")
+	case *s.Accepts > 0:
+		f.Confidence = event.ConfidenceLikely
+		f.because = fmt.Sprintf("%s left the queue alone for %s while idle in poll: it stopped accepting by itself", actors(s.Processes), seconds(s.stallMs))
+		f.Settles = "whether it was at its limit of connections then: its statistics or log, or strace -p PID, which shows whether it polls the listener"
+		f.fix("look whether the server's connection limit was reached: maxconn, worker_connections, a semaphore around accept")
+	case idle:
+		f.because = actors(s.Processes) + " left the queue alone while idle in poll: it has stopped accepting by itself"
+		f.fix("look at the server's connection limit (maxconn, worker_connections, a semaphore around accept): it is reached")
+	default:
+		f.because = "nobody called accept(): " + actors(s.Processes) + " holds the socket"
+	}
+	f.Title = f.because
+	f.fix("look at why "+actors(s.Processes)+" does not accept: still starting, shutting down, deadlocked, or at its limit of connections",
+		"close the listener in processes that do not serve it")
+	return f
+}
+
+// ended are the processes that accepted, where those are known, most died in standstills, and none of them has the listener
+// any more.
+func (s *subject) ended() (processes []event.Process) {
+	if !s.known || !s.stoodStill() {
+		return nil
+	}
+	for _, t := range s.threads {
+		if slices.ContainsFunc(s.Processes, func(p event.Process) bool { return p.PID == t.PID }) {
+			return nil
+		}
+		if !slices.ContainsFunc(processes, func(p event.Process) bool { return p.PID == t.PID }) {
+			processes = append(processes, event.Process{PID: t.PID, Comm: t.Comm})
+		}
+	}
+	return processes
+}
+
+// leftAlone tells whether most died in standstills of a process that had accepted before, or did again, and was idle in poll. A thread that slept in something else may be the one that has the listener in its poll.
+func (s *subject) leftAlone() bool {
+	call, _ := s.usual(doingWaiting)
+	return s.stoodStill() && !strings.HasPrefix(call, "accept") && s.idle() && len(s.samples(doingBlocked)) == 0
+}
+
+// stoodStill tells whether most died in standstills, one of them long.
+func (s *subject) stoodStill() bool {
+	return s.stallMs >= longWaitMs && float64(s.stallDrops) >= mostly*float64(s.seenDrops)
+}

@@ -1,0 +1,116 @@
+package diagnose
+
+import (
+	"strings"
+
+	"github.com/synspy/synspy/internal/event"
+)
+
+// usual is the call that threads were seen in most while they did something under pressure, and the stack.
+func (s *subject) usual(did doing) (call string, frames []string) {
+	calls, texts := map[string]int{}, map[string]int{}
+	for _, smp := range s.samples(did) {
+		if smp.Syscall != "" {
+			calls[smp.Syscall]++
+		}
+		if stack := smp.stack(); len(stack) > 0 {
+			texts[strings.Join(stack, "\n")]++
+		}
+	}
+	if text := commonest(texts); text != "" {
+		frames = strings.Split(text, "\n")
+	}
+	return commonest(calls), frames
+}
+
+// place is the innermost function that most of these samples have in them: leaves differ, and every stack begins in main.
+func (s *subject) place(did doing, not string) string {
+	in, depth, all := map[string]int{}, map[string]int{}, 0
+	for _, smp := range s.samples(did) {
+		stack := smp.stack()
+		if len(stack) == 0 {
+			continue
+		}
+		all++
+		here := map[string]bool{}
+		for i, frame := range stack {
+			frame = function(frame)
+			if !here[frame] && !wrapper(frame) {
+				here[frame] = true
+				in[frame]++
+				depth[frame] += i
+			}
+		}
+	}
+	best := ""
+	mean := func(frame string) float64 { return float64(depth[frame]) / float64(in[frame]) }
+	for frame, n := range in {
+		switch {
+		case float64(n) < 0.6*float64(all) || not != "" && strings.Contains(frame, not):
+		case best == "" || mean(frame) < mean(best) || mean(frame) == mean(best) && frame < best:
+			best = frame
+		}
+	}
+	return best
+}
+
+// function takes the offset out of a frame: what a loop is in shows at many of them.
+func function(frame string) string {
+	name, rest, ok := strings.Cut(frame, "+0x")
+	if !ok {
+		return frame
+	}
+	if _, module, ok := strings.Cut(rest, " "); ok {
+		name += " " + module
+	}
+	return name
+}
+
+// wrapper tells whether a function only leads to the kernel, or to the code that matters: everybody has it on the stack.
+func wrapper(frame string) bool {
+	for _, prefix := range []string{"internal/runtime/syscall", "runtime/internal/syscall", "syscall.", "golang.org/x/sys/", "runtime."} {
+		if strings.HasPrefix(frame, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// stack is the user's, where it is known.
+func (smp Sample) stack() []string {
+	if len(smp.User) > 0 {
+		return smp.User
+	}
+	return smp.Kernel
+}
+
+// samples are those under pressure that show threads doing this.
+func (s *subject) samples(did doing) []Sample {
+	var out []Sample
+	s.eachSample(func(_ Thread, smp Sample, what doing) {
+		// One that ran and sleeps at the moment shows a stack that it does not compute in.
+		if what == did && s.underPressure(smp) && (did != doingBusy || smp.OnCPU || smp.State == "R") {
+			out = append(out, smp)
+		}
+	})
+	return out
+}
+
+// sure is proven where hardly a sample says otherwise.
+func (s *subject) sure(did doing) event.Confidence {
+	if s.share(did) >= 0.8 {
+		return event.ConfidenceProven
+	}
+	return event.ConfidenceLikely
+}
+
+// commonest breaks ties by name, so that the same evidence gives the same words.
+func commonest(n map[string]int) string {
+	best := ""
+	for name, count := range n {
+		if count > n[best] || count == n[best] && name < best {
+			best = name
+		}
+	}
+	return best
+}
