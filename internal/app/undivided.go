@@ -18,7 +18,7 @@ func (c *collector) mix(all []probe.Listener, undivided map[uint64]bool) {
 			continue
 		}
 		for _, r := range c.rows { // a filter keeps this member out
-			if l := &r.listener; l.NetNS == all[i].NetNS && l.Addr == all[i].Addr && l.Port == all[i].Port {
+			if placeOf(&r.listener) == placeOf(&all[i]) {
 				r.foreign = true
 			}
 		}

@@ -9,7 +9,8 @@ import (
 )
 
 func noAcceptor(s *subject) *found {
-	if s.Accepts == nil || *s.Accepts > 0 && !s.leftAlone() && len(s.ended()) == 0 {
+	ended := s.ended()
+	if s.Accepts == nil || *s.Accepts > 0 && !s.leftAlone() && len(ended) == 0 {
 		return nil
 	}
 	f := newFound(event.FindingNoAcceptor, s.drops).about(s.Listener, s.Processes)
@@ -25,9 +26,9 @@ func noAcceptor(s *subject) *found {
 	case len(s.Processes) == 0:
 		f.because = "nobody called accept(), and no process is known to hold the socket"
 		f.Settles = "a holder in a PID namespace that cannot be seen from here: run on the node, as root"
-	case len(s.ended()) > 0:
+	case len(ended) > 0:
 		f.Confidence = event.ConfidenceLikely
-		f.because = fmt.Sprintf("%s, which accepted, has ended, and %s still holds the socket", actors(s.ended()), actors(s.Processes))
+		f.because = fmt.Sprintf("%s, which accepted, has ended, and %s still holds the socket", actors(ended), actors(s.Processes))
 		f.Settles = "whether what still holds it was to accept: ss -tlnp names it, strace -p PID shows what it does"
 		f.fix("start the service again, and find out why it ended")
 	case *s.Accepts > 0:

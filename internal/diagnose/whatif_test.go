@@ -42,13 +42,18 @@ func TestWhatIfHolds(t *testing.T) {
 			continue
 		}
 		advised++
-		again := listener(need, arrivals, capacity)
-		if n := again.dropped(event.CauseAcceptQueueFull); n > w.Observed/50 {
-			t.Errorf("seed %d: limit %d was advised instead of %d, which dropped %d; it drops %d", seed, need, limit, w.Observed, n)
-		}
+		wantAdvised(t, seed, limit, need, w, listener(need, arrivals, capacity))
 	}
 	if advised < 50 {
 		t.Errorf("only %d windows had an advice", advised)
+	}
+}
+
+// wantAdvised plays the advice: at the limit that was advised next to nothing is dropped.
+func wantAdvised(t *testing.T, seed uint64, limit, need uint32, w *event.WhatIf, again Listener) {
+	t.Helper()
+	if n := again.dropped(event.CauseAcceptQueueFull); n > w.Observed/50 {
+		t.Errorf("seed %d: limit %d was advised instead of %d, which dropped %d; it drops %d", seed, need, limit, w.Observed, n)
 	}
 }
 
@@ -208,10 +213,7 @@ func TestRetriesHold(t *testing.T) {
 			continue
 		}
 		advised++
-		again := retrying(need, first, capacity, after)
-		if n := again.dropped(event.CauseAcceptQueueFull); n > w.Observed/50 {
-			t.Errorf("seed %d: limit %d was advised instead of %d, which dropped %d; it drops %d", seed, need, limit, w.Observed, n)
-		}
+		wantAdvised(t, seed, limit, need, w, retrying(need, first, capacity, after))
 	}
 	if advised < 50 {
 		t.Errorf("only %d windows had an advice", advised)
