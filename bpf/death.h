@@ -44,8 +44,8 @@ static __always_inline __u8 ack_fate(struct slot *slot, __u8 fate, bool reset, b
 		return OUTCOME_ACK_AUTH_FAILED;
 	if (fate == FATE_FILTER)
 		return OUTCOME_ACK_SOCKET_FILTER;
-	if (!reset && !known && fate != FATE_NONE && fate != FATE_UNFIT && fate != FATE_FLAGS &&
-	    fate != FATE_NO_SOCKET)
+	if (!reset && !known && fate != FATE_NONE && fate != FATE_UNFIT && fate != FATE_SYN &&
+	    fate != FATE_FLAGS && fate != FATE_NO_SOCKET)
 		return OUTCOME_ACK_OTHER_FREED;
 	if (reset && !known && !have_gone) /* its own listener may have closed */
 		return OUTCOME_ACK_OTHER_ANSWERED;
@@ -76,11 +76,6 @@ static __always_inline __u8 syn_fate(__u8 fate, bool listener)
 		return OUTCOME_INGRESS_POLICY;
 	}
 	return listener ? OUTCOME_SYN_OTHER_FREED : OUTCOME_INGRESS_OTHER;
-}
-
-static __always_inline bool before_listener(__u8 outcome)
-{
-	return outcome >= OUTCOME_INGRESS_NO_LISTENER && outcome <= OUTCOME_INGRESS_OTHER;
 }
 
 /* same_flow: the half-open handshake is the packet's. */
@@ -167,9 +162,14 @@ static __noinline __u8 name_death(struct slot *slot, struct mark *mark, __u8 sta
 	}
 	if (state == TCP_TIME_WAIT || mark->timewait) {
 		slot->proof = mark->timewait ? PROOF_RETURN : PROOF_REASON;
-		return OUTCOME_INGRESS_TIME_WAIT;
+		return fate == FATE_TIMEWAIT_PAWS ? OUTCOME_INGRESS_TIME_WAIT_PAWS :
+						    OUTCOME_INGRESS_TIME_WAIT;
 	}
-	if (fate == FATE_UNFIT)
+	if (fate == FATE_TIMEWAIT_PAWS)
+		return OUTCOME_INGRESS_TIME_WAIT_PAWS;
+	if (fate == FATE_SYN && !slot->given && !mark->checked && state != TCP_SYN_RECV)
+		return OUTCOME_INGRESS_OTHER_CONNECTION;
+	if (fate == FATE_UNFIT || fate == FATE_SYN)
 		return slot->given ? OUTCOME_ACK_BAD_QUIET : OUTCOME_INGRESS_OTHER;
 	if (fate == FATE_NONE && in_tcp) {
 		if (mark->checked) { /* sent again, or another one in its place */
@@ -256,6 +256,7 @@ static __always_inline int dropped(struct sk_buff *skb, __u64 location, __u32 re
 	if (!net || (filter.netns && filter.netns != netns_of(net)))
 		return 0;
 	slot->given = 0;
+	slot->met = 0;
 	slot->arrived = false;
 	/* An RST answered this packet if it was made just before. */
 	slot->answered = slot->rejected.family && same_flow(&slot->rejected, &slot->packet);
@@ -266,12 +267,15 @@ static __always_inline int dropped(struct sk_buff *skb, __u64 location, __u32 re
 		state = BPF_CORE_READ(rx_sk, __sk_common.skc_state);
 		if (state == TCP_LISTEN)
 			slot->given = number(slot, rx_sk);
+		else if (state != TCP_TIME_WAIT && state != TCP_NEW_SYN_RECV)
+			slot->met = number(slot, rx_sk);
 	}
 	if (!have_path && within(rcv_ranges, MAX_RANGES, location) &&
 	    settled_by_counters(slot, skb, net))
 		return 0;
 	slot->place = location;
 	slot->reason = reason;
+	slot->device = skb->dev ? BPF_CORE_READ(skb, dev, ifindex) : skb->skb_iif;
 	if (fate == FATE_NETFILTER)
 		slot->hook = hook_of(slot, skb->_skb_refdst);
 	return died_at(slot, skb, net, state, fate);

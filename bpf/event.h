@@ -71,6 +71,8 @@ enum outcome {
 	OUTCOME_CLOSE_LISTENER_CLOSED,
 	OUTCOME_INGRESS_NO_LISTENER,
 	OUTCOME_INGRESS_TIME_WAIT,
+	OUTCOME_INGRESS_TIME_WAIT_PAWS,
+	OUTCOME_INGRESS_OTHER_CONNECTION,
 	OUTCOME_INGRESS_NETFILTER,
 	OUTCOME_INGRESS_NETFILTER_REJECT,
 	OUTCOME_INGRESS_RP_FILTER,
@@ -90,6 +92,8 @@ enum fate {
 	FATE_NO_SOCKET,
 	FATE_FLAGS,
 	FATE_UNFIT, /* wrong numbers for its handshake */
+	FATE_SYN, /* a SYN on a connection, or in a handshake */
+	FATE_TIMEWAIT_PAWS, /* a timestamp older than TIME_WAIT's */
 	FATE_AUTH,
 	FATE_FILTER,
 	FATE_NETFILTER,
@@ -166,6 +170,9 @@ struct record {
 	__u16 server_port;
 	__u32 isn; /* client's initial sequence number */
 	__u32 hook; /* enum netfilter_hook, of netfilter's deaths */
+	__u32 device; /* index of the one it came in by, of deaths before a listener; 0: unknown */
+	__u64 met_inode; /* of the connection that a SYN met; 0: no process has it, or unknown */
+	__u32 met_state; /* its state, TCP_*; 0: unknown */
 	__u32 pad;
 	__u8 client[16];
 	__u8 server[16];

@@ -43,6 +43,7 @@ typedef __u8 u8;
 #define TCP_TIME_WAIT 6
 #define TCP_CLOSE 7
 #define TCP_LISTEN 10
+#define TCP_NEW_SYN_RECV 12
 #define SOCK_BINDPORT_LOCK 8
 #define SKB_DST_PTRMASK (~1UL)
 #define PACKET_OTHERHOST 3

@@ -160,6 +160,8 @@ struct slot {
 	struct half_open timer;
 	struct half_open orphan;
 	__u32 hook; /* enum netfilter_hook */
+	__u32 device; /* index of the one that the packet at hand came in by */
+	__u64 met; /* the full socket that the kernel had found for it; 0: none, or not told */
 	bool answered; /* netfilter sent an RST for the packet at hand */
 	bool arrived; /* the packet at hand is counted as arrived */
 	struct packet rejected; /* whom an RST of netfilter's was sent to last */

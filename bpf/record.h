@@ -156,6 +156,11 @@ static __always_inline bool has_packet(__u8 outcome)
 	       outcome != OUTCOME_TIMER_LISTENER_CLOSED && outcome != OUTCOME_CLOSE_LISTENER_CLOSED;
 }
 
+static __always_inline bool before_listener(__u8 outcome)
+{
+	return outcome >= OUTCOME_INGRESS_NO_LISTENER && outcome <= OUTCOME_INGRESS_OTHER;
+}
+
 /* count_of finds a listener's row, or makes it: only then is the listener read. */
 static __noinline struct count *count_of(struct slot *slot, __u64 sk, __u8 proof, __u8 outcome)
 {
@@ -286,7 +291,15 @@ static __noinline int account_in(struct slot *slot, struct tally *tally, __u64 s
 				       outcome == OUTCOME_INGRESS_NETFILTER_REJECT ?
 			       slot->hook :
 			       HOOK_UNKNOWN;
+	record->device = before_listener(outcome) ? slot->device : 0;
+	record->met_inode = 0;
+	record->met_state = 0;
 	record->pad = 0;
+	if (outcome == OUTCOME_INGRESS_OTHER_CONNECTION && slot->met) {
+		record->met_state = LOAD(struct sock, (struct sock *)slot->met,
+					 __sk_common.skc_state);
+		record->met_inode = socket_inode((struct sock *)slot->met);
+	}
 	__builtin_memcpy(record->client, p->client, 16);
 	__builtin_memcpy(record->server, p->server, 16);
 	__builtin_memset(&record->listener, 0, sizeof(record->listener));

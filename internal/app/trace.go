@@ -179,6 +179,12 @@ func (t *trace) describe(m *probe.Message) *event.Drop {
 			Reason: t.probe.Reason(m), Hook: m.Hook},
 		Listener: described(&m.Listener, true), ClientSees: branch.Sees(),
 	}
+	if m.Device != 0 {
+		drop.Device = &event.Device{Index: m.Device}
+	}
+	if m.Met != "" {
+		drop.Connection = &event.Connection{State: m.Met, Inode: m.MetInode}
+	}
 	drop.Packet = slices.Clone(m.Packet)
 	if branch.Cause == event.CauseNoRouteBack { // what tells it from other ListenDrops
 		route := "IpOutNoRoutes"

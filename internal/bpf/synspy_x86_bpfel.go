@@ -127,20 +127,22 @@ const (
 type SynspyFate uint32
 
 const (
-	SynspyFateFATE_NONE        SynspyFate = 0
-	SynspyFateFATE_IGNORED     SynspyFate = 1
-	SynspyFateFATE_OTHER       SynspyFate = 2
-	SynspyFateFATE_NO_SOCKET   SynspyFate = 3
-	SynspyFateFATE_FLAGS       SynspyFate = 4
-	SynspyFateFATE_UNFIT       SynspyFate = 5
-	SynspyFateFATE_AUTH        SynspyFate = 6
-	SynspyFateFATE_FILTER      SynspyFate = 7
-	SynspyFateFATE_NETFILTER   SynspyFate = 8
-	SynspyFateFATE_RP_FILTER   SynspyFate = 9
-	SynspyFateFATE_CHECKSUM    SynspyFate = 10
-	SynspyFateFATE_CPU_BACKLOG SynspyFate = 11
-	SynspyFateFATE_POLICY      SynspyFate = 12
-	SynspyFateNUM_FATES        SynspyFate = 13
+	SynspyFateFATE_NONE          SynspyFate = 0
+	SynspyFateFATE_IGNORED       SynspyFate = 1
+	SynspyFateFATE_OTHER         SynspyFate = 2
+	SynspyFateFATE_NO_SOCKET     SynspyFate = 3
+	SynspyFateFATE_FLAGS         SynspyFate = 4
+	SynspyFateFATE_UNFIT         SynspyFate = 5
+	SynspyFateFATE_SYN           SynspyFate = 6
+	SynspyFateFATE_TIMEWAIT_PAWS SynspyFate = 7
+	SynspyFateFATE_AUTH          SynspyFate = 8
+	SynspyFateFATE_FILTER        SynspyFate = 9
+	SynspyFateFATE_NETFILTER     SynspyFate = 10
+	SynspyFateFATE_RP_FILTER     SynspyFate = 11
+	SynspyFateFATE_CHECKSUM      SynspyFate = 12
+	SynspyFateFATE_CPU_BACKLOG   SynspyFate = 13
+	SynspyFateFATE_POLICY        SynspyFate = 14
+	SynspyFateNUM_FATES          SynspyFate = 15
 )
 
 type SynspyFilter struct {
@@ -310,14 +312,16 @@ const (
 	SynspyOutcomeOUTCOME_CLOSE_LISTENER_CLOSED          SynspyOutcome = 45
 	SynspyOutcomeOUTCOME_INGRESS_NO_LISTENER            SynspyOutcome = 46
 	SynspyOutcomeOUTCOME_INGRESS_TIME_WAIT              SynspyOutcome = 47
-	SynspyOutcomeOUTCOME_INGRESS_NETFILTER              SynspyOutcome = 48
-	SynspyOutcomeOUTCOME_INGRESS_NETFILTER_REJECT       SynspyOutcome = 49
-	SynspyOutcomeOUTCOME_INGRESS_RP_FILTER              SynspyOutcome = 50
-	SynspyOutcomeOUTCOME_INGRESS_CHECKSUM               SynspyOutcome = 51
-	SynspyOutcomeOUTCOME_INGRESS_CPU_BACKLOG            SynspyOutcome = 52
-	SynspyOutcomeOUTCOME_INGRESS_POLICY                 SynspyOutcome = 53
-	SynspyOutcomeOUTCOME_INGRESS_OTHER                  SynspyOutcome = 54
-	SynspyOutcomeNUM_OUTCOMES                           SynspyOutcome = 55
+	SynspyOutcomeOUTCOME_INGRESS_TIME_WAIT_PAWS         SynspyOutcome = 48
+	SynspyOutcomeOUTCOME_INGRESS_OTHER_CONNECTION       SynspyOutcome = 49
+	SynspyOutcomeOUTCOME_INGRESS_NETFILTER              SynspyOutcome = 50
+	SynspyOutcomeOUTCOME_INGRESS_NETFILTER_REJECT       SynspyOutcome = 51
+	SynspyOutcomeOUTCOME_INGRESS_RP_FILTER              SynspyOutcome = 52
+	SynspyOutcomeOUTCOME_INGRESS_CHECKSUM               SynspyOutcome = 53
+	SynspyOutcomeOUTCOME_INGRESS_CPU_BACKLOG            SynspyOutcome = 54
+	SynspyOutcomeOUTCOME_INGRESS_POLICY                 SynspyOutcome = 55
+	SynspyOutcomeOUTCOME_INGRESS_OTHER                  SynspyOutcome = 56
+	SynspyOutcomeNUM_OUTCOMES                           SynspyOutcome = 57
 )
 
 type SynspyPlace struct {
@@ -360,6 +364,9 @@ type SynspyRecord struct {
 	ServerPort uint16
 	Isn        uint32
 	Hook       uint32
+	Device     uint32
+	MetInode   uint64
+	MetState   uint32
 	Pad        uint32
 	Client     [16]uint8
 	Server     [16]uint8
@@ -480,6 +487,8 @@ type SynspySlot struct {
 		}
 	}
 	Hook     uint32
+	Device   uint32
+	Met      uint64
 	Answered bool
 	Arrived  bool
 	_        [2]byte
@@ -496,6 +505,7 @@ type SynspySlot struct {
 		Client     [16]uint8
 		Server     [16]uint8
 	}
+	_     [4]byte
 	Fresh SynspyCount
 	Known [32]struct {
 		_        structs.HostLayout
@@ -524,8 +534,8 @@ type SynspySnapshot struct {
 
 type SynspyTally struct {
 	_            structs.HostLayout
-	Outcomes     [55]uint64
-	Filtered     [55]uint64
+	Outcomes     [57]uint64
+	Filtered     [57]uint64
 	Unattributed [10]uint64
 	Gated        [10]uint64
 	Seen         [10]uint64

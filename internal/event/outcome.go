@@ -59,6 +59,8 @@ const (
 	OutcomeCloseListenerClosed
 	OutcomeIngressNoListener
 	OutcomeIngressTimeWait
+	OutcomeIngressTimeWaitPAWS
+	OutcomeIngressOtherConnection
 	OutcomeIngressNetfilter
 	OutcomeIngressNetfilterReject
 	OutcomeIngressRPFilter
@@ -179,6 +181,8 @@ var branches = [NumOutcomes]Branch{
 
 	OutcomeIngressNoListener:      {KindDrop, CauseNoListener, StageIngress, ActionReset, "tcp_v4_rcv", nil},
 	OutcomeIngressTimeWait:        {KindDrop, CauseTimeWait, StageIngress, ActionDropped, "tcp_timewait_state_process", nil},
+	OutcomeIngressTimeWaitPAWS:    {KindDrop, CauseTimeWait, StageIngress, ActionDropped, "tcp_timewait_state_process", nil},
+	OutcomeIngressOtherConnection: {KindDrop, CauseKernelOther, StageIngress, ActionDropped, "tcp_validate_incoming", nil},
 	OutcomeIngressNetfilter:       {KindDrop, CauseNetfilter, StageIngress, ActionDropped, "nf_hook_slow", nil},
 	OutcomeIngressNetfilterReject: {KindDrop, CauseNetfilter, StageIngress, ActionReset, "nf_hook_slow", nil},
 	OutcomeIngressRPFilter:        {KindDrop, CauseRPFilter, StageIngress, ActionDropped, "ip_rcv_finish_core", nil},

@@ -56,6 +56,20 @@ type Kernel struct {
 	Hook     string   `json:"hook,omitempty"`
 }
 
+// Device is the network device that a packet came in by, in the namespace where it died:
+// known of those that died before any listener.
+type Device struct {
+	Index uint32 `json:"index,omitempty"`
+	Name  string `json:"name,omitempty"`
+}
+
+// Connection is what a SYN of the same addresses and ports met. Inode is that of its
+// socket, zero and absent where no process has it.
+type Connection struct {
+	State string `json:"state,omitempty"` // as ss prints it: "ESTAB"
+	Inode uint64 `json:"inode,omitempty"`
+}
+
 // Queue is a queue's length and limit at the drop, in sockets. The kernel
 // calls a queue full when len > limit.
 type Queue struct {
@@ -153,22 +167,24 @@ type Process struct {
 // a SYN cookie (type "cookie").
 type Drop struct {
 	Header
-	Time       Time       `json:"time,omitzero"`
-	Cause      Cause      `json:"cause,omitzero"`
-	Stage      Stage      `json:"stage,omitzero"`
-	Action     Action     `json:"action,omitzero"`
-	Proof      Proof      `json:"proof,omitzero"`
-	Kernel     Kernel     `json:"kernel,omitzero"`
-	Client     *Endpoint  `json:"client,omitempty"`
-	Server     *Endpoint  `json:"server,omitempty"`
-	Attempt    uint32     `json:"attempt,omitempty"`
-	NetNS      uint64     `json:"netns,omitempty"` // where the packet died
-	Listener   *Listener  `json:"listener,omitempty"`
-	Processes  []Process  `json:"processes,omitempty"`
-	Cgroup     *Cgroup    `json:"cgroup,omitempty"`
-	Container  *Container `json:"container,omitempty"`
-	Pod        *Pod       `json:"pod,omitempty"`
-	ClientSees string     `json:"client_sees,omitempty"`
+	Time       Time        `json:"time,omitzero"`
+	Cause      Cause       `json:"cause,omitzero"`
+	Stage      Stage       `json:"stage,omitzero"`
+	Action     Action      `json:"action,omitzero"`
+	Proof      Proof       `json:"proof,omitzero"`
+	Kernel     Kernel      `json:"kernel,omitzero"`
+	Client     *Endpoint   `json:"client,omitempty"`
+	Server     *Endpoint   `json:"server,omitempty"`
+	Attempt    uint32      `json:"attempt,omitempty"`
+	NetNS      uint64      `json:"netns,omitempty"` // where the packet died
+	Device     *Device     `json:"device,omitempty"`
+	Connection *Connection `json:"connection,omitempty"`
+	Listener   *Listener   `json:"listener,omitempty"`
+	Processes  []Process   `json:"processes,omitempty"`
+	Cgroup     *Cgroup     `json:"cgroup,omitempty"`
+	Container  *Container  `json:"container,omitempty"`
+	Pod        *Pod        `json:"pod,omitempty"`
+	ClientSees string      `json:"client_sees,omitempty"`
 
 	// Mono is Time by CLOCK_MONOTONIC, in ns; 0 in a record that was read from a file.
 	Mono uint64 `json:"-"`

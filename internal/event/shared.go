@@ -33,7 +33,12 @@ var shared = []sharedMoves{
 	{[]Outcome{OutcomeIngressPolicy}, [][]string{{"TCPMinTTLDrop"}, {}}},
 	// Sequence numbers that do not fit move none.
 	{[]Outcome{OutcomeAckBadQuiet}, [][]string{{"PAWSEstab"}, {"TSEcrRejected"}, {}}},
+	// tcp_timewait_state_process counts PAWS where it sets the reason. Kernels without that
+	// reason count it as one of the two, or not at all: the sequence number moves none.
+	{[]Outcome{OutcomeIngressTimeWaitPAWS}, [][]string{{"PAWSTimewait"}}},
 	{[]Outcome{OutcomeIngressTimeWait}, [][]string{{"PAWSTimewait"}, {"PAWSEstab"}, {}}},
+	// tcp_validate_incoming, where it sets the reason.
+	{[]Outcome{OutcomeIngressOtherConnection}, [][]string{{"TCPSYNChallenge"}}},
 }
 
 // SharedCounters lists the counters that other traffic moves too and that packets

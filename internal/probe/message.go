@@ -32,6 +32,9 @@ type Message struct {
 	Reason   uint32 // enum skb_drop_reason of this kernel; 0: none was told
 	Place    uint64 // code address that freed the packet; 0: not told
 	NetNS    uint64 // where it died
+	Device   uint32 // index of the one it came in by, of deaths before a listener; 0: unknown
+	Met      string // state of the connection that a SYN met, as ss prints it; empty: none, or not told
+	MetInode uint64 // of its socket; 0: no process has it
 	Hook     string // of netfilter, if it killed the packet: prerouting, input, forward
 	Packet   []byte // its first bytes from the IP header on, with Config.Capture; valid until the next message
 	Listener Listener
@@ -103,9 +106,14 @@ func (m *Message) decodeRecord(raw *bpf.SynspyRecord) {
 	m.Attempt = raw.Attempt
 	m.Proof = event.Proof(raw.Proof)
 	m.Reason, m.Place, m.NetNS = raw.Reason, raw.Place, uint64(raw.Netns)
+	m.Device, m.Met, m.MetInode = raw.Device, states[raw.MetState], raw.MetInode
 	m.Hook = hooks[bpf.SynspyNetfilterHook(raw.Hook)]
 	m.Listener = listenerOf(&raw.Listener)
 }
+
+// states of include/net/tcp_states.h, as ss prints them.
+var states = map[uint32]string{1: "ESTAB", 2: "SYN-SENT", 3: "SYN-RECV", 4: "FIN-WAIT-1", 5: "FIN-WAIT-2", 6: "TIME-WAIT",
+	7: "CLOSED", 8: "CLOSE-WAIT", 9: "LAST-ACK", 11: "CLOSING"}
 
 var hooks = map[bpf.SynspyNetfilterHook]string{
 	bpf.SynspyNetfilterHookHOOK_PREROUTING: "prerouting",

@@ -34,6 +34,7 @@ func byReason() []reasoned {
 		{event.CauseCPUBacklog, event.StageIngress, "", []string{"CPU_BACKLOG"}, false},
 		{event.CausePolicy, event.StageIngress, "IPsec", []string{"XFRM_POLICY"}, true},
 		{event.CausePolicy, event.StageIngress, "minimum TTL", []string{"TCP_MINTTL"}, true},
+		{event.CauseKernelOther, event.StageIngress, "of a SYN on a connection", []string{"TCP_INVALID_SYN"}, true},
 	}
 }
 
@@ -47,6 +48,7 @@ func (v *view) byReasons() {
 		}
 		switch {
 		case why == "", i > 0 && v.same(all[i-1], d):
+		case why == whyNoFrees && d.cause == event.CauseKernelOther: // said below, of all such deaths
 		case why == whyNoReasons && v.path && d.cause == event.CauseNoListener:
 			v.unanswered(d)
 		default:
@@ -106,6 +108,8 @@ func (v *view) shows(d reasoned) string {
 	case d.stage == event.StageAck && v.socket: // a packet that its handshake did not take
 		return event.CauseBadHandshakeAck.String()
 	case d.stage == event.StageAck:
+		return event.ShowsNothing
+	case d.cause == event.CauseKernelOther: // tcp_validate_incoming's packets end in __kfree_skb until they have a reason
 		return event.ShowsNothing
 	case d.cause == event.CauseBadSyn && !v.socket: // until TCP_FLAGS it ended in __kfree_skb, which has no event
 		return event.ShowsNothing

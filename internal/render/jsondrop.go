@@ -53,6 +53,12 @@ func (s *jsonStream) appendDrop(b []byte, d *event.Drop) []byte {
 	if d.NetNS != 0 {
 		b = strconv.AppendUint(append(b, `,"netns":`...), d.NetNS, 10)
 	}
+	if d.Device != nil {
+		b = appendDevice(append(b, `,"device":{`...), d.Device)
+	}
+	if d.Connection != nil {
+		b = appendConnection(append(b, `,"connection":{`...), d.Connection)
+	}
 	if d.Listener != nil {
 		b = appendListener(append(b, `,"listener":`...), d.Listener)
 	}
@@ -89,6 +95,24 @@ func appendKernel(b []byte, k *event.Kernel) []byte {
 	}
 	b = appendText(b, `,"reason":`, k.Reason)
 	b = appendText(b, `,"hook":`, k.Hook)
+	return closeObject(b, empty)
+}
+
+func appendDevice(b []byte, d *event.Device) []byte {
+	empty := len(b)
+	if d.Index != 0 {
+		b = strconv.AppendUint(append(b, `,"index":`...), uint64(d.Index), 10)
+	}
+	b = appendText(b, `,"name":`, d.Name)
+	return closeObject(b, empty)
+}
+
+func appendConnection(b []byte, c *event.Connection) []byte {
+	empty := len(b)
+	b = appendText(b, `,"state":`, c.State)
+	if c.Inode != 0 {
+		b = strconv.AppendUint(append(b, `,"inode":`...), c.Inode, 10)
+	}
 	return closeObject(b, empty)
 }
 
