@@ -1,0 +1,80 @@
+package diagnose
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/synspy/synspy/internal/event"
+)
+
+// verdict is the one sentence.
+func verdict(e *Evidence, all []*found) string {
+	died := diedOfAll(e.Counts)
+	if e.Silence != "" && died == 0 && (len(all) == 0 || all[0].Severity != event.SeverityCause) {
+		return "Nothing was seen to be dropped, which proves nothing: " + e.Silence + "."
+	}
+	if len(all) == 0 {
+		if died == 0 {
+			return "Nothing was seen to be dropped; whether any SYN arrived, this input does not say."
+		}
+		return many(died, "handshake packet") + " died, and nothing was found to explain it."
+	}
+	first := all[0]
+	switch {
+	case first.ID == event.FindingHealthy && keptWaiting(e) != nil:
+		return upper(first.because) + "."
+	case first.ID == event.FindingHealthy:
+		return "The listen path is not the problem: " + first.because + "."
+	case first.ID == event.FindingNoSynArrived && fullAtEnd(e) != nil:
+		return upper(first.because) + ", but " + queueFull(fullAtEnd(e)) + ": a SYN that comes is dropped there."
+	case first.ID == event.FindingNoSynArrived:
+		if programs := seesFirst(e); programs != "" {
+			return upper(first.because) + ": what stops the clients is before it; look at " + programs + " first."
+		}
+		return upper(first.because) + ": what stops the clients is before it."
+	case first.Severity != event.SeverityCause && died > 0:
+		return fmt.Sprintf("%s died, but nothing that looks like a cause: %s.", many(died, "handshake packet"), first.because)
+	case first.Severity != event.SeverityCause:
+		return fmt.Sprintf("Nothing was dropped; worth knowing: %s.", first.because)
+	}
+	to := ""
+	if first.Listener != nil {
+		to = " to " + where(*first.Listener)
+	}
+	causes := 0
+	for _, f := range all {
+		if f.Severity == event.SeverityCause {
+			causes++
+		}
+	}
+	more := ""
+	switch causes {
+	case 1:
+	case 2:
+		more = "; there is another cause"
+	default:
+		more = fmt.Sprintf("; there are %d more causes", causes-1)
+	}
+	if died == 0 {
+		return fmt.Sprintf("Handshakes%s are in trouble: %s%s.", to, first.because, more)
+	}
+	if n := first.weight; n > 0 && n < died && slices.Contains(deadly, first.ID) {
+		of := "died of this"
+		if first.Listener != nil {
+			of = "went" + to
+		}
+		return fmt.Sprintf("Of %s that died, %s %s: %s%s.", many(died, "handshake packet"), thousands(n), of, first.because, more)
+	}
+	return fmt.Sprintf("%s%s died: %s%s.", many(died, "handshake packet"), to, first.because, more)
+}
+
+// deadly are the findings whose weight is a number of packets that died.
+var deadly = []event.FindingID{
+	event.FindingProcessStopped, event.FindingCPUThrottled, event.FindingCPUStarved, event.FindingNoAcceptor, event.FindingAcceptLoopBlocked,
+	event.FindingAcceptLoopBusy, event.FindingAcceptRateExceeded, event.FindingConnectionBurst, event.FindingBacklogTooSmall,
+	event.FindingBacklogCapped, event.FindingReuseportImbalance, event.FindingSyncookiesDisabled, event.FindingDroppedBeforeListener,
+	event.FindingNoListener, event.FindingListenerRestarted, event.FindingOtherDrops,
+}
+
+func upper(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
