@@ -20,7 +20,7 @@ The programs are loaded and attached as synspy trace would, and taken out again.
 Exit code 3 says that synspy trace cannot run here.`,
 		Args: noArgs,
 		RunE: func(*cobra.Command, []string) error {
-			w, err := watch.watch()
+			w, err := watch.watch(e)
 			if err != nil {
 				return err
 			}

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -53,7 +54,7 @@ the records of a trace --write instead, and says which findings they cannot supp
 			if err != nil {
 				return err
 			}
-			w, err := watch.watch()
+			w, err := watch.watch(e)
 			if read == "" && err != nil {
 				return err
 			}
@@ -85,7 +86,7 @@ the records of a trace --write instead, and says which findings they cannot supp
 	}
 	watch.add(cmd)
 	flags := cmd.Flags()
-	flags.Lookup("rate").Hidden = true
+	watch.rate, flags.Lookup("rate").DefValue = app.DiagnoseRate, strconv.Itoa(app.DiagnoseRate)
 	flags.StringVarP(&form, "output", "o", "text", strings.Join(app.DiagnosisForms(), ", "))
 	flags.DurationVar(&duration, "duration", 30*time.Second, "how long to watch")
 	flags.StringVar(&report, "report", "", "file that gets the report as one HTML page")

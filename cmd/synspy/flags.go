@@ -86,8 +86,8 @@ func filters(cmd *cobra.Command) (given []event.Filter) {
 }
 
 // watch reads the flags; errors are usage errors, found before privileges are.
-func (f *watchFlags) watch() (app.Watch, error) {
-	w := app.Watch{Rate: f.rate, RingSize: f.ring, Backend: f.backend, BTF: f.btf}
+func (f *watchFlags) watch(e env) (app.Watch, error) {
+	w := app.Watch{Program: e.program(), Rate: f.rate, RingSize: f.ring, Backend: f.backend, BTF: f.btf}
 	if err := w.Validate(); err != nil {
 		return w, err
 	}

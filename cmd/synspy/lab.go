@@ -18,8 +18,13 @@ func newLab(e env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "lab",
 		Short: "Reproduce each way a SYN dies, in a private namespace, and check synspy against it",
-		Args:  noArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Args:  anyArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return unknownCommand(cmd, args[0])
+			}
+			return cmd.Help()
+		},
 	}
 	cmd.AddCommand(newLabList(e), newLabRun(e))
 	return cmd
@@ -64,7 +69,7 @@ With --soak they are played shuffled, two at a time, again and again for that lo
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			w, err := watch.watch()
+			w, err := watch.watch(e)
 			if err != nil {
 				return err
 			}

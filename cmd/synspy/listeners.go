@@ -46,7 +46,7 @@ is the socket's own count since it was made, which is approximate.`,
 			if options.ExitCode && options.Repeat {
 				return usage("--exit-code does not go with --watch")
 			}
-			w, err := watch.watch()
+			w, err := watch.watch(e)
 			if err != nil {
 				return err
 			}

@@ -34,6 +34,7 @@ type env struct {
 	getenv         func(string) string
 	terminal       func() (width int, ok bool) // of stdout
 	stdin          io.Reader
+	command        string // the command line, as a shell takes it
 }
 
 func main() {
@@ -44,13 +45,14 @@ func main() {
 	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends what the first could not
-	code := run(ctx, os.Args[1:], env{os.Stdout, os.Stderr, os.Getenv, stdoutTerminal, os.Stdin})
+	code := run(ctx, os.Args[1:], env{stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, terminal: stdoutTerminal, stdin: os.Stdin})
 	stop()
 	os.Exit(code)
 }
 
 // run is the whole command line as a function of its world.
 func run(ctx context.Context, args []string, e env) int {
+	e.command = commandLine(args)
 	root := newRoot(e)
 	root.SetArgs(args)
 	root.SetOut(e.stdout)
@@ -95,6 +97,7 @@ func exitCode(err error) int {
 }
 
 func newRoot(e env) *cobra.Command {
+	tellVersion := false
 	root := &cobra.Command{
 		Use:               "synspy",
 		Short:             "Says who dropped a TCP handshake, and why",
@@ -106,15 +109,18 @@ func newRoot(e env) *cobra.Command {
 			if len(args) > 0 {
 				return unknownCommand(cmd, args[0])
 			}
+			if tellVersion {
+				return app.Version(e.stdout, version, commit, app.Writing{})
+			}
 			return cmd.Help()
 		},
 	}
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usage("%w\nrun %s --help for the flags", err, cmd.CommandPath())
-	})
+	root.Flags().BoolVar(&tellVersion, "version", false, "the same as synspy version")
+	root.SetFlagErrorFunc(flagError)
 	root.SetHelpCommand(newHelp())
 	root.AddCommand(newTrace(e), newDiagnose(e), newListeners(e), newCounters(e), newCanary(e), newCheck(e), newLab(e), newVersion(e), newCompletion(e))
 	offerNoFiles(root)
+	takeOnce(root)
 	return root
 }
 
@@ -135,11 +141,15 @@ func newHelp() *cobra.Command {
 }
 
 func unknownCommand(root *cobra.Command, name string) error {
-	hint := "run synspy --help for the commands"
-	if near := root.SuggestionsFor(name); len(near) > 0 {
-		hint = "did you mean " + strings.Join(near, " or ") + "?"
+	hint := "run " + root.CommandPath() + " --help for the commands"
+	var names []string
+	for _, sub := range root.Commands() {
+		names = append(names, sub.Name())
 	}
-	return usage("unknown command %q\n%s", name, hint)
+	if near := app.DidYouMean(name, names); near != "" {
+		hint = near
+	}
+	return usage("unknown command %q\n%s", strings.TrimPrefix(root.CommandPath()+" "+name, "synspy "), hint)
 }
 
 // anyArgs leaves arguments to the command: cobra's own errors about them are no

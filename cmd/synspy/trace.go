@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/synspy/synspy/internal/app"
+	"github.com/synspy/synspy/internal/event"
 )
 
 func newTrace(e env) *cobra.Command {
@@ -42,9 +43,12 @@ goes to standard error.`,
 			if read != "" {
 				return replay(cmd, e, read, write, &watch, &output, count)
 			}
-			w, err := watch.watch()
+			w, err := watch.watch(e)
 			if err != nil {
 				return err
+			}
+			if cookies && len(w.Filter.Stages) > 0 && !slices.Contains(w.Filter.Stages, event.StageSyn) {
+				return usage("--cookies does not go with --stage %v: cookies answer SYNs", w.Filter.Stages[0])
 			}
 			w.Cookies = cookies
 			w.Capture = output.format == app.FormatPackets

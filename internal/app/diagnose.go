@@ -23,15 +23,15 @@ type DiagnoseOptions struct {
 	Begun    func()    // is called once everything is watched; may be nil
 }
 
-// diagnoseRate is how many records a second and listener are looked at one by one; the
-// counts know of all.
-const diagnoseRate = 1000
+// DiagnoseRate is how many records a second and listener are looked at one by one unless asked
+// otherwise; the counts know of all.
+const DiagnoseRate = 1000
 
 // Diagnose watches for the duration, or until the context ends, and judges what it saw.
 // Errors are those of [Trace].
 func Diagnose(ctx context.Context, options DiagnoseOptions, log *slog.Logger) (event.Diagnosis, error) {
 	watch := options.Watch
-	watch.Rate, watch.Cookies, watch.Accepts = diagnoseRate, true, true
+	watch.Cookies, watch.Accepts = true, true
 	s, err := openUntil(ctx, watch, log)
 	if err != nil {
 		return event.Diagnosis{}, err

@@ -65,7 +65,7 @@ type Verdict struct {
 func RunLab(ctx context.Context, name string, stream Stream, options LabOptions, log *slog.Logger) (Verdict, error) {
 	scenario, ok := lab.Find(name)
 	if !ok {
-		return Verdict{}, usage("no scenario %q; synspy lab list shows them", name)
+		return Verdict{}, noScenario(name)
 	}
 	began := time.Now()
 	world, err := lab.NewWorld(ctx)

@@ -43,7 +43,7 @@ type IncidentVerdict struct {
 func RunIncident(ctx context.Context, name string, options LabOptions, status io.Writer, log *slog.Logger) (IncidentVerdict, error) {
 	incident, ok := lab.FindIncident(name)
 	if !ok {
-		return IncidentVerdict{}, usage("no scenario %q; synspy lab list shows them", name)
+		return IncidentVerdict{}, noScenario(name)
 	}
 	began := time.Now()
 	v := IncidentVerdict{Header: event.Head("scenario"), Name: name, Expected: incident.Finding, Findings: []string{}}
@@ -68,7 +68,7 @@ func RunIncident(ctx context.Context, name string, options LabOptions, status io
 	playing, stop := context.WithCancel(ctx)
 	defer stop()
 	watch := options.Watch
-	watch.Filter.NetNS = world.NetNS()
+	watch.Filter.NetNS, watch.Rate = world.NetNS(), DiagnoseRate
 	v.Diagnosis, err = Diagnose(ctx, DiagnoseOptions{Watch: watch, Filters: []event.Filter{{Name: "netns", Value: fmt.Sprint(world.NetNS())}}, Duration: incidentTime,
 		Status: status, Begun: func() { player.Go(func() error { return traffic(playing) }) }}, log)
 	if err != nil {

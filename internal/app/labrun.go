@@ -53,7 +53,7 @@ func RunLabTogether(ctx context.Context, run LabRun, watch Watch, log *slog.Logg
 	for _, name := range run.Names {
 		scenario, ok := lab.Find(name)
 		if !ok {
-			return none, usage("no scenario %q; synspy lab list shows them", name)
+			return none, noScenario(name)
 		}
 		scenarios = append(scenarios, scenario)
 	}

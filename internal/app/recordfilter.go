@@ -36,6 +36,9 @@ func (s Selection) OfRecords() (RecordFilter, error) {
 	}
 	f := RecordFilter{filter: w.Filter, owner: w.Owner}
 	f.owner.PID, f.owner.Cgroup = uint32(pid), cgroup
+	if err := contradiction(&f.filter, f.owner); err != nil {
+		return RecordFilter{}, err
+	}
 	if netns != "" {
 		inode, err := strconv.ParseUint(netns, 10, 64)
 		if err != nil || inode == 0 {

@@ -51,18 +51,24 @@ func (s Selection) Apply(w *Watch) error {
 	for _, name := range s.Causes {
 		cause, ok := event.ParseCause(name)
 		if !ok {
-			return usage("--cause %q is no cause; there are: %s", name, strings.Join(CauseNames(), ", "))
+			if slices.ContainsFunc(event.Findings(), func(f event.FindingInfo) bool { return string(f.ID) == name }) {
+				return usage("--cause %q is a finding of diagnose: what it finds is not known of a packet", name)
+			}
+			return unknownName("cause", name, "cause", CauseNames())
 		}
 		w.Filter.Causes = append(w.Filter.Causes, cause)
 	}
 	for _, name := range s.Stages {
 		stage, ok := event.ParseStage(name)
 		if !ok {
-			return usage("--stage %q is no stage; there are: %s", name, strings.Join(event.StageNames(), ", "))
+			return unknownName("stage", name, "stage", event.StageNames())
 		}
 		w.Filter.Stages = append(w.Filter.Stages, stage)
 	}
 	if err := s.applyOwner(w); err != nil {
+		return err
+	}
+	if err := contradiction(&w.Filter, w.Owner); err != nil {
 		return err
 	}
 	return s.applyNetNS(w)

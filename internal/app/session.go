@@ -25,6 +25,13 @@ type Watch struct {
 	Accepts  bool   // who accepts from which listener, and when
 	Backend  string
 	BTF      string // file; empty for the kernel's own
+	Program  Program
+}
+
+// Program is this synspy, as records of its run name it.
+type Program struct {
+	Version string
+	Command string // the command line, as a shell takes it
 }
 
 // ErrUnable wraps errors that mean: this kernel or these privileges can't.
@@ -46,6 +53,7 @@ type session struct {
 	refresher
 	acceptsRead map[uint64]uint64 // when a listener's last accepts were read, CLOCK_MONOTONIC, ns
 
+	origin  event.Origin
 	clock   time.Duration // to be added to CLOCK_MONOTONIC for the wall clock
 	started time.Time
 }
@@ -67,7 +75,7 @@ func open(watch Watch, log *slog.Logger) (*session, error) {
 	}
 	s := &session{watch: watch, log: log, probe: p, owners: owner.New("/proc", log),
 		names: askRuntimes(log), listeners: newListeners(watch.Filter), clock: kernel.WallClock(), sampling: newSampling(log),
-		acceptsRead: make(map[uint64]uint64), shared: shared}
+		acceptsRead: make(map[uint64]uint64), shared: shared, origin: newOrigin(watch.Program)}
 	s.refresher = newRefresher(func() error {
 		_, err := s.readHolders()
 		return err
@@ -91,7 +99,7 @@ func open(watch Watch, log *slog.Logger) (*session, error) {
 // ready is the record that says what was attached.
 func (s *session) ready() event.Ready {
 	plan := s.probe.Plan()
-	return event.Ready{Header: event.Head("ready"), Backend: plan.Backend, Kernel: kernel.Release(),
+	return event.Ready{Header: event.Head("ready"), Origin: s.origin, Backend: plan.Backend, Kernel: kernel.Release(),
 		Hooks: plan.Events()}
 }
 

@@ -1,6 +1,9 @@
 package event
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Outcome is one way for a handshake to die as the BPF programs tell it: in the
 // listen path the exact set of counters that moved while one packet was handled,
@@ -233,4 +236,35 @@ func (b Branch) CounterNames() []string {
 		names[i] = c.String()
 	}
 	return names
+}
+
+// StagesOf lists the stages that a cause happens at; none where no branch is told apart for it.
+func StagesOf(cause Cause) (stages []Stage) {
+	var at [NumStages]bool
+	for _, b := range branches {
+		if b.Kind == KindDrop && b.Cause == cause {
+			at[b.Stage%NumStages] = true
+		}
+	}
+	for stage, yes := range at {
+		if yes {
+			stages = append(stages, Stage(stage))
+		}
+	}
+	return stages
+}
+
+// CountersOf lists the counters of the closed list that a packet of this cause, stage and action moved; false where that
+// depends on more.
+func CountersOf(cause Cause, stage Stage, action Action) (counters []Counter, sure bool) {
+	for _, b := range branches {
+		if b.Kind == KindNone || b.Kind == KindAccepted || b.Cause != cause || b.Stage != stage || b.Action != action {
+			continue
+		}
+		if sure && !slices.Equal(counters, b.Counters) {
+			return nil, false
+		}
+		counters, sure = b.Counters, true
+	}
+	return counters, sure
 }

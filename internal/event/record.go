@@ -19,16 +19,19 @@ func Head(kind string) Header { return Header{V: SchemaVersion, Type: kind} }
 
 // Ready is written once the hooks are attached and the ledger is open. Rate is
 // the limit in records per second, listener and cause; zero for none. What
-// Filters did not let through has no records.
+// Filters did not let through has no records. ReadFilters are those given when the
+// records were read from a file and written again: what they left out is missing as well.
 type Ready struct {
 	Header
+	Origin
 	Time    Time   `json:"time,omitzero"`
 	Backend string `json:"backend,omitempty"`
 	Kernel  string `json:"kernel,omitempty"`
 	Rate    uint32 `json:"rate,omitempty"`
 
-	Filters []Filter `json:"filters,omitempty"`
-	Hooks   []Hook   `json:"hooks"`
+	Filters     []Filter `json:"filters,omitempty"`
+	ReadFilters []Filter `json:"read_filters,omitempty"`
+	Hooks       []Hook   `json:"hooks"`
 }
 
 // Hook is one attachment of the plan.

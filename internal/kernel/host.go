@@ -86,3 +86,21 @@ func HasModule(name string) bool {
 	_, err := os.Stat("/sys/module/" + name)
 	return err == nil
 }
+
+// HostName returns what uname -n prints: in a container, the container's.
+func HostName() string {
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		return ""
+	}
+	return unix.ByteSliceToString(name.Nodename[:])
+}
+
+// BootID returns the random ID of this boot, empty where /proc does not tell it.
+func BootID() string {
+	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(text))
+}

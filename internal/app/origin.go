@@ -1,0 +1,17 @@
+package app
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+
+	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/kernel"
+)
+
+// newOrigin is that of a run that begins here and now.
+func newOrigin(program Program) event.Origin {
+	var run [8]byte
+	_, _ = rand.Read(run[:]) // never fails
+	return event.Origin{Run: hex.EncodeToString(run[:]), Host: kernel.HostName(), BootID: kernel.BootID(),
+		Version: program.Version, Command: program.Command}
+}
