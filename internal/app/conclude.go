@@ -98,8 +98,13 @@ func (c *collector) listenersOf(s event.Summary) {
 			l.LongestGapMs, l.SynAcksAgain = row.Accepting.LongestGapMs, row.Accepting.SynAcksAgain
 		}
 		l.AskedBacklog = c.session.listeners.asked(&r.listener)
-		l.Sysctls = c.sysctls(r, settings)
+		l.Sysctls, l.Missing = c.sysctls(r, settings)
 		l.Threads, l.Cgroups = c.threads.of(r.listener.Inode, r.processes)
+		l.Missing = append(l.Missing, c.threads.refused.of(r.processes)...)
+		if len(r.processes) == 0 && !kernel.SeesAllProcesses() {
+			l.Missing = append(l.Missing, diagnose.Gap{Need: diagnose.NeedOwners, By: []string{hostProcesses},
+				Why: "processes outside of this PID namespace are not to be seen"})
+		}
 		c.evidence.Listeners = append(c.evidence.Listeners, l)
 	}
 	c.evidence.GroupSyns = c.groupSyns(seen)
@@ -133,25 +138,39 @@ func waitsOf(a *event.Accepting) (buckets []event.Bucket) {
 	return buckets
 }
 
-// sysctls reads those of a listener's namespace, through a process in it.
-func (c *collector) sysctls(r *evidenceRow, known map[uint64]kernel.ListenSettings) diagnose.Sysctls {
+// sysctls reads those of a listener's namespace, through a process in it where it is not synspy's own, and says what it takes where
+// that was refused.
+func (c *collector) sysctls(r *evidenceRow, known map[uint64]kernel.ListenSettings) (diagnose.Sysctls, []diagnose.Gap) {
 	netns := r.listener.NetNS
 	settings, ok := known[netns]
+	paths := make([]string, 0, 1+len(r.processes))
+	if own, err := kernel.Inode("/proc/thread-self/ns/net"); err == nil && own == netns {
+		paths = append(paths, "")
+	}
 	for _, p := range r.processes {
+		paths = append(paths, processNetNS(p.PID))
+	}
+	var gaps []diagnose.Gap
+	for _, path := range paths {
 		if ok {
 			break
 		}
 		var err error
-		settings, err = kernel.ListenSettingsOf(fmt.Sprintf("/proc/%d/ns/net", p.PID), netns)
-		if ok = err == nil; !ok {
-			c.session.log.Debug("read sysctls", "pid", p.PID, "error", err)
+		settings, err = kernel.ListenSettingsOf(path, netns)
+		if ok = err == nil; ok {
+			gaps = nil
+		} else if by := enteringTakes(err); len(by) > 0 && gaps == nil {
+			gaps = []diagnose.Gap{{Need: diagnose.NeedSysctls, By: by, Why: "the settings of another network namespace are refused here"}}
+		}
+		if err != nil {
+			c.session.log.Debug("read sysctls", "path", path, "error", err)
 		}
 	}
 	if ok {
 		known[netns] = settings
 	}
 	return diagnose.Sysctls{Syncookies: settings.Syncookies, MaxSynBacklog: settings.MaxSynBacklog, Somaxconn: settings.Somaxconn,
-		AbortOnOverflow: settings.AbortOnOverflow, SynackRetries: settings.SynackRetries}
+		AbortOnOverflow: settings.AbortOnOverflow, SynackRetries: settings.SynackRetries}, gaps
 }
 
 // members lists with each listener the sockets that share its port by SO_REUSEPORT.

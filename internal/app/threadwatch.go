@@ -52,6 +52,7 @@ type threadWatch struct {
 	stacks  map[string][]string // each once: most samples have the same
 	cpus    map[string]*throttling
 	cgroups map[uint32]string // of a process: the one that limits it
+	refused refusals
 }
 
 // throttling is a cgroup's, and what it was at the last look.
@@ -65,7 +66,7 @@ type throttling struct {
 func newThreadWatch(start time.Time, window time.Duration, log *slog.Logger) *threadWatch {
 	return &threadWatch{sampler: owner.NewSampler("/proc", log), start: start, every: max(threadsEvery, window/maxSamples), log: log,
 		stop: func() {}, done: make(chan struct{}), threads: make(map[threadKey]*diagnose.Thread), stacks: make(map[string][]string),
-		cpus: make(map[string]*throttling), cgroups: make(map[uint32]string)}
+		cpus: make(map[string]*throttling), cgroups: make(map[uint32]string), refused: make(refusals)}
 }
 
 // begin looks once, and goes on behind the caller's back until end.
@@ -115,6 +116,7 @@ func (w *threadWatch) round() {
 			var err error
 			if sample, err = w.sampler.Sample(target.pid, target.start, target.inode); err != nil {
 				w.log.Debug("sample threads", "pid", target.pid, "error", err)
+				w.refuse(target.pid, err)
 			}
 			looked[target.pid] = sample
 		}
@@ -155,6 +157,13 @@ func (w *threadWatch) take(target threadTarget, sample *owner.Sample) {
 	if sample.CPU != nil {
 		w.takeCPU(target.pid, at, sample.CPU)
 	}
+	w.refused.files(target.pid, sample.Refused)
+}
+
+func (w *threadWatch) refuse(pid uint32, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.refused.process(pid, err)
 }
 
 // once returns the same slice for the same stack.

@@ -63,6 +63,12 @@ func unexplained(s *subject) *found {
 	f.because = "the accept queue of " + actors(f.Processes) + " was full; what was seen does not say why"
 	f.Owner = info.Owner
 	f.fix(info.Fix)
+	f.rests = restsUnexplained
+	if gaps := f.refused(s.e); len(gaps) > 0 { // a longer session would see no more
+		f.Title = "the accept queue overflowed, and why was refused"
+		f.because = "the accept queue of " + actors(f.Processes) + " was full; what might say why was refused: " + lacking(gaps)
+		return f
+	}
 	f.Settles = "a live session while it happens: synspy diagnose"
 	if len(s.Threads) > 0 {
 		f.Settles = "a longer session: too few samples of the accepting threads fell into the moments of the drops"

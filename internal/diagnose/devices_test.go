@@ -56,10 +56,10 @@ func TestPrograms(t *testing.T) {
 		{"nothing arrived, and nothing is there", silent(func(e *Evidence) { e.Devices = nil }), event.FindingNoSynArrived, event.ConfidenceProven,
 			[]string{none + "3"}},
 		{"nothing arrived, and nobody looked", silent(func(e *Evidence) {
-			e.Devices, e.DevicesRead, e.Missing = nil, nil, []Gap{{NeedDevices, "a file has none"}, {NeedSynAcks, "not watched"}}
+			e.Devices, e.DevicesRead, e.Missing = nil, nil, []Gap{{Need: NeedDevices, Why: "a file has none"}, {Need: NeedSynAcks, Why: "not watched"}}
 		}), event.FindingNoSynArrived, event.ConfidenceProven, []string{unknown + "a file has none"}},
 		{"nothing arrived, and only some could be read", silent(func(e *Evidence) {
-			e.Devices, e.Missing = e.Devices[:1], []Gap{{NeedDevices, "operation not permitted"}}
+			e.Devices, e.Missing = e.Devices[:1], []Gap{{Need: NeedDevices, Why: "operation not permitted"}}
 		}), event.FindingNoSynArrived, event.ConfidenceProven, []string{all[0], unknown + "operation not permitted"}},
 		{"SYNs arrived", arrived, event.FindingHealthy, event.ConfidenceProven, nil},
 		{"generic XDP dropped", taken(9, generic), event.FindingOtherDrops, event.ConfidenceProven, []string{all[0], all[3]}},

@@ -47,6 +47,9 @@ func judge(e *Evidence) []*found {
 		all = append(all, rule(e)...)
 	}
 	all = reconcile(e, all)
+	for _, f := range all {
+		f.weaken(e)
+	}
 	order := []event.Severity{event.SeverityCause, event.SeverityContributing, event.SeverityNote}
 	slices.SortStableFunc(all, func(a, b *found) int {
 		return cmp.Or(cmp.Compare(slices.Index(order, a.Severity), slices.Index(order, b.Severity)), cmp.Compare(b.weight, a.weight))
@@ -75,7 +78,7 @@ var needs = map[event.FindingID][]Need{
 	event.FindingProcessStopped:        {NeedThreads, NeedTimeline},
 	event.FindingCPUThrottled:          {NeedThrottled, NeedTimeline},
 	event.FindingCPUStarved:            {NeedThreads, NeedCPU, NeedTimeline},
-	event.FindingAcceptLoopBlocked:     {NeedThreads, NeedTimeline},
+	event.FindingAcceptLoopBlocked:     {NeedThreads, NeedCalls, NeedTimeline},
 	event.FindingAcceptLoopBusy:        {NeedThreads, NeedOnCPU, NeedTimeline},
 	event.FindingNoAcceptor:            {NeedAccepts, NeedDivision},
 	event.FindingAcceptRateExceeded:    {NeedAccepts, NeedTimeline, NeedSyns, NeedDivision},
@@ -94,10 +97,14 @@ var needs = map[event.FindingID][]Need{
 // cannot says which findings the input could not have led to, one row a reason. A row without findings may concern any.
 func cannot(e *Evidence) []event.CannotSupport {
 	var out []event.CannotSupport
-	for _, gap := range e.Missing {
+	missing := slices.Clone(e.Missing)
+	for i := range e.Listeners {
+		missing = append(missing, e.Listeners[i].Missing...)
+	}
+	for _, gap := range missing {
 		var ids []event.FindingID
 		for _, info := range event.Findings() {
-			if slices.Contains(needs[info.ID], gap.Need) {
+			if slices.Contains(needs[info.ID], gap.Need) || len(gap.By) > 0 && slices.Contains(rests[info.ID], gap.Need) {
 				ids = append(ids, info.ID)
 			}
 		}
@@ -105,6 +112,9 @@ func cannot(e *Evidence) []event.CannotSupport {
 		if i < 0 {
 			i = len(out)
 			out = append(out, event.CannotSupport{Why: gap.Why, Findings: []event.FindingID{}})
+		}
+		for _, by := range gap.By {
+			out[i].Takes = addOnce(out[i].Takes, by)
 		}
 		for _, id := range ids {
 			if !slices.Contains(out[i].Findings, id) {

@@ -218,10 +218,10 @@ var cases = []diagnoseCase{
 	{"no SYN and no listener", &Evidence{WindowMs: 1000, Devices: []Device{{Name: "eth0", Programs: []Program{{Hook: "native XDP", ID: 37, Name: "lb"}}},
 		{Name: "eth1", NetNS: 4026532177, Enter: Enter{PID: 812}, Programs: []Program{{Hook: "tc ingress", ID: 40, Name: "cil_from_netdev"}}}}},
 		[]string{"note no_syn_arrived"}},
-	{"SYNs not counted", &Evidence{WindowMs: 1000, Missing: []Gap{{NeedSyns, "the file has no summary"}}}, nil},
+	{"SYNs not counted", &Evidence{WindowMs: 1000, Missing: []Gap{{Need: NeedSyns, Why: "the file has no summary"}}}, nil},
 	{"silent because of the filter", silenced(evidence(healthyListener())), nil},
 	{"SYNs of a listener not counted", evidence(Listener{ID: event.Listener{Port: 443}}), nil},
-	{"deaths before listeners not seen", &Evidence{WindowMs: 1000, Missing: []Gap{{NeedIngress, "this kernel does not tell"}}}, nil},
+	{"deaths before listeners not seen", &Evidence{WindowMs: 1000, Missing: []Gap{{Need: NeedIngress, Why: "this kernel does not tell"}}}, nil},
 
 	// A file of records: no samples, no timeline.
 	{"from a file", fromFile(0), []string{"cause other_drops"}},
@@ -362,7 +362,7 @@ func fromFile(full uint32) *Evidence {
 	l = died1(l, event.CauseAcceptQueueFull, event.StageSyn, event.ActionDropped, 60)
 	e := evidence(l)
 	for _, n := range []Need{NeedThreads, NeedOnCPU, NeedCPU, NeedThrottled, NeedTimeline, NeedAccepts, NeedSysctls, NeedMembers, NeedSynAcks, NeedDevices} {
-		e.Missing = append(e.Missing, Gap{n, "a file of records does not have it"})
+		e.Missing = append(e.Missing, Gap{Need: n, Why: "a file of records does not have it"})
 	}
 	return e
 }

@@ -253,7 +253,3 @@ func unattributed(e *Evidence) []*found {
 	}
 	return out
 }
-
-func (e *Evidence) lacks(n Need) bool {
-	return slices.ContainsFunc(e.Missing, func(g Gap) bool { return g.Need == n })
-}

@@ -43,6 +43,9 @@ const (
 	NeedAccepts   Need = "accepts"   // accepts counted per listener
 	NeedTimeline  Need = "timeline"  // the queues over time
 	NeedThreads   Need = "threads"   // samples of the accepting threads
+	NeedCalls     Need = "calls"     // the system calls they were in, and on which sockets: they say which threads accept, too
+	NeedStacks    Need = "stacks"    // the stacks they slept with
+	NeedOwners    Need = "owners"    // who holds the listener
 	NeedOnCPU     Need = "on_cpu"    // samples of where they ran
 	NeedCPU       Need = "cpu"       // run delay
 	NeedThrottled Need = "throttled" // CPU throttling of their cgroups
@@ -54,10 +57,14 @@ const (
 	NeedDivision  Need = "division"  // which socket of a SO_REUSEPORT group each SYN and connection came to
 )
 
-// Gap is evidence that the input does not have.
+// Gap is evidence that the input does not have. It was refused if By says by what; else it is not there.
 type Gap struct {
 	Need Need   `json:"need"`
 	Why  string `json:"why"` // "a file of records has no thread samples"
+	// By names what it takes to be let have it: "CAP_SYS_PTRACE", a limit, a setting of the kernel.
+	By []string `json:"by,omitempty"`
+	// PIDs are the processes of which it was refused, empty for all.
+	PIDs []uint32 `json:"pids,omitempty"`
 }
 
 // Listener is what was seen of one listening socket.
@@ -97,6 +104,7 @@ type Listener struct {
 	Threads []Thread `json:"threads,omitempty"`
 	Cgroups []CPU    `json:"cgroups,omitempty"` // of the accepting processes
 	Members []Member `json:"members,omitempty"` // of its SO_REUSEPORT group, itself included
+	Missing []Gap    `json:"missing,omitempty"` // of this listener, beside those of the whole window
 
 	// ClosedMs is when it was closed, since the start; ReplacedBy is the socket that then listened there.
 	ClosedMs   *uint64         `json:"closed_ms,omitempty"`

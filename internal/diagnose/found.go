@@ -11,12 +11,14 @@ type found struct {
 	event.Finding
 	weight  uint64 // the drops it explains
 	because string // its part of the verdict: "... died because <because>"
+	rests   []Need // the evidence that it presumes was to be had
+	lacking string // what was refused of it, and by what; empty for nothing
 }
 
 // newFound starts a finding from its row in the table: a cause, unless the rule says otherwise.
 func newFound(id event.FindingID, weight uint64) *found {
 	info, _ := event.FindingOf(id)
-	return &found{weight: weight, because: info.Title, Finding: event.Finding{
+	return &found{weight: weight, because: info.Title, rests: rests[id], Finding: event.Finding{
 		ID: id, Severity: event.SeverityCause, Title: info.Title, Owner: info.Owner,
 		Evidence: []event.Evidence{}, Fix: []string{}, Confidence: event.ConfidenceLikely,
 	}}

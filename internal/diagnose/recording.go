@@ -186,10 +186,10 @@ func (r *Recording) Evidence() *Evidence {
 	why := "a file of records does not have it"
 	for _, n := range []Need{NeedAccepts, NeedTimeline, NeedThreads, NeedOnCPU, NeedCPU, NeedThrottled, NeedSysctls, NeedMembers,
 		NeedSynAcks, NeedDevices} {
-		e.Missing = append(e.Missing, Gap{n, why})
+		e.Missing = append(e.Missing, Gap{Need: n, Why: why})
 	}
 	if r.summary == nil {
-		e.Missing = append(e.Missing, Gap{NeedSyns, "the file has no summary: its recording was cut short"})
+		e.Missing = append(e.Missing, Gap{Need: NeedSyns, Why: "the file has no summary: its recording was cut short"})
 	} else {
 		r.summed(e)
 	}

@@ -10,6 +10,13 @@ import (
 
 // verdict is the one sentence.
 func verdict(e *Evidence, all []*found) string {
+	if len(all) > 0 {
+		return all[0].doubted(sentence(e, all))
+	}
+	return sentence(e, all)
+}
+
+func sentence(e *Evidence, all []*found) string {
 	died := diedOfAll(e.Counts)
 	if e.Silence != "" && died == 0 && (len(all) == 0 || all[0].Severity != event.SeverityCause) {
 		return "Nothing was seen to be dropped, which proves nothing: " + e.Silence + "."

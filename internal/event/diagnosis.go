@@ -151,11 +151,13 @@ type ClientCount struct {
 	Syns  *uint64 `json:"syns,omitempty"`
 }
 
-// CannotSupport says that the input could not have shown some findings, and why. Without
+// CannotSupport says that the input could not have shown some findings, or not surely, and why. Without
 // findings it may concern any.
 type CannotSupport struct {
 	Findings []FindingID `json:"findings"`
 	Why      string      `json:"why"`
+	// Takes is what it takes to be let see it, where it was refused: capabilities, limits, settings of the kernel.
+	Takes []string `json:"takes,omitempty"`
 }
 
 // WhatIf is the window's arrivals and accepts, replayed through queues with other

@@ -65,9 +65,11 @@ func NewSampler(procRoot string, log *slog.Logger) *Sampler {
 
 // Sample is what one process was doing.
 type Sample struct {
-	At      time.Time
-	Total   int        // threads that it had
-	CPU     *event.CPU // nil where its cgroup tells nothing
+	At    time.Time
+	Total int        // threads that it had
+	CPU   *event.CPU // nil where its cgroup tells nothing
+	// Refused has the files below /proc/PID that are there and could not be read, such as "syscall", and the error.
+	Refused map[string]error
 	threads []sampled
 	cut     bool // some threads were not read at all
 }
@@ -102,16 +104,16 @@ func (s *Sampler) Sample(pid uint32, start, listener uint64) (*Sample, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sample process: %w", err)
 	}
-	sample := &Sample{At: time.Now(), Total: len(tids), cut: len(tids) > maxThreadsRead}
+	sample := &Sample{At: time.Now(), Total: len(tids), cut: len(tids) > maxThreadsRead, Refused: make(map[string]error)}
 	epolls := make(map[string]map[uint64]bool)
 	for _, tid := range tids[:min(len(tids), maxThreadsRead)] {
-		if t, err := s.thread(dir, tid, epolls); err == nil { // else it is gone
+		if t, err := s.thread(dir, tid, epolls, sample); err == nil { // else it is gone
 			sample.threads = append(sample.threads, t)
 		}
 	}
 	sample.rank(listener)
 	for i := range sample.threads[:min(len(sample.threads), maxThreads)] {
-		s.detail(dir, &sample.threads[i], sample.At)
+		s.detail(dir, &sample.threads[i], sample)
 	}
 	sample.CPU = s.cpuOf(dir, sample.At)
 	s.forget(sample.At)
@@ -141,7 +143,7 @@ func threadsOf(dir int) ([]uint32, error) {
 }
 
 // thread reads a thread's state and what it waits for.
-func (s *Sampler) thread(dir int, tid uint32, epolls map[string]map[uint64]bool) (sampled, error) {
+func (s *Sampler) thread(dir int, tid uint32, epolls map[string]map[uint64]bool, of *Sample) (sampled, error) {
 	at := "task/" + strconv.FormatUint(uint64(tid), 10) + "/"
 	text, err := readAt(dir, at+"stat")
 	if err != nil {
@@ -152,7 +154,9 @@ func (s *Sampler) thread(dir int, tid uint32, epolls map[string]map[uint64]bool)
 		return sampled{}, err
 	}
 	t := sampled{Thread: event.Thread{TID: tid, Comm: st.comm, State: parseState(text)}, start: st.start}
-	if text, err = readAt(dir, at+"syscall"); err == nil {
+	text, err = readAt(dir, at+"syscall")
+	of.refuse("syscall", err)
+	if err == nil {
 		t.Syscall = parseSyscall(text, s.names)
 	}
 	if t.Syscall == nil || len(t.Syscall.Args) == 0 {
@@ -162,13 +166,15 @@ func (s *Sampler) thread(dir int, tid uint32, epolls map[string]map[uint64]bool)
 	number := strconv.FormatUint(fd&0xffffffff, 10)                                 // an int
 	switch t.Syscall.Name {
 	case "accept", "accept4":
-		t.accept = inodeOfFile(dir, number)
+		t.accept, err = inodeOfFile(dir, number)
+		of.refuse("fd", err)
 		t.waits = t.accept == 0
 	case "epoll_wait", "epoll_pwait", "epoll_pwait2":
 		t.waits = true // an instance may have others in it
 		have, ok := epolls[number]
 		if !ok {
-			text, _ := readAt(dir, "fdinfo/"+number)
+			text, err := readAt(dir, "fdinfo/"+number)
+			of.refuse("fdinfo", err)
 			have = parseEpoll(text)
 			epolls[number] = have
 		}
@@ -179,24 +185,35 @@ func (s *Sampler) thread(dir int, tid uint32, epolls map[string]map[uint64]bool)
 	return t, nil
 }
 
+// refuse keeps why a file could not be read, where it is there.
+func (s *Sample) refuse(file string, err error) {
+	if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ESRCH) {
+		s.Refused[file] = err
+	}
+}
+
 // inodeOfFile is the inode of a process's open socket; 0 where that is not known.
-func inodeOfFile(dir int, number string) uint64 {
+func inodeOfFile(dir int, number string) (uint64, error) {
 	buf := make([]byte, 64)
 	n, err := unix.Readlinkat(dir, "fd/"+number, buf)
 	if err != nil {
-		return 0
+		return 0, err
 	}
 	inode, _ := socketInode(buf[:n])
-	return inode
+	return inode, nil
 }
 
 // detail reads what is told of a thread beyond that.
-func (s *Sampler) detail(dir int, t *sampled, now time.Time) {
+func (s *Sampler) detail(dir int, t *sampled, of *Sample) {
+	now := of.At
 	at := "task/" + strconv.FormatUint(uint64(t.TID), 10) + "/"
-	if text, err := readAt(dir, at+"stack"); err == nil {
+	text, err := readAt(dir, at+"stack")
+	of.refuse("stack", err)
+	if err == nil {
 		t.Stack = parseStack(text)
 	}
-	text, err := readAt(dir, at+"schedstat")
+	text, err = readAt(dir, at+"schedstat")
+	of.refuse("schedstat", err)
 	if err != nil {
 		return
 	}

@@ -1,0 +1,92 @@
+package app
+
+import (
+	"errors"
+	"io/fs"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/synspy/synspy/internal/diagnose"
+	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/kernel"
+)
+
+// hostProcesses is what a container takes to see the machine's processes.
+const hostProcesses = "the host's PID namespace (hostPID: true of the pod, --pid=host of the container)"
+
+// refusals is the evidence of processes that was refused, by process.
+type refusals map[uint32][]diagnose.Gap
+
+// evidenceIn says what the files below /proc/PID are evidence of.
+var evidenceIn = map[string]struct {
+	need diagnose.Need
+	why  string
+}{
+	"syscall":   {diagnose.NeedCalls, "the system calls of this process's threads are refused"},
+	"fd":        {diagnose.NeedCalls, "the open files of this process are refused"},
+	"fdinfo":    {diagnose.NeedCalls, "the open files of this process are refused"},
+	"stack":     {diagnose.NeedStacks, "the kernel stacks of this process's threads are refused"},
+	"schedstat": {diagnose.NeedCPU, "how long this process's threads ran is refused"},
+}
+
+// files notes the files of a process that could not be read.
+func (r refusals) files(pid uint32, refused map[string]error) {
+	for file, err := range refused {
+		in, known := evidenceIn[file]
+		if known && !r.has(pid, in.need) {
+			r.add(pid, in.need, in.why, kernel.RefusedFile(file, err))
+		}
+	}
+}
+
+// process notes that nothing of a process could be read. One that has ended refuses nothing.
+func (r refusals) process(pid uint32, err error) {
+	if r.has(pid, diagnose.NeedThreads) {
+		return
+	}
+	by := kernel.RefusedFile("stat", err)
+	if errors.Is(err, fs.ErrNotExist) {
+		by = kernel.HiddenProcess(pid)
+	}
+	for _, need := range []diagnose.Need{diagnose.NeedThreads, diagnose.NeedCalls} {
+		r.add(pid, need, "what this process does is hidden", by)
+	}
+}
+
+func (r refusals) has(pid uint32, need diagnose.Need) bool {
+	return slices.ContainsFunc(r[pid], func(g diagnose.Gap) bool { return g.Need == need })
+}
+
+func (r refusals) add(pid uint32, need diagnose.Need, why string, by []string) {
+	if len(by) > 0 {
+		r[pid] = append(r[pid], diagnose.Gap{Need: need, Why: why, By: by, PIDs: []uint32{pid}})
+	}
+}
+
+// of lists what was refused of these processes, those of which the same was as one.
+func (r refusals) of(processes []event.Process) (all []diagnose.Gap) {
+	for _, p := range processes {
+		for _, g := range r[p.PID] {
+			i := slices.IndexFunc(all, func(o diagnose.Gap) bool { return o.Need == g.Need && slices.Equal(o.By, g.By) })
+			if i >= 0 {
+				all[i].PIDs = append(all[i].PIDs, p.PID)
+				continue
+			}
+			g.PIDs = slices.Clone(g.PIDs)
+			all = append(all, g)
+		}
+	}
+	return all
+}
+
+// enteringTakes names what it takes to enter a network namespace through a process, where err says that it was refused.
+func enteringTakes(err error) []string {
+	if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
+		return kernel.Powers(unix.CAP_SYS_PTRACE, unix.CAP_SYS_ADMIN)
+	}
+	if by := kernel.Exhausted(err); by != "" {
+		return []string{by}
+	}
+	return nil
+}

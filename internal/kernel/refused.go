@@ -1,0 +1,135 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Powers names those of these capabilities, by their bits, that this process does not have. A refusal that none of them
+// explains is another's: a user namespace, whose capabilities count in it alone, or a security module.
+func Powers(bits ...uint) []string {
+	set, err := EffectiveCapabilities()
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for _, bit := range bits {
+		if set&(1<<bit) == 0 {
+			names = append(names, capabilityNames[bit])
+		}
+	}
+	if len(names) == 0 && !firstUserNamespace() {
+		names = []string{"root of the first user namespace"}
+	}
+	return names
+}
+
+// capabilityNames are those that something here takes.
+var capabilityNames = map[uint]string{
+	unix.CAP_BPF: "CAP_BPF", unix.CAP_PERFMON: "CAP_PERFMON", unix.CAP_SYSLOG: "CAP_SYSLOG", unix.CAP_SYS_PTRACE: "CAP_SYS_PTRACE",
+	unix.CAP_DAC_READ_SEARCH: "CAP_DAC_READ_SEARCH", unix.CAP_SYS_ADMIN: "CAP_SYS_ADMIN", unix.CAP_NET_ADMIN: "CAP_NET_ADMIN",
+	unix.CAP_NET_RAW: "CAP_NET_RAW", unix.CAP_CHECKPOINT_RESTORE: "CAP_CHECKPOINT_RESTORE", unix.CAP_SYS_RESOURCE: "CAP_SYS_RESOURCE",
+	unix.CAP_DAC_OVERRIDE: "CAP_DAC_OVERRIDE",
+}
+
+// processFiles are the files of another process below /proc/PID, and what the kernel asks of who reads them: their mode is often
+// 0400, and ptrace_may_access, or, for kernel stacks since 4.20, CAP_SYS_ADMIN (proc_pid_stack), comes on top.
+var processFiles = map[string][]uint{
+	"syscall": {unix.CAP_DAC_READ_SEARCH, unix.CAP_SYS_PTRACE},
+	"stack":   {unix.CAP_DAC_READ_SEARCH, unix.CAP_SYS_PTRACE, unix.CAP_SYS_ADMIN},
+	"fd":      {unix.CAP_DAC_READ_SEARCH, unix.CAP_SYS_PTRACE},
+	"fdinfo":  {unix.CAP_DAC_READ_SEARCH, unix.CAP_SYS_PTRACE},
+	"ns":      {unix.CAP_SYS_PTRACE},
+	"maps":    {unix.CAP_SYS_PTRACE},
+}
+
+// RefusedFile names what it takes to read a file below /proc/PID, such as "syscall", for which err came back; nil where it was not
+// refused, such as of a process that is gone.
+func RefusedFile(file string, err error) []string {
+	if by := Exhausted(err); by != "" {
+		return []string{by}
+	}
+	if !errors.Is(err, unix.EACCES) && !errors.Is(err, unix.EPERM) {
+		return nil
+	}
+	if by := HiddenProcesses(); by != "" && len(Powers(unix.CAP_SYS_PTRACE)) > 0 {
+		return []string{seeHidden(by)}
+	}
+	takes := processFiles[file]
+	if path := (*fs.PathError)(nil); errors.As(err, &path) && path.Op != "open" { // its mode let us in
+		takes = slices.DeleteFunc(slices.Clone(takes), func(bit uint) bool { return bit == unix.CAP_DAC_READ_SEARCH })
+	}
+	if by := Powers(takes...); len(by) > 0 {
+		return by
+	}
+	return []string{"what a security module does not allow: /proc/PID/" + file}
+}
+
+// HiddenProcess names what it takes to see /proc/PID of a process that lives, but is not there for this one; nil where it is gone.
+// It has a number in this PID namespace, so that kill finds it.
+func HiddenProcess(pid uint32) []string {
+	if err := unix.Kill(int(pid), 0); errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if by := HiddenProcesses(); by != "" {
+		return []string{seeHidden(by)}
+	}
+	return []string{"/proc of this PID namespace"}
+}
+
+func seeHidden(by string) string { return "CAP_SYS_PTRACE (/proc is mounted with " + by + ")" }
+
+// Exhausted names the limit of this process or machine that an error tells of; empty for another error.
+func Exhausted(err error) string {
+	switch {
+	case errors.Is(err, unix.EMFILE):
+		var limit unix.Rlimit
+		if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) == nil {
+			return fmt.Sprintf("a higher RLIMIT_NOFILE for synspy (now %d; ulimit -n)", limit.Cur)
+		}
+		return "a higher RLIMIT_NOFILE for synspy"
+	case errors.Is(err, unix.ENFILE):
+		return "a higher fs.file-max"
+	case errors.Is(err, unix.ENOMEM):
+		return "more memory for synspy's cgroup or machine"
+	}
+	return ""
+}
+
+func firstUserNamespace() bool {
+	text, err := os.ReadFile("/proc/self/uid_map")
+	return err != nil || strings.Join(strings.Fields(string(text)), " ") == "0 0 4294967295"
+}
+
+// HiddenProcesses is the mount option that hides other users' processes in /proc, "hidepid=2", or empty.
+func HiddenProcesses() string {
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return ""
+	}
+	return hiddenBy(string(text))
+}
+
+// hiddenBy finds the last mount on /proc, which is the one that shows.
+func hiddenBy(mountinfo string) (option string) {
+	for line := range strings.Lines(mountinfo) {
+		before, after, ok := strings.Cut(line, " - ")
+		f, super := strings.Fields(before), strings.Fields(after)
+		if !ok || len(f) < 5 || f[4] != "/proc" || len(super) < 3 || super[0] != "proc" {
+			continue
+		}
+		option = ""
+		for o := range strings.SplitSeq(super[2], ",") {
+			if value, ok := strings.CutPrefix(o, "hidepid="); ok && value != "0" && value != "off" {
+				option = o
+			}
+		}
+	}
+	return option
+}
