@@ -99,7 +99,7 @@ func (c *collector) listenersOf(s event.Summary) {
 		}
 		l.AskedBacklog = c.session.listeners.asked(&r.listener)
 		l.Sysctls, l.Missing = c.sysctls(r, settings)
-		l.Threads, l.Cgroups = c.threads.of(r.listener.Inode, r.processes)
+		l.Threads, l.Cgroups, l.Frozen = c.threads.of(r.listener.Inode, r.processes)
 		l.Missing = append(l.Missing, c.threads.refused.of(r.processes)...)
 		if len(r.processes) == 0 && !kernel.SeesAllProcesses() {
 			l.Missing = append(l.Missing, diagnose.Gap{Need: diagnose.NeedOwners, By: []string{hostProcesses},
@@ -332,6 +332,7 @@ func addStacks(t *diagnose.Thread, stacks []event.Stack) {
 		switch {
 		case smp.State == "R" && runs > 0:
 			_, smp.User = split(nthSample(running, (2*told+1)*runs/(2*ran)).Frames)
+			smp.OnCPU = true
 			told++
 		case smp.State == "S" || smp.State == "D":
 			for _, key := range placesOf(smp.Kernel) {

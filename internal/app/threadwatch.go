@@ -51,7 +51,8 @@ type threadWatch struct {
 	threads map[threadKey]*diagnose.Thread
 	stacks  map[string][]string // each once: most samples have the same
 	cpus    map[string]*throttling
-	cgroups map[uint32]string // of a process: the one that limits it
+	cgroups map[uint32]string   // of a process: the one that limits it
+	frozen  map[uint32][]string // of a process: those that it was seen frozen by
 	refused refusals
 }
 
@@ -66,7 +67,7 @@ type throttling struct {
 func newThreadWatch(start time.Time, window time.Duration, log *slog.Logger) *threadWatch {
 	return &threadWatch{sampler: owner.NewSampler("/proc", log), start: start, every: max(threadsEvery, window/maxSamples), log: log,
 		stop: func() {}, done: make(chan struct{}), threads: make(map[threadKey]*diagnose.Thread), stacks: make(map[string][]string),
-		cpus: make(map[string]*throttling), cgroups: make(map[uint32]string), refused: make(refusals)}
+		cpus: make(map[string]*throttling), cgroups: make(map[uint32]string), frozen: make(map[uint32][]string), refused: make(refusals)}
 }
 
 // begin looks once, and goes on behind the caller's back until end.
@@ -130,7 +131,11 @@ func (w *threadWatch) take(target threadTarget, sample *owner.Sample) {
 	at := uint32(sample.At.Sub(w.start).Milliseconds())
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, t := range sample.Threads(target.inode) {
+	if sample.Frozen != "" && !slices.Contains(w.frozen[target.pid], sample.Frozen) {
+		w.frozen[target.pid] = append(w.frozen[target.pid], sample.Frozen)
+	}
+	polls := sample.Polls(target.inode)
+	for i, t := range sample.Threads(target.inode) {
 		key := threadKey{target.pid, t.TID, target.inode}
 		thread := w.threads[key]
 		if thread == nil {
@@ -151,7 +156,9 @@ func (w *threadWatch) take(target threadTarget, sample *owner.Sample) {
 		thread.Acceptor = thread.Acceptor || t.Accepts != ""
 		if len(thread.Samples) < maxSamples {
 			t.Stack = w.once(t.Stack)
-			thread.Samples = append(thread.Samples, sampleAt(at, &t))
+			one := sampleAt(at, &t)
+			one.Polls, one.Frozen = polls[i], sample.Frozen != "" || isFrozen(t.Stack)
+			thread.Samples = append(thread.Samples, one)
 		}
 	}
 	if sample.CPU != nil {
@@ -185,6 +192,12 @@ func sampleAt(at uint32, t *event.Thread) diagnose.Sample {
 	}
 	s.RunMs, s.DelayMs = inMs(t.RanNs), inMs(t.WaitedNs)
 	return s
+}
+
+// isFrozen tells by the place where a thread sleeps that its cgroup was frozen: in version 2 each by itself, and not all
+// in version 1 have come there yet.
+func isFrozen(stack []string) bool {
+	return slices.ContainsFunc(stack, func(frame string) bool { return frame == "do_freezer_trap" || frame == "__refrigerator" })
 }
 
 func inMs(ns *uint64) *float64 {
@@ -234,9 +247,9 @@ func valueOf(n *uint64) uint64 {
 	return *n
 }
 
-// of lists what was seen for a listener: its processes' threads, and the cgroups that limit
-// them. To be called after end.
-func (w *threadWatch) of(inode uint64, processes []event.Process) (threads []diagnose.Thread, cpus []diagnose.CPU) {
+// of lists what was seen for a listener: its processes' threads, the cgroups that limit
+// them, and those that froze them. To be called after end.
+func (w *threadWatch) of(inode uint64, processes []event.Process) (threads []diagnose.Thread, cpus []diagnose.CPU, frozen []string) {
 	for key, t := range w.threads {
 		if key.inode == inode {
 			threads = append(threads, *t)
@@ -254,6 +267,8 @@ func (w *threadWatch) of(inode uint64, processes []event.Process) (threads []dia
 			told[cpu.Cgroup.Path] = true
 			cpus = append(cpus, cpu.CPU)
 		}
+		frozen = append(frozen, w.frozen[p.PID]...)
 	}
-	return threads, cpus
+	slices.Sort(frozen)
+	return threads, cpus, slices.Compact(frozen)
 }

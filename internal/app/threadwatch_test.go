@@ -57,8 +57,8 @@ func TestThreadsOfTwoListeners(t *testing.T) {
 	time.Sleep(time.Second)
 	w.end()
 	w.end() // at most once too often
-	one, _ := w.of(1, nil)
-	two, _ := w.of(2, nil)
+	one, _, _ := w.of(1, nil)
+	two, _, _ := w.of(2, nil)
 	if len(one) == 0 || len(one) != len(two) {
 		t.Fatalf("%d threads of one listener, %d of the other", len(one), len(two))
 	}

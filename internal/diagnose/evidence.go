@@ -97,12 +97,12 @@ type Listener struct {
 	RetriesTold bool `json:"retries_told,omitempty"`
 	// LongestGapMs is the longest time without an accept while the queue held something.
 	LongestGapMs *uint64        `json:"longest_gap_ms,omitempty"`
-	Gaps         []event.Bucket `json:"gaps,omitempty"`
 	Waits        []event.Bucket `json:"waits,omitempty"`
 
 	Sysctls Sysctls  `json:"sysctls,omitzero"`
 	Threads []Thread `json:"threads,omitempty"`
 	Cgroups []CPU    `json:"cgroups,omitempty"` // of the accepting processes
+	Frozen  []string `json:"frozen,omitempty"`  // cgroups that were frozen with one of its processes in them
 	Members []Member `json:"members,omitempty"` // of its SO_REUSEPORT group, itself included
 	Missing []Gap    `json:"missing,omitempty"` // of this listener, beside those of the whole window
 
@@ -138,7 +138,10 @@ type Sample struct {
 	Frozen   bool   `json:"frozen,omitempty"` // its cgroup was frozen
 	// Syscall is the call it was in, by name; empty in user space, or where that is unknown.
 	Syscall string `json:"syscall,omitempty"`
-	// OnCPU says that a profiler's sample found it running.
+	// Polls tells whether that call would end by a connection at the listener: false where it is accept() of another socket,
+	// or an epoll instance without it; nil where that is not known, or it is no call that waits for connections.
+	Polls *bool `json:"polls,omitempty"`
+	// OnCPU says that its state is R and its stack one that a profiler saw it running in.
 	OnCPU bool `json:"on_cpu,omitempty"`
 	// RunMs and DelayMs are how long it ran, and was ready without a CPU, since its sample before.
 	RunMs   *float64 `json:"run_ms,omitempty"`

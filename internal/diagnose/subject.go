@@ -71,6 +71,9 @@ var waitFrames = []string{"inet_csk_accept", "inet_csk_wait_for_connect", "ep_po
 
 var acceptFrames = []string{"inet_csk_accept", "inet_accept", "do_accept", "__sys_accept4", "__x64_sys_accept4", "__x64_sys_accept", "__arm64_sys_accept4"}
 
+// acceptCalls are what a C library calls it.
+var acceptCalls = []string{"accept", "accept4", "__libc_accept", "__libc_accept4"}
+
 // parkedFrames are where the Go runtime keeps threads that it has no work for.
 var parkedFrames = []string{"runtime.stopm", "runtime.mPark", "runtime.sysmon", "runtime.templateThread"}
 
@@ -212,9 +215,7 @@ func (s *subject) eachSample(do func(Thread, Sample, doing)) {
 				did = doingBlocked
 			}
 			do(t, smp, did)
-			if !smp.OnCPU { // a profiler's samples come in between
-				before, first = smp.OffsetMs, false
-			}
+			before, first = smp.OffsetMs, false
 		}
 	}
 }
@@ -252,13 +253,13 @@ func classify(smp Sample, since uint32, first bool) doing {
 	switch {
 	case smp.Frozen || smp.State == "T" || smp.State == "t":
 		return doingStopped
-	case smp.OnCPU && has(smp.Kernel, acceptFrames):
-		return doingAccepting
-	case smp.OnCPU:
-		return doingBusy
 	case known && smp.DelayMs != nil && *smp.DelayMs >= half:
 		return doingStarved
-	case known && smp.RunMs != nil && *smp.RunMs >= half:
+	case known && smp.RunMs != nil && *smp.RunMs < half && smp.State == "R":
+		return doingUnknown // at this moment, and seldom
+	case smp.inAccept():
+		return doingAccepting
+	case smp.OnCPU, known && smp.RunMs != nil && *smp.RunMs >= half:
 		return doingBusy
 	case smp.State != "S" && smp.State != "D":
 		return doingUnknown
@@ -270,6 +271,11 @@ func classify(smp Sample, since uint32, first bool) doing {
 		return doingBlocked
 	}
 	return doingUnknown
+}
+
+// inAccept tells whether the thread was seen on a CPU in accept().
+func (smp Sample) inAccept() bool {
+	return smp.OnCPU && (has(smp.Kernel, acceptFrames) || has(bound(smp.User, 1), acceptCalls))
 }
 
 // has tells whether a stack has one of the functions in it, whatever follows their names (+0x1f).

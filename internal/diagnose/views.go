@@ -28,7 +28,7 @@ func views(e *Evidence) ([]event.ListenerView, []event.Timeline, *event.Unlisted
 	for _, l := range bound(listeners, maxListeners) {
 		out = append(out, event.ListenerView{
 			Listener: l.ID, Processes: bound(l.Processes, maxProcesses), Counts: l.Counts, Syns: l.Syns, Accepts: l.Accepts,
-			Drops: diedOfAll(l.Counts), LongestGapMs: l.LongestGapMs, AcceptGaps: l.Gaps, AcceptWaits: l.Waits,
+			Drops: diedOfAll(l.Counts), LongestGapMs: l.LongestGapMs, AcceptWaits: l.Waits,
 			Stacks: stacks(l), WhatIf: whatIf(l),
 		})
 		if len(l.Timeline) > 0 && len(lines) < maxTimelines {
@@ -110,9 +110,6 @@ func stacks(l *Listener) []event.ThreadStack {
 				order = append(order, key)
 			}
 			s.Samples++
-			if smp.OnCPU {
-				continue // a profiler's: how long between them is not known here
-			}
 			if i > 0 {
 				s.Ms += uint64(smp.OffsetMs - min(before, smp.OffsetMs))
 			}

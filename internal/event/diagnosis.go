@@ -116,8 +116,7 @@ type ListenerView struct {
 	Drops     uint64    `json:"drops"` // dropped or reset, not ignored
 	// LongestGapMs is the longest time without an accept while the queue held something, in milliseconds.
 	LongestGapMs *uint64 `json:"longest_gap_ms,omitempty"`
-	// AcceptGaps and AcceptWaits are histograms of the time between accepts and of the time in the queue.
-	AcceptGaps  []Bucket      `json:"accept_gaps,omitempty"`
+	// AcceptWaits is a histogram of the time in the queue.
 	AcceptWaits []Bucket      `json:"accept_waits,omitempty"`
 	Stacks      []ThreadStack `json:"stacks,omitempty"` // where its threads were, most time first, bounded
 	WhatIf      *WhatIf       `json:"what_if,omitempty"`

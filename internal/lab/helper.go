@@ -37,6 +37,7 @@ type ServerConfig struct {
 	Comm      []byte
 	Listeners []ListenConfig
 	Hogs      int          // threads that do nothing but compute
+	Sleepers  int          // threads that do nothing but sleep
 	Churn     *ChurnConfig // with at least one listener
 
 	cgroup *os.File // of version 2, to run in; nil: the caller's
@@ -218,6 +219,9 @@ func serve(text string) ([]int, *churn, error) {
 	for range config.Hogs {
 		go hog()
 	}
+	for range config.Sleepers {
+		go sleeper()
+	}
 	if config.Churn == nil {
 		return listeners, nil, nil
 	}
@@ -277,6 +281,23 @@ func listen(l ListenConfig) (int, error) {
 	return fd, unix.Listen(fd, l.Backlog)
 }
 
+// sleeper sleeps on a thread of its own.
+func sleeper() {
+	runtime.LockOSThread()
+	for {
+		rest(time.Hour)
+	}
+}
+
+// rest sleeps in nanosleep().
+func rest(d time.Duration) {
+	for left := unix.NsecToTimespec(int64(d)); d > 0; {
+		if err := unix.Nanosleep(&left, &left); !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
+}
+
 // acceptLoop accepts on a thread of its own with blocking system calls, as a
 // plain C server would, so that its kernel stack says what it waits for.
 // Accepted connections stay open.
@@ -293,10 +314,6 @@ func acceptLoop(fd int, l ListenConfig, comm []byte) {
 			return
 		}
 		signFor(l.Busy)
-		for left := unix.NsecToTimespec(int64(l.Pause)); l.Pause > 0; {
-			if err := unix.Nanosleep(&left, &left); !errors.Is(err, unix.EINTR) {
-				break
-			}
-		}
+		rest(l.Pause)
 	}
 }

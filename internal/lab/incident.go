@@ -23,7 +23,7 @@ type traffic func(context.Context) error
 
 // Incidents lists what the lab can make for a diagnosis.
 func Incidents() []Incident {
-	return slices.Concat(acceptIncidents(), cpuIncidents(), queueIncidents(), pathIncidents())
+	return slices.Concat(acceptIncidents(), acceptorIncidents(), cpuIncidents(), queueIncidents(), pathIncidents())
 }
 
 // FindIncident returns the incident of that name.

@@ -191,6 +191,9 @@ func parseStat(b []byte) (stat, error) {
 	return stat{string(b[open+1 : end]), start}, nil
 }
 
+// maxText is how much of a file is read, in bytes.
+const maxText = 256 << 10
+
 // readAt reads a small file below a directory. Files of /proc have no size.
 func readAt(dir int, name string) ([]byte, error) {
 	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
@@ -199,5 +202,5 @@ func readAt(dir int, name string) ([]byte, error) {
 	}
 	f := os.NewFile(uintptr(fd), name)
 	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, 256<<10))
+	return io.ReadAll(io.LimitReader(f, maxText))
 }

@@ -19,10 +19,10 @@ import (
 
 // Bounds of a sampling.
 const (
-	maxThreadsRead = 512  // threads of a process whose state and call are read
-	maxThreads     = 32   // of them, those that are told with their stacks
-	maxFrames      = 32   // of a stack
-	maxRemembered  = 8192 // threads whose last sample is kept, to make rates
+	maxThreadsRead = 512   // threads of a process whose state and call are read
+	maxThreads     = 32    // of them, those that are told with their stacks
+	maxFrames      = 32    // of a stack
+	maxRemembered  = 32768 // threads whose last sample is kept, to make rates
 )
 
 // Sampler reads what threads are doing, from /proc alone: nothing is stopped or
@@ -35,6 +35,7 @@ type Sampler struct {
 	mu      sync.Mutex
 	threads map[threadID]ran
 	cpus    map[string]cpuBefore // by the cgroup's directory
+	turns   map[uint32]turn      // of processes with more threads than are read
 }
 
 type threadID struct {
@@ -42,10 +43,14 @@ type threadID struct {
 	start uint64 // clock ticks since boot
 }
 
-// ran is how much a thread had run when it was last sampled.
+// ran is how much a thread had run when it was last sampled, and what it did then.
 type ran struct {
-	at, same      time.Time // same: since when it is known not to have run
-	onCPU, waited uint64
+	at, same time.Time // same: since when it is known not to have run
+	ticks
+	state string
+	call  *event.Syscall
+	moved bool     // it ran since it was first looked at
+	serve []uint64 // inodes of listeners that it was seen to wait for
 }
 
 type cpuBefore struct {
@@ -60,14 +65,15 @@ func NewSampler(procRoot string, log *slog.Logger) *Sampler {
 		log = slog.New(slog.DiscardHandler)
 	}
 	return &Sampler{proc: newProcfs(procRoot, log), names: syscallNames(), threads: make(map[threadID]ran),
-		cpus: make(map[string]cpuBefore)}
+		cpus: make(map[string]cpuBefore), turns: make(map[uint32]turn)}
 }
 
 // Sample is what one process was doing.
 type Sample struct {
-	At    time.Time
-	Total int        // threads that it had
-	CPU   *event.CPU // nil where its cgroup tells nothing
+	At     time.Time
+	Total  int        // threads that it had
+	CPU    *event.CPU // nil where its cgroup tells nothing
+	Frozen string     // the cgroup that keeps its threads from running; empty for none
 	// Refused has the files below /proc/PID that are there and could not be read, such as "syscall", and the error.
 	Refused map[string]error
 	threads []sampled
@@ -78,15 +84,16 @@ type Sample struct {
 type sampled struct {
 	event.Thread
 	start  uint64
-	accept uint64          // in accept(); 0: not, or not known
-	epoll  map[uint64]bool // in epoll_wait()
-	waits  bool            // for something that may be any socket
+	accept uint64  // in accept(); 0: not, or not known
+	epoll  *polled // in epoll_wait()
+	waits  bool    // for something that may be any socket
+	ran    ran
 }
 
 // Sample reads the threads of a process. The start, in clock ticks since boot, must
 // be the process's own unless it is 0; the error says when the PID is another's now.
 // Listener is the inode of the socket that matters most: where there are more
-// threads than are told, those that serve it come first.
+// threads than are told, those that serve it, or once did, come first.
 func (s *Sampler) Sample(pid uint32, start, listener uint64) (*Sample, error) {
 	dir, err := s.proc.open(pid)
 	if err != nil {
@@ -105,16 +112,18 @@ func (s *Sampler) Sample(pid uint32, start, listener uint64) (*Sample, error) {
 		return nil, fmt.Errorf("sample process: %w", err)
 	}
 	sample := &Sample{At: time.Now(), Total: len(tids), cut: len(tids) > maxThreadsRead, Refused: make(map[string]error)}
-	epolls := make(map[string]map[uint64]bool)
-	for _, tid := range tids[:min(len(tids), maxThreadsRead)] {
+	epolls := make(map[string]*polled)
+	for _, tid := range s.choose(pid, tids) {
 		if t, err := s.thread(dir, tid, epolls, sample); err == nil { // else it is gone
 			sample.threads = append(sample.threads, t)
 		}
 	}
+	s.remember(pid, sample, listener)
 	sample.rank(listener)
 	for i := range sample.threads[:min(len(sample.threads), maxThreads)] {
 		s.detail(dir, &sample.threads[i], sample)
 	}
+	sample.Frozen = s.frozenOf(dir)
 	sample.CPU = s.cpuOf(dir, sample.At)
 	s.forget(sample.At)
 	return sample, nil
@@ -142,8 +151,8 @@ func threadsOf(dir int) ([]uint32, error) {
 	return tids, nil
 }
 
-// thread reads a thread's state and what it waits for.
-func (s *Sampler) thread(dir int, tid uint32, epolls map[string]map[uint64]bool, of *Sample) (sampled, error) {
+// thread reads a thread's state, how much it ran, and what it waits for.
+func (s *Sampler) thread(dir int, tid uint32, epolls map[string]*polled, of *Sample) (sampled, error) {
 	at := "task/" + strconv.FormatUint(uint64(tid), 10) + "/"
 	text, err := readAt(dir, at+"stat")
 	if err != nil {
@@ -154,11 +163,7 @@ func (s *Sampler) thread(dir int, tid uint32, epolls map[string]map[uint64]bool,
 		return sampled{}, err
 	}
 	t := sampled{Thread: event.Thread{TID: tid, Comm: st.comm, State: parseState(text)}, start: st.start}
-	text, err = readAt(dir, at+"syscall")
-	of.refuse("syscall", err)
-	if err == nil {
-		t.Syscall = parseSyscall(text, s.names)
-	}
+	s.progress(dir, at, &t, of)
 	if t.Syscall == nil || len(t.Syscall.Args) == 0 {
 		return t, nil
 	}
@@ -173,9 +178,9 @@ func (s *Sampler) thread(dir int, tid uint32, epolls map[string]map[uint64]bool,
 		t.waits = true // an instance may have others in it
 		have, ok := epolls[number]
 		if !ok {
-			text, err := readAt(dir, "fdinfo/"+number)
+			var err error
+			have, err = pollsOf(dir, number)
 			of.refuse("fdinfo", err)
-			have = parseEpoll(text)
 			epolls[number] = have
 		}
 		t.epoll = have
@@ -192,6 +197,51 @@ func (s *Sample) refuse(file string, err error) {
 	}
 }
 
+// progress reads how much a thread has run since it was last looked at, and the call that it is in: one that slept then and
+// has not run since is in the same.
+func (s *Sampler) progress(dir int, at string, t *sampled, of *Sample) {
+	now := of.At
+	id := threadID{t.TID, t.start}
+	s.mu.Lock()
+	before, known := s.threads[id]
+	s.mu.Unlock()
+	latest := ran{at: now, same: now, state: t.State, moved: before.moved, serve: before.serve}
+	text, err := readAt(dir, at+"schedstat")
+	of.refuse("schedstat", err)
+	ok := err == nil
+	if ok {
+		latest.ticks, ok = parseSchedstat(text)
+	}
+	if ok && before.call != nil && latest.ticks == before.ticks && before.state == t.State && asleep(t.State) {
+		t.Syscall = before.call
+	} else {
+		text, err = readAt(dir, at+"syscall")
+		of.refuse("syscall", err)
+		if err == nil {
+			t.Syscall = parseSyscall(text, s.names)
+		}
+	}
+	latest.call = t.Syscall
+	if ok {
+		t.OnCPUNs, t.RunDelayNs = number(latest.onCPU), number(latest.waited)
+	}
+	if ok && known && latest.onCPU >= before.onCPU && latest.waited >= before.waited {
+		t.DuringMs = milliseconds(now.Sub(before.at))
+		t.RanNs, t.WaitedNs = number(latest.onCPU-before.onCPU), number(latest.waited-before.waited)
+		latest.moved = latest.moved || latest.onCPU > before.onCPU
+		if latest.onCPU == before.onCPU {
+			latest.same = before.same
+			if t.State != "R" {
+				t.OffCPUMs = milliseconds(now.Sub(before.same))
+			}
+		}
+	}
+	t.ran = latest
+}
+
+// asleep tells whether a state is one that a thread does not leave without a CPU.
+func asleep(state string) bool { return state == "S" || state == "D" || state == "T" || state == "t" }
+
 // inodeOfFile is the inode of a process's open socket; 0 where that is not known.
 func inodeOfFile(dir int, number string) (uint64, error) {
 	buf := make([]byte, 64)
@@ -205,39 +255,11 @@ func inodeOfFile(dir int, number string) (uint64, error) {
 
 // detail reads what is told of a thread beyond that.
 func (s *Sampler) detail(dir int, t *sampled, of *Sample) {
-	now := of.At
-	at := "task/" + strconv.FormatUint(uint64(t.TID), 10) + "/"
-	text, err := readAt(dir, at+"stack")
+	text, err := readAt(dir, "task/"+strconv.FormatUint(uint64(t.TID), 10)+"/stack")
 	of.refuse("stack", err)
 	if err == nil {
 		t.Stack = parseStack(text)
 	}
-	text, err = readAt(dir, at+"schedstat")
-	of.refuse("schedstat", err)
-	if err != nil {
-		return
-	}
-	onCPU, waited, ok := parseSchedstat(text)
-	if !ok {
-		return
-	}
-	t.OnCPUNs, t.RunDelayNs = &onCPU, &waited
-	id := threadID{t.TID, t.start}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	before, known := s.threads[id]
-	latest := ran{at: now, same: now, onCPU: onCPU, waited: waited}
-	if known && onCPU >= before.onCPU && waited >= before.waited {
-		t.DuringMs = milliseconds(now.Sub(before.at))
-		t.RanNs, t.WaitedNs = number(onCPU-before.onCPU), number(waited-before.waited)
-		if onCPU == before.onCPU {
-			latest.same = before.same
-			if t.State != "R" {
-				t.OffCPUMs = milliseconds(now.Sub(before.same))
-			}
-		}
-	}
-	s.threads[id] = latest
 }
 
 // forget drops the oldest samples where there are too many.
@@ -260,21 +282,27 @@ func (s *Sampler) forget(now time.Time) {
 		clear(s.threads)
 		clear(s.cpus)
 	}
+	if len(s.turns) > maxTurns {
+		clear(s.turns)
+	}
 }
 
-// rank puts the threads that say most first: those that serve the listener, then
-// those that run, then those that wait for anything, then by number.
+// rank puts the threads that say most first: those that serve the listener, or were seen to before; those that run; those
+// that ran since they were first looked at; those that wait for anything; and then by number. Who accepts is in accept() only
+// while there is nothing to accept, and what it does at other times is what matters.
 func (s *Sample) rank(listener uint64) {
 	weight := func(t *sampled) int {
 		switch {
-		case listener != 0 && s.accepts(t, listener) != "":
+		case listener != 0 && (s.accepts(t, listener) != "" || slices.Contains(t.ran.serve, listener)):
 			return 0
-		case t.State == "R", t.State == "D":
+		case t.State == "R", t.State == "D", t.RanNs != nil && *t.RanNs > 0:
 			return 1
-		case t.waits:
+		case t.ran.moved:
 			return 2
-		default:
+		case t.waits:
 			return 3
+		default:
+			return 4
 		}
 	}
 	slices.SortStableFunc(s.threads, func(a, b sampled) int {
@@ -287,7 +315,7 @@ func (s *Sample) accepts(t *sampled, inode uint64) string {
 	switch {
 	case inode != 0 && t.accept == inode:
 		return event.AcceptsInAccept
-	case inode != 0 && t.epoll[inode]:
+	case t.epoll.has(inode):
 		return event.AcceptsInEpoll
 	case s.Total == 1:
 		return event.AcceptsAlone
@@ -308,6 +336,22 @@ func (s *Sample) Threads(inode uint64) []event.Thread {
 	return list
 }
 
+// Polls tells for each of Threads whether the call that it sleeps in would end by a connection at the listener with the
+// inode; nil where that is not known, or it sleeps in no such call.
+func (s *Sample) Polls(inode uint64) []*bool {
+	list := make([]*bool, 0, min(len(s.threads), maxThreads))
+	for i := range s.threads[:min(len(s.threads), maxThreads)] {
+		t := &s.threads[i]
+		has := inode != 0 && t.accept == inode || t.epoll.has(inode)
+		if has || inode != 0 && (t.accept != 0 || t.epoll != nil && t.epoll.whole) {
+			list = append(list, &has)
+		} else {
+			list = append(list, nil)
+		}
+	}
+	return list
+}
+
 // Elsewhere tells whether every thread of the process is known to sleep in a system
 // call that cannot end by a connection to the listener, and names these calls. It
 // is false wherever something is not known.
@@ -317,8 +361,7 @@ func (s *Sample) Elsewhere(inode uint64) (calls []string, yes bool) {
 	}
 	for i := range s.threads {
 		t := &s.threads[i]
-		asleep := t.State == "S" || t.State == "D" || t.State == "T" || t.State == "t"
-		if !asleep || t.Syscall == nil || t.Syscall.Name == "" || t.waits || inode != 0 && t.accept == inode {
+		if !asleep(t.State) || t.Syscall == nil || t.Syscall.Name == "" || t.waits || inode != 0 && t.accept == inode {
 			return nil, false
 		}
 		if !slices.Contains(calls, t.Syscall.Name) {
@@ -379,33 +422,19 @@ func parseStack(text []byte) (frames []string) {
 	return frames
 }
 
-// parseSchedstat reads time on a CPU and time waiting for one, in nanoseconds. A
-// kernel that does not keep them shows zeros.
-func parseSchedstat(text []byte) (onCPU, waited uint64, ok bool) {
+// ticks is how long a thread was on a CPU, and waited for one, in nanoseconds, and how often it was given one.
+type ticks struct{ onCPU, waited, times uint64 }
+
+// parseSchedstat reads them. A kernel that does not keep them shows zeros.
+func parseSchedstat(text []byte) (ticks, bool) {
 	f := strings.Fields(string(text))
 	if len(f) < 3 {
-		return 0, 0, false
+		return ticks{}, false
 	}
 	onCPU, err1 := strconv.ParseUint(f[0], 10, 64)
 	waited, err2 := strconv.ParseUint(f[1], 10, 64)
-	return onCPU, waited, errors.Join(err1, err2) == nil && (onCPU > 0 || f[2] != "0")
-}
-
-// parseEpoll takes from the fdinfo of an epoll instance the inodes of the files in
-// it: "tfd: 5 events: 19 data: 5 pos:0 ino:3a sdev:8".
-func parseEpoll(text []byte) map[uint64]bool {
-	inodes := make(map[uint64]bool)
-	for line := range strings.Lines(string(text)) {
-		if !strings.HasPrefix(line, "tfd:") {
-			continue
-		}
-		_, rest, _ := strings.Cut(line, " ino:")
-		hex, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
-		if inode, err := strconv.ParseUint(hex, 16, 64); err == nil && inode != 0 {
-			inodes[inode] = true
-		}
-	}
-	return inodes
+	times, err3 := strconv.ParseUint(f[2], 10, 64)
+	return ticks{onCPU, waited, times}, errors.Join(err1, err2, err3) == nil && (onCPU > 0 || times > 0)
 }
 
 func number(n uint64) *uint64 { return &n }

@@ -1,14 +1,17 @@
 package owner
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/synspy/synspy/internal/event"
 )
@@ -71,20 +74,20 @@ func TestParseThreadFiles(t *testing.T) {
 	if deep := parseStack([]byte(strings.Repeat("[<0>] f+0x1/0x2\n", 1000))); len(deep) != maxFrames {
 		t.Errorf("%d frames of a deep stack", len(deep))
 	}
-	for text, want := range map[string][3]uint64{
-		"1417605 2727298 1\n": {1417605, 2727298, 1},
+	for text, want := range map[string]ticks{
+		"1417605 2727298 3\n": {1417605, 2727298, 3},
 		"0 0 0\n":             {}, // not kept
 		"0 5 1\n":             {0, 5, 1},
 		"1 2\n":               {},
 		"a b c\n":             {},
 	} {
-		on, waited, ok := parseSchedstat([]byte(text))
-		if ok != (want[2] == 1) || ok && (on != want[0] || waited != want[1]) {
-			t.Errorf("schedstat %q: %d %d %v", text, on, waited, ok)
+		got, ok := parseSchedstat([]byte(text))
+		if ok != (want != ticks{}) || ok && got != want {
+			t.Errorf("schedstat %q: %+v %v", text, got, ok)
 		}
 	}
 	epoll := parseEpoll([]byte("pos:\t0\nflags:\t02\ntfd:        5 events:       19 data:  5  pos:0 ino:3a sdev:8\ntfd: 6 events: 1\n"))
-	if len(epoll) != 1 || !epoll[0x3a] {
+	if !slices.Equal(epoll, []inEpoll{{"5", 0x3a}}) {
 		t.Errorf("epoll has %v, want inode 0x3a alone", epoll)
 	}
 }
@@ -169,7 +172,7 @@ func TestSampleAccepts(t *testing.T) {
 	call := func(name string) *event.Syscall { return &event.Syscall{Name: name} }
 	sample := &Sample{Total: 4, threads: []sampled{
 		{Thread: event.Thread{TID: 1, State: "S", Syscall: call("futex")}},
-		{Thread: event.Thread{TID: 2, State: "S", Syscall: call("epoll_wait")}, epoll: map[uint64]bool{7: true}, waits: true},
+		{Thread: event.Thread{TID: 2, State: "S", Syscall: call("epoll_wait")}, epoll: &polled{inodes: map[uint64]bool{7: true}, whole: true}, waits: true},
 		{Thread: event.Thread{TID: 3, State: "S", Syscall: call("accept")}, accept: 8},
 		{Thread: event.Thread{TID: 4, State: "S", Syscall: call("poll")}, waits: true},
 	}}
@@ -181,6 +184,14 @@ func TestSampleAccepts(t *testing.T) {
 	}
 	if want := map[uint32]string{2: "epoll", 3: "accept"}; !cmp.Equal(got, want) {
 		t.Errorf("accepting threads %v, want %v", got, want)
+	}
+	yes, no := true, false
+	if got, want := sample.Polls(7), []*bool{nil, &yes, &no, nil}; !cmp.Equal(got, want) {
+		t.Errorf("polls the listener: %v, want %v", got, want)
+	}
+	sample.threads[1].epoll.whole = false // not all that is in it could be read
+	if got, want := sample.Polls(8), []*bool{nil, nil, &yes, nil}; !cmp.Equal(got, want) {
+		t.Errorf("polls the other listener: %v, want %v", got, want)
 	}
 	if _, yes := sample.Elsewhere(7); yes {
 		t.Error("one is in epoll_wait, and all are said to be elsewhere")
@@ -196,5 +207,144 @@ func TestSampleAccepts(t *testing.T) {
 	sample.Total = 3 // one was not read
 	if _, yes := sample.Elsewhere(7); yes {
 		t.Error("what one thread does is not known, and all are said to be elsewhere")
+	}
+}
+
+// TestServersStay: a thread that was seen to wait for the listener is told of whatever it does later, among however many.
+func TestServersStay(t *testing.T) {
+	s := NewSampler("/proc", nil)
+	look := func(doing func(tid uint32) sampled) *Sample {
+		tids := make([]uint32, 4*maxThreadsRead)
+		for i := range tids {
+			tids[i] = uint32(i + 1)
+		}
+		sample := &Sample{Total: len(tids), cut: true}
+		for _, tid := range s.choose(1, tids) {
+			one := doing(tid)
+			one.TID, one.ran.serve = tid, s.threads[threadID{tid: tid}].serve
+			sample.threads = append(sample.threads, one)
+		}
+		s.remember(1, sample, 7)
+		sample.rank(7)
+		return sample
+	}
+	read := make(map[uint32]bool)
+	for range 5 {
+		for _, one := range look(func(tid uint32) sampled {
+			one := sampled{waits: true}
+			switch tid {
+			case 1000:
+				one.accept = 7
+			case 1500:
+				one.epoll = &polled{inodes: map[uint64]bool{7: true}}
+			case 2000:
+				one.accept = 8
+			}
+			return one
+		}).threads {
+			read[one.TID] = true
+		}
+	}
+	if len(read) != 4*maxThreadsRead {
+		t.Errorf("%d of %d threads came to their turn", len(read), 4*maxThreadsRead)
+	}
+	var first []uint32
+	for _, thread := range look(func(uint32) sampled { return sampled{waits: true} }).Threads(7)[:3] {
+		first = append(first, thread.TID)
+	}
+	if !slices.Equal(first[:2], []uint32{1000, 1500}) || first[2] == 2000 {
+		t.Errorf("first are %v", first)
+	}
+}
+
+// TestPollsOf: what is in an epoll instance, and in one within it.
+func TestPollsOf(t *testing.T) {
+	make1 := func() int {
+		fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { unix.Close(fd) })
+		return fd
+	}
+	put := func(in, fd int) {
+		if err := unix.EpollCtl(in, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	listener, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(listener)
+	var st unix.Stat_t
+	if err := unix.Fstat(listener, &st); err != nil {
+		t.Fatal(err)
+	}
+	outer, inner := make1(), make1()
+	event, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(inner, listener)
+	defer unix.Close(event)
+	put(outer, event)
+	dir, err := newProcfs("/proc", slog.New(slog.DiscardHandler)).open(uint32(os.Getpid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(dir)
+	if p, _ := pollsOf(dir, strconv.Itoa(outer)); p.has(st.Ino) || !p.whole {
+		t.Errorf("an instance without the listener: %+v", p)
+	}
+	put(outer, inner)
+	if p, _ := pollsOf(dir, strconv.Itoa(outer)); !p.has(st.Ino) || !p.whole {
+		t.Errorf("an instance that has one with the listener in it: %+v", p)
+	}
+	if p, err := pollsOf(dir, "100000"); p.whole || err == nil {
+		t.Errorf("no such descriptor, and all is known of it: %+v", p)
+	}
+}
+
+// TestFrozen: which cgroup keeps a process from running, by files of both versions.
+func TestFrozen(t *testing.T) {
+	root := t.TempDir()
+	write := func(name, text string) {
+		name = filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := &Sampler{proc: &procfs{mounts: cgroupMounts{{v2: true, root: "/", point: root + "/v2"},
+		{options: []string{"rw", "freezer"}, root: "/", point: root + "/v1"}}}}
+	of := func() string {
+		dir, err := unix.Open(filepath.Join(root, "7"), unix.O_RDONLY|unix.O_DIRECTORY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(dir)
+		return s.frozenOf(dir)
+	}
+	write("7/cgroup", "3:freezer:/docker/a\n0::/pods/b/c\n")
+	write("v2/pods/b/c/cgroup.events", "populated 1\nfrozen 0\n")
+	write("v2/pods/b/cgroup.events", "populated 1\nfrozen 0\n")
+	write("v1/docker/a/freezer.state", "FREEZING\n")
+	if got := of(); got != "" {
+		t.Errorf("%q is called frozen", got)
+	}
+	write("v2/pods/b/c/cgroup.events", "populated 1\nfrozen 1\n")
+	if got := of(); got != "/pods/b/c" {
+		t.Errorf("frozen by %q", got)
+	}
+	write("v2/pods/b/cgroup.events", "populated 1\nfrozen 1\n")
+	if got := of(); got != "/pods/b" {
+		t.Errorf("frozen with its parent, by %q", got)
+	}
+	write("v1/docker/a/freezer.state", "FROZEN\n")
+	if got := of(); got != "/docker/a" {
+		t.Errorf("frozen in version 1, by %q", got)
 	}
 }

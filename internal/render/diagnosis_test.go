@@ -97,7 +97,7 @@ func incident() event.Diagnosis {
 			{NetNS: 4026531840, Counter: "ListenDrops", Kernel: 1234, Synspy: 1234}},
 		Balanced: ref(true), Timeline: []event.Timeline{timeline},
 		Listeners: []event.ListenerView{{Listener: *listener, Processes: processes, Counts: counts, Syns: &syns, Accepts: &accepts, Drops: 1234,
-			LongestGapMs: ref(uint64(4900)), AcceptGaps: histogram(0, 310, 2900, 120, 4, 2, 0), AcceptWaits: histogram(40, 900, 1400, 350, 220, 258, 0),
+			LongestGapMs: ref(uint64(4900)), AcceptWaits: histogram(40, 900, 1400, 350, 220, 258, 0),
 			Stacks: []event.ThreadStack{
 				{PID: 812, Comm: "nginx", State: "S", Syscall: "futex", Samples: 294, Ms: 14700,
 					User:   []string{"runtime.futex", "runtime.notesleep", "db.(*Pool).Get", "main.handle", "main.acceptLoop"},
@@ -299,7 +299,7 @@ func TestReportSize(t *testing.T) {
 // TestReportEmpty: nothing is known, and nothing is made up.
 func TestReportEmpty(t *testing.T) {
 	for _, d := range []event.Diagnosis{{}, {Verdict: "x", Timeline: []event.Timeline{{StepMs: 50, Points: []event.TimelinePoint{{}}}},
-		Listeners: []event.ListenerView{{AcceptGaps: []event.Bucket{{Count: 1}}, WhatIf: &event.WhatIf{}, Stacks: []event.ThreadStack{{}}}}}} {
+		Listeners: []event.ListenerView{{AcceptWaits: []event.Bucket{{Count: 1}}, WhatIf: &event.WhatIf{}, Stacks: []event.ThreadStack{{}}}}}} {
 		html := reportHTML(t, d)
 		if strings.Contains(html, "<svg") || strings.Contains(html, "Balanced:") {
 			t.Errorf("got:\n%s", html)

@@ -81,7 +81,7 @@ type reportListener struct {
 	Name, About string
 	Facts       []tile
 	Chart       *chart
-	Gaps, Waits []bar
+	Waits       []bar
 	Stacks      []reportStack
 	WhatIf      *event.WhatIf
 	WhatIfRows  []whatIfRow
@@ -298,7 +298,7 @@ func newReportListener(v *event.ListenerView) reportListener {
 	if q := v.Listener.AcceptQueue; q != nil {
 		fact(Thousands(uint64(q.Limit)), "accept queue's limit")
 	}
-	l.Gaps, l.Waits = histogram(v.AcceptGaps), histogram(v.AcceptWaits)
+	l.Waits = histogram(v.AcceptWaits)
 	l.stacks(v.Stacks)
 	if v.WhatIf != nil {
 		most := v.WhatIf.Observed

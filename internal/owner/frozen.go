@@ -1,0 +1,42 @@
+package owner
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// frozenOf names the cgroup that keeps the process's threads from running: the highest that somebody froze, with all below
+// it. It is empty for none, and where no mount shows the hierarchy.
+func (s *Sampler) frozenOf(dir int) string {
+	text, err := readAt(dir, "cgroup")
+	if err != nil {
+		return ""
+	}
+	for _, m := range parseMemberships(text) {
+		isV2 := m.controllers[0] == v2
+		if m.deleted || !isV2 && !slices.Contains(m.controllers, "freezer") {
+			continue
+		}
+		path, at := s.proc.mounts.locate(m)
+		if at == "" || !frozen(at, isV2) {
+			continue
+		}
+		for range maxLevels {
+			if path == "/" || !frozen(filepath.Dir(at), isV2) {
+				break
+			}
+			path, at = filepath.Dir(path), filepath.Dir(at)
+		}
+		return path
+	}
+	return ""
+}
+
+// frozen tells whether all threads in a cgroup are frozen; the root of a hierarchy cannot be.
+func frozen(dir string, isV2 bool) bool {
+	if !isV2 {
+		return readText(dir, "freezer.state") == "FROZEN"
+	}
+	return slices.Contains(strings.Split(readText(dir, "cgroup.events"), "\n"), "frozen 1")
+}
