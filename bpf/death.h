@@ -27,13 +27,17 @@ static __noinline struct tally *tally_of(struct slot *slot, __u64 net)
 /* fate_of says why a packet is freed: by reason, or by the function that frees it. */
 static __always_inline __u8 fate_of(__u32 reason, __u64 location)
 {
-	if (have_reason)
-		return reason < MAX_REASONS ? fates[reason & (MAX_REASONS - 1)] : FATE_OTHER;
+	if (have_reason) {
+		__u8 fate = reason < MAX_REASONS ? fates[reason & (MAX_REASONS - 1)] : FATE_OTHER;
+
+		if (fate != FATE_NONE)
+			return fate;
+	}
 #pragma unroll
 	for (int i = 0; i < MAX_PLACES; i++)
 		if (location - places[i].start < places[i].end - places[i].start)
 			return places[i].fate;
-	return within(kfree_ranges, 4, location) ? FATE_NONE : FATE_OTHER;
+	return have_reason || within(kfree_ranges, 4, location) ? FATE_NONE : FATE_OTHER;
 }
 
 /* ack_fate is what killed a packet of a half-open handshake. known: it was seen to be
@@ -87,21 +91,49 @@ static __always_inline bool same_flow(struct packet *a, struct packet *b)
 	       x[0] == y[0] && x[1] == y[1] && x[2] == y[2] && x[3] == y[3];
 }
 
-/* rejected: an RST that no socket sends, made here and now, is netfilter's answer to the
- * packet that it frees next. */
+#define ICMP_DEST_UNREACH 3
+#define ICMPV6_DEST_UNREACH 1
+
+/* refusal reads the flow that an answer without a socket is about: an RST, or an ICMP error,
+ * which quotes the packet that it answers. */
+static __always_inline bool refusal(struct slot *slot, struct sk_buff *skb)
+{
+	__u64 icmp = 0;
+
+	slot->rejected.icmp_type = 0;
+	if (!parse(slot, skb) && slot->packet.protocol == IPPROTO_TCP)
+		return slot->packet.flags & TCP_FLAG_RST;
+	if (slot->ip[0] >> 4 == 4 ? slot->ip[IPV4_PROTOCOL] != IPPROTO_ICMP :
+				    slot->ip[IPV6_NEXTHDR] != IPPROTO_ICMPV6)
+		return false;
+	read_words(&icmp,
+		   (void *)(slot->start + (slot->ip[0] >> 4 == 4 ? (slot->ip[0] & 15) * 4 : 40)), 1);
+	if ((icmp & 0xff) != (slot->ip[0] >> 4 == 4 ? ICMP_DEST_UNREACH : ICMPV6_DEST_UNREACH))
+		return false;
+	slot->rejected.icmp_type = icmp;
+	slot->rejected.icmp_code = icmp >> 8;
+	return !parse_quoted(slot, skb);
+}
+
+/* rejected: an answer that no connection sends, made here and now, is netfilter's or the
+ * routing's to the packet that is freed next. The kernel sends its ICMP by raw sockets of its own. */
 static __always_inline int rejected(struct sk_buff *skb)
 {
 	struct slot *slot;
+	struct sock *sk = skb->sk;
 	struct packet *p;
 
-	if (skb->sk || skb->skb_iif ||
+	if (skb->skb_iif ||
 	    (skb->protocol != bpf_htons(ETH_P_IP) && skb->protocol != bpf_htons(ETH_P_IPV6)))
 		return 0;
-	slot = this_slot();
-	if (!slot || parse(slot, skb) || slot->packet.protocol != IPPROTO_TCP ||
-	    !(slot->packet.flags & TCP_FLAG_RST))
+	/* Most often it is a handshake's. */
+	if (sk && (sk->__sk_common.skc_state != TCP_CLOSE ||
+		   (sk->sk_protocol != IPPROTO_ICMP && sk->sk_protocol != IPPROTO_ICMPV6)))
 		return 0;
-	p = &slot->rejected;
+	slot = this_slot();
+	if (!slot || !refusal(slot, skb))
+		return 0;
+	p = &slot->rejected.packet;
 	__builtin_memcpy(p->client, slot->packet.server, 16);
 	__builtin_memcpy(p->server, slot->packet.client, 16);
 	p->client_port = slot->packet.server_port;
@@ -131,6 +163,37 @@ static __always_inline __u32 hook_of(struct slot *slot, __u64 refdst)
 	    BPF_CORE_READ((struct rt6_info *)route, rt6i_flags) & (RTF_LOCAL | RTF_ANYCAST))
 		return HOOK_INPUT;
 	return HOOK_FORWARD;
+}
+
+/* A stack takes 1 to 2 us, so that a flood pays under 1 % of a CPU for them. */
+#define WALK_SPAN 20000000 /* ns */
+#define WALKS 100
+
+/* note_callers finds who called netfilter, which says at which hook the packet was. */
+static __always_inline void note_callers(struct slot *slot, void *ctx)
+{
+	__u64 now = bpf_ktime_get_ns();
+	long length;
+
+	slot->callers[0] = 0;
+	slot->callers[1] = 0;
+	if (now - slot->walked >= WALK_SPAN) {
+		slot->walked = now;
+		slot->walks = 0;
+	}
+	if (slot->walks >= WALKS)
+		return;
+	slot->walks++;
+	length = bpf_get_stack(ctx, slot->stack, sizeof(slot->stack), 0);
+	for (int i = 0; i < MAX_STACK - 2; i++) {
+		if ((i + 2) * 8 >= length)
+			return;
+		if (within(hook_ranges, 4, slot->stack[i])) {
+			slot->callers[0] = slot->stack[i + 1];
+			slot->callers[1] = slot->stack[i + 2];
+			return;
+		}
+	}
 }
 
 /* name_death says what the packet in slot->packet, freed at slot->place, died of. */
@@ -189,7 +252,12 @@ static __noinline __u8 name_death(struct slot *slot, struct mark *mark, __u8 sta
 		slot->proof = PROOF_HELPER;
 		return OUTCOME_INGRESS_NETFILTER_REJECT;
 	}
-	return syn_fate(fate, slot->given);
+	fate = syn_fate(fate, slot->given);
+	if (fate == OUTCOME_INGRESS_OTHER && slot->answered) {
+		slot->proof = PROOF_HELPER;
+		return OUTCOME_INGRESS_OTHER_REFUSED;
+	}
+	return fate;
 }
 
 /* died_at takes a packet that is freed, once it is known to be inbound TCP. */
@@ -230,7 +298,7 @@ static __noinline int died_at(struct slot *slot, struct sk_buff *skb, __u64 net,
 
 /* dropped is kfree_skb. Most of what it frees is none of ours. */
 static __always_inline int dropped(struct sk_buff *skb, __u64 location, __u32 reason,
-				   struct sock *rx_sk, bool twin)
+				   struct sock *rx_sk, void *ctx, bool twin)
 {
 	struct slot *slot = this_slot();
 	__u8 fate, state = 0;
@@ -258,9 +326,12 @@ static __always_inline int dropped(struct sk_buff *skb, __u64 location, __u32 re
 	slot->given = 0;
 	slot->met = 0;
 	slot->arrived = false;
-	/* An RST answered this packet if it was made just before. */
-	slot->answered = slot->rejected.family && same_flow(&slot->rejected, &slot->packet);
-	slot->rejected.family = 0;
+	/* An answer is this packet's if it was made just before. */
+	slot->answered = slot->rejected.packet.family &&
+			 same_flow(&slot->rejected.packet, &slot->packet);
+	slot->icmp_type = slot->rejected.icmp_type;
+	slot->icmp_code = slot->rejected.icmp_code;
+	slot->rejected.packet.family = 0;
 	if (rx_sk) {
 		if (BPF_CORE_READ(rx_sk, sk_type) == SOCK_RAW)
 			return 0; /* a copy, for a raw socket */
@@ -276,8 +347,10 @@ static __always_inline int dropped(struct sk_buff *skb, __u64 location, __u32 re
 	slot->place = location;
 	slot->reason = reason;
 	slot->device = skb->dev ? BPF_CORE_READ(skb, dev, ifindex) : skb->skb_iif;
-	if (fate == FATE_NETFILTER)
+	if (fate == FATE_NETFILTER && is_syn(slot)) {
 		slot->hook = hook_of(slot, skb->_skb_refdst);
+		note_callers(slot, ctx);
+	}
 	return died_at(slot, skb, net, state, fate);
 }
 
@@ -359,6 +432,7 @@ static __always_inline int timer_begins(__u64 timer)
 	struct slot *slot = this_slot();
 	struct half_open *h;
 	struct sock *request;
+	__u64 sk;
 
 	if (!slot)
 		return 0;
@@ -366,8 +440,11 @@ static __always_inline int timer_begins(__u64 timer)
 	h = &slot->timer;
 	h->key = timer;
 	request = (struct sock *)request_of(timer);
-	h->sk = (__u64)BPF_CORE_READ(request, __sk_common.skc_listener);
-	h->migrations = migrations_of(slot, h->sk);
+	sk = (__u64)BPF_CORE_READ(request, __sk_common.skc_listener);
+	h->sk = sk;
+	h->migrations = migrations_of(slot, sk);
+	h->early = BPF_CORE_READ_BITFIELD_PROBED((struct request_sock *)request, num_timeout) < 2 &&
+		   !BPF_CORE_READ((struct inet_connection_sock *)sk, icsk_syn_retries);
 	parse_request(&h->packet, request);
 	return 0;
 }
@@ -404,6 +481,7 @@ static __always_inline int timer_ends(__u64 timer)
 	if (!tally)
 		return 0;
 	slot->packet = h->packet;
+	slot->unsent = h->early;
 	proven_by(slot, PROOF_HELPER);
 	return account(sk, LISTENER_GIVEN, outcome);
 }

@@ -80,6 +80,7 @@ enum outcome {
 	OUTCOME_INGRESS_CPU_BACKLOG,
 	OUTCOME_INGRESS_POLICY,
 	OUTCOME_INGRESS_OTHER,
+	OUTCOME_INGRESS_OTHER_REFUSED,
 	NUM_OUTCOMES,
 };
 
@@ -147,7 +148,7 @@ struct listener {
 	__u8 addr[16];
 };
 
-/* Where netfilter looks at an inbound packet. */
+/* Where netfilter looks at an inbound packet, by how far it came. */
 enum netfilter_hook {
 	HOOK_UNKNOWN,
 	HOOK_PREROUTING,
@@ -169,10 +170,14 @@ struct record {
 	__u16 client_port;
 	__u16 server_port;
 	__u32 isn; /* client's initial sequence number */
-	__u32 hook; /* enum netfilter_hook, of netfilter's deaths */
 	__u32 device; /* index of the one it came in by, of deaths before a listener; 0: unknown */
-	__u64 met_inode; /* of the connection that a SYN met; 0: no process has it, or unknown */
 	__u32 met_state; /* its state, TCP_*; 0: unknown */
+	__u64 met_inode; /* of the connection that a SYN met; 0: no process has it, or unknown */
+	__u64 callers[2]; /* code addresses that called netfilter, of its deaths; 0: not told */
+	__u8 hook; /* enum netfilter_hook, of netfilter's deaths */
+	__u8 icmp_type; /* of the ICMP error that answered the packet; 0: none did */
+	__u8 icmp_code;
+	__u8 unsent; /* 1: of a handshake whose SYN-ACK could not be sent again: no timer ran out */
 	__u32 pad;
 	__u8 client[16];
 	__u8 server[16];

@@ -35,8 +35,10 @@ typedef __u8 u8;
 #define ETH_P_IP 0x0800
 #define ETH_P_IPV6 0x86DD
 #define IPPROTO_HOPOPTS 0
+#define IPPROTO_ICMP 1
 #define IPPROTO_TCP 6
 #define IPPROTO_ROUTING 43
+#define IPPROTO_ICMPV6 58
 #define IPPROTO_DSTOPTS 60
 #define TCP_ESTABLISHED 1
 #define TCP_SYN_RECV 3
@@ -241,6 +243,7 @@ struct inet_sock {
 
 struct inet_connection_sock {
 	struct request_sock_queue icsk_accept_queue;
+	u8 icsk_syn_retries;
 };
 
 struct timer_list {
@@ -251,6 +254,8 @@ struct timer_list {
 struct request_sock {
 	struct sock_common __req_common;
 	struct timer_list rsk_timer;
+	u8 syncookie : 1;
+	u8 num_timeout : 7;
 };
 
 struct tcp_request_sock {

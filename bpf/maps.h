@@ -54,7 +54,7 @@ const volatile struct range cookie_ranges[8] = {}; /* cookie_v4_check, cookie_v6
 const volatile struct range kfree_ranges[4] = {}; /* kfree_skb: a split one tells no place */
 const volatile struct range icmp_ranges[4] = {}; /* icmp_rcv, icmpv6_rcv */
 
-/* Where reasons are not told, functions whose frees tell as much. */
+/* Where no reason is told, functions whose frees tell as much. */
 #define MAX_PLACES 16
 struct place {
 	__u64 start;
@@ -62,6 +62,7 @@ struct place {
 	__u64 fate;
 };
 const volatile struct place places[MAX_PLACES] = {};
+const volatile struct range hook_ranges[4] = {}; /* nf_hook_slow: who calls it is the hook */
 
 /* Learned while running. */
 __u64 socket_operations = 0; /* struct file_operations of sockets */
@@ -75,6 +76,8 @@ __u64 changes_lost = 0; /* openings and closings of listeners that the ring had 
 __u32 accept_reading = 0; /* counts readings of the accept side: marks begin anew after each */
 __u32 syns_lost = 0; /* 1: some handshake had a SYN dropped */
 __u64 uncounted = 0; /* packets that no row of counts had room for: never, see count_of */
+
+#define MAX_STACK 24
 
 struct packet {
 	__u8 family; /* 0: unknown */
@@ -121,6 +124,7 @@ struct half_open {
 	__u64 key;
 	__u64 sk; /* its listener */
 	__u64 migrations;
+	bool early; /* its SYN-ACK was not sent again so often that it may be given up for that */
 	struct packet packet;
 };
 
@@ -159,12 +163,23 @@ struct slot {
 	struct mark mark;
 	struct half_open timer;
 	struct half_open orphan;
-	__u32 hook; /* enum netfilter_hook */
+	__u8 hook; /* enum netfilter_hook */
+	__u8 icmp_type; /* of the error that answered the packet at hand; 0: an RST, or nothing */
+	__u8 icmp_code;
+	bool answered; /* it was answered without a socket, just before */
 	__u32 device; /* index of the one that the packet at hand came in by */
 	__u64 met; /* the full socket that the kernel had found for it; 0: none, or not told */
-	bool answered; /* netfilter sent an RST for the packet at hand */
 	bool arrived; /* the packet at hand is counted as arrived */
-	struct packet rejected; /* whom an RST of netfilter's was sent to last */
+	bool unsent; /* see struct record */
+	__u64 walked; /* since when note_callers() counts how often it looked, ns */
+	__u64 walks;
+	__u64 callers[2]; /* of netfilter, for the packet at hand */
+	__u64 stack[MAX_STACK];
+	struct {
+		struct packet packet; /* whom an answer without a socket was sent to last */
+		__u8 icmp_type;
+		__u8 icmp_code;
+	} rejected;
 	struct count fresh; /* what a new row of counts is made from */
 	struct {
 		__u64 net;

@@ -158,7 +158,7 @@ static __always_inline bool has_packet(__u8 outcome)
 
 static __always_inline bool before_listener(__u8 outcome)
 {
-	return outcome >= OUTCOME_INGRESS_NO_LISTENER && outcome <= OUTCOME_INGRESS_OTHER;
+	return outcome >= OUTCOME_INGRESS_NO_LISTENER && outcome <= OUTCOME_INGRESS_OTHER_REFUSED;
 }
 
 /* count_of finds a listener's row, or makes it: only then is the listener read. */
@@ -287,18 +287,30 @@ static __noinline int account_in(struct slot *slot, struct tally *tally, __u64 s
 	record->client_port = p->client_port;
 	record->server_port = p->server_port;
 	record->isn = p->isn;
-	record->hook = outcome == OUTCOME_INGRESS_NETFILTER ||
-				       outcome == OUTCOME_INGRESS_NETFILTER_REJECT ?
-			       slot->hook :
-			       HOOK_UNKNOWN;
+	record->callers[0] = 0;
+	record->callers[1] = 0;
+	record->hook = HOOK_UNKNOWN;
+	record->icmp_type = 0;
+	record->icmp_code = 0;
+	record->unsent = outcome == OUTCOME_TIMER_HANDSHAKE_EXPIRED && slot->unsent;
+	record->pad = 0;
 	record->device = before_listener(outcome) ? slot->device : 0;
 	record->met_inode = 0;
 	record->met_state = 0;
-	record->pad = 0;
 	if (outcome == OUTCOME_INGRESS_OTHER_CONNECTION && slot->met) {
 		record->met_state = LOAD(struct sock, (struct sock *)slot->met,
 					 __sk_common.skc_state);
 		record->met_inode = socket_inode((struct sock *)slot->met);
+	}
+	if (outcome == OUTCOME_INGRESS_NETFILTER || outcome == OUTCOME_INGRESS_NETFILTER_REJECT) {
+		record->hook = slot->hook;
+		record->callers[0] = slot->callers[0];
+		record->callers[1] = slot->callers[1];
+	}
+	if (outcome == OUTCOME_INGRESS_NETFILTER_REJECT ||
+	    outcome == OUTCOME_INGRESS_OTHER_REFUSED) {
+		record->icmp_type = slot->icmp_type;
+		record->icmp_code = slot->icmp_code;
 	}
 	__builtin_memcpy(record->client, p->client, 16);
 	__builtin_memcpy(record->server, p->server, 16);

@@ -124,7 +124,7 @@ int kretprobe_tcp_req_err(struct pt_regs *ctx)
 EVENT_PAIR(consume_skb,
 	   consumed((struct sk_buff *)ctx[0], have_consume_location ? ctx[1] : 0, twin))
 EVENT_PAIR(kfree_skb, dropped((struct sk_buff *)ctx[0], ctx[1], have_reason ? ctx[2] : 0,
-			      have_rx_sk ? (struct sock *)ctx[3] : NULL, twin))
+			      have_rx_sk ? (struct sock *)ctx[3] : NULL, ctx, twin))
 
 /* (sk, old state, new state): a handshake that succeeded. */
 EVENT_PAIR(inet_sock_set_state, (int)ctx[1] == TCP_SYN_RECV && (int)ctx[2] == TCP_ESTABLISHED ?

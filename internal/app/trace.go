@@ -175,9 +175,7 @@ func (t *trace) describe(m *probe.Message) *event.Drop {
 	drop := &event.Drop{
 		Header: event.Head("drop"), Time: t.wall(m.Time), Mono: m.Time, Cause: branch.Cause, Stage: branch.Stage,
 		Action: branch.Action, Proof: m.Proof, Attempt: m.Attempt, NetNS: m.NetNS,
-		Kernel: event.Kernel{Function: branch.FunctionFor(m.Family6), Counters: branch.CounterNames(),
-			Reason: t.probe.Reason(m), Hook: m.Hook},
-		Listener: described(&m.Listener, true), ClientSees: branch.Sees(),
+		Kernel: t.probe.Kernel(m), Listener: described(&m.Listener, true), ClientSees: m.Sees(), Unsent: m.Unsent,
 	}
 	if m.Device != 0 {
 		drop.Device = &event.Device{Index: m.Device}
@@ -192,9 +190,6 @@ func (t *trace) describe(m *probe.Message) *event.Drop {
 			route = "Ip6OutNoRoutes"
 		}
 		drop.Kernel.Counters = append(drop.Kernel.Counters, route)
-	}
-	if drop.Kernel.Function == "" {
-		drop.Kernel.Function = t.probe.Function(m)
 	}
 	if branch.Kind == event.KindCookie {
 		drop.Type = "cookie"

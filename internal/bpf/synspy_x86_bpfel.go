@@ -321,7 +321,8 @@ const (
 	SynspyOutcomeOUTCOME_INGRESS_CPU_BACKLOG            SynspyOutcome = 54
 	SynspyOutcomeOUTCOME_INGRESS_POLICY                 SynspyOutcome = 55
 	SynspyOutcomeOUTCOME_INGRESS_OTHER                  SynspyOutcome = 56
-	SynspyOutcomeNUM_OUTCOMES                           SynspyOutcome = 57
+	SynspyOutcomeOUTCOME_INGRESS_OTHER_REFUSED          SynspyOutcome = 57
+	SynspyOutcomeNUM_OUTCOMES                           SynspyOutcome = 58
 )
 
 type SynspyPlace struct {
@@ -363,10 +364,14 @@ type SynspyRecord struct {
 	ClientPort uint16
 	ServerPort uint16
 	Isn        uint32
-	Hook       uint32
 	Device     uint32
-	MetInode   uint64
 	MetState   uint32
+	MetInode   uint64
+	Callers    [2]uint64
+	Hook       uint8
+	IcmpType   uint8
+	IcmpCode   uint8
+	Unsent     uint8
 	Pad        uint32
 	Client     [16]uint8
 	Server     [16]uint8
@@ -453,6 +458,8 @@ type SynspySlot struct {
 		Key        uint64
 		Sk         uint64
 		Migrations uint64
+		Early      bool
+		_          [3]byte
 		Packet     struct {
 			_          structs.HostLayout
 			Family     uint8
@@ -466,12 +473,15 @@ type SynspySlot struct {
 			Client     [16]uint8
 			Server     [16]uint8
 		}
+		_ [4]byte
 	}
 	Orphan struct {
 		_          structs.HostLayout
 		Key        uint64
 		Sk         uint64
 		Migrations uint64
+		Early      bool
+		_          [3]byte
 		Packet     struct {
 			_          structs.HostLayout
 			Family     uint8
@@ -485,25 +495,39 @@ type SynspySlot struct {
 			Client     [16]uint8
 			Server     [16]uint8
 		}
+		_ [4]byte
 	}
-	Hook     uint32
+	Hook     uint8
+	IcmpType uint8
+	IcmpCode uint8
+	Answered bool
 	Device   uint32
 	Met      uint64
-	Answered bool
 	Arrived  bool
-	_        [2]byte
+	Unsent   bool
+	_        [6]byte
+	Walked   uint64
+	Walks    uint64
+	Callers  [2]uint64
+	Stack    [24]uint64
 	Rejected struct {
-		_          structs.HostLayout
-		Family     uint8
-		Protocol   uint8
-		Flags      uint8
-		Pad        uint8
-		ClientPort uint16
-		ServerPort uint16
-		Isn        uint32
-		Ifindex    uint32
-		Client     [16]uint8
-		Server     [16]uint8
+		_      structs.HostLayout
+		Packet struct {
+			_          structs.HostLayout
+			Family     uint8
+			Protocol   uint8
+			Flags      uint8
+			Pad        uint8
+			ClientPort uint16
+			ServerPort uint16
+			Isn        uint32
+			Ifindex    uint32
+			Client     [16]uint8
+			Server     [16]uint8
+		}
+		IcmpType uint8
+		IcmpCode uint8
+		_        [2]byte
 	}
 	_     [4]byte
 	Fresh SynspyCount
@@ -534,8 +558,8 @@ type SynspySnapshot struct {
 
 type SynspyTally struct {
 	_            structs.HostLayout
-	Outcomes     [57]uint64
-	Filtered     [57]uint64
+	Outcomes     [58]uint64
+	Filtered     [58]uint64
 	Unattributed [10]uint64
 	Gated        [10]uint64
 	Seen         [10]uint64
@@ -668,6 +692,7 @@ const (
 	SynspyVarHaveSockFromFile                   = "have_sock_from_file"
 	SynspyVarHaveSocketCookie                   = "have_socket_cookie"
 	SynspyVarHaveTaskPtRegs                     = "have_task_pt_regs"
+	SynspyVarHookRanges                         = "hook_ranges"
 	SynspyVarIcmpRanges                         = "icmp_ranges"
 	SynspyVarKfreeRanges                        = "kfree_ranges"
 	SynspyVarLastNamespace                      = "last_namespace"
@@ -871,6 +896,7 @@ type SynspyVariableSpecs struct {
 	HaveSockFromFile    *ebpf.VariableSpec `ebpf:"have_sock_from_file"`
 	HaveSocketCookie    *ebpf.VariableSpec `ebpf:"have_socket_cookie"`
 	HaveTaskPtRegs      *ebpf.VariableSpec `ebpf:"have_task_pt_regs"`
+	HookRanges          *ebpf.VariableSpec `ebpf:"hook_ranges"`
 	IcmpRanges          *ebpf.VariableSpec `ebpf:"icmp_ranges"`
 	KfreeRanges         *ebpf.VariableSpec `ebpf:"kfree_ranges"`
 	LastNamespace       *ebpf.VariableSpec `ebpf:"last_namespace"`
@@ -1000,6 +1026,7 @@ type SynspyVariables struct {
 	HaveSockFromFile    *ebpf.Variable `ebpf:"have_sock_from_file"`
 	HaveSocketCookie    *ebpf.Variable `ebpf:"have_socket_cookie"`
 	HaveTaskPtRegs      *ebpf.Variable `ebpf:"have_task_pt_regs"`
+	HookRanges          *ebpf.Variable `ebpf:"hook_ranges"`
 	IcmpRanges          *ebpf.Variable `ebpf:"icmp_ranges"`
 	KfreeRanges         *ebpf.Variable `ebpf:"kfree_ranges"`
 	LastNamespace       *ebpf.Variable `ebpf:"last_namespace"`

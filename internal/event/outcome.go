@@ -71,6 +71,7 @@ const (
 	OutcomeIngressCPUBacklog
 	OutcomeIngressPolicy
 	OutcomeIngressOther
+	OutcomeIngressOtherRefused
 	NumOutcomes
 )
 
@@ -193,6 +194,7 @@ var branches = [NumOutcomes]Branch{
 	OutcomeIngressCPUBacklog:      {KindDrop, CauseCPUBacklog, StageIngress, ActionDropped, "enqueue_to_backlog", nil},
 	OutcomeIngressPolicy:          {KindDrop, CausePolicy, StageIngress, ActionDropped, "", nil},
 	OutcomeIngressOther:           {KindDrop, CauseKernelOther, StageIngress, ActionDropped, "", nil},
+	OutcomeIngressOtherRefused:    {KindDrop, CauseKernelOther, StageIngress, ActionReset, "", nil},
 }
 
 // Branch returns what the outcome means; the zero Branch for unknown ones.
@@ -202,6 +204,10 @@ func (o Outcome) Branch() Branch {
 	}
 	return branches[o]
 }
+
+// SeesUnreachable is what a client sees whose SYN an ICMP error answers that is not "port unreachable",
+// which it takes for an RST: "No route to host", "Network is unreachable" or the like.
+const SeesUnreachable = "unreachable"
 
 // Sees predicts what the client sees, empty where nothing can be said.
 func (b Branch) Sees() string {

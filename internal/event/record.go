@@ -51,12 +51,17 @@ type Endpoint struct {
 }
 
 // Kernel is what proves a cause. Hook is the netfilter hook at which a packet died:
-// prerouting, input or forward.
+// ingress, prerouting, input, forward, postrouting or egress; "ingress or prerouting" where
+// no more is known than that it had no route yet. Family is netdev or bridge, empty where the
+// hook's rules may be of ip, ip6 or inet. Refusal is what answered the packet: "tcp reset",
+// "icmp port-unreachable".
 type Kernel struct {
 	Function string   `json:"function,omitempty"`
 	Counters []string `json:"counters,omitempty"`
 	Reason   string   `json:"reason,omitempty"`
 	Hook     string   `json:"hook,omitempty"`
+	Family   string   `json:"family,omitempty"`
+	Refusal  string   `json:"refusal,omitempty"`
 }
 
 // Device is the network device that a packet came in by, in the namespace where it died:
@@ -188,6 +193,9 @@ type Drop struct {
 	Container  *Container  `json:"container,omitempty"`
 	Pod        *Pod        `json:"pod,omitempty"`
 	ClientSees string      `json:"client_sees,omitempty"`
+	// Unsent says of a handshake that expired: its SYN-ACK could not be sent again, so that
+	// it was given up before net.ipv4.tcp_synack_retries ran out.
+	Unsent bool `json:"unsent,omitempty"`
 
 	// Mono is Time by CLOCK_MONOTONIC, in ns; 0 in a record that was read from a file.
 	Mono uint64 `json:"-"`

@@ -72,11 +72,21 @@ func fateTable(reasons map[string]uint32) [256]uint8 {
 	return table
 }
 
-// fatesOfFunctions sorts the functions that free, for kernels that tell no reason.
+// hookSlow of netfilter runs what is hooked; who calls it is the hook.
+const hookSlow = "nf_hook_slow"
+
+// queueFunctions free what no program reads from a queue of netfilter's (NFQUEUE), and what the one that does
+// refuses, the last since 6.11. No kernel tells a reason.
+func queueFunctions() []string { return []string{"nf_queue", "nf_reinject", "nfqnl_reinject"} }
+
+// fatesOfFunctions sorts the functions that free where no reason is told.
 func fatesOfFunctions() map[string]bpf.SynspyFate {
 	fates := map[string]bpf.SynspyFate{
-		"nf_hook_slow": bpf.SynspyFateFATE_NETFILTER, "enqueue_to_backlog": bpf.SynspyFateFATE_CPU_BACKLOG,
+		hookSlow: bpf.SynspyFateFATE_NETFILTER, "enqueue_to_backlog": bpf.SynspyFateFATE_CPU_BACKLOG,
 		"packet_rcv": bpf.SynspyFateFATE_IGNORED, "tpacket_rcv": bpf.SynspyFateFATE_IGNORED,
+	}
+	for _, name := range queueFunctions() {
+		fates[name] = bpf.SynspyFateFATE_NETFILTER
 	}
 	for _, name := range ackFreers() {
 		fates[name] = bpf.SynspyFateFATE_NONE

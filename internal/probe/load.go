@@ -239,6 +239,7 @@ func configure(spec *ebpf.CollectionSpec, facts *Facts, plan Plan, config Config
 		{"reqsk_timer", start(facts.Code[requestTimer])},
 		{"fates", fateTable(facts.Reasons)},
 		{"places", placeTable(facts)},
+		{"hook_ranges", codeRanges[[4]bpf.SynspyRange](facts, []string{hookSlow})},
 		{"state_ranges", codeRanges[[4]bpf.SynspyRange](facts, synFreers())},
 		{"rcv_ranges", codeRanges[[16]bpf.SynspyRange](facts, ackFreers())},
 		{"cookie_ranges", codeRanges[[8]bpf.SynspyRange](facts, []string{"cookie_v4_check", "cookie_v6_check"})},

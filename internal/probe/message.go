@@ -29,14 +29,17 @@ type Message struct {
 	Server   event.Endpoint
 	Attempt  uint32
 	Proof    event.Proof
-	Reason   uint32 // enum skb_drop_reason of this kernel; 0: none was told
-	Place    uint64 // code address that freed the packet; 0: not told
-	NetNS    uint64 // where it died
-	Device   uint32 // index of the one it came in by, of deaths before a listener; 0: unknown
-	Met      string // state of the connection that a SYN met, as ss prints it; empty: none, or not told
-	MetInode uint64 // of its socket; 0: no process has it
-	Hook     string // of netfilter, if it killed the packet: prerouting, input, forward
-	Packet   []byte // its first bytes from the IP header on, with Config.Capture; valid until the next message
+	Reason   uint32    // enum skb_drop_reason of this kernel; 0: none was told
+	Place    uint64    // code address that freed the packet; 0: not told
+	NetNS    uint64    // where it died
+	Device   uint32    // index of the one it came in by, of deaths before a listener; 0: unknown
+	Met      string    // state of the connection that a SYN met, as ss prints it; empty: none, or not told
+	MetInode uint64    // of its socket; 0: no process has it
+	Hook     string    // of netfilter, if it killed the packet, by how far that came: prerouting, input, forward
+	Callers  [2]uint64 // code addresses that called netfilter then; 0: not told
+	ICMP     ICMP      // the error that answered the packet
+	Unsent   bool      // a handshake was given up since its SYN-ACK could not be sent again
+	Packet   []byte    // its first bytes from the IP header on, with Config.Capture; valid until the next message
 	Listener Listener
 	PID      uint32 // of the caller of listen() or close()
 	Comm     string // only for KindOpened
@@ -107,7 +110,8 @@ func (m *Message) decodeRecord(raw *bpf.SynspyRecord) {
 	m.Proof = event.Proof(raw.Proof)
 	m.Reason, m.Place, m.NetNS = raw.Reason, raw.Place, uint64(raw.Netns)
 	m.Device, m.Met, m.MetInode = raw.Device, states[raw.MetState], raw.MetInode
-	m.Hook = hooks[bpf.SynspyNetfilterHook(raw.Hook)]
+	m.Hook, m.Callers = hooks[bpf.SynspyNetfilterHook(raw.Hook)], raw.Callers
+	m.ICMP, m.Unsent = ICMP{raw.IcmpType, raw.IcmpCode}, raw.Unsent != 0
 	m.Listener = listenerOf(&raw.Listener)
 }
 

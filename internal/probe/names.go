@@ -32,19 +32,19 @@ func (p *Probe) Reason(m *Message) string {
 // maxFunctions bounds how many code addresses are remembered.
 const maxFunctions = 1024
 
-// Function names the kernel function that freed the packet; empty where that was
-// not told, or the symbol is hidden.
-func (p *Probe) Function(m *Message) string {
-	if m.Place == 0 {
+// functionAt names the kernel function at a code address; empty where that was not
+// told (0), or the symbol is hidden.
+func (p *Probe) functionAt(address uint64) string {
+	if address == 0 {
 		return ""
 	}
-	name, known := p.names.functions[m.Place]
+	name, known := p.names.functions[address]
 	if !known && len(p.names.functions) < maxFunctions {
 		var err error
-		if name, err = kernel.SymbolAt(m.Place); err != nil {
+		if name, err = kernel.SymbolAt(address); err != nil {
 			p.log.Debug("name a code address", "error", err)
 		}
-		p.names.functions[m.Place] = name
+		p.names.functions[address] = name
 	}
 	return name
 }

@@ -75,6 +75,9 @@ func (s *jsonStream) appendDrop(b []byte, d *event.Drop) []byte {
 	}
 	b = appendPlace(b, d.Cgroup, d.Container, d.Pod)
 	b = appendText(b, `,"client_sees":`, d.ClientSees)
+	if d.Unsent {
+		b = append(b, `,"unsent":true`...)
+	}
 	return append(b, '}')
 }
 
@@ -95,6 +98,8 @@ func appendKernel(b []byte, k *event.Kernel) []byte {
 	}
 	b = appendText(b, `,"reason":`, k.Reason)
 	b = appendText(b, `,"hook":`, k.Hook)
+	b = appendText(b, `,"family":`, k.Family)
+	b = appendText(b, `,"refusal":`, k.Refusal)
 	return closeObject(b, empty)
 }
 
