@@ -178,6 +178,12 @@ func (c *comparison) record(want *lab.Expect, d *event.Drop, n int, netns uint64
 	if want.Hook != "" && d.Kernel.Hook != want.Hook {
 		c.fail("record %d of %v: hook %q, want %q", n, d.Cause, d.Kernel.Hook, want.Hook)
 	}
+	if want.Refusal != "" && d.Kernel.Refusal != want.Refusal {
+		c.fail("record %d of %v: refused with %q, want %q", n, d.Cause, d.Kernel.Refusal, want.Refusal)
+	}
+	if want.Sees != "" && d.ClientSees != want.Sees {
+		c.fail("record %d of %v: the client sees %q, want %q", n, d.Cause, d.ClientSees, want.Sees)
+	}
 	c.packet(want, d, n)
 	l := d.Listener
 	if l == nil {

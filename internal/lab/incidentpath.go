@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf/link"
-	"github.com/google/nftables/expr"
 )
 
 // pathIncidents are those where the process is innocent.
@@ -23,7 +22,7 @@ func pathIncidents() []Incident {
 			Name: "diagnose-firewall", Title: "a firewall drops the SYNs", Finding: "dropped_before_listener",
 			Explain: "nftables drops the SYNs of 20 clients a second to a server that accepts at once.",
 			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
-				if err := w.firewall(server4, hookInput, &expr.Verdict{Kind: expr.VerdictDrop}); err != nil {
+				if err := w.firewall(server4, hookInput, drop().verdict); err != nil {
 					return nil, err
 				}
 				return w.steady(server4, every, 1), innocent(w, log)

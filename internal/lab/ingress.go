@@ -34,27 +34,52 @@ func ingressScenarios() []Scenario {
 		{
 			Name: "netfilter-drop", Title: "nftables drops SYNs",
 			Explain: "A rule in the input hook drops SYNs to a port with a healthy listener; another port of the same process answers.",
-			Play:    playFirewall(family4, hookInput, event.ActionDropped),
+			Play:    playFirewall(family4, hookInput, drop()),
 		},
 		{
 			Name: "netfilter-drop-ipv6", Title: "nftables drops SYNs, IPv6",
 			Explain: "netfilter-drop with IPv6 clients.",
-			Play:    needsIPv6(playFirewall(family6, hookInput, event.ActionDropped)),
+			Play:    needsIPv6(playFirewall(family6, hookInput, drop())),
 		},
 		{
 			Name: "netfilter-drop-prerouting", Title: "nftables drops SYNs before routing",
 			Explain: "netfilter-drop in the prerouting hook, where the packet has no route yet.",
-			Play:    playFirewall(family4, hookPrerouting, event.ActionDropped),
+			Play:    playFirewall(family4, hookPrerouting, drop()),
 		},
 		{
 			Name: "netfilter-reject", Title: "nftables rejects SYNs",
 			Explain: "netfilter-drop with 'reject with tcp reset': the client is refused by the firewall, not by a closed port.",
-			Play:    playFirewall(family4, hookInput, event.ActionReset), Prepare: prepareReject(family4),
+			Play:    playFirewall(family4, hookInput, rejectRST()), Prepare: prepareReject(family4),
 		},
 		{
 			Name: "netfilter-reject-ipv6", Title: "nftables rejects SYNs, IPv6",
 			Explain: "netfilter-reject with IPv6 clients.",
-			Play:    needsIPv6(playFirewall(family6, hookInput, event.ActionReset)), Prepare: prepareReject(family6),
+			Play:    needsIPv6(playFirewall(family6, hookInput, rejectRST())), Prepare: prepareReject(family6),
+		},
+		{
+			Name: "netfilter-reject-icmp", Title: "nftables rejects SYNs by ICMP",
+			Explain: "netfilter-reject with 'reject' alone, as kube-proxy does for a service without endpoints: an ICMP error, which clients take for a refusal as well.",
+			Play:    playFirewall(family4, hookInput, rejectICMP(3, "icmp port-unreachable", "refused")), Prepare: prepareReject(family4),
+		},
+		{
+			Name: "netfilter-reject-admin", Title: "nftables prohibits SYNs",
+			Explain: "netfilter-reject with 'icmp type admin-prohibited', as firewalld does: clients see no route to the host.",
+			Play:    playFirewall(family4, hookInput, rejectICMP(13, "icmp admin-prohibited", event.SeesUnreachable)), Prepare: prepareReject(family4),
+		},
+		{
+			Name: "netfilter-reject-icmp-ipv6", Title: "nftables rejects SYNs by ICMP, IPv6",
+			Explain: "netfilter-reject-icmp with IPv6 clients.",
+			Play:    needsIPv6(playFirewall(family6, hookInput, rejectICMP(4, "icmpv6 port-unreachable", "refused"))), Prepare: prepareReject(family6),
+		},
+		{
+			Name: "netfilter-ingress", Title: "nftables drops SYNs as a device receives them",
+			Explain: "netfilter-drop in the ingress hook of the device (family netdev), before prerouting.",
+			Play:    playFirewall(family4, hookIngress, drop()),
+		},
+		{
+			Name: "netfilter-queue", Title: "a netfilter queue that nobody reads",
+			Explain: "netfilter-drop with 'queue' in the place of 'drop', and no program that reads the queue: the kernel frees the packets without a reason.",
+			Play:    playFirewall(family4, hookInput, queue()), Prepare: prepareQueue,
 		},
 		{
 			Name: "rp-filter", Title: "reverse path filter",

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+	"github.com/google/nftables/xt"
 	"golang.org/x/sys/unix"
 
 	"github.com/synspy/synspy/internal/event"
@@ -19,19 +20,50 @@ var (
 	hookInput      = nftables.ChainHookInput
 	hookPrerouting = nftables.ChainHookPrerouting
 	hookOutput     = nftables.ChainHookOutput
+	hookIngress    = nftables.ChainHookIngress // of a device (family netdev); its number is prerouting's
 )
 
+// queueTarget is iptables' NFQUEUE, revision 0: the queue's number.
+func queueTarget(number uint16) *expr.Target {
+	info := xt.Unknown(binary.NativeEndian.AppendUint16(nil, number))
+	return &expr.Target{Name: "NFQUEUE", Rev: 0, Info: &info}
+}
+
+// ruling is what a firewall does with a SYN, and what is to be seen of it.
+type ruling struct {
+	verdict expr.Any
+	refusal string // what answers, as records name it; empty: nothing
+	sees    string // the client
+}
+
+func drop() ruling { return ruling{&expr.Verdict{Kind: expr.VerdictDrop}, "", "timeout"} }
+
+func rejectRST() ruling {
+	return ruling{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}, "tcp reset", "refused"}
+}
+
+// rejectICMP answers by an ICMP error, as iptables' REJECT and firewalld do.
+func rejectICMP(code uint8, refusal, sees string) ruling {
+	return ruling{&expr.Reject{Type: unix.NFT_REJECT_ICMP_UNREACH, Code: code}, refusal, sees}
+}
+
+// queue hands packets to a program that is not there. Where nftables has no queue, iptables' target serves.
+func queue() ruling { return ruling{&expr.Queue{Num: 7}, "", "timeout"} }
+
+func (r ruling) action() event.Action {
+	if r.refusal != "" {
+		return event.ActionReset
+	}
+	return event.ActionDropped
+}
+
 // playFirewall puts a rule before one of two ports of a healthy process.
-func playFirewall(f family, hook *nftables.ChainHook, action event.Action) playFunc {
+func playFirewall(f family, hook *nftables.ChainHook, rule ruling) playFunc {
 	bound, server := f.listener, f.server
 	const open = port + 1
 	return func(ctx context.Context, w *World, log func(string, ...any)) (Expectation, error) {
 		var none Expectation
-		var verdict expr.Any = &expr.Verdict{Kind: expr.VerdictDrop}
-		if action == event.ActionReset {
-			verdict = &expr.Reject{Type: unix.NFT_REJECT_TCP_RST}
-		}
-		if err := w.firewall(server, hook, verdict); err != nil {
+		if err := w.firewall(server, hook, rule.verdict); err != nil {
 			return none, err
 		}
 		if _, err := w.StartServer(ServerConfig{Listeners: []ListenConfig{
@@ -51,25 +83,39 @@ func playFirewall(f family, hook *nftables.ChainHook, action event.Action) playF
 		if err != nil {
 			return none, err
 		}
-		if err := errors.Join(wantFate(action, dead...), wantAnswers(answered, len(answered))); err != nil {
+		onWire := event.ActionDropped // an ICMP error is no RST
+		if rule.refusal == rejectRST().refusal {
+			onWire = event.ActionReset
+		}
+		if err := errors.Join(wantFate(onWire, dead...), wantAnswers(answered, len(answered))); err != nil {
 			return none, err
 		}
-		log("nftables kept %d SYNs from the listener (%v); %d to the next port were answered", len(dead), action, len(answered))
-		e := ingress(event.CauseNetfilter, action, dead...)
-		e.Records[0].Hook = "input"
-		if hook == hookPrerouting {
-			e.Records[0].Hook = "prerouting"
-		}
+		log("nftables kept %d SYNs from the listener (%v); %d to the next port were answered", len(dead), rule.action(), len(answered))
+		e := ingress(event.CauseNetfilter, rule.action(), dead...)
+		e.Records[0].Hook, e.Records[0].Refusal, e.Records[0].Sees = hookName(hook), rule.refusal, rule.sees
 		return e, nil
 	}
 }
 
+func hookName(hook *nftables.ChainHook) string {
+	switch hook {
+	case hookPrerouting:
+		return "prerouting"
+	case hookOutput:
+		return "output"
+	case hookIngress:
+		return "ingress"
+	}
+	return "input"
+}
+
 // prepareReject makes the kernel load netfilter's reject, by a rule for another port.
 func prepareReject(f family) func(*World) error {
-	return func(w *World) error {
-		return w.firewall(at(f.server, 1), hookInput, &expr.Reject{Type: unix.NFT_REJECT_TCP_RST})
-	}
+	return func(w *World) error { return w.firewall(at(f.server, 1), hookInput, rejectRST().verdict) }
 }
+
+// prepareQueue does so with queues, whose functions are known only then.
+func prepareQueue(w *World) error { return w.firewall(at(server4, 1), hookInput, queue().verdict) }
 
 // firewall adds a chain whose only rule gives a verdict on SYNs to the address's
 // port, as nft would:
@@ -83,14 +129,18 @@ func (w *World) firewall(server netip.AddrPort, hook *nftables.ChainHook, verdic
 	if server.Addr().Is6() {
 		family = nftables.TableFamilyIPv6
 	}
-	err := w.Do(func() error {
+	device := ""
+	if hook == hookIngress {
+		family, device = nftables.TableFamilyNetdev, tunName
+	}
+	add := func(verdict expr.Any) error {
 		conn, err := nftables.New() // its sockets are those of this thread's namespace
 		if err != nil {
 			return err
 		}
 		table := conn.AddTable(&nftables.Table{Family: family, Name: "lab"})
 		chain := conn.AddChain(&nftables.Chain{
-			Name: "lab", Table: table, Type: nftables.ChainTypeFilter, Hooknum: hook, Priority: nftables.ChainPriorityFilter,
+			Name: "lab", Table: table, Type: nftables.ChainTypeFilter, Hooknum: hook, Priority: nftables.ChainPriorityFilter, Device: device,
 		})
 		conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{
 			&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
@@ -103,6 +153,13 @@ func (w *World) firewall(server netip.AddrPort, hook *nftables.ChainHook, verdic
 			verdict,
 		}})
 		return conn.Flush()
+	}
+	err := w.Do(func() error {
+		err := add(verdict)
+		if q, ok := verdict.(*expr.Queue); ok && missing(err) {
+			err = add(queueTarget(q.Num))
+		}
+		return err
 	})
 	if err == nil {
 		return nil

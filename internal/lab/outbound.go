@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 
-	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 )
 
@@ -17,7 +16,7 @@ func playOutbound(ctx context.Context, w *World, log func(string, ...any)) (Expe
 	var none Expectation
 	remote := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 99, 0, 250}), port)
 	stopped := at(remote, port+1)
-	if err := w.firewall(stopped, hookOutput, &expr.Verdict{Kind: expr.VerdictDrop}); err != nil {
+	if err := w.firewall(stopped, hookOutput, drop().verdict); err != nil {
 		return none, err
 	}
 	before, err := w.stats()

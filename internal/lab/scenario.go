@@ -42,6 +42,8 @@ type Expect struct {
 	Attempts    []int            // of each record, in order
 	PIDs        []int            // processes that hold the listener
 	Hook        string           // of netfilter
+	Refusal     string           // what answers in place of the listener
+	Sees        string           // the client
 }
 
 // Expectation is all that a scenario's tracer must find.
