@@ -7,17 +7,37 @@ import (
 	"github.com/synspy/synspy/internal/event"
 )
 
-// acceptQueue explains the drops of each listener's full accept queue.
+// acceptQueue explains the drops of each listener's full accept queue, and connections that nobody accepts in one that has room:
+// who waits there is connected, and unanswered.
 func acceptQueue(e *Evidence) []*found {
 	var out []*found
 	for i := range e.Listeners {
 		l := &e.Listeners[i]
-		if l.dropped(event.CauseAcceptQueueFull) == 0 {
-			continue
+		switch {
+		case l.dropped(event.CauseAcceptQueueFull) > 0:
+			out = append(out, explain(newSubject(e, l))...)
+		case standstillMs(l) >= longWaitMs:
+			out = append(out, leftWaiting(newSubject(e, l)))
 		}
-		out = append(out, explain(newSubject(e, l))...)
 	}
 	return out
+}
+
+// leftWaiting explains why connections waited for seconds, though nothing was dropped.
+func leftWaiting(s *subject) *found {
+	for _, behaviour := range behaviours {
+		if f := behaviour(s); f != nil {
+			return f
+		}
+	}
+	f := newFound(event.FindingNoAcceptor, 0).about(s.Listener, s.accepting())
+	s.cite(f)
+	f.Confidence = event.ConfidenceProven // that nobody did
+	f.because = fmt.Sprintf("nobody accepted on %s for %s while connections waited in its queue; what was seen does not say why", where(s.ID), seconds(s.stallMs))
+	f.Title = f.because
+	f.fix("look at why " + actors(f.Processes) + " did not accept: its threads below; who waits is connected, and unanswered")
+	f.Settles = "what its threads do meanwhile: strace -f -p PID, or a stack of each"
+	return f
 }
 
 func explain(s *subject) []*found {

@@ -73,7 +73,9 @@ func cpuThrottled(s *subject) *found {
 	}
 	f := newFound(event.FindingCPUThrottled, s.drops).about(s.Listener, s.accepting())
 	s.cite(f)
-	f.saw("drops while the cgroup was throttled", percent(overlap, 1), "%")
+	if s.drops > 0 {
+		f.saw("drops while the cgroup was throttled", percent(overlap, 1), "%")
+	}
 	f.saw("periods in which the quota was used up", worst.Throttled, "periods")
 	f.saw("periods", worst.Periods, "periods")
 	f.saw("throttled time, over all CPUs", round(worst.ThrottledMs), "ms")
@@ -205,11 +207,16 @@ func (s *subject) throttled(p event.TimelinePoint) bool {
 
 // cite adds what every finding about the queue rests on.
 func (s *subject) cite(f *found) {
-	f.saw("packets dropped by the full accept queue", s.drops, "packets")
+	if s.drops > 0 {
+		f.saw("packets dropped by the full accept queue", s.drops, "packets")
+	} else if q := s.ID.AcceptQueue; q != nil {
+		f.saw("connections that waited in the queue at the end", q.Len, "connections")
+	}
+	sawKnown(f, "connections that got through on a later try", s.Late, "connections")
 	if limit, ok := s.limit(); ok {
 		f.saw("accept queue limit", limit, "sockets")
 	}
-	if s.pressedMs > 0 && s.StepMs <= 100 { // longer steps say too much
+	if s.drops > 0 && s.pressedMs > 0 && s.StepMs <= 100 { // longer steps say too much
 		f.saw("time that the queue was full or dropped", s.pressedMs, "ms")
 	}
 	if s.stallMs > 0 {

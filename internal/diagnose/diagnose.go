@@ -12,6 +12,8 @@ import (
 var rules = []func(*Evidence) []*found{
 	acceptQueue,
 	halfOpen,
+	heldBack,
+	clientsEnded,
 	beforeListener,
 	listenerRestarted,
 	noListener,
@@ -26,7 +28,7 @@ func Diagnose(e *Evidence) event.Diagnosis {
 		Header: event.Head("diagnosis"), Time: e.Start, WindowS: float64(e.WindowMs) / 1000,
 		Verdict: verdict(e, all), Findings: []event.Finding{},
 		Counts: e.Counts, Ledger: e.Ledger, Balanced: e.Balanced, Timeline: []event.Timeline{},
-		Clients: bound(e.Clients, maxClients), Cannot: cannot(e),
+		Handshakes: handshakes(e), Clients: bound(e.Clients, maxClients), Cannot: cannot(e),
 	}
 	if d.Ledger == nil {
 		d.Ledger = []event.LedgerRow{}
@@ -57,7 +59,8 @@ func judge(e *Evidence) []*found {
 	return all
 }
 
-// reconcile lets findings give way to others: a closed port to the listener that was closed there, and health to any cause.
+// reconcile lets findings give way to others: a closed port to the listener that was closed there, and health to
+// any cause.
 func reconcile(e *Evidence, all []*found) []*found {
 	var there uint64
 	for i := range e.Listeners {
@@ -70,7 +73,7 @@ func reconcile(e *Evidence, all []*found) []*found {
 			f.Severity = event.SeverityContributing
 		}
 	}
-	return slices.DeleteFunc(all, func(f *found) bool { return caused && f.ID == event.FindingHealthy })
+	return slices.DeleteFunc(all, func(f *found) bool { return caused && f.quiet })
 }
 
 // needs lists the evidence without which a finding cannot be made at all.

@@ -101,7 +101,13 @@ var cases = []diagnoseCase{
 	{"nobody accepts", evidence(unaccepted(thread(listener(16, rate(10, 100), rate(10, 0)), false, always(inSleep)))),
 		[]string{"cause no_acceptor"}},
 	{"nobody accepted, and nothing was dropped", evidence(unaccepted(listener(4096, rate(10, 100), rate(10, 0)))),
-		[]string{"note healthy"}},
+		[]string{"cause no_acceptor"}},
+	{"stopped, and the queue has room", evidence(thread(listener(4096, rate(10, 100), during(rate(10, 2000), 2000, 7000, none)), true, between(2000, 7000, stopped, inPoll))),
+		[]string{"cause process_stopped"}},
+	{"asleep, and the queue has room", evidence(thread(listener(4096, rate(10, 100), during(rate(10, 2000), 2000, 7000, none)), true, between(2000, 7000, inSleep, inPoll))),
+		[]string{"cause accept_loop_blocked"}},
+	{"nobody accepted for seconds, nobody knows why", evidence(listener(4096, rate(10, 100), during(rate(10, 2000), 2000, 7000, none))),
+		[]string{"cause no_acceptor"}},
 
 	// Rates and sizes.
 	{"more arrive than are accepted", evidence(thread(listener(128, rate(10, 300), rate(10, 200)), true, always(accepting))),
@@ -178,9 +184,9 @@ var cases = []diagnoseCase{
 	{"a scan among many clients", evidence(died1(halfOpened(healthyListener(), 5, ptr(uint64(0)), 900), event.CauseHandshakeExpired,
 		event.StageTimer, event.ActionDropped, 5)),
 		[]string{"note client_gave_up"}},
-	{"a network that loses one in thirty", evidence(halfOpened(healthyListener(), 33, ptr(uint64(33)), 900)),
+	{"a network that loses one in thirty", evidence(halfOpened(healthyListener(), 33, ptr(uint64(33)), 967)),
 		[]string{"note healthy"}},
-	{"a SYN-ACK or two sent again", evidence(halfOpened(healthyListener(), 2, ptr(uint64(2)), 900)),
+	{"a SYN-ACK or two sent again", evidence(halfOpened(healthyListener(), 2, ptr(uint64(2)), 998)),
 		[]string{"note healthy"}},
 	{"SYN-ACKs sent again because ACKs were dropped", evidence(halfOpened(died1(thread(blockedWindow(16), true, between(2000, 7000, inSleep, inPoll)),
 		event.CauseAcceptQueueFull, event.StageAck, event.ActionDropped, 30), 300, ptr(uint64(300)), 0)),
@@ -192,9 +198,9 @@ var cases = []diagnoseCase{
 	{"a closed port that was asked about", ingress(event.CauseNoListener, event.ActionReset, 2, []uint16{443}), []string{"cause no_listener"}},
 	{"a closed port, and nothing else", ingress(event.CauseNoListener, event.ActionReset, 9, nil), []string{"cause no_listener"}},
 	{"one SYN to some closed port", ingress(event.CauseNoListener, event.ActionReset, 1, nil), []string{"note no_listener"}},
-	{"scanned while the loop sleeps", scanned(evidence(thread(blockedWindow(16), true, between(2000, 7000, inSleep, inPoll)))),
+	{"scanned while the loop sleeps", scannedToo(evidence(thread(blockedWindow(16), true, between(2000, 7000, inSleep, inPoll)))),
 		[]string{"cause accept_loop_blocked", "note no_listener"}},
-	{"scanned, and healthy", scanned(evidence(healthyListener())), []string{"note healthy", "note no_listener"}},
+	{"scanned, and healthy", scannedToo(evidence(healthyListener())), []string{"note healthy", "note no_listener"}},
 	{"restarted", restarted(&event.Listener{Port: 443}, 0), []string{"cause listener_restarted"}},
 	{"closed and not replaced", restarted(nil, 40), []string{"cause listener_restarted", "contributing no_listener"}},
 	{"closed, another port than the one refused", elsewherePort(restarted(nil, 40)), []string{"cause no_listener", "cause listener_restarted"}},
@@ -203,17 +209,23 @@ var cases = []diagnoseCase{
 		[]string{"cause other_drops"}},
 	{"a stray ACK after the overflow", evidence(died1(thread(blockedWindow(16), true, between(2000, 7000, inSleep, inPoll)),
 		event.CauseBadHandshakeAck, event.StageAck, event.ActionReset, 90)),
-		[]string{"cause accept_loop_blocked", "contributing other_drops"}},
+		[]string{"cause accept_loop_blocked", "note other_drops"}},
 	{"drops of a listener that is not in the evidence", &Evidence{WindowMs: 1000, Counts: []event.Count{
 		{Cause: event.CauseAcceptQueueFull, Stage: event.StageSyn, Action: event.ActionDropped, Count: 3}}},
 		[]string{"cause other_drops"}},
 	{"the ledger has more than was seen", unbalanced(evidence(healthyListener())),
-		[]string{"note other_drops", "note healthy"}},
+		[]string{"note other_drops"}},
 
 	// Nothing.
 	{"healthy", evidence(healthyListener()), []string{"note healthy"}},
 	{"ignored on purpose", evidence(died1(healthyListener(), event.CauseDeferAccept, event.StageAck, event.ActionIgnored, 50)),
+		[]string{"note healthy", "note other_drops"}},
+	{"ignored on purpose, and data came at once", evidence(deferred(healthyListener(), 50, Deferred{Watched: 50})),
 		[]string{"note healthy"}},
+	{"ignored on purpose, and a few connected in advance", evidence(deferred(healthyListener(), 50, Deferred{Watched: 50, Held: 3, LongestMs: 4000})),
+		[]string{"note healthy", "note other_drops"}},
+	{"ignored on purpose, and the server speaks first", evidence(deferred(healthyListener(), 50, Deferred{Watched: 50, Held: 50, LongestMs: 4000})),
+		[]string{"cause other_drops"}},
 	{"no SYN", evidence(listener(128, rate(10, 0), rate(10, 100))), []string{"note no_syn_arrived"}},
 	{"no SYN and no listener", &Evidence{WindowMs: 1000, Devices: []Device{{Name: "eth0", Programs: []Program{{Hook: "native XDP", ID: 37, Name: "lb"}}},
 		{Name: "eth1", NetNS: 4026532177, Enter: Enter{PID: 812}, Programs: []Program{{Hook: "tc ingress", ID: 40, Name: "cil_from_netdev"}}}}},
@@ -279,6 +291,12 @@ func accepted(l Listener, most uint64) Listener {
 	return l
 }
 
+func deferred(l Listener, n uint64, d Deferred) Listener {
+	l = died1(l, event.CauseDeferAccept, event.StageAck, event.ActionIgnored, n)
+	l.Deferred = &d
+	return l
+}
+
 func finished(l Listener) Listener {
 	l.Finished = l.Syns
 	return l
@@ -331,7 +349,7 @@ func ingress(cause event.Cause, action event.Action, n uint64, ports []uint16) *
 	return e
 }
 
-func scanned(e *Evidence) *Evidence {
+func scannedToo(e *Evidence) *Evidence {
 	more := ingress(event.CauseNoListener, event.ActionReset, 5000, nil)
 	e.Counts, e.Ingress = append(e.Counts, more.Counts...), more.Ingress
 	return e
@@ -554,7 +572,7 @@ func TestNobodyCameToAFullQueue(t *testing.T) {
 
 // TestNothingDroppedNobodyAccepts: that the queue had room for all does not make it healthy that nobody takes them.
 func TestNothingDroppedNobodyAccepts(t *testing.T) {
-	want := "20 SYNs arrived and none was dropped, but nobody accepted on 10.0.0.1:443 for 3 s while connections waited in its queue."
+	want := "Handshakes to 10.0.0.1:443 are in trouble: nobody accepted on 10.0.0.1:443 for 3 s while connections waited in its queue; what was seen does not say why."
 	waits := during(rate(5, 0), 1000, 2000, plus(1))
 	if got := Diagnose(evidence(listener(128, waits, during(rate(5, 100), 1000, 4000, func(uint64) uint64 { return 0 })))).Verdict; got != want {
 		t.Errorf("%s\nwant %s", got, want)

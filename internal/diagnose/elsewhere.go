@@ -49,12 +49,6 @@ func (f *found) sawDeaths(e *Evidence, cause event.Cause) {
 	}
 }
 
-// aimed tells whether a SYN to that port is what the user asked about.
-func (e *Evidence) aimed(port uint16) bool { return slices.Contains(e.Ports, port) }
-
-// fewStray are as many SYNs to closed ports as scans send.
-const fewStray = 3
-
 func closedPorts(e *Evidence) uint64 {
 	return died(e.Counts, event.CauseNoListener, event.StageUnknown)
 }
@@ -70,7 +64,6 @@ func noListener(e *Evidence) []*found {
 	deaths := slices.DeleteFunc(slices.Clone(e.Ingress), func(d Death) bool { return d.Cause != event.CauseNoListener })
 	slices.SortStableFunc(deaths, func(a, b Death) int { return cmp.Compare(b.Count, a.Count) })
 	place := "the port"
-	aimed := len(e.Ports) > 0
 	for i, d := range bound(deaths, 5) {
 		to := where(event.Listener{Addr: d.Server.Addr, Port: d.Server.Port})
 		if d.NetNS != 0 {
@@ -79,7 +72,6 @@ func noListener(e *Evidence) []*found {
 		f.saw("SYNs to "+to, d.Count, "packets")
 		if i == 0 {
 			place = to
-			aimed = aimed || e.aimed(d.Server.Port)
 		}
 	}
 	f.because = "nothing listens on " + place
@@ -92,14 +84,18 @@ func noListener(e *Evidence) []*found {
 	}
 	f.fix("start the service, or correct the port that clients use (behind DNAT it is the pod's)",
 		"check the network namespace: a container's listener is not the host's")
-	if !aimed {
-		// Whatever scans a host ends here too.
+	if len(e.Ports) == 0 { // whatever scans a host ends here too
 		f.weight = 0
 		f.Confidence = event.ConfidencePossible
 		f.Settles = "a filter: synspy diagnose --port PORT says whether these SYNs are the ones in question"
-		if n < fewStray || diedOfAll(e.Counts) > n || len(e.Listeners) > 0 {
-			f.Severity = event.SeverityNote
-		}
+	}
+	if straySYNs(e) {
+		f.Severity = event.SeverityNote
+	}
+	if ports := refusedPorts(e); scanned(e) {
+		f.saw("closed ports that one client tried", ports, "ports")
+		f.because = fmt.Sprintf("one client tried %d ports where nothing listens, as a scan does", ports)
+		f.Title = f.because
 	}
 	return []*found{f}
 }
@@ -187,10 +183,17 @@ func otherDrops(e *Evidence) []*found {
 		if explainedElsewhere(info.Cause) {
 			n = unclaimed(e, info.Cause)
 		}
+		harmed := n
+		switch info.Cause {
+		case event.CauseBadHandshakeAck: // clientsEnded tells of the clients' own
+			n, harmed = n-min(n, endedByClients(e)), spoiled(e)
+		case event.CauseCookieInvalid:
+			harmed = spoiltCookies(e)
+		}
 		if n == 0 {
 			continue
 		}
-		f := newFound(event.FindingOtherDrops, n)
+		f := newFound(event.FindingOtherDrops, harmed)
 		f.Confidence = event.ConfidenceProven
 		f.Owner = info.Owner
 		f.saw("cause", info.Name, "")
@@ -213,7 +216,14 @@ func otherDrops(e *Evidence) []*found {
 			f.Severity = event.SeverityContributing
 			f.because += "; it follows from the full queue"
 		}
-		if float64(n) < smallPart*float64(all) {
+		if harmed < n {
+			f.saw("handshakes that may have failed by it", harmed, "handshakes")
+		}
+		switch {
+		case harmed == 0:
+			f.Severity = event.SeverityNote
+			f.because = fmt.Sprintf("%s fitted no handshake that failed: duplicates, scans, or connections that this host does not know any more", many(n, "packet"))
+		case float64(harmed) < smallPart*float64(all):
 			f.Severity = event.SeverityNote
 		}
 		out = append(out, f)
@@ -243,8 +253,13 @@ func unattributed(e *Evidence) []*found {
 		f := newFound(event.FindingOtherDrops, ^uint64(0)) // before health, which it puts in doubt
 		f.Severity = event.SeverityNote
 		f.Confidence = event.ConfidencePossible
+		f.doubt = true
+		f.because = fmt.Sprintf("the kernel counted %s of %s in network namespace %d, and packets that explain %s of it were seen",
+			thousands(row.Kernel), row.Counter, row.NetNS, thousands(row.Synspy))
 		f.Title = row.Counter + " moved by more than the packets seen"
-		f.because = f.Title
+		if row.Kernel < row.Synspy {
+			f.Title = row.Counter + " moved by less than the packets seen"
+		}
 		f.saw(row.Counter, row.Kernel, "packets")
 		f.saw("of it seen as packets", row.Synspy, "packets")
 		f.saw("network namespace", strconv.FormatUint(row.NetNS, 10), "") // a name, no quantity

@@ -17,10 +17,12 @@ type Evidence struct {
 
 	Listeners []Listener `json:"listeners,omitempty"` // those matched, also ones that closed
 	// GroupSyns came to those Listeners whose Syns are not known because they share ports by SO_REUSEPORT: to all of them together.
-	GroupSyns *uint64          `json:"group_syns,omitempty"`
-	Elsewhere []event.Listener `json:"elsewhere,omitempty"` // on the same ports, in other namespaces or on other addresses
-	Ingress   []Death          `json:"ingress,omitempty"`   // what died before any listener
-	Devices   []Device         `json:"devices,omitempty"`   // with programs, of the namespaces concerned; the nearest to the listeners first
+	GroupSyns *uint64 `json:"group_syns,omitempty"`
+	// GroupFinished is how many of their handshakes were finished, likewise.
+	GroupFinished *uint64          `json:"group_finished,omitempty"`
+	Elsewhere     []event.Listener `json:"elsewhere,omitempty"` // on the same ports, in other namespaces or on other addresses
+	Ingress       []Death          `json:"ingress,omitempty"`   // what died before any listener
+	Devices       []Device         `json:"devices,omitempty"`   // with programs, of the namespaces concerned; the nearest to the listeners first
 	// DevicesRead is how many devices were asked for their programs, nil where none was.
 	DevicesRead *uint64             `json:"devices_read,omitempty"`
 	Clients     []event.ClientCount `json:"clients,omitempty"` // most drops first, bounded by the collector
@@ -30,6 +32,8 @@ type Evidence struct {
 	Missing []Gap `json:"missing,omitempty"`
 	// LeftOut says what the input lacks for its having been filtered before; empty where it was not.
 	LeftOut string `json:"left_out,omitempty"`
+	// Narrowed says that Counts leave out packets of these listeners that Syns has: by address, client, cause or stage.
+	Narrowed bool `json:"narrowed,omitempty"`
 	// Silence says why it proves nothing that nothing was seen to be dropped; empty where it does.
 	Silence string `json:"silence,omitempty"`
 }
@@ -82,6 +86,12 @@ type Listener struct {
 	SynAcksAgain *uint64 `json:"syn_acks_again,omitempty"`
 	SynsAgain    *uint64 `json:"syns_again,omitempty"`
 	Finished     *uint64 `json:"finished,omitempty"`
+	// Late is how many of the finished had a SYN dropped before.
+	Late *uint64 `json:"late,omitempty"`
+	// HalfOpenBefore is how many handshakes were half-open when the window began; ID.SynQueue has those at its end.
+	HalfOpenBefore *uint64   `json:"half_open_before,omitempty"`
+	BadAcks        BadAcks   `json:"bad_acks,omitzero"`
+	Deferred       *Deferred `json:"deferred,omitempty"` // nil where it was not looked at
 	// AskedBacklog is the argument of listen(), known only where the socket was seen to open: the kernel keeps the smaller
 	// of it and somaxconn.
 	AskedBacklog *uint32 `json:"asked_backlog,omitempty"`
@@ -109,6 +119,24 @@ type Listener struct {
 	// ClosedMs is when it was closed, since the start; ReplacedBy is the socket that then listened there.
 	ClosedMs   *uint64         `json:"closed_ms,omitempty"`
 	ReplacedBy *event.Listener `json:"replaced_by,omitempty"`
+}
+
+// BadAcks tells apart what died as a bad handshake packet, where its records say how: the rest ended no handshake.
+type BadAcks struct {
+	// ByClient are handshakes that an RST of the client ended which fits: it had the SYN-ACK, and wanted no connection, or no
+	// more. ClientAgain are those of them whose SYN came again after it, and was ended so again.
+	ByClient    uint64 `json:"by_client,omitempty"`
+	ClientAgain uint64 `json:"client_again,omitempty"`
+	// ByServer are those that were ended by another packet, and reset.
+	ByServer uint64 `json:"by_server,omitempty"`
+}
+
+// Deferred is how handshakes fared whose ACK TCP_DEFER_ACCEPT ignored.
+type Deferred struct {
+	Watched   uint64 `json:"watched"`    // of which it is known
+	Held      uint64 `json:"held"`       // half-open for heldMs and more after it: the client sent nothing
+	AtEnd     uint64 `json:"at_end"`     // of these, still half-open at the end
+	LongestMs uint64 `json:"longest_ms"` // the longest that one was held, as far as it was seen
 }
 
 // Sysctls are those of a network namespace, by what they hold; nil where unread.

@@ -13,6 +13,8 @@ type found struct {
 	because string // its part of the verdict: "... died because <because>"
 	rests   []Need // the evidence that it presumes was to be had
 	lacking string // what was refused of it, and by what; empty for nothing
+	doubt   bool   // it says what is not known
+	quiet   bool   // it gives way to any cause
 }
 
 // newFound starts a finding from its row in the table: a cause, unless the rule says otherwise.

@@ -2,17 +2,14 @@ package diagnose
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/synspy/synspy/internal/event"
 )
 
-// quiet says what it means that nothing was dropped.
+// quiet says what it means that nothing died that a client waited for.
 func quiet(e *Evidence) []*found {
-	died := diedOfAll(e.Counts)
-	if len(e.Ports) == 0 && len(e.Listeners) > 0 { // a scan of closed ports is not about these listeners
-		died -= closedPorts(e)
-	}
-	if died > 0 || e.Silence != "" {
+	if failed(e) > 0 || e.Silence != "" {
 		return nil
 	}
 	var syns uint64
@@ -27,23 +24,9 @@ func quiet(e *Evidence) []*found {
 		return nil
 	}
 	if syns > 0 {
-		f := newFound(event.FindingHealthy, syns)
-		f.Severity, f.Confidence = event.SeverityNote, event.ConfidenceProven
-		f.saw("SYNs in the window", syns, "SYNs")
-		f.saw("dropped or reset", uint64(0), "packets")
-		f.saw("listeners", len(e.Listeners), "listeners")
-		f.because = fmt.Sprintf("%s arrived and none was dropped", many(syns, "SYN"))
-		if l := keptWaiting(e); l != nil {
-			ms := standstillMs(l)
-			f.saw("longest time without an accept while connections waited", ms, "ms")
-			f.because += fmt.Sprintf(", but nobody accepted on %s for %s while connections waited in its queue", where(l.ID), seconds(ms))
-			f.Title = f.because
-			f.fix("look at why " + actors(l.Processes) + " did not accept: its threads below; who waits is connected, and unanswered")
-		}
-		f.fix("look behind accept(): the application's latency, TLS, what it calls", "or watch again while clients time out: synspy diagnose --duration 5m")
-		return []*found{f}
+		return healthy(e, syns)
 	}
-	if e.lacks(NeedIngress) {
+	if e.lacks(NeedIngress) || closedPorts(e) > 0 && len(e.Listeners) == 0 { // SYNs came, to where nobody listens
 		return nil
 	}
 	f := newFound(event.FindingNoSynArrived, 0)
@@ -68,6 +51,129 @@ func quiet(e *Evidence) []*found {
 		"look upstream: load balancer, security group, routing, the client itself")
 	f.Title = f.because
 	return []*found{f}
+}
+
+// fewOpen is the part of the handshakes that may be open at the end of a window which proves something about the others.
+const fewOpen = 0.1
+
+// healthy says that the SYNs that came are accounted for, and what is not.
+func healthy(e *Evidence, syns uint64) []*found {
+	if keptWaiting(e) != nil || missedDrops(e) { // told elsewhere
+		return nil
+	}
+	h := handshakes(e)
+	if h != nil && h.Unaccounted > 0 {
+		return []*found{unaccounted(e, h, syns)}
+	}
+	if h != nil && h.Finished == 0 && h.Ended < h.Begun {
+		return []*found{unfinished(h, syns)}
+	}
+	// Where no client wanted a connection, nothing shows that one could be had.
+	if h != nil && (h.Finished == 0 || notable(h.Unanswered, h.Begun)) {
+		return nil
+	}
+	f := newFound(event.FindingHealthy, ^uint64(0)>>1) // before the notes that it lives with
+	f.quiet = true
+	f.Severity, f.Confidence = event.SeverityNote, event.ConfidenceProven
+	died := diedOfAll(e.Counts)
+	f.saw("SYNs in the window", syns, "SYNs")
+	f.saw("dropped or reset", died, "packets")
+	f.saw("listeners", len(e.Listeners), "listeners")
+	f.because = many(syns, "SYN") + " arrived and none was dropped"
+	if died > 0 {
+		f.because = fmt.Sprintf("%s arrived, and %s that died let no client down", many(syns, "SYN"), many(died, "packet"))
+	}
+	switch {
+	case h == nil:
+		f.Confidence = event.ConfidencePossible
+		f.because += "; what became of their handshakes was not counted"
+		f.Settles = "whether the handshakes were finished: a live session, synspy diagnose, without a filter by client or address"
+	case unwatchedDeferral(e):
+		f.sawHandshakes(h)
+		f.Confidence = event.ConfidencePossible
+		f.Settles = "whether clients waited whose ACK TCP_DEFER_ACCEPT ignored: see the note on it"
+	default:
+		f.sawHandshakes(h)
+		if h.Open > 0 {
+			f.because += fmt.Sprintf("; %s still open at the end", handshakesWere(h.Open))
+		}
+		if float64(h.Open) > fewOpen*float64(h.Begun) || h.Unanswered+h.Held > 0 || closingUnseen(e) {
+			f.Confidence = event.ConfidenceLikely
+			f.Settles = "a longer window: synspy diagnose --duration 5m"
+		}
+	}
+	f.fix("look behind accept(): the application's latency, TLS, what it calls", "or watch again while clients time out: synspy diagnose --duration 5m")
+	return []*found{f}
+}
+
+// sawHandshakes cites what became of them, leaving out what became of none.
+func (f *found) sawHandshakes(h *event.Handshakes) *found {
+	f.saw("handshakes begun", h.Begun, "handshakes")
+	for _, part := range []struct {
+		what string
+		n    uint64
+	}{
+		{"finished", h.Finished}, {"ended by the client's RST", h.Ended}, {"reset or expired", h.Died},
+		{"answered by a SYN cookie that did not come back", h.Cookies}, {"held back by TCP_DEFER_ACCEPT at the end", h.Held},
+		{"unanswered at the end", h.Unanswered}, {"open at the end, younger than 3 s", h.Open}, {"not accounted for", h.Unaccounted},
+	} {
+		if part.n > 0 {
+			f.saw("of them "+part.what, part.n, "handshakes")
+		}
+	}
+	return f
+}
+
+// notable tells whether handshakes are more than an ordinary network loses.
+func notable(n, of uint64) bool { return n >= fewUnanswered && float64(n) >= partOfSyns*float64(of) }
+
+// unaccounted says that some handshakes are in none of the sums: then nothing is said of them.
+func unaccounted(e *Evidence, h *event.Handshakes, syns uint64) *found {
+	f := newFound(event.FindingOtherDrops, ^uint64(0)-1) // before all but what the ledger has
+	f.Severity, f.Confidence, f.doubt = event.SeverityNote, event.ConfidencePossible, true
+	f.quiet = true
+	f.saw("SYNs in the window", syns, "SYNs")
+	f.saw("dropped or reset", diedOfAll(e.Counts), "packets")
+	f.sawHandshakes(h)
+	f.because = fmt.Sprintf("what became of %s of %s is not known", thousands(h.Unaccounted), many(h.Begun, "handshake"))
+	f.Title = f.because
+	f.fix("watch again for longer: synspy diagnose --duration 5m", "synspy check says which deaths this kernel does not show")
+	f.Settles = "tcpdump of these clients: whether they acknowledged the SYN-ACK"
+	return f
+}
+
+// unfinished says that the window ended before any handshake did.
+func unfinished(h *event.Handshakes, syns uint64) *found {
+	f := newFound(event.FindingOtherDrops, ^uint64(0)-1)
+	f.Severity, f.Confidence, f.doubt = event.SeverityNote, event.ConfidencePossible, true
+	f.quiet = true
+	f.saw("SYNs in the window", syns, "SYNs")
+	f.sawHandshakes(h)
+	f.because = fmt.Sprintf("none of %s was finished in the window", many(h.Begun, "handshake"))
+	f.Title = f.because
+	f.fix("watch again for longer: synspy diagnose --duration 5m")
+	f.Settles = "whether the clients acknowledge the SYN-ACK: a longer window tells those that never do"
+	return f
+}
+
+// missedDrops tells whether the kernel counted drops for which no packet was seen.
+func missedDrops(e *Evidence) bool {
+	return slices.ContainsFunc(e.Ledger, func(r event.LedgerRow) bool {
+		return slices.Contains(dropCounters, r.Counter) && (r.Unattributed > 0 || !r.Balanced())
+	})
+}
+
+// dropCounters move with packets that die, and not with others.
+var dropCounters = []string{event.CounterListenOverflows.String(), event.CounterListenDrops.String(), event.CounterTCPReqQFullDrop.String()}
+
+// unwatchedDeferral tells whether ACKs were ignored on purpose of which nobody saw for how long their clients then waited.
+func unwatchedDeferral(e *Evidence) bool {
+	return slices.ContainsFunc(e.Listeners, func(l Listener) bool { return l.deferred() > 0 && l.Deferred == nil })
+}
+
+// closingUnseen tells whether a namespace took its counters along: its packets were seen, and not compared.
+func closingUnseen(e *Evidence) bool {
+	return slices.ContainsFunc(e.Ledger, func(r event.LedgerRow) bool { return r.Gone })
 }
 
 // keptWaiting is the listener whose connections waited longest without an accept: too long, though its queue had room for them.

@@ -77,7 +77,7 @@ var acceptCalls = []string{"accept", "accept4", "__libc_accept", "__libc_accept4
 // parkedFrames are where the Go runtime keeps threads that it has no work for.
 var parkedFrames = []string{"runtime.stopm", "runtime.mPark", "runtime.sysmon", "runtime.templateThread"}
 
-// subject is a listener whose accept queue overflowed, with what its threads did meanwhile worked out.
+// subject is a listener whose accept queue overflowed, or was left alone, with what its threads did meanwhile worked out.
 type subject struct {
 	*Listener
 	e      *Evidence
@@ -117,7 +117,15 @@ func newSubject(e *Evidence, l *Listener) *subject {
 				s.pressedMs += float64(l.StepMs)
 			}
 		}
-		if drops > 0 {
+		// Where nothing was dropped, what presses is that connections wait.
+		waited := s.drops == 0 && float64(st.to-st.from)*float64(l.StepMs) >= longWaitMs
+		for i := st.from; waited && i < st.to; i++ {
+			if !s.pressed[i] {
+				s.pressed[i] = true
+				s.pressedMs += float64(l.StepMs)
+			}
+		}
+		if drops > 0 || waited {
 			s.stallMs = max(s.stallMs, float64(st.to-st.from)*float64(l.StepMs))
 		}
 		s.stallDrops += drops

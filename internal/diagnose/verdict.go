@@ -17,8 +17,8 @@ func verdict(e *Evidence, all []*found) string {
 }
 
 func sentence(e *Evidence, all []*found) string {
-	died := diedOfAll(e.Counts)
-	if e.Silence != "" && died == 0 && (len(all) == 0 || all[0].Severity != event.SeverityCause) {
+	died := failed(e)
+	if e.Silence != "" && diedOfAll(e.Counts) == 0 && (len(all) == 0 || all[0].Severity != event.SeverityCause) {
 		return "Nothing was seen to be dropped, which proves nothing: " + e.Silence + "."
 	}
 	if len(all) == 0 {
@@ -29,7 +29,7 @@ func sentence(e *Evidence, all []*found) string {
 	}
 	first := all[0]
 	switch {
-	case first.ID == event.FindingHealthy && keptWaiting(e) != nil:
+	case first.ID == event.FindingHealthy && first.Confidence == event.ConfidencePossible:
 		return upper(first.because) + "."
 	case first.ID == event.FindingHealthy:
 		return "The listen path is not the problem: " + first.because + "."
@@ -40,10 +40,8 @@ func sentence(e *Evidence, all []*found) string {
 			return upper(first.because) + ": what stops the clients is before it; look at " + programs + " first."
 		}
 		return upper(first.because) + ": what stops the clients is before it."
-	case first.Severity != event.SeverityCause && died > 0:
-		return fmt.Sprintf("%s died, but nothing that looks like a cause: %s.", many(died, "handshake packet"), first.because)
 	case first.Severity != event.SeverityCause:
-		return fmt.Sprintf("Nothing was dropped; worth knowing: %s.", first.because)
+		return upper(bodies(e)) + map[bool]string{true: ", but ", false: "; worth knowing: "}[first.doubt] + first.because + "."
 	}
 	to := ""
 	if first.Listener != nil {
@@ -55,13 +53,13 @@ func sentence(e *Evidence, all []*found) string {
 			causes++
 		}
 	}
-	more := ""
+	more := late(e)
 	switch causes {
 	case 1:
 	case 2:
-		more = "; there is another cause"
+		more += "; there is another cause"
 	default:
-		more = fmt.Sprintf("; there are %d more causes", causes-1)
+		more += fmt.Sprintf("; there are %d more causes", causes-1)
 	}
 	if died == 0 {
 		return fmt.Sprintf("Handshakes%s are in trouble: %s%s.", to, first.because, more)
@@ -74,6 +72,30 @@ func sentence(e *Evidence, all []*found) string {
 		return fmt.Sprintf("Of %s that died, %s %s: %s%s.", many(died, "handshake packet"), thousands(n), of, first.because, more)
 	}
 	return fmt.Sprintf("%s%s died: %s%s.", many(died, "handshake packet"), to, first.because, more)
+}
+
+// late says how many were let down by a delay only: their SYN was dropped, and one that they sent again was not.
+func late(e *Evidence) string {
+	var n uint64
+	for i := range e.Listeners {
+		n += value(e.Listeners[i].Late)
+	}
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; %s got through on a later try", many(n, "client"))
+}
+
+// bodies says how much died where nothing of it looks like a cause.
+func bodies(e *Evidence) string {
+	died, harmed := diedOfAll(e.Counts), failed(e)
+	switch {
+	case died == 0:
+		return "nothing was seen to be dropped"
+	case harmed == 0:
+		return fmt.Sprintf("%s died, and no handshake is known to have failed by it", many(died, "packet"))
+	}
+	return many(harmed, "handshake packet") + " died, but nothing that looks like a cause"
 }
 
 // deadly are the findings whose weight is a number of packets that died.

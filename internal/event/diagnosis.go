@@ -37,10 +37,35 @@ type Diagnosis struct {
 	Unlisted  *Unlisted      `json:"unlisted,omitempty"`  // the other listeners; nil where there are none
 	// GroupSyns came to those listeners together that have no count of their own: they share ports by SO_REUSEPORT, and which
 	// of them each came to is not known.
-	GroupSyns *uint64         `json:"group_syns,omitempty"`
-	Clients   []ClientCount   `json:"clients,omitempty"` // most drops first, bounded
-	Cannot    []CannotSupport `json:"cannot,omitempty"`  // what the input could not support
+	GroupSyns *uint64 `json:"group_syns,omitempty"`
+	// Handshakes is what became of those that reached the listeners, nil where it is not known.
+	Handshakes *Handshakes     `json:"handshakes,omitempty"`
+	Clients    []ClientCount   `json:"clients,omitempty"` // most drops first, bounded
+	Cannot     []CannotSupport `json:"cannot,omitempty"`  // what the input could not support
 }
+
+// Handshakes is what became, in sum, of the handshakes that reached listeners: Begun is all the others together but Waiting and
+// Late, which are parts of Finished.
+type Handshakes struct {
+	Begun    uint64 `json:"begun"`    // answered by a SYN-ACK in the window, or half-open when it began
+	Finished uint64 `json:"finished"` // entered an accept queue
+	Ended    uint64 `json:"ended"`    // by an RST of the client that fits
+	Died     uint64 `json:"died"`     // reset, expired, or gone with their listener
+	Cookies  uint64 `json:"cookies"`  // answered by a SYN cookie that did not come back
+	// Held, Unanswered and Open were half-open at the end: those whose ACK TCP_DEFER_ACCEPT ignored, those whose SYN-ACK had no
+	// answer for YoungHandshakeMs, and those that were younger.
+	Held        uint64 `json:"held"`
+	Unanswered  uint64 `json:"unanswered"`
+	Open        uint64 `json:"open"`
+	Unaccounted uint64 `json:"unaccounted"` // whatever became of them was not seen
+
+	Waiting uint64  `json:"waiting"`        // of the finished, those in an accept queue at the end
+	Late    *uint64 `json:"late,omitempty"` // of the finished, those that had a SYN dropped before
+}
+
+// YoungHandshakeMs is how old a half-open handshake must be, in milliseconds, to be called unanswered: its SYN-ACK has been
+// sent three times.
+const YoungHandshakeMs = 3000
 
 // Unlisted is how many listeners a diagnosis does not list, and how many SYNs came to them.
 type Unlisted struct {

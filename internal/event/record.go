@@ -216,6 +216,7 @@ type Held struct {
 	Cause    Cause     `json:"cause,omitzero"`
 	Stage    Stage     `json:"stage,omitzero"`
 	Action   Action    `json:"action,omitzero"`
+	Kernel   Kernel    `json:"kernel,omitzero"` // the counters that moved with each
 	Listener *Listener `json:"listener,omitempty"`
 	Others   bool      `json:"others,omitempty"`
 

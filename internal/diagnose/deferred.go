@@ -1,0 +1,80 @@
+package diagnose
+
+import (
+	"fmt"
+
+	"github.com/synspy/synspy/internal/event"
+)
+
+// heldBackPart is the part of the handshakes with an ignored ACK that must be held back for TCP_DEFER_ACCEPT to be wrong there:
+// some clients connect and send nothing for long wherever they may.
+const heldBackPart = 0.5
+
+// heldBack tells of clients that TCP_DEFER_ACCEPT keeps waiting: they have the SYN-ACK, acknowledged it, and send nothing,
+// as where the server speaks first.
+func heldBack(e *Evidence) []*found {
+	var out []*found
+	for i := range e.Listeners {
+		l := &e.Listeners[i]
+		ignored := l.deferred()
+		if ignored == 0 || l.Deferred != nil && l.Deferred.Held == 0 {
+			continue
+		}
+		f := newFound(event.FindingOtherDrops, ignored).about(l, l.Processes)
+		f.Owner = "application"
+		f.saw("cause", event.CauseDeferAccept.String(), "")
+		f.saw("ACKs ignored on purpose", ignored, "packets")
+		sawKnown(f, "SYNs in the window", l.Syns, "SYNs")
+		f.fix("take TCP_DEFER_ACCEPT off where the server speaks first (Apache: AcceptFilter PROTOCOL none; nginx: listen without deferred; "+
+			"HAProxy: bind without defer-accept; else setsockopt(TCP_DEFER_ACCEPT) of "+actors(l.Processes)+"), and restart the server",
+			"or let clients send first")
+		f.Settles = "who speaks first: where it is the client, it sent nothing for that long (a connection opened in advance), and the option does what it is for"
+		if l.Deferred == nil {
+			f.Severity, f.Confidence = event.SeverityNote, event.ConfidencePossible
+			f.Title = "TCP_DEFER_ACCEPT ignored ACKs"
+			f.because = fmt.Sprintf("TCP_DEFER_ACCEPT on %s ignored %s; for how long it held the handshakes back was not seen", where(l.ID), many(ignored, "ACK"))
+			out = append(out, f)
+			continue
+		}
+		d := l.Deferred
+		f.weight = d.Held
+		f.saw("handshakes held back until the client sent something, or gave up", d.Held, "handshakes")
+		f.saw("handshakes with an ignored ACK that were followed", d.Watched, "handshakes")
+		f.saw("the longest that one was held back, as far as seen", d.LongestMs, "ms")
+		f.saw("still held back at the end", d.AtEnd, "handshakes")
+		f.because = fmt.Sprintf("TCP_DEFER_ACCEPT on %s held back %s of %s, for up to %s: their clients had acknowledged and sent nothing, as where the server speaks first",
+			where(l.ID), thousands(d.Held), many(d.Watched, "handshake"), seconds(float64(d.LongestMs)))
+		f.Title = f.because
+		if float64(d.Held) < heldBackPart*float64(d.Watched) {
+			f.Severity = event.SeverityNote
+			f.Title = "TCP_DEFER_ACCEPT held back some clients that sent nothing"
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
+// deferred is how many of the listener's ACKs TCP_DEFER_ACCEPT ignored.
+func (l *Listener) deferred() uint64 {
+	var n uint64
+	for _, c := range l.Counts {
+		if c.Cause == event.CauseDeferAccept {
+			n += c.Count
+		}
+	}
+	return n
+}
+
+// holdsBack tells whether most of what stood in the SYN queue at its longest is what TCP_DEFER_ACCEPT holds back.
+func (l *Listener) holdsBack() bool {
+	longest := uint64(0)
+	if q := l.ID.SynQueue; q != nil {
+		longest = uint64(q.Len)
+	}
+	for _, p := range l.Timeline {
+		if p.SynQueue != nil {
+			longest = max(longest, uint64(p.SynQueue.Len))
+		}
+	}
+	return l.deferred() > 0 && 2*l.deferred() >= longest
+}
