@@ -60,6 +60,9 @@ type evidenceRow struct {
 	counts    []event.Count
 	queue     event.Queue
 	cookies   uint64
+	badAcks   diagnose.BadAcks
+	halfOpen  *uint64 // when the window began
+	late      *uint64 // connections that entered, of those that had a SYN dropped before
 	points    []event.TimelinePoint
 	closed    *uint64 // when it was seen to be closed, ms since the start
 	arrived   uint64  // SYNs, at the last tick
@@ -211,6 +214,11 @@ func (c *collector) Ready(event.Ready) error { return nil }
 func (c *collector) Held(h event.Held) error {
 	count := event.Count{Cause: h.Cause, Stage: h.Stage, Action: h.Action, Count: h.Count}
 	if h.Cause == event.CauseUnknown { // SYN cookies, or not known
+		if h.Listener != nil && h.Stage == event.StageSyn {
+			if r := c.rows[h.Listener.Key]; r != nil {
+				r.cookies += h.Count
+			}
+		}
 		return nil
 	}
 	if h.Action != event.ActionIgnored {
@@ -224,6 +232,7 @@ func (c *collector) Held(h event.Held) error {
 	}
 	if r := c.rows[h.Listener.Key]; r != nil {
 		r.counts = event.AddCount(r.counts, count)
+		r.badAcks.Add(count, h.Kernel.Counters)
 		r.held(c, count, h.Again)
 	}
 	return nil
@@ -255,6 +264,7 @@ func (c *collector) Drop(d *event.Drop) error {
 	}
 	if r := c.rowOf(d); r != nil {
 		r.counts = event.AddCount(r.counts, count)
+		r.badAcks.Record(d)
 		r.drop(c, d)
 	}
 	return nil

@@ -50,6 +50,7 @@ func (c *collector) conclude(s event.Summary) {
 	c.gaps()
 	c.devices()
 	e.Silence = silence(c.options.Watch, len(c.rows))
+	e.Narrowed = len(c.options.Watch.Filter.Servers) > 0
 }
 
 // silence says why no drop may mean nothing: what a filter keeps out may well have dropped, and SYNs
@@ -88,7 +89,8 @@ func (c *collector) listenersOf(s event.Summary) {
 			}
 			l.Accepts = &accepts
 		}
-		l.Finished = finished(&row)
+		l.Finished = c.finished(&row)
+		l.Late, l.HalfOpenBefore, l.BadAcks = r.late, r.halfOpen, r.badAcks
 		if r.undivided {
 			undivide(&l)
 		}
@@ -107,19 +109,22 @@ func (c *collector) listenersOf(s event.Summary) {
 		}
 		c.evidence.Listeners = append(c.evidence.Listeners, l)
 	}
-	c.evidence.GroupSyns = c.groupSyns(seen)
+	c.evidence.GroupSyns, c.evidence.GroupFinished = c.groupSums(seen)
 	c.members()
 	c.replaced()
 }
 
-// finished is how many handshakes came to their end: those that entered the accept queue,
-// where that is known.
-func finished(row *event.Seen) *uint64 {
-	if row.Accepting == nil {
-		n := row.Ack
+// finished is how many handshakes came to their end: those that entered the accept queue, or, where that is not hooked, the final
+// ACKs that came.
+func (c *collector) finished(row *event.Seen) *uint64 {
+	switch {
+	case row.Accepting != nil:
+		n := row.Accepting.Arrivals
 		return &n
+	case c.session.probe.SeesEntries():
+		return new(uint64) // a listener without a row took none in
 	}
-	n := row.Accepting.Arrivals
+	n := row.Ack
 	return &n
 }
 

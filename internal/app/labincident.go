@@ -96,7 +96,11 @@ func (v *IncidentVerdict) judge(made *lab.Incident) {
 		v.Findings = append(v.Findings, string(f.Severity)+" "+string(f.ID))
 		if i == 0 {
 			first = string(f.ID)
-		} else if f.Severity == event.SeverityCause && !slices.Contains(made.Also, string(f.ID)) {
+		}
+		if i == 0 && !made.Harmless {
+			continue
+		}
+		if f.Severity == event.SeverityCause && !slices.Contains(made.Also, string(f.ID)) {
 			v.Mismatches = append(v.Mismatches, fmt.Sprintf("%s is called a cause, too", f.ID))
 		}
 	}

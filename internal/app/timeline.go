@@ -169,6 +169,10 @@ func (r *evidenceRow) read(c *collector, at uint32, now *probe.Listener, syns ui
 	if !r.began && !r.born && entered.Accepts == nil {
 		r.backlog = now.Accept.Len
 	}
+	if !r.began { // what was half-open at the start, but for what has come since
+		n := uint64(now.Syn.Len) - min(uint64(now.Syn.Len), syns)
+		r.halfOpen = &n
+	}
 	// Where accept() is not hooked: what entered and is not there any more.
 	inferred := entered.Arrivals + uint64(r.backlog)
 	taken := inferred - min(inferred, uint64(now.Accept.Len))
@@ -180,6 +184,7 @@ func (r *evidenceRow) read(c *collector, at uint32, now *probe.Listener, syns ui
 	again := uint64(0)
 	if r.told {
 		again = *entered.Again
+		r.late = &again
 	}
 	if !r.began && !r.born || r.skipped { // what came until now did not come in steps that were read
 		r.readAt, r.syns, r.again, r.accepts = at, syns, again, taken

@@ -28,23 +28,35 @@ func (c *collector) mix(all []probe.Listener, undivided map[uint64]bool) {
 // undivide takes out what was counted to some member of the group, maybe another one.
 func undivide(l *diagnose.Listener) {
 	l.Syns, l.Accepts, l.Finished = nil, nil, nil
-	l.PeakAccepts, l.RetriesTold = 0, false
+	l.PeakAccepts, l.RetriesTold, l.Late = 0, false, nil
 	for i := range l.Timeline {
 		l.Timeline[i].Arrivals, l.Timeline[i].Retries, l.Timeline[i].Accepts = nil, nil, nil
 	}
 }
 
-// groupSyns is how many SYNs came to all of those together, nil where there are none, or where not all of a group are
-// under watch.
-func (c *collector) groupSyns(seen map[uint64]event.Seen) *uint64 {
-	var sum *uint64
+// groupSums is how many SYNs came to all of those together, and how many handshakes they finished: final ACKs that did not die.
+// Both are nil where there are none, or where not all of a group are under watch.
+func (c *collector) groupSums(seen map[uint64]event.Seen) (syns, finished *uint64) {
 	for _, r := range c.rows {
 		if r.foreign {
-			return nil
+			return nil, nil
 		}
 		if r.undivided {
-			add(&sum, seen[r.listener.Socket].Syn)
+			row := seen[r.listener.Socket]
+			add(&syns, row.Syn)
+			add(&finished, row.Ack-min(row.Ack, ackDeaths(r)))
 		}
 	}
-	return sum
+	return syns, finished
+}
+
+// ackDeaths is how many final ACKs moved counters of the kernel's, but finished nothing: these are among the arrivals as well.
+func ackDeaths(r *evidenceRow) uint64 {
+	n := r.badAcks.ByClient + r.badAcks.ByServer
+	for _, c := range r.counts {
+		if c.Stage == event.StageAck && c.Cause != event.CauseBadHandshakeAck && len(c.Cause.Info().Counters) > 0 {
+			n += c.Count
+		}
+	}
+	return n
 }

@@ -19,28 +19,33 @@ func TestUndivided(t *testing.T) {
 	other := probe.Listener{Socket: 3, NetNS: 1, Addr: netip.IPv4Unspecified(), Port: 81}
 	all := []probe.Listener{member(1), member(2), other}
 	undivided := map[uint64]bool{1: true, 2: true}
-	seen := map[uint64]event.Seen{1: {Syn: 70}, 2: {Syn: 7}, 3: {Syn: 5}}
+	seen := map[uint64]event.Seen{1: {Syn: 70, Ack: 75}, 2: {Syn: 7}, 3: {Syn: 5, Ack: 5}}
 
 	c := newCollector(nil, DiagnoseOptions{Duration: time.Minute})
 	for _, l := range all {
 		c.rows[l.Socket] = &evidenceRow{listener: l}
 	}
-	if c.mix(all, nil); c.groupSyns(seen) != nil {
+	syns := func() *uint64 { n, _ := c.groupSums(seen); return n }
+	if c.mix(all, nil); syns() != nil {
 		t.Error("a group's SYNs where every listener has its own")
 	}
 	c.mix(all, undivided)
 	if !c.rows[1].undivided || !c.rows[2].undivided || c.rows[3].undivided {
 		t.Errorf("undivided: %t, %t and %t", c.rows[1].undivided, c.rows[2].undivided, c.rows[3].undivided)
 	}
-	if sum := c.groupSyns(seen); sum == nil || *sum != 77 {
+	if sum := syns(); sum == nil || *sum != 77 {
 		t.Errorf("the group's SYNs: %v, want 77", sum)
+	}
+	c.rows[1].counts = []event.Count{{Cause: event.CauseDeferAccept, Stage: event.StageAck, Action: event.ActionIgnored, Count: 4}}
+	if _, finished := c.groupSums(seen); finished == nil || *finished != 71 {
+		t.Errorf("finished by the group: %v, want 71: 75 ACKs came, and 4 were ignored", finished)
 	}
 	c.mix([]probe.Listener{member(1)}, nil)
 	if !c.rows[1].undivided {
 		t.Error("what was counted while there were two is divided once the other has gone")
 	}
 	delete(c.rows, 2)
-	if c.mix(all, undivided); c.groupSyns(seen) != nil {
+	if c.mix(all, undivided); syns() != nil {
 		t.Error("the SYNs of a group of which not all are under watch")
 	}
 }

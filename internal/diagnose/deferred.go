@@ -25,8 +25,8 @@ func heldBack(e *Evidence) []*found {
 		f.saw("cause", event.CauseDeferAccept.String(), "")
 		f.saw("ACKs ignored on purpose", ignored, "packets")
 		sawKnown(f, "SYNs in the window", l.Syns, "SYNs")
-		f.fix("take TCP_DEFER_ACCEPT off where the server speaks first (Apache: AcceptFilter PROTOCOL none; nginx: listen without deferred; "+
-			"HAProxy: bind without defer-accept; else setsockopt(TCP_DEFER_ACCEPT) of "+actors(l.Processes)+"), and restart the server",
+		f.fix("take TCP_DEFER_ACCEPT off this listener, if the server speaks first, and restart "+actors(l.Processes),
+			"where that is set: Apache AcceptFilter PROTOCOL none, nginx listen without deferred, HAProxy bind without defer-accept, else setsockopt(TCP_DEFER_ACCEPT)",
 			"or let clients send first")
 		f.Settles = "who speaks first: where it is the client, it sent nothing for that long (a connection opened in advance), and the option does what it is for"
 		if l.Deferred == nil {

@@ -192,6 +192,23 @@ var cases = []diagnoseCase{
 		event.CauseAcceptQueueFull, event.StageAck, event.ActionDropped, 30), 300, ptr(uint64(300)), 0)),
 		[]string{"cause accept_loop_blocked"}},
 
+	// Who is harmed.
+	{"half-open health checks beside clients", evidence(badAcks(finishing(healthyListener(), 0), 20, BadAcks{ByClient: 20})),
+		[]string{"note healthy", "note client_gave_up"}},
+	{"nothing but half-open health checks", evidence(onlyEnded(20)),
+		[]string{"note client_gave_up"}},
+	{"clients' hosts reset the answer, and the clients try again", evidence(badAcks(finishing(healthyListener(), 0), 20, BadAcks{ByClient: 20, ClientAgain: 15})),
+		[]string{"cause return_path_lost", "note client_gave_up"}},
+	{"stray ACKs, and every handshake finished", evidence(badAcks(finishing(healthyListener(), 0), 30, BadAcks{})),
+		[]string{"note healthy", "note other_drops"}},
+	{"bad ACKs, and as many handshakes unfinished", evidence(badAcks(finishing(healthyListener(), 30), 30, BadAcks{})),
+		[]string{"cause other_drops"}},
+	{"forged cookies", evidence(died1(finishing(healthyListener(), 0), event.CauseCookieInvalid, event.StageAck, event.ActionReset, 500)),
+		[]string{"note healthy", "note other_drops"}},
+	{"handshakes that nobody accounts for", evidence(finishing(healthyListener(), 4)),
+		[]string{"note other_drops"}},
+	{"a scan of many ports by one client", scan(&Evidence{WindowMs: 10_000}, 40), []string{"note no_listener"}},
+
 	// Elsewhere.
 	{"a firewall", ingress(event.CauseNetfilter, event.ActionDropped, 12, nil), []string{"cause dropped_before_listener"}},
 	{"rp_filter", ingress(event.CauseRPFilter, event.ActionDropped, 12, nil), []string{"cause dropped_before_listener"}},
@@ -295,6 +312,37 @@ func deferred(l Listener, n uint64, d Deferred) Listener {
 	l = died1(l, event.CauseDeferAccept, event.StageAck, event.ActionIgnored, n)
 	l.Deferred = &d
 	return l
+}
+
+// finishing lets all but some of the handshakes be finished.
+func finishing(l Listener, but uint64) Listener {
+	n := *l.Syns - but
+	l.Finished, l.ID.SynQueue, l.HalfOpenBefore, l.SynsAgain = &n, &event.SynQueue{Limit: 128}, ptr(uint64(0)), ptr(uint64(0))
+	return l
+}
+
+// badAcks adds bad handshake packets; those that a client's RST was ended a handshake more that had begun.
+func badAcks(l Listener, n uint64, b BadAcks) Listener {
+	l.BadAcks = b
+	syns := *l.Syns + b.ByClient
+	l.Syns = &syns
+	return died1(l, event.CauseBadHandshakeAck, event.StageAck, event.ActionDropped, n)
+}
+
+// onlyEnded is a window in which nobody comes but to reset the answer.
+func onlyEnded(n uint64) Listener {
+	return badAcks(finishing(listener(128, rate(10, 0), rate(10, 2000)), 0), n, BadAcks{ByClient: n})
+}
+
+// scan is one client's SYNs to as many closed ports.
+func scan(e *Evidence, ports int) *Evidence {
+	e.ClientsSeen = ptr(uint64(1))
+	for i := range ports {
+		e.Ingress = append(e.Ingress, Death{Cause: event.CauseNoListener, Action: event.ActionReset, NetNS: 4026531840, Count: 1,
+			Server: event.Endpoint{Addr: netip.MustParseAddr("10.0.0.1"), Port: uint16(1000 + i)}})
+	}
+	e.Counts = append(e.Counts, event.Count{Cause: event.CauseNoListener, Stage: event.StageIngress, Action: event.ActionReset, Count: uint64(ports)})
+	return e
 }
 
 func finished(l Listener) Listener {

@@ -129,6 +129,8 @@ type BadAcks struct {
 	ClientAgain uint64 `json:"client_again,omitempty"`
 	// ByServer are those that were ended by another packet, and reset.
 	ByServer uint64 `json:"by_server,omitempty"`
+
+	clients map[event.Endpoint]bool // that ended one
 }
 
 // Deferred is how handshakes fared whose ACK TCP_DEFER_ACCEPT ignored.

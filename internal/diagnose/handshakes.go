@@ -38,12 +38,9 @@ type account struct {
 	queued    uint64 // half-open at the end
 	held      uint64 // of the half-open, those that TCP_DEFER_ACCEPT holds back
 	lastMs    uint64 // SYNs of the last YoungHandshakeMs
-	inFlight  uint64 // SYNs of the last readings: the queue is read a little after the counting ends
+	inFlight  uint64 // those that may have finished between the end of the counting and the last reading of the queue
 	oldUnseen bool   // some listener's queue at the end is not known
 }
-
-// closingMs is how long before the end a handshake may have begun that the last reading of the queue does not show as it was.
-const closingMs = 200
 
 // add takes a listener's part, and tells whether it is known.
 func (a *account) add(l *Listener) bool {
@@ -73,7 +70,7 @@ func (a *account) add(l *Listener) bool {
 		a.Late = sum(a.Late, l.Late)
 	}
 	a.lastMs += l.arrivedWithin(event.YoungHandshakeMs)
-	a.inFlight += l.arrivedWithin(closingMs)
+	a.inFlight += l.inFlight()
 	return true
 }
 
@@ -90,7 +87,7 @@ func (a *account) close() {
 	}
 	a.Held = take(min(a.held, a.queued))
 	a.Open = take(min(a.queued-a.Held, a.lastMs))
-	a.Unanswered = take(a.queued - a.Held - a.Open)
+	a.Unanswered = take(a.queued - min(a.queued, a.Held+a.Open))
 	a.Cookies = take(a.cookies)
 	a.Open += take(a.inFlight)
 	a.Unaccounted = rest
@@ -147,6 +144,24 @@ func (l *Listener) arrivedWithin(ms uint32) uint64 {
 	for _, p := range l.Timeline {
 		if p.OffsetMs+l.StepMs+ms >= end { // the whole of a step that reaches into it
 			n += value(p.Arrivals)
+		}
+	}
+	return n
+}
+
+// closingMs is the end of the window whose readings show how many handshakes are half-open at a time.
+const closingMs = 1000
+
+// inFlight is how many handshakes may have been half-open when the counting ended, and no more when the queue was read after it: as
+// many as were at any reading shortly before, and one.
+func (l *Listener) inFlight() uint64 {
+	if l.arrivedWithin(closingMs) == 0 {
+		return 0
+	}
+	n := uint64(1)
+	for i := len(l.Timeline) - 1; i >= 0 && l.Timeline[i].OffsetMs+closingMs >= l.Timeline[len(l.Timeline)-1].OffsetMs; i-- {
+		if q := l.Timeline[i].SynQueue; q != nil {
+			n = max(n, uint64(q.Len)+1)
 		}
 	}
 	return n

@@ -2,6 +2,7 @@ package diagnose
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/synspy/synspy/internal/event"
 )
@@ -118,7 +119,7 @@ func clientsEnded(e *Evidence) []*found {
 		f.saw("handshakes that the client's own RST ended", ended, "handshakes")
 		sawKnown(f, "SYNs in the window", l.Syns, "SYNs")
 		sawKnown(f, "handshakes finished", l.Finished, "handshakes")
-		f.because = fmt.Sprintf("%s on %s ended by the client's own RST right after the SYN-ACK", handshakesWere(ended), where(l.ID))
+		f.because = fmt.Sprintf("%s on %s by the client's own RST right after the SYN-ACK", ofHandshakes(ended, "ended"), where(l.ID))
 		f.Title = f.because
 		f.fix("none needed where these are half-open health checks (SYN, SYN-ACK, RST) or a scan: they get what they came for",
 			"otherwise compare the clients' connect timeout with the time that their SYN-ACK takes: who gave up resets it as well")
@@ -141,9 +142,43 @@ func answerElsewhere(l *Listener, ended, again uint64) *found {
 	return f
 }
 
-func handshakesWere(n uint64) string {
+// ofHandshakes says what became of some: "1 handshake was ended".
+func ofHandshakes(n uint64, became string) string {
 	if n == 1 {
-		return "1 handshake was"
+		return "1 handshake was " + became
 	}
-	return thousands(n) + " handshakes were"
+	return thousands(n) + " handshakes were " + became
 }
+
+// Add takes packets that died, if they died as bad handshake packets; counters are those that moved with each.
+func (b *BadAcks) Add(count event.Count, counters []string) {
+	if count.Cause != event.CauseBadHandshakeAck || !slices.Contains(counters, event.CounterEmbryonicRsts.String()) {
+		return
+	}
+	if count.Action == event.ActionDropped {
+		b.ByClient += count.Count
+	} else {
+		b.ByServer += count.Count
+	}
+}
+
+// Record is Add for a packet with a record: two RSTs of one handshake are of a client that sent its SYN again in between.
+func (b *BadAcks) Record(d *event.Drop) {
+	before := b.ByClient
+	b.Add(event.Count{Cause: d.Cause, Stage: d.Stage, Action: d.Action, Count: 1}, d.Kernel.Counters)
+	if b.ByClient == before || d.Client == nil {
+		return
+	}
+	if b.clients[*d.Client] && d.Attempt > 1 {
+		b.ClientAgain++
+	}
+	if b.clients == nil {
+		b.clients = make(map[event.Endpoint]bool)
+	}
+	if len(b.clients) < maxEnded {
+		b.clients[*d.Client] = true
+	}
+}
+
+// maxEnded bounds the clients that are remembered for having ended a handshake.
+const maxEnded = 4096

@@ -95,7 +95,7 @@ func healthy(e *Evidence, syns uint64) []*found {
 	default:
 		f.sawHandshakes(h)
 		if h.Open > 0 {
-			f.because += fmt.Sprintf("; %s still open at the end", handshakesWere(h.Open))
+			f.because += "; " + ofHandshakes(h.Open, "still open at the end")
 		}
 		if float64(h.Open) > fewOpen*float64(h.Begun) || h.Unanswered+h.Held > 0 || closingUnseen(e) {
 			f.Confidence = event.ConfidenceLikely

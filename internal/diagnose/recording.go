@@ -51,7 +51,10 @@ func (r *Recording) Add(record any) {
 		r.summary = rec
 	case *event.Held:
 		r.held = true
-		r.count(rec.Listener, event.Count{Cause: rec.Cause, Stage: rec.Stage, Action: rec.Action, Count: rec.Count})
+		count := event.Count{Cause: rec.Cause, Stage: rec.Stage, Action: rec.Action, Count: rec.Count}
+		if l := r.count(rec.Listener, count); l != nil {
+			l.BadAcks.Add(count, rec.Kernel.Counters)
+		}
 	case *event.Drop:
 		r.drop(rec)
 	}
@@ -85,6 +88,7 @@ func (r *Recording) drop(d *event.Drop) {
 	if l == nil {
 		return
 	}
+	l.BadAcks.Record(d)
 	l.drops = append(l.drops, moment{d.Time.Time, d.Listener.AcceptQueue, d.Listener.SynQueue})
 	if len(d.Processes) > 0 {
 		l.Processes = d.Processes
@@ -251,6 +255,9 @@ func (r *Recording) summed(e *Evidence) {
 		}
 		if l := r.listener(&seen.Listener); l != nil && !seen.Others {
 			l.Syns, l.Finished = &seen.Syn, &seen.Ack
+			if a := seen.Accepting; a != nil { // ACKs that died are among those that came
+				l.Finished = &a.Arrivals
+			}
 		}
 	}
 }

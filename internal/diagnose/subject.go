@@ -100,7 +100,7 @@ func newSubject(e *Evidence, l *Listener) *subject {
 	s.pressed = make([]bool, len(l.Timeline))
 	for i, p := range l.Timeline {
 		full := p.AcceptQueue != nil && p.AcceptQueue.Len > p.AcceptQueue.Limit
-		if s.pressed[i] = full || value(p.Drops) > 0; s.pressed[i] {
+		if s.pressed[i] = full || s.drops > 0 && value(p.Drops) > 0; s.pressed[i] {
 			s.pressedMs += float64(l.StepMs)
 		}
 		s.seenDrops += value(p.Drops)

@@ -290,12 +290,13 @@ type stall struct{ from, to int }
 func stalls(l *Listener) []stall {
 	var out []stall
 	going := false
+	full := l.dropped(event.CauseAcceptQueueFull) > 0 // else what was dropped waited for nobody to accept it
 	for i, p := range l.Timeline {
 		switch {
 		case p.Accepts == nil || *p.Accepts > 0:
 			going = false
 		case p.AcceptQueue == nil: // the next one that was read decides
-		case !waiting(p):
+		case p.AcceptQueue.Len == 0 && !(full && value(p.Drops) > 0):
 			going = false
 		case going:
 			out[len(out)-1].to = i + 1

@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/netip"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // patience is for how long a client of a crowd tries, and how often: as Linux does
@@ -19,6 +21,7 @@ type crowd struct {
 	server  netip.AddrPort
 	trying  []*attempt
 	deaf    bool // their answers are lost on the way
+	checks  bool // they want no connection: an RST is their answer to the SYN-ACK, or, of deaf ones, somebody else's
 	refused int
 	local   func() netip.AddrPort // nil: addresses of the TUN device's own network
 	through *ethernet             // their SYNs come in through; nil: the TUN device
@@ -28,6 +31,7 @@ type attempt struct {
 	client *Client
 	tries  int
 	next   time.Time
+	reset  bool // the last SYN-ACK was
 }
 
 // come lets n more clients send their SYN.
@@ -60,6 +64,13 @@ func (c *crowd) proceed() error {
 		switch {
 		case a.client.WasReset():
 			c.refused++
+		case c.checks && !a.reset && a.client.Answered():
+			if err := a.client.RST(); err != nil {
+				return err
+			}
+			if a.reset = true; c.deaf { // and will try again
+				left = append(left, a)
+			}
 		case !c.deaf && a.client.Answered():
 			if err := a.client.ACK(); err != nil {
 				return err
@@ -70,6 +81,7 @@ func (c *crowd) proceed() error {
 			if err := c.syn(a.client); err != nil {
 				return err
 			}
+			a.reset, a.client.synAck = false, nil
 			a.tries++
 			a.next = time.Now().Add(retryAfter)
 			left = append(left, a)
@@ -86,6 +98,33 @@ const tick = 10 * time.Millisecond
 func (w *World) steady(server netip.AddrPort, every time.Duration, burst int) traffic {
 	c := &crowd{w: w, server: server}
 	return c.steady(every, burst)
+}
+
+// together plays several kinds of clients at once.
+func together(all ...traffic) traffic {
+	return func(ctx context.Context) error {
+		var group errgroup.Group
+		for _, play := range all {
+			group.Go(func() error { return play(ctx) })
+		}
+		return group.Wait()
+	}
+}
+
+// every does something once in a while until the context ends.
+func (w *World) every(ctx context.Context, pause time.Duration, do func() error) error {
+	ticker := time.NewTicker(pause)
+	defer ticker.Stop()
+	for {
+		if err := do(); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
 }
 
 func (c *crowd) steady(every time.Duration, burst int) traffic {

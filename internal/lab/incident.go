@@ -13,6 +13,8 @@ type Incident struct {
 	Finding string
 	Also    []string // further causes that would be true
 	Names   []string // words that the evidence of that finding must have, nil for any
+	// Harmless says that nobody is let down: nothing may be called a cause, the first finding neither.
+	Harmless bool
 	// Begin sets the trouble up, and returns what keeps it going until the context
 	// ends. The error wraps ErrCannotHold where this machine cannot have it.
 	Begin func(ctx context.Context, w *World, log func(string, ...any)) (traffic, error)

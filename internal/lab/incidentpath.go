@@ -61,6 +61,47 @@ func pathIncidents() []Incident {
 			},
 		},
 		{
+			Name: "diagnose-half-open-checks", Title: "half-open health checks", Finding: "healthy",
+			Explain: "Beside 20 clients a second that are served, a balancer probes 5 times a second: SYN, SYN-ACK, RST. Nobody is harmed by it.",
+			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
+				served := &crowd{w: w, server: server4}
+				checks := &crowd{w: w, server: server4, checks: true}
+				return together(served.steady(every, 1), checks.steady(4*every, 1)), innocent(w, log)
+			},
+		},
+		{
+			Name: "diagnose-nothing-but-checks", Title: "nobody comes but health checks", Finding: "client_gave_up", Harmless: true,
+			Explain: "20 half-open health checks a second, and no client.",
+			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
+				checks := &crowd{w: w, server: server4, checks: true}
+				return checks.steady(every, 1), innocent(w, log)
+			},
+		},
+		{
+			Name: "diagnose-answer-reset", Title: "the SYN-ACK is reset on the clients' side, and they try again", Finding: "return_path_lost",
+			Explain: "A host in front of 20 clients a second resets each SYN-ACK, and the clients, who never see it, send their SYN again.",
+			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
+				c := &crowd{w: w, server: server4, checks: true, deaf: true}
+				return c.steady(every, 1), innocent(w, log)
+			},
+		},
+		{
+			Name: "diagnose-stray-acks", Title: "ACKs that belong to no handshake", Finding: "healthy",
+			Explain: "Beside 20 clients a second that are served, 20 ACKs a second come of connections that this host does not know: each is reset, and no handshake fails.",
+			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
+				if err := w.Sysctl("net.ipv4.tcp_syncookies", "0"); err != nil {
+					return nil, err
+				}
+				strays := func(ctx context.Context) error {
+					return w.every(ctx, every, func() error {
+						c := w.Client(server4)
+						return c.send(segment{seq: c.ISN + 1, ack: 0x7a5a5a5a, flags: flagACK})
+					})
+				}
+				return together(w.steady(server4, every, 1), strays), innocent(w, log)
+			},
+		},
+		{
 			Name: "diagnose-silent", Title: "no SYN arrives", Finding: "no_syn_arrived",
 			Explain: "A server that accepts at once, and no client.",
 			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {

@@ -29,11 +29,17 @@ func (p *Probe) Entered(socket uint64) (Entered, error) {
 		return Entered{}, fmt.Errorf("read the accept side: %w", err)
 	}
 	e := Entered{Arrivals: raw.Arrivals}
-	if p.plan.hooks(enqueueFunction) || p.plan.Backend == Tracepoint {
+	if p.SeesEntries() {
 		e.Again = &raw.CameAgain
 	}
 	if p.plan.hooks(acceptFunction) {
 		e.Accepts = &raw.Accepts
 	}
 	return e, nil
+}
+
+// SeesEntries tells whether each connection that enters an accept queue is counted: with tracepoints alone, but for those of
+// SO_REUSEPORT groups.
+func (p *Probe) SeesEntries() bool {
+	return p.config.Accepts && (p.plan.hooks(enqueueFunction) || p.plan.Backend == Tracepoint)
 }
