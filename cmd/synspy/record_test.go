@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,6 +10,11 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/synspy/synspy/internal/event"
 )
 
 // TestRecord keeps the records while the screen shows them, and shows the same
@@ -237,4 +243,38 @@ func TestInterruptedRecord(t *testing.T) {
 	if code != 0 || err != nil || string(kept) != text+rest {
 		t.Errorf("exit code %d, %v; the file has %d bytes, the screen %d", code, err, len(kept), len(text+rest))
 	}
+}
+
+// TestRecountIsTheCount: a filter that everything passes counts the records again, and comes to what was counted live.
+func TestRecountIsTheCount(t *testing.T) {
+	t.Parallel()
+	kept, stderr, code := output(t, exec.Command(program, "trace", "--netns", dropping(t), "--rate", "5", "--count", "7", "-o", "json"))
+	if code != 0 {
+		t.Fatalf("exit code %d, standard error:\n%s", code, stderr)
+	}
+	var again, said bytes.Buffer
+	e := plainEnv(&again, &said)
+	e.stdin = strings.NewReader(kept)
+	if code := run(t.Context(), []string{"trace", "--read", "-", "-o", "json", "--stage", "syn,ack,timer,close,ingress"}, e); code != 0 {
+		t.Fatalf("exit code %d, standard error:\n%s", code, said.String())
+	}
+	live, read := summaryOf(t, kept), summaryOf(t, again.String())
+	if read.Recount == nil || read.Recount.Unsure > 0 {
+		t.Errorf("counted again: %+v", read.Recount)
+	}
+	read.Recount, read.Handshakes = nil, live.Handshakes // those held back have no record of their own
+	if diff := cmp.Diff(live, read, cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("live and read differ (-live +read):\n%s", diff)
+	}
+}
+
+func summaryOf(t *testing.T, text string) event.Summary {
+	t.Helper()
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	record, err := event.Decode([]byte(lines[len(lines)-1]))
+	summary, ok := record.(*event.Summary)
+	if err != nil || !ok {
+		t.Fatalf("%v: the last line is no summary: %s", err, lines[len(lines)-1])
+	}
+	return *summary
 }

@@ -1,11 +1,9 @@
 package app
 
 import (
-	"net/netip"
 	"testing"
 	"time"
 
-	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
 )
 
@@ -54,29 +52,5 @@ func TestWentBack(t *testing.T) {
 		if got := wentBack(c.now, before); got != c.want {
 			t.Errorf("%v: %v", c.now, got)
 		}
-	}
-}
-
-// TestRecordFilterUnknown: what a record does not say is not what was asked for.
-func TestRecordFilterUnknown(t *testing.T) {
-	for _, s := range []Selection{{Ports: []string{"80"}}, {Addrs: []string{"10.0.0.1"}}, {Clients: []string{"10.0.0.1"}},
-		{NetNS: "7"}, {PID: 1}, {Comm: "nginx"}, {Causes: []string{"checksum"}}, {Stages: []string{"syn"}}} {
-		f, err := s.OfRecords()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if f.drop(&event.Drop{}) {
-			t.Errorf("%+v lets a record through that says nothing", s)
-		}
-	}
-	f, err := Selection{}.OfRecords()
-	if err != nil || !f.drop(&event.Drop{}) || !f.held(&event.Held{}) {
-		t.Errorf("without filters something is kept out, %v", err)
-	}
-	// The wildcard that is listened on may be any address.
-	f, err = Selection{Addrs: []string{"10.0.0.1"}}.OfRecords()
-	if err != nil || !f.held(&event.Held{Listener: &event.Listener{Addr: netip.MustParseAddr("0.0.0.0"), Port: 80}}) ||
-		f.held(&event.Held{Listener: &event.Listener{Addr: netip.MustParseAddr("10.0.0.2"), Port: 80}}) {
-		t.Errorf("--addr does not know a wildcard, %v", err)
 	}
 }

@@ -92,8 +92,11 @@ func TellDiagnosis(to io.Writer, writing Writing, form string, d event.Diagnosis
 
 // DiagnoseRecords judges what a file of a trace's records shows. Errors are those of [Replay].
 func DiagnoseRecords(ctx context.Context, from io.Reader, options ReplayOptions, log *slog.Logger) (event.Diagnosis, error) {
-	var r recordedStream
-	err := Replay(ctx, from, &r, options, log)
+	r := recordedStream{records: diagnose.Recording{Asked: options.Filters}}
+	recount, err := replayTo(ctx, from, &r, options, log)
+	if recount != nil {
+		r.records.Recounted(*recount)
+	}
 	return diagnose.Diagnose(r.records.Evidence()), err
 }
 

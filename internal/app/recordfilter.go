@@ -49,57 +49,152 @@ func (s Selection) OfRecords() (RecordFilter, error) {
 	return f, nil
 }
 
+// answer is whether something is asked for, as far as the records tell.
+type answer uint8
+
+const (
+	answerNo answer = iota
+	answerUnsure
+	answerYes
+)
+
+func answerOf(yes bool) answer {
+	if yes {
+		return answerYes
+	}
+	return answerNo
+}
+
 // drop tells whether a record is asked for. What a record does not say is not
 // what was asked for.
 func (f *RecordFilter) drop(d *event.Drop) bool {
-	if !f.what(d.Cause, d.Stage) || !f.where(d.Listener, d.Server) {
+	if !f.what(d.Cause, d.Stage) || !f.netns(d) || !f.called(d) {
 		return false
 	}
 	if len(f.filter.Clients) > 0 && (d.Client == nil || !contain(f.filter.Clients, d.Client.Addr)) {
 		return false
 	}
-	if f.owner == (owner.Filter{}) {
-		return true
-	}
-	return slices.ContainsFunc(d.Processes, func(p event.Process) bool { return f.owner.Matches(&p) })
+	return f.owned(d)
 }
 
-// held tells whether records that were held back may be asked for: they say
-// nothing of clients and processes.
-func (f *RecordFilter) held(h *event.Held) bool {
-	return f.what(h.Cause, h.Stage) && f.where(h.Listener, nil)
+// owned tells whether a process that the filter asks for holds the record's listener.
+func (f *RecordFilter) owned(d *event.Drop) bool {
+	return f.owner == (owner.Filter{}) || slices.ContainsFunc(d.Processes, func(p event.Process) bool { return f.owner.Matches(&p) })
 }
 
-func (f *RecordFilter) what(cause event.Cause, stage event.Stage) bool {
-	return (len(f.filter.Causes) == 0 || slices.Contains(f.filter.Causes, cause)) &&
-		(len(f.filter.Stages) == 0 || slices.Contains(f.filter.Stages, stage))
-}
-
-// where asks the address that the client called, or else that of the listener,
-// whose wildcard may be any.
-func (f *RecordFilter) where(listener *event.Listener, server *event.Endpoint) bool {
-	if f.filter.NetNS != 0 && (listener == nil || listener.NetNS != f.filter.NetNS) {
-		return false
-	}
-	if len(f.filter.Ports) == 0 && len(f.filter.Servers) == 0 {
-		return true
-	}
-	var addr netip.Addr
-	var port uint16
+// netns asks where the packet died, or else where the listener is.
+func (f *RecordFilter) netns(d *event.Drop) bool {
 	switch {
-	case server != nil:
-		addr, port = server.Addr, server.Port
-	case listener != nil:
-		addr, port = listener.Addr, listener.Port
+	case f.filter.NetNS == 0:
+		return true
+	case d.Listener != nil && d.Listener.NetNS != 0:
+		return d.Listener.NetNS == f.filter.NetNS
+	default:
+		return d.NetNS == f.filter.NetNS
+	}
+}
+
+// called asks the address that the client called, or else that of the listener.
+func (f *RecordFilter) called(d *event.Drop) bool {
+	switch {
+	case len(f.filter.Ports) == 0 && len(f.filter.Servers) == 0:
+		return true
+	case d.Server != nil:
+		return f.port(d.Server.Port) && (len(f.filter.Servers) == 0 || contain(f.filter.Servers, d.Server.Addr))
+	case d.Listener != nil:
+		return f.port(d.Listener.Port) && f.listens(d.Listener.Addr) == answerYes
 	default:
 		return false
 	}
-	if len(f.filter.Ports) > 0 && !slices.ContainsFunc(f.filter.Ports, func(r probe.PortRange) bool {
+}
+
+func (f *RecordFilter) port(port uint16) bool {
+	return len(f.filter.Ports) == 0 || slices.ContainsFunc(f.filter.Ports, func(r probe.PortRange) bool {
 		return r.Low <= port && port <= r.High
-	}) {
-		return false
+	})
+}
+
+// listens asks an address that is listened on: which address a client of a wildcard called, it does not say.
+func (f *RecordFilter) listens(addr netip.Addr) answer {
+	switch {
+	case len(f.filter.Servers) == 0:
+		return answerYes
+	case !addr.IsValid():
+		return answerUnsure
+	case !addr.IsUnspecified():
+		return answerOf(contain(f.filter.Servers, addr))
+	case addr.Is4() && !slices.ContainsFunc(f.filter.Servers, func(p netip.Prefix) bool { return p.Addr().Unmap().Is4() }):
+		return answerNo
+	default:
+		return answerUnsure
 	}
-	return len(f.filter.Servers) == 0 || server == nil && addr.IsUnspecified() || contain(f.filter.Servers, addr)
+}
+
+// what asks cause and stage. SYNs answered by a cookie died of nothing: a filter by cause lets them through, as in
+// the kernel.
+func (f *RecordFilter) what(cause event.Cause, stage event.Stage) bool {
+	return (len(f.filter.Causes) == 0 || cause == event.CauseUnknown && stage == event.StageSyn || slices.Contains(f.filter.Causes, cause)) &&
+		(len(f.filter.Stages) == 0 || slices.Contains(f.filter.Stages, stage))
+}
+
+// held tells whether packets without a record of their own are asked for. Of them only cause, stage and listener
+// are known; of the listener, what the records of its other packets said.
+func (f *RecordFilter) held(h *event.Held, known listenerFacts) answer {
+	switch {
+	case h.Cause == event.CauseUnknown && h.Stage == event.StageUnknown:
+		return answerOf(f.all())
+	case !f.what(h.Cause, h.Stage):
+		return answerNo
+	}
+	if h.Listener == nil {
+		return f.nowhere()
+	}
+	least := min(f.at(h.Listener, known), f.listens(h.Listener.Addr))
+	if least == answerYes && len(f.filter.Clients) > 0 {
+		return answerUnsure
+	}
+	return least
+}
+
+// at tells whether a listener is asked for. As in a trace, a wildcard's is, whatever address is asked for.
+func (f *RecordFilter) at(l *event.Listener, known listenerFacts) answer {
+	if f.filter.NetNS != 0 && l.NetNS != f.filter.NetNS {
+		if l.NetNS == 0 {
+			return answerUnsure
+		}
+		return answerNo
+	}
+	least := answerYes
+	switch {
+	case f.listens(l.Addr) == answerNo:
+		return answerNo
+	case known.otherPort && len(f.filter.Ports) > 0: // packets reach it that called another port
+		least = min(least, answerUnsure)
+	case !f.port(l.Port):
+		return answerNo
+	}
+	if f.owner != (owner.Filter{}) {
+		least = min(least, known.owned)
+	}
+	return least
+}
+
+// nowhere is the answer for packets of which no listener is known.
+func (f *RecordFilter) nowhere() answer {
+	if f.anywhere() {
+		return answerYes
+	}
+	return answerUnsure
+}
+
+// anywhere tells whether no filter asks for a place or a process.
+func (f *RecordFilter) anywhere() bool {
+	return f.filter.NetNS == 0 && len(f.filter.Ports) == 0 && len(f.filter.Servers) == 0 && f.owner == (owner.Filter{})
+}
+
+// all tells whether nothing is kept out.
+func (f *RecordFilter) all() bool {
+	return f.anywhere() && len(f.filter.Clients) == 0 && len(f.filter.Causes) == 0 && len(f.filter.Stages) == 0
 }
 
 func contain(prefixes []netip.Prefix, addr netip.Addr) bool {

@@ -2,6 +2,7 @@ package app
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -42,20 +43,30 @@ func OpenRecords(path string) (*os.File, error) {
 	return file, nil
 }
 
-// Replay hands the records of a file to the stream as a trace would. The summary
-// is shown as it was recorded, whatever the filters kept out. A line that is no
+// Replay hands the records of a file to the stream as a trace would. What the filters
+// keep out, the summary is counted again without. A line that is no
 // record is passed over and is an error at the end, so that all that can be read
-// is shown; a record of another schema version ends it.
+// is shown; a record of another schema version ends it, and so does a second run.
 func Replay(ctx context.Context, from io.Reader, stream Stream, options ReplayOptions, log *slog.Logger) error {
+	_, err := replayTo(ctx, from, stream, options, log)
+	return err
+}
+
+// replayTo is Replay, and says what is not known of what the filters ask for; nil where they keep nothing out.
+func replayTo(ctx context.Context, from io.Reader, stream Stream, options ReplayOptions, log *slog.Logger) (*event.Recount, error) {
 	if options.Record.is(from) {
-		return errors.Join(usage("--read and --write name the same file"), options.Record.close())
+		return nil, errors.Join(usage("--read and --write name the same file"), options.Record.close())
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	ctx, stream = options.Record.alongside(ctx, stream)
 	r := &replay{stream: stream, options: options, log: log, unknown: make(map[string]uint64)}
-	err := r.run(ctx, from)
-	return errors.Join(err, options.Record.close())
+	r.recount = newRecount(&r.options.Filter, options.Filters)
+	err := errors.Join(r.run(ctx, from), options.Record.close())
+	if !r.recount.needed() {
+		return nil, err
+	}
+	return r.recount.about(), err
 }
 
 // replay is a running replay.
@@ -64,9 +75,10 @@ type replay struct {
 	options   ReplayOptions
 	log       *slog.Logger
 	lines     uint64
+	runs      recordedRuns
+	recount   *recount
 	records   uint64 // drop and cookie records in the file
-	delivered uint64 // of them, those shown
-	drops     uint64 // of these, those that count for --count
+	drops     uint64 // of those shown, those that count for --count
 	summaries uint64
 	held      uint64            // packets that the records of those held back count
 	unknown   map[string]uint64 // records of types that are none of a trace
@@ -104,17 +116,55 @@ func (r *replay) line(l line) error {
 		return l.err
 	}
 	r.lines++
-	if len(l.text) == 0 {
-		return nil
+	for text, rest := l.text, []byte(nil); len(text) > 0; text = rest {
+		record, err := event.Decode(text)
+		rest = nil
+		if err != nil && !errors.Is(err, event.ErrVersion) { // files put together may lack an end of line in between
+			text, rest = cutRecord(text)
+			if rest != nil {
+				record, err = event.Decode(text)
+			}
+		}
+		if err := r.decoded(record, text, err, l.cut && rest == nil); err != nil {
+			return err
+		}
 	}
-	record, err := event.Decode(l.text)
+	return nil
+}
+
+// recordStart is how a record begins; within one it cannot stand, since quotes are escaped there.
+var recordStart = []byte(`{"v":`)
+
+// cutRecord takes off a line what stands before a record that begins later in it. The rest is nil where none does.
+func cutRecord(text []byte) (first, rest []byte) {
+	if at := bytes.Index(text[1:], recordStart); at >= 0 {
+		return text[:at+1], text[at+1:]
+	}
+	return text, nil
+}
+
+func (r *replay) decoded(record any, text []byte, err error, cut bool) error {
 	switch {
 	case errors.Is(err, event.ErrVersion):
 		return fmt.Errorf("line %d: %w", r.lines, err)
-	case err != nil && l.cut:
-		return r.damaged(fmt.Errorf("line %d, the last one, was cut short after %d bytes", r.lines, len(l.text)))
+	case err != nil && cut:
+		err = fmt.Errorf("line %d, the last one, was cut short after %d bytes", r.lines, len(text))
 	case err != nil:
-		return r.damaged(fmt.Errorf("line %d is no record: %w", r.lines, err))
+		err = fmt.Errorf("line %d is no record: %w", r.lines, err)
+	}
+	ready, begins := record.(*event.Ready)
+	fresh := false
+	var refused error
+	if begins && err == nil {
+		fresh, refused = r.runs.ready(ready, text)
+	} else {
+		fresh, refused = r.runs.next(record)
+	}
+	if refused != nil || !fresh {
+		return refused
+	}
+	if err != nil {
+		return r.damaged(err)
 	}
 	if err := r.believe(record); err != nil {
 		return r.damaged(fmt.Errorf("line %d is not believed: %w", r.lines, err))
@@ -122,12 +172,13 @@ func (r *replay) line(l line) error {
 	switch record := record.(type) {
 	case *event.Ready:
 		r.say("recorded" + strings.TrimPrefix(render.StatusLine(*record), "watching"))
-		record.Filters = append(record.Filters, r.options.Filters...)
-		return r.stream.Ready(*record)
+		handed := *record
+		handed.Filters = slices.Concat(record.Filters, r.options.Filters)
+		return r.stream.Ready(handed)
 	case *event.Drop:
 		return r.drop(record)
 	case *event.Held:
-		if !r.options.Filter.held(record) {
+		if !r.recount.held(record) {
 			return nil
 		}
 		return r.stream.Held(*record)
@@ -157,33 +208,44 @@ func (r *replay) damaged(err error) error {
 
 func (r *replay) drop(d *event.Drop) error {
 	r.records++
-	if r.options.Count > 0 && r.drops >= r.options.Count || !r.options.Filter.drop(d) {
+	if !r.recount.drop(d) {
 		return nil
 	}
-	r.delivered++
+	if r.options.Count > 0 && r.drops >= r.options.Count {
+		r.recount.pass(d)
+		return nil
+	}
 	if !d.Action.IsZero() && d.Action != event.ActionIgnored {
 		r.drops++
 	}
 	return r.stream.Drop(d)
 }
 
-// summary is the recorded one. What was not shown does not change it.
+// summary is the recorded one, or, where not everything passed, that of what did.
 func (r *replay) summary(s *event.Summary) error {
 	r.summaries++
-	if r.delivered < r.records {
-		if err := r.stream.Flush(); err != nil {
+	if !r.recount.needed() {
+		return r.stream.Summary(*s)
+	}
+	for _, h := range r.recount.beyond {
+		if err := r.stream.Held(h); err != nil {
 			return err
 		}
-		r.say(fmt.Sprintf("%s of %s shown; the summary is that of the whole recording",
-			render.Thousands(r.delivered), render.Plural(int(r.records), "record")))
 	}
-	r.records, r.delivered = 0, 0
-	return r.stream.Summary(*s)
+	if err := r.stream.Flush(); err != nil {
+		return err
+	}
+	r.say(fmt.Sprintf("%s of %s shown%s", render.Thousands(r.recount.delivered), render.Plural(int(r.records), "record"),
+		r.recount.text()))
+	return r.stream.Summary(*r.recount.summary(s))
 }
 
 func (r *replay) end() error {
 	if err := r.stream.Flush(); err != nil {
 		return ignoreClosedPipe(err)
+	}
+	if again := r.runs.text(); again != "" {
+		r.say(again)
 	}
 	for _, kind := range slices.Sorted(maps.Keys(r.unknown)) {
 		n := r.unknown[kind]

@@ -26,7 +26,7 @@ func Diagnose(e *Evidence) event.Diagnosis {
 	all := judge(e)
 	d := event.Diagnosis{
 		Header: event.Head("diagnosis"), Time: e.Start, WindowS: float64(e.WindowMs) / 1000,
-		Verdict: verdict(e, all), Findings: []event.Finding{},
+		Verdict: doubt(e, all, verdict(e, all)), Findings: []event.Finding{},
 		Counts: e.Counts, Ledger: e.Ledger, Balanced: e.Balanced, Timeline: []event.Timeline{},
 		Handshakes: handshakes(e), Clients: bound(e.Clients, maxClients), Cannot: cannot(e),
 	}
@@ -37,7 +37,7 @@ func Diagnose(e *Evidence) event.Diagnosis {
 		d.Findings = append(d.Findings, f.Finding)
 	}
 	d.Listeners, d.Timeline, d.Unlisted = views(e)
-	d.GroupSyns = e.GroupSyns
+	d.GroupSyns, d.Unsure = e.GroupSyns, e.Unsure
 	return d
 }
 

@@ -34,6 +34,9 @@ type Evidence struct {
 	LeftOut string `json:"left_out,omitempty"`
 	// Narrowed says that Counts leave out packets of these listeners that Syns has: by address, client, cause or stage.
 	Narrowed bool `json:"narrowed,omitempty"`
+	// Unsure packets died without a record of their own, and whether the filter asks for them is not known; they are in no
+	// other number.
+	Unsure uint64 `json:"unsure,omitempty"`
 	// Silence says why it proves nothing that nothing was seen to be dropped; empty where it does.
 	Silence string `json:"silence,omitempty"`
 }

@@ -5,6 +5,8 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/synspy/synspy/internal/event"
@@ -12,6 +14,11 @@ import (
 
 // Recording makes evidence of a trace's records, as a file of them has it. The zero value is ready.
 type Recording struct {
+	// Asked is the filters given while reading: what they kept out is no lack of the recording. They are the last ones of
+	// the ready record's.
+	Asked []event.Filter
+
+	recount   event.Recount
 	ready     *event.Ready
 	summary   *event.Summary
 	last      time.Time
@@ -49,6 +56,9 @@ func (r *Recording) Add(record any) {
 		r.ready = rec
 	case *event.Summary:
 		r.summary = rec
+		if rec.Recount != nil {
+			r.Recounted(*rec.Recount)
+		}
 	case *event.Held:
 		r.held = true
 		count := event.Count{Cause: rec.Cause, Stage: rec.Stage, Action: rec.Action, Count: rec.Count}
@@ -58,6 +68,12 @@ func (r *Recording) Add(record any) {
 	case *event.Drop:
 		r.drop(rec)
 	}
+}
+
+// Recounted says what is not known of what the filters ask for, where no summary says it.
+func (r *Recording) Recounted(how event.Recount) {
+	r.recount.Unsure = max(r.recount.Unsure, how.Unsure)
+	r.recount.UnsureSyns = max(r.recount.UnsureSyns, how.UnsureSyns)
 }
 
 func (r *Recording) drop(d *event.Drop) {
@@ -172,8 +188,8 @@ func (r *Recording) Evidence() *Evidence {
 	e := &Evidence{Counts: slices.Clone(r.counts), Ingress: slices.Clone(r.ingress)}
 	if r.ready != nil {
 		e.Start = r.ready.Time
-		r.filtered(e)
 	}
+	r.filtered(e)
 	start := e.Start.Time
 	if start.IsZero() {
 		for _, l := range r.order {
@@ -209,7 +225,7 @@ func (r *Recording) Evidence() *Evidence {
 	slices.SortFunc(e.Clients, func(a, b event.ClientCount) int {
 		return cmp.Or(cmp.Compare(b.Drops, a.Drops), cmp.Compare(a.Addr, b.Addr))
 	})
-	if !r.held {
+	if !r.held && r.recount.Unsure == 0 {
 		n := uint64(len(e.Clients))
 		e.ClientsSeen = &n
 	}
@@ -217,25 +233,66 @@ func (r *Recording) Evidence() *Evidence {
 	return e
 }
 
-// filtered says what the recording leaves out.
+// filtered says what the recording leaves out, and what is not known of what was asked for.
 func (r *Recording) filtered(e *Evidence) {
-	e.Filter = event.FilterText(r.ready.Filters)
+	all := r.Asked // where the beginning is missing, its filters are not known
+	if r.ready != nil {
+		all = r.ready.Filters
+	}
+	e.Filter, e.Unsure = event.FilterText(all), r.recount.Unsure
 	if e.Filter == "" {
 		return
 	}
-	e.LeftOut = "the recording was filtered by " + e.Filter + ": what that left out is not among its records"
-	has := func(names ...string) bool {
-		return slices.ContainsFunc(r.ready.Filters, func(f event.Filter) bool { return slices.Contains(names, f.Name) })
+	of := all[:len(all)-len(r.Asked)]
+	if len(of) > 0 {
+		e.LeftOut = "the recording was filtered by " + event.FilterText(of) + ": what that left out is not among its records"
 	}
+	for _, f := range all {
+		if f.Name == "port" {
+			e.Ports = portsOf(f.Value)
+		}
+	}
+	has := func(names ...string) bool {
+		return slices.ContainsFunc(all, func(f event.Filter) bool { return slices.Contains(names, f.Name) })
+	}
+	nowhere := r.summary == nil || len(r.summary.Seen) == 0
 	switch {
 	case has("client"):
 		e.Silence = SilentClient
 	case has("cause", "stage"):
 		e.Silence = SilentCause
-	case has("pid", "comm", "cgroup", "container", "pod") && (r.summary == nil || len(r.summary.Seen) == 0):
+	case e.Unsure > 0:
+		e.Silence = unsure(e)
+	case nowhere && r.recount.UnsureSyns > 0:
+		e.Silence = many(r.recount.UnsureSyns, "SYN") + " came to listeners of which the recording does not say whether the filter asks for them"
+	case nowhere && has("pid", "comm", "cgroup", "container", "pod"):
 		e.Silence = "the recording tells of no listener that the filter matches"
+	case nowhere && len(of) > 0 && slices.ContainsFunc(r.Asked, func(f event.Filter) bool { return !slices.Contains(of, f) }):
+		e.Silence = e.LeftOut
 	}
 }
+
+// portsOf reads the ports of a filter, as many as a live watch asks for one by one.
+func portsOf(value string) (ports []uint16) {
+	for part := range strings.SplitSeq(value, ",") {
+		low, high, isRange := strings.Cut(part, "-")
+		if !isRange {
+			high = low
+		}
+		first, err1 := strconv.ParseUint(low, 10, 16)
+		last, err2 := strconv.ParseUint(high, 10, 16)
+		if err1 != nil || err2 != nil {
+			continue
+		}
+		for port := first; port <= last && len(ports) < maxPorts; port++ {
+			ports = append(ports, uint16(port))
+		}
+	}
+	return ports
+}
+
+// maxPorts bounds the ports that are named one by one.
+const maxPorts = 4096
 
 // Why no drop proves nothing where the filters ask for a client, a cause or a stage.
 const (

@@ -39,9 +39,12 @@ type Diagnosis struct {
 	// of them each came to is not known.
 	GroupSyns *uint64 `json:"group_syns,omitempty"`
 	// Handshakes is what became of those that reached the listeners, nil where it is not known.
-	Handshakes *Handshakes     `json:"handshakes,omitempty"`
-	Clients    []ClientCount   `json:"clients,omitempty"` // most drops first, bounded
-	Cannot     []CannotSupport `json:"cannot,omitempty"`  // what the input could not support
+	Handshakes *Handshakes `json:"handshakes,omitempty"`
+	// Unsure packets died without a record of their own, and whether the filter asks for them is not known; they are in no
+	// other number.
+	Unsure  uint64          `json:"unsure,omitempty"`
+	Clients []ClientCount   `json:"clients,omitempty"` // most drops first, bounded
+	Cannot  []CannotSupport `json:"cannot,omitempty"`  // what the input could not support
 }
 
 // Handshakes is what became, in sum, of the handshakes that reached listeners: Begun is all the others together but Waiting and

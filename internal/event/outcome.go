@@ -260,17 +260,18 @@ func StagesOf(cause Cause) (stages []Stage) {
 	return stages
 }
 
-// CountersOf lists the counters of the closed list that a packet of this cause, stage and action moved; false where that
-// depends on more.
-func CountersOf(cause Cause, stage Stage, action Action) (counters []Counter, sure bool) {
+// CountersOf lists the counters of the closed list that a packet of this cause, stage and action is sure to have moved,
+// whichever branch it took.
+func CountersOf(cause Cause, stage Stage, action Action) (counters []Counter) {
+	first := true
 	for _, b := range branches {
 		if b.Kind == KindNone || b.Kind == KindAccepted || b.Cause != cause || b.Stage != stage || b.Action != action {
 			continue
 		}
-		if sure && !slices.Equal(counters, b.Counters) {
-			return nil, false
+		if first {
+			counters, first = slices.Clone(b.Counters), false
 		}
-		counters, sure = b.Counters, true
+		counters = slices.DeleteFunc(counters, func(c Counter) bool { return !slices.Contains(b.Counters, c) })
 	}
-	return counters, sure
+	return counters
 }

@@ -19,8 +19,8 @@ func Head(kind string) Header { return Header{V: SchemaVersion, Type: kind} }
 
 // Ready is written once the hooks are attached and the ledger is open. Rate is
 // the limit in records per second, listener and cause; zero for none. What
-// Filters did not let through has no records. ReadFilters are those given when the
-// records were read from a file and written again: what they left out is missing as well.
+// Filters did not let through has no records; they are those of the trace, and those
+// given when its records were read from a file.
 type Ready struct {
 	Header
 	Origin
@@ -29,9 +29,8 @@ type Ready struct {
 	Kernel  string `json:"kernel,omitempty"`
 	Rate    uint32 `json:"rate,omitempty"`
 
-	Filters     []Filter `json:"filters,omitempty"`
-	ReadFilters []Filter `json:"read_filters,omitempty"`
-	Hooks       []Hook   `json:"hooks"`
+	Filters []Filter `json:"filters,omitempty"`
+	Hooks   []Hook   `json:"hooks"`
 }
 
 // Hook is one attachment of the plan.
@@ -302,6 +301,22 @@ type Summary struct {
 	Seen         []Seen      `json:"seen"`
 	Ledger       []LedgerRow `json:"ledger"`
 	Balanced     bool        `json:"balanced"`
+	Recount      *Recount    `json:"recount,omitempty"`
+}
+
+// Recount says that a summary was counted again, from those records of a file that the filters given while
+// reading let through, and what is not known of the rest.
+type Recount struct {
+	Filters []Filter `json:"filters,omitempty"`
+	// Unsure packets have no record of their own: they were held back or lost, and whether the filters
+	// ask for them is not known. They are not in the counts.
+	Unsure uint64 `json:"unsure,omitempty"`
+	// UnsureSyns came to listeners of which it is not known whether the filters ask for them.
+	UnsureSyns uint64 `json:"unsure_syns,omitempty"`
+	// UnsureCookies are SYNs answered by a cookie, likewise.
+	UnsureCookies uint64 `json:"unsure_cookies,omitempty"`
+	// HandshakesAtLeast says that handshakes may have been more: not every packet has a record.
+	HandshakesAtLeast bool `json:"handshakes_at_least,omitempty"`
 }
 
 // Balance works out from the ledger's rows whether the summary is balanced, and

@@ -39,6 +39,7 @@ func writeSummary(w io.Writer, sum event.Summary, opts Options) error {
 	p.causes(sum.Counts)
 	p.line("")
 	p.line(recordsLine(sum))
+	p.recount(sum.Recount)
 	p.ledger(sum)
 	return p.err
 }
@@ -171,8 +172,32 @@ func recordsLine(sum event.Summary) string {
 	if sum.Unattributed > 0 {
 		parts = append(parts, Thousands(sum.Unattributed)+" unattributed")
 	}
-	return strings.Join(parts, ", ") + "; " + plural(sum.Handshakes, "handshake") +
+	least := ""
+	if sum.Recount != nil && sum.Recount.HandshakesAtLeast {
+		least = "at least "
+	}
+	return strings.Join(parts, ", ") + "; " + least + plural(sum.Handshakes, "handshake") +
 		" in " + seconds(time.Duration(sum.DurationMs)*time.Millisecond)
+}
+
+// recount says of which records the summary is, and what they do not tell.
+func (p *printer) recount(r *event.Recount) {
+	if r == nil {
+		return
+	}
+	p.text("counted again: ", "these are the records that pass "+Terminal(event.FilterText(r.Filters)))
+	for _, of := range []struct {
+		n          uint64
+		noun, rest string
+	}{
+		{r.Unsure, "more packet", "held back or lost"},
+		{r.UnsureSyns, "more SYN", "to listeners that no record names with what the filter asks for"},
+		{r.UnsureCookies, "more SYN", "answered by a SYN cookie"},
+	} {
+		if of.n > 0 {
+			p.text("not known: ", "whether the filter asks for "+plural(of.n, of.noun)+" "+of.rest)
+		}
+	}
 }
 
 // ledger shows the rows that moved, and says loudly when they do not balance.

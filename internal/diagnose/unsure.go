@@ -1,0 +1,47 @@
+package diagnose
+
+import (
+	"strings"
+
+	"github.com/synspy/synspy/internal/event"
+)
+
+// doubt takes back what is proven where packets died of which it is not known whether they are among those asked for,
+// and says so after the verdict.
+func doubt(e *Evidence, all []*found, verdict string) string {
+	if e.Unsure == 0 {
+		return verdict
+	}
+	const settles = "a recording without records held back: synspy trace --rate 0, or with the filter given to the trace itself"
+	for _, f := range all {
+		if f.Confidence == event.ConfidenceProven {
+			f.Confidence = event.ConfidenceLikely
+		}
+		if f.Settles == "" {
+			f.Settles = settles
+		}
+	}
+	if strings.Contains(verdict, e.Silence) && e.Silence != "" {
+		return verdict
+	}
+	return verdict + " " + upper(unsure(e)) + "."
+}
+
+// unsure says of how many packets it is not known.
+func unsure(e *Evidence) string {
+	return many(e.Unsure, "more packet") + " " + be(e.Unsure) + " held back or lost, and the records do not say whether the filter asks for " + them(e.Unsure)
+}
+
+func be(n uint64) string {
+	if n == 1 {
+		return "was"
+	}
+	return "were"
+}
+
+func them(n uint64) string {
+	if n == 1 {
+		return "it"
+	}
+	return "them"
+}
