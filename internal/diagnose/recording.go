@@ -255,6 +255,7 @@ func (r *Recording) filtered(e *Evidence) {
 	has := func(names ...string) bool {
 		return slices.ContainsFunc(all, func(f event.Filter) bool { return slices.Contains(names, f.Name) })
 	}
+	e.Narrowed = has("addr")
 	nowhere := r.summary == nil || len(r.summary.Seen) == 0
 	switch {
 	case has("client"):
