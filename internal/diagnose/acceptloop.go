@@ -1,7 +1,9 @@
 package diagnose
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -12,27 +14,29 @@ func acceptLoopBlocked(s *subject) *found {
 	if !s.known || s.stallMs < standingMs && s.pressedMs < sustainedMs || !s.mainly(doingBlocked) {
 		return nil
 	}
-	f := newFound(event.FindingAcceptLoopBlocked, s.drops).about(s.Listener, s.accepting())
+	f := newFound(event.FindingAcceptLoopBlocked, s.drops).about(s.Listener, s.looping())
 	s.cite(f)
 	call, frames := s.usual(doingBlocked)
+	calls := s.calls(doingBlocked)
 	f.saw("time under pressure in which the accepting threads slept elsewhere", percent(s.share(doingBlocked), 1), "%")
-	s.citeStack(f, call, frames)
+	s.citeStack(f, strings.Join(calls, ", "), frames)
 	f.Confidence = s.sure(doingBlocked)
 	if !s.lasting() {
 		f.Severity = event.SeverityContributing // to a burst
 	}
-	in := or(call, "another call")
-	if from := s.place(doingBlocked, call); from != "" {
+	named := or(list(calls), "another call")
+	in := named
+	if from := s.place(doingBlocked, call); from != "" && len(calls) < 2 {
 		in += ", called from " + from + ","
 	}
 	f.because = fmt.Sprintf("%s slept in %s instead of accepting", actors(f.Processes), in)
 	if s.stallMs >= standingMs {
 		f.because += fmt.Sprintf(" (for up to %s)", seconds(s.stallMs))
 	}
-	f.Title = fmt.Sprintf("the accept loop of %s is blocked in %s", actors(f.Processes), or(call, "another call"))
-	f.fix(fmt.Sprintf("take %s off the accepting thread: hand the connection on at once, or set a timeout on the call", or(call, "the blocking call")))
+	f.Title = fmt.Sprintf("the accept loop of %s is blocked in %s", actors(f.Processes), named)
+	s.adviseUnblocking(f, calls)
 	s.adviseAccepting(f)
-	if slices.Contains(levelCalls, call) {
+	if slices.ContainsFunc(calls, polls) {
 		f.fix("or look at the server's connection limit, if it leaves connections alone until others end")
 		f.Settles = "which descriptors it waits for: strace -p PID shows them, and the listener is not among them"
 	} else if len(frames) == 0 {
@@ -41,11 +45,59 @@ func acceptLoopBlocked(s *subject) *found {
 	return f
 }
 
+// lockCalls are those in which a thread waits for another one, or for another process, of its own program: to take them away is
+// no advice.
+var lockCalls = []string{"futex", "futex_wait", "futex_waitv", "semop", "semtimedop", "flock", "wait4", "waitid"}
+
+// polls tells whether a call waits for descriptors.
+func polls(call string) bool {
+	return slices.Contains(levelCalls, call) || strings.HasPrefix(call, "epoll_")
+}
+
+// adviseUnblocking says what to do about the calls that the accepting threads sleep in.
+func (s *subject) adviseUnblocking(f *found, calls []string) {
+	var locks, others []string
+	for _, call := range calls {
+		if slices.Contains(lockCalls, call) {
+			locks = append(locks, call)
+		} else if !polls(call) {
+			others = append(others, call)
+		}
+	}
+	if len(others) > 0 || len(calls) == 0 {
+		f.fix(fmt.Sprintf("take %s off the accepting thread: hand the connection on at once, or set a timeout on the call", or(list(others), "the blocking call")))
+	}
+	if len(locks) > 0 {
+		f.fix(fmt.Sprintf("find out what it waits for in %s: another thread has to wake it. A semaphore or lock held for long, "+
+			"a limit of connections (Tomcat's maxConnections) or a full queue of work that is reached, is raised or emptied; jstack, gdb -p PID or py-spy dump show which it is", list(locks)))
+	}
+}
+
+// calls lists what each of the threads slept in most while it did something under pressure, the commonest first.
+func (s *subject) calls(did doing) (calls []string) {
+	each := make(map[uint64]map[string]int)
+	s.eachSample(func(t Thread, smp Sample, what doing) {
+		if what == did && smp.Syscall != "" && s.underPressure(smp) {
+			if each[t.key()] == nil {
+				each[t.key()] = make(map[string]int)
+			}
+			each[t.key()][smp.Syscall]++
+		}
+	})
+	threads := make(map[string]int)
+	for _, n := range each {
+		threads[commonest(n)]++
+	}
+	return slices.SortedFunc(maps.Keys(threads), func(a, b string) int {
+		return cmp.Or(cmp.Compare(threads[b], threads[a]), cmp.Compare(a, b))
+	})
+}
+
 func acceptLoopBusy(s *subject) *found {
 	if !s.known || s.stallMs < standingMs && s.pressedMs < sustainedMs || !s.mainly(doingBusy) {
 		return nil
 	}
-	f := newFound(event.FindingAcceptLoopBusy, s.drops).about(s.Listener, s.accepting())
+	f := newFound(event.FindingAcceptLoopBusy, s.drops).about(s.Listener, s.looping())
 	s.cite(f)
 	_, frames := s.usual(doingBusy)
 	f.saw("time under pressure in which the accepting threads computed", percent(s.share(doingBusy), 1), "%")
@@ -76,7 +128,7 @@ func acceptsElsewhere(s *subject) *found {
 	if !s.stoodStill() || !s.mainly(doingWaiting) || !strings.HasPrefix(call, "accept") || len(s.samples(doingBlocked)) > 0 {
 		return nil
 	}
-	f := newFound(event.FindingAcceptLoopBlocked, s.drops).about(s.Listener, s.accepting())
+	f := newFound(event.FindingAcceptLoopBlocked, s.drops).about(s.Listener, s.looping())
 	s.cite(f)
 	f.saw("time under pressure in which the accepting threads waited in accept()", percent(s.share(doingWaiting), 1), "%")
 	s.citeStack(f, call, frames)
@@ -86,3 +138,78 @@ func acceptsElsewhere(s *subject) *found {
 	f.Settles = "which descriptor it waits for: strace -p PID shows it, and ss -tlnp whose that is"
 	return f
 }
+
+// acceptLoopStill tells of a loop that stood still while connections waited, where it is not known which thread accepts, or no
+// thread does but a goroutine or a callback: none of the processes' threads computed, wanted a CPU or was stopped meanwhile,
+// so what accepts slept.
+func acceptLoopStill(s *subject) *found {
+	if value(s.Accepts) == 0 || s.stallMs < standingMs || float64(s.stallDrops) < mostly*float64(s.seenDrops) {
+		return nil
+	}
+	still, calls := s.still()
+	if still < mostStill {
+		return nil
+	}
+	f := newFound(event.FindingAcceptLoopBlocked, s.drops).about(s.Listener, s.accepting())
+	s.cite(f)
+	f.saw("time of the standstills in which no thread of its processes was busy", percent(still, 1), "%")
+	s.citeStack(f, list(calls), nil)
+	if !s.lasting() {
+		f.Severity = event.SeverityContributing
+	}
+	f.because = fmt.Sprintf("%s accepted nothing for up to %s while connections waited, with all threads asleep", actors(f.Processes), seconds(s.stallMs))
+	f.Title = "the accept loop of " + actors(f.Processes) + " stood still, with all threads asleep"
+	f.fix("look at what the code that accepts waits for between two accepts: a sleep, a lock or semaphore, a limit of connections, a call to another service")
+	s.adviseAccepting(f)
+	f.Settles = "where it waits: jstack, py-spy dump, gdb -p PID, or, of Go, a goroutine dump (SIGQUIT, or /debug/pprof/goroutine?debug=2)"
+	return f
+}
+
+// mostStill is the part of the standstills in which no thread may have run for it to be said that the loop slept.
+const mostStill = 0.8
+
+// still is the part of the steps with connections left alone, of those that were sampled, in which the threads of its processes
+// were all asleep, and hardly ran; and the calls that they slept in, the commonest first.
+func (s *subject) still() (part float64, calls []string) {
+	type step struct {
+		sampled, awake bool
+		ranMs          float64
+	}
+	steps := make([]step, len(s.standing))
+	in := make(map[string]int)
+	for _, t := range s.Threads {
+		before, first := uint32(0), true
+		for _, smp := range t.Samples {
+			if i := int(smp.OffsetMs / max(s.StepMs, 1)); i < len(steps) && s.standing[i] {
+				// What it ran since the sample before may have been before the standstill.
+				if did := classify(smp, smp.OffsetMs-min(before, smp.OffsetMs), first); i > 0 && s.standing[i-1] || did != doingBusy {
+					steps[i].sampled = true
+					steps[i].awake = steps[i].awake || !slices.Contains(asleepStates, smp.State) || smp.Frozen || did == doingStarved
+					steps[i].ranMs += value(smp.RunMs)
+					if smp.Syscall != "" && !steps[i].awake && !has(smp.User, parkedFrames) {
+						in[smp.Syscall]++
+					}
+				}
+			}
+			before, first = smp.OffsetMs, false
+		}
+	}
+	all, asleep := 0, 0
+	for _, st := range steps {
+		if !st.sampled {
+			continue
+		}
+		all++
+		if !st.awake && st.ranMs < (1-mostStill)*float64(s.StepMs) {
+			asleep++
+		}
+	}
+	if all < fewSteps {
+		return 0, nil
+	}
+	calls = slices.SortedFunc(maps.Keys(in), func(a, b string) int { return cmp.Or(cmp.Compare(in[b], in[a]), cmp.Compare(a, b)) })
+	return float64(asleep) / float64(all), bound(calls, maxProcesses)
+}
+
+// asleepStates are those of a thread that waits for something.
+var asleepStates = []string{"S", "D"}

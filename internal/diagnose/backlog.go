@@ -125,10 +125,22 @@ func backlogTooSmall(s *subject) *found {
 	}
 	switch {
 	case !enough && emptied:
-		// The replay knows no limit: it reckons with what was accepted while the queue was full, and a loop that sleeps in
-		// accept() could have taken more.
-		f.saw("time under pressure in which the accepting threads waited in accept()", percent(s.share(doingWaiting), 1), "%")
-		f.turn(listenKnob(s.Listener, f.Processes, ordinaryLimit, "what common servers use at least"))
+		// The replay knows no limit: it reckons with what was accepted while the queue was full, and a loop that had emptied it
+		// could have taken more.
+		if s.drains() {
+			f.saw("times that it was empty again within two steps of an overflow", "each", "")
+		}
+		if s.mainly(doingWaiting) {
+			f.saw("time under pressure in which the accepting threads waited for connections", percent(s.share(doingWaiting), 1), "%")
+		}
+		try, why := uint32(ordinaryLimit), "what common servers use at least"
+		if burst := s.largestBurst(); burst > ordinaryLimit {
+			try, why = burst, fmt.Sprintf("%d came within %d ms", burst, 2*s.StepMs)
+		}
+		f.turn(listenKnob(s.Listener, f.Processes, try, why))
+		if somaxconn != nil && *somaxconn < try {
+			f.turn(sysctlKnob("net.core.somaxconn", somaxconn, try, f.Processes, "the smaller of the two is the limit"))
+		}
 		return f
 	case !enough:
 		// Small, but nothing shows that it is what was wrong.
@@ -143,6 +155,15 @@ func backlogTooSmall(s *subject) *found {
 		f.turn(sysctlKnob("net.core.somaxconn", somaxconn, need, f.Processes, "the smaller of the two is the limit"))
 	}
 	return f
+}
+
+// largestBurst is the most handshakes that began in two steps next to each other: what comes at once may lie in both.
+func (s *subject) largestBurst() uint32 {
+	most, before := uint64(0), uint64(0)
+	for _, n := range begun(s.Timeline) {
+		most, before = max(most, before+n), n
+	}
+	return uint32(min(most, 65535)) // as large as somaxconn may be
 }
 
 // adviseLimit names the limit that the replay found, or says why there is none.

@@ -18,6 +18,7 @@ var behaviours = []func(*subject) *found{
 	acceptLoopBusy,
 	acceptsElsewhere,
 	noAcceptor,
+	acceptLoopStill,
 	acceptRateExceeded,
 }
 
@@ -42,9 +43,10 @@ func processStopped(s *subject) *found {
 	f.saw("processes stopped", len(who), "processes")
 	switch {
 	case frozen:
-		f.saw("their cgroup was frozen", true, "")
+		f.saw("their cgroup was frozen", or(strings.Join(bound(s.Frozen, maxProcesses), ", "), "its threads slept in the freezer"), "")
 		f.because = actors(f.Processes) + " was frozen with its cgroup"
-		f.fix("thaw it: write 0 to the cgroup's cgroup.freeze, or unpause the container", "find out what froze it: docker pause, a snapshot, a node agent")
+		f.fix("thaw it: unpause the container, or write 0 to cgroup.freeze of the cgroup (version 2), THAWED to its freezer.state (version 1)",
+			"find out what froze it: docker pause, systemctl freeze, a snapshot, a node agent")
 	case state == "t":
 		f.saw("thread state", "t (traced)", "")
 		f.because = actors(f.Processes) + " was held by a debugger"
@@ -109,7 +111,7 @@ func cpuStarved(s *subject) *found {
 	if delay < fewThrottled*s.pressedMs {
 		return nil
 	}
-	f := newFound(event.FindingCPUStarved, s.drops).about(s.Listener, s.accepting())
+	f := newFound(event.FindingCPUStarved, s.drops).about(s.Listener, s.looping())
 	s.cite(f)
 	f.saw("time under pressure in which the accepting threads waited for a CPU", percent(s.share(doingStarved), 1), "%")
 	f.saw("run delay of the accepting threads under pressure", round(delay), "ms")
@@ -191,11 +193,32 @@ func (s *subject) busy() float64 {
 	return float64(n) / float64(last+1-first)
 }
 
-// emptied tells whether the accepting threads mainly slept in accept() even in the steps in which the queue was full:
-// then they had emptied it, and what arrives is less than they can take.
+// emptied tells whether the accepting threads emptied the queue each time that it was full: they mainly slept in accept() even
+// in the steps in which it was, or nothing was left in it a step later. Then what arrives is less than they can take.
 func (s *subject) emptied() bool {
+	if s.stoodStill() {
+		return false
+	}
 	call, _ := s.usual(doingWaiting)
-	return !s.stoodStill() && s.mainly(doingWaiting) && (call == "accept" || call == "accept4")
+	return s.mainly(doingWaiting) && (call == "accept" || call == "accept4") || s.drains()
+}
+
+// drains tells whether the queue was read to be empty soon after each step in which it was full or dropped.
+func (s *subject) drains() bool {
+	last, drained := -1, true
+	for i, p := range s.Timeline {
+		switch {
+		case s.pressed[i]:
+			// A step later what came at its end may still be there.
+			if last >= 0 && i-last > 2 && !drained {
+				return false
+			}
+			last, drained = i, false
+		case p.AcceptQueue != nil && p.AcceptQueue.Len == 0 && (last < 0 || i-last <= 2):
+			drained = true
+		}
+	}
+	return last >= 0 && drained
 }
 
 // throttled tells whether a cgroup of the acceptors was throttled in a step.
@@ -259,6 +282,20 @@ func (s *subject) adviseAccepting(f *found) {
 		}
 	}
 	f.fix(s.whatIf.Says)
+}
+
+// looping are the processes of the threads that are known to accept, or else those that are said to.
+func (s *subject) looping() []event.Process {
+	if s.known {
+		pids := map[uint32]bool{}
+		for _, t := range s.threads {
+			pids[t.PID] = true
+		}
+		if list := s.named(pids); len(list) > 0 {
+			return list
+		}
+	}
+	return s.accepting()
 }
 
 // accepting are the processes with the highest role.

@@ -33,7 +33,7 @@ var cases = []diagnoseCase{
 		listener(16, rate(10, 100), during(rate(10, 2000), 2000, 2400, none)), true, between(2000, 2400, inSleep, inPoll))),
 		[]string{"cause accept_loop_blocked", "contributing backlog_too_small"}},
 	{"asleep in something that is not known", evidence(thread(blockedWindow(16), true, between(2000, 7000, unknowing, inPoll))),
-		[]string{"cause other_drops"}},
+		[]string{"cause accept_loop_blocked"}},
 	{"asleep in poll that a signal restarted", evidence(thread(blockedWindow(16), true,
 		always(Sample{State: "S", Syscall: "restart_syscall", Kernel: []string{"do_poll.constprop.0", "do_sys_poll+0x1"}}))),
 		[]string{"cause no_acceptor"}},
@@ -42,14 +42,34 @@ var cases = []diagnoseCase{
 		[]string{"cause no_acceptor", "contributing connection_burst"}},
 	{"asleep in accept() of another socket", evidence(thread(listener(4, during(rate(8, 10), 0, 500, plus(1)), rate(8, 0)), true, always(inAccept))),
 		[]string{"cause accept_loop_blocked"}},
-	{"idle in poll over a full queue, and another thread is asleep", evidence(thread(thread(
+	{"idle in poll over a full queue, and another thread, which may be the one that accepts, is asleep", evidence(thread(thread(
 		listener(4, during(rate(8, 0), 1000, 1800, plus(4)), during(rate(8, 10), 1500, 7500, func(uint64) uint64 { return 0 })), true, always(inPoll)), true, always(inSleep))),
-		[]string{"cause other_drops", "contributing connection_burst"}},
+		[]string{"cause accept_loop_blocked", "contributing connection_burst"}},
 	{"idle in poll over a full queue", evidence(thread(listener(16, rate(10, 100), rate(10, 0)), true, always(inPoll))),
 		[]string{"cause no_acceptor"}},
 	{"who accepted has ended, and its child has the socket open", evidence(inherited()), []string{"cause no_acceptor"}},
-	{"another of the pool is ready", evidence(thread(thread(blockedWindow(16), true, always(inSleep)), true, always(inPoll))),
+	{"one of the pool sleeps, another seems ready, and nobody accepts", evidence(thread(thread(blockedWindow(16), true, always(inSleep)), true, always(inPoll))),
+		[]string{"cause accept_loop_blocked"}},
+	{"one of the pool sleeps, and another accepts all the while", evidence(thread(thread(slowWindow(), true, always(inSleep)), true, always(inPoll))),
+		[]string{"cause accept_rate_exceeded"}},
+	{"a goroutine accepts, and sleeps", evidence(thread(thread(blockedWindow(16), false, always(inGoPoll)), false, always(parked))),
+		[]string{"cause accept_loop_blocked"}},
+	{"the same, and nothing is known of the threads but that they were ready to run", evidence(thread(thread(blockedWindow(16), false, always(inGoPoll)), false,
+		always(Sample{State: "R"}))), []string{"cause other_drops"}},
+	{"a goroutine accepts, and others compute", evidence(thread(thread(blockedWindow(16), false, always(inGoPoll)), false, byTurns(0))),
 		[]string{"cause other_drops"}},
+	{"two threads may accept, and compute", evidence(thread(thread(blockedWindow(16), false, always(running)), false, always(running))),
+		[]string{"cause other_drops"}},
+	{"workers are busy elsewhere, their master idles in an epoll without the listener", evidence(prefork(elsewhereInPoll, event.RoleHolder, inSleep, inSleep, inSleep)),
+		[]string{"cause accept_loop_blocked"}},
+	{"workers are busy elsewhere, their master idles in select", evidence(prefork(inSelect, event.RoleAcceptor, inSleep, inSleep, inSleep)),
+		[]string{"cause accept_loop_blocked"}},
+	{"workers that compute, and an idle master", evidence(prefork(elsewhereInPoll, event.RoleHolder, running, running, running)),
+		[]string{"cause accept_loop_busy"}},
+	{"two of three workers sleep, and the third has the listener in its epoll: it may accept", evidence(prefork(elsewhereInPoll, event.RoleAcceptor, inSleep, inSleep, readyInPoll)),
+		[]string{"cause accept_loop_blocked"}},
+	{"an event loop alone, which has taken the listener out of its epoll", evidence(single(thread(listener(16, rate(10, 100), during(rate(10, 2000), 2000, 7000, none)), true,
+		between(2000, 7000, elsewhereInPoll, readyInPoll)))), []string{"cause no_acceptor"}},
 	{"Go's idle threads are not the loop", evidence(thread(thread(blockedWindow(16), true, between(2000, 7000, computing, inPoll)), true,
 		always(Sample{State: "S", Syscall: "futex", User: []string{"runtime.futex", "runtime.stopm"}}))),
 		[]string{"cause accept_loop_busy"}},
@@ -67,7 +87,7 @@ var cases = []diagnoseCase{
 		false, byTurns(0)), false, byTurns(1))),
 		[]string{"cause accept_loop_busy"}},
 	{"a process of several threads of which nothing is known", evidence(thread(thread(blockedWindow(16), false, always(inSleep)), false, always(inSleep))),
-		[]string{"cause other_drops"}},
+		[]string{"cause accept_loop_blocked"}},
 	{"the loop computes", evidence(thread(blockedWindow(16), true, between(2000, 7000, computing, inPoll))),
 		[]string{"cause accept_loop_busy"}},
 	{"it computes all the time and accepts steadily", evidence(thread(listener(16, rate(10, 200), rate(10, 100)), true, always(computing))),
@@ -134,6 +154,14 @@ var cases = []diagnoseCase{
 		[]string{"cause backlog_too_small"}},
 	{"a tiny backlog, the loop asleep as it ordinarily is", evidence(thread(tinyWindow(2), true, always(inSleep))),
 		[]string{"cause backlog_too_small"}},
+	{"bursts of a moment, into a small queue of an event loop", evidence(thread(flashes(8, 80), true, always(readyInPoll))),
+		[]string{"cause backlog_too_small"}},
+	{"bursts of a moment, and nothing is known of the threads", evidence(flashes(8, 80)),
+		[]string{"cause backlog_too_small"}},
+	{"bursts of a moment that an ordinary queue would not have held", evidence(flashes(8, 700)),
+		[]string{"cause backlog_too_small"}},
+	{"bursts of a moment that fit", evidence(thread(flashes(100, 80), true, always(readyInPoll))),
+		[]string{"note healthy"}},
 	{"bunches, and a queue that runs empty in between", evidence(accepted(tinyWindow(2), 1)),
 		[]string{"cause backlog_too_small"}},
 	{"twelve at once are no burst", evidence(listener(4, during(rate(10, 1), 4000, 4050, plus(12)), rate(10, 2000))),
@@ -279,6 +307,48 @@ func parented(l Listener) Listener {
 	l.Processes = []event.Process{{PID: 800, Comm: "server", Role: event.RoleListener}, {PID: 812, Comm: "server", Role: event.RoleHolder}}
 	l = thread(l, false, always(Sample{State: "S", Syscall: "rt_sigsuspend", Kernel: []string{"sigsuspend"}}))
 	l.Threads[1].PID = 800
+	return l
+}
+
+// single is a process with one thread.
+func single(l Listener) Listener {
+	l.Threads[0].Alone = true
+	return l
+}
+
+// prefork has a master that opened the listener, and workers that do this while nothing is accepted, each a process with one thread.
+// The role is what the workers are known to be.
+func prefork(master Sample, workers event.Role, did ...Sample) Listener {
+	l := blockedWindow(16)
+	l.Processes = []event.Process{{PID: 800, Comm: "master", Role: event.RoleListener}}
+	l = thread(l, true, always(master))
+	l.Threads[0].PID, l.Threads[0].TID, l.Threads[0].Alone = 800, 800, true
+	for i, smp := range did {
+		pid := uint32(801 + i)
+		l.Processes = append(l.Processes, event.Process{PID: pid, Comm: "worker", Role: workers})
+		l = thread(l, true, between(2000, 7000, smp, inAccept))
+		l.Threads[i+1].PID, l.Threads[i+1].TID = pid, pid
+	}
+	return l
+}
+
+// flashes are bursts of so many within a moment, every other second, of which the queue holds limit+1, the loop takes as many meanwhile,
+// and the rest is dropped; what the readings show is an empty queue.
+func flashes(limit uint32, size uint64) Listener {
+	l := listener(limit, rate(10, 0), rate(10, 0))
+	drops := uint64(0)
+	for i := range l.Timeline {
+		if i%(2000/stepMs) != 10 {
+			continue
+		}
+		died := size - min(size, 2*uint64(limit+1))
+		p := &l.Timeline[i]
+		*p.Arrivals, *p.Drops, *p.Accepts = size, died, size-died
+		*l.Syns, *l.Accepts, drops = *l.Syns+size, *l.Accepts+size-died, drops+died
+	}
+	if drops > 0 {
+		l = died1(l, event.CauseAcceptQueueFull, event.StageSyn, event.ActionDropped, drops)
+	}
 	return l
 }
 

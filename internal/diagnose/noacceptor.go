@@ -65,10 +65,22 @@ func (s *subject) ended() (processes []event.Process) {
 	return processes
 }
 
-// leftAlone tells whether most died in standstills of a process that had accepted before, or did again, and was idle in poll. A thread that slept in something else may be the one that has the listener in its poll.
+// leftAlone tells whether most died in standstills of a process that had accepted before, or did again, and was idle in poll. A thread that
+// slept in something else may be the one that has the listener in its poll. Where the listener is among what is polled, whoever is told of
+// it once, and not again while it waits (EPOLLET), has passed that on: to a goroutine, a task.
 func (s *subject) leftAlone() bool {
 	call, _ := s.usual(doingWaiting)
-	return s.stoodStill() && !strings.HasPrefix(call, "accept") && s.idle() && len(s.samples(doingBlocked)) == 0
+	told, not := 0, 0
+	for _, smp := range s.samples(doingWaiting) {
+		switch {
+		case smp.Polls == nil:
+		case *smp.Polls:
+			told++
+		default:
+			not++
+		}
+	}
+	return s.stoodStill() && !strings.HasPrefix(call, "accept") && told <= not && !goRuntime(s.Threads) && s.idle() && len(s.samples(doingBlocked)) == 0
 }
 
 // stoodStill tells whether most died in standstills, one of them long.

@@ -15,8 +15,9 @@ type queueModel struct {
 	Capacity []uint64
 	// Guessed says that the loop may accept more than Capacity: it was never seen at it for a whole step.
 	Guessed bool
-	// Bunched lets a step's arrivals come all at once at its start instead, as bursts shorter than a step do.
-	Bunched bool
+	// Burst lets a step's arrivals come within the first part of it instead, as bursts shorter than a step do: one of so many
+	// parts; 0 and 1 stand for the whole step, atOnce for its very start.
+	Burst uint64
 	// Retries are the times of a client's further SYNs, in ms after its first; none: it tries once.
 	Retries []uint32
 }
@@ -29,7 +30,10 @@ type modelled struct {
 	WaitMs  float64
 }
 
-const one = 1_000_000 // a connection
+const (
+	one    = 1_000_000 // a connection
+	atOnce = ^uint64(0)
+)
 
 // SYN times of a Linux client since 6.5 (tcp_syn_linear_timeouts=4), and before.
 var (
@@ -64,8 +68,9 @@ func (m queueModel) run() modelled {
 		}
 		each := m.Capacity[i] / (total + 1)
 		rest := each
-		if m.Bunched {
-			each, rest = 0, m.Capacity[i]
+		if m.Burst > 1 {
+			each /= m.Burst
+			rest = m.Capacity[i] - total*each
 		}
 		for _, a := range due[i] {
 			admitted, dropped := admit(&length, limit, each, a.count)

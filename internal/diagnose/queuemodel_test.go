@@ -43,7 +43,10 @@ func TestQueueModel(t *testing.T) {
 		{"capacity is spread over the step", queueModel{Limit: 0, StepMs: 100,
 			Arrivals: steps(1, map[int]uint64{0: 4}), Capacity: []uint64{5 * one}},
 			modelled{}},
-		{"or all at once", queueModel{Limit: 0, StepMs: 100, Bunched: true,
+		{"or over a part of it", queueModel{Limit: 0, StepMs: 100, Burst: 2,
+			Arrivals: steps(1, map[int]uint64{0: 4}), Capacity: []uint64{5 * one}},
+			modelled{Dropped: 2, Lost: 2}},
+		{"or all at once", queueModel{Limit: 0, StepMs: 100, Burst: atOnce,
 			Arrivals: steps(1, map[int]uint64{0: 4}), Capacity: []uint64{5 * one}},
 			modelled{Dropped: 3, Lost: 3}},
 		{"nothing", queueModel{StepMs: 50}, modelled{}},
@@ -84,7 +87,7 @@ func TestAdmit(t *testing.T) {
 
 // randomModel makes a window with standstills and bursts.
 func randomModel(r *rand.Rand) queueModel {
-	m := queueModel{Limit: r.Uint32N(40), Initial: r.Uint32N(10), StepMs: 50, Bunched: r.IntN(2) == 0}
+	m := queueModel{Limit: r.Uint32N(40), Initial: r.Uint32N(10), StepMs: 50, Burst: []uint64{0, 1, 3, atOnce}[r.IntN(4)]}
 	for range 1 + r.IntN(120) {
 		arrivals, capacity := r.Uint64N(6), r.Uint64N(6*one)
 		if r.IntN(10) == 0 {

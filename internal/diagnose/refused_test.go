@@ -31,7 +31,7 @@ func TestRefused(t *testing.T) {
 		verdict []string
 	}{
 		{"the loop sleeps, and its calls are refused", without(evidence(thread(blockedWindow(16), false, always(unseen(inSleep)))), NeedCalls, "CAP_SYS_PTRACE"),
-			"other_drops", []string{"without CAP_SYS_PTRACE synspy could not see which calls its threads were in"}},
+			"accept_loop_blocked", []string{"without CAP_SYS_PTRACE synspy could not see which calls its threads were in"}},
 		{"the same, and nobody ever accepted", without(evidence(thread(listener(16, rate(10, 100), rate(10, 0)), false, always(unseen(inSleep)))), NeedCalls, "CAP_DAC_READ_SEARCH", "CAP_SYS_PTRACE"),
 			"no_acceptor", []string{"possible", "without CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE synspy could not see"}},
 		{"a queue that would do, if it is not the loop", without(evidence(tinyWindow(4)), NeedCalls, "CAP_SYS_PTRACE"),

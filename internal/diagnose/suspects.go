@@ -33,6 +33,9 @@ func suspectsOf(l *Listener) suspects {
 		return slices.ContainsFunc(l.Processes, func(p event.Process) bool { return p.PID == t.PID && p.Role == event.RoleAcceptor })
 	}
 	seen := pick(func(t Thread) bool { return t.Acceptor })
+	if serving := pick(func(t Thread) bool { return t.Acceptor && !l.standsBy(t) }); len(serving) > 0 {
+		seen = serving
+	}
 	ran := pick(func(t Thread) bool { return l.ranWithAccepts(t) >= mostAccepts && !reserve(t) })
 	mine := slices.ContainsFunc(seen, func(t Thread) bool {
 		return slices.ContainsFunc(ran, func(r Thread) bool { return r.key() == t.key() })
@@ -64,6 +67,29 @@ func suspectsOf(l *Listener) suspects {
 		return suspects{threads: seen, known: true}
 	}
 	return suspects{threads: of, known: len(acceptors) > 0 && alone(acceptors)}
+}
+
+// standsBy tells whether a thread is called an acceptor only because it is the only one of a process that has the socket, and
+// does something else: it was seen to wait for other descriptors alone, or others are known to accept, as the workers of a
+// master do that has opened the socket for them.
+func (l *Listener) standsBy(t Thread) bool {
+	if !t.Alone {
+		return false
+	}
+	elsewhere := false
+	for _, smp := range t.Samples {
+		if smp.Polls == nil {
+			continue
+		}
+		if *smp.Polls {
+			return false
+		}
+		elsewhere = true
+	}
+	others := slices.ContainsFunc(l.Processes, func(p event.Process) bool { return p.Role == event.RoleAcceptor })
+	return elsewhere || others && !slices.ContainsFunc(l.Processes, func(p event.Process) bool {
+		return p.PID == t.PID && p.Role == event.RoleAcceptor
+	})
 }
 
 const (

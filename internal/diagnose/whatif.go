@@ -55,6 +55,13 @@ func whatIf(l *Listener) *event.WhatIf {
 		if got.Dropped > 0 {
 			continue
 		}
+		// How short a burst is is reckoned from what it cost; the next one may be shorter.
+		if m.Burst > 1 {
+			m.Burst = atOnce
+			if m.run().Dropped > 0 {
+				continue
+			}
+		}
 		if wait = got.WaitMs; wait <= longWaitMs {
 			w.Limit = &usual
 		}
@@ -104,9 +111,9 @@ func closest(m queueModel, l *Listener, observed uint64) (queueModel, []string) 
 	}
 	best, off, said := m, ^uint64(0), []string(nil)
 	for _, c := range clients {
-		for _, bunched := range []bool{false, true} {
+		for _, burst := range []uint64{1, atOnce, 2, 4, 8, 16, 32} {
 			try := m
-			try.Bunched, try.Retries = bunched, c.retries
+			try.Burst, try.Retries = burst, c.retries
 			got := try.run()
 			miss := apart(got.Dropped, observed)
 			if l.RetriesTold {
@@ -114,8 +121,11 @@ func closest(m queueModel, l *Listener, observed uint64) (queueModel, []string) 
 			}
 			if miss < off {
 				spread := "is spread over them evenly"
-				if bunched {
+				switch {
+				case burst == atOnce:
 					spread = "comes at once"
+				case burst > 1:
+					spread = fmt.Sprintf("comes within %g ms, and a limit is advised that would do if it came at once", float64(m.StepMs)/float64(burst))
 				}
 				best, off = try, miss
 				said = []string{fmt.Sprintf("what arrives within %d ms %s", m.StepMs, spread), c.says}

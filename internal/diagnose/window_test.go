@@ -130,6 +130,12 @@ var (
 	inRead         = Sample{State: "S", Syscall: "read", Kernel: []string{"pipe_read"}, RunMs: ptr(0.0), DelayMs: ptr(0.0)}
 	inSleepBetween = Sample{State: "S", Syscall: "clock_nanosleep", Kernel: []string{"hrtimer_nanosleep"}, RunMs: ptr(0.2), DelayMs: ptr(0.0)}
 
+	readyInPoll     = Sample{State: "S", Syscall: "epoll_wait", Kernel: []string{"ep_poll"}, Polls: ptr(true), RunMs: ptr(0.1), DelayMs: ptr(0.0)}
+	elsewhereInPoll = Sample{State: "S", Syscall: "epoll_wait", Kernel: []string{"ep_poll"}, Polls: ptr(false), RunMs: ptr(0.0), DelayMs: ptr(0.0)}
+	inGoPoll        = Sample{State: "S", Syscall: "epoll_pwait", Kernel: []string{"ep_poll"}, User: []string{"runtime.netpoll", "runtime.findRunnable", "runtime.mcall"},
+		RunMs: ptr(0.1), DelayMs: ptr(0.0)}
+	parked = Sample{State: "S", Syscall: "futex", User: []string{"runtime.futex", "runtime.stopm", "runtime.mcall"}, RunMs: ptr(0.0), DelayMs: ptr(0.0)}
+
 	unknowing = Sample{State: "S"}
 )
 
