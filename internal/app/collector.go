@@ -33,24 +33,17 @@ type collector struct {
 	step     time.Duration // what a point of the timelines covers
 	evidence diagnose.Evidence
 
-	rows    map[uint64]*evidenceRow // by listener
-	deaths  map[deathKey]uint64
-	clients map[netip.Addr]*event.ClientCount
-	drops   uint64
-	syns    uint64
-	toldAt  time.Time
-	foundAt time.Time
-	stacks  *stackWatch // nil where threads' stacks cannot be had
-	threads *threadWatch
-}
-
-// deathKey is what deaths before a listener are told apart by.
-type deathKey struct {
-	cause  event.Cause
-	action event.Action
-	netns  uint64
-	server event.Endpoint
-	kernel [3]string // function, reason, hook
+	rows     map[uint64]*evidenceRow // by listener
+	deaths   deathTable              // before any listener
+	reasoned deathTable              // at one, and for a reason that the kernel gave
+	met      *metWatch
+	clients  map[netip.Addr]*event.ClientCount
+	drops    uint64
+	syns     uint64
+	toldAt   time.Time
+	foundAt  time.Time
+	stacks   *stackWatch // nil where threads' stacks cannot be had
+	threads  *threadWatch
 }
 
 // evidenceRow is a listener under watch.
@@ -86,7 +79,7 @@ type evidenceRow struct {
 }
 
 func newCollector(s *session, options DiagnoseOptions) *collector {
-	c := &collector{options: options, session: s, rows: make(map[uint64]*evidenceRow), deaths: make(map[deathKey]uint64),
+	c := &collector{options: options, session: s, rows: make(map[uint64]*evidenceRow), deaths: make(deathTable), reasoned: make(deathTable), met: newMetWatch(),
 		clients: make(map[netip.Addr]*event.ClientCount)}
 	for c.step = 2 * pollInterval; c.step*event.MaxTimelinePoints <= options.Duration; {
 		c.step += pollInterval
@@ -226,7 +219,7 @@ func (c *collector) Held(h event.Held) error {
 	}
 	if h.Listener == nil {
 		if h.Stage == event.StageIngress {
-			c.deaths[deathKey{cause: h.Cause, action: h.Action}] += h.Count
+			c.deaths.add(deathKey{cause: h.Cause, action: h.Action}, nil, h.Count)
 		}
 		return nil
 	}
@@ -252,15 +245,12 @@ func (c *collector) Drop(d *event.Drop) error {
 		c.client(d)
 	}
 	if d.Stage == event.StageIngress {
-		key := deathKey{cause: d.Cause, action: d.Action, netns: d.NetNS, kernel: [3]string{d.Kernel.Function, d.Kernel.Reason, d.Kernel.Hook}}
-		if d.Server != nil {
-			key.server = *d.Server
-		}
-		if _, known := c.deaths[key]; !known && len(c.deaths) >= maxDeaths {
-			key = deathKey{cause: d.Cause, action: d.Action} // as in Held: where is not told
-		}
-		c.deaths[key]++
+		c.deaths.add(deathOf(d), d.Connection, 1)
+		c.met.add(d.Connection)
 		return nil
+	}
+	if d.Kernel.Reason != "" {
+		c.reasoned.add(deathOf(d), nil, 1)
 	}
 	if r := c.rowOf(d); r != nil {
 		r.counts = event.AddCount(r.counts, count)
@@ -311,6 +301,7 @@ func (c *collector) Flush() error {
 		c.find()
 		c.look()
 	}
+	c.met.tick(false)
 	c.progress()
 	return nil
 }

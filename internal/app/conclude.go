@@ -38,14 +38,10 @@ func (c *collector) conclude(s event.Summary) {
 		e.ClientsSeen = &seen
 	}
 	e.Clients = e.Clients[:min(len(e.Clients), toldClients)]
-	for key, n := range c.deaths {
-		e.Ingress = append(e.Ingress, diagnose.Death{Cause: key.cause, Action: key.action, Server: key.server, NetNS: key.netns,
-			Kernel: event.Kernel{Function: key.kernel[0], Reason: key.kernel[1], Hook: key.kernel[2]}, Count: n})
-	}
-	slices.SortFunc(e.Ingress, func(a, b diagnose.Death) int {
-		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Cause, b.Cause), cmp.Compare(a.Server.Port, b.Server.Port),
-			a.Server.Addr.Compare(b.Server.Addr))
-	})
+	c.met.tick(true)
+	e.TellsPAWS = c.session.probe.NamesReason("TCP_RFC7323_TW_PAWS")
+	places := c.newDeathPlaces()
+	e.Ingress, e.Reasoned = c.deaths.tell(places), c.reasoned.tell(places)
 	c.listenersOf(s)
 	c.gaps()
 	c.devices()

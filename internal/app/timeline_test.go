@@ -187,7 +187,7 @@ func TestManyDeaths(t *testing.T) {
 	}
 	var n uint64
 	for _, count := range c.deaths {
-		n += count
+		n += count.count
 	}
 	if n != ports || len(c.deaths) != maxDeaths+1 {
 		t.Errorf("%d deaths of %d kinds, want %d of %d", n, len(c.deaths), ports, maxDeaths+1)

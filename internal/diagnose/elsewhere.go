@@ -14,7 +14,8 @@ func beforeListener(e *Evidence) []*found {
 	var out []*found
 	about, _ := event.FindingOf(event.FindingDroppedBeforeListener)
 	for _, cause := range about.Causes {
-		n := died(e.Counts, cause, event.StageIngress)
+		told, n := byReason(e, event.FindingDroppedBeforeListener, cause, died(e.Counts, cause, event.StageIngress))
+		out = append(out, told...)
 		if n == 0 {
 			continue
 		}
@@ -24,7 +25,7 @@ func beforeListener(e *Evidence) []*found {
 		f.Owner = info.Owner
 		f.saw("SYNs that died before any listener", n, "packets")
 		f.saw("cause", info.Name, "")
-		f.Title = info.Title + " kills SYNs before the listener"
+		f.Title = "SYNs die before the listener: " + info.Title
 		f.because = info.Explain
 		f.sawDeaths(e, cause)
 		f.fix(info.Fix)
@@ -33,11 +34,12 @@ func beforeListener(e *Evidence) []*found {
 	return out
 }
 
-// sawDeaths cites where in the kernel packets died of the cause before any listener, and what it gave as the reason.
+// sawDeaths cites where in the kernel packets died of the cause before any listener, and what it gave as the reason,
+// of those that byReason leaves.
 func (f *found) sawDeaths(e *Evidence, cause event.Cause) {
 	told := map[string]bool{}
 	for _, d := range e.Ingress {
-		if d.Cause != cause {
+		if _, told := d.reason(e); told || d.Cause != cause {
 			continue
 		}
 		for _, at := range []struct{ what, value string }{{"kernel function", d.Kernel.Function}, {"netfilter hook", d.Kernel.Hook}, {"kernel reason", d.Kernel.Reason}} {
@@ -172,7 +174,6 @@ const smallPart = 0.05
 
 // otherDrops names what died of anything that no other rule tells of.
 func otherDrops(e *Evidence) []*found {
-	all := diedOfAll(e.Counts)
 	pressure := died(e.Counts, event.CauseAcceptQueueFull, event.StageUnknown) > 0
 	for i := range e.Listeners {
 		pressure = pressure || value(e.Listeners[i].Cookies) > 0 || synQueueDrops(&e.Listeners[i]) > 0
@@ -189,6 +190,13 @@ func otherDrops(e *Evidence) []*found {
 			n, harmed = n-min(n, endedByClients(e)), spoiled(e)
 		case event.CauseCookieInvalid:
 			harmed = spoiltCookies(e)
+		default:
+			var told []*found
+			told, n = byReason(e, event.FindingOtherDrops, info.Cause, n)
+			for _, f := range told {
+				out = append(out, weighed(e, f, info.Cause, pressure, f.weight, f.weight))
+			}
+			harmed = n
 		}
 		if n == 0 {
 			continue
@@ -201,34 +209,41 @@ func otherDrops(e *Evidence) []*found {
 		f.Title = info.Title
 		f.because = info.Explain
 		f.fix(info.Fix)
-		for i := range e.Listeners {
-			if l := &e.Listeners[i]; l.dropped(info.Cause) == n {
-				f.about(l, l.Processes)
-			}
-		}
 		if info.Cause == event.CauseKernelOther {
 			f.Confidence = event.ConfidencePossible
 			f.Settles = "the kernel function that each record names"
 			f.sawDeaths(e, info.Cause)
 			f.takenBefore(e, n)
 		}
-		if pressure && slices.Contains(consequences, info.Cause) {
-			f.Severity = event.SeverityContributing
-			f.because += "; it follows from the full queue"
-		}
-		if harmed < n {
-			f.saw("handshakes that may have failed by it", harmed, "handshakes")
-		}
-		switch {
-		case harmed == 0:
-			f.Severity = event.SeverityNote
-			f.because = fmt.Sprintf("%s fitted no handshake that failed: duplicates, scans, or connections that this host does not know any more", many(n, "packet"))
-		case float64(harmed) < smallPart*float64(all):
-			f.Severity = event.SeverityNote
-		}
-		out = append(out, f)
+		f.sawReasons(e, info.Cause)
+		out = append(out, weighed(e, f, info.Cause, pressure, n, harmed))
 	}
 	return append(out, unattributed(e)...)
+}
+
+// weighed says whose a finding about n other drops is, and how much it counts: by how many handshakes may have failed
+// by it.
+func weighed(e *Evidence, f *found, cause event.Cause, pressure bool, n, harmed uint64) *found {
+	for i := range e.Listeners {
+		if l := &e.Listeners[i]; l.dropped(cause) == n {
+			f.about(l, l.Processes)
+		}
+	}
+	if pressure && slices.Contains(consequences, cause) {
+		f.Severity = event.SeverityContributing
+		f.because += "; it follows from the full queue"
+	}
+	if harmed < n {
+		f.saw("handshakes that may have failed by it", harmed, "handshakes")
+	}
+	switch {
+	case harmed == 0:
+		f.Severity = event.SeverityNote
+		f.because = fmt.Sprintf("%s fitted no handshake that failed: duplicates, scans, or connections that this host does not know any more", many(n, "packet"))
+	case float64(harmed) < smallPart*float64(diedOfAll(e.Counts)):
+		f.Severity = event.SeverityNote
+	}
+	return f
 }
 
 // unclaimed is how many packets died of a listener's cause without a listener in the evidence to blame.

@@ -22,7 +22,10 @@ type Evidence struct {
 	GroupFinished *uint64          `json:"group_finished,omitempty"`
 	Elsewhere     []event.Listener `json:"elsewhere,omitempty"` // on the same ports, in other namespaces or on other addresses
 	Ingress       []Death          `json:"ingress,omitempty"`   // what died before any listener
-	Devices       []Device         `json:"devices,omitempty"`   // with programs, of the namespaces concerned; the nearest to the listeners first
+	Reasoned      []Death          `json:"reasoned,omitempty"`  // what died at one, and of which the kernel gave a reason
+	// TellsPAWS says that the kernel names PAWS in TIME_WAIT, so that what TIME_WAIT refused without that name was not PAWS.
+	TellsPAWS bool     `json:"tells_paws,omitempty"`
+	Devices   []Device `json:"devices,omitempty"` // with programs, of the namespaces concerned; the nearest to the listeners first
 	// DevicesRead is how many devices were asked for their programs, nil where none was.
 	DevicesRead *uint64             `json:"devices_read,omitempty"`
 	Clients     []event.ClientCount `json:"clients,omitempty"` // most drops first, bounded by the collector
@@ -213,14 +216,22 @@ type Member struct {
 	BusiestLen *uint32 `json:"busiest_len,omitempty"`
 }
 
-// Death is what died before any listener, of one kind.
+// Death is what died of one kind at one place.
 type Death struct {
 	Cause  event.Cause    `json:"cause"`
 	Action event.Action   `json:"action,omitzero"`
 	Server event.Endpoint `json:"server,omitzero"`
 	NetNS  uint64         `json:"netns,omitempty"`
+	Own    bool           `json:"own,omitempty"`    // that is synspy's own
+	Enter  Enter          `json:"enter,omitzero"`   // how it is entered
+	Device string         `json:"device,omitempty"` // that it came in by
 	Kernel event.Kernel   `json:"kernel,omitzero"`
 	Count  uint64         `json:"count"`
+	// Met is the connection that SYNs met, its inode zero; Holders are the processes that had such ones open.
+	Met     *event.Connection `json:"met,omitempty"`
+	Holders []event.Process   `json:"holders,omitempty"`
+	// Sysctls are the present values of those that decide about it, by name.
+	Sysctls map[string]string `json:"sysctls,omitempty"`
 }
 
 // Device is a network device with the programs that see packets before the IP stack does.

@@ -19,7 +19,7 @@ func fateOfReason(name string) bpf.SynspyFate {
 	switch name {
 	case "NOT_SPECIFIED":
 		return bpf.SynspyFateFATE_NONE
-	case "SKB_CONSUMED", "OTHERHOST", "PACKET_SOCK_ERROR", "QUEUE_PURGE", "SKB_CSUM", // no loss; the last is a raw socket's copy (rawv6_rcv_skb)
+	case "SKB_CONSUMED", "OTHERHOST", "PACKET_SOCK_ERROR", "QUEUE_PURGE", "SKB_CSUM", "SOCKET_RCVBUFF", // no loss; the last two are raw sockets' copies (rawv6_rcv_skb)
 		"TC_EGRESS", "BPF_CGROUP_EGRESS", "SKB_GSO_SEG", "FULL_RING", "CAKE_FLOOD", "DUALPI2_STEP_DROP": // transmit
 		return bpf.SynspyFateFATE_IGNORED
 	case "NO_SOCKET":

@@ -29,6 +29,12 @@ func (p *Probe) Reason(m *Message) string {
 	return p.names.reasons[m.Reason]
 }
 
+// NamesReason tells whether this kernel has a drop reason of that name, less its prefix.
+func (p *Probe) NamesReason(name string) bool {
+	_, ok := p.facts.Reasons[reasonPrefix+name]
+	return ok
+}
+
 // maxFunctions bounds how many code addresses are remembered.
 const maxFunctions = 1024
 

@@ -36,17 +36,23 @@ const (
 	reportFindings  = 40
 	reportRows      = 40  // of any other list
 	reportText      = 240 // characters of a string
+	reportSentence  = 600 // of a sentence that synspy makes: a command to be pasted may end it
 	reportSize      = 1 << 20
 )
 
 // foreign makes a string from outside safe to print and bounds its length.
-func foreign(s string) string {
-	const ends = 2 * reportText
+func foreign(s string) string { return boundTo(s, reportText) }
+
+// sentence is foreign for the sentences that synspy makes, in which strings from outside stand.
+func sentence(s string) string { return boundTo(s, reportSentence) }
+
+func boundTo(s string, most int) string {
+	ends := 2 * most
 	if len(s) > 2*ends { // quickly, however long it is
 		s = s[:ends] + s[len(s)-ends:]
 	}
-	if len(s) > reportText {
-		b, _ := elide([]byte(strings.ToValidUTF8(s, "�")), 0, reportText, true)
+	if len(s) > most {
+		b, _ := elide([]byte(strings.ToValidUTF8(s, "�")), 0, most, true)
 		s = string(b)
 	}
 	return Terminal(s)

@@ -32,7 +32,7 @@ func writeDiagnosis(w io.Writer, d *event.Diagnosis, opts Options) error {
 	if len(d.Findings) > 0 {
 		style = severityStyle(d.Findings[0])
 	}
-	p.paragraph("VERDICT: ", style, 9, foreign(d.Verdict))
+	p.paragraph("VERDICT: ", style, 9, sentence(d.Verdict))
 	p.paragraph("", styleNone, 0, watchedSentence(d))
 	for i := range first(d.Findings, reportFindings) {
 		p.line("")
@@ -131,7 +131,7 @@ func (p *printer) finding(f *event.Finding) {
 		p.section("fix")
 		for i, fix := range first(f.Fix, reportRows) {
 			label := "    " + strconv.Itoa(i+1) + ". "
-			p.paragraph(label, styleNone, len(label), foreign(fix))
+			p.paragraph(label, styleNone, len(label), sentence(fix))
 		}
 	}
 	for _, k := range first(f.Knobs, reportRows) {
@@ -144,7 +144,7 @@ func (p *printer) finding(f *event.Finding) {
 	}
 	if f.Settles != "" {
 		p.section("what would settle it")
-		p.paragraph("    ", styleNone, 4, foreign(f.Settles))
+		p.paragraph("    ", styleNone, 4, sentence(f.Settles))
 	}
 }
 

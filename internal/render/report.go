@@ -24,11 +24,12 @@ var reportStyle string
 // that it stays under 1 MiB whatever the diagnosis holds.
 func Report(w io.Writer, d event.Diagnosis) error {
 	page, err := template.New("report").Funcs(template.FuncMap{
-		"s":   foreign, // every string from a diagnosis goes through it
-		"n":   Thousands,
-		"num": number,
-		"ms":  wait,
-		"inc": func(i int) int { return i + 1 },
+		"s":        foreign, // every string from a diagnosis goes through it
+		"sentence": sentence,
+		"n":        Thousands,
+		"num":      number,
+		"ms":       wait,
+		"inc":      func(i int) int { return i + 1 },
 	}).Parse(reportTemplate)
 	if err != nil {
 		return fmt.Errorf("parse report: %w", err)

@@ -1,0 +1,281 @@
+package app
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/synspy/synspy/internal/diagnose"
+	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/kernel"
+	"github.com/synspy/synspy/internal/owner"
+)
+
+// deathKey is what deaths are told apart by.
+type deathKey struct {
+	cause  event.Cause
+	action event.Action
+	netns  uint64
+	device uint32 // its index
+	server event.Endpoint
+	met    string    // the state of the connection that a SYN met
+	kernel [3]string // function, reason, hook
+}
+
+func deathOf(d *event.Drop) deathKey {
+	key := deathKey{cause: d.Cause, action: d.Action, netns: d.NetNS, kernel: [3]string{d.Kernel.Function, d.Kernel.Reason, d.Kernel.Hook}}
+	if d.Server != nil {
+		key.server = *d.Server
+	}
+	if d.Device != nil {
+		key.device = d.Device.Index
+	}
+	if d.Connection != nil {
+		key.met = d.Connection.State
+	}
+	return key
+}
+
+// deaths are what died of one kind, and, as far as known, the sockets of the connections that SYNs met.
+type deaths struct {
+	count  uint64
+	inodes map[uint64]bool
+}
+
+// deathTable counts deaths by kind.
+type deathTable map[deathKey]*deaths
+
+// add counts a death; where there are too many kinds, without where it was.
+func (t deathTable) add(key deathKey, met *event.Connection, n uint64) {
+	if t[key] == nil && len(t) >= maxDeaths {
+		key = deathKey{cause: key.cause, action: key.action}
+	}
+	if t[key] == nil {
+		t[key] = &deaths{inodes: make(map[uint64]bool)}
+	}
+	t[key].count += n
+	if met != nil && met.Inode != 0 && len(t[key].inodes) < maxMet {
+		t[key].inodes[met.Inode] = true
+	}
+}
+
+// tell lists them, most first.
+func (t deathTable) tell(places *deathPlaces) (list []diagnose.Death) {
+	for key, of := range t {
+		d := diagnose.Death{Cause: key.cause, Action: key.action, Server: key.server, NetNS: key.netns, Count: of.count,
+			Kernel: event.Kernel{Function: key.kernel[0], Reason: key.kernel[1], Hook: key.kernel[2]}}
+		if key.met != "" {
+			d.Met = &event.Connection{State: key.met}
+			d.Holders = places.holders(of.inodes)
+		}
+		places.find(&d, key.device)
+		list = append(list, d)
+	}
+	slices.SortFunc(list, func(a, b diagnose.Death) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Cause, b.Cause), cmp.Compare(a.Server.Port, b.Server.Port),
+			a.Server.Addr.Compare(b.Server.Addr), cmp.Compare(a.Device, b.Device), cmp.Compare(a.Kernel.Reason, b.Kernel.Reason))
+	})
+	return list
+}
+
+// Bounds of what is looked up about deaths.
+const (
+	maxMet         = 64 // connections of one kind whose processes are looked for
+	maxDeathSpaces = 64 // network namespaces that are entered
+	metEvery       = 2 * time.Second
+	metLooks       = 5 // walks over all processes in a window, but for the last one
+)
+
+// metWatch finds out who has the connections that SYNs met: the SYN's client may end them at once.
+type metWatch struct {
+	open  map[uint64]bool // whose process is not known yet
+	known map[uint64][]owner.Holder
+	at    time.Time
+	looks int
+	done  chan []owner.Holder
+}
+
+func newMetWatch() *metWatch {
+	return &metWatch{open: make(map[uint64]bool), known: make(map[uint64][]owner.Holder)}
+}
+
+func (w *metWatch) add(met *event.Connection) {
+	if met != nil && met.Inode != 0 && w.known[met.Inode] == nil && len(w.open) < maxMet {
+		w.open[met.Inode] = true
+	}
+}
+
+// tick has all processes walked over if there is somebody to be found, behind the caller's back; last waits for it.
+func (w *metWatch) tick(last bool) {
+	if w.done != nil {
+		select {
+		case found := <-w.done:
+			w.take(found)
+		default:
+			if !last {
+				return
+			}
+			w.take(<-w.done)
+		}
+	}
+	if len(w.open) == 0 || !last && (w.looks >= metLooks || time.Since(w.at) < metEvery) {
+		return
+	}
+	w.at = time.Now()
+	w.looks++
+	wanted, done := maps.Clone(w.open), make(chan []owner.Holder, 1)
+	w.done = done
+	go func() {
+		found, _, err := owner.ScanProc("/proc", func(inode uint64) bool { return wanted[inode] })
+		if err != nil {
+			found = nil
+		}
+		done <- found
+	}()
+	if last {
+		w.take(<-w.done)
+	}
+}
+
+func (w *metWatch) take(found []owner.Holder) {
+	w.done = nil
+	for _, h := range found {
+		w.known[h.Inode] = append(w.known[h.Inode], h)
+		delete(w.open, h.Inode)
+	}
+}
+
+// deathPlaces looks up where deaths were: how to get into the namespace, the device's name, settings.
+type deathPlaces struct {
+	c      *collector
+	own    uint64
+	spaces []kernel.NetNS
+	known  map[uint64]*deathSpace
+}
+
+// deathSpace is a network namespace in which packets died.
+type deathSpace struct {
+	enter   diagnose.Enter
+	paths   []string
+	devices map[uint32]string
+	sysctls map[string]string
+}
+
+func (c *collector) newDeathPlaces() *deathPlaces {
+	p := &deathPlaces{c: c, known: make(map[uint64]*deathSpace)}
+	if len(c.deaths)+len(c.reasoned) == 0 {
+		return p
+	}
+	var err error
+	if p.own, err = kernel.Inode("/proc/thread-self/ns/net"); err != nil {
+		c.session.log.Debug("read own network namespace", "error", err)
+	}
+	if p.spaces, _, err = kernel.NetNamespaces("/proc"); err != nil {
+		c.session.log.Debug("list network namespaces", "error", err)
+	}
+	return p
+}
+
+// holders lists the processes that have any of the sockets.
+func (p *deathPlaces) holders(inodes map[uint64]bool) (list []event.Process) {
+	for inode := range inodes {
+		for _, h := range p.c.met.known[inode] {
+			if !slices.ContainsFunc(list, func(o event.Process) bool { return o.PID == h.PID }) {
+				list = append(list, event.Process{PID: h.PID, Comm: h.Comm})
+			}
+		}
+	}
+	slices.SortFunc(list, func(a, b event.Process) int { return cmp.Compare(a.PID, b.PID) })
+	return list
+}
+
+// find fills in where a death was.
+func (p *deathPlaces) find(d *diagnose.Death, device uint32) {
+	if d.NetNS == 0 {
+		return
+	}
+	space := p.space(d.NetNS)
+	if space == nil {
+		return
+	}
+	d.Own, d.Enter, d.Device = d.NetNS == p.own, space.enter, space.devices[device]
+	for name, host := range d.Settings(p.c.evidence.TellsPAWS) {
+		if _, known := space.sysctls[name]; !known && host {
+			space.sysctls[name] = readSysctl(name)
+		} else if !known {
+			p.enter(d.NetNS, space, func() error {
+				space.sysctls[name] = readSysctl(name)
+				return nil
+			})
+		}
+		if value := space.sysctls[name]; value != "" {
+			if d.Sysctls == nil {
+				d.Sysctls = make(map[string]string)
+			}
+			d.Sysctls[name] = value
+		}
+	}
+}
+
+// space is a namespace with its devices, nil where there are too many.
+func (p *deathPlaces) space(inode uint64) *deathSpace {
+	if s := p.known[inode]; s != nil {
+		return s
+	}
+	if len(p.known) >= maxDeathSpaces {
+		return nil
+	}
+	s := &deathSpace{devices: make(map[uint32]string), sysctls: make(map[string]string)}
+	p.known[inode] = s
+	if inode == p.own {
+		s.paths = []string{""}
+	} else if i := slices.IndexFunc(p.spaces, func(ns kernel.NetNS) bool { return ns.Inode == inode }); i >= 0 {
+		for _, name := range p.spaces[i].Names {
+			s.enter.Name = cmp.Or(s.enter.Name, name)
+			s.paths = append(s.paths, kernel.NamedNetNS(name))
+		}
+		for _, pid := range p.spaces[i].Through {
+			s.enter.PID = cmp.Or(s.enter.PID, pid)
+			s.paths = append(s.paths, processNetNS(pid))
+		}
+	}
+	p.enter(inode, s, func() error {
+		list, err := net.Interfaces()
+		for _, i := range list {
+			s.devices[uint32(i.Index)] = i.Name
+		}
+		return err
+	})
+	return s
+}
+
+// enter runs f in a namespace, if there is a way in.
+func (p *deathPlaces) enter(inode uint64, s *deathSpace, f func() error) {
+	err := fmt.Errorf("no way into it was found")
+	for _, path := range s.paths {
+		if err = kernel.InNetNS(path, inode, f); err == nil {
+			return
+		}
+	}
+	p.c.session.log.Debug("look into a network namespace", "netns", inode, "error", err)
+}
+
+// readSysctl reads a setting of the calling thread's network namespace, or, where only the first one has it, of that;
+// empty where it cannot be read.
+func readSysctl(name string) string {
+	parts := strings.Split(name, ".")
+	for i := range parts {
+		parts[i] = strings.ReplaceAll(parts[i], "/", ".") // sysctl's way of writing a dot
+	}
+	text, err := os.ReadFile(filepath.Join("/proc/sys", filepath.Join(parts...)))
+	if err != nil {
+		return ""
+	}
+	return strings.Join(strings.Fields(string(text)), " ")
+}

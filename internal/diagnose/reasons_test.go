@@ -1,0 +1,173 @@
+package diagnose
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/synspy/synspy/internal/event"
+)
+
+// killed is a window in which packets died as these say.
+func killed(deaths ...Death) *Evidence {
+	e := &Evidence{WindowMs: 1000, TellsPAWS: true, Ingress: deaths}
+	for _, d := range deaths {
+		e.Counts = event.AddCount(e.Counts, event.Count{Cause: d.Cause, Stage: event.StageIngress, Action: event.ActionDropped, Count: d.Count})
+	}
+	return e
+}
+
+// death is of eight packets for port 443 of a server, in the namespace web.
+func death(cause event.Cause, function, reason string, change func(*Death)) Death {
+	d := Death{Cause: cause, Action: event.ActionDropped, Server: event.Endpoint{Addr: netip.MustParseAddr("10.0.0.1"), Port: 443},
+		NetNS: 4026532000, Enter: Enter{Name: "web", PID: 812}, Device: "eth0", Kernel: event.Kernel{Function: function, Reason: reason}, Count: 8}
+	if change != nil {
+		change(&d)
+	}
+	return d
+}
+
+// TestReasonFindings: what died for a reason with a setting of its own is told with that setting's place, its
+// present value, and the command that changes it.
+func TestReasonFindings(t *testing.T) {
+	setTo := func(values ...string) func(*Death) {
+		return func(d *Death) {
+			d.Sysctls = make(map[string]string)
+			for i := 0; i < len(values); i += 2 {
+				d.Sysctls[values[i]] = values[i+1]
+			}
+		}
+	}
+	other := event.CauseKernelOther
+	for _, tt := range []struct {
+		name   string
+		death  Death
+		id     event.FindingID
+		owner  string
+		says   []string // parts of the title, the fixes and the evidence, in one text
+		silent []string
+	}{
+		{"route_localnet", death(other, "ip_rcv_finish_core", "IP_LOCALNET", setTo("net.ipv4.conf.eth0.route_localnet", "0", "net.ipv4.conf.all.route_localnet", "0")),
+			event.FindingOtherDrops, "node", []string{"Loopback address", "set net.ipv4.conf.eth0.route_localnet to 1 (now 0)",
+				"ip netns exec web sysctl -w net.ipv4.conf.eth0.route_localnet=1", "network namespace: web"}, nil},
+		{"it is on by now, of all devices", death(other, "ip_rcv_finish_core", "IP_LOCALNET", setTo("net.ipv4.conf.eth0.route_localnet", "0", "net.ipv4.conf.all.route_localnet", "1")),
+			event.FindingOtherDrops, "node", []string{"net.ipv4.conf.eth0.route_localnet: 1"}, []string{"set net."}},
+		{"nobody could read it", death(other, "ip_rcv_finish_core", "IP_LOCALNET", func(d *Death) { d.Device, d.Enter = "", Enter{} }),
+			event.FindingOtherDrops, "node", []string{"set net.ipv4.conf.all.route_localnet to 1 in ", "sysctl -w net.ipv4.conf.all.route_localnet=1, in network namespace 4026532000"},
+			[]string{"(now", "device:"}},
+		{"accept_local", death(other, "ip_rcv_finish_core", "IP_LOCAL_SOURCE", setTo("net.ipv4.conf.eth0.accept_local", "0")), event.FindingOtherDrops, "network",
+			[]string{"arping -D -I eth0 10.0.0.1", "set net.ipv4.conf.eth0.accept_local to 1 (now 0)"}, nil},
+		{"an address that moved", death(other, "ip_error", "IP_INADDRERRORS", setTo("net.ipv4.conf.eth0.forwarding", "0")), event.FindingOtherDrops, "network",
+			[]string{"Not this host's address", "ip address add 10.0.0.1 dev eth0", "set net.ipv4.conf.eth0.forwarding to 1 (now 0)"}, nil},
+		{"disable_ipv6", death(other, "ip6_rcv_core", "IPV6DISABLED", func(d *Death) {
+			d.Server.Addr = netip.MustParseAddr("2001:db8::1")
+			setTo("net.ipv6.conf.eth0.disable_ipv6", "1")(d)
+		}), event.FindingOtherDrops, "node", []string{"set net.ipv6.conf.eth0.disable_ipv6 to 0 (now 1)", "AAAA"}, nil},
+		{"rp_filter", death(event.CauseRPFilter, "ip_rcv_finish_core", "IP_RPFILTER", setTo("net.ipv4.conf.eth0.rp_filter", "0", "net.ipv4.conf.all.rp_filter", "1")),
+			event.FindingDroppedBeforeListener, "network", []string{"set net.ipv4.conf.eth0.rp_filter to 2 (now 1)"}, []string{"rp_filter.*"}},
+		{"a setting of the machine", death(event.CauseCPUBacklog, "enqueue_to_backlog", "CPU_BACKLOG", setTo("net.core.netdev_max_backlog", "1000")),
+			event.FindingDroppedBeforeListener, "node", []string{"(now 1000)", "sysctl -w net.core.netdev_max_backlog=10000, in the machine's first network namespace"},
+			[]string{"exec web sysctl"}},
+		{"TIME_WAIT by timestamp", death(event.CauseTimeWait, "tcp_timewait_state_process", "TCP_RFC7323_TW_PAWS", setTo("net.ipv4.tcp_timestamps", "1")),
+			event.FindingDroppedBeforeListener, "network", []string{"PAWS", "NAT"}, []string{"tcp_timestamps", "use TCP timestamps"}},
+		{"TIME_WAIT by sequence number", death(event.CauseTimeWait, "tcp_timewait_state_process", "NOT_SPECIFIED", setTo("net.ipv4.tcp_timestamps", "0")),
+			event.FindingDroppedBeforeListener, "client", []string{"sequence number", "set net.ipv4.tcp_timestamps to 1 (now 0)"}, []string{"PAWS"}},
+		{"IPsec", death(event.CausePolicy, "tcp_v4_rcv", "XFRM_POLICY", nil), event.FindingDroppedBeforeListener, "platform", []string{"ip xfrm policy"}, []string{"MINTTL"}},
+		{"minimum TTL", death(event.CausePolicy, "tcp_v4_rcv", "TCP_MINTTL", nil), event.FindingDroppedBeforeListener, "application", []string{"IP_MINTTL"}, []string{"xfrm"}},
+		{"an old connection", death(other, "tcp_validate_incoming", "TCP_INVALID_SYN", func(d *Death) {
+			d.Met, d.Holders = &event.Connection{State: "ESTAB"}, []event.Process{{PID: 7, Comm: "redis-server"}}
+			setTo("net.ipv4.tcp_keepalive_time", "7200")(d)
+		}), event.FindingOtherDrops, "client", []string{"established connection", "process that has it: redis-server (pid 7)", "challenge ACK", "set net.ipv4.tcp_keepalive_time to 300 (now 7200)"}, nil},
+		{"one that nobody closes", death(other, "tcp_validate_incoming", "TCP_INVALID_SYN", func(d *Death) {
+			d.Met, d.Holders = &event.Connection{State: "CLOSE-WAIT"}, []event.Process{{PID: 7, Comm: "java"}}
+		}), event.FindingOtherDrops, "application", []string{"never closed", "java (pid 7)", "close() is to follow"}, []string{"keepalive"}},
+		{"one that no process has", death(other, "tcp_validate_incoming", "TCP_INVALID_SYN", func(d *Death) { d.Met = &event.Connection{State: "FIN-WAIT-1"} }),
+			event.FindingOtherDrops, "network", []string{"FIN-WAIT-1", "process that has it: none"}, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d := Diagnose(killed(tt.death))
+			if len(d.Findings) != 1 || d.Findings[0].ID != tt.id || d.Findings[0].Owner != tt.owner || d.Findings[0].Confidence != event.ConfidenceProven {
+				t.Fatalf("got %+v, want one %s for %s", d.Findings, tt.id, tt.owner)
+			}
+			f := d.Findings[0]
+			complete(t, f)
+			said := wholeText(f) + d.Verdict
+			for _, part := range tt.says {
+				if !strings.Contains(said, part) {
+					t.Errorf("%q is missing in\n%s", part, said)
+				}
+			}
+			for _, part := range append(tt.silent, "kernel.function", "kernel.reason", "JSON", "DEVICE.") {
+				if strings.Contains(said, part) {
+					t.Errorf("%q is in\n%s", part, said)
+				}
+			}
+		})
+	}
+}
+
+func wholeText(f event.Finding) string {
+	lines := append([]string{f.Title}, f.Fix...)
+	for _, ev := range f.Evidence {
+		lines = append(lines, fmt.Sprintf("%s: %v", ev.What, ev.Value))
+	}
+	return strings.Join(lines, "\n")
+}
+
+// TestReasonPlaces: a setting is of one namespace and device, so deaths elsewhere are another finding; and what was
+// not looked at one by one goes with the only reason there is, and with none where there are several.
+func TestReasonPlaces(t *testing.T) {
+	here := death(event.CauseKernelOther, "ip_rcv_finish_core", "IP_LOCALNET", nil)
+	there := death(event.CauseKernelOther, "ip_rcv_finish_core", "IP_LOCALNET", func(d *Death) { d.NetNS, d.Enter, d.Count = 4026532999, Enter{Name: "db"}, 5 })
+	if d := Diagnose(killed(here, there)); len(d.Findings) != 2 || !strings.Contains(wholeText(d.Findings[0]), "exec web ") || !strings.Contains(wholeText(d.Findings[1]), "exec db ") {
+		t.Errorf("two namespaces: %+v", d.Findings)
+	}
+	port := here
+	port.Server.Port = 80
+	if d := Diagnose(killed(here, port)); len(d.Findings) != 1 || !strings.Contains(wholeText(d.Findings[0]), "packets: 16") {
+		t.Errorf("two ports: %+v", d.Findings)
+	}
+	held := Death{Cause: event.CauseKernelOther, Action: event.ActionDropped, Count: 100}
+	if d := Diagnose(killed(here, held)); len(d.Findings) != 1 || !strings.HasPrefix(d.Verdict, "108 ") {
+		t.Errorf("some held back: %s, %+v", d.Verdict, d.Findings)
+	}
+	unknown := death(event.CauseKernelOther, "ip_rcv_core", "NOT_SPECIFIED", nil)
+	if d := Diagnose(killed(here, unknown, held)); len(d.Findings) != 2 || !slices.ContainsFunc(d.Findings, func(f event.Finding) bool { return f.Confidence == event.ConfidencePossible }) {
+		t.Errorf("held back, and not the only reason: %+v", d.Findings)
+	}
+	var many []Death
+	for i := range uint64(2 * maxReasons) {
+		d := here
+		d.NetNS += i
+		many = append(many, d)
+	}
+	var n int
+	for _, f := range Diagnose(killed(many...)).Findings {
+		for _, ev := range f.Evidence {
+			if ev.What == "packets" {
+				n += int(ev.Value.(uint64))
+			}
+		}
+	}
+	if n != 2*maxReasons*8 {
+		t.Errorf("%d packets in all findings, want %d", n, 2*maxReasons*8)
+	}
+}
+
+// TestReasonSentences: no sentence is so long that a report cuts it, and none leaves open what is known.
+func TestReasonSentences(t *testing.T) {
+	for _, r := range event.Reasons() {
+		if r.WhyNot != "" || TakenBefore(event.Kernel{Reason: r.Name}) {
+			continue
+		}
+		d := death(event.CauseKernelOther, "f", r.Name, nil)
+		f := ofReason(&Evidence{TellsPAWS: true}, event.FindingOtherDrops, []*Death{&d})
+		for _, s := range append(f.Fix, f.because) {
+			if len(s) > 500 || strings.Contains(s, "DEVICE") || strings.Contains(s, "ADDRESS") {
+				t.Errorf("%s: %q", r.Name, s)
+			}
+		}
+	}
+}
