@@ -109,7 +109,7 @@ func TestPerfMapOfAttacker(t *testing.T) {
 	for _, tt := range []struct {
 		name, how, to string
 		as            *syscall.Credential
-		put           func(path string) error // root's part, where there must be one for the attack to come so far
+		put           func(t *testing.T, path string) error // root's part, where there must be one for the attack to come so far
 		opens         bool
 	}{
 		{name: "his own", how: "own", as: attacker, opens: true},
@@ -119,8 +119,8 @@ func TestPerfMapOfAttacker(t *testing.T) {
 		{name: "a link to the kernel's log", how: "symlink", to: "/proc/kmsg", as: attacker},
 		{name: "root's process, and a link", how: "symlink", to: secret},
 		{name: "a pipe that nobody writes", how: "fifo", as: attacker},
-		{name: "a second name of root's file", how: "nothing", as: attacker, put: func(path string) error { return os.Link(secret, path) }},
-		{name: "a second name of his own", how: "nothing", as: attacker, put: func(path string) error {
+		{name: "a second name of root's file", how: "nothing", as: attacker, put: func(_ *testing.T, path string) error { return os.Link(secret, path) }},
+		{name: "a second name of his own", how: "nothing", as: attacker, put: func(t *testing.T, path string) error {
 			other := path + ".other"
 			if err := os.WriteFile(other, []byte("1000 100 x\n"), 0o644); err != nil {
 				return err
@@ -131,18 +131,22 @@ func TestPerfMapOfAttacker(t *testing.T) {
 			}
 			return os.Link(other, path)
 		}},
-		{name: "root's file", how: "nothing", as: attacker, put: func(path string) error { return os.WriteFile(path, []byte("1000 100 x\n"), 0o600) }},
-		{name: "another user's file, for a process of root", how: "nothing", put: func(path string) error {
+		{name: "root's file", how: "nothing", as: attacker, put: func(_ *testing.T, path string) error { return os.WriteFile(path, []byte("1000 100 x\n"), 0o600) }},
+		{name: "another user's file, for a process of root", how: "nothing", put: func(_ *testing.T, path string) error {
 			if err := os.WriteFile(path, []byte("1000 100 x\n"), 0o600); err != nil {
 				return err
 			}
 			return os.Chown(path, int(attacker.Uid), int(attacker.Gid))
 		}},
-		{name: "a file of the kernel's in its place", how: "nothing", as: attacker, put: func(path string) error {
+		{name: "a file of the kernel's in its place", how: "nothing", as: attacker, put: func(t *testing.T, path string) error {
 			if err := os.WriteFile(path, nil, 0o644); err != nil {
 				return err
 			}
-			t.Cleanup(func() { _ = unix.Unmount(path, unix.MNT_DETACH) })
+			t.Cleanup(func() {
+				if err := unix.Unmount(path, unix.MNT_DETACH); err != nil {
+					t.Error(err)
+				}
+			})
 			return unix.Mount("/proc/kmsg", path, "", unix.MS_BIND, "")
 		}},
 	} {
@@ -150,8 +154,12 @@ func TestPerfMapOfAttacker(t *testing.T) {
 			pid := attack(t, tt.how, tt.to, tt.as)
 			if tt.put != nil {
 				path := fmt.Sprintf("/tmp/perf-%d.map", pid)
-				t.Cleanup(func() { _ = os.Remove(path) })
-				if err := tt.put(path); err != nil {
+				t.Cleanup(func() {
+					if err := os.Remove(path); err != nil {
+						t.Error(err)
+					}
+				})
+				if err := tt.put(t, path); err != nil {
 					t.Fatal(err)
 				}
 			}
