@@ -13,6 +13,9 @@ type Endpoint struct {
 
 	// Runtime is the only one whose containers it knows; empty where it may be any.
 	Runtime string
+
+	// User is the UID, in decimal, of the user whose it is and who may put there what he likes; empty for the machine's own.
+	User string
 }
 
 // Runtimes, as records call them.
@@ -25,14 +28,14 @@ const (
 
 // usual are the places where distributions of runtimes put their sockets.
 var usual = []Endpoint{
-	{"/run/containerd/containerd.sock", true, containerd},
-	{"/run/k3s/containerd/containerd.sock", true, containerd}, // k3s and RKE2
-	{"/run/k0s/containerd.sock", true, containerd},
-	{"/var/snap/microk8s/common/run/containerd.sock", true, containerd},
-	{"/run/crio/crio.sock", true, crio},
-	{"/run/cri-dockerd.sock", true, docker},
-	{"/run/docker.sock", false, docker},
-	{"/run/podman/podman.sock", false, podman},
+	{Path: "/run/containerd/containerd.sock", CRI: true, Runtime: containerd},
+	{Path: "/run/k3s/containerd/containerd.sock", CRI: true, Runtime: containerd}, // k3s and RKE2
+	{Path: "/run/k0s/containerd.sock", CRI: true, Runtime: containerd},
+	{Path: "/var/snap/microk8s/common/run/containerd.sock", CRI: true, Runtime: containerd},
+	{Path: "/run/crio/crio.sock", CRI: true, Runtime: crio},
+	{Path: "/run/cri-dockerd.sock", CRI: true, Runtime: docker},
+	{Path: "/run/docker.sock", Runtime: docker},
+	{Path: "/run/podman/podman.sock", Runtime: podman},
 }
 
 // Endpoints lists where to ask. CONTAINER_RUNTIME_ENDPOINT takes the place of
@@ -51,7 +54,7 @@ func Endpoints(getenv func(string) string) ([]Endpoint, error) {
 		if !filepath.IsAbs(path) {
 			bad = append(bad, fmt.Sprintf("%s=%q", variable, value))
 		} else {
-			list = append(list, Endpoint{path, cri, runtime})
+			list = append(list, Endpoint{Path: path, CRI: cri, Runtime: runtime})
 		}
 		return true
 	}
@@ -75,11 +78,14 @@ func Endpoints(getenv func(string) string) ([]Endpoint, error) {
 	return list, nil
 }
 
+// usersRun is where each user has a directory of his own.
+const usersRun = "/run/user/"
+
 // ofUser are the sockets of a user's own runtimes (rootless Docker and Podman).
 func ofUser(uid string) []Endpoint {
 	return []Endpoint{
-		{"/run/user/" + uid + "/podman/podman.sock", false, podman},
-		{"/run/user/" + uid + "/docker.sock", false, docker},
+		{Path: usersRun + uid + "/podman/podman.sock", Runtime: podman, User: uid},
+		{Path: usersRun + uid + "/docker.sock", Runtime: docker, User: uid},
 	}
 }
 

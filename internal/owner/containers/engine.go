@@ -21,10 +21,7 @@ type engine struct {
 func newEngine(at Endpoint) *engine {
 	return &engine{runtime: at.Runtime, client: http.Client{
 		Transport: &http.Transport{
-			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				var d net.Dialer
-				return d.DialContext(ctx, "unix", at.Path)
-			},
+			DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return at.connect(ctx) },
 			DisableKeepAlives: true, // asked a few times a minute at most
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

@@ -341,7 +341,7 @@ func (n *Names) isSick(at Endpoint) bool {
 }
 
 func (n *Names) askOne(at Endpoint, id string) (*Answer, error) {
-	if _, err := os.Stat(at.Path); err != nil {
+	if _, err := os.Lstat(at.Path); err != nil {
 		return nil, err
 	}
 	r, err := n.runtime(at)
