@@ -102,12 +102,25 @@ func TestKeyOf(t *testing.T) {
 		"/user.slice/user-1000.slice.d/x":                            "",
 		"/user.slice/user-4294967296.slice/x":                        "",
 	} {
-		if got, want := keyOf(path, c), (containers.Key{ID: hexID, Runtime: "podman", User: user}); got != want {
+		if got, want := keyOf(path, c, nil), (containers.Key{ID: hexID, Runtime: "podman", User: user}); got != want {
 			t.Errorf("%s: %+v, want %+v", path, got, want)
 		}
 	}
-	if got := keyOf("/a", nil); got != (containers.Key{}) {
+	if got := keyOf("/a", nil, nil); got != (containers.Key{}) {
 		t.Errorf("no container: %+v", got)
+	}
+}
+
+// TestForgedContainer makes a cgroup with the name of another container inside a container's own: no runtime is asked about it.
+func TestForgedContainer(t *testing.T) {
+	outer := "/docker/" + strings.Repeat("f", 64)
+	forged := outer + "/docker-" + hexID + ".scope"
+	c, _ := containerOf(forged)
+	if got := keyOf(forged, c, []membership{{path: "/user.slice"}}); got != (containers.Key{}) {
+		t.Errorf("the runtimes are asked for %+v", got)
+	}
+	if got := keyOf(forged, c, []membership{{path: outer + "/init"}}); got.ID != hexID {
+		t.Errorf("in the same outer container: asked for %+v", got)
 	}
 }
 

@@ -1,6 +1,7 @@
 package owner
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -66,6 +67,23 @@ func containerElement(element, parent string) (id, runtime string) {
 	return "", ""
 }
 
+// nested tells whether a container's cgroup is below another's. Who is root in the outer one may give cgroups there
+// any name, that of a container of the machine too. Those that synspy itself is in (own) are no others.
+func nested(path string, own []membership) bool {
+	elements := strings.Split(path, "/")
+	containers := 0
+	for i := 1; i < len(elements); i++ {
+		if id, _ := containerElement(elements[i], elements[i-1]); id == "" {
+			continue
+		}
+		here := strings.Join(elements[:i+1], "/")
+		if !slices.ContainsFunc(own, func(m membership) bool { return m.path == here || strings.HasPrefix(m.path, here+"/") }) {
+			containers++
+		}
+	}
+	return containers > 1
+}
+
 // podElement reads the pod's UID from kubepods[-class]-pod<uid>.slice, which
 // has _ for -, or from pod<uid> somewhere below kubepods.
 func podElement(element string, above []string) string {
@@ -88,9 +106,9 @@ func podElement(element string, above []string) string {
 }
 
 // keyOf says whom to ask about a container. Below a user's slice the tree of
-// cgroups is his, and so are the names in it.
-func keyOf(path string, c *event.Container) containers.Key {
-	if c == nil {
+// cgroups is his, and so are the names in it. Of a container inside another the machine's runtimes know nothing.
+func keyOf(path string, c *event.Container, own []membership) containers.Key {
+	if c == nil || nested(path, own) {
 		return containers.Key{}
 	}
 	k := containers.Key{ID: c.ID, Runtime: c.Runtime}

@@ -28,6 +28,7 @@ type procfs struct {
 	root   string
 	bootNs int64 // what this time namespace adds to the boot clock
 	mounts cgroupMounts
+	own    []membership // the cgroups that synspy is in
 }
 
 type stat struct {
@@ -45,6 +46,9 @@ func newProcfs(root string, log *slog.Logger) *procfs {
 		log.Warn("reading the mounts: cgroups have no ids", "err", err)
 	}
 	p.mounts = parseMounts(b)
+	if b, err := os.ReadFile(filepath.Join(root, "self/cgroup")); err == nil {
+		p.own = parseMemberships(b)
+	}
 	return p
 }
 
