@@ -10,18 +10,20 @@
 #include "freed.h"
 #include "record.h"
 
-/* tally_of finds a namespace's tally, or begins it. */
+/* tally_of finds or begins this CPU's tally of a namespace, in which something died that moved
+ * no counter: where there is no room, that of other namespaces, which is as exact. */
 static __noinline struct tally *tally_of(struct slot *slot, __u64 net)
 {
-	__u64 id = net_id(net);
-	struct tally *tally = bpf_map_lookup_elem(&tallies, &id);
+	struct tally *tally;
 
 	slot->net = net;
-	slot->id = id;
+	slot->id = net_id(net);
+	tally = tally_here(slot->id);
 	if (tally || !slot->gate)
 		return tally;
-	tally_open(net);
-	return bpf_map_lookup_elem(&tallies, &id);
+	begin_opening(net, false);
+	tally = begin_tally(slot, net);
+	return tally ? tally : tally_here(0);
 }
 
 /* fate_of says why a packet is freed: by reason, or by the function that frees it. */
@@ -107,7 +109,8 @@ static __always_inline bool refusal(struct slot *slot, struct sk_buff *skb)
 				    slot->ip[IPV6_NEXTHDR] != IPPROTO_ICMPV6)
 		return false;
 	read_words(&icmp,
-		   (void *)(slot->start + (slot->ip[0] >> 4 == 4 ? (slot->ip[0] & 15) * 4 : 40)), 1);
+		   (void *)(slot->start + (slot->ip[0] >> 4 == 4 ? (slot->ip[0] & 15) * 4 : 40)),
+		   1);
 	if ((icmp & 0xff) != (slot->ip[0] >> 4 == 4 ? ICMP_DEST_UNREACH : ICMPV6_DEST_UNREACH))
 		return false;
 	slot->rejected.icmp_type = icmp;

@@ -240,22 +240,42 @@ struct count {
 	struct listener listener; /* as it was at the first drop */
 };
 
-/* What one CPU counted in one namespace. */
+/* A namespace on one CPU. */
+struct place_key {
+	__u64 id; /* net_id(); 0: other namespaces, which the tables have no room for */
+	__u64 cpu;
+};
+
+/* What the counters were there when the namespace's row was made; no row: all zero. */
+struct base {
+	__u64 counters[NUM_COUNTERS];
+	__u64 unrouted[2]; /* IpOutNoRoutes and Ip6OutNoRoutes */
+};
+
+/* A network namespace's row: it is known since when its counters are followed. */
+struct opening {
+	struct base then; /* on all CPUs */
+	__u64 net; /* kernel address */
+	__u32 netns;
+	__u8 named; /* it holds a listener that the filters ask for: it keeps its rows */
+	__u8 unbased; /* no room for what its counters were: nothing can be measured */
+	__u8 pad[2];
+};
+
+/* What was counted there. Only where something moved is there a row. */
 struct tally {
 	__u64 outcomes[NUM_OUTCOMES];
-	__u64 filtered[NUM_OUTCOMES]; /* of outcomes: kept out by filters */
 	__u64 unattributed[NUM_COUNTERS];
 	__u64 gated[NUM_COUNTERS]; /* moved while the gate was closed */
 	__u64 seen[NUM_COUNTERS]; /* the kernel's counters when a hook last looked */
-	__u64 unrouted[2]; /* likewise IpOutNoRoutes and Ip6OutNoRoutes */
-	__u64 net; /* kernel address; 0 on CPUs that did not begin the tally */
-	__u32 based; /* seen is valid */
-	__u32 netns;
+	__u64 unrouted[2]; /* likewise */
+	__u32 netns; /* 0: other namespaces */
+	__u32 pad;
 };
 
 /* A namespace's tally on one CPU and the kernel's counters, read together. */
 struct snapshot {
-	__u64 counters[NUM_COUNTERS];
+	struct base now; /* unrouted only with REQUEST_SUM */
 	struct tally tally;
 	__u32 stable; /* 1: nothing moved while reading */
 	__u32 pad;
@@ -304,7 +324,10 @@ struct acceptor {
 enum request {
 	REQUEST_LOCATE, /* learn this CPU's offset of per-CPU memory */
 	REQUEST_GATE, /* open or close this CPU's gate */
-	REQUEST_SNAPSHOT, /* read one namespace */
+	REQUEST_BASE, /* keep what a namespace's counters are on this CPU: movements are measured from it */
+	REQUEST_SNAPSHOT, /* read a namespace on this CPU */
+	REQUEST_OPEN, /* fill in a namespace's row, and its bases, from all CPUs */
+	REQUEST_SUM, /* read a namespace's counters on all CPUs */
 	REQUEST_ALIVE, /* is it still there? */
 	REQUEST_LISTENER, /* read one listener as it is now */
 };

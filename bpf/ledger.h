@@ -119,21 +119,27 @@ static __always_inline __u64 unrouted_here(struct slot *slot, __u64 net, bool v6
 
 /* What summing a namespace's counters over the CPUs needs. */
 struct summing {
-	__u64 id;
+	__u64 id; /* whose bases are kept; 0: nobody's */
 	__u64 net;
 	__u64 mib;
-	struct opening *sum;
+	struct base *sum;
+	struct opening *opening; /* NULL: no row */
+	__u32 from;
+	__u32 ended; /* 1: past the last CPU */
 };
 
-static long sum_cpu(__u32 cpu, struct summing *s)
+static long sum_cpu(__u32 turn, struct summing *s)
 {
-	struct base_key base = { .id = s->id, .cpu = cpu };
+	__u32 cpu = s->from + turn;
+	struct place_key key = { .id = s->id, .cpu = cpu };
 	__u64 *offset = bpf_map_lookup_elem(&offsets, &cpu);
-	struct opening one;
-	__u64 any = 0;
+	struct base one;
+	__u64 any;
 
-	if (!offset)
+	if (!offset) {
+		s->ended = 1;
 		return 1; /* past the last CPU */
+	}
 	if (!*offset)
 		return 0; /* not online */
 	read_counters(s->mib + *offset, one.counters, ALL_COUNTERS, false);
@@ -145,51 +151,119 @@ static long sum_cpu(__u32 cpu, struct summing *s)
 		s->sum->counters[i] += one.counters[i];
 		any |= one.counters[i];
 	}
-	if (any)
-		bpf_map_update_elem(&bases, &base, &one, BPF_ANY);
+	s->sum->unrouted[0] += one.unrouted[0];
+	s->sum->unrouted[1] += one.unrouted[1];
+	if (any && s->opening && bpf_map_update_elem(&bases, &key, &one, BPF_ANY))
+		s->opening->unbased = 1;
 	return 0;
 }
 
-/* tally_open starts the books of a namespace that was not there at the start: its
- * counters as they stand, summed over all CPUs. Called when its first listener
- * opens, so nothing is in flight. A global function, so that the verifier walks it
- * once and not once for every caller. */
-__noinline int tally_open(__u64 address)
+enum sum_into {
+	SUM_OPENING, /* the namespace's row */
+	SUM_SNAPSHOT, /* what the snapshot program's reader gets */
+};
+
+/* sum_cpus adds a namespace's counters up, from a CPU on: as many as one walk can take.
+ * It returns 1 where that was all. A global function, so that the verifier walks it once. */
+__noinline int sum_cpus(__u64 net, __u32 from, __u32 into)
 {
-	struct net *net = (struct net *)address;
-	__u64 key = net_id(address);
-	struct summing s = { .id = key, .net = address };
-	struct opening zeros = {};
-	struct tally *tally, *blank;
+	struct summing s = { .id = net_id(net), .net = net, .from = from };
+	struct snapshot *snapshot;
 	__u32 zero = 0;
 
-	blank = bpf_map_lookup_elem(&blanks, &zero);
-	if (!blank || bpf_map_lookup_elem(&tallies, &key))
-		return 0;
-	bpf_map_update_elem(&openings, &key, &zeros, BPF_ANY);
-	s.mib = (__u64)BPF_CORE_READ(net, mib.net_statistics);
-	s.sum = bpf_map_lookup_elem(&openings, &key);
-	if (!s.sum) {
-		__sync_fetch_and_add(&untracked, 1);
-		return 0;
+	s.mib = (__u64)BPF_CORE_READ((struct net *)net, mib.net_statistics);
+	if (into == SUM_OPENING) {
+		s.opening = bpf_map_lookup_elem(&openings, &s.id);
+		if (!s.opening)
+			return 1;
+		s.sum = &s.opening->then;
+	} else {
+		snapshot = bpf_map_lookup_elem(&snapshots, &zero);
+		if (!snapshot)
+			return 1;
+		s.sum = &snapshot->now;
 	}
 	if (have_loop) { /* 5.17 */
 		bpf_loop(MAX_CPUS, sum_cpu, &s, 0);
-	} else {
-		for (__u32 cpu = 0; cpu < OLD_MAX_CPUS; cpu++)
-			if (sum_cpu(cpu, &s))
-				break;
+		return 1;
 	}
-	bpf_map_update_elem(&tallies, &key, blank, BPF_NOEXIST);
-	tally = bpf_map_lookup_elem(&tallies, &key);
-	if (!tally) {
-		__sync_fetch_and_add(&untracked, 1);
+	for (__u32 turn = 0; turn < OLD_MAX_CPUS; turn++)
+		if (sum_cpu(turn, &s))
+			break;
+	return s.ended;
+}
+
+static __always_inline void sum_all(__u64 net, enum sum_into into)
+{
+	for (__u32 from = 0; from < MAX_CPUS; from += OLD_MAX_CPUS)
+		if (sum_cpus(net, from, into))
+			break;
+}
+
+/* begin_opening makes the row of a namespace that was not there at the start: its counters as
+ * they stand, summed over all CPUs. Called when its first listener opens, so nothing is in flight. */
+__noinline int begin_opening(__u64 address, __u32 named)
+{
+	struct net *net = (struct net *)address;
+	__u64 id = net_id(address);
+	struct opening fresh = { .net = address, .named = named };
+	long err;
+
+	if (bpf_map_lookup_elem(&openings, &id))
 		return 0;
-	}
-	tally->net = address;
-	tally->netns = BPF_CORE_READ(net, ns.inum);
-	__sync_fetch_and_add(&tracked, 1);
+	fresh.netns = BPF_CORE_READ(net, ns.inum);
+	if (!named && openings_made + openings_held >= openings_room)
+		return 0;
+	err = bpf_map_update_elem(&openings, &id, &fresh, BPF_NOEXIST);
+	if (err)
+		return 0;
+	__sync_fetch_and_add(&openings_made, 1);
+	sum_all(address, SUM_OPENING);
 	return 0;
+}
+
+/* begin_tally makes this CPU's row of slot->id, whose counters are in slot->now. NULL where there
+ * is no room, or it is not known since when the namespace's counters are followed. */
+static __noinline struct tally *begin_tally(struct slot *slot, __u64 net)
+{
+	struct place_key key = { .id = slot->id, .cpu = bpf_get_smp_processor_id() };
+	struct opening *opening = bpf_map_lookup_elem(&openings, &key.id);
+	struct tally *fresh = &slot->blank;
+	struct base *base;
+
+	if (!opening) {
+		if (!slot->gate) /* what moved before is part of its opening values */
+			return NULL;
+		begin_opening(net, false);
+		if (!bpf_map_lookup_elem(&openings, &key.id))
+			__sync_fetch_and_add(&untracked, 1);
+		return NULL;
+	}
+	if (opening->unbased || (!opening->named && tallies_made + tallies_held >= tallies_room)) {
+		__sync_fetch_and_add(&untracked, 1);
+		return NULL;
+	}
+	__builtin_memset(fresh, 0, sizeof(*fresh));
+	fresh->netns = opening->netns;
+	base = bpf_map_lookup_elem(&bases, &key);
+	if (base) {
+		__builtin_memcpy(fresh->seen, base->counters, sizeof(fresh->seen));
+		__builtin_memcpy(fresh->unrouted, base->unrouted, sizeof(fresh->unrouted));
+	}
+	if (bpf_map_update_elem(&tallies, &key, fresh, BPF_NOEXIST)) {
+		__sync_fetch_and_add(&untracked, 1);
+		return NULL;
+	}
+	__sync_fetch_and_add(&tallies_made, 1);
+	return bpf_map_lookup_elem(&tallies, &key);
+}
+
+/* tally_here is this CPU's row of a namespace, if there is one. */
+static __always_inline struct tally *tally_here(__u64 id)
+{
+	struct place_key key = { .id = id, .cpu = bpf_get_smp_processor_id() };
+
+	return bpf_map_lookup_elem(&tallies, &key);
 }
 
 static __always_inline __u32 place_of(__u64 net)
@@ -211,10 +285,8 @@ static __always_inline void note_routes(struct slot *slot, __u64 net, bool v6)
 static __noinline struct tally *moved_since(struct slot *slot, __u64 net, __u64 mib)
 {
 	__u64 id = net_id(net);
-	struct tally *tally = bpf_map_lookup_elem(&tallies, &id);
-	struct base_key key = { .id = id };
 	__u32 place = place_of(net);
-	struct opening *base;
+	struct tally *tally;
 	__u64 any = 0;
 
 	slot->net = net;
@@ -224,25 +296,21 @@ static __noinline struct tally *moved_since(struct slot *slot, __u64 net, __u64 
 		slot->known[place].id = id;
 		slot->known[place].unrouted[0] = slot->known[place].unrouted[1] = 0;
 	}
-	if (!tally) {
-		if (slot->gate) /* what moved before is part of its opening values */
-			tally_open(net);
+	read_counters(mib, slot->now, ALL_COUNTERS, true);
+#pragma unroll
+	for (int i = 0; i < NUM_COUNTERS; i++)
+		any |= slot->now[i];
+	if (!any) { /* nothing ever moved here */
+		if (slot->gate)
+			begin_opening(net, false);
 		return NULL;
 	}
-	if (!tally->based) {
-		/* One that opened while running has a base, closed gate or not; one
-		 * that was there before gets it from the first snapshot. */
-		if (!bpf_map_lookup_elem(&openings, &id))
-			return NULL;
-		key.cpu = bpf_get_smp_processor_id();
-		base = bpf_map_lookup_elem(&bases, &key);
-		if (base) {
-			__builtin_memcpy(tally->seen, base->counters, sizeof(tally->seen));
-			__builtin_memcpy(tally->unrouted, base->unrouted, sizeof(tally->unrouted));
-		}
-		tally->based = 1;
-	}
-	read_counters(mib, slot->now, ALL_COUNTERS, true);
+	tally = tally_here(id);
+	if (!tally)
+		tally = begin_tally(slot, net);
+	if (!tally)
+		return NULL;
+	any = 0;
 #pragma unroll
 	for (int i = 0; i < NUM_COUNTERS; i++) {
 		slot->delta[i] = slot->now[i] - tally->seen[i];
@@ -322,7 +390,7 @@ static __always_inline bool unrouted_since(struct slot *slot)
 {
 	__u64 net = slot->net, id = slot->id, now, last;
 	__u32 place = place_of(net), v6 = slot->packet.family == AF_INET6;
-	struct tally *tally = bpf_map_lookup_elem(&tallies, &id);
+	struct tally *tally = tally_here(id);
 
 	if (!tally)
 		return false;

@@ -19,6 +19,8 @@ const volatile struct filter filter = {};
 const volatile __u64 emit_outcomes = 0; /* bit per outcome that makes a record */
 const volatile __u32 mib_index[NUM_COUNTERS] = {};
 const volatile __u32 rate = 100; /* records per second, listener and outcome; 0: all */
+/* As many rows as there may be before namespaces get none that no filter names. */
+const volatile __u32 openings_room = 128, tallies_room = 128;
 const volatile __u32 wakeup_bytes = 65536; /* wake the reader when so much waits */
 const volatile bool have_rdonly_cast = false;
 const volatile bool have_consume_location = false; /* 6.5 */
@@ -70,8 +72,10 @@ __u32 own_socket = 0; /* a descriptor of the reader's that is a socket; set by G
 __u64 hashinfo = 0; /* struct inet_hashinfo of TCP, where no namespace has it */
 __u64 last_namespace = 0; /* of the process whose files were listed last */
 __u32 listen_generation = 0;
-__u64 tracked = 0; /* namespaces that were met while running */
-__u64 untracked = 0; /* counter movements in namespaces that no table had room for */
+__u64 untracked = 0; /* packets, and movements, of namespaces that no table had room for */
+/* Rows that the kernel side made, and those that Go did, less what it took out again. */
+__u64 openings_made = 0, openings_held = 0;
+__u64 tallies_made = 0, tallies_held = 0;
 __u64 changes_lost = 0; /* openings and closings of listeners that the ring had no room for */
 __u32 accept_reading = 0; /* counts readings of the accept side: marks begin anew after each */
 __u32 syns_lost = 0; /* 1: some handshake had a SYN dropped */
@@ -181,6 +185,7 @@ struct slot {
 		__u8 icmp_code;
 	} rejected;
 	struct count fresh; /* what a new row of counts is made from */
+	struct tally blank; /* likewise of tallies */
 	struct {
 		__u64 net;
 		__u64 sums[NUM_SIGNS]; /* see movement() */
@@ -205,44 +210,38 @@ struct {
 	__type(value, __u64);
 } offsets SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-	__uint(max_entries, 256);
-	__type(key, __u64); /* net_id() */
-	__type(value, struct tally);
-} tallies SEC(".maps");
-
-/* All zero: what a new tally is made from, too large for the stack. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct tally);
-} blanks SEC(".maps");
-
-/* Namespaces first seen while running: their counters then, over all CPUs. */
-struct opening {
-	__u64 counters[NUM_COUNTERS];
-	__u64 unrouted[2];
-};
+/* Every namespace that is followed. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 256);
-	__type(key, __u64);
+	__type(key, __u64); /* net_id() */
 	__type(value, struct opening);
 } openings SEC(".maps");
 
-/* The same by CPU, only where one is not zero: what movements are measured from. */
-struct base_key {
-	__u64 id;
-	__u64 cpu;
-};
+/* Where its counters were not zero then. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1024);
-	__type(key, struct base_key);
-	__type(value, struct opening);
+	__type(key, struct place_key);
+	__type(value, struct base);
 } bases SEC(".maps");
+
+/* Where anything moved since, or died. A row of its own for each CPU: what moved on one must be
+ * told from what moved on others, and of many namespaces few are busy on many. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct place_key);
+	__type(value, struct tally);
+} tallies SEC(".maps");
+
+/* Of the outcomes in tallies, those that filters kept out. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct count_key); /* id: net_id(); 0: other namespaces */
+	__type(value, __u64);
+} withheld SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

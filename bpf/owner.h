@@ -204,6 +204,18 @@ static __always_inline void note_backlog(struct listen_change *change)
 	change->asked = 1;
 }
 
+/* named tells whether a filter asks for the place where a listener opens: its namespace then
+ * takes no part in the race for rows. */
+static __always_inline bool named(struct sock *sk)
+{
+	__u32 port = sk->__sk_common.skc_num;
+
+	for (__u32 i = 0; i < MAX_PORT_RANGES && i < filter.ports; i++)
+		if (port >= filter.port[i].low && port <= filter.port[i].high)
+			return true;
+	return filter.netns;
+}
+
 static __always_inline int listen_changed(struct sock *sk, __u8 kind)
 {
 	__u64 task_id = bpf_get_current_pid_tgid(), address = (__u64)sk;
@@ -220,7 +232,7 @@ static __always_inline int listen_changed(struct sock *sk, __u8 kind)
 		learn_hashinfo(sk);
 		if (have_socket_cookie)
 			bpf_get_socket_cookie(sk);
-		tally_open((__u64)net);
+		begin_opening((__u64)net, named(sk));
 		note_listening((__u64)net, BPF_CORE_READ(sk, __sk_common.skc_num));
 	} else {
 		bpf_map_update_elem(&closing, &task_id, &address, BPF_ANY);

@@ -221,6 +221,25 @@ static __always_inline void copy_packet(struct slot *slot, struct captured *to, 
 		to->length = length;
 }
 
+/* withhold counts a packet that filters keep out. */
+static __noinline int withhold(__u64 net, __u8 outcome)
+{
+	struct count_key key = { .id = net, .outcome = outcome };
+	__u64 *count = bpf_map_lookup_elem(&withheld, &key), none = 0;
+
+	if (!count) {
+		bpf_map_update_elem(&withheld, &key, &none, BPF_NOEXIST);
+		count = bpf_map_lookup_elem(&withheld, &key);
+	}
+	if (!count) {
+		key.id = 0; /* the table is full: "other namespaces", made by Go at the start */
+		count = bpf_map_lookup_elem(&withheld, &key);
+	}
+	if (count)
+		__sync_fetch_and_add(count, 1);
+	return 0;
+}
+
 /* account_in takes a packet whose branch is known, in slot->packet, slot->net and
  * slot->id. proof is of the listener. */
 static __noinline int account_in(struct slot *slot, struct tally *tally, __u64 sk, __u8 proof,
@@ -229,21 +248,21 @@ static __noinline int account_in(struct slot *slot, struct tally *tally, __u64 s
 	struct record *record;
 	struct count *count;
 	struct packet *p;
-	__u32 attempt = 0;
+	__u32 attempt = 0, netns;
 	__u64 now;
 
 	if (outcome >= NUM_OUTCOMES)
 		return 0;
 	p = &slot->packet;
-	if (!tally->netns) { /* begun by another CPU */
+	netns = tally->netns;
+	if (!netns) { /* the tally of other namespaces */
 		now = slot->net;
-		tally->net = now;
-		tally->netns = BPF_CORE_READ((struct net *)now, ns.inum);
+		netns = BPF_CORE_READ((struct net *)now, ns.inum);
 	}
 	tally->outcomes[outcome]++;
 	if (!(filter.outcomes & 1ULL << outcome) || !wanted_packet(p) ||
 	    !wanted_listener(sk, proof)) {
-		tally->filtered[outcome]++;
+		withhold(tally->netns ? slot->id : 0, outcome);
 		return 0;
 	}
 	if (!(emit_outcomes & 1ULL << outcome))
@@ -281,7 +300,7 @@ static __noinline int account_in(struct slot *slot, struct tally *tally, __u64 s
 	record->proof = slot->proof;
 	record->attempt = attempt;
 	record->reason = slot->reason;
-	record->netns = tally->netns;
+	record->netns = netns;
 	record->place = slot->place;
 	record->time = bpf_ktime_get_ns();
 	record->client_port = p->client_port;
@@ -326,12 +345,12 @@ __noinline int account(__u64 sk, __u8 proof, __u8 outcome)
 {
 	struct slot *slot = this_slot();
 	struct tally *tally;
-	__u64 id;
 
 	if (!slot)
 		return 0;
-	id = slot->id;
-	tally = bpf_map_lookup_elem(&tallies, &id);
+	tally = tally_here(slot->id);
+	if (!tally)
+		tally = tally_here(0); /* as tally_of found it */
 	return tally ? account_in(slot, tally, sk, proof, outcome) : 0;
 }
 

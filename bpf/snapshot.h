@@ -40,47 +40,114 @@ static __always_inline bool same(const __u64 *a, const __u64 *b)
 	return !differs;
 }
 
-static __noinline int snapshot_take(struct slot *slot, __u64 key, struct net *net, __u32 inum)
+/* base_take keeps what a namespace's counters are on this CPU. */
+static __noinline int base_take(struct slot *slot, __u64 id, struct net *net)
 {
+	struct place_key key = { .id = id, .cpu = bpf_get_smp_processor_id() };
+	__u64 mib = (__u64)BPF_CORE_READ(net, mib.net_statistics) + slot->offset;
+	struct opening *opening = bpf_map_lookup_elem(&openings, &id);
+	__u64 again[NUM_COUNTERS] = {};
+	struct snapshot *out;
+	__u32 zero = 0;
+	__u64 any = 0;
+
+	out = bpf_map_lookup_elem(&snapshots, &zero);
+	if (!out || !opening)
+		return ANSWER_FAILED;
+	for (int i = 0; i < SNAPSHOT_TRIES; i++) {
+		read_counters(mib, out->now.counters, ALL_COUNTERS, false);
+		out->now.unrouted[0] = unrouted_on((__u64)net, slot->offset, false);
+		out->now.unrouted[1] = unrouted_on((__u64)net, slot->offset, true);
+		read_counters(mib, again, ALL_COUNTERS, false);
+		if (same(out->now.counters, again))
+			break;
+	}
+	any = out->now.unrouted[0] | out->now.unrouted[1];
+#pragma unroll
+	for (int i = 0; i < NUM_COUNTERS; i++)
+		any |= out->now.counters[i];
+	if (any && bpf_map_update_elem(&bases, &key, &out->now, BPF_ANY))
+		opening->unbased = 1;
+	return ANSWER_DONE;
+}
+
+/* snapshot_take reads a namespace on this CPU. Where nothing moved there it has no tally: then
+ * what was seen is what its counters were when it was opened. */
+static __noinline int snapshot_take(struct slot *slot, __u64 id, struct net *net)
+{
+	struct place_key key = { .id = id, .cpu = bpf_get_smp_processor_id() };
+	__u64 mib = (__u64)BPF_CORE_READ(net, mib.net_statistics) + slot->offset;
+	__u64 again[NUM_COUNTERS] = {};
 	struct snapshot *out;
 	struct tally *tally;
-	__u64 mib;
-	__u64 again[NUM_COUNTERS] = {};
+	struct base *base;
 	__u32 zero = 0;
 
 	out = bpf_map_lookup_elem(&snapshots, &zero);
-	tally = bpf_map_lookup_elem(&tallies, &key);
-	if (!out || !tally)
+	if (!out)
 		return ANSWER_FAILED;
-	if (!net_alive(net, key, inum))
-		return ANSWER_GONE;
-	mib = (__u64)BPF_CORE_READ(net, mib.net_statistics) + slot->offset;
-	tally->net = (__u64)net;
-	tally->netns = inum;
 	out->stable = 0;
 	for (int i = 0; i < SNAPSHOT_TRIES; i++) {
-		read_counters(mib, out->counters, ALL_COUNTERS, false);
-		if (!tally->based) { /* what movements are measured from */
-			__builtin_memcpy(tally->seen, out->counters, sizeof(tally->seen));
-			tally->unrouted[0] = unrouted_on((__u64)net, slot->offset, false);
-			tally->unrouted[1] = unrouted_on((__u64)net, slot->offset, true);
-			tally->based = 1;
-			read_counters(mib, again, ALL_COUNTERS, false);
-			if (!same(out->counters, again)) {
-				tally->based = 0;
-				continue;
-			}
+		read_counters(mib, out->now.counters, ALL_COUNTERS, false);
+		tally = bpf_map_lookup_elem(&tallies, &key);
+		if (tally) {
+			bpf_probe_read_kernel(&out->tally, sizeof(*tally), tally);
+		} else {
+			__builtin_memset(&out->tally, 0, sizeof(out->tally));
+			base = bpf_map_lookup_elem(&bases, &key);
+			if (base)
+				__builtin_memcpy(out->tally.seen, base->counters,
+						 sizeof(out->tally.seen));
 		}
-		bpf_probe_read_kernel(&out->tally, sizeof(*tally), tally);
 		read_counters(mib, again, ALL_COUNTERS, false);
-		if (same(out->counters, again)) {
+		if (same(out->now.counters, again)) {
 			out->stable = 1;
 			break;
 		}
 	}
-	if (!net_alive(net, key, inum))
-		return ANSWER_GONE;
 	return ANSWER_DONE;
+}
+
+/* open_take fills in a row that Go made. */
+static __always_inline int open_take(__u64 net)
+{
+	sum_all(net, SUM_OPENING);
+	return ANSWER_DONE;
+}
+
+static __always_inline int sum_take(__u64 net)
+{
+	struct snapshot *out;
+	__u32 zero = 0;
+
+	out = bpf_map_lookup_elem(&snapshots, &zero);
+	if (!out)
+		return ANSWER_FAILED;
+	__builtin_memset(&out->now, 0, sizeof(out->now));
+	sum_all(net, SUM_SNAPSHOT);
+	return ANSWER_DONE;
+}
+
+/* about_namespace answers what is asked of one, if it still is the one of that id. */
+static __noinline int about_namespace(__u64 request, __u64 id, __u64 address, __u32 inum)
+{
+	struct net *net = (struct net *)address;
+	struct slot *slot = this_slot();
+	int answer = ANSWER_DONE;
+
+	if (!slot || !net_alive(net, id, inum))
+		return slot ? ANSWER_GONE : ANSWER_FAILED;
+	if (request == REQUEST_BASE)
+		answer = base_take(slot, id, net);
+	else if (request == REQUEST_SNAPSHOT)
+		answer = snapshot_take(slot, id, net);
+	else if (request == REQUEST_OPEN)
+		answer = open_take(address);
+	else if (request == REQUEST_SUM)
+		answer = sum_take(address);
+	if (!net_alive(net, id, inum))
+		return ANSWER_GONE;
+	return answer;
 }
 
 /* look reads a listener at its address, if that is still the one of that id: a program
@@ -118,9 +185,11 @@ static __always_inline int answer_request(__u64 request, __u64 arg, __u64 net, _
 		slot->gate = arg;
 		return ANSWER_DONE;
 	case REQUEST_ALIVE:
-		return net_alive((struct net *)net, arg, inum) ? ANSWER_DONE : ANSWER_GONE;
+	case REQUEST_BASE:
 	case REQUEST_SNAPSHOT:
-		return snapshot_take(slot, arg, (struct net *)net, inum);
+	case REQUEST_OPEN:
+	case REQUEST_SUM:
+		return about_namespace(request, arg, net, inum);
 	case REQUEST_LISTENER:
 		return look(arg, net);
 	}

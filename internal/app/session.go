@@ -87,7 +87,7 @@ func open(watch Watch, log *slog.Logger) (*session, error) {
 	}
 	if err == nil {
 		shared.open()
-		err = p.Start(holders)
+		err = p.Start(holders, s.listeners.matches)
 	}
 	if err != nil {
 		return nil, errors.Join(err, p.Close(), s.names.Close())

@@ -68,10 +68,10 @@ type SynspyAttemptSet struct {
 	Hand    uint64
 }
 
-type SynspyBaseKey struct {
-	_   structs.HostLayout
-	Id  uint64
-	Cpu uint64
+type SynspyBase struct {
+	_        structs.HostLayout
+	Counters [10]uint64
+	Unrouted [2]uint64
 }
 
 type SynspyCaptured struct {
@@ -256,9 +256,13 @@ const (
 )
 
 type SynspyOpening struct {
-	_        structs.HostLayout
-	Counters [10]uint64
-	Unrouted [2]uint64
+	_       structs.HostLayout
+	Then    SynspyBase
+	Net     uint64
+	Netns   uint32
+	Named   uint8
+	Unbased uint8
+	Pad     [2]uint8
 }
 
 type SynspyOutcome uint32
@@ -332,6 +336,12 @@ type SynspyPlace struct {
 	Fate  uint64
 }
 
+type SynspyPlaceKey struct {
+	_   structs.HostLayout
+	Id  uint64
+	Cpu uint64
+}
+
 type SynspyProof uint32
 
 const (
@@ -383,9 +393,12 @@ type SynspyRequest uint32
 const (
 	SynspyRequestREQUEST_LOCATE   SynspyRequest = 0
 	SynspyRequestREQUEST_GATE     SynspyRequest = 1
-	SynspyRequestREQUEST_SNAPSHOT SynspyRequest = 2
-	SynspyRequestREQUEST_ALIVE    SynspyRequest = 3
-	SynspyRequestREQUEST_LISTENER SynspyRequest = 4
+	SynspyRequestREQUEST_BASE     SynspyRequest = 2
+	SynspyRequestREQUEST_SNAPSHOT SynspyRequest = 3
+	SynspyRequestREQUEST_OPEN     SynspyRequest = 4
+	SynspyRequestREQUEST_SUM      SynspyRequest = 5
+	SynspyRequestREQUEST_ALIVE    SynspyRequest = 6
+	SynspyRequestREQUEST_LISTENER SynspyRequest = 7
 )
 
 type SynspySlot struct {
@@ -531,6 +544,7 @@ type SynspySlot struct {
 	}
 	_     [4]byte
 	Fresh SynspyCount
+	Blank SynspyTally
 	Known [32]struct {
 		_        structs.HostLayout
 		Net      uint64
@@ -549,24 +563,22 @@ type SynspySlot struct {
 }
 
 type SynspySnapshot struct {
-	_        structs.HostLayout
-	Counters [10]uint64
-	Tally    SynspyTally
-	Stable   uint32
-	Pad      uint32
+	_      structs.HostLayout
+	Now    SynspyBase
+	Tally  SynspyTally
+	Stable uint32
+	Pad    uint32
 }
 
 type SynspyTally struct {
 	_            structs.HostLayout
 	Outcomes     [58]uint64
-	Filtered     [58]uint64
 	Unattributed [10]uint64
 	Gated        [10]uint64
 	Seen         [10]uint64
 	Unrouted     [2]uint64
-	Net          uint64
-	Based        uint32
 	Netns        uint32
+	Pad          uint32
 }
 
 type SynspyWaiting struct {
@@ -585,7 +597,6 @@ const (
 	SynspyMapArrived                            = "arrived"
 	SynspyMapAttempts                           = "attempts"
 	SynspyMapBases                              = "bases"
-	SynspyMapBlanks                             = "blanks"
 	SynspyMapChildren                           = "children"
 	SynspyMapClosing                            = "closing"
 	SynspyMapCounts                             = "counts"
@@ -599,6 +610,7 @@ const (
 	SynspyMapSnapshots                          = "snapshots"
 	SynspyMapTallies                            = "tallies"
 	SynspyMapWanted                             = "wanted"
+	SynspyMapWithheld                           = "withheld"
 	SynspyProgFentryCookieV4Check               = "fentry_cookie_v4_check"
 	SynspyProgFentryCookieV6Check               = "fentry_cookie_v6_check"
 	SynspyProgFentryInetCskCompleteHashdance    = "fentry_inet_csk_complete_hashdance"
@@ -699,6 +711,9 @@ const (
 	SynspyVarListenGeneration                   = "listen_generation"
 	SynspyVarMibIndex                           = "mib_index"
 	SynspyVarMigrated                           = "migrated"
+	SynspyVarOpeningsHeld                       = "openings_held"
+	SynspyVarOpeningsMade                       = "openings_made"
+	SynspyVarOpeningsRoom                       = "openings_room"
 	SynspyVarOutNoRoutes                        = "out_no_routes"
 	SynspyVarOwnSocket                          = "own_socket"
 	SynspyVarPlaces                             = "places"
@@ -708,8 +723,10 @@ const (
 	SynspyVarSocketOperations                   = "socket_operations"
 	SynspyVarStateRanges                        = "state_ranges"
 	SynspyVarSynsLost                           = "syns_lost"
+	SynspyVarTalliesHeld                        = "tallies_held"
+	SynspyVarTalliesMade                        = "tallies_made"
+	SynspyVarTalliesRoom                        = "tallies_room"
 	SynspyVarTimewaitArgs                       = "timewait_args"
-	SynspyVarTracked                            = "tracked"
 	SynspyVarUncounted                          = "uncounted"
 	SynspyVarUntracked                          = "untracked"
 	SynspyVarUnusedAnswer                       = "unused_answer"
@@ -854,7 +871,6 @@ type SynspyMapSpecs struct {
 	Arrived     *ebpf.MapSpec `ebpf:"arrived"`
 	Attempts    *ebpf.MapSpec `ebpf:"attempts"`
 	Bases       *ebpf.MapSpec `ebpf:"bases"`
-	Blanks      *ebpf.MapSpec `ebpf:"blanks"`
 	Children    *ebpf.MapSpec `ebpf:"children"`
 	Closing     *ebpf.MapSpec `ebpf:"closing"`
 	Counts      *ebpf.MapSpec `ebpf:"counts"`
@@ -868,6 +884,7 @@ type SynspyMapSpecs struct {
 	Snapshots   *ebpf.MapSpec `ebpf:"snapshots"`
 	Tallies     *ebpf.MapSpec `ebpf:"tallies"`
 	Wanted      *ebpf.MapSpec `ebpf:"wanted"`
+	Withheld    *ebpf.MapSpec `ebpf:"withheld"`
 }
 
 // SynspyVariableSpecs contains global variables before they are loaded into the kernel.
@@ -903,6 +920,9 @@ type SynspyVariableSpecs struct {
 	ListenGeneration    *ebpf.VariableSpec `ebpf:"listen_generation"`
 	MibIndex            *ebpf.VariableSpec `ebpf:"mib_index"`
 	Migrated            *ebpf.VariableSpec `ebpf:"migrated"`
+	OpeningsHeld        *ebpf.VariableSpec `ebpf:"openings_held"`
+	OpeningsMade        *ebpf.VariableSpec `ebpf:"openings_made"`
+	OpeningsRoom        *ebpf.VariableSpec `ebpf:"openings_room"`
 	OutNoRoutes         *ebpf.VariableSpec `ebpf:"out_no_routes"`
 	OwnSocket           *ebpf.VariableSpec `ebpf:"own_socket"`
 	Places              *ebpf.VariableSpec `ebpf:"places"`
@@ -912,8 +932,10 @@ type SynspyVariableSpecs struct {
 	SocketOperations    *ebpf.VariableSpec `ebpf:"socket_operations"`
 	StateRanges         *ebpf.VariableSpec `ebpf:"state_ranges"`
 	SynsLost            *ebpf.VariableSpec `ebpf:"syns_lost"`
+	TalliesHeld         *ebpf.VariableSpec `ebpf:"tallies_held"`
+	TalliesMade         *ebpf.VariableSpec `ebpf:"tallies_made"`
+	TalliesRoom         *ebpf.VariableSpec `ebpf:"tallies_room"`
 	TimewaitArgs        *ebpf.VariableSpec `ebpf:"timewait_args"`
-	Tracked             *ebpf.VariableSpec `ebpf:"tracked"`
 	Uncounted           *ebpf.VariableSpec `ebpf:"uncounted"`
 	Untracked           *ebpf.VariableSpec `ebpf:"untracked"`
 	UnusedAnswer        *ebpf.VariableSpec `ebpf:"unused_answer"`
@@ -959,7 +981,6 @@ type SynspyMaps struct {
 	Arrived     *ebpf.Map `ebpf:"arrived"`
 	Attempts    *ebpf.Map `ebpf:"attempts"`
 	Bases       *ebpf.Map `ebpf:"bases"`
-	Blanks      *ebpf.Map `ebpf:"blanks"`
 	Children    *ebpf.Map `ebpf:"children"`
 	Closing     *ebpf.Map `ebpf:"closing"`
 	Counts      *ebpf.Map `ebpf:"counts"`
@@ -973,6 +994,7 @@ type SynspyMaps struct {
 	Snapshots   *ebpf.Map `ebpf:"snapshots"`
 	Tallies     *ebpf.Map `ebpf:"tallies"`
 	Wanted      *ebpf.Map `ebpf:"wanted"`
+	Withheld    *ebpf.Map `ebpf:"withheld"`
 }
 
 func (m *SynspyMaps) Close() error {
@@ -983,7 +1005,6 @@ func (m *SynspyMaps) Close() error {
 		m.Arrived,
 		m.Attempts,
 		m.Bases,
-		m.Blanks,
 		m.Children,
 		m.Closing,
 		m.Counts,
@@ -997,6 +1018,7 @@ func (m *SynspyMaps) Close() error {
 		m.Snapshots,
 		m.Tallies,
 		m.Wanted,
+		m.Withheld,
 	)
 }
 
@@ -1033,6 +1055,9 @@ type SynspyVariables struct {
 	ListenGeneration    *ebpf.Variable `ebpf:"listen_generation"`
 	MibIndex            *ebpf.Variable `ebpf:"mib_index"`
 	Migrated            *ebpf.Variable `ebpf:"migrated"`
+	OpeningsHeld        *ebpf.Variable `ebpf:"openings_held"`
+	OpeningsMade        *ebpf.Variable `ebpf:"openings_made"`
+	OpeningsRoom        *ebpf.Variable `ebpf:"openings_room"`
 	OutNoRoutes         *ebpf.Variable `ebpf:"out_no_routes"`
 	OwnSocket           *ebpf.Variable `ebpf:"own_socket"`
 	Places              *ebpf.Variable `ebpf:"places"`
@@ -1042,8 +1067,10 @@ type SynspyVariables struct {
 	SocketOperations    *ebpf.Variable `ebpf:"socket_operations"`
 	StateRanges         *ebpf.Variable `ebpf:"state_ranges"`
 	SynsLost            *ebpf.Variable `ebpf:"syns_lost"`
+	TalliesHeld         *ebpf.Variable `ebpf:"tallies_held"`
+	TalliesMade         *ebpf.Variable `ebpf:"tallies_made"`
+	TalliesRoom         *ebpf.Variable `ebpf:"tallies_room"`
 	TimewaitArgs        *ebpf.Variable `ebpf:"timewait_args"`
-	Tracked             *ebpf.Variable `ebpf:"tracked"`
 	Uncounted           *ebpf.Variable `ebpf:"uncounted"`
 	Untracked           *ebpf.Variable `ebpf:"untracked"`
 	UnusedAnswer        *ebpf.Variable `ebpf:"unused_answer"`

@@ -267,7 +267,8 @@ type LedgerRow struct {
 	Unattributed uint64 `json:"unattributed"`
 	Filtered     uint64 `json:"filtered"`
 	Shared       bool   `json:"shared,omitempty"`
-	Gone         bool   `json:"gone,omitempty"` // the namespace vanished before its closing value could be read
+	Others       bool   `json:"others,omitempty"` // the namespaces that synspy's tables had no room for, NetNS zero
+	Gone         bool   `json:"gone,omitempty"`   // the namespace vanished before its closing value could be read
 }
 
 // MarshalJSON leaves out the kernel's value where the namespace took it along.

@@ -54,6 +54,7 @@ type Facts struct {
 	LaterLSM     bool              // none does, but a BPF program may come to
 	Rejects      bool              // netfilter can reject with an RST, now
 	RdonlyCast   bool              // kfunc bpf_rdonly_cast: 6.2
+	LateRows     bool              // tracing programs may make a map's rows on first use: 6.1
 	SocketCookie bool              // helper bpf_get_socket_cookie in tracing programs: 5.12
 
 	refusedHooks map[attempt]error // hooks that one can do without, seen to be refused
@@ -164,10 +165,11 @@ const kprobeEvents = "/sys/bus/event_source/devices/kprobe"
 
 // read takes from type information what the plan asks.
 func (f *Facts) read(types *kernel.Types) {
-	f.Functions = types.Functions(append(hookedFunctions(), castFunction, cookieFunction, registersFunction)...)
+	f.Functions = types.Functions(append(hookedFunctions(), castFunction, cookieFunction, registersFunction, allocFunction)...)
 	f.Tracepoints = types.Tracepoints(hookedTracepoints()...)
 	_, f.RdonlyCast = f.Functions[castFunction]
 	_, f.SocketCookie = f.Functions[cookieFunction]
+	_, f.LateRows = f.Functions[allocFunction]
 	f.Reasons = types.Enum("skb_drop_reason")
 	f.OutNoRoutes = types.AnonymousEnum("IPSTATS_MIB_NUM")["IPSTATS_MIB_OUTNOROUTES"]
 	indices := types.AnonymousEnum("LINUX_MIB_NUM")
@@ -202,6 +204,9 @@ func neighbours() [][]event.Counter {
 
 // castFunction is the kfunc that turns an address into a typed pointer.
 const castFunction = "bpf_rdonly_cast"
+
+// allocFunction makes the BPF memory allocator, which works in any context.
+const allocFunction = "bpf_mem_alloc_init"
 
 // cookieFunction is bpf_get_socket_cookie as tracing programs call it.
 const cookieFunction = "bpf_get_socket_ptr_cookie"

@@ -2,11 +2,8 @@ package probe
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"slices"
-
-	"github.com/cilium/ebpf"
 
 	"github.com/synspy/synspy/internal/bpf"
 	"github.com/synspy/synspy/internal/event"
@@ -49,47 +46,56 @@ type namespace struct {
 // book is a namespace's page of the ledger.
 type book struct {
 	namespace
-	opened  bool
 	opening vector // kernel counters when counting began
 	gated   vector // what had moved unseen before that
 	closing vector
 	gone    bool
+	// The tables have no room for it: all that is known is what its counters moved by.
+	unroomed bool
+	others   bool // it stands for all of those
 
 	outcomes     [event.NumOutcomes]uint64
 	filtered     [event.NumOutcomes]uint64
 	unattributed vector
 }
 
-// openLedger takes the opening values, CPU by CPU, and opens each CPU's gate.
-// Traffic goes on meanwhile: what was counted between the gate's opening and
-// the reading is taken off again, so the values are those at the gate.
-func (p *Probe) openLedger() error {
-	books, err := p.readBooks()
-	if err != nil {
-		return err
+// openLedger takes the opening values of these namespaces, and opens each CPU's gate.
+//
+// Where all counters are zero there is nothing to take. The others are read CPU by CPU. Traffic goes on
+// meanwhile: what was counted between the gate's opening and the reading is taken off again, so the values
+// are those at the gate.
+func (p *Probe) openLedger(books []book) error {
+	var busy []*book
+	for i := range books {
+		b := &books[i]
+		if err := p.openBook(b); err != nil {
+			return fmt.Errorf("open the ledger: %w", err)
+		}
+		if b.opening != (vector{}) && !b.gone && !b.unroomed {
+			b.opening = vector{}
+			busy = append(busy, b)
+		}
 	}
-	err = p.onEachCPU(func(_ int, run runner) error {
-		for i := range books { // tracepoints measure from here
-			if _, _, err := p.snapshot(run, books[i].namespace); err != nil {
+	err := p.onEachCPU(func(_ int, run runner) error {
+		for _, b := range busy { // what moves is measured from here
+			if _, err := run.ask(bpf.SynspyRequestREQUEST_BASE, b.id, b.namespace); err != nil {
 				return err
 			}
 		}
 		if _, err := run.ask(bpf.SynspyRequestREQUEST_GATE, 1, namespace{}); err != nil {
 			return err
 		}
-		for i := range books {
-			b := &books[i]
+		for _, b := range busy {
 			shot, ok, err := p.snapshot(run, b.namespace)
 			if err != nil {
 				return err
 			}
 			b.gone = b.gone || !ok
-			b.opening.add(vector(shot.Counters))
+			b.opening.add(vector(shot.Now.Counters))
 			b.opening.subtract(explained(shot.Tally.Outcomes))
 			b.opening.subtract(vector(shot.Tally.Unattributed))
 			b.opening.subtract(unseen(&shot))
 			b.gated.add(vector(shot.Tally.Gated))
-			b.opened = true
 		}
 		return nil
 	})
@@ -105,6 +111,53 @@ func (p *Probe) openLedger() error {
 	return nil
 }
 
+// openBook has a namespace's row filled in, and reads the sums over all CPUs.
+func (p *Probe) openBook(b *book) error {
+	request := bpf.SynspyRequest(bpf.SynspyRequestREQUEST_OPEN)
+	if b.unroomed {
+		request = bpf.SynspyRequestREQUEST_SUM
+	}
+	answer, err := p.anyCPU().ask(request, b.id, b.namespace)
+	if err != nil {
+		return err
+	}
+	if b.gone = answer == bpf.SynspyAnswerANSWER_GONE; b.gone {
+		return nil
+	}
+	if b.unroomed {
+		b.opening, err = p.readSums()
+		return err
+	}
+	var row bpf.SynspyOpening
+	if err := p.collection.Maps["openings"].Lookup(b.id, &row); err != nil {
+		return fmt.Errorf("read opening of namespace %d: %w", b.inode, err)
+	}
+	b.opening = vector(row.Then.Counters)
+	return nil
+}
+
+// anyCPU runs what does not depend on the CPU.
+func (p *Probe) anyCPU() runner { return runner{program: p.collection.Programs[snapshotProgram]} }
+
+// readSums returns what REQUEST_SUM found.
+func (p *Probe) readSums() (vector, error) {
+	var shot bpf.SynspySnapshot
+	if err := p.collection.Maps["snapshots"].Lookup(uint32(0), &shot); err != nil {
+		return vector{}, fmt.Errorf("read snapshot: %w", err)
+	}
+	return vector(shot.Now.Counters), nil
+}
+
+// sums are a namespace's counters over all CPUs; ok is false when it is gone.
+func (p *Probe) sums(ns namespace) (sums vector, ok bool, err error) {
+	answer, err := p.anyCPU().ask(bpf.SynspyRequestREQUEST_SUM, ns.id, ns)
+	if err != nil || answer == bpf.SynspyAnswerANSWER_GONE {
+		return vector{}, false, err
+	}
+	sums, err = p.readSums()
+	return sums, true, err
+}
+
 // closeLedger shuts each CPU's gate and takes the closing values. What moved
 // after the gate shut is counted apart and taken off. Namespaces are listed in
 // between, so that none is missing in which something was counted.
@@ -116,10 +169,11 @@ func (p *Probe) closeLedger() error {
 	if err != nil {
 		return fmt.Errorf("close the gates: %w", err)
 	}
-	if p.closed, err = p.settle(func(*book) bool { return true }); err == nil {
-		p.closed = append(p.closed, p.retired...)
+	if p.closed, err = p.settle(func(*book) bool { return true }); err != nil {
+		return err
 	}
-	return err
+	p.closed = append(p.closed, p.retired...)
+	return p.closeOthers()
 }
 
 // settle takes the values, as they are now, of the namespaces that are asked for.
@@ -131,27 +185,47 @@ func (p *Probe) settle(wanted func(*book) bool) ([]book, error) {
 		return nil, err
 	}
 	books = slices.DeleteFunc(books, func(b book) bool { return !wanted(&b) })
+	counted, err := p.readCounted()
+	if err != nil {
+		return nil, err
+	}
+	var moved []*book
 	for i := range books {
 		b := &books[i]
 		if known, ok := p.books[b.id]; ok {
+			if known.unroomed { // it got a row meanwhile: what moved before was not seen
+				known.unattributed.add(b.opening)
+				known.unattributed.subtract(known.opening)
+			}
+			known.unroomed = b.unroomed
 			*b = known
-			continue
 		}
-		// First seen while running: the kernel side took its opening values.
-		var opening bpf.SynspyOpening
-		if err := p.collection.Maps["openings"].Lookup(b.id, &opening); err == nil {
-			b.opening, b.opened = vector(opening.Counters), true
+		sums, ok, err := p.sums(b.namespace)
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("close the ledger: %w", err)
+		case !ok:
+			b.gone = true
+			b.count(counted[b.id])
+		case b.unroomed: // no row of a CPU could be made
+			b.closing = sums
+			b.unattributed = sums
+			b.unattributed.subtract(b.opening)
+		case counted[b.id] == nil && sums == b.opening:
+			b.closing = sums
+		default:
+			moved = append(moved, b)
 		}
 	}
-	shots := make([][]bpf.SynspySnapshot, len(books))
+	shots := make([][]bpf.SynspySnapshot, len(moved))
 	err = p.onEachCPU(func(_ int, run runner) error {
-		for i := range books {
-			shot, ok, err := p.snapshot(run, books[i].namespace)
+		for i, b := range moved {
+			shot, ok, err := p.snapshot(run, b.namespace)
 			if err != nil {
 				return err
 			}
 			if !ok {
-				books[i].gone = true
+				b.gone = true
 				continue
 			}
 			shots[i] = append(shots[i], shot)
@@ -161,20 +235,21 @@ func (p *Probe) settle(wanted func(*book) bool) ([]book, error) {
 	if err != nil {
 		return nil, fmt.Errorf("close the ledger: %w", err)
 	}
-	for i := range books {
-		b := &books[i]
+	for i, b := range moved {
+		rows := counted[b.id]
 		if b.gone {
-			if err := p.countGone(b); err != nil {
-				return nil, err
-			}
+			b.count(rows)
 			continue
 		}
 		var gated vector
 		for _, shot := range shots[i] {
-			b.closing.add(vector(shot.Counters))
+			b.closing.add(vector(shot.Now.Counters))
 			gated.add(vector(shot.Tally.Gated))
-			b.count(&shot.Tally)
+			b.add(&shot.Tally)
 			b.unattributed.add(unseen(&shot))
+		}
+		if rows != nil {
+			b.filtered = rows.filtered
 		}
 		gated.subtract(b.gated)
 		b.closing.subtract(gated)
@@ -185,46 +260,82 @@ func (p *Probe) settle(wanted func(*book) bool) ([]book, error) {
 // unseen is what moved on a CPU since its last event there: the events of those packets were
 // missed, and none has found the movement yet.
 func unseen(shot *bpf.SynspySnapshot) vector {
-	v := vector(shot.Counters)
+	v := vector(shot.Now.Counters)
 	v.subtract(vector(shot.Tally.Seen))
 	return v
 }
 
-func (b *book) count(tally *bpf.SynspyTally) {
+func (b *book) add(tally *bpf.SynspyTally) {
 	for o := range tally.Outcomes {
 		b.outcomes[o] += tally.Outcomes[o]
-		b.filtered[o] += tally.Filtered[o]
 	}
 	b.unattributed.add(vector(tally.Unattributed))
 }
 
-// countGone counts what was seen in a namespace that is no more.
-func (p *Probe) countGone(b *book) error {
-	var tallies []bpf.SynspyTally
-	if err := p.collection.Maps["tallies"].Lookup(b.id, &tallies); err != nil {
-		return fmt.Errorf("read tally of namespace %d: %w", b.inode, err)
-	}
-	for i := range tallies {
-		b.count(&tallies[i])
-	}
-	return nil
+// counted is what the kernel side's tables have of one namespace, over all CPUs.
+type counted struct {
+	book          // outcomes, filtered and unattributed
+	cpus []uint64 // those that have rows
 }
 
-// readBooks lists the namespaces that are tracked now.
-func (p *Probe) readBooks() ([]book, error) {
+// count takes over what was counted in a namespace that is no more; rows may be nil.
+func (b *book) count(rows *counted) {
+	if rows == nil {
+		return
+	}
+	b.outcomes, b.filtered = rows.outcomes, rows.filtered
+	b.unattributed.add(rows.unattributed)
+}
+
+// readCounted reads what was counted, by namespace; 0 is the row of other namespaces.
+func (p *Probe) readCounted() (map[uint64]*counted, error) {
+	all := make(map[uint64]*counted)
+	of := func(id uint64) *counted {
+		if all[id] == nil {
+			all[id] = &counted{}
+		}
+		return all[id]
+	}
 	var (
-		id      uint64
-		tallies []bpf.SynspyTally
-		books   []book
+		place bpf.SynspyPlaceKey
+		tally bpf.SynspyTally
 	)
 	entries := p.collection.Maps["tallies"].Iterate()
-	for entries.Next(&id, &tallies) {
-		b := book{namespace: namespace{id: id}}
-		for i := range tallies {
-			b.inode = max(b.inode, tallies[i].Netns)
-			b.net = max(b.net, tallies[i].Net)
+	for entries.Next(&place, &tally) {
+		c := of(place.Id)
+		c.add(&tally)
+		c.cpus = append(c.cpus, place.Cpu)
+	}
+	if err := entries.Err(); err != nil {
+		return nil, fmt.Errorf("read tallies: %w", err)
+	}
+	var (
+		key   bpf.SynspyCountKey
+		count uint64
+	)
+	entries = p.collection.Maps["withheld"].Iterate()
+	for entries.Next(&key, &count) {
+		if count > 0 {
+			of(key.Id).filtered[key.Outcome] += count
 		}
-		books = append(books, b)
+	}
+	if err := entries.Err(); err != nil {
+		return nil, fmt.Errorf("read what filters kept out: %w", err)
+	}
+	return all, nil
+}
+
+// readBooks lists the namespaces that are followed now.
+func (p *Probe) readBooks() ([]book, error) {
+	var (
+		id    uint64
+		row   bpf.SynspyOpening
+		books []book
+	)
+	entries := p.collection.Maps["openings"].Iterate()
+	for entries.Next(&id, &row) {
+		books = append(books, book{namespace: namespace{id: id, net: row.Net, inode: row.Netns},
+			opening: vector(row.Then.Counters), unroomed: row.Unbased != 0})
 	}
 	if err := entries.Err(); err != nil {
 		return nil, fmt.Errorf("list tracked namespaces: %w", err)
@@ -232,20 +343,12 @@ func (p *Probe) readBooks() ([]book, error) {
 	return books, nil
 }
 
-// track begins a namespace's book before the gate opens.
-func (p *Probe) track(ns namespace) error {
-	if want := p.config.Filter.NetNS; want != 0 && want != uint64(ns.inode) {
-		return nil
-	}
-	values := make([]bpf.SynspyTally, p.cpus)
-	for i := range values {
-		values[i].Net, values[i].Netns = ns.net, ns.inode
-	}
-	err := p.collection.Maps["tallies"].Update(ns.id, values, ebpf.UpdateNoExist)
-	if err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
-		return fmt.Errorf("track namespace %d: %w", ns.inode, err)
-	}
-	return nil
+// ledgerAtRest is how many namespaces there may be for the ledger to have rows of those in which nothing moved.
+const ledgerAtRest = 512
+
+// empty tells whether nothing was counted there.
+func (b *book) empty() bool {
+	return b.outcomes == (book{}).outcomes && b.filtered == (book{}).filtered && b.unattributed == vector{}
 }
 
 // Ledger returns the balance after Stop: a row per namespace and counter. Of
@@ -254,9 +357,10 @@ func (p *Probe) track(ns namespace) error {
 // nothing moved.
 func (p *Probe) Ledger() []event.LedgerRow {
 	var rows []event.LedgerRow
+	many := len(p.closed) > ledgerAtRest
 	for i := range p.closed {
 		b := &p.closed[i]
-		if p.idle[b.id] && b.closing == b.opening {
+		if (many || p.idle[b.id]) && b.empty() && b.closing == b.opening {
 			continue
 		}
 		rows = append(rows, b.rows()...)
@@ -270,10 +374,12 @@ func (b *book) rows() []event.LedgerRow {
 	var rows []event.LedgerRow
 	for c := range event.NumCounters {
 		row := event.LedgerRow{NetNS: uint64(b.inode), Counter: c.String(), Synspy: synspy[c],
-			Unattributed: b.unattributed[c], Filtered: filtered[c], Gone: b.gone}
+			Unattributed: b.unattributed[c], Filtered: filtered[c], Gone: b.gone,
+			Others: b.others}
 		if !b.gone {
 			row.Kernel = b.closing[c] - b.opening[c]
-		} else if row.Synspy+row.Unattributed == 0 {
+		}
+		if (b.gone || b.others) && row.Synspy+row.Unattributed == 0 {
 			continue
 		}
 		rows = append(rows, row)

@@ -41,7 +41,7 @@ func TestMissedEvents(t *testing.T) {
 	holders, err := p.Holders()
 	must(err)
 	drop(2)
-	must(p.Start(holders))
+	must(p.Start(holders, func(*Listener) bool { return false }))
 	const lost = uint64(3)
 	drop(lost)
 	must(p.Stop(func(*Message) error { return nil }))

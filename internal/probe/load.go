@@ -38,6 +38,11 @@ type Filter struct {
 	ByOwner bool // only listeners allowed by Want
 }
 
+// narrows tells whether it asks for some listeners only.
+func (f *Filter) narrows() bool {
+	return f.NetNS != 0 || len(f.Ports) > 0 || len(f.Servers) > 0 || f.ByOwner
+}
+
 // Keeps tells whether the cause and stage filters let the outcome through. What
 // is no drop has no cause and passes.
 func (f Filter) Keeps(o event.Outcome) bool {
@@ -59,13 +64,7 @@ type Config struct {
 	Accepts  bool   // watch who accepts what: see Accepting and LastAccepts
 }
 
-// Table sizes: what is over them has its own row, see count_of in bpf/record.h.
 const (
-	maxNamespaces  = 512
-	maxListeners   = 16384
-	maxCPUs        = 512
-	maxQueued      = 32768 // connections in accept queues; the oldest ones' waiting time is forgotten
-	maxAcceptors   = 16384 // processes and listeners that they accept from
 	defaultRing    = 1 << 20
 	smallestRing   = 4096
 	largestRing    = 1 << 30
@@ -114,7 +113,7 @@ func loadSome(facts *Facts, plan Plan, config Config, programs []string) (*ebpf.
 	if err != nil {
 		return nil, nil, fmt.Errorf("read BPF objects: %w", err)
 	}
-	if err := size(spec, config, len(facts.CPUs)); err != nil {
+	if err := size(spec, facts, config); err != nil {
 		return nil, nil, err
 	}
 	if err := configure(spec, facts, plan, config); err != nil {
@@ -167,33 +166,6 @@ func (p Plan) uses(backend string) bool {
 	return slices.ContainsFunc(p.Hooks, func(h Hook) bool { return h.Backend == backend })
 }
 
-func size(spec *ebpf.CollectionSpec, config Config, cpus int) error {
-	if config.RingSize == 0 {
-		config.RingSize = defaultRing
-	}
-	if err := CheckRingSize(config.RingSize); err != nil {
-		return err
-	}
-	spec.Maps["ring"].MaxEntries = config.RingSize
-	spec.Maps["offsets"].MaxEntries = maxCPUs
-	spec.Maps["tallies"].MaxEntries = maxNamespaces
-	spec.Maps["openings"].MaxEntries = maxNamespaces
-	spec.Maps["bases"].MaxEntries = uint32(min(maxNamespaces*cpus, 1<<16))
-	spec.Maps["counts"].MaxEntries = maxListeners
-	spec.Maps["arrived"].MaxEntries = maxListeners
-	spec.Maps["wanted"].MaxEntries = 1
-	if config.Filter.ByOwner {
-		spec.Maps["wanted"].MaxEntries = maxListeners
-	}
-	if config.Accepts {
-		for name, entries := range map[string]uint32{"queued": maxQueued, "acceptings": maxListeners, "acceptors": maxAcceptors,
-			"accept_calls": maxAcceptors, "listening": maxListeners, "children": maxAcceptors} {
-			spec.Maps[name].MaxEntries = entries
-		}
-	}
-	return nil
-}
-
 // configure sets the constants that the verifier prunes by.
 func configure(spec *ebpf.CollectionSpec, facts *Facts, plan Plan, config Config) error {
 	filter, err := kernelFilter(config.Filter)
@@ -217,6 +189,8 @@ func configure(spec *ebpf.CollectionSpec, facts *Facts, plan Plan, config Config
 		{"mib_index", facts.MIB},
 		{"rate", config.Rate},
 		{"wakeup_bytes", ring / wakeupFraction},
+		{"openings_room", room(spec.Maps["openings"])},
+		{"tallies_room", room(spec.Maps["tallies"])},
 		{"have_rdonly_cast", facts.RdonlyCast && !plan.uses(Kprobe)}, // kprobes may not call it
 		{"have_sock_from_file", facts.Functions[sockFromFile] > 0},
 		{"have_socket_cookie", facts.SocketCookie && facts.Functions[sockFromFile] > 0}, // an untyped socket gets none

@@ -18,7 +18,6 @@ import (
 	"github.com/cilium/ebpf/ringbuf"
 
 	"github.com/synspy/synspy/internal/bpf"
-	"github.com/synspy/synspy/internal/event"
 )
 
 // flushEvery bounds how long a record waits in the ring buffer for others.
@@ -32,6 +31,7 @@ type Probe struct {
 	plan       Plan
 	log        *slog.Logger
 	cpus       int // possible CPUs: values of a per-CPU map
+	sizes      sizes
 	collection *ebpf.Collection
 	links      []link.Link
 	names      *names
@@ -40,10 +40,13 @@ type Probe struct {
 	books      map[uint64]book
 	idle       map[uint64]bool // namespaces listed at the start: whether nothing listened there
 	retired    []book          // of namespaces that are gone
-	retiredAt  uint64          // how many namespaces had been met when that was last looked at
+	retirement retirement      // when those were last looked for
+	held       map[string]int64
 	departed   map[uint64]Arrivals
 	accepting  acceptBooks
-	closed     []book
+	// What is known of namespaces that are gone, beyond as many as are remembered one by one.
+	retiredOthers book
+	closed        []book
 }
 
 // Open plans, loads and attaches behind a closed gate: nothing is counted yet.
@@ -71,7 +74,7 @@ func openBy(one attacher, facts *Facts, backend string, config Config, log *slog
 			plan.Hooks = slices.DeleteFunc(plan.Hooks, func(h Hook) bool { return h.Accepts })
 		}
 		p := &Probe{config: config, facts: facts, plan: plan, log: log, cpus: cpus, names: newNames(facts.Reasons),
-			departed: make(map[uint64]Arrivals)}
+			departed: make(map[uint64]Arrivals), held: make(map[string]int64), sizes: sizesFor(facts, cpus)}
 		err = p.open(one)
 		if err == nil {
 			facts.cache, facts.types = nil, nil // decoded types are not needed any more
@@ -156,19 +159,8 @@ func (p *Probe) prepare(one attacher) error {
 	if p.reader, err = ringbuf.NewReader(p.collection.Maps["ring"]); err != nil {
 		return fmt.Errorf("open ring buffer: %w", err)
 	}
-	for o := event.OutcomeNone + 1; o < event.NumOutcomes; o++ {
-		other := bpf.SynspyCountKey{Outcome: uint32(o)}
-		if err := p.collection.Maps["counts"].Put(other, bpf.SynspyCount{}); err != nil {
-			return fmt.Errorf("make the row of other listeners: %w", err)
-		}
-	}
-	if err := p.collection.Maps["arrived"].Put(uint64(0), bpf.SynspyArrivals{}); err != nil {
-		return fmt.Errorf("make the row of other listeners: %w", err)
-	}
-	if p.config.Accepts {
-		if err := p.collection.Maps["acceptings"].Put(uint64(0), bpf.SynspyAccepting{}); err != nil {
-			return fmt.Errorf("make the row of other listeners: %w", err)
-		}
+	if err := p.makeOtherRows(); err != nil {
+		return err
 	}
 	err = p.onEachCPU(func(cpu int, run runner) error {
 		answer, err := run.ask(bpf.SynspyRequestREQUEST_LOCATE, 0, namespace{})
@@ -258,17 +250,19 @@ func readHolders(collection *ebpf.Collection) (Holders, error) {
 }
 
 // Start begins to count: the namespaces of these holders get their opening
-// values, then each CPU's gate opens.
-func (p *Probe) Start(holders Holders) error {
+// values, then each CPU's gate opens. named tells which listeners the user asks
+// for: their namespaces keep rows of their own, however many others there are.
+func (p *Probe) Start(holders Holders, named func(*Listener) bool) error {
 	p.idle = make(map[uint64]bool)
 	p.accepting.begin(&holders)
 	for ns, listens := range holders.namespaces {
 		p.idle[ns.id] = !listens
-		if err := p.track(ns); err != nil {
-			return err
-		}
 	}
-	return p.openLedger()
+	books, err := p.track(&holders, named)
+	if err != nil {
+		return err
+	}
+	return p.openLedger(books)
 }
 
 // Read hands every message to f until the context ends or f returns an error.
