@@ -43,11 +43,26 @@ func main() {
 	}
 	// A closed pipe is told by EPIPE, which ends a stream without a word.
 	signal.Ignore(syscall.SIGPIPE)
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), endings()...)
 	context.AfterFunc(ctx, stop) // a second signal ends what the first could not
+	if stdoutClosed() && !leavesElsewhere(os.Args[1:]) {
+		_, _ = fmt.Fprint(os.Stderr, "synspy: standard output is closed: nobody would see what is said\n"+
+			"  to throw it away, open it for writing: > /dev/null\n")
+		os.Exit(exitFailed)
+	}
 	code := run(ctx, os.Args[1:], env{stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, terminal: stdoutTerminal, stdin: os.Stdin})
 	stop()
 	os.Exit(code)
+}
+
+// endings are the signals that end a run with its summary. Whoever was started to outlive its terminal (nohup) ignores
+// one of them, and goes on to.
+func endings() []os.Signal {
+	list := []os.Signal{syscall.SIGINT, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		list = append(list, syscall.SIGHUP)
+	}
+	return list
 }
 
 // run is the whole command line as a function of its world.

@@ -13,7 +13,7 @@ import (
 
 // TestSignals ends a stream while its listener drops.
 func TestSignals(t *testing.T) {
-	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
+	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
 		t.Run(signal.String(), func(t *testing.T) {
 			t.Parallel()
 			p := start(t, "trace", "--netns", dropping(t), "-o", "json")
