@@ -290,7 +290,7 @@ static __noinline int died_at(struct slot *slot, struct sk_buff *skb, __u64 net,
 	if (before_listener(outcome))
 		return account(0, LISTENER_UNKNOWN, outcome);
 	if (!slot->given) {
-		likely = listener_find(slot, net);
+		likely = receiver_of(slot, net);
 		proof = choose(slot, likely);
 		slot->given = slot->found;
 	}
@@ -506,12 +506,15 @@ static __always_inline int orphaned(__u64 sk, __u64 request)
 }
 
 /* cancelled is a half-open handshake's timer that is stopped, which its drop does
- * (reqsk_queue_unlink), and its success. */
+ * (reqsk_queue_unlink), and its success. Either tells whom its SYN was given to. */
 static __always_inline int cancelled(__u64 timer)
 {
 	struct sock *request = (struct sock *)request_of(timer);
+	__u64 sk = (__u64)BPF_CORE_READ(request, __sk_common.skc_listener);
 
-	return orphaned((__u64)BPF_CORE_READ(request, __sk_common.skc_listener), (__u64)request);
+	if (BPF_CORE_READ((struct sock *)sk, __sk_common.skc_state) != TCP_LISTEN)
+		return orphaned(sk, (__u64)request);
+	return learn(sk, (__u64)request);
 }
 
 #endif

@@ -3,6 +3,7 @@
 #ifndef SYNSPY_FILTER_H
 #define SYNSPY_FILTER_H
 
+#include "listener.h"
 #include "maps.h"
 #include "packet.h"
 
@@ -15,27 +16,38 @@ static __always_inline bool prefix_covers(const volatile struct prefix *prefix, 
 	return (have[0] & mask[0]) == want[0] && (have[1] & mask[1]) == want[1];
 }
 
-/* wanted_packet tests what the packet says; an unknown packet fails any filter
- * on what it cannot say. */
-static __noinline bool wanted_packet(struct packet *p)
+static __always_inline bool wanted_port(__u16 port)
 {
+	for (__u32 i = 0; i < MAX_PORT_RANGES && i < filter.ports; i++)
+		if (port >= filter.port[i].low && port <= filter.port[i].high)
+			return true;
+	return false;
+}
+
+static __always_inline bool wanted_server(const __u8 *addr)
+{
+	for (__u32 i = 0; i < MAX_PREFIXES && i < filter.servers; i++)
+		if (prefix_covers(&filter.server[i], addr))
+			return true;
+	return false;
+}
+
+/* wanted_packet tests what the packet says, and, of port and address, what its listener
+ * (0: none) is bound to: TPROXY and sk_lookup programs give packets to listeners elsewhere.
+ * An unknown packet fails any filter on what it cannot say. */
+static __noinline bool wanted_packet(struct packet *p, __u64 sk)
+{
+	__u8 bound[16];
 	bool match;
 
-	if (filter.ports) {
-		match = false;
-		for (__u32 i = 0; i < MAX_PORT_RANGES && i < filter.ports; i++)
-			if (p->server_port >= filter.port[i].low &&
-			    p->server_port <= filter.port[i].high)
-				match = true;
-		if (!match || !p->family)
+	if (filter.ports && !(p->family && wanted_port(p->server_port)) &&
+	    !(sk && wanted_port(LOAD(struct sock, sk, __sk_common.skc_num))))
+		return false;
+	if (filter.servers && !(p->family && wanted_server(p->server))) {
+		if (!sk)
 			return false;
-	}
-	if (filter.servers) {
-		match = false;
-		for (__u32 i = 0; i < MAX_PREFIXES && i < filter.servers; i++)
-			if (prefix_covers(&filter.server[i], p->server))
-				match = true;
-		if (!match || !p->family)
+		bound_to(sk, bound);
+		if (!wanted_server(bound))
 			return false;
 	}
 	if (filter.clients) {

@@ -14,6 +14,7 @@
 #include "listener.h"
 #include "maps.h"
 #include "record.h"
+#include "steered.h"
 
 static __always_inline bool within(const volatile struct range *ranges, int n, __u64 location)
 {
@@ -97,7 +98,7 @@ static __noinline __u64 arrived_for(struct slot *slot, __u64 net, bool syn)
 
 	key = scramble(key, (__u64)listen_generation << 16 | p->server_port) | 1;
 	a = arrival_of(slot, key);
-	sk = a->key == key ? a->sk : listener_find(slot, net);
+	sk = a->key == key ? a->sk : receiver_of(slot, net);
 	arrived_at(slot, key, sk, syn);
 	return sk;
 }
@@ -131,7 +132,7 @@ static __always_inline int consumed(struct sk_buff *skb, __u64 location, bool tw
 	if (icmp) {
 		parse_quoted(slot, skb);
 		tally = moved_in(slot, net);
-		likely = tally && slot->packet.family ? listener_find(slot, net) : 0;
+		likely = tally && slot->packet.family ? receiver_of(slot, net) : 0;
 		return tally ? settle_freed(slot, tally, 0, likely, STAGE_ICMP) : 0;
 	}
 	if (parse(slot, skb) || slot->packet.protocol != IPPROTO_TCP || !is_syn(slot))

@@ -235,6 +235,7 @@ struct sock {
 struct request_sock_queue {
 	atomic_t qlen;
 	atomic_t young;
+	struct request_sock *rskq_accept_head;
 };
 
 struct inet_sock {
@@ -253,6 +254,8 @@ struct timer_list {
 
 struct request_sock {
 	struct sock_common __req_common;
+	struct request_sock *dl_next;
+	struct sock *sk;
 	struct timer_list rsk_timer;
 	u8 syncookie : 1;
 	u8 num_timeout : 7;

@@ -121,11 +121,21 @@ static __always_inline void listener_state(struct sock *sk, struct listener *l)
 	l->syn_young = LOAD(struct inet_connection_sock, sk, icsk_accept_queue.young.counter);
 }
 
+/* bound_to is the address that a socket is bound to, IPv4 v4-mapped. */
+static __noinline int bound_to(__u64 sk, __u8 *addr)
+{
+	if (LOAD(struct sock, sk, __sk_common.skc_family) == AF_INET6)
+		BPF_CORE_READ_INTO((struct in6_addr *)addr, (struct sock *)sk,
+				   __sk_common.skc_v6_rcv_saddr);
+	else
+		map_v4(addr, LOAD(struct sock, sk, __sk_common.skc_rcv_saddr));
+	return 0;
+}
+
 /* listener_read fills what the socket says of itself. */
 static __noinline int listener_read(struct sock *sk, struct listener *l)
 {
 	struct net *net = LOAD(struct sock, sk, __sk_common.skc_net.net);
-	__be32 v4;
 
 	l->id = socket_id((__u64)sk);
 	l->family = LOAD(struct sock, sk, __sk_common.skc_family);
@@ -134,12 +144,7 @@ static __noinline int listener_read(struct sock *sk, struct listener *l)
 	l->cookie = LOAD(struct sock, sk, __sk_common.skc_cookie.counter);
 	l->inode = socket_inode(sk);
 	l->cgroup = socket_cgroup(sk);
-	if (l->family == AF_INET6) {
-		BPF_CORE_READ_INTO(&l->addr, sk, __sk_common.skc_v6_rcv_saddr);
-	} else {
-		v4 = LOAD(struct sock, sk, __sk_common.skc_rcv_saddr);
-		map_v4(l->addr, v4);
-	}
+	bound_to((__u64)sk, l->addr);
 	listener_state(sk, l);
 	return 0;
 }

@@ -78,6 +78,7 @@ __u64 openings_made = 0, openings_held = 0;
 __u64 tallies_made = 0, tallies_held = 0;
 __u64 changes_lost = 0; /* openings and closings of listeners that the ring had no room for */
 __u32 accept_reading = 0; /* counts readings of the accept side: marks begin anew after each */
+__u32 steering = 0; /* 1: some listener was given packets for elsewhere, see steered.h */
 __u32 syns_lost = 0; /* 1: some handshake had a SYN dropped */
 __u64 uncounted = 0; /* packets that no row of counts had room for: never, see count_of */
 

@@ -11,6 +11,7 @@
 #include "listener.h"
 #include "maps.h"
 #include "record.h"
+#include "steered.h"
 
 static __always_inline void learn_hashinfo(struct sock *sk)
 {
@@ -122,6 +123,8 @@ static __always_inline int listener_found(struct seq_file *seq, struct task_stru
 	struct holder holder = { .kind = HOLDER_LISTENER };
 
 	learn_hashinfo(sk);
+	if (!have_path)
+		learn_queued((__u64)sk);
 	if (have_socket_cookie)
 		bpf_get_socket_cookie(file); /* gives it one, as ss -e does */
 	holder_of(&holder, task, sk);
