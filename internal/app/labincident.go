@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/probe"
 )
 
 // incidentTime is how long an incident is watched.
@@ -69,7 +71,12 @@ func RunIncident(ctx context.Context, name string, options LabOptions, status io
 	defer stop()
 	watch := options.Watch
 	watch.Filter.NetNS, watch.Rate = world.NetNS(), DiagnoseRate
-	v.Diagnosis, err = Diagnose(ctx, DiagnoseOptions{Watch: watch, Filters: []event.Filter{{Name: "netns", Value: fmt.Sprint(world.NetNS())}}, Duration: incidentTime,
+	filters := []event.Filter{{Name: "netns", Value: fmt.Sprint(world.NetNS())}}
+	for _, port := range incident.Ports {
+		watch.Filter.Ports = append(watch.Filter.Ports, probe.PortRange{Low: port, High: port})
+		filters = append(filters, event.Filter{Name: "port", Value: fmt.Sprint(port)})
+	}
+	v.Diagnosis, err = Diagnose(ctx, DiagnoseOptions{Watch: watch, Filters: filters, Duration: incidentTime,
 		Status: status, Begun: func() { player.Go(func() error { return traffic(playing) }) }}, log)
 	if err != nil {
 		return IncidentVerdict{}, err
@@ -110,6 +117,12 @@ func (v *IncidentVerdict) judge(made *lab.Incident) {
 	for _, name := range made.Names {
 		if len(v.Diagnosis.Findings) > 0 && !cites(&v.Diagnosis.Findings[0], name) {
 			v.Mismatches = append(v.Mismatches, fmt.Sprintf("the evidence does not name %s", name))
+		}
+	}
+	if made.Place.IsValid() && len(v.Diagnosis.Findings) > 0 {
+		l := v.Diagnosis.Findings[0].Listener
+		if l == nil || netip.AddrPortFrom(l.Addr, l.Port) != made.Place {
+			v.Mismatches = append(v.Mismatches, fmt.Sprintf("the first finding does not name the listener on %s", made.Place))
 		}
 	}
 	v.Passed = len(v.Mismatches) == 0

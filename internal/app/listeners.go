@@ -29,6 +29,7 @@ type known struct {
 	asked    *uint32 // what listen() was called with then; nil where it was not seen
 	judged   bool
 	wanted   bool
+	met      bool // a packet that the filters ask for was given to it, whatever its own port and address are
 }
 
 // place is what the members of a SO_REUSEPORT group share.
@@ -217,11 +218,34 @@ func (l *listeners) find(socket uint64) (probe.Listener, bool) {
 	return have.listener, true
 }
 
+// meet notes whose a packet was that the filters ask for: TPROXY and BPF programs give packets to
+// listeners of other ports and addresses.
+func (l *listeners) meet(socket uint64) {
+	if len(l.filter.Ports)+len(l.filter.Servers) == 0 {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if have, ok := l.known[socket]; ok {
+		have.met = true
+	}
+}
+
+func (l *listeners) wasMet(socket uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	have, ok := l.known[socket]
+	return ok && have.met
+}
+
 // matches tells whether a listener is one of those that the filters ask for.
 func (l *listeners) matches(listener *probe.Listener) bool {
 	f := &l.filter
 	if f.NetNS != 0 && f.NetNS != listener.NetNS {
 		return false
+	}
+	if l.wasMet(listener.Socket) {
+		return l.isWanted(listener.Socket)
 	}
 	if len(f.Ports) > 0 && !slices.ContainsFunc(f.Ports, func(r probe.PortRange) bool {
 		return r.Low <= listener.Port && listener.Port <= r.High

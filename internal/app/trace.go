@@ -118,6 +118,8 @@ func (t *trace) message(m *probe.Message) error {
 		if err := t.nameHolders(m); err != nil {
 			return err
 		}
+	} else if branch := m.Outcome.Branch(); branch.Stage == event.StageSyn || branch.Stage == event.StageAck {
+		t.refreshUnasked() // the walk tells the kernel side who is given packets for elsewhere
 	}
 	if news {
 		if err := t.judge(); err != nil {
@@ -129,6 +131,7 @@ func (t *trace) message(m *probe.Message) error {
 		t.withhold(m.Outcome, m.NetNS, 1)
 		return t.enoughError()
 	}
+	t.listeners.meet(m.Listener.Socket)
 	if t.enough() {
 		t.pass(m)
 		return errEnough

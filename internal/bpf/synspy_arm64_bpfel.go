@@ -570,6 +570,20 @@ type SynspySnapshot struct {
 	Pad    uint32
 }
 
+type SynspySteered struct {
+	_  structs.HostLayout
+	Sk uint64
+	Id uint64
+}
+
+type SynspySteeredKey struct {
+	_     structs.HostLayout
+	NetId uint64
+	Port  uint32
+	Pad   uint32
+	Addr  [16]uint8
+}
+
 type SynspyTally struct {
 	_            structs.HostLayout
 	Outcomes     [58]uint64
@@ -608,6 +622,7 @@ const (
 	SynspyMapRing                               = "ring"
 	SynspyMapSlots                              = "slots"
 	SynspyMapSnapshots                          = "snapshots"
+	SynspyMapSteered                            = "steered"
 	SynspyMapTallies                            = "tallies"
 	SynspyMapWanted                             = "wanted"
 	SynspyMapWithheld                           = "withheld"
@@ -722,6 +737,7 @@ const (
 	SynspyVarReqskTimer                         = "reqsk_timer"
 	SynspyVarSocketOperations                   = "socket_operations"
 	SynspyVarStateRanges                        = "state_ranges"
+	SynspyVarSteering                           = "steering"
 	SynspyVarSynsLost                           = "syns_lost"
 	SynspyVarTalliesHeld                        = "tallies_held"
 	SynspyVarTalliesMade                        = "tallies_made"
@@ -882,6 +898,7 @@ type SynspyMapSpecs struct {
 	Ring        *ebpf.MapSpec `ebpf:"ring"`
 	Slots       *ebpf.MapSpec `ebpf:"slots"`
 	Snapshots   *ebpf.MapSpec `ebpf:"snapshots"`
+	Steered     *ebpf.MapSpec `ebpf:"steered"`
 	Tallies     *ebpf.MapSpec `ebpf:"tallies"`
 	Wanted      *ebpf.MapSpec `ebpf:"wanted"`
 	Withheld    *ebpf.MapSpec `ebpf:"withheld"`
@@ -931,6 +948,7 @@ type SynspyVariableSpecs struct {
 	ReqskTimer          *ebpf.VariableSpec `ebpf:"reqsk_timer"`
 	SocketOperations    *ebpf.VariableSpec `ebpf:"socket_operations"`
 	StateRanges         *ebpf.VariableSpec `ebpf:"state_ranges"`
+	Steering            *ebpf.VariableSpec `ebpf:"steering"`
 	SynsLost            *ebpf.VariableSpec `ebpf:"syns_lost"`
 	TalliesHeld         *ebpf.VariableSpec `ebpf:"tallies_held"`
 	TalliesMade         *ebpf.VariableSpec `ebpf:"tallies_made"`
@@ -992,6 +1010,7 @@ type SynspyMaps struct {
 	Ring        *ebpf.Map `ebpf:"ring"`
 	Slots       *ebpf.Map `ebpf:"slots"`
 	Snapshots   *ebpf.Map `ebpf:"snapshots"`
+	Steered     *ebpf.Map `ebpf:"steered"`
 	Tallies     *ebpf.Map `ebpf:"tallies"`
 	Wanted      *ebpf.Map `ebpf:"wanted"`
 	Withheld    *ebpf.Map `ebpf:"withheld"`
@@ -1016,6 +1035,7 @@ func (m *SynspyMaps) Close() error {
 		m.Ring,
 		m.Slots,
 		m.Snapshots,
+		m.Steered,
 		m.Tallies,
 		m.Wanted,
 		m.Withheld,
@@ -1066,6 +1086,7 @@ type SynspyVariables struct {
 	ReqskTimer          *ebpf.Variable `ebpf:"reqsk_timer"`
 	SocketOperations    *ebpf.Variable `ebpf:"socket_operations"`
 	StateRanges         *ebpf.Variable `ebpf:"state_ranges"`
+	Steering            *ebpf.Variable `ebpf:"steering"`
 	SynsLost            *ebpf.Variable `ebpf:"syns_lost"`
 	TalliesHeld         *ebpf.Variable `ebpf:"tallies_held"`
 	TalliesMade         *ebpf.Variable `ebpf:"tallies_made"`

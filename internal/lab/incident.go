@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"net/netip"
 	"slices"
 )
 
@@ -15,6 +16,10 @@ type Incident struct {
 	Names   []string // words that the evidence of that finding must have, nil for any
 	// Harmless says that nobody is let down: nothing may be called a cause, the first finding neither.
 	Harmless bool
+	// Ports are those that are asked about, nil for all. Place is where the listener is that the first finding must
+	// name, the zero value for any.
+	Ports []uint16
+	Place netip.AddrPort
 	// Begin sets the trouble up, and returns what keeps it going until the context
 	// ends. The error wraps ErrCannotHold where this machine cannot have it.
 	Begin func(ctx context.Context, w *World, log func(string, ...any)) (traffic, error)
@@ -25,7 +30,7 @@ type traffic func(context.Context) error
 
 // Incidents lists what the lab can make for a diagnosis.
 func Incidents() []Incident {
-	return slices.Concat(acceptIncidents(), acceptorIncidents(), cpuIncidents(), queueIncidents(), pathIncidents())
+	return slices.Concat(acceptIncidents(), acceptorIncidents(), cpuIncidents(), queueIncidents(), pathIncidents(), portIncidents())
 }
 
 // FindIncident returns the incident of that name.

@@ -1,0 +1,99 @@
+package lab
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// portIncidents are those in which the port that clients use is not that of the listener.
+func portIncidents() []Incident {
+	const every = 50 * time.Millisecond
+	proxy := at(any4, port+7)
+	idle := func(w *World, l ListenConfig, log func(string, ...any)) error {
+		s, err := w.serve("lab-proxy", l)
+		if err == nil {
+			log("process %d only listens, on %s", s.PID, l.Addr)
+		}
+		return err
+	}
+	tproxied := func(ctx context.Context, w *World, log func(string, ...any)) (traffic, error) {
+		if err := w.divert(server4, diversion{to: proxy.Port(), transparent: true}); err != nil {
+			return nil, err
+		}
+		return w.steady(server4, every, 1), idle(w, ListenConfig{Addr: proxy, Backlog: 8,
+			Options: []SocketOption{intOption(unix.SOL_IP, unix.IP_TRANSPARENT, 1)}}, log)
+	}
+	return []Incident{
+		{
+			Name: "diagnose-tproxy", Title: "a proxy that gets other ports' SYNs does not accept", Finding: "no_acceptor",
+			Explain: "TPROXY gives the SYNs of 20 clients a second to a listener on another port, which never calls accept(); the port of the clients is asked about.",
+			Ports:   []uint16{server4.Port()}, Place: proxy, Begin: tproxied,
+		},
+		{
+			Name: "diagnose-tproxy-proxy", Title: "a proxy does not accept what it gets from other ports", Finding: "no_acceptor",
+			Explain: "TPROXY gives the SYNs of 20 clients a second to a listener on another port, which never calls accept(); the listener's own port is asked about.",
+			Ports:   []uint16{proxy.Port()}, Place: proxy, Begin: tproxied,
+		},
+	}
+}
+
+// diversion is where a rule sends what is for another port: to a port of this host.
+type diversion struct {
+	to          uint16
+	transparent bool // TPROXY; else REDIRECT
+}
+
+// divert adds such a rule for an address, as nft would:
+//
+//	table ip lab { chain divert { type nat hook prerouting priority -100;
+//	    ip daddr 10.99.0.1 tcp dport 8080 redirect to :8087 } }
+//
+// The error wraps ErrCannotHold where the kernel has no such rules.
+func (w *World) divert(from netip.AddrPort, d diversion) error {
+	family, offset := nftables.TableFamilyIPv4, uint32(16)
+	if from.Addr().Is6() {
+		family, offset = nftables.TableFamilyIPv6, 24
+	}
+	kind, priority := nftables.ChainTypeNAT, nftables.ChainPriorityNATDest
+	var target expr.Any = &expr.Redir{RegisterProtoMin: 1}
+	if d.transparent {
+		kind, priority = nftables.ChainTypeFilter, nftables.ChainPriorityMangle
+		target = &expr.TProxy{Family: byte(family), TableFamily: byte(family), RegPort: 1}
+	}
+	err := w.Do(func() error {
+		conn, err := nftables.New()
+		if err != nil {
+			return err
+		}
+		table := conn.AddTable(&nftables.Table{Family: family, Name: "divert"})
+		chain := conn.AddChain(&nftables.Chain{
+			Name: "divert", Table: table, Type: kind, Hooknum: hookPrerouting, Priority: priority,
+		})
+		addr := from.Addr().AsSlice()
+		conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{
+			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: uint32(len(addr))},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: addr},
+			&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP}},
+			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binary.BigEndian.AppendUint16(nil, from.Port())},
+			&expr.Immediate{Register: 1, Data: binary.BigEndian.AppendUint16(nil, d.to)},
+			target,
+		}})
+		return conn.Flush()
+	})
+	if err == nil {
+		return nil
+	}
+	if missing(err) {
+		return fmt.Errorf("%w: it needs nf_tables with nft_redir or nft_tproxy: %w", ErrCannotHold, err)
+	}
+	return fmt.Errorf("add nftables rule: %w", err)
+}
