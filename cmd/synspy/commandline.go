@@ -3,11 +3,11 @@ package main
 import (
 	"strings"
 
-	"github.com/synspy/synspy/internal/app"
+	"github.com/synspy/synspy/internal/event"
 )
 
 // program is this synspy, as the records of its run name it.
-func (e env) program() app.Program { return app.Program{Version: version, Command: e.command} }
+func (e env) program() event.Program { return event.Program{Version: version, Command: e.command} }
 
 // commandLine writes a command line as a shell takes it.
 func commandLine(args []string) string {

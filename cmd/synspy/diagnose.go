@@ -129,5 +129,5 @@ func readDiagnosis(cmd *cobra.Command, e env, read string, watch *watchFlags, ou
 	if err := page.Spare(from); err != nil {
 		return d, err
 	}
-	return app.DiagnoseRecords(cmd.Context(), from, app.ReplayOptions{Filter: filter, Filters: filters(cmd), Status: e.stderr}, output.logger(e))
+	return app.DiagnoseRecords(cmd.Context(), from, app.ReplayOptions{Filter: filter, Filters: filters(cmd), Status: e.stderr, Program: e.program()}, output.logger(e))
 }

@@ -151,7 +151,11 @@ func (f *outputFlags) writing(e env) (app.Writing, error) {
 		return app.Writing{}, usage("-o %s writes packets, which a terminal cannot show: give them to a file or a program\n"+
 			"-o pcapng > drops.pcapng\n-o pcapng | wireshark -k -i -", app.FormatPackets)
 	}
-	writing, err := app.NewWriting(f.format, f.time, terminal && !f.noColor && e.getenv("NO_COLOR") == "", width)
+	screen := app.Screen{Terminal: terminal, Width: width, Color: terminal && !f.noColor && e.getenv("NO_COLOR") == ""}
+	if terminal && e.height != nil {
+		screen.Height = e.height()
+	}
+	writing, err := app.NewWriting(f.format, f.time, screen)
 	return writing.WithNotes(e.stderr), err
 }
 
@@ -173,9 +177,20 @@ func (f *outputFlags) logger(e env) *slog.Logger {
 
 // stdoutTerminal tells whether standard output is a terminal, and how wide.
 func stdoutTerminal() (width int, ok bool) {
+	size, ok := stdoutSize()
+	return int(size.Col), ok
+}
+
+// stdoutHeight is how many rows the terminal has, 0 for unknown.
+func stdoutHeight() int {
+	size, _ := stdoutSize()
+	return int(size.Row)
+}
+
+func stdoutSize() (unix.Winsize, bool) {
 	size, err := unix.IoctlGetWinsize(int(os.Stdout.Fd()), unix.TIOCGWINSZ)
 	if err != nil {
-		return 0, false
+		return unix.Winsize{}, false
 	}
-	return int(size.Col), true
+	return *size, true
 }

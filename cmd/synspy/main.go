@@ -33,6 +33,7 @@ type env struct {
 	stdout, stderr io.Writer
 	getenv         func(string) string
 	terminal       func() (width int, ok bool) // of stdout
+	height         func() int                  // of that terminal in rows, 0 for unknown; may be nil
 	stdin          io.Reader
 	command        string // the command line, as a shell takes it
 }
@@ -50,7 +51,7 @@ func main() {
 			"  to throw it away, open it for writing: > /dev/null\n")
 		os.Exit(exitFailed)
 	}
-	code := run(ctx, os.Args[1:], env{stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, terminal: stdoutTerminal, stdin: os.Stdin})
+	code := run(ctx, os.Args[1:], env{stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, terminal: stdoutTerminal, height: stdoutHeight, stdin: os.Stdin})
 	stop()
 	os.Exit(code)
 }

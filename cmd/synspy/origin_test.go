@@ -30,8 +30,8 @@ func TestOrigin(t *testing.T) {
 		if err := json.Unmarshal([]byte(first), &ready); err != nil || code != 0 {
 			t.Fatalf("%v, exit code %d, standard error:\n%s", err, code, stderr)
 		}
-		want := event.Origin{Run: ready.Run, Host: host, BootID: strings.TrimSpace(string(boot)), Version: version,
-			Command: "synspy trace --netns " + netns + " --count 1 -o json --comm '*'"}
+		want := event.Origin{Run: ready.Run, Host: host, BootID: strings.TrimSpace(string(boot)), Program: event.Program{
+			Version: version, Command: "synspy trace --netns " + netns + " --count 1 -o json --comm '*'"}}
 		if ready.Origin != want || len(ready.Run) < 16 {
 			t.Errorf("got %+v, want %+v", ready.Origin, want)
 		}

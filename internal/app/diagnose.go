@@ -11,6 +11,7 @@ import (
 
 	"github.com/synspy/synspy/internal/diagnose"
 	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/kernel"
 	"github.com/synspy/synspy/internal/render"
 )
 
@@ -50,7 +51,9 @@ func Diagnose(ctx context.Context, options DiagnoseOptions, log *slog.Logger) (e
 	if err = errors.Join(err, s.close()); err != nil {
 		return event.Diagnosis{}, err
 	}
-	return diagnose.Diagnose(&c.evidence), nil
+	d := diagnose.Diagnose(&c.evidence)
+	d.Origin, d.Kernel = s.origin, kernel.Release()
+	return d, nil
 }
 
 // progressEvery is how often people are told how it goes.
@@ -97,13 +100,22 @@ func DiagnoseRecords(ctx context.Context, from io.Reader, options ReplayOptions,
 	if recount != nil {
 		r.records.Recounted(*recount)
 	}
-	return diagnose.Diagnose(r.records.Evidence()), err
+	d := diagnose.Diagnose(r.records.Evidence())
+	d.Origin, d.Kernel, d.JudgedBy = r.ready.Origin, r.ready.Kernel, &options.Program
+	return d, err
 }
 
 // recordedStream makes evidence of records.
-type recordedStream struct{ records diagnose.Recording }
+type recordedStream struct {
+	records diagnose.Recording
+	ready   event.Ready
+}
 
-func (r *recordedStream) Ready(ready event.Ready) error { r.records.Add(&ready); return nil }
+func (r *recordedStream) Ready(ready event.Ready) error {
+	r.ready = ready
+	r.records.Add(&ready)
+	return nil
+}
 func (r *recordedStream) Drop(d *event.Drop) error      { r.records.Add(d); return nil }
 func (r *recordedStream) Held(h event.Held) error       { r.records.Add(&h); return nil }
 func (r *recordedStream) Summary(s event.Summary) error { r.records.Add(&s); return nil }

@@ -9,9 +9,8 @@ import (
 )
 
 // newOrigin is that of a run that begins here and now.
-func newOrigin(program Program) event.Origin {
+func newOrigin(program event.Program) event.Origin {
 	var run [8]byte
 	_, _ = rand.Read(run[:]) // never fails
-	return event.Origin{Run: hex.EncodeToString(run[:]), Host: kernel.HostName(), BootID: kernel.BootID(),
-		Version: program.Version, Command: program.Command}
+	return event.Origin{Run: hex.EncodeToString(run[:]), Host: kernel.HostName(), BootID: kernel.BootID(), Program: program}
 }

@@ -25,6 +25,7 @@ type ReplayOptions struct {
 	Count   uint64         // drop records, 0: no limit
 	Status  io.Writer      // for people: standard error
 	Record  *Recording     // keeps the records, nil for none
+	Program event.Program  // this synspy
 }
 
 // OpenRecords opens the file of a --read. An error wraps ErrUsage.

@@ -24,14 +24,8 @@ type Watch struct {
 	Capture  bool   // records carry their packets
 	Accepts  bool   // who accepts from which listener, and when
 	Backend  string
-	BTF      string // file; empty for the kernel's own
-	Program  Program
-}
-
-// Program is this synspy, as records of its run name it.
-type Program struct {
-	Version string
-	Command string // the command line, as a shell takes it
+	BTF      string        // file; empty for the kernel's own
+	Program  event.Program // this synspy, as records of its run name it
 }
 
 // ErrUnable wraps errors that mean: this kernel or these privileges can't.

@@ -43,8 +43,16 @@ func LabHelper() bool { return lab.HelperMain() }
 // Writing is how to write to standard output.
 type Writing struct{ options render.Options }
 
+// Screen is the terminal that is written to. Without one what is written is for programs as well: nothing is
+// shortened, and numbers are digits alone.
+type Screen struct {
+	Terminal      bool
+	Width, Height int // in characters, 0 for unknown
+	Color         bool
+}
+
 // NewWriting reads --output and --time.
-func NewWriting(format, clock string, color bool, width int) (Writing, error) {
+func NewWriting(format, clock string, screen Screen) (Writing, error) {
 	formats := append(Formats(), FormatPackets)
 	f := slices.Index(formats, format)
 	if f < 0 {
@@ -57,7 +65,7 @@ func NewWriting(format, clock string, color bool, width int) (Writing, error) {
 	return Writing{render.Options{
 		Format: [...]render.Format{render.FormatTable, render.FormatWide, render.FormatJSON, render.FormatPcapng}[f],
 		Time:   [...]render.Clock{render.ClockLocal, render.ClockUTC, render.ClockRelative}[c],
-		Color:  color, Width: width, Start: time.Now(),
+		Color:  screen.Color, Width: screen.Width, Height: screen.Height, Plain: !screen.Terminal, Start: time.Now(),
 	}}, nil
 }
 

@@ -24,6 +24,10 @@ const (
 // hold nothing are empty where DESIGN names them, else absent.
 type Diagnosis struct {
 	Header
+	// Origin is the run that was watched; where that was recorded and judged later, JudgedBy says by whom.
+	Origin
+	Kernel   string      `json:"kernel,omitempty"`
+	JudgedBy *Program    `json:"judged_by,omitempty"`
 	Time     Time        `json:"time,omitzero"` // when the window began
 	WindowS  float64     `json:"window_s"`      // seconds watched
 	Verdict  string      `json:"verdict"`       // one sentence

@@ -86,7 +86,7 @@ func canaryStyle(r *event.Canary) string {
 func canaryColumns(opts Options, targetWidth int) []canaryColumn {
 	columns := []canaryColumn{
 		{column{title: "TIME", width: 8, most: 12}, canaryTime(time.TimeOnly)},
-		{column{title: "TARGET", width: min(max(targetWidth, 6), 32), most: 32, middle: true}, func(b []byte, _ Options, r *event.Canary) []byte {
+		{column{title: "TARGET", width: min(max(targetWidth, 6), 32), most: opts.most(32), middle: true}, func(b []byte, _ Options, r *event.Canary) []byte {
 			return appendTerminal(b, r.Target)
 		}},
 		{column{title: "SEQ", width: 4, most: unlimited, right: true}, func(b []byte, _ Options, r *event.Canary) []byte {
@@ -186,20 +186,20 @@ func (p *printer) canary(s *event.CanarySummary) {
 			head += " (" + at + ")"
 		}
 	}
-	p.line(head + ": " + plural(s.Sent, "probe") + " in " + seconds(time.Duration(s.DurationMs)*time.Millisecond))
+	p.line(head + ": " + p.opts.plural(s.Sent, "probe") + " in " + seconds(time.Duration(s.DurationMs)*time.Millisecond))
 	var parts []string
 	for _, o := range event.CanaryOutcomes() {
 		if n := s.Outcomes[o]; n > 0 {
-			parts = append(parts, Thousands(n)+" "+string(o))
+			parts = append(parts, p.opts.count(n)+" "+string(o))
 		}
 	}
 	if s.Skipped > 0 {
-		parts = append(parts, Thousands(s.Skipped)+" not sent: too many still waited for an answer")
+		parts = append(parts, p.opts.count(s.Skipped)+" not sent: too many still waited for an answer")
 	}
 	if len(parts) > 0 {
 		p.text("  ", strings.Join(parts, ", "))
 	}
-	p.text("  ", plural(s.Retransmits, "SYN")+" sent again, in "+plural(s.Retransmitted, "probe"))
+	p.text("  ", p.opts.plural(s.Retransmits, "SYN")+" sent again, in "+p.opts.plural(s.Retransmitted, "probe"))
 	p.distribution("  connect   ", s.Latency)
 	p.distribution("  round trip", s.RTT)
 	p.text("  ", s.Verdict)
@@ -227,9 +227,9 @@ func (p *printer) histogram(buckets []event.CanaryBucket) {
 	}
 	var rows [][]string
 	for _, b := range buckets {
-		row := []string{"  " + step(b.FromMs) + " - " + step(b.ToMs), Thousands(b.Count), canaryBar(b.Count, most)}
+		row := []string{"  " + step(b.FromMs) + " - " + step(b.ToMs), p.opts.count(b.Count), canaryBar(b.Count, most)}
 		if b.Retransmitted > 0 {
-			row[2] += "  " + Thousands(b.Retransmitted) + " with a SYN sent again"
+			row[2] += "  " + p.opts.count(b.Retransmitted) + " with a SYN sent again"
 		}
 		rows = append(rows, row)
 	}

@@ -54,6 +54,12 @@ func layout(opts Options) (columns []column, limit int) {
 	comm := column{title: "COMM", width: 8, grow: 10, most: 19, cell: commCell}
 	fullQueue := column{title: "QUEUE", width: 14, grow: 18, most: 22, cell: queueCell}
 	place := last(column{title: "CONTAINER", cell: placeCell})
+	if opts.Plain {
+		for _, c := range []*column{&cause, &stage, &action, &client, &server, &queue, &pid, &comm, &try} {
+			c.most = unlimited
+		}
+		width = unlimited
+	}
 	switch {
 	case opts.Format == FormatWide:
 		client.width, client.most, server.width, server.most = 21, unlimited, 21, unlimited
@@ -76,7 +82,7 @@ func layout(opts Options) (columns []column, limit int) {
 			{title: "TIME", width: 8, most: 12, cell: clock(time.TimeOnly)},
 			cause, action, client, arrow, server, last(comm),
 		}, width
-	case width >= roomyFrom:
+	case width >= roomyFrom && !opts.Plain:
 		client.width, client.most, server.width, server.most = 21, 47, 21, 47
 		pid.width, comm.width, queue = 7, 15, fullQueue
 	}
@@ -217,7 +223,7 @@ func appendKnown(b []byte, s string) []byte {
 }
 
 // placeCell is the best short name for where the owner runs.
-func placeCell(b []byte, _ Options, d *event.Drop) []byte {
+func placeCell(b []byte, o Options, d *event.Drop) []byte {
 	switch {
 	case d.Pod != nil && d.Pod.Name != "":
 		if d.Pod.Namespace != "" {
@@ -227,7 +233,7 @@ func placeCell(b []byte, _ Options, d *event.Drop) []byte {
 	case d.Container != nil && d.Container.Name != "":
 		return appendTerminal(b, d.Container.Name)
 	case d.Container != nil:
-		return appendTerminal(b, d.Container.ID[:min(12, len(d.Container.ID))])
+		return appendTerminal(b, d.Container.ID[:min(o.most(12), len(d.Container.ID))])
 	case d.Cgroup != nil && d.Cgroup.Path != "":
 		return appendTerminal(b, path.Base(d.Cgroup.Path))
 	default:
@@ -282,7 +288,7 @@ func cgroupCell(b []byte, _ Options, d *event.Drop) []byte {
 	return appendKnown(b, d.Cgroup.Path)
 }
 
-func processesCell(b []byte, _ Options, d *event.Drop) []byte {
+func processesCell(b []byte, o Options, d *event.Drop) []byte {
 	if len(d.Processes) == 0 {
 		return append(b, unknown...)
 	}
@@ -295,7 +301,7 @@ func processesCell(b []byte, _ Options, d *event.Drop) []byte {
 		b = append(appendKnown(b, p.Comm), ' ')
 		b = appendTerminal(b, string(p.Role))
 		if p.LastAcceptMs != nil {
-			b = append(appendThousands(append(b, " accepted "...), *p.LastAcceptMs), " ms ago"...)
+			b = append(o.appendCount(append(b, " accepted "...), *p.LastAcceptMs), " ms ago"...)
 		}
 	}
 	return b

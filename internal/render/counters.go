@@ -27,11 +27,11 @@ func CountersTable(w io.Writer, records []event.Counters, opts Options) error {
 	for i := range records {
 		r := &records[i]
 		for _, c := range r.Counters {
-			row := []string{strconv.FormatUint(r.NetNS, 10), narrow(namespaceName(r)), c.Name, Thousands(c.Value), sharedCell(c)}
+			row := []string{strconv.FormatUint(r.NetNS, 10), narrow(namespaceName(r), opts), c.Name, opts.count(c.Value), sharedCell(c)}
 			if opts.Format == FormatWide {
 				row = []string{strconv.FormatUint(r.NetNS, 10), orUnknown(r.Name), firstPID(r), orUnknown(r.Comm),
 					string(placeCell(nil, opts, &event.Drop{Pod: r.Pod, Container: r.Container})),
-					c.Name, Thousands(c.Value), sharedCell(c), c.Meaning}
+					c.Name, opts.count(c.Value), sharedCell(c), c.Meaning}
 			}
 			rows = append(rows, row)
 		}
@@ -72,8 +72,8 @@ func namespaceName(r *event.Counters) string {
 // namespaceWidth keeps the tables at 80 columns.
 const namespaceWidth = 20
 
-func narrow(name string) string {
-	b, _ := elide([]byte(name), 0, namespaceWidth, true)
+func narrow(name string, opts Options) string {
+	b, _ := elide([]byte(name), 0, opts.most(namespaceWidth), true)
 	return string(b)
 }
 
@@ -169,8 +169,8 @@ func (c *CountersWatch) cells(out *bytes.Buffer, cell func([]byte, *watchColumn)
 // watchColumns fit 80 columns, unless they are wide.
 func watchColumns(opts Options) []watchColumn {
 	at := watchColumn{column{title: "TIME", width: 8, most: 12}, watchTime(time.TimeOnly)}
-	netns := watchColumn{column{title: "NETNS", width: 10, most: 20}, watchNetNS}
-	name := watchColumn{column{title: "NAME", width: 12, most: 12, middle: true}, watchName}
+	netns := watchColumn{column{title: "NETNS", width: 10, most: opts.most(20)}, watchNetNS}
+	name := watchColumn{column{title: "NAME", width: 12, most: opts.most(12), middle: true}, watchName}
 	counter := watchColumn{column{title: "COUNTER", width: 25, most: unlimited}, watchCounter}
 	delta := watchColumn{column{title: "DELTA", width: 9, most: unlimited, right: true}, watchDelta}
 	rate := watchColumn{column{title: "RATE/S", width: 9, most: unlimited, right: true}, watchRate}
@@ -204,26 +204,26 @@ func watchCounter(b []byte, _ Options, _ *event.Counters, v *event.CounterValue)
 	return appendTerminal(b, v.Name)
 }
 
-func watchDelta(b []byte, _ Options, _ *event.Counters, v *event.CounterValue) []byte {
+func watchDelta(b []byte, o Options, _ *event.Counters, v *event.CounterValue) []byte {
 	if v.Delta == nil {
 		return append(b, unknown...)
 	}
-	return appendThousands(b, *v.Delta)
+	return o.appendCount(b, *v.Delta)
 }
 
-func watchRate(b []byte, _ Options, _ *event.Counters, v *event.CounterValue) []byte {
+func watchRate(b []byte, o Options, _ *event.Counters, v *event.CounterValue) []byte {
 	switch {
 	case v.Rate == nil:
 		return append(b, unknown...)
 	case *v.Rate >= 1000:
-		return appendThousands(b, uint64(*v.Rate+0.5))
+		return o.appendCount(b, uint64(*v.Rate+0.5))
 	default:
 		return strconv.AppendFloat(b, *v.Rate, 'f', 1, 64)
 	}
 }
 
-func watchValue(b []byte, _ Options, _ *event.Counters, v *event.CounterValue) []byte {
-	return appendThousands(b, v.Value)
+func watchValue(b []byte, o Options, _ *event.Counters, v *event.CounterValue) []byte {
+	return o.appendCount(b, v.Value)
 }
 
 func watchShared(b []byte, _ Options, _ *event.Counters, v *event.CounterValue) []byte {

@@ -109,7 +109,7 @@ func subject(l *event.Listener, processes []event.Process) string {
 
 // evidenceValue writes what was seen. Numbers may be of any Go type, and after
 // JSON are float64.
-func evidenceValue(e event.Evidence) string {
+func evidenceValue(e event.Evidence, opts Options) string {
 	var text string
 	switch v := e.Value.(type) {
 	case nil:
@@ -122,13 +122,13 @@ func evidenceValue(e event.Evidence) string {
 	case string:
 		text = foreign(v)
 	case float64:
-		text = number(v)
+		text = number(v, opts)
 	case float32:
-		text = number(float64(v))
+		text = number(float64(v), opts)
 	default:
 		text = foreign(fmt.Sprint(v))
 		if n, err := strconv.ParseUint(text, 10, 64); err == nil {
-			text = Thousands(n)
+			text = opts.count(n)
 		}
 	}
 	unit := foreign(e.Unit)
@@ -157,16 +157,16 @@ func float(v any) (float64, bool) {
 }
 
 // number writes 4310 as 4,310 and 12.3456 as 12.35.
-func number(v float64) string {
+func number(v float64, opts Options) string {
 	switch {
 	case math.IsNaN(v) || math.IsInf(v, 0):
 		return unknown
 	case v < 0:
-		return "-" + number(-v)
+		return "-" + number(-v, opts)
 	case v == math.Trunc(v) && v < 1<<53:
-		return Thousands(uint64(v))
+		return opts.count(uint64(v))
 	case v >= 1000:
-		return Thousands(uint64(v + 0.5))
+		return opts.count(uint64(v + 0.5))
 	case v >= 1:
 		return strconv.FormatFloat(math.Round(v*100)/100, 'f', -1, 64)
 	default:
@@ -177,7 +177,7 @@ func number(v float64) string {
 // wait writes milliseconds as people say them.
 func wait(ms float64) string {
 	if ms < 1000 {
-		return number(math.Round(ms*10)/10) + " ms"
+		return number(math.Round(ms*10)/10, Options{}) + " ms"
 	}
 	return seconds(time.Duration(ms * float64(time.Millisecond)))
 }

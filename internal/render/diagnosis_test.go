@@ -66,7 +66,8 @@ func incident() event.Diagnosis {
 		return buckets
 	}
 	return event.Diagnosis{
-		Header: event.Head("diagnosis"), Time: event.Time{Time: start}, WindowS: 30,
+		Header: event.Head("diagnosis"), Time: event.Time{Time: start}, WindowS: 30, Kernel: "6.12.0",
+		Origin:  event.Origin{Run: "0123456789abcdef", Host: "web3", BootID: "8c1f", Program: event.Program{Version: "1.2", Command: "synspy diagnose --port 443"}},
 		Verdict: "nginx (pid 812) stood still for 4.9 s in futex() while 129 connections waited: 1,234 handshake packets dropped on 0.0.0.0:443",
 		Findings: []event.Finding{
 			{ID: event.FindingAcceptLoopBlocked, Severity: event.SeverityCause, Title: "the accept loop of nginx is blocked in futex()",
@@ -136,6 +137,7 @@ func hostileDiagnosis() event.Diagnosis {
 		panic(err)
 	}
 	d.Verdict = evil
+	d.Host, d.Kernel, d.Version, d.Command, d.JudgedBy = evil, evil, evil, evil, &event.Program{Version: evil, Command: evil}
 	return d
 }
 
@@ -149,7 +151,8 @@ func diagnosisText(t *testing.T, d event.Diagnosis, opts Options) string {
 }
 
 func TestDiagnosisText(t *testing.T) {
-	for name, opts := range map[string]Options{"diagnosis": {}, "diagnosis-80": {Width: 80}, "diagnosis-color": {Color: true}} {
+	for name, opts := range map[string]Options{"diagnosis": {Time: ClockUTC}, "diagnosis-80": {Width: 80, Time: ClockUTC},
+		"diagnosis-color": {Color: true, Time: ClockUTC}, "diagnosis-plain": {Plain: true, Time: ClockUTC}} {
 		t.Run(name, func(t *testing.T) {
 			got := diagnosisText(t, incident(), opts)
 			golden(t, name, []byte(got))

@@ -1,6 +1,8 @@
 package render
 
 import (
+	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -27,13 +29,13 @@ func writeDiagnosis(w io.Writer, d *event.Diagnosis, opts Options) error {
 		opts.Width = reportWidest
 	}
 	opts.Width = min(max(opts.Width, reportNarrowest), reportWidest)
-	p := &printer{w: w, opts: opts}
-	style := styleGreen
-	if len(d.Findings) > 0 {
-		style = severityStyle(d.Findings[0])
+	var out bytes.Buffer
+	p := &printer{w: &out, opts: opts}
+	p.verdict(d)
+	p.paragraph("", styleNone, 0, watchedSentence(d, opts))
+	for _, line := range provenance(d, opts.Time) {
+		p.paragraph("", styleNone, 2, line)
 	}
-	p.paragraph("VERDICT: ", style, 9, sentence(d.Verdict))
-	p.paragraph("", styleNone, 0, watchedSentence(d))
 	for i := range first(d.Findings, reportFindings) {
 		p.line("")
 		p.finding(&d.Findings[i])
@@ -71,7 +73,24 @@ func writeDiagnosis(w io.Writer, d *event.Diagnosis, opts Options) error {
 	default:
 		p.ledger(event.Summary{Ledger: d.Ledger, Counts: d.Counts, Balanced: *d.Balanced})
 	}
-	return p.err
+	if bytes.Count(out.Bytes(), []byte("\n")) > cmp.Or(opts.Height, usualHeight) {
+		p.line("")
+		p.verdict(d)
+	}
+	_, err := w.Write(out.Bytes())
+	return err
+}
+
+// usualHeight is that of a terminal of which it is not known.
+const usualHeight = 24
+
+// verdict is the first line, and the last one where the first is out of sight by then.
+func (p *printer) verdict(d *event.Diagnosis) {
+	style := styleGreen
+	if len(d.Findings) > 0 {
+		style = severityStyle(d.Findings[0])
+	}
+	p.paragraph("VERDICT: ", style, 9, sentence(d.Verdict))
 }
 
 func severityStyle(f event.Finding) string {
@@ -89,16 +108,16 @@ func severityStyle(f event.Finding) string {
 }
 
 // watchedSentence says what the verdict rests on: silence must be evidence.
-func watchedSentence(d *event.Diagnosis) string {
+func watchedSentence(d *event.Diagnosis, opts Options) string {
 	during := seconds(time.Duration(d.WindowS * float64(time.Second)))
 	dropped, ignored := totalDrops(d.Counts)
 	parts := []string{"watched " + during}
 	if syns, listeners, known := totalSyns(d); known {
-		parts = append(parts, plural(syns, "SYN")+" on "+plural(listeners, "listener"))
+		parts = append(parts, opts.plural(syns, "SYN")+" on "+opts.plural(listeners, "listener"))
 	}
-	parts = append(parts, plural(dropped, "packet")+" dropped or reset")
+	parts = append(parts, opts.plural(dropped, "packet")+" dropped or reset")
 	if ignored > 0 {
-		parts = append(parts, Thousands(ignored)+" ignored on purpose")
+		parts = append(parts, opts.count(ignored)+" ignored on purpose")
 	}
 	return strings.Join(parts, ", ")
 }
@@ -106,7 +125,7 @@ func watchedSentence(d *event.Diagnosis) string {
 func (p *printer) more(n int, noun string) {
 	if n > 0 {
 		p.line("")
-		p.line(plural(uint64(n), "more "+noun) + ": see -o json")
+		p.line(p.opts.plural(uint64(n), "more "+noun) + ": see -o json")
 	}
 }
 
@@ -152,7 +171,7 @@ func (p *printer) section(title string) { p.line("  " + p.opts.paint(styleBold, 
 
 func (p *printer) evidence(list []event.Evidence) {
 	for _, e := range list {
-		p.paragraph("    - ", styleNone, 6, foreign(e.What)+": "+evidenceValue(e))
+		p.paragraph("    - ", styleNone, 6, foreign(e.What)+": "+evidenceValue(e, p.opts))
 	}
 }
 
@@ -190,14 +209,14 @@ func (p *printer) whatIf(v *event.ListenerView) {
 		if r.Present {
 			mark = "now"
 		}
-		rows = append(rows, []string{"  " + Thousands(uint64(r.Limit)), number(r.Workers) + " x", standstill(r),
-			Thousands(r.Dropped), Thousands(r.Lost), wait(r.WaitMs), mark})
+		rows = append(rows, []string{"  " + p.opts.count(uint64(r.Limit)), number(r.Workers, p.opts) + " x", standstill(r),
+			p.opts.count(r.Dropped), p.opts.count(r.Lost), wait(r.WaitMs), mark})
 	}
 	p.table([]Column{{Title: "  LIMIT"}, {Title: "WORKERS", Right: true}, {Title: "STANDSTILL", Right: true},
 		{Title: "DROPPED", Right: true}, {Title: "LOST", Right: true}, {Title: "LONGEST WAIT", Right: true},
 		{Style: func(string) string { return styleCyan }}}, rows)
 	p.paragraph("  ", styleNone, 2, fmt.Sprintf("replayed: %s; seen: %s. STANDSTILL is the longest time without an accept. DROPPED counts packets, LOST clients that never got through.",
-		plural(w.Arrivals, "handshake"), plural(w.Observed, "drop")))
+		p.opts.plural(w.Arrivals, "handshake"), p.opts.plural(w.Observed, "drop")))
 	if len(w.Assumes) > 0 {
 		assumes := make([]string, 0, len(w.Assumes))
 		for _, a := range first(w.Assumes, reportRows) {
@@ -233,7 +252,7 @@ func (p *printer) stacks(v *event.ListenerView) {
 		}
 	}
 	if more := len(v.Stacks) - textStacks; more > 0 {
-		p.line("  " + plural(uint64(more), "more stack") + ": see --report FILE or -o json")
+		p.line("  " + p.opts.plural(uint64(more), "more stack") + ": see --report FILE or -o json")
 	}
 }
 
@@ -309,9 +328,9 @@ func (p *printer) clients(clients []event.ClientCount) {
 	}
 	var rows [][]string
 	for _, c := range first(clients, reportClients) {
-		row := []string{foreign(c.Addr), Thousands(c.Drops), ""}
+		row := []string{foreign(c.Addr), p.opts.count(c.Drops), ""}
 		if c.Syns != nil {
-			row[2] = Thousands(*c.Syns)
+			row[2] = p.opts.count(*c.Syns)
 		}
 		rows = append(rows, row)
 	}
@@ -322,6 +341,6 @@ func (p *printer) clients(clients []event.ClientCount) {
 	p.line("")
 	p.table(columns, rows)
 	if more := len(clients) - reportClients; more > 0 {
-		p.line(plural(uint64(more), "more client"))
+		p.line(p.opts.plural(uint64(more), "more client"))
 	}
 }

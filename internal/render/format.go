@@ -10,6 +10,32 @@ import (
 // Thousands writes 4310 as 4,310.
 func Thousands(n uint64) string { return string(appendThousands(nil, n)) }
 
+// count writes a number for people, or plain.
+func (o Options) count(n uint64) string { return string(o.appendCount(nil, n)) }
+
+func (o Options) appendCount(b []byte, n uint64) []byte {
+	if o.Plain {
+		return strconv.AppendUint(b, n, 10)
+	}
+	return appendThousands(b, n)
+}
+
+// plural is as the function plural, or plain.
+func (o Options) plural(n uint64, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return o.count(n) + " " + noun + "s"
+}
+
+// most is how many characters of a text are shown.
+func (o Options) most(n int) int {
+	if o.Plain {
+		return unlimited
+	}
+	return n
+}
+
 func appendThousands(b []byte, n uint64) []byte {
 	if n < 1000 {
 		return strconv.AppendUint(b, n, 10)

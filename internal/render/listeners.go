@@ -40,7 +40,7 @@ func Listings(w io.Writer, list []event.Listing, opts Options) error {
 	for i := range list {
 		row := make([]string, len(columns))
 		for j, c := range columns {
-			cell, _ := elide([]byte(Terminal(c.cell(&list[i]))), 0, c.most, c.middle)
+			cell, _ := elide([]byte(Terminal(c.cell(&list[i]))), 0, opts.most(c.most), c.middle)
 			row[j] = string(cell)
 		}
 		rows = append(rows, row)
@@ -227,17 +227,17 @@ func listingWarnings(w io.Writer, list []event.Listing, opts Options) error {
 			if total > warningLines {
 				continue
 			}
-			address, _ := elide(appendEndpoint(nil, l.Listener.Addr, l.Listener.Port), 0, 25, true)
+			address, _ := elide(appendEndpoint(nil, l.Listener.Addr, l.Listener.Port), 0, opts.most(25), true)
 			label := string(address)
 			if len(l.Processes) > 0 {
-				name, _ := elide(appendKnown(nil, l.Processes[0].Comm), 0, 15, false)
+				name, _ := elide(appendKnown(nil, l.Processes[0].Comm), 0, opts.most(15), false)
 				label += " (" + string(name) + " " + strconv.FormatUint(uint64(l.Processes[0].PID), 10) + ")"
 			}
 			p.text(opts.paint(styleYellow, label)+": ", Terminal(warning.Text)+" ["+Terminal(strings.Join(warning.Evidence, "; "))+"]")
 		}
 	}
 	if more := total - warningLines; more > 0 {
-		p.line("and " + plural(uint64(more), "warning") + " more; -o json has all")
+		p.line("and " + opts.plural(uint64(more), "warning") + " more; -o json has all")
 	}
 	return p.err
 }

@@ -42,6 +42,8 @@ type Options struct {
 	Time   Clock
 	Start  time.Time // for ClockRelative
 	Width  int       // of the terminal in columns, 0 for unknown
+	Height int       // of the terminal in rows, 0 for unknown
+	Plain  bool      // for programs, as in a pipe: nothing is shortened, and numbers are digits alone
 	Rate   int       // the --rate that held records back, to name it
 	Notes  io.Writer // for people, where packets go to the stream; nil for nobody
 }

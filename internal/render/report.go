@@ -27,7 +27,7 @@ func Report(w io.Writer, d event.Diagnosis) error {
 		"s":        foreign, // every string from a diagnosis goes through it
 		"sentence": sentence,
 		"n":        Thousands,
-		"num":      number,
+		"num":      func(v float64) string { return number(v, Options{}) },
 		"ms":       wait,
 		"inc":      func(i int) int { return i + 1 },
 	}).Parse(reportTemplate)
@@ -55,6 +55,7 @@ type report struct {
 	Tone      string // of the verdict: cause, contributing, note, healthy
 	Verdict   string
 	When      string
+	About     []string // of what machine and time it is, and who made it
 	Tiles     []tile
 	Findings  []reportFinding
 	MoreFinds int
@@ -120,9 +121,7 @@ func newReport(d *event.Diagnosis, keep int) *report {
 		r.Tone = tone(d.Findings[0])
 	}
 	r.When = seconds(time.Duration(d.WindowS*float64(time.Second))) + " watched"
-	if !d.Time.IsZero() {
-		r.When += ", from " + d.Time.UTC().Format("2006-01-02 15:04:05") + " UTC"
-	}
+	r.About = provenance(d, ClockUTC)
 	for _, f := range first(d.Findings, keep) {
 		r.Findings = append(r.Findings, newReportFinding(f))
 	}
@@ -156,7 +155,7 @@ func newReportFinding(f event.Finding) reportFinding {
 		r.Means = info.Means
 	}
 	for _, e := range first(f.Evidence, reportRows) {
-		r.Seen = append(r.Seen, seenRow{foreign(e.What), evidenceValue(e)})
+		r.Seen = append(r.Seen, seenRow{foreign(e.What), evidenceValue(e, Options{})})
 	}
 	r.Fix, r.Knobs = first(f.Fix, reportRows), first(f.Knobs, reportRows)
 	return r

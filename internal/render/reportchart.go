@@ -194,16 +194,16 @@ func queuePanel(title, kind string, length, limit []float64) panel {
 	p.Shapes = append(p.Shapes, shape{"fill", area(length, top)})
 	if inSight {
 		p.Shapes = append(p.Shapes, shape{"limit", steps(limit, top)})
-		p.Marks = append(p.Marks, axisTick{unit(100 - 100*bound/top), "limit " + number(bound)})
+		p.Marks = append(p.Marks, axisTick{unit(100 - 100*bound/top), "limit " + number(bound, Options{})})
 		if over := most(length); over > bound*1.3 { // else one would be written over the other
-			p.Marks = append(p.Marks, axisTick{unit(100 - 100*over/top), number(over)})
+			p.Marks = append(p.Marks, axisTick{unit(100 - 100*over/top), number(over, Options{})})
 		}
 	} else {
 		if most(length) > 0 { // else it is the zero below
-			p.Marks = append(p.Marks, axisTick{unit(100 - 100*most(length)/top), number(most(length))})
+			p.Marks = append(p.Marks, axisTick{unit(100 - 100*most(length)/top), number(most(length), Options{})})
 		}
 		if bound > 0 {
-			p.Title += fmt.Sprintf(" (limit %s)", number(bound))
+			p.Title += fmt.Sprintf(" (limit %s)", number(bound, Options{}))
 		}
 	}
 	p.Marks = append(p.Marks, axisTick{"100", "0"})
@@ -214,7 +214,7 @@ func marks(top float64) []axisTick {
 	if top <= 0 {
 		return []axisTick{{"100", "0"}}
 	}
-	return []axisTick{{"0", number(math.Round(top*10) / 10)}, {"100", "0"}}
+	return []axisTick{{"0", number(math.Round(top*10)/10, Options{})}, {"100", "0"}}
 }
 
 // bands joins the bins that follow each other.

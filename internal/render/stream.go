@@ -86,7 +86,7 @@ func (s *tableStream) header() {
 // Held writes one dim line, not a row.
 func (s *tableStream) Held(h event.Held) error {
 	b := append(s.line.buf[:0], "… "...)
-	b = appendThousands(b, h.Count)
+	b = s.opts.appendCount(b, h.Count)
 	b = append(b, " more"...)
 	if h.Cause != event.CauseUnknown {
 		b = append(append(b, ' '), h.Cause.String()...)

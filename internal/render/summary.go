@@ -14,13 +14,13 @@ import (
 // QuietLine says what was seen while nothing was dropped, for standard error:
 // silence alone is no evidence.
 func QuietLine(seen []event.Seen, during time.Duration) string {
-	return seenLine(0, seen) + " in the last " + seconds(during)
+	return seenLine(0, seen, Options{}) + " in the last " + seconds(during)
 }
 
-func seenLine(dropped uint64, seen []event.Seen) string {
+func seenLine(dropped uint64, seen []event.Seen, opts Options) string {
 	syn, _ := totals(seen)
 	return fmt.Sprintf("%s of %s dropped on %s",
-		Thousands(dropped), plural(syn, "SYN"), plural(uint64(len(seen)), "listener"))
+		opts.count(dropped), opts.plural(syn, "SYN"), opts.plural(uint64(len(seen)), "listener"))
 }
 
 func totals(seen []event.Seen) (syn, ack uint64) {
@@ -38,7 +38,7 @@ func writeSummary(w io.Writer, sum event.Summary, opts Options) error {
 	p.counts(sum.Counts)
 	p.causes(sum.Counts)
 	p.line("")
-	p.line(recordsLine(sum))
+	p.line(recordsLine(sum, p.opts))
 	p.recount(sum.Recount)
 	p.ledger(sum)
 	return p.err
@@ -96,17 +96,17 @@ func (p *printer) headline(sum event.Summary) {
 		}
 	}
 	_, acks := totals(sum.Seen)
-	p.line(seenLine(at[event.StageSyn], sum.Seen))
+	p.line(seenLine(at[event.StageSyn], sum.Seen, p.opts))
 	for _, more := range []struct {
 		n    uint64
 		text string
 	}{
-		{at[event.StageAck], fmt.Sprintf("%s of %s dropped or reset", Thousands(at[event.StageAck]), plural(acks, "handshake ACK"))},
-		{at[event.StageIngress], plural(at[event.StageIngress], "packet") + " died before any listener"},
-		{at[event.StageTimer], plural(at[event.StageTimer], "handshake") + " died waiting for the client's answer"},
-		{at[event.StageClose], plural(at[event.StageClose], "finished handshake") + " died with a closing listener"},
-		{ignored, plural(ignored, "packet") + " ignored on purpose (not listed above)"},
-		{sum.Cookies, plural(sum.Cookies, "SYN") + " answered by a SYN cookie"},
+		{at[event.StageAck], fmt.Sprintf("%s of %s dropped or reset", p.opts.count(at[event.StageAck]), p.opts.plural(acks, "handshake ACK"))},
+		{at[event.StageIngress], p.opts.plural(at[event.StageIngress], "packet") + " died before any listener"},
+		{at[event.StageTimer], p.opts.plural(at[event.StageTimer], "handshake") + " died waiting for the client's answer"},
+		{at[event.StageClose], p.opts.plural(at[event.StageClose], "finished handshake") + " died with a closing listener"},
+		{ignored, p.opts.plural(ignored, "packet") + " ignored on purpose (not listed above)"},
+		{sum.Cookies, p.opts.plural(sum.Cookies, "SYN") + " answered by a SYN cookie"},
 	} {
 		if more.n > 0 {
 			p.line(more.text)
@@ -131,7 +131,7 @@ func (p *printer) counts(counts []event.Count) {
 	})
 	var rows [][]string
 	for _, c := range counts {
-		rows = append(rows, []string{c.Cause.String(), c.Stage.String(), c.Action.String(), Thousands(c.Count)})
+		rows = append(rows, []string{c.Cause.String(), c.Stage.String(), c.Action.String(), p.opts.count(c.Count)})
 	}
 	p.line("")
 	p.table([]Column{
@@ -163,20 +163,20 @@ func (p *printer) causes(counts []event.Count) {
 	}
 }
 
-func recordsLine(sum event.Summary) string {
+func recordsLine(sum event.Summary, opts Options) string {
 	parts := []string{
-		"records: " + Thousands(sum.Delivered) + " delivered",
-		Thousands(sum.Suppressed) + " held back",
-		Thousands(sum.Lost) + " lost",
+		"records: " + opts.count(sum.Delivered) + " delivered",
+		opts.count(sum.Suppressed) + " held back",
+		opts.count(sum.Lost) + " lost",
 	}
 	if sum.Unattributed > 0 {
-		parts = append(parts, Thousands(sum.Unattributed)+" unattributed")
+		parts = append(parts, opts.count(sum.Unattributed)+" unattributed")
 	}
 	least := ""
 	if sum.Recount != nil && sum.Recount.HandshakesAtLeast {
 		least = "at least "
 	}
-	return strings.Join(parts, ", ") + "; " + least + plural(sum.Handshakes, "handshake") +
+	return strings.Join(parts, ", ") + "; " + least + opts.plural(sum.Handshakes, "handshake") +
 		" in " + seconds(time.Duration(sum.DurationMs)*time.Millisecond)
 }
 
@@ -195,7 +195,7 @@ func (p *printer) recount(r *event.Recount) {
 		{r.UnsureCookies, "more SYN", "answered by a SYN cookie"},
 	} {
 		if of.n > 0 {
-			p.text("not known: ", "whether the filter asks for "+plural(of.n, of.noun)+" "+of.rest)
+			p.text("not known: ", "whether the filter asks for "+p.opts.plural(of.n, of.noun)+" "+of.rest)
 		}
 	}
 }
@@ -208,12 +208,12 @@ func (p *printer) ledger(sum event.Summary) {
 	ledger, left := fewerShared(sum)
 	shared := 0
 	for _, r := range ledger {
-		moved := Thousands(r.Kernel)
+		moved := p.opts.count(r.Kernel)
 		if r.Gone {
 			gone[r.NetNS], moved = true, "-"
 		}
 		if !r.Balanced() {
-			wrong = append(wrong, imbalance(r))
+			wrong = append(wrong, imbalance(r, p.opts))
 		}
 		if r.Kernel|r.Synspy|r.Unattributed|r.Filtered == 0 && !r.Gone {
 			continue
@@ -223,7 +223,7 @@ func (p *printer) ledger(sum event.Summary) {
 		}
 		rows = append(rows, []string{
 			strconv.FormatUint(r.NetNS, 10), r.Counter,
-			moved, Thousands(r.Synspy), Thousands(r.Unattributed), Thousands(r.Filtered), verdict(r),
+			moved, p.opts.count(r.Synspy), p.opts.count(r.Unattributed), p.opts.count(r.Filtered), verdict(r),
 		})
 	}
 	p.line("")
@@ -244,7 +244,7 @@ func (p *printer) ledger(sum event.Summary) {
 	case len(ledger) == shared:
 		p.line("ledger balanced, with nothing to compare: nothing listened or died in the network namespaces under watch")
 	case len(rows) == shared:
-		p.line(fmt.Sprintf("ledger balanced: none of its %s moved", plural(uint64(len(ledger)-shared), "counter")))
+		p.line(fmt.Sprintf("ledger balanced: none of its %s moved", p.opts.plural(uint64(len(ledger)-shared), "counter")))
 	default:
 		p.line("ledger balanced: the kernel's counters moved by what synspy counted")
 	}
@@ -252,10 +252,10 @@ func (p *printer) ledger(sum event.Summary) {
 		p.text("shared: ", "other traffic moves these counters too; SYNSPY is what the counted packets are sure to have moved")
 	}
 	if left > 0 {
-		p.line(plural(left, "more shared counter") + " moved by other traffic: see -o json")
+		p.line(p.opts.plural(left, "more shared counter") + " moved by other traffic: see -o json")
 	}
 	if len(gone) > 0 {
-		p.line(plural(uint64(len(gone)), "namespace") + " vanished with their counters: what was counted there could not be checked")
+		p.line(p.opts.plural(uint64(len(gone)), "namespace") + " vanished with their counters: what was counted there could not be checked")
 	}
 }
 
@@ -293,12 +293,12 @@ func verdictStyle(cell string) string {
 }
 
 // imbalance says by how much a row is off, and which way.
-func imbalance(r event.LedgerRow) string {
+func imbalance(r event.LedgerRow, opts Options) string {
 	known := r.Synspy + r.Unattributed
-	what := Thousands(r.Kernel-known) + " unexplained"
+	what := opts.count(r.Kernel-known) + " unexplained"
 	if known > r.Kernel {
-		what = Thousands(known-r.Kernel) + " too many counted"
+		what = opts.count(known-r.Kernel) + " too many counted"
 	}
 	return fmt.Sprintf("%s in netns %d: kernel %s, synspy %s (%s)", Terminal(r.Counter), r.NetNS,
-		Thousands(r.Kernel), Thousands(known), what)
+		opts.count(r.Kernel), opts.count(known), what)
 }
