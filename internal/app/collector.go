@@ -33,17 +33,18 @@ type collector struct {
 	step     time.Duration // what a point of the timelines covers
 	evidence diagnose.Evidence
 
-	rows     map[uint64]*evidenceRow // by listener
-	deaths   deathTable              // before any listener
-	reasoned deathTable              // at one, and for a reason that the kernel gave
-	met      *metWatch
-	clients  map[netip.Addr]*event.ClientCount
-	drops    uint64
-	syns     uint64
-	toldAt   time.Time
-	foundAt  time.Time
-	stacks   *stackWatch // nil where threads' stacks cannot be had
-	threads  *threadWatch
+	rows      map[uint64]*evidenceRow // by listener
+	deaths    deathTable              // before any listener
+	reasoned  deathTable              // at one, and for a reason that the kernel gave
+	met       *metWatch
+	clients   map[netip.Addr]*event.ClientCount
+	drops     uint64
+	syns      uint64
+	toldAt    time.Time
+	foundAt   time.Time
+	stacks    *stackWatch // nil where threads' stacks cannot be had
+	threads   *threadWatch
+	shortages *shortageWatch
 }
 
 // evidenceRow is a listener under watch.
@@ -73,6 +74,7 @@ type evidenceRow struct {
 	forgot  bool   // of some dropped SYN it was not known whether it came again
 	skipped bool   // there were fuller ones to be read at the last tick
 	gaps    bool   // at any
+	stands  bool   // nothing was accepted since the reading before
 
 	undivided bool // at some time it was not known which of its group a SYN or a connection came to
 	foreign   bool // and some of the group are not under watch
@@ -102,6 +104,8 @@ func (c *collector) begin(ctx context.Context) error {
 	}
 	c.look()
 	c.threads.begin(ctx)
+	c.shortages = newShortageWatch(c.threads.sampler, func() (shortages, error) { return c.session.probe.OpenShortages() }, c.session.log)
+	c.shortages.begin(ctx)
 	if len(c.rows) == 0 {
 		sayTo(c.options.Status, "no listener matches yet; waiting for one")
 	}

@@ -18,7 +18,9 @@ import (
 // conclude makes evidence of what was collected.
 func (c *collector) conclude(s event.Summary) {
 	c.threads.end()
+	c.shortages.end()
 	e := &c.evidence
+	e.Files = c.shortages.files
 	e.Start, e.WindowMs = event.Time{Time: c.start}, uint64(time.Since(c.start).Milliseconds())
 	e.Filter = event.FilterText(c.options.Filters)
 	for _, r := range c.options.Watch.Filter.Ports {
@@ -98,6 +100,7 @@ func (c *collector) listenersOf(s event.Summary) {
 		l.AskedBacklog = c.session.listeners.asked(&r.listener)
 		l.Sysctls, l.Missing = c.sysctls(r, settings)
 		l.Threads, l.Cgroups, l.Frozen = c.threads.of(r.listener.Inode, r.processes)
+		l.AcceptFailures, l.Descriptors = c.shortages.of(r.listener.Inode, r.processes)
 		l.Missing = append(l.Missing, c.threads.refused.of(r.processes)...)
 		if len(r.processes) == 0 && !kernel.SeesAllProcesses() {
 			l.Missing = append(l.Missing, diagnose.Gap{Need: diagnose.NeedOwners, By: []string{hostProcesses},
@@ -251,6 +254,9 @@ func (c *collector) gaps() {
 			break
 		}
 	}
+	if err := c.shortages.refused; err != nil {
+		missing(diagnose.NeedFailures, "this kernel does not tell what accept() returned: "+err.Error())
+	}
 	if c.stacks == nil {
 		missing(diagnose.NeedOnCPU, "this kernel lets no program sample threads")
 	} else if err := c.stacks.sampler.Support().OnCPU.Err; err != nil {
@@ -271,6 +277,7 @@ func (c *collector) gaps() {
 // end lets go of what watched threads, and adds to their samples where they were.
 func (c *collector) end() {
 	c.threads.end()
+	c.shortages.end()
 	if c.stacks == nil {
 		return
 	}

@@ -126,7 +126,22 @@ func (c *collector) poll() error {
 			return err
 		}
 	}
+	c.stand(ranked[:read])
 	return nil
+}
+
+// stand tells which listeners are full and have nobody who takes anything out of their queue.
+func (c *collector) stand(rows []*evidenceRow) {
+	if c.shortages == nil { // not begun yet
+		return
+	}
+	var now []standing
+	for _, r := range rows {
+		if len(now) < watchedListeners && r.closed == nil && r.stands && r.queue.Len > r.queue.Limit {
+			now = append(now, standing{r.listener.Inode, r.processes})
+		}
+	}
+	c.shortages.stand(now)
 }
 
 func (c *collector) pollOne(r *evidenceRow, syns uint64) error {
@@ -195,6 +210,7 @@ func (r *evidenceRow) read(c *collector, at uint32, now *probe.Listener, syns ui
 	r.readAt = at
 	r.spread(c, from, at, syns-min(syns, r.syns), arrivalsOf)
 	accepts := taken - min(taken, r.accepts)
+	r.stands = accepts == 0
 	r.spread(c, from, at, accepts, acceptsOf)
 	// A pace that was kept for half a step is taken for one that can be kept for a whole one.
 	if step, took := uint64(c.step.Milliseconds()), uint64(at-min(from, at)); 2*took >= step {

@@ -12,6 +12,7 @@ import (
 // cause, and no other of them is told: a stopped process also "does not accept", and a throttled one also "waits for a CPU".
 var behaviours = []func(*subject) *found{
 	processStopped,
+	acceptFails,
 	cpuThrottled,
 	cpuStarved,
 	acceptLoopBlocked,

@@ -129,6 +129,24 @@ var cases = []diagnoseCase{
 	{"nobody accepted for seconds, nobody knows why", evidence(listener(4096, rate(10, 100), during(rate(10, 2000), 2000, 7000, none))),
 		[]string{"cause no_acceptor"}},
 
+	// accept() fails.
+	{"no descriptor is left, and it tries again at once", evidence(failing(thread(blockedWindow(16), true, between(2000, 7000, computing, inPoll)), "EMFILE", 9000, 8, 8)),
+		[]string{"cause accept_loop_busy"}},
+	{"no descriptor is left, and it sleeps before it tries again", evidence(failing(thread(blockedWindow(16), true, between(2000, 7000, inSleep, inPoll)), "EMFILE", 3, 8, 8)),
+		[]string{"cause accept_loop_blocked"}},
+	{"no descriptor is left, and no call was seen to fail", evidence(failing(thread(blockedWindow(16), true, between(2000, 7000, elsewhereInPoll, inPoll)), "", 0, 8, 8)),
+		[]string{"cause accept_loop_blocked"}},
+	{"one descriptor is left", evidence(failing(thread(listener(16, rate(10, 100), rate(10, 0)), true, always(elsewhereInPoll)), "", 0, 8, 0)),
+		[]string{"cause no_acceptor"}},
+	{"none was left once of many times", evidence(failing(thread(blockedWindow(16), true, between(2000, 7000, computing, inPoll)), "", 0, 8, 1)),
+		[]string{"cause accept_loop_busy"}},
+	{"the machine's files are used up", evidence(failing(thread(blockedWindow(16), true, between(2000, 7000, inSleep, inPoll)), "ENFILE", 3, 8, 0)),
+		[]string{"cause accept_loop_blocked"}},
+	{"no memory for connections, and no thread is known", evidence(failing(blockedWindow(16), "ENOMEM", 3, 8, 0)),
+		[]string{"cause accept_loop_blocked"}},
+	{"accept() failed for a moment of a burst", evidence(failing(thread(burstWindow(128), true, always(computing)), "ENOBUFS", 3, 8, 0)),
+		[]string{"cause connection_burst", "contributing backlog_too_small"}},
+
 	// Rates and sizes.
 	{"more arrive than are accepted", evidence(thread(listener(128, rate(10, 300), rate(10, 200)), true, always(accepting))),
 		[]string{"cause accept_rate_exceeded"}},
@@ -307,6 +325,15 @@ func parented(l Listener) Listener {
 	l.Processes = []event.Process{{PID: 800, Comm: "server", Role: event.RoleListener}, {PID: 812, Comm: "server", Role: event.RoleHolder}}
 	l = thread(l, false, always(Sample{State: "S", Syscall: "rt_sigsuspend", Kernel: []string{"sigsuspend"}}))
 	l.Threads[1].PID = 800
+	return l
+}
+
+// failing adds what accept() returned, and that all descriptors were in use in so many of the readings.
+func failing(l Listener, errno string, calls, readings, full uint64) Listener {
+	if calls > 0 {
+		l.AcceptFailures = []AcceptFailure{{PID: 812, Errno: errno, Count: calls}}
+	}
+	l.Descriptors = []Descriptors{{PID: 812, Open: 1023, Limit: 1024, Readings: readings, Full: full}}
 	return l
 }
 

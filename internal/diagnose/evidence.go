@@ -32,6 +32,7 @@ type Evidence struct {
 	// ClientsSeen is how many different client addresses there were in all.
 	ClientsSeen *uint64 `json:"clients_seen,omitempty"`
 
+	Files   Files `json:"files,omitzero"` // of the machine, while a queue stood full
 	Missing []Gap `json:"missing,omitempty"`
 	// LeftOut says what the input lacks for its having been filtered before; empty where it was not.
 	LeftOut string `json:"left_out,omitempty"`
@@ -54,6 +55,7 @@ const (
 	NeedTimeline  Need = "timeline"  // the queues over time
 	NeedThreads   Need = "threads"   // samples of the accepting threads
 	NeedCalls     Need = "calls"     // the system calls they were in, and on which sockets: they say which threads accept, too
+	NeedFailures  Need = "failures"  // what accept() returned instead of a connection
 	NeedStacks    Need = "stacks"    // the stacks they slept with
 	NeedOwners    Need = "owners"    // who holds the listener
 	NeedOnCPU     Need = "on_cpu"    // samples of where they ran
@@ -118,9 +120,13 @@ type Listener struct {
 	Sysctls Sysctls  `json:"sysctls,omitzero"`
 	Threads []Thread `json:"threads,omitempty"`
 	Cgroups []CPU    `json:"cgroups,omitempty"` // of the accepting processes
-	Frozen  []string `json:"frozen,omitempty"`  // cgroups that were frozen with one of its processes in them
-	Members []Member `json:"members,omitempty"` // of its SO_REUSEPORT group, itself included
-	Missing []Gap    `json:"missing,omitempty"` // of this listener, beside those of the whole window
+	// AcceptFailures are accept() calls that returned no connection for want of something; Descriptors, how many its processes had
+	// open. Both are looked for only while its queue is full and nothing leaves it.
+	AcceptFailures []AcceptFailure `json:"accept_failures,omitempty"`
+	Descriptors    []Descriptors   `json:"descriptors,omitempty"`
+	Frozen         []string        `json:"frozen,omitempty"`  // cgroups that were frozen with one of its processes in them
+	Members        []Member        `json:"members,omitempty"` // of its SO_REUSEPORT group, itself included
+	Missing        []Gap           `json:"missing,omitempty"` // of this listener, beside those of the whole window
 
 	// ClosedMs is when it was closed, since the start; ReplacedBy is the socket that then listened there.
 	ClosedMs   *uint64         `json:"closed_ms,omitempty"`
@@ -184,6 +190,29 @@ type Sample struct {
 	DelayMs *float64 `json:"delay_ms,omitempty"`
 	Kernel  []string `json:"kernel,omitempty"` // innermost first
 	User    []string `json:"user,omitempty"`
+}
+
+// AcceptFailure counts calls of accept() that returned an error.
+type AcceptFailure struct {
+	PID   uint32 `json:"pid"`
+	Errno string `json:"errno"` // EMFILE, ENFILE, ENOBUFS or ENOMEM
+	Count uint64 `json:"count"`
+}
+
+// Descriptors is how many file descriptors a process had open when most were, or when all were in use.
+type Descriptors struct {
+	PID   uint32 `json:"pid"`
+	Open  uint64 `json:"open"`
+	Limit uint64 `json:"limit"` // RLIMIT_NOFILE
+	// Full is in how many of the Readings each number below the limit was in use: then accept() fails.
+	Readings uint64 `json:"readings"`
+	Full     uint64 `json:"full"`
+}
+
+// Files is how many files the machine had open, and may have: fs.file-nr. Zeros where it was not read.
+type Files struct {
+	Open uint64 `json:"open,omitempty"`
+	Max  uint64 `json:"max,omitempty"`
 }
 
 // CPU is how a cgroup's CPU time was limited in the window.

@@ -36,6 +36,8 @@ func (n Need) about() string {
 		return "what its threads did"
 	case NeedCalls:
 		return "which calls its threads were in"
+	case NeedFailures:
+		return "what accept() returned"
 	case NeedStacks:
 		return "the stacks of its threads"
 	case NeedOwners:

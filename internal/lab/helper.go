@@ -54,6 +54,10 @@ type ListenConfig struct {
 	Pause     time.Duration // and sleep in nanosleep() after each
 	Busy      time.Duration // and compute for so long after each
 	HangUp    bool          // accept and close at once, instead
+	Poll      bool          // or wait in epoll first, and take all that there is
+	Goroutine bool          // or accept as programs in Go do, with the Pause after each
+	Workers   int           // or so many processes accept, with the Pause after each, beside a master that does not
+	Files     uint64        // or accept until so many descriptors more are open, and try again after the Pause
 	Options   []SocketOption
 	Filter    []unix.SockFilter // classic BPF, as SO_ATTACH_FILTER takes it
 }
@@ -211,8 +215,23 @@ func serve(text string) ([]int, *churn, error) {
 			if l.Accept {
 				go acceptLoop(fd, l, config.Comm)
 			}
-			if l.HangUp {
+			switch {
+			case l.HangUp:
 				go hangUpLoop(fd)
+			case l.Poll:
+				go pollLoop(fd)
+			case l.Goroutine:
+				go goroutineLoop(fd, l.Pause)
+			case l.Workers > 0:
+				// The listener is theirs alone.
+				if err := errors.Join(prefork(fd, l.Workers, l.Pause), unix.Close(fd)); err != nil {
+					return nil, nil, err
+				}
+			case l.Files > 0:
+				if err := leaveFiles(l.Files); err != nil {
+					return nil, nil, err
+				}
+				go tightLoop(fd, l.Pause)
 			}
 		}
 	}

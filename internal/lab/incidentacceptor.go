@@ -21,5 +21,93 @@ func acceptorIncidents() []Incident {
 				return w.steady(server4, 50*time.Millisecond, 1), nil
 			},
 		},
+		{
+			Name: "diagnose-prefork", Title: "all workers wait, and their master idles", Finding: "accept_loop_blocked", Names: []string{"nanosleep", "futex"},
+			Explain: "Three workers that share a listener with listen(16) wait 1.5 s after each accept(), two in nanosleep() and one in futex(), while 20 clients a second come; their master has the listener open, and waits in epoll for a pipe.",
+			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
+				s, err := w.serve("lab-prefork", ListenConfig{Backlog: 16, Workers: 3, Pause: 1500 * time.Millisecond})
+				if err != nil {
+					return nil, err
+				}
+				log("process %d has a master and three workers, which wait 1.5 s after each accept()", s.PID)
+				return w.steady(server4, 50*time.Millisecond, 1), nil
+			},
+		},
+		{
+			Name: "diagnose-goroutine", Title: "a goroutine accepts, and sleeps", Finding: "accept_loop_blocked", Names: []string{"standstills"},
+			Explain: "A server in Go with listen(8) sleeps 1.5 s in time.Sleep() after each Accept() while 20 clients a second come: no thread sleeps with it.",
+			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
+				s, err := w.serve("lab-goroutine", ListenConfig{Backlog: 8, Goroutine: true, Pause: 1500 * time.Millisecond})
+				if err != nil {
+					return nil, err
+				}
+				log("a goroutine of process %d accepts, and sleeps 1.5 s after each", s.PID)
+				return w.steady(server4, 50*time.Millisecond, 1), nil
+			},
+		},
+		{
+			Name: "diagnose-descriptors", Title: "the process has no descriptor left", Finding: "accept_loop_blocked", Names: []string{"EMFILE", "RLIMIT_NOFILE"},
+			Explain: "A server with listen(8) may have 10 descriptors more than it has, keeps its connections open, and tries again every 20 ms when accept() fails with EMFILE, while 20 clients a second come.",
+			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
+				return w.outOfDescriptors(20*time.Millisecond, log)
+			},
+		},
+		{
+			Name: "diagnose-descriptors-spin", Title: "the same, and it tries again at once", Finding: "accept_loop_busy", Names: []string{"EMFILE", "RLIMIT_NOFILE"},
+			Explain: "The same server tries again at once.",
+			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
+				return w.outOfDescriptors(0, log)
+			},
+		},
+		{
+			Name: "diagnose-epoll-burst", Title: "bursts of a moment meet the small queue of an event loop", Finding: "backlog_too_small", Names: []string{"128"},
+			Explain: "An event loop with listen(8) accepts at once whatever comes; 80 clients come together every other second.",
+			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
+				s, err := w.serve("lab-epoll", ListenConfig{Backlog: 8, Poll: true})
+				if err != nil {
+					return nil, err
+				}
+				log("process %d called listen(8), and waits in epoll", s.PID)
+				return w.steady(server4, 2*time.Second, 80), nil
+			},
+		},
+		{
+			Name: "diagnose-frozen", Title: "the cgroup is frozen", Finding: "process_stopped", Names: []string{"synspy-lab-freezer"},
+			Explain: "A server that accepts at once is frozen with its cgroup (cgroup.freeze) while 20 clients a second come.",
+			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
+				return w.frozenServer(true, log)
+			},
+		},
+		{
+			Name: "diagnose-frozen-v1", Title: "the cgroup of version 1 is frozen", Finding: "process_stopped", Names: []string{"synspy-lab-freezer"},
+			Explain: "The same by the freezer of cgroup version 1, as docker pause does there.",
+			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
+				return w.frozenServer(false, log)
+			},
+		},
 	}
+}
+
+func (w *World) outOfDescriptors(pause time.Duration, log func(string, ...any)) (traffic, error) {
+	s, err := w.serve("lab-files", ListenConfig{Backlog: 8, Files: 10, Pause: pause})
+	if err != nil {
+		return nil, err
+	}
+	if err := w.favour(s.PID); err != nil {
+		return nil, err
+	}
+	log("process %d may have 10 descriptors more", s.PID)
+	return w.steady(server4, 50*time.Millisecond, 1), nil
+}
+
+func (w *World) frozenServer(second bool, log func(string, ...any)) (traffic, error) {
+	s, err := w.serve("lab-frozen", ListenConfig{Backlog: 8, Accept: true})
+	if err != nil {
+		return nil, err
+	}
+	if err := w.freeze(s.PID, second); err != nil {
+		return nil, err
+	}
+	log("process %d is frozen with its cgroup", s.PID)
+	return w.steady(server4, 50*time.Millisecond, 1), nil
 }

@@ -348,3 +348,31 @@ func TestFrozen(t *testing.T) {
 		t.Errorf("frozen in version 1, by %q", got)
 	}
 }
+
+// TestDescriptors: this process, with its limit lowered to what it has open, and one that it has above it.
+func TestDescriptors(t *testing.T) {
+	s, pid := NewSampler("/proc", nil), uint32(os.Getpid())
+	var before unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	free, err := s.DescriptorsOf(pid, 0)
+	if err != nil || free.Full || free.Open < 3 || free.Limit != before.Cur {
+		t.Errorf("%+v, %v; the limit is %d", free, err, before.Cur)
+	}
+	dir, err := s.proc.open(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(dir)
+	below, all, err := countDescriptors(dir, 2)
+	if err != nil || below != 2 || all < free.Open {
+		t.Errorf("%d below 2, %d in all, %v; %d were open before", below, all, err, free.Open)
+	}
+	if got := parseFileLimit([]byte("Max file locks unlimited unlimited locks\nMax open files            1024                 524288               files\n")); got != 1024 {
+		t.Errorf("limit %d", got)
+	}
+	if _, err := s.DescriptorsOf(pid, 1); err == nil {
+		t.Error("another process's descriptors are taken for this one's")
+	}
+}

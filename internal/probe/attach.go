@@ -81,7 +81,7 @@ const retprobes = 1024
 
 // activeOf is that of a hook: each task that sleeps in accept() takes one.
 func activeOf(hook *Hook) int {
-	if hook.Name == acceptFunction {
+	if hook.Name == acceptFunction || hook.Name == sysAccept {
 		return 4 * retprobes
 	}
 	return retprobes
