@@ -298,6 +298,7 @@ struct sk_buff {
 	__u8 pkt_type : 3;
 	__u16 transport_header;
 	__u16 network_header;
+	__u16 mac_header;
 	unsigned char *head;
 	unsigned int tail; /* an offset, on 64 bits */
 };

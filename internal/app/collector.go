@@ -45,6 +45,7 @@ type collector struct {
 	stacks    *stackWatch // nil where threads' stacks cannot be had
 	threads   *threadWatch
 	shortages *shortageWatch
+	strays    strayWatch
 }
 
 // evidenceRow is a listener under watch.
@@ -54,6 +55,7 @@ type evidenceRow struct {
 	counts    []event.Count
 	queue     event.Queue
 	cookies   uint64
+	unsent    uint64 // handshakes given up since their SYN-ACK could not be sent again
 	badAcks   diagnose.BadAcks
 	halfOpen  *uint64 // when the window began
 	late      *uint64 // connections that entered, of those that had a SYN dropped before
@@ -259,6 +261,9 @@ func (c *collector) Drop(d *event.Drop) error {
 	if r := c.rowOf(d); r != nil {
 		r.counts = event.AddCount(r.counts, count)
 		r.badAcks.Record(d)
+		if d.Unsent {
+			r.unsent++
+		}
 		r.drop(c, d)
 	}
 	return nil
@@ -306,6 +311,7 @@ func (c *collector) Flush() error {
 		c.look()
 	}
 	c.met.tick(false)
+	c.watchStrays()
 	c.progress()
 	return nil
 }

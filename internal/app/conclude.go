@@ -47,6 +47,7 @@ func (c *collector) conclude(s event.Summary) {
 	c.listenersOf(s)
 	c.gaps()
 	c.devices()
+	c.strayed(places)
 	e.Silence = silence(c.options.Watch, len(c.rows))
 	e.Narrowed = len(c.options.Watch.Filter.Servers) > 0
 }
@@ -92,7 +93,7 @@ func (c *collector) listenersOf(s event.Summary) {
 		if r.undivided {
 			undivide(&l)
 		}
-		l.Cookies = &r.cookies
+		l.Cookies, l.Unsent = &r.cookies, &r.unsent
 		l.Waits = waitsOf(row.Accepting)
 		if row.Accepting != nil {
 			l.LongestGapMs, l.SynAcksAgain = row.Accepting.LongestGapMs, row.Accepting.SynAcksAgain
@@ -278,6 +279,9 @@ func (c *collector) gaps() {
 func (c *collector) end() {
 	c.threads.end()
 	c.shortages.end()
+	if err := c.endStrays(); err != nil {
+		c.session.log.Debug("close the watch over strays", "error", err)
+	}
 	if c.stacks == nil {
 		return
 	}

@@ -169,7 +169,7 @@ type deathSpace struct {
 
 func (c *collector) newDeathPlaces() *deathPlaces {
 	p := &deathPlaces{c: c, known: make(map[uint64]*deathSpace)}
-	if len(c.deaths)+len(c.reasoned) == 0 {
+	if len(c.deaths)+len(c.reasoned) == 0 && c.strays.opened == nil {
 		return p
 	}
 	var err error

@@ -216,6 +216,12 @@ func otherDrops(e *Evidence) []*found {
 			f.takenBefore(e, n)
 		}
 		f.sawReasons(e, info.Cause)
+		if info.Cause == event.CauseICMPError && e.ownErrors() {
+			f.Severity = event.SeverityContributing
+			f.Title = "ICMP errors about SYN-ACKs come from this host itself, whose next hop does not answer"
+			f.because, f.Fix = f.Title, nil
+			f.fix("make the next hop answer: see the other finding")
+		}
 		out = append(out, weighed(e, f, info.Cause, pressure, n, harmed))
 	}
 	return append(out, unattributed(e)...)

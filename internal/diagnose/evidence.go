@@ -32,6 +32,10 @@ type Evidence struct {
 	// ClientsSeen is how many different client addresses there were in all.
 	ClientsSeen *uint64 `json:"clients_seen,omitempty"`
 
+	// Strays are seen only once handshakes go unanswered, or nothing arrives, for StraysMs; nil where they were not watched.
+	Strays   []Stray `json:"strays,omitempty"`
+	StraysMs *uint64 `json:"strays_ms,omitempty"`
+
 	Files   Files `json:"files,omitzero"` // of the machine, while a queue stood full
 	Missing []Gap `json:"missing,omitempty"`
 	// LeftOut says what the input lacks for its having been filtered before; empty where it was not.
@@ -64,6 +68,7 @@ const (
 	NeedSysctls   Need = "sysctls"   // of the listener's namespace
 	NeedMembers   Need = "members"   // each socket of a SO_REUSEPORT group
 	NeedSynAcks   Need = "syn_acks"  // SYN-ACKs sent again
+	NeedWayOut    Need = "way_out"   // SYN-ACKs dropped on the way out
 	NeedIngress   Need = "ingress"   // deaths before the listener
 	NeedDevices   Need = "devices"   // XDP and tc programs
 	NeedDivision  Need = "division"  // which socket of a SO_REUSEPORT group each SYN and connection came to
@@ -94,6 +99,9 @@ type Listener struct {
 	SynAcksAgain *uint64 `json:"syn_acks_again,omitempty"`
 	SynsAgain    *uint64 `json:"syns_again,omitempty"`
 	Finished     *uint64 `json:"finished,omitempty"`
+	// Unsent is how many handshakes of those that expired were given up by an early timer: their SYN-ACK could not be sent again. At least
+	// so many: what the rate limit held back does not tell.
+	Unsent *uint64 `json:"unsent,omitempty"`
 	// Late is how many of the finished had a SYN dropped before.
 	Late *uint64 `json:"late,omitempty"`
 	// HalfOpenBefore is how many handshakes were half-open when the window began; ID.SynQueue has those at its end.

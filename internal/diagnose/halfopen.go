@@ -31,7 +31,7 @@ func halfOpen(e *Evidence) []*found {
 		if pressure != nil {
 			out = append(out, pressure)
 		}
-		if f := unanswered(l); f != nil {
+		if f := unanswered(e, l); f != nil {
 			if pressure != nil && f.Severity == event.SeverityCause && f.ID == event.FindingClientGaveUp {
 				f.Severity = event.SeverityContributing // what fills the SYN queue, told there
 			}
@@ -147,35 +147,56 @@ func (l *Listener) mostFinished() bool {
 	return l.Finished != nil && l.Syns != nil && float64(*l.Finished) >= 0.9*float64(*l.Syns)
 }
 
+// unsent is how many handshakes were given up before their retries ran out. With one retry or none that is what retries are.
+func (l *Listener) unsent() uint64 {
+	if l.Sysctls.SynackRetries != nil && *l.Sysctls.SynackRetries < 2 {
+		return 0
+	}
+	return min(value(l.Unsent), l.dropped(event.CauseHandshakeExpired))
+}
+
 // unanswered looks at SYN-ACKs to which no ACK came.
-func unanswered(l *Listener) *found {
+func unanswered(e *Evidence, l *Listener) *found {
 	expired := l.dropped(event.CauseHandshakeExpired)
+	unsent := l.unsent()
 	again := value(l.SynAcksAgain)
+	freed := e.freed(l)
 	for _, c := range l.Counts {
 		// ACKs did come, and were dropped or ignored: then SYN-ACKs are sent again as well.
 		if c.Stage == event.StageAck && (c.Cause == event.CauseAcceptQueueFull || c.Cause == event.CauseDeferAccept) {
-			again, expired = 0, 0
+			again, expired, unsent = 0, 0, 0
 		}
 	}
-	if expired == 0 && again < fewUnanswered {
+	var dropped uint64 // SYN-ACKs
+	for _, s := range freed {
+		dropped += s.Count
+	}
+	if expired == 0 && again < fewUnanswered && dropped == 0 {
 		return nil
 	}
 	weight := max(expired, again)
+	if weight == 0 {
+		weight = dropped
+	}
+	here := dropped > 0 || 2*unsent > weight // they did not leave
 	stray := l.Syns != nil && float64(weight) < partOfSyns*float64(*l.Syns)
-	if expired == 0 && stray {
+	if expired == 0 && stray && dropped < fewUnanswered {
 		return nil
 	}
 	lost := value(l.SynsAgain) >= fewUnanswered && value(l.SynsAgain)*4 >= again
 	unknown := l.SynsAgain == nil
 	nobody := l.Finished != nil && *l.Finished == 0
 	id := event.FindingClientGaveUp
-	if lost || unknown && nobody {
+	if here || lost || unknown && nobody {
 		id = event.FindingReturnPathLost
 	}
 	f := newFound(id, weight).about(l, l.Processes)
 	sawKnown(f, "SYN-ACKs sent again", l.SynAcksAgain, "packets")
-	if expired > 0 {
-		f.saw("handshakes that expired unanswered", expired, "handshakes")
+	if expired > unsent {
+		f.saw("handshakes that expired unanswered", expired-unsent, "handshakes")
+	}
+	if unsent > 0 {
+		f.saw("handshakes given up by a timer since their SYN-ACK could not be sent again", unsent, "handshakes")
 	}
 	sawKnown(f, "SYNs that came again though they had been answered", l.SynsAgain, "SYNs")
 	sawKnown(f, "handshakes finished", l.Finished, "handshakes")
@@ -188,11 +209,19 @@ func unanswered(l *Listener) *found {
 	if stray {
 		f.Severity = event.SeverityNote
 	}
-	switch id {
-	case event.FindingReturnPathLost:
-		f.because = "SYN-ACKs were sent and did not reach the clients, who sent their SYNs again"
+	switch {
+	case here:
+		f.dropsAnswers(l, freed)
+	case id == event.FindingReturnPathLost:
+		watched := ""
+		if e.StraysMs != nil {
+			watched = ", and none was seen to be dropped on the way out here"
+			f.saw("SYN-ACKs dropped on the way out here", uint64(0), "packets")
+			f.saw("the way out was watched for", *e.StraysMs, "ms")
+		}
+		f.because = "SYN-ACKs did not reach the clients, who sent their SYNs again" + watched
 		if unknown {
-			f.because = "SYN-ACKs were sent and no client answered one"
+			f.because = "SYN-ACKs went unanswered: no client acknowledged one" + watched
 		}
 		f.fix("trace the way back: ip route get CLIENT in the server's namespace, then tcpdump for the SYN-ACK along the path",
 			"look for asymmetric routing, a stateful firewall that saw only one direction, and source addresses changed by NAT")

@@ -42,6 +42,7 @@ func quiet(e *Evidence) []*found {
 		f.saw("a listener whose accept queue was full at the end", fmt.Sprintf("%s: %d of %d", where(l.ID), l.ID.AcceptQueue.Len, l.ID.AcceptQueue.Limit), "")
 		f.fix(fmt.Sprintf("watch for longer, while clients come: %s, and whoever holds it does not accept", queueFull(l)))
 	}
+	f.sawFrames(e)
 	f.sawPrograms(e, anyProgram)
 	f.lookAtPrograms(e, anyProgram)
 	if len(e.Devices) > 0 {

@@ -105,6 +105,10 @@ func (r *Recording) drop(d *event.Drop) {
 		return
 	}
 	l.BadAcks.Record(d)
+	if d.Unsent {
+		n := value(l.Unsent) + 1
+		l.Unsent = &n
+	}
 	l.drops = append(l.drops, moment{d.Time.Time, d.Listener.AcceptQueue, d.Listener.SynQueue})
 	if len(d.Processes) > 0 {
 		l.Processes = d.Processes

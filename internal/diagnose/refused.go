@@ -20,7 +20,7 @@ var rests = map[event.FindingID][]Need{
 	event.FindingBacklogTooSmall:    {NeedThreads, NeedCalls, NeedThrottled, NeedSysctls},
 	event.FindingBacklogCapped:      {NeedThreads, NeedCalls, NeedThrottled},
 	event.FindingReuseportImbalance: {NeedMembers},
-	event.FindingReturnPathLost:     {NeedSynAcks},
+	event.FindingReturnPathLost:     {NeedSynAcks, NeedWayOut},
 	event.FindingClientGaveUp:       {NeedSynAcks},
 	event.FindingNoSynArrived:       {NeedSyns, NeedIngress, NeedDevices},
 	event.FindingHealthy:            {NeedSyns, NeedIngress},
@@ -52,6 +52,8 @@ func (n Need) about() string {
 		return "what dies before the listener"
 	case NeedDevices:
 		return "the programs on network devices"
+	case NeedWayOut:
+		return "SYN-ACKs that are dropped on the way out"
 	case NeedSynAcks:
 		return "SYN-ACKs sent again"
 	case NeedAccepts:

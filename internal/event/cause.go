@@ -207,7 +207,7 @@ var causes = [NumCauses]CauseInfo{
 	},
 	CauseHandshakeExpired: {
 		Name: "handshake_expired", Title: "handshake expired",
-		Explain: "SYN-ACKs went unanswered until net.ipv4.tcp_synack_retries ran out",
+		Explain: "SYN-ACKs went unanswered until net.ipv4.tcp_synack_retries ran out, or could not be sent again",
 		Client:  "connect times out: the answer or its return path is lost",
 		Fix:     "check the return path to the client: routing, firewalls, spoofed sources",
 		Owner:   "network",

@@ -30,7 +30,7 @@ type traffic func(context.Context) error
 
 // Incidents lists what the lab can make for a diagnosis.
 func Incidents() []Incident {
-	return slices.Concat(acceptIncidents(), acceptorIncidents(), cpuIncidents(), queueIncidents(), pathIncidents(), portIncidents())
+	return slices.Concat(acceptIncidents(), acceptorIncidents(), cpuIncidents(), queueIncidents(), pathIncidents(), portIncidents(), answerIncidents())
 }
 
 // FindIncident returns the incident of that name.

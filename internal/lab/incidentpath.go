@@ -10,13 +10,6 @@ import (
 // pathIncidents are those where the process is innocent.
 func pathIncidents() []Incident {
 	const every = 50 * time.Millisecond
-	innocent := func(w *World, log func(string, ...any)) error {
-		s, err := w.serve("lab-innocent", ListenConfig{Backlog: 512, Accept: true})
-		if err == nil {
-			log("process %d accepts at once", s.PID)
-		}
-		return err
-	}
 	return []Incident{
 		{
 			Name: "diagnose-firewall", Title: "a firewall drops the SYNs", Finding: "dropped_before_listener",
@@ -25,7 +18,7 @@ func pathIncidents() []Incident {
 				if err := w.firewall(server4, hookInput, drop().verdict); err != nil {
 					return nil, err
 				}
-				return w.steady(server4, every, 1), innocent(w, log)
+				return w.steady(server4, every, 1), w.innocent(log)
 			},
 		},
 		{
@@ -35,7 +28,7 @@ func pathIncidents() []Incident {
 				if err := w.asymmetric("lab1"); err != nil {
 					return nil, err
 				}
-				return w.asymmetricTraffic(every), innocent(w, log)
+				return w.asymmetricTraffic(every), w.innocent(log)
 			},
 		},
 		{
@@ -43,7 +36,7 @@ func pathIncidents() []Incident {
 			Explain: "20 clients a second get no SYN-ACK, though the server sends them: they never acknowledge, and try again.",
 			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
 				c := &crowd{w: w, server: server4, deaf: true}
-				return c.steady(every, 1), innocent(w, log)
+				return c.steady(every, 1), w.innocent(log)
 			},
 		},
 		{
@@ -57,7 +50,7 @@ func pathIncidents() []Incident {
 			Name: "diagnose-healthy", Title: "all is well", Finding: "healthy",
 			Explain: "20 clients a second connect to a server that accepts at once.",
 			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
-				return w.steady(server4, every, 1), innocent(w, log)
+				return w.steady(server4, every, 1), w.innocent(log)
 			},
 		},
 		{
@@ -66,7 +59,7 @@ func pathIncidents() []Incident {
 			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
 				served := &crowd{w: w, server: server4}
 				checks := &crowd{w: w, server: server4, checks: true}
-				return together(served.steady(every, 1), checks.steady(4*every, 1)), innocent(w, log)
+				return together(served.steady(every, 1), checks.steady(4*every, 1)), w.innocent(log)
 			},
 		},
 		{
@@ -74,7 +67,7 @@ func pathIncidents() []Incident {
 			Explain: "20 half-open health checks a second, and no client.",
 			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
 				checks := &crowd{w: w, server: server4, checks: true}
-				return checks.steady(every, 1), innocent(w, log)
+				return checks.steady(every, 1), w.innocent(log)
 			},
 		},
 		{
@@ -82,7 +75,7 @@ func pathIncidents() []Incident {
 			Explain: "A host in front of 20 clients a second resets each SYN-ACK, and the clients, who never see it, send their SYN again.",
 			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
 				c := &crowd{w: w, server: server4, checks: true, deaf: true}
-				return c.steady(every, 1), innocent(w, log)
+				return c.steady(every, 1), w.innocent(log)
 			},
 		},
 		{
@@ -98,14 +91,14 @@ func pathIncidents() []Incident {
 						return c.send(segment{seq: c.ISN + 1, ack: 0x7a5a5a5a, flags: flagACK})
 					})
 				}
-				return together(w.steady(server4, every, 1), strays), innocent(w, log)
+				return together(w.steady(server4, every, 1), strays), w.innocent(log)
 			},
 		},
 		{
 			Name: "diagnose-silent", Title: "no SYN arrives", Finding: "no_syn_arrived",
 			Explain: "A server that accepts at once, and no client.",
 			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
-				return func(ctx context.Context) error { <-ctx.Done(); return nil }, innocent(w, log)
+				return func(ctx context.Context) error { <-ctx.Done(); return nil }, w.innocent(log)
 			},
 		},
 		{
@@ -118,7 +111,7 @@ func pathIncidents() []Incident {
 					return nil, err
 				}
 				c := &crowd{w: w, server: server4, through: e}
-				return c.steady(every, 1), innocent(w, log)
+				return c.steady(every, 1), w.innocent(log)
 			},
 		},
 		{
@@ -129,7 +122,7 @@ func pathIncidents() []Incident {
 				if err := w.attachXDP(tunName, "lab_xdp_drop", dropSYNs(0, server4.Port()), link.XDPGenericMode); err != nil {
 					return nil, err
 				}
-				return w.steady(server4, every, 1), innocent(w, log)
+				return w.steady(server4, every, 1), w.innocent(log)
 			},
 		},
 	}

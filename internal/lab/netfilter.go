@@ -17,10 +17,11 @@ import (
 
 // The netfilter hooks that scenarios use.
 var (
-	hookInput      = nftables.ChainHookInput
-	hookPrerouting = nftables.ChainHookPrerouting
-	hookOutput     = nftables.ChainHookOutput
-	hookIngress    = nftables.ChainHookIngress // of a device (family netdev); its number is prerouting's
+	hookInput       = nftables.ChainHookInput
+	hookPrerouting  = nftables.ChainHookPrerouting
+	hookOutput      = nftables.ChainHookOutput
+	hookPostrouting = nftables.ChainHookPostrouting
+	hookIngress     = nftables.ChainHookIngress // of a device (family netdev); its number is prerouting's
 )
 
 // queueTarget is iptables' NFQUEUE, revision 0: the queue's number.
@@ -125,6 +126,20 @@ func prepareQueue(w *World) error { return w.firewall(at(server4, 1), hookInput,
 //
 // The error wraps ErrCannotHold where the kernel has no nf_tables.
 func (w *World) firewall(server netip.AddrPort, hook *nftables.ChainHook, verdict expr.Any) error {
+	return w.rule(server, hook, flagSYN, verdict)
+}
+
+// firewallAnswers does so on the SYN-ACKs from the address's port: drop.
+func (w *World) firewallAnswers(server netip.AddrPort, hook *nftables.ChainHook) error {
+	return w.rule(server, hook, flagSYN|flagACK, drop().verdict)
+}
+
+// rule is firewall, for SYNs to the port or SYN-ACKs from it.
+func (w *World) rule(server netip.AddrPort, hook *nftables.ChainHook, flags byte, verdict expr.Any) error {
+	portAt := uint32(2) // destination
+	if flags&flagACK != 0 {
+		portAt = 0
+	}
 	family := nftables.TableFamilyIPv4
 	if server.Addr().Is6() {
 		family = nftables.TableFamilyIPv6
@@ -147,8 +162,8 @@ func (w *World) firewall(server netip.AddrPort, hook *nftables.ChainHook, verdic
 			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP}},
 			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 13, Len: 1},
 			&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 1, Mask: []byte{flagSYN | flagACK}, Xor: []byte{0}},
-			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{flagSYN}},
-			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{flags}},
+			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: portAt, Len: 2},
 			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binary.BigEndian.AppendUint16(nil, server.Port())},
 			verdict,
 		}})

@@ -56,7 +56,7 @@ func unreachable6() map[uint8]string {
 // hookPlace is where netfilter looked at a packet. Family is empty where several share the hook: ip, ip6 and inet.
 type hookPlace struct{ hook, family string }
 
-// hookCallers are the functions that call netfilter at each hook for packets that came in. A list of packets goes
+// hookCallers are the functions that call netfilter at each hook. A list of packets goes
 // through nf_hook_slow_list.
 func hookCallers() map[string]hookPlace {
 	const bridge, netdev = "bridge", "netdev"
@@ -67,6 +67,8 @@ func hookCallers() map[string]hookPlace {
 		"ipv6_rcv": {"prerouting", ""}, "ip6_sublist_rcv": {"prerouting", ""}, "ipv6_list_rcv": {"prerouting", ""},
 		"ip_local_deliver": {"input", ""}, "ip6_input": {"input", ""},
 		"ip_forward": {"forward", ""}, "ip6_forward": {"forward", ""},
+		"__ip_local_out": {"output", ""}, "ip_local_out": {"output", ""}, "ip_build_and_send_pkt": {"output", ""},
+		"__ip6_local_out": {"output", ""}, "ip6_local_out": {"output", ""}, "ip6_xmit": {"output", ""},
 		"ip_output": {"postrouting", ""}, "ip_mc_output": {"postrouting", ""}, "ip6_output": {"postrouting", ""},
 		"br_handle_frame": {"prerouting", bridge}, "br_pass_frame_up": {"input", bridge}, "__br_forward": {"forward", bridge},
 		"br_forward_finish": {"postrouting", bridge}, "br_dev_queue_push_xmit": {"postrouting", bridge},
@@ -81,16 +83,24 @@ const hookUnrouted = "ingress or prerouting"
 
 // hookOf tells at which hook netfilter freed the packet: by its callers, or, where they are not told, by how far it came.
 func (p *Probe) hookOf(m *Message) hookPlace {
-	for _, address := range m.Callers {
-		name, _, _ := strings.Cut(p.functionAt(address), ".") // less what compilers append
-		if place, ok := hookCallers()[name]; ok {
-			return place
-		}
+	if at := p.calledAt(m.Callers); at.hook != "" {
+		return at
 	}
 	if m.Hook == "prerouting" {
 		return hookPlace{hook: hookUnrouted}
 	}
 	return hookPlace{hook: m.Hook}
+}
+
+// calledAt is the hook by who called netfilter; zero where that is not told.
+func (p *Probe) calledAt(callers [2]uint64) hookPlace {
+	for _, address := range callers {
+		name, _, _ := strings.Cut(p.functionAt(address), ".") // less what compilers append
+		if place, ok := hookCallers()[name]; ok {
+			return place
+		}
+	}
+	return hookPlace{}
 }
 
 // Kernel is what the kernel told of the packet's death beyond its outcome.

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * What is neither drop nor arrival: SYN-ACKs that this host frees on their way out, and SYNs in frames
+ * for another host. An object of its own, loaded by a diagnosis once answers go unacknowledged or
+ * nothing arrives, so that nothing else pays for it.
+ */
+#include "compat.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+#define MAX_KINDS 512
+#define MAX_STACK 24
+#define ETH_ALEN 6
+
+enum stray_kind {
+	STRAY_ANSWER, /* a SYN-ACK */
+	STRAY_FRAME, /* a SYN in a frame for another host */
+};
+
+/* What is counted together. server is the listener's end. */
+struct stray {
+	__u64 place; /* code address that freed it */
+	__u64 callers[2]; /* of netfilter; 0: not it */
+	__u32 reason; /* enum skb_drop_reason of this kernel; 0: none was told */
+	__u32 netns; /* where it was freed */
+	__u32 device; /* index of the one it was on; 0: none yet */
+	__u16 port;
+	__u8 kind; /* enum stray_kind */
+	__u8 family; /* AF_INET or AF_INET6 */
+	__u8 server[16];
+	__u8 mac[ETH_ALEN]; /* that a frame was for */
+	__u8 pad[2];
+};
+
+const volatile bool have_reason = false; /* kfree_skb tells why: 5.17 */
+struct range {
+	__u64 start;
+	__u64 end;
+};
+const volatile struct range hook_ranges[4] = {}; /* nf_hook_slow */
+
+__u64 overflowed = 0; /* packets that strays had no room for */
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_KINDS);
+	__type(key, struct stray);
+	__type(value, __u64); /* packets */
+} strays SEC(".maps");
+
+struct stack {
+	__u64 frames[MAX_STACK];
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct stack);
+} stacks SEC(".maps");
+
+/* parse reads the headers; false: it is no handshake's beginning. */
+static __always_inline bool parse(struct sk_buff *skb, struct stray *s)
+{
+	unsigned char *ip = skb->head + skb->network_header;
+	__u8 header[40] = {}, transport = 40;
+	struct tcp_wire tcp = {};
+	bool answer;
+
+	if (bpf_probe_read_kernel(header, sizeof(header), ip))
+		return false;
+	if (header[0] >> 4 == 4) {
+		if (header[IPV4_PROTOCOL] != IPPROTO_TCP)
+			return false;
+		transport = (header[0] & 15) * 4;
+		s->family = AF_INET;
+	} else if (header[0] >> 4 == 6) {
+		if (header[IPV6_NEXTHDR] !=
+		    IPPROTO_TCP) /* a SYN-ACK of this host's has no extensions */
+			return false;
+		s->family = AF_INET6;
+	} else {
+		return false;
+	}
+	if (bpf_probe_read_kernel(&tcp, sizeof(tcp), ip + transport) ||
+	    !(tcp.flags & TCP_FLAG_SYN) || tcp.flags & TCP_FLAG_RST)
+		return false;
+	answer = tcp.flags & TCP_FLAG_ACK;
+	s->kind = answer ? STRAY_ANSWER : STRAY_FRAME;
+	s->port = bpf_ntohs(answer ? tcp.source : tcp.dest);
+	if (s->family == AF_INET) {
+		s->server[10] = 0xff;
+		s->server[11] = 0xff;
+		__builtin_memcpy(s->server + 12, header + (answer ? IPV4_SADDR : IPV4_DADDR), 4);
+	} else if (answer) {
+		__builtin_memcpy(s->server, header + IPV6_SADDR, 16);
+	} else {
+		__builtin_memcpy(s->server, header + IPV6_DADDR, 16);
+	}
+	return true;
+}
+
+static __always_inline void note_callers(void *ctx, struct stray *s)
+{
+	__u32 zero = 0;
+	struct stack *stack = bpf_map_lookup_elem(&stacks, &zero);
+	long length;
+
+	if (!stack)
+		return;
+	length = bpf_get_stack(ctx, stack->frames, sizeof(stack->frames), 0);
+	for (int i = 0; i < MAX_STACK - 2; i++) {
+		__u64 at = stack->frames[i];
+
+		if ((i + 2) * 8 >= length)
+			return;
+#pragma unroll
+		for (int j = 0; j < 4; j++) {
+			if (at - hook_ranges[j].start >= hook_ranges[j].end - hook_ranges[j].start)
+				continue;
+			s->callers[0] = stack->frames[i + 1];
+			s->callers[1] = stack->frames[i + 2];
+			return;
+		}
+	}
+}
+
+SEC("tp_btf/kfree_skb")
+int tp_btf_stray(__u64 *ctx)
+{
+	struct sk_buff *skb = (struct sk_buff *)ctx[0];
+	struct net_device *dev = skb->dev;
+	struct stray s = { .place = ctx[1], .reason = have_reason ? ctx[2] : 0 };
+	__u64 *count, one = 1;
+
+	if (skb->protocol != bpf_htons(ETH_P_IP) && skb->protocol != bpf_htons(ETH_P_IPV6))
+		return 0;
+	if (!parse(skb, &s))
+		return 0;
+	if (s.kind == STRAY_FRAME) {
+		if (BPF_CORE_READ_BITFIELD(skb, pkt_type) != PACKET_OTHERHOST)
+			return 0;
+		bpf_probe_read_kernel(s.mac, ETH_ALEN, skb->head + skb->mac_header);
+	} else {
+		note_callers(ctx, &s);
+	}
+	if (dev)
+		s.device = BPF_CORE_READ(dev, ifindex);
+	else
+		dev = BPF_CORE_READ((struct dst_entry *)(skb->_skb_refdst & SKB_DST_PTRMASK), dev);
+	s.netns = dev ? BPF_CORE_READ(dev, nd_net.net, ns.inum) : 0;
+	count = bpf_map_lookup_elem(&strays, &s);
+	if (!count) {
+		static const __u64 none = 0;
+
+		bpf_map_update_elem(&strays, &s, &none, BPF_NOEXIST);
+		count = bpf_map_lookup_elem(&strays, &s);
+	}
+	__sync_fetch_and_add(count ? count : &overflowed, one);
+	return 0;
+}
+
+/* For bpf2go: types that cross the maps. */
+const enum stray_kind unused_stray_kind __attribute__((unused));

@@ -1,0 +1,143 @@
+package app
+
+import (
+	"fmt"
+	"net"
+	"slices"
+	"time"
+
+	"github.com/synspy/synspy/internal/diagnose"
+	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/probe"
+)
+
+// strayWatch is the watch over what is neither drop nor arrival, begun when it may explain something.
+type strayWatch struct {
+	opened chan struct{} // closed once the next two are set; nil: not begun
+	strays *probe.Strays
+	err    error
+	since  time.Time
+}
+
+// quietFor is how long nothing arrives before frames for other hosts are looked at.
+const quietFor = time.Second
+
+// watchStrays begins the watch once an answer goes unacknowledged, or nothing arrives: a SYN-ACK that is dropped here is
+// sent again, or fails to be, and so are the clients' SYNs. Loading takes some 50 ms, which the reader of records does not wait for.
+func (c *collector) watchStrays() {
+	w := &c.strays
+	if w.opened != nil || !c.unanswered() && (c.syns > 0 || time.Since(c.start) < quietFor) {
+		return
+	}
+	w.opened, w.since = make(chan struct{}), time.Now()
+	go func() {
+		defer close(w.opened)
+		w.strays, w.err = c.session.probe.WatchStrays()
+	}()
+}
+
+// unanswered tells whether some listener's SYN-ACK was sent again, or failed to be.
+func (c *collector) unanswered() bool {
+	for _, r := range c.rows {
+		if r.listener.Syn.Len > r.listener.Syn.Young {
+			return true
+		}
+		for _, count := range r.counts {
+			if count.Cause == event.CauseHandshakeExpired || count.Cause == event.CauseICMPError {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// strayed adds what the watch saw.
+func (c *collector) strayed(places *deathPlaces) {
+	w := &c.strays
+	if w.opened == nil {
+		return
+	}
+	<-w.opened
+	err := w.err
+	if err == nil {
+		err = c.readStrays(places)
+	}
+	if err != nil {
+		c.evidence.Missing = append(c.evidence.Missing, diagnose.Gap{Need: diagnose.NeedWayOut,
+			Why: fmt.Sprintf("what this host drops on the way out was not watched: %v", err), By: enteringTakes(err)})
+		return
+	}
+	ms := uint64(time.Since(w.since).Milliseconds())
+	c.evidence.StraysMs = &ms
+}
+
+// maxStrays bounds the kinds that are kept, those with most packets.
+const maxStrays = 64
+
+func (c *collector) readStrays(places *deathPlaces) error {
+	list, others, err := c.strays.strays.Read()
+	if err != nil {
+		return err
+	}
+	if others > 0 {
+		c.session.log.Debug("strays of more kinds than are told apart", "packets", others)
+	}
+	list = slices.DeleteFunc(list, func(s probe.Stray) bool { return !c.concerns(s.Server) })
+	slices.SortFunc(list, func(a, b probe.Stray) int { return int(min(b.Count, 1<<30)) - int(min(a.Count, 1<<30)) })
+	for _, s := range list[:min(len(list), maxStrays)] {
+		stray := diagnose.Stray{Answer: s.Answer, Server: s.Server, NetNS: s.NetNS, MAC: s.MAC, Kernel: s.Kernel, Count: s.Count}
+		local := true
+		if s.Device != 0 {
+			if space := places.space(s.NetNS); space != nil {
+				places.enter(s.NetNS, space, func() (err error) {
+					local, err = here(&stray, s.Device)
+					return err
+				})
+			}
+		}
+		if stray.Answer || local { // a switch that floods shows frames for all hosts
+			c.evidence.Strays = append(c.evidence.Strays, stray)
+		}
+	}
+	return nil
+}
+
+// here names the stray's device, in whose namespace it is called, and tells whether the server's address is one there.
+func here(stray *diagnose.Stray, device uint32) (local bool, err error) {
+	d, err := net.InterfaceByIndex(int(device))
+	if err != nil {
+		return true, err
+	}
+	stray.Device, stray.OwnMAC = d.Name, d.HardwareAddr.String()
+	addresses, err := net.InterfaceAddrs()
+	if err != nil {
+		return true, err
+	}
+	return slices.ContainsFunc(addresses, func(a net.Addr) bool {
+		prefix, ok := a.(*net.IPNet)
+		return ok && prefix.IP.Equal(stray.Server.Addr.AsSlice())
+	}), nil
+}
+
+// concerns tells whether somebody listens on that port under watch, or the filter asks for it.
+func (c *collector) concerns(to event.Endpoint) bool {
+	for _, r := range c.rows {
+		if r.listener.Port == to.Port {
+			return true
+		}
+	}
+	return slices.Contains(c.evidence.Ports, to.Port)
+}
+
+// endStrays lets go of it.
+func (c *collector) endStrays() error {
+	w := &c.strays
+	if w.opened == nil {
+		return nil
+	}
+	<-w.opened
+	if w.strays == nil {
+		return nil
+	}
+	return w.strays.Close()
+}

@@ -1,0 +1,194 @@
+package diagnose
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/synspy/synspy/internal/event"
+)
+
+// Stray is packets that this host freed where no drop is counted: SYN-ACKs on their way out, or SYNs in frames for another host.
+type Stray struct {
+	Answer bool           `json:"answer,omitempty"` // a SYN-ACK; else such a frame
+	Server event.Endpoint `json:"server"`           // the listener's end
+	NetNS  uint64         `json:"netns,omitempty"`  // where it was freed
+	Device string         `json:"device,omitempty"` // that it was on; empty: it had none yet, or that is not known
+	// MAC is the one that a frame was for, OwnMAC the device's.
+	MAC    string       `json:"mac,omitempty"`
+	OwnMAC string       `json:"own_mac,omitempty"`
+	Kernel event.Kernel `json:"kernel,omitzero"`
+	Count  uint64       `json:"count"`
+}
+
+// freer is who frees SYN-ACKs on their way out, and what to do about it.
+type freer struct {
+	place string // "netfilter at output"
+	owner string
+	fix   []string
+}
+
+// receives are what a SYN-ACK dies of that came to its client on this host: no way out.
+var receives = []string{"NO_SOCKET", "TCP_", "SOCKET_", "OTHERHOST", "PACKET_SOCK_ERROR", "SKB_CONSUMED", "QUEUE_PURGE", "IP_RPFILTER"}
+
+// wayOut tells whether the packet was on its way out.
+func (s *Stray) wayOut() bool {
+	starts := func(with string) bool { return strings.HasPrefix(s.Kernel.Reason, with) }
+	return s.Answer && !slices.ContainsFunc(receives, starts) && !strings.HasPrefix(s.Kernel.Function, "tcp_") &&
+		!slices.Contains([]string{"packet_rcv", "tpacket_rcv"}, s.Kernel.Function)
+}
+
+// neighbour tells whether the next hop's link address was not to be had.
+func (s *Stray) neighbour() bool {
+	return strings.HasPrefix(s.Kernel.Reason, "NEIGH_") ||
+		slices.Contains([]string{"neigh_invalidate", "arp_error_report", "ndisc_error_report", "__neigh_event_send"}, s.Kernel.Function)
+}
+
+func (s *Stray) freer() freer {
+	k := s.Kernel
+	on := ""
+	if s.Device != "" {
+		on = " of " + s.Device
+	}
+	const platform = "platform"
+	switch {
+	case k.Hook != "" || k.Reason == "NETFILTER_DROP" || k.Function == "nf_hook_slow":
+		at, list := "netfilter", "nft list ruleset, iptables-save"
+		if k.Hook != "" {
+			at += " at " + k.Hook
+		}
+		if k.Family != "" {
+			at += " (family " + k.Family + ")" + on
+		}
+		if queued(k) {
+			return freer{at + ", by a queue that no program reads", platform,
+				[]string{"start the program that reads the queue, or give the rule the flag bypass: " + list}}
+		}
+		return freer{at, platform, []string{"look in " + list + " of that network namespace for what drops packets from the listener's port: " +
+			"a rule, a policy of drop, 'ct state invalid'"}}
+	case s.neighbour():
+		return freer{"the neighbour table" + on + ": the next hop did not answer ARP or neighbour discovery", "network",
+			[]string{"ip neigh show, and ip route get CLIENT: why does the next hop not answer (wrong subnet or VLAN, its own firewall, a gateway that is down)"}}
+	case k.Reason == "BPF_CGROUP_EGRESS" || k.Reason == "" && (k.Function == "ip_finish_output" || k.Function == "ip6_finish_output"):
+		return freer{"a cgroup's egress program", platform,
+			[]string{"look at IPAddressDeny= and IPAddressAllow= of the unit (systemctl show), and at bpftool cgroup tree"}}
+	case k.Reason == "TC_EGRESS" || strings.HasPrefix(k.Function, "sch_handle_egress") || strings.HasPrefix(k.Function, "tcf_"):
+		return freer{"tc at egress" + on, platform, []string{"tc filter show dev " + cmp.Or(s.Device, "DEVICE") + " egress, and bpftool net show"}}
+	case strings.HasPrefix(k.Reason, "QDISC_") || strings.HasPrefix(k.Reason, "FQ_"):
+		return freer{"the queueing discipline" + on, "node", []string{"tc -s qdisc show: what it drops, and its limits"}}
+	}
+	return freer{strings.TrimSpace("the kernel's " + cmp.Or(k.Function, "code") + on + reasonInBrackets(k.Reason)), "node",
+		[]string{"look at the counters of the device: ip -s -s link, ethtool -S"}}
+}
+
+func reasonInBrackets(reason string) string {
+	if reason == "" || reason == "NOT_SPECIFIED" {
+		return ""
+	}
+	return " (" + reason + ")"
+}
+
+// sawFrames tells of SYNs that came in frames for another host.
+func (f *found) sawFrames(e *Evidence) {
+	told := 0
+	for _, s := range e.Strays {
+		if s.Answer || told == maxFrames {
+			continue
+		}
+		told++
+		at := ""
+		if s.Device != "" {
+			at = " on " + s.Device
+		}
+		f.saw("SYNs to "+where(event.Listener{Addr: s.Server.Addr, Port: s.Server.Port})+" in frames for "+s.MAC+at, s.Count, "packets")
+		if s.OwnMAC != "" {
+			f.saw("MAC address of "+s.Device, s.OwnMAC, "")
+		}
+		if told == 1 {
+			f.because += "; SYNs came" + at + ", in frames for another MAC address (" + s.MAC + ")"
+			f.fix("find out why frames for this host's address go to " + s.MAC + ": a stale ARP or neighbour entry at the client or its router, " +
+				"an address that moved (VRRP, keepalived) or that two hosts have")
+		}
+	}
+}
+
+// maxFrames bounds how many kinds of such frames are told.
+const maxFrames = 3
+
+// queued tells whether a queue of netfilter's was where it ended.
+func queued(k event.Kernel) bool {
+	return slices.Contains([]string{"nf_queue", "nf_reinject", "nfqnl_reinject"}, k.Function)
+}
+
+// freed lists what was freed of a listener's SYN-ACKs on their way out, most first, those in its own namespace before others.
+func (e *Evidence) freed(l *Listener) []Stray {
+	var own, others []Stray
+	for _, s := range e.Strays {
+		addr := l.ID.Addr.Unmap()
+		if !s.wayOut() || s.Server.Port != l.ID.Port || !addr.IsUnspecified() && addr != s.Server.Addr.Unmap() {
+			continue
+		}
+		if s.NetNS == l.ID.NetNS || s.NetNS == 0 {
+			own = append(own, s)
+		} else if !e.ambiguous(l, s) {
+			others = append(others, s)
+		}
+	}
+	most := func(a, b Stray) int { return cmp.Compare(b.Count, a.Count) }
+	slices.SortStableFunc(own, most)
+	slices.SortStableFunc(others, most)
+	return append(own, others...)
+}
+
+// ownErrors tells whether this host sends itself ICMP errors: host unreachable, once the next hop has not answered.
+func (e *Evidence) ownErrors() bool {
+	return slices.ContainsFunc(e.Strays, func(s Stray) bool { return s.wayOut() && s.neighbour() })
+}
+
+// ambiguous tells whether another namespace has a listener that the packet, freed in neither, may have come from.
+func (e *Evidence) ambiguous(l *Listener, s Stray) bool {
+	return slices.ContainsFunc(e.Listeners, func(o Listener) bool {
+		addr := o.ID.Addr.Unmap()
+		return o.ID.Port == s.Server.Port && o.ID.NetNS != l.ID.NetNS && (addr.IsUnspecified() || addr == s.Server.Addr.Unmap())
+	})
+}
+
+// dropsAnswers makes the finding about SYN-ACKs that did not leave: freed, or given up since they could not be sent.
+func (f *found) dropsAnswers(l *Listener, freed []Stray) {
+	var n uint64
+	var places []string
+	for _, s := range freed {
+		n += s.Count
+		by := s.freer()
+		if s.NetNS != 0 && s.NetNS != l.ID.NetNS {
+			by.place += fmt.Sprintf(" in network namespace %d, on the way to the client", s.NetNS)
+		}
+		if !slices.Contains(places, by.place) && len(places) < 3 {
+			places = append(places, by.place)
+			f.saw("SYN-ACKs dropped by "+by.place, s.Count, "packets")
+			f.fix(by.fix...)
+		}
+		for _, at := range []struct{ what, value string }{{"kernel function", s.Kernel.Function}, {"kernel reason", s.Kernel.Reason}, {"device", s.Device}} {
+			if at.value != "" && len(places) == 1 && s.Count == freed[0].Count {
+				f.saw(at.what, at.value, "")
+			}
+		}
+	}
+	if len(freed) > 0 {
+		f.Owner = freed[0].freer().owner
+		f.because = "SYN-ACKs were dropped on the way out here, by " + list(places)
+		f.Confidence = event.ConfidenceProven
+		if 2*n < f.weight {
+			f.Confidence = event.ConfidenceLikely // the watch may have begun late; more is not seen
+		}
+		f.Settles = ""
+		return
+	}
+	f.Owner = "platform"
+	f.Confidence = event.ConfidenceLikely
+	f.because = "this host could not send SYN-ACKs again"
+	f.Settles = "where they are dropped here: the same again, for longer, while clients come"
+	f.fix("look for what drops packets from the listener's port on this host's way out: nft list ruleset (output, postrouting), " +
+		"ip neigh, the unit's IPAddressDeny=, tc filter show egress")
+}

@@ -1,0 +1,102 @@
+package probe
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/link"
+
+	"github.com/synspy/synspy/internal/bpf"
+	"github.com/synspy/synspy/internal/event"
+)
+
+// Strays watches what is neither drop nor arrival: SYN-ACKs that this host frees on their way out, and SYNs in frames for
+// another host. It is made by WatchStrays, read by Read, and freed by Close.
+type Strays struct {
+	probe      *Probe
+	collection *ebpf.Collection
+	link       link.Link
+}
+
+// Stray is what was freed alike.
+type Stray struct {
+	Answer bool           // a SYN-ACK; else a SYN in a frame for another host
+	Server event.Endpoint // the listener's end
+	NetNS  uint64         // where it was freed
+	Device uint32         // index of the one it was on; 0: it had none yet
+	MAC    string         // that a frame was for
+	Kernel event.Kernel   // Hook is output or postrouting as well
+	Count  uint64
+}
+
+// WatchStrays begins to count them. It costs every packet that the kernel frees some 50 ns as long as it does.
+func (p *Probe) WatchStrays() (*Strays, error) {
+	spec, err := bpf.LoadWayOut()
+	if err != nil {
+		return nil, fmt.Errorf("read BPF objects: %w", err)
+	}
+	ranges := codeRanges[[4]bpf.SynspyRange](p.facts, []string{hookSlow})
+	if err := errors.Join(spec.Variables[bpf.WayOutVarHaveReason].Set(p.facts.tellReasons()),
+		spec.Variables[bpf.WayOutVarHookRanges].Set(ranges)); err != nil {
+		return nil, fmt.Errorf("set up the watch over strays: %w", err)
+	}
+	options := ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{}}
+	options.Cache = btf.NewCache()
+	if p.facts.btfFile != "" {
+		if options.Programs.KernelTypes, err = btf.LoadSpec(p.facts.btfFile); err != nil {
+			return nil, fmt.Errorf("load type information: %w", err)
+		}
+	}
+	collection, err := ebpf.NewCollectionWithOptions(spec, options)
+	if err != nil {
+		return nil, fmt.Errorf("load the watch over strays: %w", err)
+	}
+	attached, err := link.AttachTracing(link.TracingOptions{Program: collection.Programs[bpf.WayOutProgTpBtfStray]})
+	if err != nil {
+		collection.Close()
+		return nil, fmt.Errorf("attach to kfree_skb: %w", err)
+	}
+	return &Strays{probe: p, collection: collection, link: attached}, nil
+}
+
+// Read tells what was counted until now, and how many packets more there was no room to tell apart.
+func (s *Strays) Read() (list []Stray, others uint64, err error) {
+	var key bpf.WayOutStray
+	var count uint64
+	entries := s.collection.Maps[bpf.WayOutMapStrays].Iterate()
+	for entries.Next(&key, &count) {
+		list = append(list, s.stray(&key, count))
+	}
+	if err := entries.Err(); err != nil {
+		return nil, 0, fmt.Errorf("read strays: %w", err)
+	}
+	if err := s.collection.Variables[bpf.WayOutVarOverflowed].Get(&others); err != nil {
+		return nil, 0, fmt.Errorf("read strays: %w", err)
+	}
+	return list, others, nil
+}
+
+func (s *Strays) stray(key *bpf.WayOutStray, count uint64) Stray {
+	p := s.probe
+	out := Stray{Answer: bpf.WayOutStrayKind(key.Kind) == bpf.WayOutStrayKindSTRAY_ANSWER,
+		Server: event.Endpoint{Addr: netip.AddrFrom16(key.Server).Unmap(), Port: key.Port}, NetNS: uint64(key.Netns),
+		Device: key.Device, Count: count, Kernel: event.Kernel{Function: p.functionAt(key.Place), Reason: p.names.reasons[key.Reason]}}
+	if !out.Answer {
+		out.MAC = net.HardwareAddr(key.Mac[:]).String()
+		return out
+	}
+	at := p.calledAt(key.Callers)
+	out.Kernel.Hook, out.Kernel.Family = at.hook, at.family
+	return out
+}
+
+// Close ends the watch.
+func (s *Strays) Close() error {
+	err := s.link.Close()
+	s.collection.Close()
+	return err
+}
