@@ -37,6 +37,7 @@ type collector struct {
 	deaths    deathTable              // before any listener
 	reasoned  deathTable              // at one, and for a reason that the kernel gave
 	met       *metWatch
+	programs  programs
 	clients   map[netip.Addr]*event.ClientCount
 	drops     uint64
 	syns      uint64
@@ -83,7 +84,7 @@ type evidenceRow struct {
 }
 
 func newCollector(s *session, options DiagnoseOptions) *collector {
-	c := &collector{options: options, session: s, rows: make(map[uint64]*evidenceRow), deaths: make(deathTable), reasoned: make(deathTable), met: newMetWatch(),
+	c := &collector{options: options, session: s, rows: make(map[uint64]*evidenceRow), deaths: make(deathTable), reasoned: make(deathTable), met: newMetWatch(), programs: make(programs),
 		clients: make(map[netip.Addr]*event.ClientCount)}
 	for c.step = 2 * pollInterval; c.step*event.MaxTimelinePoints <= options.Duration; {
 		c.step += pollInterval
@@ -165,6 +166,7 @@ func (c *collector) look() {
 	var pids []uint32
 	var targets []threadTarget
 	for _, r := range ranked[:min(len(ranked), watchedListeners)] {
+		c.learn(r.processes[:min(len(r.processes), sampledProcesses)])
 		for _, p := range r.processes[:min(len(r.processes), sampledProcesses)] {
 			targets = append(targets, threadTarget{p.PID, p.Start, r.listener.Inode})
 			if !slices.Contains(pids, p.PID) {

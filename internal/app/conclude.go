@@ -76,7 +76,7 @@ func (c *collector) listenersOf(s event.Summary) {
 	all := c.session.listeners.list()
 	c.mix(all, c.session.probe.Undivided(all))
 	for _, r := range c.ranked() {
-		l := diagnose.Listener{ID: *described(&r.listener, true), Processes: r.processes, Counts: r.counts,
+		l := diagnose.Listener{ID: *described(&r.listener, true), Processes: c.tell(r.processes), Counts: r.counts,
 			StepMs: uint32(c.step.Milliseconds()), Timeline: slices.Clone(r.points), PeakAccepts: r.peak,
 			RetriesTold: r.told && !r.forgot, ClosedMs: r.closed}
 		row := seen[r.listener.Socket]
@@ -100,6 +100,7 @@ func (c *collector) listenersOf(s event.Summary) {
 		}
 		l.AskedBacklog = c.session.listeners.asked(&r.listener)
 		l.Sysctls, l.Missing = c.sysctls(r, settings)
+		l.HostNet = settings[r.listener.NetNS].First
 		l.Threads, l.Cgroups, l.Frozen = c.threads.of(r.listener.Inode, r.processes)
 		l.AcceptFailures, l.Descriptors = c.shortages.of(r.listener.Inode, r.processes)
 		l.Missing = append(l.Missing, c.threads.refused.of(r.processes)...)

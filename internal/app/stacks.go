@@ -58,6 +58,14 @@ func (w *stackWatch) read(ctx context.Context) ([]event.Stack, error) {
 	return stacks, nil
 }
 
+// language is what a process's executable was written in, empty where it does not say.
+func (w *stackWatch) language(pid uint32) string {
+	if err := w.symbols.Watch(pid); err != nil {
+		w.log.Debug("looking at a process's code", "pid", pid, "err", err)
+	}
+	return w.symbols.Language(pid)
+}
+
 func (w *stackWatch) close() error {
 	w.symbols.Close()
 	return w.sampler.Close()

@@ -217,7 +217,7 @@ func (w *threadWatch) takeCPU(pid uint32, at uint32, cpu *event.CPU) {
 	w.cgroups[pid] = cpu.Cgroup
 	have := w.cpus[cpu.Cgroup]
 	if have == nil {
-		have = &throttling{CPU: diagnose.CPU{Cgroup: event.Cgroup{Path: cpu.Cgroup}}, last: *cpu, at: at}
+		have = &throttling{CPU: diagnose.CPU{Cgroup: event.Cgroup{Path: cpu.Cgroup}, Dir: cpu.Dir, V1: cpu.V1}, last: *cpu, at: at}
 		w.cpus[cpu.Cgroup] = have
 	}
 	have.QuotaUs, have.PeriodUs = cpu.QuotaUs, cpu.PeriodUs

@@ -156,7 +156,7 @@ func abortOnOverflow(s *subject) *found {
 	f.saw("handshakes reset by the full accept queue", resets, "packets")
 	sawKnown(f, "net.ipv4.tcp_abort_on_overflow", s.Sysctls.AbortOnOverflow, "")
 	now := s.Sysctls.AbortOnOverflow
-	f.turn(sysctlKnob("net.ipv4.tcp_abort_on_overflow", now, 0, f.Processes, "the client's ACK is then retried, and connects once the queue has drained"))
+	f.turn(sysctlKnob(s.Listener, "net.ipv4.tcp_abort_on_overflow", now, 0, f.Processes, "the client's ACK is then retried, and connects once the queue has drained"))
 	f.fix("keep it only where clients fail over faster on a reset than on a timeout")
 	f.because = "net.ipv4.tcp_abort_on_overflow turned overflows into resets"
 	return f

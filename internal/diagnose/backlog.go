@@ -94,7 +94,7 @@ func backlogCapped(s *subject) *found {
 	}
 	f.Title = f.because
 	if *somaxconn < need {
-		f.turn(sysctlKnob("net.core.somaxconn", somaxconn, need, f.Processes, s.whatIf.Says))
+		f.turn(sysctlKnob(s.Listener, "net.core.somaxconn", somaxconn, need, f.Processes, s.whatIf.Says))
 		if asked == nil || *asked < need {
 			f.turn(listenKnob(s.Listener, f.Processes, need, "the smaller of the two is the limit"))
 		}
@@ -139,7 +139,7 @@ func backlogTooSmall(s *subject) *found {
 		}
 		f.turn(listenKnob(s.Listener, f.Processes, try, why))
 		if somaxconn != nil && *somaxconn < try {
-			f.turn(sysctlKnob("net.core.somaxconn", somaxconn, try, f.Processes, "the smaller of the two is the limit"))
+			f.turn(sysctlKnob(s.Listener, "net.core.somaxconn", somaxconn, try, f.Processes, "the smaller of the two is the limit"))
 		}
 		return f
 	case !enough:
@@ -152,7 +152,7 @@ func backlogTooSmall(s *subject) *found {
 	f.saw("limit that would have dropped nothing, by the replay", need, "sockets")
 	f.turn(listenKnob(s.Listener, f.Processes, need, s.whatIf.Says))
 	if somaxconn == nil || *somaxconn < need {
-		f.turn(sysctlKnob("net.core.somaxconn", somaxconn, need, f.Processes, "the smaller of the two is the limit"))
+		f.turn(sysctlKnob(s.Listener, "net.core.somaxconn", somaxconn, need, f.Processes, "the smaller of the two is the limit"))
 	}
 	return f
 }
@@ -178,6 +178,6 @@ func (s *subject) adviseLimit(f *found) {
 	}
 	f.turn(listenKnob(s.Listener, f.Processes, need, s.whatIf.Says))
 	if s.Sysctls.Somaxconn == nil || *s.Sysctls.Somaxconn < need {
-		f.turn(sysctlKnob("net.core.somaxconn", s.Sysctls.Somaxconn, need, f.Processes, "the smaller of the two is the limit"))
+		f.turn(sysctlKnob(s.Listener, "net.core.somaxconn", s.Sysctls.Somaxconn, need, f.Processes, "the smaller of the two is the limit"))
 	}
 }

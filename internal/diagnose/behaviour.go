@@ -122,7 +122,7 @@ func cpuStarved(s *subject) *found {
 	}
 	f.because = fmt.Sprintf("%s was ready to run and got no CPU, for %s in all", actors(f.Processes), seconds(delay))
 	f.Title = actors(f.Processes) + " waits for a CPU"
-	f.fix("take other load off these CPUs, or give the service more weight: cpu.weight, CPUWeight= of the unit, resources.requests.cpu of the pod",
+	f.fix("take other load off these CPUs, or give the service more weight: cpu.weight (cpu.shares of version 1), CPUWeight= of the unit, resources.requests.cpu of the pod",
 		"check which CPUs it may use: taskset -pc "+pids(f.Processes)+", and cpuset.cpus of its cgroup")
 	f.Settles = "what ran on these CPUs meanwhile: perf sched, or the node's CPU pressure in /proc/pressure/cpu"
 	return f

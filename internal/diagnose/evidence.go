@@ -126,6 +126,7 @@ type Listener struct {
 	Waits        []event.Bucket `json:"waits,omitempty"`
 
 	Sysctls Sysctls  `json:"sysctls,omitzero"`
+	HostNet bool     `json:"host_net,omitempty"` // it is in the machine's first network namespace
 	Threads []Thread `json:"threads,omitempty"`
 	Cgroups []CPU    `json:"cgroups,omitempty"` // of the accepting processes
 	// AcceptFailures are accept() calls that returned no connection for want of something; Descriptors, how many its processes had
@@ -226,6 +227,8 @@ type Files struct {
 // CPU is how a cgroup's CPU time was limited in the window.
 type CPU struct {
 	Cgroup event.Cgroup `json:"cgroup"`
+	Dir    string       `json:"dir,omitempty"` // where that is mounted
+	V1     bool         `json:"v1,omitempty"`  // it is of a hierarchy of version 1
 	// QuotaUs of each PeriodUs; nil for no limit, or an unknown one.
 	QuotaUs     *uint64 `json:"quota_us,omitempty"`
 	PeriodUs    *uint64 `json:"period_us,omitempty"`

@@ -63,9 +63,9 @@ func syncookiesDisabled(l *Listener) *found {
 		f.fix(fmt.Sprintf("leave net.ipv4.tcp_syncookies at %d: it is on now", *on))
 		return f
 	}
-	f.turn(sysctlKnob("net.ipv4.tcp_syncookies", on, 1, l.Processes, "a cookie answers a SYN for which there is no room"))
+	f.turn(sysctlKnob(l, "net.ipv4.tcp_syncookies", on, 1, l.Processes, "a cookie answers a SYN for which there is no room"))
 	if n := l.dropped(event.CauseSynBacklogReserve); n > 0 && l.Sysctls.MaxSynBacklog != nil {
-		f.turn(sysctlKnob("net.ipv4.tcp_max_syn_backlog", l.Sysctls.MaxSynBacklog, *l.Sysctls.MaxSynBacklog*4, l.Processes,
+		f.turn(sysctlKnob(l, "net.ipv4.tcp_max_syn_backlog", l.Sysctls.MaxSynBacklog, *l.Sysctls.MaxSynBacklog*4, l.Processes,
 			"without cookies the last quarter of it is kept for clients seen before"))
 	}
 	return f

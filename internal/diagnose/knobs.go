@@ -3,31 +3,14 @@ package diagnose
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/synspy/synspy/internal/event"
 )
 
-// backlogSettings says where common servers take the argument of listen() from, by the name of the process.
-var backlogSettings = []struct{ comm, where string }{
-	{"nginx", "nginx.conf: listen ... backlog=%d"},
-	{"haproxy", "haproxy.cfg: backlog %d in the frontend"},
-	{"envoy", "the listener's tcp_backlog_size: %d"},
-	{"apache2", "ListenBacklog %d"},
-	{"httpd", "ListenBacklog %d"},
-	{"redis-server", "redis.conf: tcp-backlog %d"},
-	{"php-fpm", "the pool's listen.backlog = %d"},
-	{"gunicorn", "gunicorn --backlog %d"},
-	{"uvicorn", "uvicorn --backlog %d"},
-	{"uwsgi", "uwsgi --listen %d"},
-	{"node", "server.listen({backlog: %d})"},
-	{"java", "the server's acceptCount or backlog: %d"},
-	{"systemd", "Backlog=%d of the .socket unit"},
-	{"python", "the program's call of listen(%d)"},
-}
-
-// listenKnob is the argument of listen(), with the value to try.
+// listenKnob is the argument of listen(), with the value to try. It is set in one place, by who called listen().
 func listenKnob(l *Listener, processes []event.Process, try uint32, why string) event.Knob {
 	k := event.Knob{Name: "the backlog of listen()", Try: strconv.FormatUint(uint64(try), 10), Why: why,
 		Where: fmt.Sprintf("the program's call of listen(fd, %d), or its setting of that name", try)}
@@ -36,33 +19,61 @@ func listenKnob(l *Listener, processes []event.Process, try uint32, why string) 
 	} else if limit, ok := l.limit(); ok && l.Sysctls.Somaxconn != nil && limit < *l.Sysctls.Somaxconn {
 		k.Now = strconv.FormatUint(uint64(limit), 10)
 	}
-	for _, p := range processes {
-		for _, s := range backlogSettings {
-			if strings.HasPrefix(p.Comm, s.comm) {
-				k.Where = fmt.Sprintf(s.where, try)
-				return k
-			}
-		}
+	// All that hold the socket, not only those that the finding is about: who listened may do nothing else.
+	holders := append(slices.Clone(processes), l.Processes...)
+	s := backlogSetting(holders)
+	if s == nil {
+		return k
+	}
+	k.Where = s.of(try)
+	if unit := activated(holders); s == systemd && unit != "" {
+		k.Where += " (systemctl show -p TriggeredBy " + unit + " names it)"
 	}
 	return k
 }
 
+// activated names the service that accepts on a socket of systemd's, empty where that is not known.
+func activated(processes []event.Process) string {
+	for _, p := range processes {
+		if p.Cgroup == nil || settingOf(&p) == systemd {
+			continue
+		}
+		if unit := path.Base(p.Cgroup.Path); strings.HasSuffix(unit, ".service") && plain(unit) {
+			return unit
+		}
+	}
+	return ""
+}
+
 // sysctlKnob is a setting of the listener's network namespace.
-func sysctlKnob(name string, now *uint32, try uint32, processes []event.Process, why string) event.Knob {
-	k := event.Knob{Name: name, Try: strconv.FormatUint(uint64(try), 10), Why: why, Where: sysctlPlace(processes)}
+func sysctlKnob(l *Listener, name string, now *uint32, try uint32, processes []event.Process, why string) event.Knob {
+	k := event.Knob{Name: name, Try: strconv.FormatUint(uint64(try), 10), Why: why, Where: sysctlPlace(l, processes, fmt.Sprintf("%s=%d", name, try))}
 	if now != nil {
 		k.Now = strconv.FormatUint(uint64(*now), 10)
 	}
 	return k
 }
 
-func sysctlPlace(processes []event.Process) string {
+// safeSysctls are those that any pod may set; the others its node must allow.
+var safeSysctls = []string{"net.ipv4.tcp_syncookies", "net.ipv4.tcp_keepalive_time", "net.ipv4.tcp_fin_timeout"}
+
+// sysctlPlace says where "name=value" is set for the listener's network namespace.
+func sysctlPlace(l *Listener, processes []event.Process, set string) string {
 	for _, p := range processes {
-		switch {
+		if l.HostNet && (p.Pod != nil || p.Container != nil) {
+			return "/etc/sysctl.d/ and with sysctl -w, on the node: the listener is in its network namespace"
+		}
+		switch name, _, _ := strings.Cut(set, "="); {
+		case p.Pod != nil && slices.Contains(safeSysctls, name):
+			return fmt.Sprintf("securityContext.sysctls of pod %s/%s", p.Pod.Namespace, p.Pod.Name)
 		case p.Pod != nil:
 			return fmt.Sprintf("securityContext.sysctls of pod %s/%s (the node must allow it)", p.Pod.Namespace, p.Pod.Name)
 		case p.Container != nil:
-			return "the container's network namespace (--sysctl, or sysctls: in a compose file)"
+			engine := "docker"
+			if p.Container.Runtime == "podman" {
+				engine = "podman"
+			}
+			return fmt.Sprintf("the container's network namespace (%s run --sysctl %s, or sysctls: in a compose file)", engine, set)
 		}
 	}
 	return "/etc/sysctl.d/ and with sysctl -w, in the listener's network namespace"
@@ -73,21 +84,39 @@ func quotaKnob(cpu CPU, processes []event.Process, why string) event.Knob {
 	cores := func(us uint64) string {
 		return strconv.FormatFloat(float64(us)/float64(max(value(cpu.PeriodUs), 1)), 'f', -1, 64)
 	}
-	k := event.Knob{Name: "cpu.max", Try: "max", Where: "/sys/fs/cgroup" + path.Clean("/"+cpu.Cgroup.Path) + "/cpu.max", Why: why}
+	k := event.Knob{Name: "cpu.max", Try: "max", Where: cpu.file("cpu.max"), Why: why}
 	known := cpu.QuotaUs != nil && cpu.PeriodUs != nil
 	if known {
 		k.Now = fmt.Sprintf("%d %d", *cpu.QuotaUs, *cpu.PeriodUs)
 		k.Try = fmt.Sprintf("%d %d", *cpu.QuotaUs*2, *cpu.PeriodUs)
 	}
-	for _, p := range processes {
-		if p.Pod != nil {
-			k.Name, k.Where = "resources.limits.cpu", fmt.Sprintf("the spec of pod %s/%s, container %s", p.Pod.Namespace, p.Pod.Name, p.Pod.Container)
-			k.Try = "twice the present value, or none"
-			if known {
-				k.Now, k.Try = cores(*cpu.QuotaUs), cores(*cpu.QuotaUs*2)
-			}
-			return k
+	if cpu.V1 {
+		k.Name, k.Try, k.Where = "cpu.cfs_quota_us", "-1", cpu.file("cpu.cfs_quota_us")
+		if known {
+			k.Now, k.Try = strconv.FormatUint(*cpu.QuotaUs, 10), strconv.FormatUint(*cpu.QuotaUs*2, 10)
 		}
+	}
+	for _, p := range processes {
+		switch {
+		case p.Pod != nil && cpu.isOf(p):
+			k.Name, k.Where = "resources.limits.cpu", fmt.Sprintf("the spec of pod %s/%s, container %s", p.Pod.Namespace, p.Pod.Name, p.Pod.Container)
+		case p.Container != nil && cpu.isOf(p) && slices.Contains([]string{"docker", "podman"}, p.Container.Runtime):
+			name := p.Container.Name
+			if !plain(name) {
+				name = p.Container.ID[:min(len(p.Container.ID), 12)]
+			}
+			k.Name, k.Where = "--cpus", fmt.Sprintf("%s update --cpus=N %s, or cpus: in a compose file", p.Container.Runtime, name)
+			if known {
+				k.Where = strings.Replace(k.Where, "=N", "="+cores(*cpu.QuotaUs*2), 1)
+			}
+		default:
+			continue
+		}
+		k.Try = "twice the present value, or none"
+		if known {
+			k.Now, k.Try = cores(*cpu.QuotaUs), cores(*cpu.QuotaUs*2)
+		}
+		return k
 	}
 	unit := path.Base(cpu.Cgroup.Path)
 	if strings.HasSuffix(unit, ".service") || strings.HasSuffix(unit, ".slice") {
@@ -98,4 +127,24 @@ func quotaKnob(cpu CPU, processes []event.Process, why string) event.Knob {
 		}
 	}
 	return k
+}
+
+// file is one of the cgroup's, where it is mounted.
+func (c *CPU) file(name string) string {
+	if c.Dir != "" {
+		return path.Join(c.Dir, name)
+	}
+	return "/sys/fs/cgroup" + path.Clean("/"+c.Cgroup.Path) + "/" + name
+}
+
+// isOf tells whether the cgroup with the quota is the process's container or pod, rather than one that is above them.
+func (c *CPU) isOf(p event.Process) bool {
+	at := c.Cgroup.Path
+	if at == "" {
+		return true
+	}
+	if p.Container != nil && p.Container.ID != "" && strings.Contains(at, p.Container.ID) {
+		return true
+	}
+	return p.Pod != nil && p.Pod.UID != "" && (strings.Contains(at, p.Pod.UID) || strings.Contains(at, strings.ReplaceAll(p.Pod.UID, "-", "_")))
 }

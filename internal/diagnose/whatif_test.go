@@ -312,34 +312,6 @@ func TestTimeline(t *testing.T) {
 	}
 }
 
-func TestKnobs(t *testing.T) {
-	l := tinyWindow(2)
-	for _, tt := range []struct {
-		name string
-		p    event.Process
-		k    func([]event.Process) event.Knob
-		want event.Knob
-	}{
-		{"nginx", event.Process{Comm: "nginx"}, func(p []event.Process) event.Knob { return listenKnob(&l, p, 511, "w") },
-			event.Knob{Name: "the backlog of listen()", Now: "2", Try: "511", Where: "nginx.conf: listen ... backlog=511", Why: "w"}},
-		{"pod's sysctl", event.Process{Pod: &event.Pod{Namespace: "prod", Name: "api"}}, func(p []event.Process) event.Knob {
-			return sysctlKnob("net.core.somaxconn", nil, 511, p, "w")
-		}, event.Knob{Name: "net.core.somaxconn", Try: "511", Where: "securityContext.sysctls of pod prod/api (the node must allow it)", Why: "w"}},
-		{"pod's quota", event.Process{Pod: &event.Pod{Namespace: "prod", Name: "api", Container: "app"}}, func(p []event.Process) event.Knob {
-			return quotaKnob(CPU{QuotaUs: ptr(uint64(50000)), PeriodUs: ptr(uint64(100000))}, p, "w")
-		}, event.Knob{Name: "resources.limits.cpu", Now: "0.5", Try: "1", Where: "the spec of pod prod/api, container app", Why: "w"}},
-		{"unit's quota", event.Process{}, func(p []event.Process) event.Knob {
-			return quotaKnob(CPU{Cgroup: event.Cgroup{Path: "/system.slice/web.service"}, QuotaUs: ptr(uint64(20000)), PeriodUs: ptr(uint64(100000))}, p, "w")
-		}, event.Knob{Name: "CPUQuota=", Now: "20%", Try: "40%", Where: "unit web.service", Why: "w"}},
-		{"cgroup's quota", event.Process{}, func(p []event.Process) event.Knob { return quotaKnob(CPU{Cgroup: event.Cgroup{Path: "/lab"}}, p, "w") },
-			event.Knob{Name: "cpu.max", Try: "max", Where: "/sys/fs/cgroup/lab/cpu.max", Why: "w"}},
-	} {
-		if got := tt.k([]event.Process{tt.p}); got != tt.want {
-			t.Errorf("%s: got %+v, want %+v", tt.name, got, tt.want)
-		}
-	}
-}
-
 // TestWhatIfMisses: packets that the replay knows nothing of make its advice worthless.
 func TestWhatIfMisses(t *testing.T) {
 	l := burstWindow(128)

@@ -45,10 +45,10 @@ var findings = []FindingInfo{
 	{
 		ID: FindingProcessStopped, Title: "the accepting process is stopped",
 		Means: "the threads that accept were stopped by a signal, held by a debugger, or frozen with their cgroup while the queue filled",
-		Shown: "thread state T or t, or cgroup.freeze, in the samples taken while the accept queue was full",
+		Shown: "thread state T or t, or a frozen cgroup (cgroup.freeze; freezer.state of version 1), in the samples taken while the accept queue was full",
 		Do: []string{
 			"find out who stopped it: a debugger, a SIGSTOP, a paused container, a snapshot",
-			"let it go on: kill -CONT PID, detach the debugger, or write 0 to the cgroup's cgroup.freeze",
+			"let it go on: kill -CONT PID, detach the debugger, or thaw the cgroup: 0 into cgroup.freeze, THAWED into freezer.state of version 1",
 		},
 		Owner: "platform", Causes: []Cause{CauseAcceptQueueFull},
 	},
@@ -57,9 +57,9 @@ var findings = []FindingInfo{
 		Means: "the cgroup of the accepting process had used up its CPU quota while the accept queue was full, so nobody could accept",
 		Shown: "cpu.stat's nr_throttled and throttled_usec grew in the same moments as the drops",
 		Do: []string{
-			"raise or remove the CPU limit: cpu.max of the cgroup, CPUQuota= of the unit, resources.limits.cpu of the pod",
+			"raise or remove the CPU limit: cpu.max of the cgroup (cpu.cfs_quota_us of version 1), CPUQuota= of the unit, --cpus of docker update, resources.limits.cpu of the pod",
 			"use fewer threads than the quota has CPUs, so that it is not used up early in each period",
-			"allow a burst: cpu.max.burst",
+			"allow a burst: cpu.max.burst (cpu.cfs_burst_us of version 1)",
 		},
 		Owner: "platform", Causes: []Cause{CauseAcceptQueueFull},
 	},
@@ -68,7 +68,7 @@ var findings = []FindingInfo{
 		Means: "the accepting threads were ready to run and other tasks had the CPUs",
 		Shown: "run delay of the accepting threads while the accept queue was full, without CPU throttling",
 		Do: []string{
-			"take the other load off these CPUs, or give the service a higher weight: cpu.weight, CPUWeight=, resources.requests.cpu",
+			"take the other load off these CPUs, or give the service a higher weight: cpu.weight (cpu.shares of version 1), CPUWeight=, resources.requests.cpu",
 			"check CPU affinity: taskset -pc PID, and cpuset.cpus of the cgroup",
 		},
 		Owner: "node", Causes: []Cause{CauseAcceptQueueFull},

@@ -155,6 +155,7 @@ type Process struct {
 	Comm         string     `json:"comm,omitempty"`
 	Role         Role       `json:"role,omitempty"`
 	LastAcceptMs *uint64    `json:"last_accept_ms,omitempty"`
+	Program      *Software  `json:"program,omitempty"` // in diagnoses
 	Cgroup       *Cgroup    `json:"cgroup,omitempty"`
 	Container    *Container `json:"container,omitempty"`
 	Pod          *Pod       `json:"pod,omitempty"`
@@ -169,6 +170,20 @@ type Process struct {
 	// Start is when it began, in clock ticks since boot; 0 where that is unknown.
 	Start uint64 `json:"-"`
 }
+
+// Software is what a process runs, where that is known.
+type Software struct {
+	Name     string `json:"name,omitempty"`     // of its executable: "nginx", "python3.11"
+	Script   string `json:"script,omitempty"`   // what an interpreter runs: "gunicorn", "org.apache.catalina.startup.Bootstrap"
+	Title    string `json:"title,omitempty"`    // the first word of what it wrote over its arguments: "puma"
+	Language string `json:"language,omitempty"` // of a compiled one: LanguageGo or LanguageRust
+}
+
+// The languages whose programs are told by their executable.
+const (
+	LanguageGo   = "go"
+	LanguageRust = "rust"
+)
 
 // Drop is one handshake packet that died (type "drop"), or one SYN answered by
 // a SYN cookie (type "cookie").

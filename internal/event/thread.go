@@ -42,6 +42,8 @@ type Syscall struct {
 // cgroup, upwards, that has a quota; Pressure is of the process's v2 cgroup.
 type CPU struct {
 	Cgroup      string  `json:"cgroup,omitempty"` // path of the one with the quota
+	Dir         string  `json:"dir,omitempty"`    // where that is mounted here: in it are the files that set the quota
+	V1          bool    `json:"v1,omitempty"`     // it is of a hierarchy of version 1
 	QuotaUs     *uint64 `json:"quota_us,omitempty"`
 	PeriodUs    *uint64 `json:"period_us,omitempty"`
 	Periods     *uint64 `json:"periods,omitempty"`      // since it was made

@@ -40,6 +40,7 @@ type ListenSettings struct {
 	MaxSynBacklog   *uint32
 	AbortOnOverflow *uint32
 	SynackRetries   *uint32
+	First           bool // it is the machine's first namespace
 }
 
 // ListeningSockets lists the listening TCP sockets of a network namespace, and its
@@ -109,6 +110,7 @@ func listenSettings() ListenSettings {
 		MaxSynBacklog:   sysctlNumber("/proc/sys/net/ipv4/tcp_max_syn_backlog"),
 		AbortOnOverflow: sysctlNumber("/proc/sys/net/ipv4/tcp_abort_on_overflow"),
 		SynackRetries:   sysctlNumber("/proc/sys/net/ipv4/tcp_synack_retries"),
+		First:           sysctlNumber("/proc/sys/net/core/netdev_max_backlog") != nil, // no other has it: sysctl_core_net_init
 	}
 }
 

@@ -17,7 +17,7 @@ const maxLevels = 16
 // cpuOf reads what the process's cgroup may use of the CPUs, and what it was
 // denied; nil where nothing is known.
 func (s *Sampler) cpuOf(dir int, now time.Time) *event.CPU {
-	text, err := readAt(dir, "cgroup")
+	text, err := readAt(dir, liveThread(dir)+"cgroup")
 	if err != nil {
 		return nil
 	}
@@ -41,6 +41,7 @@ func (s *Sampler) cpuOf(dir int, now time.Time) *event.CPU {
 		for range maxLevels {
 			if cpu.QuotaUs == nil && quotaOf(at, isV2, &cpu) {
 				cpu.Cgroup, key = path, at
+				cpu.Dir, cpu.V1 = at, !isV2
 			}
 			if path == "/" || cpu.QuotaUs != nil {
 				break

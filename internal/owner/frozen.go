@@ -9,7 +9,7 @@ import (
 // frozenOf names the cgroup that keeps the process's threads from running: the highest that somebody froze, with all below
 // it. It is empty for none, and where no mount shows the hierarchy.
 func (s *Sampler) frozenOf(dir int) string {
-	text, err := readAt(dir, "cgroup")
+	text, err := readAt(dir, liveThread(dir)+"cgroup")
 	if err != nil {
 		return ""
 	}

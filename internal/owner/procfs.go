@@ -108,7 +108,7 @@ func (p *procfs) cgroupOf(pid uint32, start uint64) (*event.Cgroup, error) {
 	if st.start != start {
 		return nil, fmt.Errorf("process %d: %w", pid, errOtherProcess)
 	}
-	b, err := readAt(dir, "cgroup")
+	b, err := readAt(dir, liveThread(dir)+"cgroup")
 	if err != nil {
 		return nil, err
 	}

@@ -169,11 +169,23 @@ func appendProcess(b []byte, p *event.Process) []byte {
 	if p.LastAcceptMs != nil {
 		b = strconv.AppendUint(append(b, `,"last_accept_ms":`...), *p.LastAcceptMs, 10)
 	}
+	if p.Program != nil {
+		b = appendProgram(append(b, `,"program":{`...), p.Program)
+	}
 	b = appendPlace(b, p.Cgroup, p.Container, p.Pod)
 	if p.ThreadCount != 0 || len(p.Threads) > 0 || p.CPU != nil || !p.SampledAt.IsZero() {
 		b = appendSample(b, p)
 	}
 	return append(b, '}')
+}
+
+func appendProgram(b []byte, p *event.Software) []byte {
+	empty := len(b)
+	b = appendText(b, `,"name":`, p.Name)
+	b = appendText(b, `,"script":`, p.Script)
+	b = appendText(b, `,"title":`, p.Title)
+	b = appendText(b, `,"language":`, p.Language)
+	return closeObject(b, empty)
 }
 
 // appendSample writes the members of a sampling. Once a second and listener at
