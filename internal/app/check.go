@@ -30,6 +30,7 @@ type checkRow struct {
 	Backend   string            `json:"backend,omitempty"`
 	Available *bool             `json:"available,omitempty"`
 	Counters  map[string]uint32 `json:"counters,omitempty"`
+	Without   []kernel.Loss     `json:"without,omitempty"` // of a capability: what each command loses without it
 	isFooter  bool              // too long for the table
 }
 
@@ -132,15 +133,19 @@ func isRefused(err error, missing []kernel.Capability) bool {
 
 func (c *checker) privileges() {
 	for _, needed := range kernel.NeededCapabilities() {
-		if slices.Contains(c.missing, needed) && needed.Optional {
-			c.add(needed.Name, render.CheckMissing, "optional: to "+needed.Why)
-			continue
+		missing := slices.ContainsFunc(c.missing, func(m kernel.Capability) bool { return m.Bit == needed.Bit })
+		status, detail := render.CheckOK, "to "+needed.Why
+		switch {
+		case missing && needed.Optional:
+			status, detail = render.CheckMissing, "optional: "+detail
+		case missing:
+			status = render.CheckRefused
 		}
-		if slices.Contains(c.missing, needed) {
-			c.add(needed.Name, render.CheckRefused, "to "+needed.Why).Remedy = "run with sudo"
-			continue
+		row := c.add(needed.Name, status, detail)
+		row.Without = needed.Without
+		if status == render.CheckRefused {
+			row.Remedy = "run with sudo"
 		}
-		c.add(needed.Name, render.CheckOK, "to "+needed.Why)
 	}
 }
 
@@ -324,16 +329,26 @@ func (c *checker) write(to io.Writer, writing Writing, hooks []event.Hook, blind
 	}
 	var (
 		rows   []render.CheckRow
+		losses []render.LossRow
 		footer string
 	)
 	for _, row := range c.rows {
+		for _, loss := range row.Without {
+			losses = append(losses, render.LossRow{Capability: row.Name, Has: row.Status == render.CheckOK, Verb: loss.Verb, Lost: loss.Lost})
+		}
 		if row.isFooter {
 			footer += "\n" + row.Name + ": " + row.Detail + "\n"
 			continue
 		}
 		rows = append(rows, row.CheckRow)
 	}
-	if err := render.CheckTable(to, rows, options); err != nil || len(hooks) == 0 {
+	if err := render.CheckTable(to, rows, options); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintln(to); err != nil {
+		return err
+	}
+	if err := render.LossTable(to, losses, options); err != nil || len(hooks) == 0 {
 		return err
 	}
 	if _, err := fmt.Fprintln(to); err != nil {

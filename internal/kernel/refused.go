@@ -11,31 +11,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Powers names those of these capabilities, by their bits, that this process does not have. A refusal that none of them
-// explains is another's: a user namespace, whose capabilities count in it alone, or a security module.
+// Powers names those of these capabilities, which are among the needed ones, that this process does not have. A refusal
+// that none of them explains is another's: a user namespace, whose capabilities count in it alone, or a security module.
 func Powers(bits ...uint) []string {
 	set, err := EffectiveCapabilities()
 	if err != nil {
 		return nil
 	}
 	var names []string
-	for _, bit := range bits {
-		if set&(1<<bit) == 0 {
-			names = append(names, capabilityNames[bit])
+	for _, c := range MissingCapabilities(set) {
+		if slices.Contains(bits, c.Bit) {
+			names = append(names, c.Name)
 		}
 	}
 	if len(names) == 0 && !firstUserNamespace() {
 		names = []string{"root of the first user namespace"}
 	}
 	return names
-}
-
-// capabilityNames are those that something here takes.
-var capabilityNames = map[uint]string{
-	unix.CAP_BPF: "CAP_BPF", unix.CAP_PERFMON: "CAP_PERFMON", unix.CAP_SYSLOG: "CAP_SYSLOG", unix.CAP_SYS_PTRACE: "CAP_SYS_PTRACE",
-	unix.CAP_DAC_READ_SEARCH: "CAP_DAC_READ_SEARCH", unix.CAP_SYS_ADMIN: "CAP_SYS_ADMIN", unix.CAP_NET_ADMIN: "CAP_NET_ADMIN",
-	unix.CAP_NET_RAW: "CAP_NET_RAW", unix.CAP_CHECKPOINT_RESTORE: "CAP_CHECKPOINT_RESTORE", unix.CAP_SYS_RESOURCE: "CAP_SYS_RESOURCE",
-	unix.CAP_DAC_OVERRIDE: "CAP_DAC_OVERRIDE",
 }
 
 // processFiles are the files of another process below /proc/PID, and what the kernel asks of who reads them: their mode is often

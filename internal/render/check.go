@@ -65,6 +65,26 @@ func checkStyle(cell string) string {
 	}
 }
 
+// LossRow is what a command loses without a capability, which this process has or not.
+type LossRow struct {
+	Capability string
+	Has        bool
+	Verb, Lost string
+}
+
+// LossTable writes what each capability is good for, by command.
+func LossTable(w io.Writer, rows []LossRow, opts Options) error {
+	var cells [][]string
+	for _, r := range rows {
+		has := "no"
+		if r.Has {
+			has = "yes"
+		}
+		cells = append(cells, []string{r.Capability, has, r.Verb, r.Lost})
+	}
+	return Table(w, []Column{{Title: "CAPABILITY"}, {Title: "HERE", Style: attachedStyle}, {Title: "COMMAND"}, {Title: "LOST WITHOUT IT"}}, cells, opts)
+}
+
 // HookTable writes the plan; in JSON one record of type "check" for each hook,
 // which has a backend where a check has a status.
 func HookTable(w io.Writer, hooks []event.Hook, opts Options) error {
