@@ -103,6 +103,9 @@ func (s Selection) applyOwner(w *Watch) error {
 	}
 	if s.PID > 0 {
 		if _, err := os.Stat("/proc/" + strconv.Itoa(s.PID)); err != nil {
+			if by := kernel.HiddenProcess(uint32(s.PID)); len(by) > 0 {
+				return fmt.Errorf("%w: --pid %d: this process takes %s", ErrUnable, s.PID, strings.Join(by, " and "))
+			}
 			return usage("--pid %d: no such process", s.PID)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -39,6 +40,9 @@ func FindNetNS(arg string) (uint64, error) {
 func netnsInode(path, arg string) (uint64, error) {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(path, &fs); err != nil {
+		if by := RefusedFile("ns", err); len(by) > 0 {
+			return 0, fmt.Errorf("open network namespace %q: it takes %s: %w", arg, strings.Join(by, " and "), err)
+		}
 		return 0, fmt.Errorf("%w: %q: %w", ErrNoNetNS, arg, err)
 	}
 	if fs.Type != unix.NSFS_MAGIC {
@@ -57,26 +61,24 @@ func netnsInode(path, arg string) (uint64, error) {
 }
 
 // findInode looks for a process or a named namespace with the inode. One that
-// only a socket or a mount elsewhere keeps alive is not found.
+// only a socket or a mount elsewhere keeps alive is not found. Where not every process may be asked, the error is
+// fs.ErrPermission.
 func findInode(inode uint64) error {
-	unreadable := false
-	for _, pattern := range []string{"/proc/[0-9]*/ns/net", "/proc/[0-9]*/task/[0-9]*/ns/net", named + "/*"} {
-		paths, err := filepath.Glob(pattern)
-		if err != nil {
-			return err
-		}
-		for _, path := range paths {
-			have, err := Inode(path)
-			if err == nil && have == inode {
-				return nil
-			}
-			unreadable = unreadable || errors.Is(err, fs.ErrPermission)
-		}
+	list, hidden, err := NetNamespaces("/proc")
+	if err != nil {
+		return err
 	}
-	if unreadable && os.Geteuid() != 0 {
-		return fmt.Errorf("look for network namespace %d among all processes: %w", inode, fs.ErrPermission)
+	if slices.ContainsFunc(list, func(ns NetNS) bool { return ns.Inode == inode }) {
+		return nil
 	}
-	return fmt.Errorf("%w: inode %d is held by no process and no file in %s", ErrNoNetNS, inode, named)
+	if by := Powers(unix.CAP_SYS_PTRACE); len(by) > 0 && (hidden > 0 || HiddenProcesses() != "") {
+		return fmt.Errorf("look for network namespace %d among all processes: it takes %s: %w", inode, strings.Join(by, " and "), fs.ErrPermission)
+	}
+	seen := ""
+	if !SeesAllProcesses() {
+		seen = " of this PID namespace, which has not all,"
+	}
+	return fmt.Errorf("%w: inode %d is held by no process%s and no file in %s", ErrNoNetNS, inode, seen, named)
 }
 
 // Inode returns a file's inode number, following links.

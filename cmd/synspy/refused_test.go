@@ -1,0 +1,90 @@
+package main
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/lab"
+)
+
+// incident plays one of the lab's until the test ends, and returns its network namespace.
+func incident(t *testing.T, name string) (netns uint64) {
+	t.Helper()
+	made, ok := lab.FindIncident(name)
+	if !ok {
+		t.Fatalf("no incident %s", name)
+	}
+	w, err := lab.NewWorld(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	traffic, err := made.Begin(t.Context(), w, t.Logf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	ctx := t.Context()
+	go func() { done <- traffic(ctx) }()
+	t.Cleanup(func() { // the context has ended
+		<-done
+		_ = w.Close()
+	})
+	return w.NetNS()
+}
+
+// TestRefusedEvidence diagnoses an accept loop that sleeps, with as many capabilities as it takes and with one less each time.
+func TestRefusedEvidence(t *testing.T) {
+	t.Parallel()
+	enough := []uintptr{unix.CAP_BPF, unix.CAP_PERFMON, unix.CAP_SYSLOG, unix.CAP_SYS_PTRACE, unix.CAP_DAC_READ_SEARCH}
+	without := func(bit uintptr) (list []uintptr) {
+		for _, c := range enough {
+			if c != bit {
+				list = append(list, c)
+			}
+		}
+		return list
+	}
+	netns := incident(t, "diagnose-blocked")
+	for _, tt := range []struct {
+		lost string
+		has  []uintptr
+	}{
+		{"", enough},
+		{"CAP_SYS_PTRACE", without(unix.CAP_SYS_PTRACE)},
+		{"CAP_DAC_READ_SEARCH", without(unix.CAP_DAC_READ_SEARCH)},
+	} {
+		t.Run(tt.lost, func(t *testing.T) {
+			t.Parallel()
+			stdout, stderr, code := as(t, tt.has, "diagnose", "--port", "8080", "--duration", "6s", "-o", "json")
+			var d event.Diagnosis
+			if err := json.Unmarshal([]byte(stdout), &d); err != nil || code != 0 {
+				t.Fatalf("exit code %d, %v, standard error:\n%s", code, err, stderr)
+			}
+			i := slices.IndexFunc(d.Findings, func(f event.Finding) bool { return f.Listener != nil && f.Listener.NetNS == netns })
+			if i < 0 {
+				t.Fatalf("no finding: %s", d.Verdict) // to name a namespace by its inode takes CAP_SYS_PTRACE, so other tests' may be here
+			}
+			f := d.Findings[i]
+			if tt.lost == "" {
+				if f.ID != event.FindingAcceptLoopBlocked || f.Confidence == event.ConfidencePossible || strings.Contains(f.Settles, "CAP_") {
+					t.Errorf("%s, %s: %s", f.ID, f.Confidence, d.Verdict)
+				}
+				return
+			}
+			if f.Confidence != event.ConfidencePossible || !strings.Contains(f.Settles, tt.lost) {
+				t.Errorf("%s, %s, settled by %q: %s", f.ID, f.Confidence, f.Settles, d.Verdict)
+			}
+			for _, c := range d.Cannot {
+				if strings.Contains(strings.Join(c.Takes, " "), tt.lost) && len(c.Findings) > 0 {
+					return
+				}
+			}
+			t.Errorf("nothing that takes %s among what could not be told: %+v", tt.lost, d.Cannot)
+		})
+	}
+}
