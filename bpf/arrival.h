@@ -26,6 +26,7 @@ static __noinline int arrivals_flush(struct arrival *a)
 	total = bpf_map_lookup_elem(&arrived, &id); /* another CPU made it this moment */
 	if (!total) {
 		id = 0; /* the table is full: "other listeners" */
+		__sync_fetch_and_add(&unlisted_syns, fresh.syn);
 		total = bpf_map_lookup_elem(&arrived, &id);
 	}
 	if (total) {

@@ -81,6 +81,8 @@ __u32 accept_reading = 0; /* counts readings of the accept side: marks begin ane
 __u32 steering = 0; /* 1: some listener was given packets for elsewhere, see steered.h */
 __u32 syns_lost = 0; /* 1: some handshake had a SYN dropped */
 __u64 uncounted = 0; /* packets that no row of counts had room for: never, see count_of */
+__u64 unlisted_drops = 0; /* packets of listeners without a row in counts */
+__u64 unlisted_syns = 0; /* SYNs to listeners without one in arrived */
 
 #define MAX_STACK 24
 
@@ -158,6 +160,7 @@ struct slot {
 	__u32 members_full;
 	__u64 entering; /* an accept queue: the child that did last */
 	__u64 handshakes; /* distinct ones that lost a packet */
+	__u64 forgotten; /* of them, those that made room for others: they may be counted again */
 	__u64 now[NUM_COUNTERS];
 	__u64 delta[NUM_COUNTERS];
 	__u64 start; /* address of the packet's first byte */

@@ -82,6 +82,7 @@ __noinline __u32 attempt_number(__u64 now)
 	if (!empty) {
 		way = set->hand++;
 		set->evicted = now;
+		slot->forgotten++;
 	}
 	set->way[way & (ATTEMPT_WAYS - 1)] = (struct attempt){ .print = print,
 							       .isn = p->isn,
@@ -176,6 +177,7 @@ static __noinline struct count *count_of(struct slot *slot, __u64 sk, __u8 proof
 	if (count)
 		return count;
 	key.id = 0; /* the table is full: "other listeners", made by Go at the start */
+	__sync_fetch_and_add(&unlisted_drops, 1);
 	return bpf_map_lookup_elem(&counts, &key);
 }
 

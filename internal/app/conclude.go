@@ -29,6 +29,7 @@ func (c *collector) conclude(s event.Summary) {
 		}
 	}
 	e.Counts, e.Ledger, e.Balanced = s.Counts, s.Ledger, &s.Balanced
+	c.overflowed(&s)
 	for _, count := range c.clients {
 		e.Clients = append(e.Clients, *count)
 	}
@@ -80,7 +81,9 @@ func (c *collector) listenersOf(s event.Summary) {
 			StepMs: uint32(c.step.Milliseconds()), Timeline: slices.Clone(r.points), PeakAccepts: r.peak,
 			RetriesTold: r.told && !r.forgot, ClosedMs: r.closed}
 		row := seen[r.listener.Socket]
-		l.Syns = &row.Syn
+		if c.counts(r) {
+			l.Syns = &row.Syn
+		}
 		if r.began && !r.gaps {
 			var accepts uint64
 			for _, p := range r.points {

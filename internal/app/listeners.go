@@ -20,6 +20,9 @@ type listeners struct {
 	known  map[uint64]*known
 	places map[place][]uint64
 	closed map[uint64]time.Time // since when, of those that still have rows in the kernel side's tables
+	gone   []uint64             // those that had rows, and closed: the first of them makes room
+
+	turnedAway uint64
 }
 
 type known struct {
@@ -62,7 +65,8 @@ func (l *listeners) add(listener probe.Listener) bool {
 		}
 		l.forget(listener.Socket)
 	}
-	if len(l.known) >= maxKnown {
+	if len(l.known) >= maxKnown && !l.makeRoom() {
+		l.turnedAway++
 		return false
 	}
 	l.known[listener.Socket] = &known{listener: listener}
@@ -127,9 +131,30 @@ func (l *listeners) departed() map[uint64]bool {
 		if time.Since(since) > settleAfter {
 			sockets[socket] = true
 			delete(l.closed, socket)
+			l.gone = append(l.gone, socket)
 		}
 	}
 	return sockets
+}
+
+// makeRoom forgets the listener that closed first; false if none did.
+func (l *listeners) makeRoom() bool {
+	for len(l.gone) > 0 {
+		socket := l.gone[0]
+		l.gone = l.gone[1:]
+		if _, ok := l.known[socket]; ok {
+			l.forget(socket)
+			return true
+		}
+	}
+	return false
+}
+
+// unnamed is how often a listener was met that there was no room for.
+func (l *listeners) unnamed() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.turnedAway
 }
 
 func (l *listeners) forget(socket uint64) {

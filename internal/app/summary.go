@@ -111,27 +111,21 @@ func (t *trace) finish() error {
 	if err := t.stream.Flush(); err != nil {
 		return err
 	}
-	return t.tellMissed()
+	return t.tellMissed(summary.Overflow)
 }
 
-// tellMissed says what the kernel side had no room for: only people can act on it.
-func (t *trace) tellMissed() error {
+// tellMissed says what was not kept.
+func (t *trace) tellMissed(overflow *event.Overflow) error {
+	for _, line := range overflow.Sentences() {
+		t.say(line)
+	}
 	missed, err := t.probe.Missed()
 	if err != nil {
 		return err
 	}
-	for _, m := range []struct {
-		count uint64
-		what  string
-	}{
-		{missed.Untracked, "times a network namespace was met that no table had room for: the ledger does not have it"},
-		{missed.ListenersLost, "openings and closings of listeners were lost to a full ring buffer: owners may be missing; try a larger --ring-size"},
-		{missed.Skipped, "events were skipped by the kernel, a program of ours being interrupted by itself: deaths before a listener may be missing"},
-		{missed.RecordsUnowned, "dropped packets had no row of counts: they are in the ledger alone"},
-	} {
-		if m.count > 0 {
-			t.say(fmt.Sprintf("%d %s", m.count, m.what))
-		}
+	if missed.Skipped > 0 {
+		t.say(fmt.Sprintf("%d events were skipped by the kernel, a program of ours being interrupted by itself: "+
+			"deaths before a listener may be missing", missed.Skipped))
 	}
 	return nil
 }
@@ -161,6 +155,9 @@ func (t *trace) summary() (event.Summary, error) {
 		counted[o] -= min(counted[o], filtered[o])
 	}
 	s.Counts, s.Cookies = countsOf(counted)
+	if s.Overflow, err = t.overflow(accepting); err != nil {
+		return event.Summary{}, err
+	}
 	s.Balance()
 	return s, nil
 }

@@ -426,6 +426,7 @@ type SynspySlot struct {
 	MembersFull uint32
 	Entering    uint64
 	Handshakes  uint64
+	Forgotten   uint64
 	Now         [10]uint64
 	Delta       [10]uint64
 	Start       uint64
@@ -744,6 +745,8 @@ const (
 	SynspyVarTalliesRoom                        = "tallies_room"
 	SynspyVarTimewaitArgs                       = "timewait_args"
 	SynspyVarUncounted                          = "uncounted"
+	SynspyVarUnlistedDrops                      = "unlisted_drops"
+	SynspyVarUnlistedSyns                       = "unlisted_syns"
 	SynspyVarUntracked                          = "untracked"
 	SynspyVarUnusedAnswer                       = "unused_answer"
 	SynspyVarUnusedCaptured                     = "unused_captured"
@@ -955,6 +958,8 @@ type SynspyVariableSpecs struct {
 	TalliesRoom         *ebpf.VariableSpec `ebpf:"tallies_room"`
 	TimewaitArgs        *ebpf.VariableSpec `ebpf:"timewait_args"`
 	Uncounted           *ebpf.VariableSpec `ebpf:"uncounted"`
+	UnlistedDrops       *ebpf.VariableSpec `ebpf:"unlisted_drops"`
+	UnlistedSyns        *ebpf.VariableSpec `ebpf:"unlisted_syns"`
 	Untracked           *ebpf.VariableSpec `ebpf:"untracked"`
 	UnusedAnswer        *ebpf.VariableSpec `ebpf:"unused_answer"`
 	UnusedCaptured      *ebpf.VariableSpec `ebpf:"unused_captured"`
@@ -1093,6 +1098,8 @@ type SynspyVariables struct {
 	TalliesRoom         *ebpf.Variable `ebpf:"tallies_room"`
 	TimewaitArgs        *ebpf.Variable `ebpf:"timewait_args"`
 	Uncounted           *ebpf.Variable `ebpf:"uncounted"`
+	UnlistedDrops       *ebpf.Variable `ebpf:"unlisted_drops"`
+	UnlistedSyns        *ebpf.Variable `ebpf:"unlisted_syns"`
 	Untracked           *ebpf.Variable `ebpf:"untracked"`
 	UnusedAnswer        *ebpf.Variable `ebpf:"unused_answer"`
 	UnusedCaptured      *ebpf.Variable `ebpf:"unused_captured"`

@@ -19,6 +19,7 @@ var rules = []func(*Evidence) []*found{
 	noListener,
 	otherDrops,
 	quiet,
+	overflow,
 }
 
 // Diagnose judges the evidence. It does not change it, and the same evidence gives the same diagnosis.
@@ -27,7 +28,7 @@ func Diagnose(e *Evidence) event.Diagnosis {
 	d := event.Diagnosis{
 		Header: event.Head("diagnosis"), Time: e.Start, WindowS: float64(e.WindowMs) / 1000,
 		Verdict: doubt(e, all, verdict(e, all)), Findings: []event.Finding{},
-		Counts: e.Counts, Ledger: e.Ledger, Balanced: e.Balanced, Timeline: []event.Timeline{},
+		Counts: e.Counts, Ledger: e.Ledger, Overflow: e.Overflow, Balanced: e.Balanced, Timeline: []event.Timeline{},
 		Handshakes: handshakes(e), Clients: bound(e.Clients, maxClients), Cannot: cannot(e),
 	}
 	if d.Ledger == nil {

@@ -268,7 +268,7 @@ func unclaimed(e *Evidence, cause event.Cause) uint64 {
 func unattributed(e *Evidence) []*found {
 	var out []*found
 	for _, row := range e.Ledger {
-		if row.Unattributed == 0 && row.Balanced() {
+		if row.Unattributed == 0 && row.Balanced() || row.Others && e.Overflow.Hides() { // overflow tells of those
 			continue
 		}
 		f := newFound(event.FindingOtherDrops, ^uint64(0)) // before health, which it puts in doubt

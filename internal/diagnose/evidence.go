@@ -14,6 +14,9 @@ type Evidence struct {
 	Counts   []event.Count     `json:"counts,omitempty"` // of the whole window
 	Ledger   []event.LedgerRow `json:"ledger,omitempty"`
 	Balanced *bool             `json:"balanced,omitempty"`
+	// Overflow is what synspy's tables had no room for. OverflowAside says that what the filters ask for had room.
+	Overflow      *event.Overflow `json:"overflow,omitempty"`
+	OverflowAside bool            `json:"overflow_aside,omitempty"`
 
 	Listeners []Listener `json:"listeners,omitempty"` // those matched, also ones that closed
 	// GroupSyns came to those Listeners whose Syns are not known because they share ports by SO_REUSEPORT: to all of them together.

@@ -309,7 +309,7 @@ const (
 func (r *Recording) summed(e *Evidence) {
 	s := r.summary
 	e.WindowMs = uint64(max(s.DurationMs, 0))
-	e.Counts, e.Ledger, e.Balanced = s.Counts, s.Ledger, &s.Balanced
+	e.Counts, e.Ledger, e.Overflow, e.Balanced = s.Counts, s.Ledger, s.Overflow, &s.Balanced
 	for _, seen := range s.Seen {
 		if l := &seen.Listener; l.Cookie == 0 && l.Inode == 0 && !seen.Others { // of a group whose members were not told apart
 			e.GroupSyns = sum(e.GroupSyns, &seen.Syn)

@@ -35,6 +35,8 @@ type Diagnosis struct {
 	Counts   []Count     `json:"counts,omitempty"`
 	Ledger   []LedgerRow `json:"ledger"`
 	Timeline []Timeline  `json:"timeline"` // one a listener with anything to show, worst first
+	// Overflow is that of the summary: what no verdict is about.
+	Overflow *Overflow `json:"overflow,omitempty"`
 	// Balanced is that of the summary; nil where no ledger was kept.
 	Balanced  *bool          `json:"balanced,omitempty"`
 	Listeners []ListenerView `json:"listeners,omitempty"` // in the order of Timeline

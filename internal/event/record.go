@@ -318,6 +318,7 @@ type Summary struct {
 	Ledger       []LedgerRow `json:"ledger"`
 	Balanced     bool        `json:"balanced"`
 	Recount      *Recount    `json:"recount,omitempty"`
+	Overflow     *Overflow   `json:"overflow,omitempty"` // nil where everything had room
 }
 
 // Recount says that a summary was counted again, from those records of a file that the filters given while
@@ -335,10 +336,10 @@ type Recount struct {
 	HandshakesAtLeast bool `json:"handshakes_at_least,omitempty"`
 }
 
-// Balance works out from the ledger's rows whether the summary is balanced, and
-// what is unattributed.
+// Balance works out from the ledger's rows, and from what they do not have, whether the
+// summary is balanced, and what is unattributed.
 func (s *Summary) Balance() {
-	s.Balanced, s.Unattributed = true, 0
+	s.Balanced, s.Unattributed = s.Overflow == nil || s.Overflow.Namespaces == 0, 0
 	for _, row := range s.Ledger {
 		s.Balanced = s.Balanced && row.Balanced()
 		s.Unattributed += row.Unattributed

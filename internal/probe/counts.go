@@ -97,7 +97,10 @@ const twin = "_twin"
 
 // Missed is what the kernel side could not keep, and counted instead.
 type Missed struct {
-	Untracked      uint64 // namespaces, each time one was seen, that no table had room for
+	Untracked      uint64 // packets and counter movements of namespaces that no table had room for
+	UnlistedDrops  uint64 // packets of listeners that counts had no row for
+	UnlistedSyns   uint64 // SYNs to listeners that arrivals had no row for
+	Forgotten      uint64 // handshakes that lost a packet, and gave way to newer ones
 	ListenersLost  uint64 // openings and closings that the ring buffer had no room for
 	RecordsUnowned uint64 // packets that no row of counts had room for
 	Skipped        uint64 // runs that the kernel skipped, a program being interrupted by itself
@@ -108,10 +111,18 @@ func (p *Probe) Missed() (m Missed, err error) {
 	for _, v := range []struct {
 		name string
 		to   *uint64
-	}{{"untracked", &m.Untracked}, {"changes_lost", &m.ListenersLost}, {"uncounted", &m.RecordsUnowned}} {
+	}{{"untracked", &m.Untracked}, {"unlisted_drops", &m.UnlistedDrops}, {"unlisted_syns", &m.UnlistedSyns},
+		{"changes_lost", &m.ListenersLost}, {"uncounted", &m.RecordsUnowned}} {
 		if err := p.collection.Variables[v.name].Get(v.to); err != nil {
 			return m, fmt.Errorf("read %s: %w", v.name, err)
 		}
+	}
+	var slots []bpf.SynspySlot
+	if err := p.collection.Maps["slots"].Lookup(uint32(0), &slots); err != nil {
+		return m, fmt.Errorf("read what was forgotten: %w", err)
+	}
+	for i := range slots {
+		m.Forgotten += slots[i].Forgotten
 	}
 	for name, program := range p.collection.Programs {
 		if strings.HasSuffix(name, twin) || p.collection.Programs[name+twin] != nil {

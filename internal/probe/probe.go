@@ -46,6 +46,7 @@ type Probe struct {
 	accepting  acceptBooks
 	// What is known of namespaces that are gone, beyond as many as are remembered one by one.
 	retiredOthers book
+	unfollowed    map[uint64]bool
 	closed        []book
 }
 

@@ -141,7 +141,14 @@ func (p *Probe) closeOthers() error {
 			}
 		}
 	}
+	p.unfollowed = make(map[uint64]bool)
+	for i := range p.closed {
+		if p.closed[i].unroomed {
+			p.unfollowed[uint64(p.closed[i].inode)] = true
+		}
+	}
 	for i := range unroomed {
+		p.unfollowed[uint64(unroomed[i].inode)] = true
 		moved, ok, err := p.sums(unroomed[i].namespace)
 		if err != nil {
 			return fmt.Errorf("close the ledger: %w", err)
@@ -158,6 +165,9 @@ func (p *Probe) closeOthers() error {
 	}
 	return nil
 }
+
+// Unfollowed are, after Stop, the inodes of the namespaces that no table had room for, as far as they are known.
+func (p *Probe) Unfollowed() map[uint64]bool { return p.unfollowed }
 
 // merge adds up what was counted in two namespaces, or what is known of those that are gone.
 func (b *book) merge(o *book) {

@@ -71,7 +71,8 @@ func writeDiagnosis(w io.Writer, d *event.Diagnosis, opts Options) error {
 		p.line("")
 		p.line("ledger balanced")
 	default:
-		p.ledger(event.Summary{Ledger: d.Ledger, Counts: d.Counts, Balanced: *d.Balanced})
+		p.ledger(event.Summary{Ledger: d.Ledger, Counts: d.Counts, Balanced: *d.Balanced,
+			Overflow: d.Overflow})
 	}
 	if bytes.Count(out.Bytes(), []byte("\n")) > cmp.Or(opts.Height, usualHeight) {
 		p.line("")

@@ -222,7 +222,7 @@ func (p *printer) ledger(sum event.Summary) {
 			shared++
 		}
 		rows = append(rows, []string{
-			strconv.FormatUint(r.NetNS, 10), r.Counter,
+			ledgerNetNS(r), r.Counter,
 			moved, p.opts.count(r.Synspy), p.opts.count(r.Unattributed), p.opts.count(r.Filtered), verdict(r),
 		})
 	}
@@ -239,6 +239,9 @@ func (p *printer) ledger(sum event.Summary) {
 			wrong = append(wrong[:maxNamed], fmt.Sprintf("and %d more", more))
 		}
 		p.line(p.opts.paint(styleLoud, "LEDGER DOES NOT BALANCE: "+strings.Join(wrong, "; ")))
+	case !sum.Balanced && sum.Overflow != nil && sum.Overflow.Namespaces > 0:
+		p.line(p.opts.paint(styleLoud, "LEDGER IS NOT WHOLE: "+Thousands(sum.Overflow.Namespaces)+
+			" packets or counter movements were of network namespaces that it had no room for"))
 	case !sum.Balanced:
 		p.line(p.opts.paint(styleLoud, "LEDGER DOES NOT BALANCE"))
 	case len(ledger) == shared:
@@ -257,6 +260,14 @@ func (p *printer) ledger(sum event.Summary) {
 	if len(gone) > 0 {
 		p.line(p.opts.plural(uint64(len(gone)), "namespace") + " vanished with their counters: what was counted there could not be checked")
 	}
+}
+
+// ledgerNetNS names a row's namespace.
+func ledgerNetNS(r event.LedgerRow) string {
+	if r.Others {
+		return "others"
+	}
+	return strconv.FormatUint(r.NetNS, 10)
 }
 
 // maxNamed is how many rows that do not balance are named after the table.
