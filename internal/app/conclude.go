@@ -45,6 +45,7 @@ func (c *collector) conclude(s event.Summary) {
 	e.TellsPAWS = c.session.probe.NamesReason("TCP_RFC7323_TW_PAWS")
 	places := c.newDeathPlaces()
 	e.Ingress, e.Reasoned = c.deaths.tell(places), c.reasoned.tell(places)
+	e.Elsewhere = c.elsewhere(places)
 	c.listenersOf(s)
 	c.gaps()
 	c.devices()

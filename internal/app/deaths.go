@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -163,7 +162,7 @@ type deathPlaces struct {
 type deathSpace struct {
 	enter   diagnose.Enter
 	paths   []string
-	devices map[uint32]string
+	devices map[uint32]kernel.Device
 	sysctls map[string]string
 }
 
@@ -204,7 +203,8 @@ func (p *deathPlaces) find(d *diagnose.Death, device uint32) {
 	if space == nil {
 		return
 	}
-	d.Own, d.Enter, d.Device = d.NetNS == p.own, space.enter, space.devices[device]
+	at := space.devices[device]
+	d.Own, d.Enter, d.Device, d.VRF = d.NetNS == p.own, space.enter, at.Name, at.Kind == "vrf"
 	for name, host := range d.Settings(p.c.evidence.TellsPAWS) {
 		if _, known := space.sysctls[name]; !known && host {
 			space.sysctls[name] = readSysctl(name)
@@ -231,7 +231,7 @@ func (p *deathPlaces) space(inode uint64) *deathSpace {
 	if len(p.known) >= maxDeathSpaces {
 		return nil
 	}
-	s := &deathSpace{devices: make(map[uint32]string), sysctls: make(map[string]string)}
+	s := &deathSpace{devices: make(map[uint32]kernel.Device), sysctls: make(map[string]string)}
 	p.known[inode] = s
 	if inode == p.own {
 		s.paths = []string{""}
@@ -246,9 +246,9 @@ func (p *deathPlaces) space(inode uint64) *deathSpace {
 		}
 	}
 	p.enter(inode, s, func() error {
-		list, err := net.Interfaces()
-		for _, i := range list {
-			s.devices[uint32(i.Index)] = i.Name
+		list, err := kernel.Devices()
+		for _, d := range list {
+			s.devices[d.Index] = d
 		}
 		return err
 	})

@@ -115,20 +115,14 @@ func (d *Device) String() string {
 	if d.NetNS == 0 {
 		return d.Name
 	}
-	return fmt.Sprintf("%s in network namespace %d", d.Name, d.NetNS)
+	return d.Name + d.Enter.inSpace(d.NetNS, false)
 }
 
 // look is the commands that show the programs, run in the device's namespace. Names that a shell would not
 // take as they are stay out of them.
 func (d *Device) look(wanted func(Program) bool) string {
-	in, where := "", ""
-	switch {
-	case d.NetNS == 0:
-	case plain(d.Enter.Name):
-		in = "ip netns exec " + d.Enter.Name + " "
-	case d.Enter.PID != 0:
-		in = fmt.Sprintf("nsenter -t %d -n ", d.Enter.PID)
-	default:
+	in, where := d.Enter.command(), ""
+	if in == "" && d.NetNS != 0 {
 		where = fmt.Sprintf("in network namespace %d, ", d.NetNS)
 	}
 	dev := ""

@@ -489,7 +489,7 @@ func ingress(cause event.Cause, action event.Action, n uint64, ports []uint16) *
 		Ingress: []Death{{Cause: cause, Action: action, NetNS: 4026531840, Count: n, Kernel: event.Kernel{Function: "nf_hook_slow", Hook: "input"},
 			Server: event.Endpoint{Addr: netip.MustParseAddr("10.0.0.1"), Port: 443}}}}
 	if cause == event.CauseNoListener {
-		e.Elsewhere = []event.Listener{{Addr: netip.MustParseAddr("127.0.0.1"), Port: 443, NetNS: 4026531840}}
+		e.Elsewhere = []Elsewhere{{Listener: event.Listener{Addr: netip.MustParseAddr("10.0.0.1"), Port: 443, NetNS: 4026532001}, Enter: Enter{Name: "web"}}}
 	}
 	return e
 }

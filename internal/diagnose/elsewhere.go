@@ -67,10 +67,7 @@ func noListener(e *Evidence) []*found {
 	slices.SortStableFunc(deaths, func(a, b Death) int { return cmp.Compare(b.Count, a.Count) })
 	place := "the port"
 	for i, d := range bound(deaths, 5) {
-		to := where(event.Listener{Addr: d.Server.Addr, Port: d.Server.Port})
-		if d.NetNS != 0 {
-			to += fmt.Sprintf(" in network namespace %d", d.NetNS)
-		}
+		to := where(event.Listener{Addr: d.Server.Addr, Port: d.Server.Port}) + d.inSpace()
 		f.saw("SYNs to "+to, d.Count, "packets")
 		if i == 0 {
 			place = to
@@ -78,14 +75,18 @@ func noListener(e *Evidence) []*found {
 	}
 	f.because = "nothing listens on " + place
 	f.Title = f.because
-	for _, l := range bound(e.Elsewhere, 5) {
-		f.saw("a listener elsewhere", fmt.Sprintf("%s in network namespace %d", where(l), l.NetNS), "")
+	for _, d := range bound(deaths, 1) {
+		f.sawPlace(&d)
 	}
-	if len(e.Elsewhere) > 0 {
-		f.fix("bind the service to the address that clients use, or send clients to where it listens: see the listeners named")
+	if !f.passedBy(e, deaths) {
+		for _, d := range bound(deaths, 1) {
+			if d.Own || d.Enter.command() != "" {
+				f.fix(fmt.Sprintf("look at what listens there: %sss -Hltn sport = :%d", d.Enter.command(), d.Server.Port))
+			}
+		}
+		f.fix("start the service, or correct the port that clients use (behind DNAT it is the pod's)",
+			"check the network namespace: a container's listener is not the host's")
 	}
-	f.fix("start the service, or correct the port that clients use (behind DNAT it is the pod's)",
-		"check the network namespace: a container's listener is not the host's")
 	if len(e.Ports) == 0 { // whatever scans a host ends here too
 		f.weight = 0
 		f.Confidence = event.ConfidencePossible

@@ -22,10 +22,10 @@ type Evidence struct {
 	// GroupSyns came to those Listeners whose Syns are not known because they share ports by SO_REUSEPORT: to all of them together.
 	GroupSyns *uint64 `json:"group_syns,omitempty"`
 	// GroupFinished is how many of their handshakes were finished, likewise.
-	GroupFinished *uint64          `json:"group_finished,omitempty"`
-	Elsewhere     []event.Listener `json:"elsewhere,omitempty"` // on the same ports, in other namespaces or on other addresses
-	Ingress       []Death          `json:"ingress,omitempty"`   // what died before any listener
-	Reasoned      []Death          `json:"reasoned,omitempty"`  // what died at one, and of which the kernel gave a reason
+	GroupFinished *uint64     `json:"group_finished,omitempty"`
+	Elsewhere     []Elsewhere `json:"elsewhere,omitempty"` // on the ports of SYNs that found no listener
+	Ingress       []Death     `json:"ingress,omitempty"`   // what died before any listener
+	Reasoned      []Death     `json:"reasoned,omitempty"`  // what died at one, and of which the kernel gave a reason
 	// TellsPAWS says that the kernel names PAWS in TIME_WAIT, so that what TIME_WAIT refused without that name was not PAWS.
 	TellsPAWS bool     `json:"tells_paws,omitempty"`
 	Devices   []Device `json:"devices,omitempty"` // with programs, of the namespaces concerned; the nearest to the listeners first
@@ -268,6 +268,7 @@ type Death struct {
 	Own    bool           `json:"own,omitempty"`    // that is synspy's own
 	Enter  Enter          `json:"enter,omitzero"`   // how it is entered
 	Device string         `json:"device,omitempty"` // that it came in by
+	VRF    bool           `json:"vrf,omitempty"`    // which is a VRF
 	Kernel event.Kernel   `json:"kernel,omitzero"`
 	Count  uint64         `json:"count"`
 	// Met is the connection that SYNs met, its inode zero; Holders are the processes that had such ones open.
@@ -277,18 +278,23 @@ type Death struct {
 	Sysctls map[string]string `json:"sysctls,omitempty"`
 }
 
+// Elsewhere is a listener that has the port of SYNs which found none: it takes other packets, or is in another namespace.
+type Elsewhere struct {
+	Listener  event.Listener  `json:"listener"`
+	Processes []event.Process `json:"processes,omitempty"`
+	Own       bool            `json:"own,omitempty"`     // its namespace is synspy's own
+	Enter     Enter           `json:"enter,omitzero"`    // how that is entered
+	V6Only    *bool           `json:"v6_only,omitempty"` // of IPv6 sockets
+	Device    string          `json:"device,omitempty"`  // that it is bound to
+	VRF       bool            `json:"vrf,omitempty"`     // which is one of a VRF's, or the VRF
+}
+
 // Device is a network device with the programs that see packets before the IP stack does.
 type Device struct {
 	Name     string    `json:"name"`
 	NetNS    uint64    `json:"netns,omitempty"` // 0 for synspy's own
 	Enter    Enter     `json:"enter,omitzero"`  // how that is entered
 	Programs []Program `json:"programs"`
-}
-
-// Enter is how a network namespace can be entered: by its name below /run/netns, or through a process in it.
-type Enter struct {
-	Name string `json:"name,omitempty"`
-	PID  uint32 `json:"pid,omitempty"`
 }
 
 // Program is a BPF program on a device, or another tc filter, one whose action is to drop.

@@ -103,12 +103,7 @@ func ofReason(e *Evidence, id event.FindingID, deaths []*Death) *found {
 	f.Confidence = event.ConfidenceProven
 	f.Owner, f.Title, f.because = r.Owner, upper(r.Title), r.Explain
 	f.saw("packets", n, "packets").saw("cause", first.Cause.String(), "")
-	if first.NetNS != 0 {
-		f.saw("network namespace", first.space(), "")
-	}
-	if first.Device != "" {
-		f.saw("device", first.Device, "")
-	}
+	f.sawPlace(first)
 	for i, d := range deaths[:min(len(deaths), maxPlaces)] {
 		if d.Server.Addr.IsValid() {
 			f.saw("packets to "+where(event.Listener{Addr: d.Server.Addr, Port: d.Server.Port}), d.Count, "packets")
@@ -216,25 +211,6 @@ func (d *Death) sysctl(s event.Setting, name string) string {
 		where = fmt.Sprintf(", in network namespace %d", d.NetNS)
 	}
 	return fmt.Sprintf("%ssysctl -w %s=%s%s", in, name, value, where)
-}
-
-// command is what goes before a command that is to run in the namespace; empty where no way in is known.
-func (e Enter) command() string {
-	switch {
-	case plain(e.Name):
-		return "ip netns exec " + e.Name + " "
-	case e.PID != 0:
-		return fmt.Sprintf("nsenter -t %d -n ", e.PID)
-	}
-	return ""
-}
-
-// space names the namespace of a death in a sentence.
-func (d *Death) space() string {
-	if d.Enter.Name != "" {
-		return fmt.Sprintf("%s (%d)", d.Enter.Name, d.NetNS)
-	}
-	return strconv.FormatUint(d.NetNS, 10)
 }
 
 // fill puts what is known of a death into a sentence that leaves it open.

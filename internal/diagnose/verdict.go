@@ -44,7 +44,7 @@ func sentence(e *Evidence, all []*found) string {
 		return upper(bodies(e)) + map[bool]string{true: ", but ", false: "; worth knowing: "}[first.doubt] + first.because + "."
 	}
 	to := ""
-	if first.Listener != nil {
+	if first.Listener != nil && first.ID != event.FindingNoListener { // that is one which they did not go to
 		to = " to " + where(*first.Listener)
 	}
 	causes := 0
@@ -66,7 +66,7 @@ func sentence(e *Evidence, all []*found) string {
 	}
 	if n := first.weight; n > 0 && n < died && slices.Contains(deadly, first.ID) {
 		of := "died of this"
-		if first.Listener != nil {
+		if to != "" {
 			of = "went" + to
 		}
 		return fmt.Sprintf("Of %s that died, %s %s: %s%s.", many(died, "handshake packet"), thousands(n), of, first.because, more)

@@ -16,6 +16,8 @@ type Device struct {
 	Index uint32
 	Name  string // as whoever made it chose: it may hold any bytes but / : and white space
 	Kind  string // "veth", "bridge"; empty for hardware
+	// Master is the index of the bridge, bond or VRF that it is part of, 0 for none.
+	Master uint32
 	// Link is the index of its other end, 0 for none; LinkNetNS is the id that the device's namespace
 	// has for the one where that is, nil where it is the same.
 	Link      uint32
@@ -131,6 +133,8 @@ func parseLink(b []byte) (Device, error) {
 		switch attributes.Type() {
 		case unix.IFLA_IFNAME:
 			d.Name = attributes.String()
+		case unix.IFLA_MASTER:
+			d.Master = attributes.Uint32()
 		case unix.IFLA_LINK:
 			d.Link = attributes.Uint32()
 		case unix.IFLA_LINK_NETNSID:

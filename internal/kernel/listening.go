@@ -49,15 +49,23 @@ type ListenSettings struct {
 func ListeningSockets(path string, inode uint64) (list []Listening, settings ListenSettings, err error) {
 	err = InNetNS(path, inode, func() (err error) {
 		settings = listenSettings()
-		if list, err = diagListeners(); err != nil {
-			diag := err
-			if list, err = ListeningFiles("/proc/thread-self/net"); err != nil {
-				err = errors.Join(diag, err)
-			}
-		}
+		list, err = ListeningHere()
 		return err
 	})
 	return list, settings, err
+}
+
+// ListeningHere lists the listening TCP sockets of the calling thread's namespace.
+func ListeningHere() ([]Listening, error) {
+	list, diag := diagListeners()
+	if diag == nil {
+		return list, nil
+	}
+	list, err := ListeningFiles("/proc/thread-self/net")
+	if err != nil {
+		return nil, errors.Join(diag, err)
+	}
+	return list, nil
 }
 
 // ListenSettingsOf reads the settings of a network namespace, by its path and inode, as

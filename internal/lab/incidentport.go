@@ -41,6 +41,24 @@ func portIncidents() []Incident {
 			Explain: "TPROXY gives the SYNs of 20 clients a second to a listener on another port, which never calls accept(); the listener's own port is asked about.",
 			Ports:   []uint16{proxy.Port()}, Place: proxy, Begin: tproxied,
 		},
+		{
+			Name: "diagnose-v6only", Title: "a listener is for IPv6 only", Finding: "no_listener", Place: any6, Names: []string{"IPV6_V6ONLY", "lab-proxy"},
+			Explain: "The SYNs of 20 clients a second come by IPv4 to the port of a listener that is for IPv6 only, and are refused.",
+			Ports:   []uint16{server4.Port()},
+			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
+				return w.steady(server4, every, 1), idle(w, ListenConfig{Addr: any6, Backlog: 128,
+					Options: []SocketOption{intOption(unix.SOL_IPV6, unix.IPV6_V6ONLY, 1)}}, log)
+			},
+		},
+		{
+			Name: "diagnose-device-bound", Title: "a listener is bound to another device", Finding: "no_listener", Place: any4, Names: []string{"SO_BINDTODEVICE", tunName},
+			Explain: "The SYNs of 20 clients a second come in by another device than the one that the port's listener is bound to, and are refused.",
+			Ports:   []uint16{server4.Port()},
+			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
+				return w.steady(server4, every, 1), idle(w, ListenConfig{Addr: any4, Backlog: 128,
+					Options: []SocketOption{{Level: unix.SOL_SOCKET, Name: unix.SO_BINDTODEVICE, Value: []byte("lo\x00")}}}, log)
+			},
+		},
 	}
 }
 

@@ -1,0 +1,91 @@
+package app
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/synspy/synspy/internal/diagnose"
+	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/kernel"
+	"github.com/synspy/synspy/internal/probe"
+)
+
+// maxElsewhere bounds the listeners that are listed on the ports of SYNs that found none.
+const maxElsewhere = 64
+
+// elsewhere lists the listeners that have the port of a SYN that found none, those of the same namespace first.
+func (c *collector) elsewhere(places *deathPlaces) (list []diagnose.Elsewhere) {
+	ports := make(map[uint16]bool)
+	spaces := make(map[uint64]bool)
+	for key := range c.deaths {
+		if key.cause == event.CauseNoListener && key.netns != 0 {
+			ports[key.server.Port], spaces[key.netns] = true, true
+		}
+	}
+	if len(ports) == 0 {
+		return nil
+	}
+	sockets := c.session.listeners.inodes()
+	for netns := range spaces {
+		list = append(list, c.listening(places, netns, ports, sockets)...)
+	}
+	all := c.session.listeners.list()
+	slices.SortFunc(all, func(a, b probe.Listener) int {
+		return cmp.Or(cmp.Compare(a.NetNS, b.NetNS), cmp.Compare(a.Inode, b.Inode))
+	})
+	for i := range all {
+		if l := &all[i]; ports[l.Port] && !spaces[l.NetNS] && len(list) < maxElsewhere {
+			list = append(list, c.elsewhereOf(places, described(l, false), l.Socket))
+		}
+	}
+	slices.SortStableFunc(list, func(a, b diagnose.Elsewhere) int {
+		return cmp.Compare(rankOf(spaces[a.Listener.NetNS]), rankOf(spaces[b.Listener.NetNS]))
+	})
+	return list[:min(len(list), maxElsewhere)]
+}
+
+func rankOf(same bool) int {
+	if same {
+		return 0
+	}
+	return 1
+}
+
+// listening lists a namespace's listeners on these ports, with what decides whom the kernel's lookup chooses.
+func (c *collector) listening(places *deathPlaces, netns uint64, ports map[uint16]bool, sockets map[uint64]uint64) (list []diagnose.Elsewhere) {
+	space := places.space(netns)
+	if space == nil {
+		return nil
+	}
+	var found []kernel.Listening
+	places.enter(netns, space, func() (err error) {
+		found, err = kernel.ListeningHere()
+		return err
+	})
+	for _, s := range found {
+		if !ports[s.Port] {
+			continue
+		}
+		at := event.Listener{Addr: s.Addr, Port: s.Port, Cookie: s.Cookie, Inode: s.Inode, NetNS: netns}
+		l := c.elsewhereOf(places, &at, sockets[s.Inode])
+		l.V6Only = s.V6Only
+		if s.Iface != nil && *s.Iface != 0 {
+			device := space.devices[*s.Iface]
+			l.Device = device.Name
+			l.VRF = device.Kind == "vrf" || space.devices[device.Master].Kind == "vrf"
+		}
+		list = append(list, l)
+	}
+	return list
+}
+
+func (c *collector) elsewhereOf(places *deathPlaces, at *event.Listener, socket uint64) diagnose.Elsewhere {
+	l := diagnose.Elsewhere{Listener: *at, Own: at.NetNS == places.own}
+	if space := places.space(at.NetNS); space != nil {
+		l.Enter = space.enter
+	}
+	if socket != 0 {
+		l.Processes = c.session.owners.Processes(socket, kernel.Monotonic())
+	}
+	return l
+}

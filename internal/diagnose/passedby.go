@@ -1,0 +1,95 @@
+package diagnose
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/synspy/synspy/internal/event"
+)
+
+// notChosen is why the kernel's lookup passes a listener by, in words that follow its name, and what to do about it.
+type notChosen struct{ why, fix string }
+
+// passed says why SYNs that died so did not get to a listener of their port in their namespace.
+func (l *Elsewhere) passed(d *Death) notChosen {
+	to, bound := d.Server.Addr.Unmap(), l.Listener.Addr.Unmap()
+	device, from := d.Device, ""
+	if device != "" {
+		from = ", and these SYNs came in by " + device
+	}
+	port := l.Listener.Port
+	any4 := l.Listener.Addr.Is6() && l.Listener.Addr.IsUnspecified() && value(l.V6Only)
+	switch {
+	case l.Device != "" && l.Device != device:
+		kind := "device "
+		if l.VRF {
+			kind = "a VRF by its device "
+		}
+		return notChosen{fmt.Sprintf("is bound to %s%s (SO_BINDTODEVICE)%s", kind, l.Device, from),
+			fmt.Sprintf("bind it to no device, or let clients come in by %s: its SO_BINDTODEVICE, BindToDevice= of a systemd .socket unit, ip vrf exec", l.Device)}
+	case to.Is4() && (any4 || bound.Is6() && !bound.IsUnspecified()):
+		return notChosen{"is for IPv6 only (IPV6_V6ONLY), and these SYNs are IPv4",
+			fmt.Sprintf("let it take IPv4 as well: listen on 0.0.0.0:%d, too, or switch IPV6_V6ONLY off for its socket (nginx: listen [::]:%d ipv6only=off, or a second listen %d; systemd: BindIPv6Only=both)", port, port, port)}
+	case to.Is6() && bound.Is4():
+		return notChosen{"is for IPv4 only, and these SYNs are IPv6", fmt.Sprintf("let it listen on [::]:%d as well", port)}
+	case bound.IsLoopback() && !to.IsLoopback():
+		return notChosen{fmt.Sprintf("is bound to %s, which only this host itself can reach", bound),
+			fmt.Sprintf("bind it to %s, or to all addresses: its listen or bind address", to)}
+	case !bound.IsUnspecified() && bound != to:
+		return notChosen{fmt.Sprintf("is bound to the address %s", bound),
+			fmt.Sprintf("bind it to %s, or to all addresses, or send clients to %s", to, bound)}
+	case d.VRF && l.Device == "":
+		return notChosen{fmt.Sprintf("is in no VRF, and these SYNs came in through VRF %s", device),
+			fmt.Sprintf("start it in the VRF (ip vrf exec %s ...), or let listeners take what comes in through VRFs: sysctl -w net.ipv4.tcp_l3mdev_accept=1", device)}
+	}
+	return notChosen{"would take them now: it may have begun to listen later",
+		"watch again: a service that only now began to listen has nothing to be changed"}
+}
+
+// passedBy names listeners that have the port of SYNs which found none, and says why they did not get them; false where
+// there is none in the same namespace.
+func (f *found) passedBy(e *Evidence, deaths []Death) bool {
+	told, others := 0, 0
+	for i := range e.Elsewhere {
+		l := &e.Elsewhere[i]
+		at := slices.IndexFunc(deaths, func(d Death) bool { return d.Server.Port == l.Listener.Port && d.NetNS == l.Listener.NetNS })
+		switch {
+		case at < 0:
+			others++
+		case told < maxElsewhere:
+			not := l.passed(&deaths[at])
+			f.saw("a listener on that port", fmt.Sprintf("%s%s %s", l.named(), l.inSpace(), not.why), "")
+			if told == 0 {
+				f.because += fmt.Sprintf(" for these SYNs: %s %s", l.named(), not.why)
+				f.Title = f.because
+				f.Listener, f.Processes, f.Confidence = &l.Listener, bound(l.Processes, maxProcesses), event.ConfidenceLikely
+			}
+			if !slices.Contains(f.Fix, not.fix) {
+				f.fix(not.fix)
+			}
+			told++
+		}
+	}
+	for i := range e.Elsewhere {
+		l := &e.Elsewhere[i]
+		if told > 0 || others == 0 {
+			break
+		}
+		f.saw("a listener elsewhere", l.named()+l.inSpace(), "")
+	}
+	if told == 0 && others > 0 {
+		f.fix("bind the service to the address that clients use, or send clients to where it listens: see the listeners named")
+	}
+	return told > 0
+}
+
+// maxElsewhere is how many listeners on a port are named.
+const maxElsewhere = 5
+
+// named is the listener with who holds it.
+func (l *Elsewhere) named() string {
+	if len(l.Processes) == 0 {
+		return where(l.Listener)
+	}
+	return where(l.Listener) + " of " + who(l.Processes[0])
+}
