@@ -88,3 +88,36 @@ func TestRefusedEvidence(t *testing.T) {
 		})
 	}
 }
+
+// TestListenersRefused lists sockets of another user's processes in another namespace, with less and less allowed. Each refusal is
+// told by what it takes.
+func TestListenersRefused(t *testing.T) {
+	t.Parallel()
+	dropping(t)
+	for _, tt := range []struct {
+		has       []uintptr
+		say, dont []string
+	}{
+		{nil, []string{"take CAP_SYS_PTRACE"}, nil},
+		{[]uintptr{unix.CAP_SYS_PTRACE}, []string{"could not be asked what they hold: owners may be missing\n  other users' processes take CAP_DAC_READ_SEARCH", "takes CAP_SYS_ADMIN"},
+			[]string{"CAP_SYS_PTRACE"}},
+		{[]uintptr{unix.CAP_BPF, unix.CAP_PERFMON, unix.CAP_SYS_PTRACE, unix.CAP_SYS_ADMIN}, []string{"could not be seen", "that takes CAP_DAC_READ_SEARCH"},
+			[]string{"CAP_SYS_ADMIN", "CAP_SYS_PTRACE"}},
+		{[]uintptr{unix.CAP_BPF, unix.CAP_PERFMON, unix.CAP_SYS_PTRACE, unix.CAP_SYS_ADMIN, unix.CAP_DAC_READ_SEARCH}, nil, []string{"CAP_"}},
+	} {
+		_, stderr, code := as(t, tt.has, "listeners")
+		if code != 0 {
+			t.Errorf("with %v: exit code %d", tt.has, code)
+		}
+		for _, want := range tt.say {
+			if !strings.Contains(stderr, want) {
+				t.Errorf("with %v it does not say %q:\n%s", tt.has, want, stderr)
+			}
+		}
+		for _, text := range tt.dont {
+			if strings.Contains(stderr, text) {
+				t.Errorf("with %v it says %q:\n%s", tt.has, text, stderr)
+			}
+		}
+	}
+}

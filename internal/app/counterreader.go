@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
 	"github.com/synspy/synspy/internal/owner"
@@ -95,8 +97,8 @@ func readNetNS(snmp *kernel.SNMPReader, ns kernel.NetNS) (counters kernel.SNMP, 
 			return counters, 0, nil
 		}
 		if errors.Is(err, fs.ErrPermission) {
-			err = fmt.Errorf("network namespace %q has no process to be read through: %w\n"+
-				"to enter it takes CAP_SYS_ADMIN: run it with sudo", name, err)
+			err = fmt.Errorf("network namespace %q has no process to be read through: %w\n%s", name, err,
+				needsPowers("to enter it takes", unix.CAP_SYS_ADMIN))
 		}
 		errs = append(errs, err)
 	}

@@ -9,7 +9,10 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
@@ -136,11 +139,19 @@ func sayTo(status io.Writer, line string) {
 }
 
 // needsPtrace is the remedy where another user's process may not be asked.
-func needsPtrace() string {
-	if os.Geteuid() == 0 {
-		return "other users' processes take CAP_SYS_PTRACE, which root lacks here"
+func needsPtrace() string { return needsPowers("other users' processes take", unix.CAP_SYS_PTRACE) }
+
+// needsPowers is the remedy where something that takes these capabilities was refused: those that are missing.
+func needsPowers(what string, bits ...uint) string {
+	names := kernel.Powers(bits...)
+	if len(names) == 0 { // refused all the same
+		names = []string{"what a security module does not allow"}
 	}
-	return "other users' processes take CAP_SYS_PTRACE: run it with sudo"
+	text := what + " " + strings.Join(names, " and ")
+	if os.Geteuid() == 0 {
+		return text + ", which root lacks here"
+	}
+	return text + ": run it with sudo"
 }
 
 // wentBack tells whether a counter is less than it was: the inode is another

@@ -13,6 +13,9 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/synspy/synspy/internal/diagnose"
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
 	"github.com/synspy/synspy/internal/owner"
@@ -165,7 +168,8 @@ func (l *listing) gather() ([]*found, error) {
 	var all []*found
 	names, settings := make(map[uint64]string), make(map[uint64]kernel.ListenSettings)
 	var errs []error
-	allReadable := hidden == 0
+	outside := 0 // namespaces that were read through a process, from outside
+	allReadable := hidden == 0 && kernel.ShowsAllProcesses()
 	for _, ns := range namespaces {
 		// A process that does not tell its namespace may not show its files either.
 		allReadable = allReadable && len(ns.PIDs) == len(ns.Through)
@@ -182,6 +186,9 @@ func (l *listing) gather() ([]*found, error) {
 			continue
 		}
 		settings[ns.Inode] = known
+		if known == (kernel.ListenSettings{}) {
+			outside++
+		}
 		for i := range sockets {
 			f := foundBy(&sockets[i], ns.Inode)
 			byName[nameOf(ns.Inode, sockets[i].Inode, sockets[i].Cookie)] = f
@@ -196,8 +203,12 @@ func (l *listing) gather() ([]*found, error) {
 		return nil, fmt.Errorf("%w: %w", ErrNoListing, errors.Join(errs...))
 	}
 	if refused := countRefused(errs); refused > 0 {
-		l.say(fmt.Sprintf("%s could not be entered: what no process holds there is not shown, and no drops, limits or sysctls without BPF",
-			render.Plural(refused, "network namespace")))
+		l.say(fmt.Sprintf("%s could not be entered: what no process holds there is not shown, and no drops, limits or sysctls without BPF\n  %s",
+			render.Plural(refused, "network namespace"), needsPowers("to enter one takes", unix.CAP_SYS_ADMIN, unix.CAP_SYS_PTRACE)))
+	}
+	if outside > 0 {
+		l.say(fmt.Sprintf("%s could not be entered: drops and sysctls there are not shown, and limits only of what a process is seen to hold\n  %s",
+			render.Plural(outside, "network namespace"), needsPowers("to enter one takes", unix.CAP_SYS_ADMIN)))
 	}
 	l.owners.Replace(owners)
 	sockets := make([]uint64, len(all))
@@ -324,12 +335,12 @@ func (l *listing) scanOwners(all []*found) (owners []owner.Holder, complete bool
 	}
 	if unreadable > 0 {
 		l.say(fmt.Sprintf("%s could not be asked what they hold: owners may be missing\n  %s",
-			processes(unreadable), needsPtrace()))
+			countProcesses(unreadable), needsPowers("other users' processes take", unix.CAP_SYS_PTRACE, unix.CAP_DAC_READ_SEARCH)))
 	}
-	return owners, unreadable == 0 && os.Geteuid() == 0 && kernel.SeesAllProcesses(), nil
+	return owners, unreadable == 0 && os.Geteuid() == 0 && kernel.ShowsAllProcesses(), nil
 }
 
-func processes(n int) string {
+func countProcesses(n int) string {
 	if n == 1 {
 		return "1 process"
 	}
@@ -410,6 +421,7 @@ func (l *listing) look(all []*found) {
 			asleep = append(asleep, f)
 		}
 	}
+	l.tellRefused(once)
 	if len(asleep) == 0 {
 		return
 	}
@@ -423,6 +435,24 @@ func (l *listing) look(all []*found) {
 					f.asleep = nil
 				}
 			}
+		}
+	}
+}
+
+// tellRefused says of how many holders it could not be seen whether they sleep.
+func (l *listing) tellRefused(samples map[uint32]*owner.Sample) {
+	refused := make(refusals)
+	var processes []event.Process
+	for pid, sample := range samples {
+		if sample != nil {
+			refused.files(pid, sample.Refused)
+			processes = append(processes, event.Process{PID: pid})
+		}
+	}
+	for _, g := range refused.of(processes) {
+		if g.Need == diagnose.NeedCalls {
+			l.say(fmt.Sprintf("connections wait; whether those sleep who should accept them could not be seen, of %s\n  that takes %s",
+				countProcesses(len(g.PIDs)), strings.Join(g.By, " and ")))
 		}
 	}
 }

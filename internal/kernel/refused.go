@@ -75,6 +75,11 @@ func HiddenProcess(pid uint32) []string {
 	return []string{"/proc of this PID namespace"}
 }
 
+// ShowsAllProcesses tells whether /proc shows every process of this machine.
+func ShowsAllProcesses() bool {
+	return SeesAllProcesses() && (HiddenProcesses() == "" || len(Powers(unix.CAP_SYS_PTRACE)) == 0)
+}
+
 func seeHidden(by string) string { return "CAP_SYS_PTRACE (/proc is mounted with " + by + ")" }
 
 // Exhausted names the limit of this process or machine that an error tells of; empty for another error.
