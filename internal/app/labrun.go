@@ -35,6 +35,10 @@ type Judged struct {
 // soakers is how many scenarios a soak plays at a time.
 const soakers = 2
 
+// labRate is how many records a second, listener and cause the trace of the whole machine takes: more than any scenario has,
+// so that others who drop more than that leave room for them.
+const labRate = 20_000
+
 // settleFor bounds how long records may take to come out of the ring buffer: on an
 // emulated machine, naming one kernel function takes a second or two.
 const settleFor = time.Minute
@@ -61,13 +65,13 @@ func RunLabTogether(ctx context.Context, run LabRun, watch Watch, log *slog.Logg
 	if err != nil {
 		return none, err
 	}
-	watch.Rate = 0
+	watch.Rate = labRate
 	s, err := openUntil(ctx, watch, log)
 	err = errors.Join(err, prepared.close())
 	if err != nil {
 		return none, err
 	}
-	bench := &workbench{run: run, ready: s.ready(), failed: make(map[string]int)}
+	bench := &workbench{run: run, watch: watch, ready: s.ready(), failed: make(map[string]int)}
 	bench.trace = newTrace(s, bench, TraceOptions{Watch: watch, Status: run.Status})
 	tracing, stop := context.WithCancel(ctx)
 	defer stop()
@@ -121,26 +125,21 @@ func prepareAll(ctx context.Context, scenarios []lab.Scenario) (prepared worlds,
 // trace's stream.
 type workbench struct {
 	run     LabRun
+	watch   Watch
 	trace   *trace
 	ready   event.Ready
 	summary event.Summary
 
-	mu      sync.Mutex // guards drops
-	drops   []event.Drop
+	records labRecords
 	flushed atomic.Uint64
 	verdict sync.Mutex // guards failed, and Each
 	failed  map[string]int
 }
 
 func (b *workbench) Ready(event.Ready) error       { return nil }
-func (b *workbench) Held(event.Held) error         { return nil }
+func (b *workbench) Held(h event.Held) error       { b.records.held(h); return nil }
 func (b *workbench) Summary(s event.Summary) error { b.summary = s; return nil }
-func (b *workbench) Drop(d *event.Drop) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.drops = append(b.drops, *d)
-	return nil
-}
+func (b *workbench) Drop(d *event.Drop) error      { b.records.add(d); return nil }
 
 // Flush comes after everything that waited in the ring buffer.
 func (b *workbench) Flush() error {
@@ -196,6 +195,9 @@ func (b *workbench) one(ctx context.Context, scenario lab.Scenario) error {
 	if errors.Is(err, errNotPlayed) {
 		verdict, drops, err = b.attempt(ctx, scenario)
 	}
+	if errors.Is(err, errOthers) {
+		verdict, drops, err = b.alone(ctx, scenario)
+	}
 	if errors.Is(err, errNotPlayed) { // the others may go well
 		verdict.Mismatches, err = []string{err.Error()}, nil
 	}
@@ -203,6 +205,37 @@ func (b *workbench) one(ctx context.Context, scenario lab.Scenario) error {
 		return err
 	}
 	return b.tell(verdict, drops)
+}
+
+// errOthers is traffic of others that kept a scenario's records from coming: it says nothing about synspy.
+var errOthers = errors.New("not judged")
+
+// alone plays a scenario under a trace of its own namespace alone, which others cannot fill.
+func (b *workbench) alone(ctx context.Context, scenario lab.Scenario) (Verdict, []event.Drop, error) {
+	var kept keptDrops
+	verdict, err := RunLab(ctx, scenario.Name, &kept, LabOptions{Watch: b.watch}, b.trace.log)
+	switch {
+	case errors.Is(err, ErrMismatch):
+		err = nil
+	case errors.Is(err, ErrUnable) && errors.Is(err, lab.ErrCannotHold) && verdict.Name == "":
+		verdict = Verdict{Header: event.Head("scenario"), Name: scenario.Name, Backend: b.ready.Backend, Cannot: err.Error()}
+		err = nil
+	case err != nil && verdict.Name != "": // nothing that it is about is told here
+		err = nil
+	}
+	return verdict, kept.drops, err
+}
+
+// keptDrops is a stream that keeps the drops alone.
+type keptDrops struct{ drops []event.Drop }
+
+func (k *keptDrops) Ready(event.Ready) error     { return nil }
+func (k *keptDrops) Held(event.Held) error       { return nil }
+func (k *keptDrops) Summary(event.Summary) error { return nil }
+func (k *keptDrops) Flush() error                { return nil }
+func (k *keptDrops) Drop(d *event.Drop) error {
+	k.drops = append(k.drops, *d)
+	return nil
 }
 
 // errNotPlayed is a kernel that did not answer as a scenario needs.
@@ -217,6 +250,9 @@ func (b *workbench) attempt(ctx context.Context, scenario lab.Scenario) (Verdict
 		return verdict, nil, fmt.Errorf("%w: %w", ErrUnable, err)
 	}
 	defer func() { _ = world.Close() }() // nothing is lost with it
+	b.records.play(world.NetNS())
+	defer b.records.forget(world.NetNS())
+	missed := b.records.notCome()
 	if scenario.Prepare != nil {
 		err := scenario.Prepare(world)
 		if errors.Is(err, lab.ErrCannotHold) {
@@ -241,14 +277,16 @@ func (b *workbench) attempt(ctx context.Context, scenario lab.Scenario) (Verdict
 	case err != nil:
 		return verdict, nil, fmt.Errorf("play %s: %w", scenario.Name, err)
 	}
-	got, err := b.collect(world.NetNS(), began, expected.Quiet, seen)
+	got, err := b.collect(world.NetNS(), began, expected.Quiet, seen, missed)
+	if errors.Is(err, errOthers) {
+		return verdict, nil, err
+	}
 	if err != nil {
 		return verdict, nil, fmt.Errorf("play %s: %w", scenario.Name, err)
 	}
 	verdict.Summary, verdict.Cookies = got.summary, got.summary.Cookies
 	compare(&verdict, expected, got, world.NetNS())
 	verdict.DurationMs = time.Since(began).Milliseconds()
-	b.forget(world.NetNS())
 	return verdict, got.drops, nil
 }
 
@@ -275,14 +313,15 @@ func (b *workbench) seen() (map[uint64]uint64, error) {
 
 // collect waits until the records of all that was counted in a namespace are
 // there, and makes a summary of it. quiet are namespaces whose records would be wrong.
-func (b *workbench) collect(netns uint64, since time.Time, quiet []uint64, seen map[uint64]uint64) (*recorder, error) {
-	deadline := time.Now().Add(settleFor)
+func (b *workbench) collect(netns uint64, since time.Time, quiet []uint64, seen map[uint64]uint64, missed uint64) (*recorder, error) {
+	begun := time.Now()
+	deadline := begun.Add(settleFor)
 	for flushed := b.flushed.Load(); b.flushed.Load() < flushed+2 && time.Now().Before(deadline); { // what opened, too, is known by then
 		time.Sleep(10 * time.Millisecond)
 	}
 	for {
 		got := &recorder{hooks: b.ready.Hooks, backend: b.ready.Backend,
-			drops: b.recorded(since, append(slices.Clone(quiet), netns))}
+			drops: b.records.of(append(slices.Clone(quiet), netns), event.Time{Time: since})}
 		counted, err := b.summarize(netns, got, seen)
 		if err != nil {
 			return nil, err
@@ -290,28 +329,11 @@ func (b *workbench) collect(netns uint64, since time.Time, quiet []uint64, seen 
 		if uint64(len(got.drops)) >= counted || time.Now().After(deadline) {
 			return got, nil
 		}
+		if more := b.records.notCome() - missed; more > 0 && time.Since(begun) > 5*time.Second {
+			return nil, fmt.Errorf("%w: %d records were held back or lost, since others on this machine drop so much", errOthers, more)
+		}
 		time.Sleep(20 * time.Millisecond)
 	}
-}
-
-// recorded lists the records of these namespaces.
-func (b *workbench) recorded(since time.Time, of []uint64) []event.Drop {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	var drops []event.Drop
-	for i := range b.drops {
-		if d := &b.drops[i]; slices.Contains(of, d.NetNS) && !d.Time.Before(since) {
-			drops = append(drops, *d)
-		}
-	}
-	return drops
-}
-
-// forget drops the records of a namespace that was judged.
-func (b *workbench) forget(netns uint64) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.drops = slices.DeleteFunc(b.drops, func(d event.Drop) bool { return d.NetNS == netns })
 }
 
 // summarize makes a namespace's summary, and says how many drops were counted there.

@@ -3,7 +3,6 @@ package lab
 import (
 	"context"
 	"encoding/binary"
-	"fmt"
 	"net/netip"
 	"time"
 
@@ -73,7 +72,7 @@ type diversion struct {
 //	table ip lab { chain divert { type nat hook prerouting priority -100;
 //	    ip daddr 10.99.0.1 tcp dport 8080 redirect to :8087 } }
 //
-// The error wraps ErrCannotHold where the kernel has no such rules.
+// The error is that of addRule.
 func (w *World) divert(from netip.AddrPort, d diversion) error {
 	family, offset := nftables.TableFamilyIPv4, uint32(16)
 	if from.Addr().Is6() {
@@ -85,11 +84,7 @@ func (w *World) divert(from netip.AddrPort, d diversion) error {
 		kind, priority = nftables.ChainTypeFilter, nftables.ChainPriorityMangle
 		target = &expr.TProxy{Family: byte(family), TableFamily: byte(family), RegPort: 1}
 	}
-	err := w.Do(func() error {
-		conn, err := nftables.New()
-		if err != nil {
-			return err
-		}
+	return w.addRule("nf_tables with nft_redir or nft_tproxy", func(conn *nftables.Conn) *nftables.Chain {
 		table := conn.AddTable(&nftables.Table{Family: family, Name: "divert"})
 		chain := conn.AddChain(&nftables.Chain{
 			Name: "divert", Table: table, Type: kind, Hooknum: hookPrerouting, Priority: priority,
@@ -105,13 +100,6 @@ func (w *World) divert(from netip.AddrPort, d diversion) error {
 			&expr.Immediate{Register: 1, Data: binary.BigEndian.AppendUint16(nil, d.to)},
 			target,
 		}})
-		return conn.Flush()
+		return chain
 	})
-	if err == nil {
-		return nil
-	}
-	if missing(err) {
-		return fmt.Errorf("%w: it needs nf_tables with nft_redir or nft_tproxy: %w", ErrCannotHold, err)
-	}
-	return fmt.Errorf("add nftables rule: %w", err)
 }

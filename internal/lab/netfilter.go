@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"net/netip"
 
 	"github.com/google/nftables"
@@ -124,7 +123,7 @@ func prepareQueue(w *World) error { return w.firewall(at(server4, 1), hookInput,
 //	table ip lab { chain lab { type filter hook input priority 0;
 //	    tcp flags & (syn|ack) == syn tcp dport 8080 drop } }
 //
-// The error wraps ErrCannotHold where the kernel has no nf_tables.
+// The error is that of addRule.
 func (w *World) firewall(server netip.AddrPort, hook *nftables.ChainHook, verdict expr.Any) error {
 	return w.rule(server, hook, flagSYN, verdict)
 }
@@ -149,40 +148,29 @@ func (w *World) rule(server netip.AddrPort, hook *nftables.ChainHook, flags byte
 		family, device = nftables.TableFamilyNetdev, tunName
 	}
 	add := func(verdict expr.Any) error {
-		conn, err := nftables.New() // its sockets are those of this thread's namespace
-		if err != nil {
-			return err
-		}
-		table := conn.AddTable(&nftables.Table{Family: family, Name: "lab"})
-		chain := conn.AddChain(&nftables.Chain{
-			Name: "lab", Table: table, Type: nftables.ChainTypeFilter, Hooknum: hook, Priority: nftables.ChainPriorityFilter, Device: device,
+		return w.addRule("nf_tables with what the rule does (nft_reject_ipv4, nft_reject_ipv6, nft_queue)", func(conn *nftables.Conn) *nftables.Chain {
+			table := conn.AddTable(&nftables.Table{Family: family, Name: "lab"})
+			chain := conn.AddChain(&nftables.Chain{
+				Name: "lab", Table: table, Type: nftables.ChainTypeFilter, Hooknum: hook, Priority: nftables.ChainPriorityFilter, Device: device,
+			})
+			conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{
+				&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+				&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP}},
+				&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 13, Len: 1},
+				&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 1, Mask: []byte{flagSYN | flagACK}, Xor: []byte{0}},
+				&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{flags}},
+				&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: portAt, Len: 2},
+				&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binary.BigEndian.AppendUint16(nil, server.Port())},
+				verdict,
+			}})
+			return chain
 		})
-		conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{
-			&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
-			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP}},
-			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 13, Len: 1},
-			&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 1, Mask: []byte{flagSYN | flagACK}, Xor: []byte{0}},
-			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{flags}},
-			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: portAt, Len: 2},
-			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binary.BigEndian.AppendUint16(nil, server.Port())},
-			verdict,
-		}})
-		return conn.Flush()
 	}
-	err := w.Do(func() error {
-		err := add(verdict)
-		if q, ok := verdict.(*expr.Queue); ok && missing(err) {
-			err = add(queueTarget(q.Num))
-		}
-		return err
-	})
-	if err == nil {
-		return nil
+	err := add(verdict)
+	if q, ok := verdict.(*expr.Queue); ok && errors.Is(err, ErrCannotHold) {
+		err = add(queueTarget(q.Num))
 	}
-	if missing(err) {
-		return fmt.Errorf("%w: it needs nf_tables, and nft_reject_ipv4 or nft_reject_ipv6 to reject: %w", ErrCannotHold, err)
-	}
-	return fmt.Errorf("add nftables rule: %w", err)
+	return err
 }
 
 // missing reports whether an error of a netlink socket means that the kernel
