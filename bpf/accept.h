@@ -92,7 +92,8 @@ static __noinline struct accepting *accepting_of(__u64 id)
 
 	if (row)
 		return row;
-	bpf_map_update_elem(&acceptings, &id, &fresh, BPF_NOEXIST);
+	if (!bpf_map_update_elem(&acceptings, &id, &fresh, BPF_NOEXIST))
+		__sync_fetch_and_add(&acceptings_made, 1);
 	row = bpf_map_lookup_elem(&acceptings, &id);
 	if (row)
 		return row;

@@ -21,8 +21,10 @@ static __noinline int arrivals_flush(struct arrival *a)
 		__sync_fetch_and_add(&total->ack, fresh.ack);
 		return 0;
 	}
-	if (!bpf_map_update_elem(&arrived, &id, &fresh, BPF_NOEXIST))
+	if (!bpf_map_update_elem(&arrived, &id, &fresh, BPF_NOEXIST)) {
+		__sync_fetch_and_add(&arrived_made, 1);
 		return 0;
+	}
 	total = bpf_map_lookup_elem(&arrived, &id); /* another CPU made it this moment */
 	if (!total) {
 		id = 0; /* the table is full: "other listeners" */

@@ -76,6 +76,9 @@ __u64 untracked = 0; /* packets, and movements, of namespaces that no table had 
 /* Rows that the kernel side made, and those that Go did, less what it took out again. */
 __u64 openings_made = 0, openings_held = 0;
 __u64 tallies_made = 0, tallies_held = 0;
+__u64 counts_made = 0, counts_held = 0;
+__u64 arrived_made = 0, arrived_held = 0;
+__u64 acceptings_made = 0, acceptings_held = 0;
 __u64 changes_lost = 0; /* openings and closings of listeners that the ring had no room for */
 __u32 accept_reading = 0; /* counts readings of the accept side: marks begin anew after each */
 __u32 steering = 0; /* 1: some listener was given packets for elsewhere, see steered.h */

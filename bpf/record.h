@@ -172,7 +172,8 @@ static __noinline struct count *count_of(struct slot *slot, __u64 sk, __u8 proof
 		return count;
 	__builtin_memset(&slot->fresh, 0, sizeof(slot->fresh));
 	identify(slot, &slot->fresh.listener, sk, proof);
-	bpf_map_update_elem(&counts, &key, &slot->fresh, BPF_NOEXIST);
+	if (!bpf_map_update_elem(&counts, &key, &slot->fresh, BPF_NOEXIST))
+		__sync_fetch_and_add(&counts_made, 1);
 	count = bpf_map_lookup_elem(&counts, &key);
 	if (count)
 		return count;

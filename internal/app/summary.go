@@ -41,8 +41,13 @@ func (t *trace) tellHeld() error {
 			return err
 		}
 	}
+	crowded, err := t.probe.Crowded("counts")
+	if err != nil {
+		return err
+	}
 	for _, c := range counts {
-		gone := departed[c.Listener.Socket]
+		// Where there is little room, rows at rest make room as well.
+		gone := departed[c.Listener.Socket] || crowded && c.Listener.Socket != 0 && c == t.held[heldKey{c.Outcome, c.Listener.Socket}]
 		if gone {
 			if c, err = t.probe.Take(c); err != nil {
 				return err

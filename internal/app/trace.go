@@ -230,7 +230,7 @@ func (t *trace) tick() error {
 	now := time.Now()
 	if now.Sub(t.heldAt) >= time.Second {
 		t.heldAt = now
-		if err := errors.Join(t.tellHeld(), t.probe.Retire()); err != nil {
+		if err := errors.Join(t.tellHeld(), t.probe.Retire(), t.probe.MakeRoom()); err != nil {
 			return err
 		}
 	}

@@ -700,10 +700,16 @@ const (
 	SynspyProgTpBtfTimerExpireExit              = "tp_btf_timer_expire_exit"
 	SynspyVarAcceptArgs                         = "accept_args"
 	SynspyVarAcceptReading                      = "accept_reading"
+	SynspyVarAcceptingsHeld                     = "acceptings_held"
+	SynspyVarAcceptingsMade                     = "acceptings_made"
+	SynspyVarArrivedHeld                        = "arrived_held"
+	SynspyVarArrivedMade                        = "arrived_made"
 	SynspyVarCapture                            = "capture"
 	SynspyVarChangesLost                        = "changes_lost"
 	SynspyVarCheckReqArgs                       = "check_req_args"
 	SynspyVarCookieRanges                       = "cookie_ranges"
+	SynspyVarCountsHeld                         = "counts_held"
+	SynspyVarCountsMade                         = "counts_made"
 	SynspyVarEmitOutcomes                       = "emit_outcomes"
 	SynspyVarFates                              = "fates"
 	SynspyVarFilter                             = "filter"
@@ -913,10 +919,16 @@ type SynspyMapSpecs struct {
 type SynspyVariableSpecs struct {
 	AcceptArgs          *ebpf.VariableSpec `ebpf:"accept_args"`
 	AcceptReading       *ebpf.VariableSpec `ebpf:"accept_reading"`
+	AcceptingsHeld      *ebpf.VariableSpec `ebpf:"acceptings_held"`
+	AcceptingsMade      *ebpf.VariableSpec `ebpf:"acceptings_made"`
+	ArrivedHeld         *ebpf.VariableSpec `ebpf:"arrived_held"`
+	ArrivedMade         *ebpf.VariableSpec `ebpf:"arrived_made"`
 	Capture             *ebpf.VariableSpec `ebpf:"capture"`
 	ChangesLost         *ebpf.VariableSpec `ebpf:"changes_lost"`
 	CheckReqArgs        *ebpf.VariableSpec `ebpf:"check_req_args"`
 	CookieRanges        *ebpf.VariableSpec `ebpf:"cookie_ranges"`
+	CountsHeld          *ebpf.VariableSpec `ebpf:"counts_held"`
+	CountsMade          *ebpf.VariableSpec `ebpf:"counts_made"`
 	EmitOutcomes        *ebpf.VariableSpec `ebpf:"emit_outcomes"`
 	Fates               *ebpf.VariableSpec `ebpf:"fates"`
 	Filter              *ebpf.VariableSpec `ebpf:"filter"`
@@ -1053,10 +1065,16 @@ func (m *SynspyMaps) Close() error {
 type SynspyVariables struct {
 	AcceptArgs          *ebpf.Variable `ebpf:"accept_args"`
 	AcceptReading       *ebpf.Variable `ebpf:"accept_reading"`
+	AcceptingsHeld      *ebpf.Variable `ebpf:"acceptings_held"`
+	AcceptingsMade      *ebpf.Variable `ebpf:"acceptings_made"`
+	ArrivedHeld         *ebpf.Variable `ebpf:"arrived_held"`
+	ArrivedMade         *ebpf.Variable `ebpf:"arrived_made"`
 	Capture             *ebpf.Variable `ebpf:"capture"`
 	ChangesLost         *ebpf.Variable `ebpf:"changes_lost"`
 	CheckReqArgs        *ebpf.Variable `ebpf:"check_req_args"`
 	CookieRanges        *ebpf.Variable `ebpf:"cookie_ranges"`
+	CountsHeld          *ebpf.Variable `ebpf:"counts_held"`
+	CountsMade          *ebpf.Variable `ebpf:"counts_made"`
 	EmitOutcomes        *ebpf.Variable `ebpf:"emit_outcomes"`
 	Fates               *ebpf.Variable `ebpf:"fates"`
 	Filter              *ebpf.Variable `ebpf:"filter"`

@@ -84,16 +84,14 @@ func (p *Probe) Accepting() (map[uint64]Accepting, error) {
 	for socket, raw := range p.accepting.departed {
 		add(socket, &raw)
 	}
-	var (
-		socket uint64
-		raw    bpf.SynspyAccepting
-	)
-	entries := p.collection.Maps["acceptings"].Iterate()
-	for entries.Next(&socket, &raw) {
-		add(socket, &raw)
-	}
-	if err := entries.Err(); err != nil {
-		return nil, fmt.Errorf("read the accept side: %w", err)
+	err := eachRow(p, "acceptings", func(socket uint64, raw *bpf.SynspyAccepting) {
+		if before, ok := p.accepting.departed[socket]; ok {
+			addAccepting(raw, &before)
+		}
+		add(socket, raw)
+	})
+	if err != nil {
+		return nil, err
 	}
 	p.accepting.reading++
 	if err := p.collection.Variables["accept_reading"].Set(p.accepting.reading); err != nil {
@@ -129,22 +127,45 @@ func (p *Probe) inferAccepts(rows map[uint64]Accepting) error {
 	return nil
 }
 
-// departAccepting keeps here what a listener that has closed accepted.
+// departAccepting keeps here what a listener accepted.
 func (p *Probe) departAccepting(socket uint64) error {
 	if !p.config.Accepts {
 		return nil
 	}
-	var raw bpf.SynspyAccepting
-	ok, err := p.take("acceptings", socket, &raw)
-	if err != nil || !ok {
-		return err
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, before := p.accepting.departed[socket]; !before && raw.Arrivals+raw.Accepts+raw.AnsweredAgain > 0 {
-		p.accepting.departed[socket] = raw
+	var raw bpf.SynspyAccepting
+	ok, err := p.take("acceptings", socket, &raw)
+	if err != nil || !ok || raw.Arrivals+raw.Accepts+raw.AnsweredAgain == 0 {
+		return err
 	}
+	before, known := p.accepting.departed[socket]
+	if !known && len(p.accepting.departed) >= departedAtMost {
+		socket = 0
+		before = p.accepting.departed[0]
+	}
+	addAccepting(&raw, &before)
+	p.accepting.departed[socket] = raw
 	return nil
+}
+
+// addAccepting adds what an earlier row of the same listener had.
+func addAccepting(to, before *bpf.SynspyAccepting) {
+	to.Arrivals += before.Arrivals
+	to.Accepts += before.Accepts
+	to.Waited += before.Waited
+	to.AnsweredAgain += before.AnsweredAgain
+	to.CameAgain += before.CameAgain
+	for i := range to.Waits {
+		to.Waits[i] += before.Waits[i]
+	}
+	if to.Last == 0 {
+		to.Last = before.Last
+	}
+	to.Gap = max(to.Gap, before.Gap)
+	if to.AcceptMax == 0 && to.SynMax == 0 {
+		to.Reading, to.AcceptMax, to.SynMax = before.Reading, before.AcceptMax, before.SynMax
+	}
 }
 
 // LastAccepts is when a process last accepted from a listener: a CLOCK_MONOTONIC

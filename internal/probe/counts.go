@@ -121,6 +121,7 @@ func (p *Probe) Missed() (m Missed, err error) {
 	if err := p.collection.Maps["slots"].Lookup(uint32(0), &slots); err != nil {
 		return m, fmt.Errorf("read what was forgotten: %w", err)
 	}
+	m.UnlistedSyns += p.departedSyns
 	for i := range slots {
 		m.Forgotten += slots[i].Forgotten
 	}

@@ -28,6 +28,11 @@ func (p *Probe) Entered(socket uint64) (Entered, error) {
 	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return Entered{}, fmt.Errorf("read the accept side: %w", err)
 	}
+	p.mu.Lock()
+	if before, ok := p.accepting.departed[socket]; ok {
+		addAccepting(&raw, &before)
+	}
+	p.mu.Unlock()
 	e := Entered{Arrivals: raw.Arrivals}
 	if p.SeesEntries() {
 		e.Again = &raw.CameAgain

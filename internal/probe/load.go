@@ -189,8 +189,8 @@ func configure(spec *ebpf.CollectionSpec, facts *Facts, plan Plan, config Config
 		{"mib_index", facts.MIB},
 		{"rate", config.Rate},
 		{"wakeup_bytes", ring / wakeupFraction},
-		{"openings_room", room(spec.Maps["openings"])},
-		{"tallies_room", room(spec.Maps["tallies"])},
+		{"openings_room", room(spec.Maps["openings"].MaxEntries)},
+		{"tallies_room", room(spec.Maps["tallies"].MaxEntries)},
 		{"have_rdonly_cast", facts.RdonlyCast && !plan.uses(Kprobe)}, // kprobes may not call it
 		{"have_sock_from_file", facts.Functions[sockFromFile] > 0},
 		{"have_socket_cookie", facts.SocketCookie && facts.Functions[sockFromFile] > 0}, // an untyped socket gets none

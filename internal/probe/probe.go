@@ -43,7 +43,10 @@ type Probe struct {
 	retirement retirement      // when those were last looked for
 	held       map[string]int64
 	departed   map[uint64]Arrivals
-	accepting  acceptBooks
+	resting    resting
+	// SYNs to listeners that closed, beyond as many as are kept one by one.
+	departedSyns uint64
+	accepting    acceptBooks
 	// What is known of namespaces that are gone, beyond as many as are remembered one by one.
 	retiredOthers book
 	unfollowed    map[uint64]bool
@@ -328,7 +331,11 @@ func (p *Probe) Want(socket uint64, yes bool) error {
 	if yes {
 		value = 1
 	}
-	if err := p.collection.Maps["wanted"].Put(socket, value); err != nil {
+	err := p.collection.Maps["wanted"].Put(socket, value)
+	if isFull(err) {
+		return nil // one that is not judged passes: its records are judged when they come
+	}
+	if err != nil {
 		return fmt.Errorf("filter listener: %w", err)
 	}
 	return nil

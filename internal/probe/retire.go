@@ -130,17 +130,33 @@ func (p *Probe) retire(b *book, rows *counted) error {
 	return nil
 }
 
-// Depart keeps here what reached a listener that has closed, to make room for
+// Depart keeps here what is known of a listener that has closed, to make room for
 // others. What still arrives for it is added.
 func (p *Probe) Depart(socket uint64) error {
 	if err := p.departAccepting(socket); err != nil {
 		return err
 	}
+	if p.config.Filter.ByOwner {
+		if err := p.collection.Maps["wanted"].Delete(socket); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("forget the verdict on a listener: %w", err)
+		}
+	}
+	return p.departArrivals(socket)
+}
+
+// departedAtMost is how many listeners' sums are kept here one by one.
+const departedAtMost = 1 << 17
+
+func (p *Probe) departArrivals(socket uint64) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var total bpf.SynspyArrivals
 	if ok, err := p.take("arrived", socket, &total); err != nil || !ok {
 		return err
+	}
+	if _, known := p.departed[socket]; !known && len(p.departed) >= departedAtMost {
+		socket = 0
+		p.departedSyns += total.Syn
 	}
 	before := p.departed[socket]
 	p.departed[socket] = Arrivals{socket, before.Syn + total.Syn, before.Ack + total.Ack}
@@ -152,6 +168,8 @@ func (p *Probe) Depart(socket uint64) error {
 func (p *Probe) Take(c Count) (Count, error) {
 	key := bpf.SynspyCountKey{Id: c.Listener.Socket, Outcome: uint32(c.Outcome)}
 	var value bpf.SynspyCount
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	ok, err := p.take("counts", key, &value)
 	if ok {
 		c.Delivered, c.Suppressed, c.Lost, c.Again = value.Delivered, value.Suppressed, value.Lost, value.Again
@@ -159,7 +177,89 @@ func (p *Probe) Take(c Count) (Count, error) {
 	return c, err
 }
 
-// take reads a value and deletes it; false if there is none.
+// Crowded tells whether a table of listeners is so full that rows in which nothing changes should make room.
+func (p *Probe) Crowded(table string) (bool, error) {
+	var made uint64
+	if err := p.collection.Variables[table+"_made"].Get(&made); err != nil {
+		return false, fmt.Errorf("count the rows of %s: %w", table, err)
+	}
+	return made+uint64(p.held[table]) > uint64(room(p.collection.Maps[table].MaxEntries())), nil
+}
+
+// MakeRoom keeps here what is known of listeners to which nothing happened since it was last called, where the
+// tables are crowded: theirs are sums, which begin anew.
+func (p *Probe) MakeRoom() error {
+	rest := []struct {
+		table  string
+		at     *map[uint64]uint64 // what each had at the last call
+		read   func() (map[uint64]uint64, error)
+		depart func(uint64) error
+	}{
+		{"arrived", &p.resting.arrived, p.arrivedNow, p.departArrivals},
+		{"acceptings", &p.resting.accepted, p.acceptedNow, p.departAccepting},
+	}
+	for _, r := range rest {
+		if r.table == "acceptings" && !p.config.Accepts {
+			continue
+		}
+		crowded, err := p.Crowded(r.table)
+		if err != nil {
+			return err
+		}
+		if !crowded {
+			*r.at = nil
+			continue
+		}
+		now, err := r.read()
+		if err != nil {
+			return err
+		}
+		for socket, n := range now {
+			if before, known := (*r.at)[socket]; known && before == n && socket != 0 {
+				if err := r.depart(socket); err != nil {
+					return err
+				}
+			}
+		}
+		*r.at = now
+	}
+	return nil
+}
+
+// resting is what MakeRoom found at its last call; nil where there was room enough.
+type resting struct{ arrived, accepted map[uint64]uint64 }
+
+func (p *Probe) arrivedNow() (map[uint64]uint64, error) {
+	now := make(map[uint64]uint64)
+	err := eachRow(p, "arrived", func(socket uint64, raw *bpf.SynspyArrivals) { now[socket] = raw.Syn + raw.Ack })
+	return now, err
+}
+
+func (p *Probe) acceptedNow() (map[uint64]uint64, error) {
+	now := make(map[uint64]uint64)
+	err := eachRow(p, "acceptings", func(socket uint64, raw *bpf.SynspyAccepting) {
+		now[socket] = raw.Arrivals + raw.Accepts + raw.AnsweredAgain
+	})
+	return now, err
+}
+
+// eachRow hands over the rows of a table of listeners.
+func eachRow[V any](p *Probe, table string, f func(uint64, *V)) error {
+	var (
+		socket uint64
+		value  V
+	)
+	entries := p.collection.Maps[table].Iterate()
+	for entries.Next(&socket, &value) {
+		f(socket, &value)
+	}
+	if err := entries.Err(); err != nil {
+		return fmt.Errorf("read %s: %w", table, err)
+	}
+	return nil
+}
+
+// take reads a value and deletes it, under mu; false if there is none.
 func (p *Probe) take(table string, key, value any) (bool, error) {
 	m := p.collection.Maps[table]
 	err := m.Lookup(key, value)
@@ -172,5 +272,5 @@ func (p *Probe) take(table string, key, value any) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("take from %s: %w", table, err)
 	}
-	return true, nil
+	return true, p.holdRows(table, -1)
 }

@@ -47,14 +47,13 @@ func (p *Probe) track(holders *Holders, named func(*Listener) bool) ([]book, err
 	if p.config.Filter.narrows() {
 		most = int(p.sizes.openings)
 	}
-	room := p.sizes.openings - p.sizes.openings/keptPart
 	var made uint64
 	for i := range books {
 		b := &books[i]
 		row := bpf.SynspyOpening{Net: b.net, Netns: b.inode}
 		if isNamed(b) == 1 && i < most {
 			row.Named = 1
-		} else if uint32(i) >= room {
+		} else if uint32(i) >= room(p.sizes.openings) {
 			b.unroomed = true
 			continue
 		}

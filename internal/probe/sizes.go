@@ -16,7 +16,7 @@ const (
 const keptPart = 4
 
 // room is how many of a table's rows anybody may take.
-func room(m *ebpf.MapSpec) uint32 { return m.MaxEntries - m.MaxEntries/keptPart }
+func room(entries uint32) uint32 { return entries - entries/keptPart }
 
 // sizes are how many rows the tables have. What is over them has a row of its own.
 type sizes struct {
