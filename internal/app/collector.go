@@ -47,6 +47,7 @@ type collector struct {
 	threads   *threadWatch
 	shortages *shortageWatch
 	strays    strayWatch
+	netfilter netfilterWatch
 }
 
 // evidenceRow is a listener under watch.
@@ -95,6 +96,7 @@ func newCollector(s *session, options DiagnoseOptions) *collector {
 func (c *collector) begin(ctx context.Context) error {
 	c.setOut()
 	c.find()
+	c.openNetfilter()
 	err := c.poll()
 	if err != nil {
 		return err

@@ -50,6 +50,7 @@ func (c *collector) conclude(s event.Summary) {
 	c.gaps()
 	c.devices()
 	c.strayed(places)
+	c.closeNetfilter(places)
 	e.Silence = silence(c.options.Watch, len(c.rows))
 	e.Narrowed = len(c.options.Watch.Filter.Servers) > 0
 }

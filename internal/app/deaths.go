@@ -24,11 +24,11 @@ type deathKey struct {
 	device uint32 // its index
 	server event.Endpoint
 	met    string    // the state of the connection that a SYN met
-	kernel [3]string // function, reason, hook
+	kernel [5]string // function, reason, hook, family, refusal
 }
 
 func deathOf(d *event.Drop) deathKey {
-	key := deathKey{cause: d.Cause, action: d.Action, netns: d.NetNS, kernel: [3]string{d.Kernel.Function, d.Kernel.Reason, d.Kernel.Hook}}
+	key := deathKey{cause: d.Cause, action: d.Action, netns: d.NetNS, kernel: [5]string{d.Kernel.Function, d.Kernel.Reason, d.Kernel.Hook, d.Kernel.Family, d.Kernel.Refusal}}
 	if d.Server != nil {
 		key.server = *d.Server
 	}
@@ -68,7 +68,7 @@ func (t deathTable) add(key deathKey, met *event.Connection, n uint64) {
 func (t deathTable) tell(places *deathPlaces) (list []diagnose.Death) {
 	for key, of := range t {
 		d := diagnose.Death{Cause: key.cause, Action: key.action, Server: key.server, NetNS: key.netns, Count: of.count,
-			Kernel: event.Kernel{Function: key.kernel[0], Reason: key.kernel[1], Hook: key.kernel[2]}}
+			Kernel: event.Kernel{Function: key.kernel[0], Reason: key.kernel[1], Hook: key.kernel[2], Family: key.kernel[3], Refusal: key.kernel[4]}}
 		if key.met != "" {
 			d.Met = &event.Connection{State: key.met}
 			d.Holders = places.holders(of.inodes)
@@ -168,9 +168,6 @@ type deathSpace struct {
 
 func (c *collector) newDeathPlaces() *deathPlaces {
 	p := &deathPlaces{c: c, known: make(map[uint64]*deathSpace)}
-	if len(c.deaths)+len(c.reasoned) == 0 && c.strays.opened == nil {
-		return p
-	}
 	var err error
 	if p.own, err = kernel.Inode("/proc/thread-self/ns/net"); err != nil {
 		c.session.log.Debug("read own network namespace", "error", err)

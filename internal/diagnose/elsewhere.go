@@ -16,6 +16,10 @@ func beforeListener(e *Evidence) []*found {
 	for _, cause := range about.Causes {
 		told, n := byReason(e, event.FindingDroppedBeforeListener, cause, died(e.Counts, cause, event.StageIngress))
 		out = append(out, told...)
+		if cause == event.CauseNetfilter {
+			out = append(out, firewall(e, n)...)
+			continue
+		}
 		if n == 0 {
 			continue
 		}

@@ -212,6 +212,8 @@ func unanswered(e *Evidence, l *Listener) *found {
 	switch {
 	case here:
 		f.dropsAnswers(l, freed)
+		f.Title = f.because
+		return f
 	case id == event.FindingReturnPathLost:
 		watched := ""
 		if e.StraysMs != nil {
@@ -230,6 +232,7 @@ func unanswered(e *Evidence, l *Listener) *found {
 		f.fix("look at what these clients are: scans and health checks that end early are harmless",
 			"compare the clients' connect timeout with the time that their SYN-ACK takes")
 	}
+	f.sawHeld(e)
 	f.Title = f.because
 	return f
 }

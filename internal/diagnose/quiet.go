@@ -34,6 +34,9 @@ func quiet(e *Evidence) []*found {
 	f.saw("SYNs in the window", uint64(0), "SYNs")
 	f.saw("listeners", len(e.Listeners), "listeners")
 	f.because = "no SYN reached this kernel's IP stack"
+	if len(e.held()) > 0 { // SYNs may be among what waits
+		f.because, f.Confidence = "no SYN reached a listener", event.ConfidenceLikely
+	}
 	if e.Filter != "" {
 		f.saw("filter", e.Filter, "")
 		f.because += " for " + e.Filter
@@ -43,6 +46,7 @@ func quiet(e *Evidence) []*found {
 		f.fix(fmt.Sprintf("watch for longer, while clients come: %s, and whoever holds it does not accept", queueFull(l)))
 	}
 	f.sawFrames(e)
+	f.sawHeld(e)
 	f.sawPrograms(e, anyProgram)
 	f.lookAtPrograms(e, anyProgram)
 	if len(e.Devices) > 0 {

@@ -132,13 +132,15 @@ func (l *recorded) gap(processes []event.Process) {
 }
 
 func (r *Recording) death(d *event.Drop) {
-	death := Death{Cause: d.Cause, Action: d.Action, NetNS: d.NetNS, Kernel: event.Kernel{Function: d.Kernel.Function, Reason: d.Kernel.Reason, Hook: d.Kernel.Hook}}
+	death := Death{Cause: d.Cause, Action: d.Action, NetNS: d.NetNS, Kernel: d.Kernel}
+	death.Kernel.Counters = nil
 	if d.Server != nil {
 		death.Server = *d.Server
 	}
 	i := slices.IndexFunc(r.ingress, func(o Death) bool {
 		return o.Cause == death.Cause && o.Action == death.Action && o.Server == death.Server && o.NetNS == death.NetNS &&
-			o.Kernel.Function == death.Kernel.Function && o.Kernel.Reason == death.Kernel.Reason && o.Kernel.Hook == death.Kernel.Hook
+			o.Kernel.Function == death.Kernel.Function && o.Kernel.Reason == death.Kernel.Reason && o.Kernel.Hook == death.Kernel.Hook &&
+			o.Kernel.Family == death.Kernel.Family && o.Kernel.Refusal == death.Kernel.Refusal
 	})
 	if i < 0 {
 		if len(r.ingress) == maxDeaths { // a scan of every port

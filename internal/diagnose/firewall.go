@@ -1,0 +1,263 @@
+package diagnose
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/synspy/synspy/internal/event"
+)
+
+// Conntrack is what connection tracking counted in a network namespace in the window, and its table at the end.
+type Conntrack struct {
+	NetNS uint64 `json:"netns"`
+	Count uint32 `json:"count"`
+	Max   uint32 `json:"max"`
+	// Drops are packets that it dropped itself, of any kind: InsertFailed of them since their entry could not be inserted.
+	Drops        uint64 `json:"drops"`
+	EarlyDrops   uint64 `json:"early_drops,omitempty"` // entries thrown out to make room
+	InsertFailed uint64 `json:"insert_failed,omitempty"`
+}
+
+// PacketQueue is a queue of netfilter's (NFQUEUE) that a program had open at the end of the window.
+type PacketQueue struct {
+	NetNS   uint64 `json:"netns"`
+	Number  uint32 `json:"number"`
+	PortID  uint32 `json:"port_id,omitempty"`
+	Comm    string `json:"comm,omitempty"` // of the process of that number, which most often is the reader
+	Waiting uint64 `json:"waiting"`        // packets without a verdict
+}
+
+// ruling is what netfilter did with SYNs, and where.
+type ruling struct {
+	kind         rulingKind
+	netns        uint64
+	hook, family string
+	device       string // only where the hook is the device's
+}
+
+type rulingKind uint8
+
+const (
+	ruledOut   rulingKind = iota // dropped or rejected by a rule
+	queuedAway                   // to a queue that nobody reads, or refused by its reader
+	untracked                    // dropped by connection tracking itself
+)
+
+// firewall explains the n SYNs that netfilter killed before any listener: a finding for each thing that was done at each place.
+func firewall(e *Evidence, n uint64) (out []*found) {
+	groups := make(map[ruling][]Death)
+	var order []ruling
+	rest := n
+	put := func(r ruling, d Death, count uint64) {
+		if count == 0 {
+			return
+		}
+		if groups[r] == nil {
+			order = append(order, r)
+		}
+		d.Count = count
+		groups[r] = append(groups[r], d)
+		rest -= min(rest, count)
+	}
+	tracked := make(map[uint64]uint64) // drops of connection tracking that are not yet given to a death
+	for _, c := range e.Conntrack {
+		tracked[c.NetNS] = c.Drops
+	}
+	for _, d := range e.Ingress {
+		if d.Cause != event.CauseNetfilter || d.NetNS == 0 { // which the rate limit held back
+			continue
+		}
+		r := ruling{netns: d.NetNS, hook: d.Kernel.Hook, family: d.Kernel.Family}
+		if r.hook == "ingress" || r.family != "" || strings.Contains(r.hook, "ingress") {
+			r.device = d.Device
+		}
+		if queued(d.Kernel) {
+			r.kind = queuedAway
+			put(r, d, d.Count)
+			continue
+		}
+		if e.mayTrack(&d) {
+			byTable := min(tracked[d.NetNS], d.Count)
+			tracked[d.NetNS] -= byTable
+			of := r
+			of.kind = untracked
+			put(of, d, byTable)
+			d.Count -= byTable
+		}
+		put(r, d, d.Count)
+	}
+	for _, r := range order {
+		out = append(out, e.ruled(r, groups[r]))
+	}
+	switch {
+	case rest == 0:
+	case len(out) == 1: // every one that was looked at
+		out[0].weight += rest
+		out[0].saw("further SYNs that netfilter dropped, not looked at one by one", rest, "packets")
+	default:
+		out = append(out, e.ruled(ruling{}, []Death{{Cause: event.CauseNetfilter, Count: rest}}))
+	}
+	return out
+}
+
+// mayTrack tells whether connection tracking may have dropped it: at a hook where it is, and not in nftables' own rules, which newer
+// kernels name (nft_do_chain, 6.7).
+func (e *Evidence) mayTrack(d *Death) bool {
+	return d.Kernel.Refusal == "" && d.Kernel.Family == "" && d.Kernel.Function != "nft_do_chain" &&
+		slices.Contains([]string{"prerouting", "ingress or prerouting", "input", "postrouting"}, d.Kernel.Hook)
+}
+
+// ruled is the finding about what was done at one place.
+func (e *Evidence) ruled(r ruling, deaths []Death) *found {
+	info := event.CauseNetfilter.Info()
+	var n, refused uint64
+	var refusals []string
+	for _, d := range deaths {
+		n += d.Count
+		if d.Kernel.Refusal != "" {
+			refused += d.Count
+			refusals = addOnce(refusals, d.Kernel.Refusal)
+		}
+	}
+	f := newFound(event.FindingDroppedBeforeListener, n)
+	f.Confidence, f.Owner, f.because = event.ConfidenceProven, info.Owner, info.Explain
+	f.Title = "SYNs die before the listener: " + info.Title
+	f.saw("SYNs that died before any listener", n, "packets")
+	f.saw("cause", info.Name, "")
+	switch {
+	case r.kind == untracked:
+		f.byTable(e, r, n)
+	case r.kind == queuedAway:
+		f.byQueue(r, deaths)
+	case refused > 0:
+		f.Title = "a firewall REJECTs SYNs before the listener (" + list(refusals) + ")"
+		f.because = "a rule of iptables or nftables rejects them: the clients are told so at once"
+		f.saw("SYNs answered with "+list(refusals), refused, "packets")
+		if quiet := n - refused; quiet > 0 {
+			f.saw("SYNs dropped there without an answer", quiet, "packets")
+			f.fix("ICMP errors are limited (net.ipv4.icmp_ratelimit, icmp_msgs_per_sec): a REJECT drops in silence what goes beyond")
+		}
+	}
+	f.sawPlace(&deaths[0])
+	f.sawHook(r, deaths)
+	if r.kind == ruledOut {
+		f.fix(ruleAt(r))
+	}
+	return f
+}
+
+// sawHook cites where on its way it was.
+func (f *found) sawHook(r ruling, deaths []Death) {
+	for _, d := range deaths[:min(len(deaths), maxPlaces)] {
+		if d.Server.Addr.IsValid() {
+			f.saw("SYNs to "+where(event.Listener{Addr: d.Server.Addr, Port: d.Server.Port}), d.Count, "packets")
+		}
+	}
+	if r.hook != "" {
+		f.saw("netfilter hook", r.hook, "")
+	}
+	if strings.Contains(r.hook, " or ") {
+		f.saw("how the hook is known", "inferred: the packet had no route yet", "")
+	}
+	if r.family != "" {
+		f.saw("netfilter family", r.family, "")
+	}
+	for _, what := range []func(Death) (string, string){
+		func(d Death) (string, string) { return "kernel function", d.Kernel.Function },
+		func(d Death) (string, string) { return "kernel reason", d.Kernel.Reason },
+	} {
+		var told []string
+		for _, d := range deaths {
+			name, value := what(d)
+			if value != "" && !slices.Contains(told, value) {
+				told = append(told, value)
+				f.saw(name, value, "")
+			}
+		}
+	}
+}
+
+// ruleAt says where to look for the rule.
+func ruleAt(r ruling) string {
+	at := ""
+	if r.hook != "" {
+		at = " at hook " + r.hook
+	}
+	if r.family != "" {
+		at += " of family " + r.family
+	}
+	if r.device != "" {
+		at += ", device " + r.device
+	}
+	return "change the rule, or the chain's policy, that drops them" + at
+}
+
+func (f *found) byQueue(r ruling, deaths []Death) {
+	verdict := deaths[0].Kernel.Function != "nf_queue"
+	f.Title = "SYNs go to a netfilter queue (NFQUEUE) that no program reads, or that is full"
+	f.because = "a rule hands them to a queue that no program reads, or that is full"
+	f.fix("start the program that reads the queue, or give the rule the flag bypass (--queue-bypass), so that packets pass without it",
+		"see /proc/net/netfilter/nfnetlink_queue of that network namespace: the queues that are open, packets that wait, packets dropped")
+	if verdict {
+		f.Title = "the program that reads a netfilter queue (NFQUEUE) refuses SYNs, or ended"
+		f.because = "a rule hands them to a queue, whose program dropped them, or ended while they waited"
+		f.Fix = []string{"look at the program that reads the queue: its verdicts, its log"}
+	}
+}
+
+// byTable is about n SYNs that connection tracking dropped itself, which no rule does.
+func (f *found) byTable(e *Evidence, r ruling, n uint64) {
+	i := slices.IndexFunc(e.Conntrack, func(c Conntrack) bool { return c.NetNS == r.netns })
+	c := e.Conntrack[i]
+	if c.Drops != n { // it may have dropped others, and a rule these
+		f.Confidence = event.ConfidenceLikely
+	}
+	f.Owner = "node"
+	f.saw("packets that connection tracking dropped itself (drop of /proc/net/stat/nf_conntrack)", c.Drops, "packets")
+	f.saw("net.netfilter.nf_conntrack_count", c.Count, "entries")
+	f.saw("net.netfilter.nf_conntrack_max", c.Max, "entries")
+	if c.InsertFailed > 0 {
+		f.saw("of them since an entry could not be inserted (insert_failed)", c.InsertFailed, "packets")
+	}
+	if 2*c.InsertFailed >= c.Drops {
+		f.Title = "connection tracking drops SYNs whose entry it cannot insert: NAT has no free port, or two packets raced"
+		f.because = "connection tracking could not insert their entry: NAT found no free port, or two packets of one flow raced"
+		f.fix("give NAT more addresses or ports: SNAT to several addresses, a wider --to-source or net.ipv4.ip_local_port_range, random-fully",
+			"reuse connections, so that fewer ports are taken at a time")
+		return
+	}
+	f.Title = "the connection tracking table is full: SYNs are dropped before the listener"
+	f.because = fmt.Sprintf("the connection tracking table is full (net.netfilter.nf_conntrack_max is %d)", c.Max)
+	if uint64(c.Count) < uint64(c.Max) {
+		f.because = fmt.Sprintf("the connection tracking table was full (net.netfilter.nf_conntrack_max is %d; at the end it held %d)", c.Max, c.Count)
+	}
+	f.turn(event.Knob{Name: "net.netfilter.nf_conntrack_max", Now: fmt.Sprint(c.Max), Try: fmt.Sprint(2 * uint64(c.Max)),
+		Where: "/etc/sysctl.d/ of the machine's first network namespace", Why: "with /sys/module/nf_conntrack/parameters/hashsize at a quarter of it"})
+	f.fix("or keep entries for a shorter time (net.netfilter.nf_conntrack_tcp_timeout_*), or take the port out of tracking (notrack in the raw table)")
+}
+
+// held lists the queues in which packets wait.
+func (e *Evidence) held() []PacketQueue {
+	return slices.DeleteFunc(slices.Clone(e.Queues), func(q PacketQueue) bool { return q.Waiting == 0 })
+}
+
+// sawHeld tells of packets that wait in queues of netfilter's: neither dropped nor arrived.
+func (f *found) sawHeld(e *Evidence) {
+	for _, q := range bound(e.held(), maxFrames) {
+		reader := "netlink port " + fmt.Sprint(q.PortID)
+		if q.Comm != "" {
+			reader += fmt.Sprintf(" (%s, if that is its process)", q.Comm)
+		}
+		f.saw(fmt.Sprintf("packets that wait in netfilter queue %d for a verdict of %s", q.Number, reader), q.Waiting, "packets")
+		f.because += fmt.Sprintf("; %s in netfilter queue %d (NFQUEUE) for the verdict of a program", wait(q.Waiting), q.Number)
+		f.fix(fmt.Sprintf("look at the program that reads netfilter queue %d, %s: it holds packets without a verdict", q.Number, reader))
+	}
+}
+
+func wait(n uint64) string {
+	if n == 1 {
+		return "1 packet waits"
+	}
+	return thousands(n) + " packets wait"
+}
