@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -119,6 +120,14 @@ func (v *IncidentVerdict) judge(made *lab.Incident) {
 			v.Mismatches = append(v.Mismatches, fmt.Sprintf("the evidence does not name %s", name))
 		}
 	}
+	for _, words := range made.Advice {
+		if len(v.Diagnosis.Findings) > 0 && !strings.Contains(strings.Join(v.Diagnosis.Findings[0].Fix, "\n"), words) {
+			v.Mismatches = append(v.Mismatches, fmt.Sprintf("the fixes do not name %s", words))
+		}
+	}
+	for _, f := range v.Diagnosis.Findings {
+		v.mistaken(made, &f)
+	}
 	if made.Place.IsValid() && len(v.Diagnosis.Findings) > 0 {
 		l := v.Diagnosis.Findings[0].Listener
 		if l == nil || netip.AddrPortFrom(l.Addr, l.Port) != made.Place {
@@ -126,6 +135,24 @@ func (v *IncidentVerdict) judge(made *lab.Incident) {
 		}
 	}
 	v.Passed = len(v.Mismatches) == 0
+}
+
+// mistaken notes what a finding must not say, and files that it names and that are not there.
+func (v *IncidentVerdict) mistaken(made *lab.Incident, f *event.Finding) {
+	said := f.Title + "\n" + strings.Join(f.Fix, "\n")
+	for _, words := range made.Never {
+		if strings.Contains(said, words) {
+			v.Mismatches = append(v.Mismatches, fmt.Sprintf("%s says %q", f.ID, words))
+		}
+	}
+	for _, k := range f.Knobs {
+		if !strings.HasPrefix(k.Where, "/sys/fs/cgroup/") {
+			continue
+		}
+		if _, err := os.Stat(k.Where); err != nil {
+			v.Mismatches = append(v.Mismatches, fmt.Sprintf("%s names a file that is not there: %v", f.ID, err))
+		}
+	}
 }
 
 // cites tells whether the evidence of a finding has the word.

@@ -14,6 +14,8 @@ type Incident struct {
 	Finding string
 	Also    []string // further causes that would be true
 	Names   []string // words that the evidence of that finding must have, nil for any
+	Advice  []string // words that its fixes must have, likewise
+	Never   []string // words that no finding's title or fix may have
 	// Harmless says that nobody is let down: nothing may be called a cause, the first finding neither.
 	Harmless bool
 	// Ports are those that are asked about, nil for all. Place is where the listener is that the first finding must
@@ -30,7 +32,7 @@ type traffic func(context.Context) error
 
 // Incidents lists what the lab can make for a diagnosis.
 func Incidents() []Incident {
-	return slices.Concat(acceptIncidents(), acceptorIncidents(), cpuIncidents(), queueIncidents(), pathIncidents(), portIncidents(), answerIncidents())
+	return slices.Concat(acceptIncidents(), acceptorIncidents(), cpuIncidents(), queueIncidents(), pathIncidents(), portIncidents(), answerIncidents(), reasonIncidents())
 }
 
 // FindIncident returns the incident of that name.

@@ -136,11 +136,19 @@ func twins(name, title, explain string, played func(family) playFunc) []Scenario
 // needsIPv6 refuses to play where IPv6 is compiled out or disabled at boot.
 func needsIPv6(inner playFunc) playFunc {
 	return func(ctx context.Context, w *World, log func(string, ...any)) (Expectation, error) {
-		if _, err := os.Stat("/proc/sys/net/ipv6"); errors.Is(err, fs.ErrNotExist) {
-			return Expectation{}, fmt.Errorf("%w: it needs IPv6", ErrCannotHold)
+		if err := haveIPv6(); err != nil {
+			return Expectation{}, err
 		}
 		return inner(ctx, w, log)
 	}
+}
+
+// haveIPv6 wraps ErrCannotHold where the kernel has no IPv6.
+func haveIPv6() error {
+	if _, err := os.Stat("/proc/sys/net/ipv6"); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: it needs IPv6", ErrCannotHold)
+	}
+	return nil
 }
 
 // clients makes n clients that have not sent anything.
