@@ -19,6 +19,7 @@ var rules = []func(*Evidence) []*found{
 	noListener,
 	otherDrops,
 	quiet,
+	challenged,
 	overflow,
 }
 

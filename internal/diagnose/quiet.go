@@ -41,6 +41,11 @@ func quiet(e *Evidence) []*found {
 		f.saw("filter", e.Filter, "")
 		f.because += " for " + e.Filter
 	}
+	if n := unseenChallenges(e); n > 0 { // challenged tells of them
+		f.Confidence = event.ConfidencePossible
+		f.saw("packets that may have been SYNs on connections that exist", n, "packets")
+		f.Settles = "tcpdump on the port"
+	}
 	if l := fullAtEnd(e); l != nil {
 		f.saw("a listener whose accept queue was full at the end", fmt.Sprintf("%s: %d of %d", where(l.ID), l.ID.AcceptQueue.Len, l.ID.AcceptQueue.Limit), "")
 		f.fix(fmt.Sprintf("watch for longer, while clients come: %s, and whoever holds it does not accept", queueFull(l)))

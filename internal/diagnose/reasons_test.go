@@ -171,3 +171,30 @@ func TestReasonSentences(t *testing.T) {
 		}
 	}
 }
+
+// TestChallenged: where the kernel frees SYNs on connections without a trace, its counter tells of them, and that no SYN
+// arrived is not proven.
+func TestChallenged(t *testing.T) {
+	row := event.LedgerRow{NetNS: 7, Counter: "TCPSYNChallenge", Kernel: 9, Synspy: 2, Shared: true}
+	silent := func(change func(*Evidence)) *Evidence {
+		e := &Evidence{WindowMs: 1000, Ledger: []event.LedgerRow{row}}
+		change(e)
+		return e
+	}
+	d := Diagnose(silent(func(*Evidence) {}))
+	if len(d.Findings) != 2 || d.Findings[0].ID != event.FindingNoSynArrived || d.Findings[0].Confidence != event.ConfidencePossible ||
+		!strings.HasPrefix(d.Findings[1].Title, "7 SYNs came on connections") {
+		t.Errorf("%+v", d.Findings)
+	}
+	for _, f := range d.Findings {
+		complete(t, f)
+	}
+	for name, e := range map[string]*Evidence{
+		"a kernel that would tell": silent(func(e *Evidence) { e.TellsChallenges = true }),
+		"all were seen":            silent(func(e *Evidence) { e.Ledger[0].Synspy = 9 }),
+	} {
+		if d := Diagnose(e); len(d.Findings) != 1 || d.Findings[0].Confidence != event.ConfidenceProven {
+			t.Errorf("%s: %+v", name, d.Findings)
+		}
+	}
+}

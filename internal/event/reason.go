@@ -652,6 +652,9 @@ func ReasonFor(cause Cause, k Kernel, loopback bool, met string, paws bool) (r R
 	return r, ok && r.WhyNot == ""
 }
 
+// SynOnConnection says what to do about SYNs that meet a connection of the same addresses and ports.
+func SynOnConnection() []string { return []string{challenged, findOutGone, morePorts} }
+
 // Reasons lists all reasons. The caller must not change it.
 func Reasons() []Reason { return reasons }
 
