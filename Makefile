@@ -65,6 +65,9 @@ demo: ## See synspy explain a full accept queue (needs root for BPF; no compiler
 	@$(MAKE) build
 	@if [[ $$(id -u) != 0 ]]; then echo 'demo: sudo, because loading BPF and making a network namespace need root'; fi
 	$(root) bin/synspy lab run slow-accept
+	@printf '\nWhy does it not accept? synspy diagnose says so, of a server that sleeps after each accept():\n\n'
+	$(root) bin/synspy lab run diagnose-blocked
+	@printf '\nNext, on a server of yours:  sudo bin/synspy diagnose --port 443 --report report.html\nMore to play:                bin/synspy lab list\n'
 
 .PHONY: test
 test: ## Run everything that CI runs

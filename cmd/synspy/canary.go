@@ -26,7 +26,7 @@ dropped or lost; one with a long RTT is a slow network.
 
   connected    the handshake was completed on both sides
   stalled      the SYN was answered, but nothing after it: a full accept queue
-  reset        connected, then RST: tcp_abort_on_overflow, or a firewall
+  reset        RST after the handshake: tcp_abort_on_overflow, or a firewall
   refused      SYN answered by RST: nothing listens or a firewall rejects
   timeout      no answer
   unreachable  no way there, here or by a router's word
@@ -34,8 +34,8 @@ dropped or lost; one with a long RTT is a slow network.
   failed       this machine could not send a SYN
   pending      no answer yet when the run ended
 
-A name is resolved once, before its first probe. Exit code 1 says that a target was
-never connected.`,
+A name is resolved once, before its first probe. Exit code 1 says that no probe of a
+target was connected.`,
 		Example: `  synspy canary api.example.com:443
   synspy canary --interval 100ms --duration 30s 10.0.0.1:80 [fd00::1]:80
   synspy canary --count 100 -o json db:postgresql`,

@@ -25,6 +25,11 @@ func newTrace(e env) *cobra.Command {
 		Short: "Live: one record per dropped or reset SYN or handshake ACK",
 		Long: `Live: one record per dropped or reset SYN or handshake ACK.
 
+QUEUE is the length and the limit of the queue that the packet was to enter, as they
+were then. An accept queue is full when its length is above its limit (129/128: it
+holds one more than listen() asked for), a SYN queue when it has reached it
+(syn 128/128). TRY counts the packets of one handshake that died.
+
 --write keeps the records in a file while the screen shows them, and --read shows
 such a file again, in any form and through any filter that records can answer.
 -o pcapng writes the dropped packets themselves, each with a comment; its summary

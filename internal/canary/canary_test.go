@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -254,6 +255,22 @@ func TestStep(t *testing.T) {
 		step := stepOf(test.ms)
 		if from, to := stepFrom(step), stepFrom(step+1); from != test.from || to != test.to {
 			t.Errorf("%v is in %v to %v, want %v to %v", test.ms, from, to, test.from, test.to)
+		}
+	}
+}
+
+// TestVerdictOfReset: who was connected for a moment is not told that he never was.
+func TestVerdictOfReset(t *testing.T) {
+	for outcomes, want := range map[[3]uint64]string{ // connected, reset, timeout
+		{0, 3, 0}: "no connection lasted, reset: an RST came after the handshake",
+		{0, 0, 3}: "never connected, timeout: no answer",
+		{0, 1, 2}: "no connection lasted, mostly timeout: no answer",
+		{2, 1, 0}: "1 of 3 failed, reset: an RST came after the handshake",
+	} {
+		got := verdict(event.CanarySummary{Sent: outcomes[0] + outcomes[1] + outcomes[2], Latency: &event.CanaryLatency{}, Outcomes: map[event.CanaryOutcome]uint64{
+			event.CanaryConnected: outcomes[0], event.CanaryReset: outcomes[1], event.CanaryTimeout: outcomes[2]}})
+		if !strings.HasPrefix(got, want) || strings.Contains(got, "connected, reset: connected") {
+			t.Errorf("%v: %q, want %q", outcomes, got, want)
 		}
 	}
 }

@@ -97,11 +97,12 @@ func verdict(s event.CanarySummary) string {
 	switch {
 	case s.Sent == 0:
 		return "nothing was sent"
+	case connected == 0 && s.Outcomes[event.CanaryReset]+s.Outcomes[event.CanaryStalled] > 0: // the client took itself for connected
+		return fmt.Sprintf("no connection lasted, %s: %s", most(worst, n, s.Sent), worst.Meaning())
 	case connected == 0:
 		return fmt.Sprintf("never connected, %s: %s", most(worst, n, s.Sent), worst.Meaning())
 	case worst != "" && worst != event.CanaryPending:
-		return fmt.Sprintf("%d of %d did not connect, %s: %s", s.Sent-connected, s.Sent,
-			most(worst, n, s.Sent-connected), worst.Meaning())
+		return fmt.Sprintf("%d of %d failed, %s: %s", s.Sent-connected, s.Sent, most(worst, n, s.Sent-connected), worst.Meaning())
 	case s.Retransmitted > 0 && s.RTT != nil && s.RTT.P50 >= initialRTO:
 		return fmt.Sprintf("slow network: the median round trip is %.0f ms, longer than a SYN waits before it is sent again", s.RTT.P50)
 	case s.Retransmitted > 0:

@@ -30,7 +30,7 @@ func (o CanaryOutcome) Meaning() string {
 	case CanaryStalled:
 		return "the SYN was answered, but nothing after it: the server's accept queue was full at the last ACK, or the way back lost it"
 	case CanaryReset:
-		return "connected, then RST: tcp_abort_on_overflow with a full accept queue, a firewall or proxy, or a server that hangs up at once"
+		return "an RST came after the handshake: tcp_abort_on_overflow with a full accept queue, a firewall or proxy, or a server that hangs up at once"
 	case CanaryRefused:
 		return "SYN answered by RST: nothing listens or a firewall rejects"
 	case CanaryTimeout:

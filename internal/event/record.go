@@ -3,6 +3,7 @@ package event
 import (
 	"encoding/json"
 	"net/netip"
+	"path"
 )
 
 // SchemaVersion is the "v" of every record. Fields are only ever added in it.
@@ -184,6 +185,29 @@ const (
 	LanguageGo   = "go"
 	LanguageRust = "rust"
 )
+
+// Places names where the process runs as tables do, the first with fewest words; the others tell more of the same, or less. It
+// is empty where nothing is known of it.
+func (p *Process) Places() []string {
+	switch {
+	case p.Pod != nil && p.Pod.Name != "":
+		name := p.Pod.Name
+		if p.Pod.Namespace != "" {
+			name = p.Pod.Namespace + "/" + name
+		}
+		if p.Pod.Container != "" {
+			return []string{name, name + "/" + p.Pod.Container}
+		}
+		return []string{name}
+	case p.Container != nil && p.Container.Name != "":
+		return []string{p.Container.Name}
+	case p.Container != nil:
+		return []string{p.Container.ID}
+	case p.Cgroup != nil && p.Cgroup.Path != "":
+		return []string{path.Base(p.Cgroup.Path)}
+	}
+	return nil
+}
 
 // Drop is one handshake packet that died (type "drop"), or one SYN answered by
 // a SYN cookie (type "cookie").

@@ -14,7 +14,7 @@ type Filter struct {
 	PID       uint32
 	Comm      string // exact, or a glob of path.Match
 	Cgroup    string // a path, or a glob of path.Match; what is below it is in it
-	Container string // an ID or the first digits of one; a name, or a glob of it
+	Container string // an ID or the first digits of one; a name, or a glob of it; or what tables show as CONTAINER
 	Pod       string // NAMESPACE/NAME, or NAME in any namespace; each may be a glob
 }
 
@@ -80,7 +80,7 @@ func (f Filter) Matches(p *event.Process) bool {
 	return (f.PID == 0 || f.PID == p.PID) &&
 		(f.Comm == "" || matchName(f.Comm, p.Comm)) &&
 		(f.Cgroup == "" || p.Cgroup != nil && MatchCgroup(f.Cgroup, p.Cgroup.Path)) &&
-		(f.Container == "" || matchContainer(f.Container, p.Container)) &&
+		(f.Container == "" || matchContainer(f.Container, p.Container) || matchShown(f.Container, p)) &&
 		(f.Pod == "" || matchPod(f.Pod, p.Pod))
 }
 
@@ -93,6 +93,18 @@ func matchContainer(pattern string, c *event.Container) bool {
 	default:
 		return c.Name != "" && matchName(pattern, c.Name)
 	}
+}
+
+// matchShown takes what stands in the column CONTAINER where it is no container's own name: a pod, or a container of one; or the
+// last part of a cgroup where there is neither. A terminal shortens it with an ellipsis.
+func matchShown(pattern string, p *event.Process) bool {
+	before, after, cut := strings.Cut(pattern, "…")
+	for _, shown := range p.Places() {
+		if matchName(pattern, shown) || cut && len(shown) >= len(before)+len(after) && strings.HasPrefix(shown, before) && strings.HasSuffix(shown, after) {
+			return true
+		}
+	}
+	return false
 }
 
 func matchPod(pattern string, p *event.Pod) bool {
