@@ -64,6 +64,9 @@ the records of a trace --write instead, and says which findings they cannot supp
 					return err
 				}
 				defer func() { err = errors.Join(err, page.Close()) }()
+				if err := page.Apart(e.stdout); err != nil {
+					return err
+				}
 			}
 			var d event.Diagnosis
 			if read != "" {
@@ -95,6 +98,7 @@ the records of a trace --write instead, and says which findings they cannot supp
 	flags.StringVar(&output.time, "time", "local", "times: local, utc or relative")
 	flags.BoolVar(&output.noColor, "no-color", false, "no colours, as with NO_COLOR or when not on a terminal")
 	flags.StringVar(&output.logLevel, "log-level", "warn", "debug, info, warn or error, to standard error")
+	output.changed = flags.Changed
 	complete(cmd, "output", app.DiagnosisForms()...)
 	complete(cmd, "time", app.Clocks()...)
 	complete(cmd, "log-level", "debug", "info", "warn", "error")

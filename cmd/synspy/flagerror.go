@@ -27,6 +27,12 @@ func flagError(cmd *cobra.Command, err error) error {
 			hint = strings.NewReplacer("mean ", "mean --", " or ", " or --").Replace(near)
 		}
 	}
+	if errors.As(err, &unknown) && unknown.GetSpecifiedShortnames() != "" {
+		err = fmt.Errorf("unknown flag: -%s", unknown.GetSpecifiedName()[:1])
+	}
+	if lacks := new(pflag.ValueRequiredError); errors.As(err, &lacks) {
+		err = fmt.Errorf("--%s needs a value", lacks.GetFlag().Name)
+	}
 	var invalid *pflag.InvalidValueError
 	if errors.As(err, &invalid) {
 		err = valueError(invalid)

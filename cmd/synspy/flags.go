@@ -116,6 +116,7 @@ type outputFlags struct {
 	time     string
 	noColor  bool
 	logLevel string
+	changed  func(flag string) bool
 }
 
 func (f *outputFlags) add(cmd *cobra.Command) {
@@ -127,7 +128,11 @@ func (f *outputFlags) add(cmd *cobra.Command) {
 	complete(cmd, "output", f.formats()...)
 	complete(cmd, "time", app.Clocks()...)
 	complete(cmd, "log-level", "debug", "info", "warn", "error")
+	f.changed = flags.Changed
 }
+
+// timeGiven tells whether --time was asked for.
+func (f *outputFlags) timeGiven() bool { return f.changed != nil && f.changed("time") }
 
 // formats lists what --output takes.
 func (f *outputFlags) formats() []string {
@@ -145,6 +150,9 @@ func (f *outputFlags) writing(e env) (app.Writing, error) {
 	}
 	if !slices.Contains(f.formats(), f.format) {
 		return app.Writing{}, usage("--output %q: want one of %s", f.format, strings.Join(f.formats(), ", "))
+	}
+	if f.time != "utc" && f.timeGiven() && (f.format == "json" || f.format == app.FormatPackets) {
+		return app.Writing{}, usage("--time %s does not go with -o %s: it is for tables, and times there are in UTC", f.time, f.format)
 	}
 	width, terminal := e.terminal()
 	if terminal && f.format == app.FormatPackets {

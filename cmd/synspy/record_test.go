@@ -278,3 +278,24 @@ func summaryOf(t *testing.T, text string) event.Summary {
 	}
 	return *summary
 }
+
+// TestRecordApart: the screen and the records do not write over each other.
+func TestRecordApart(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "both")
+	for _, args := range [][]string{{"trace", "--read", "/dev/null", "--write", file}, {"diagnose", "--read", "/dev/null", "--report", file}} {
+		screen, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command(program, args...)
+		var stderr bytes.Buffer
+		cmd.Stdout, cmd.Stderr = screen, &stderr
+		_ = cmd.Run()
+		if code := cmd.ProcessState.ExitCode(); code != 2 || !strings.Contains(stderr.String(), "are the same file") {
+			t.Errorf("%v: exit code %d, standard error:\n%s", args, code, stderr.String())
+		}
+		_ = screen.Close()
+	}
+}

@@ -61,7 +61,7 @@ goes to standard error.`,
 			if err != nil {
 				return err
 			}
-			record, err := recording(write)
+			record, err := recording(write, e)
 			if err != nil {
 				return err
 			}
@@ -82,11 +82,18 @@ goes to standard error.`,
 	return cmd
 }
 
-func recording(path string) (*app.Recording, error) {
+func recording(path string, e env) (*app.Recording, error) {
 	if path == "" {
 		return nil, nil
 	}
-	return app.CreateRecording(path)
+	record, err := app.CreateRecording(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := record.Apart(e.stdout); err != nil {
+		return nil, err
+	}
+	return record, nil
 }
 
 // ofRecords are the flags that make sense with --read.
@@ -126,7 +133,7 @@ func replay(cmd *cobra.Command, e env, read, write string, watch *watchFlags, ou
 		defer file.Close()
 		from = file
 	}
-	record, err := recording(write)
+	record, err := recording(write, e)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -80,10 +81,17 @@ func (o *CanaryOptions) targets() ([]*canary.Target, error) {
 		return nil, usage("--ipv4 and --ipv6 exclude each other")
 	}
 	var targets []*canary.Target
-	for _, text := range o.Targets {
+	for i, text := range o.Targets {
 		target, err := canary.ParseTarget(text)
-		if err != nil {
+		switch {
+		case err != nil:
 			return nil, usage("%w", err)
+		case slices.Contains(o.Targets[:i], text):
+			return nil, usage("%q is given twice: its probes would be told apart by nothing", text)
+		case o.IPv4 && !target.Fits("ip4"):
+			return nil, usage("--ipv4 does not go with %q", text)
+		case o.IPv6 && !target.Fits("ip6"):
+			return nil, usage("--ipv6 does not go with %q", text)
 		}
 		targets = append(targets, target)
 	}

@@ -137,6 +137,12 @@ func (o *outFile) close() error {
 	return o.Close()
 }
 
+// sharesWith tells whether it is the regular file that is written to already, by another name than that of a descriptor.
+func (o *outFile) sharesWith(to io.Writer) bool {
+	file, ok := to.(*os.File)
+	return ok && !o.given && o.is(file)
+}
+
 // is tells whether what is written goes to the file that is read.
 func (o *outFile) is(from io.Reader) bool {
 	file, ok := from.(*os.File)

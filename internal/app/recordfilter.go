@@ -21,7 +21,7 @@ type RecordFilter struct {
 // on this machine, so a namespace is known by its inode only. Errors wrap
 // ErrUsage.
 func (s Selection) OfRecords() (RecordFilter, error) {
-	if s.PID < 0 {
+	if s.PID < 0 || s.PID > mostPID {
 		return RecordFilter{}, usage("--pid %d is no process ID", s.PID)
 	}
 	cgroup, netns := s.Cgroup, s.NetNS

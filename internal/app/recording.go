@@ -36,6 +36,14 @@ func (r *Recording) is(from io.Reader) bool {
 	return r != nil && r.file.is(from)
 }
 
+// Apart refuses a file that the screen goes to as well: an error wraps ErrUsage.
+func (r *Recording) Apart(screen io.Writer) error {
+	if r != nil && r.file.sharesWith(screen) {
+		return errors.Join(usage("--write and standard output are the same file\nuse -o json instead"), r.close())
+	}
+	return nil
+}
+
 // alongside returns a stream that also keeps what it is given. An error of either
 // side ends the context, so that the run ends, and its summary goes to the other.
 func (r *Recording) alongside(ctx context.Context, screen render.Stream) (context.Context, render.Stream) {

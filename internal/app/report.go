@@ -40,6 +40,14 @@ func (r *Report) Spare(from io.Reader) error {
 	return nil
 }
 
+// Apart refuses a report in the file that the screen goes to as well: an error wraps ErrUsage.
+func (r *Report) Apart(screen io.Writer) error {
+	if r != nil && r.file.sharesWith(screen) {
+		return usage("--report and standard output are the same file\nuse -o html instead")
+	}
+	return nil
+}
+
 func (r *Report) write(d event.Diagnosis) error {
 	if r == nil {
 		return nil

@@ -98,7 +98,7 @@ func findNetNS(arg string) (uint64, error) {
 }
 
 func (s Selection) applyOwner(w *Watch) error {
-	if s.PID < 0 {
+	if s.PID < 0 || s.PID > mostPID {
 		return usage("--pid %d is no process ID", s.PID)
 	}
 	if s.PID > 0 {
@@ -132,6 +132,9 @@ func (s Selection) applyOwner(w *Watch) error {
 	}
 	return nil
 }
+
+// mostPID is PID_MAX_LIMIT: no process has a higher number, and some of those would be cut to that of another.
+const mostPID = 1 << 22
 
 // commLength is TASK_COMM_LEN less the NUL: a longer name never matches.
 const commLength = 15

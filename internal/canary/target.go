@@ -44,6 +44,11 @@ func ParseTarget(text string) (*Target, error) {
 	return t, nil
 }
 
+// Fits tells whether a literal address is of the network; a name may have one of each.
+func (t *Target) Fits(network Network) bool {
+	return !t.addr.IsValid() || network == "ip" || t.addr.Is4() == (network == "ip4")
+}
+
 // Resolve finds the address, once: the time that DNS takes is no part of a connect,
 // and all probes are to measure one server, as ping and hping do. Where it
 // fails, the next call asks again. Errors are those of the resolver.
