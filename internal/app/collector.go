@@ -59,6 +59,7 @@ type evidenceRow struct {
 	cookies   uint64
 	unsent    uint64 // handshakes given up since their SYN-ACK could not be sent again
 	badAcks   diagnose.BadAcks
+	deferral  deferral
 	halfOpen  *uint64 // when the window began
 	late      *uint64 // connections that entered, of those that had a SYN dropped before
 	points    []event.TimelinePoint
@@ -236,6 +237,7 @@ func (c *collector) Held(h event.Held) error {
 	if r := c.rows[h.Listener.Key]; r != nil {
 		r.counts = event.AddCount(r.counts, count)
 		r.badAcks.Add(count, h.Kernel.Counters)
+		r.deferral.unseen = r.deferral.unseen || h.Cause == event.CauseDeferAccept
 		r.held(c, count, h.Again)
 	}
 	return nil
@@ -267,6 +269,9 @@ func (c *collector) Drop(d *event.Drop) error {
 		r.badAcks.Record(d)
 		if d.Unsent {
 			r.unsent++
+		}
+		if d.Cause == event.CauseDeferAccept {
+			r.deferral.ignored(d.Client, c.since(max(d.Mono, c.mono)))
 		}
 		r.drop(c, d)
 	}
@@ -310,6 +315,7 @@ func (c *collector) Flush() error {
 	if err := c.poll(); err != nil {
 		return err
 	}
+	c.followDeferred(false)
 	if time.Since(c.foundAt) >= time.Second {
 		c.find()
 		c.look()
@@ -326,6 +332,7 @@ func (c *collector) Summary(s event.Summary) error {
 	if err := c.poll(); err != nil {
 		return err
 	}
+	c.followDeferred(true)
 	c.conclude(s)
 	return nil
 }

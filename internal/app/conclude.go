@@ -95,7 +95,7 @@ func (c *collector) listenersOf(s event.Summary) {
 			l.Accepts = &accepts
 		}
 		l.Finished = c.finished(&row)
-		l.Late, l.HalfOpenBefore, l.BadAcks = r.late, r.halfOpen, r.badAcks
+		l.Late, l.HalfOpenBefore, l.BadAcks, l.Deferred = r.late, r.halfOpen, r.badAcks, r.deferral.end()
 		if r.undivided {
 			undivide(&l)
 		}

@@ -67,6 +67,9 @@ func (l *Listener) deferred() uint64 {
 
 // holdsBack tells whether most of what stood in the SYN queue at its longest is what TCP_DEFER_ACCEPT holds back.
 func (l *Listener) holdsBack() bool {
+	if l.Deferred != nil && l.Deferred.Held == 0 {
+		return false
+	}
 	longest := uint64(0)
 	if q := l.ID.SynQueue; q != nil {
 		longest = uint64(q.Len)

@@ -244,7 +244,7 @@ var cases = []diagnoseCase{
 	{"nothing but half-open health checks", evidence(onlyEnded(20)),
 		[]string{"note client_gave_up"}},
 	{"clients' hosts reset the answer, and the clients try again", evidence(badAcks(finishing(healthyListener(), 0), 20, BadAcks{ByClient: 20, ClientAgain: 15})),
-		[]string{"cause return_path_lost", "note client_gave_up"}},
+		[]string{"cause return_path_lost"}},
 	{"stray ACKs, and every handshake finished", evidence(badAcks(finishing(healthyListener(), 0), 30, BadAcks{})),
 		[]string{"note healthy", "note other_drops"}},
 	{"bad ACKs, and as many handshakes unfinished", evidence(badAcks(finishing(healthyListener(), 30), 30, BadAcks{})),
@@ -254,6 +254,14 @@ var cases = []diagnoseCase{
 	{"handshakes that nobody accounts for", evidence(finishing(healthyListener(), 4)),
 		[]string{"note other_drops"}},
 	{"a scan of many ports by one client", scan(&Evidence{WindowMs: 10_000}, 40), []string{"note no_listener"}},
+
+	{"TCP_DEFER_ACCEPT fills the SYN queue", evidence(cookies(deferred(healthyListener(), 200, Deferred{Watched: 200, Held: 200, AtEnd: 64, LongestMs: 5000}), 1, 300)),
+		[]string{"cause other_drops", "contributing syn_queue_pressure"}},
+	{"TCP_DEFER_ACCEPT fills it without cookies", evidence(cookies(died1(deferred(healthyListener(), 200, Deferred{Watched: 200, Held: 200, LongestMs: 5000}),
+		event.CauseSynQueueFull, event.StageSyn, event.ActionDropped, 90), 0, 0)),
+		[]string{"cause other_drops", "contributing syncookies_disabled", "contributing syn_queue_pressure"}},
+	{"a flood where ACKs are ignored, and data comes at once", evidence(cookies(deferred(healthyListener(), 200, Deferred{Watched: 200}), 1, 5000)),
+		[]string{"cause syn_queue_pressure"}},
 
 	// Elsewhere.
 	{"a firewall", ingress(event.CauseNetfilter, event.ActionDropped, 12, nil), []string{"cause dropped_before_listener"}},

@@ -58,6 +58,9 @@ func syncookiesDisabled(l *Listener) *found {
 	sawKnown(f, "net.ipv4.tcp_syncookies", on, "")
 	citeSynQueue(f, l)
 	f.because = "the SYN queue was full and SYN cookies were off"
+	if l.holdsBack() {
+		f.Severity = event.SeverityContributing // what fills it is told by heldBack
+	}
 	if on != nil && *on != 0 {
 		f.because += " at that time"
 		f.fix(fmt.Sprintf("leave net.ipv4.tcp_syncookies at %d: it is on now", *on))
@@ -113,6 +116,12 @@ func synQueuePressure(e *Evidence, l *Listener) *found {
 	f.because = "the SYN queue was full of handshakes that clients did not finish"
 	f.Settles = "whether the clients are real: those that never finish a handshake are spoofed or have lost the way back"
 	switch {
+	case l.holdsBack():
+		f.Severity = event.SeverityContributing
+		f.because = "the SYN queue was full of handshakes that TCP_DEFER_ACCEPT holds back"
+		f.Title, f.Owner, f.Settles = f.because, "application", ""
+		f.fix("take the option off, or let clients send at once: see the other finding; these clients are no spoofed ones, they acknowledged")
+		return f
 	case 2*l.dropped(event.CauseAcceptQueueFull) > max(drops, cookies):
 		// Handshakes whose last ACK finds the accept queue full stay half-open: the SYN queue fills behind it. A
 		// handshake may then cost several cookies and be dropped once, or the other way round.

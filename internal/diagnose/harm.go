@@ -110,11 +110,12 @@ func clientsEnded(e *Evidence) []*found {
 		ended, again := l.BadAcks.ByClient, l.BadAcks.ClientAgain
 		if again > 0 {
 			out = append(out, answerElsewhere(l, ended, again))
-		}
-		if ended == again {
 			continue
 		}
-		f := newFound(event.FindingClientGaveUp, ended-again).about(l, l.Processes)
+		if ended == 0 {
+			continue
+		}
+		f := newFound(event.FindingClientGaveUp, ended).about(l, l.Processes)
 		f.Severity, f.Confidence = event.SeverityNote, event.ConfidenceProven
 		f.saw("handshakes that the client's own RST ended", ended, "handshakes")
 		sawKnown(f, "SYNs in the window", l.Syns, "SYNs")

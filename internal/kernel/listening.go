@@ -145,38 +145,47 @@ const (
 	diagULPInfo      = 19
 	diagInfo         = 2
 	meminfoDrops     = 8
+	tcpSynRecv       = 3
 	tcpListen        = 10
 )
 
 // diagListeners asks inet_diag for the listeners of this thread's namespace.
 func diagListeners() ([]Listening, error) {
+	var list []Listening
+	err := diagDump(tcpListen, 0, 1<<(diagSkMeminfo-1)|1<<(diagInfo-1), func(answer []byte) {
+		if l, ok := parseDiag(answer); ok {
+			list = append(list, l)
+		}
+	})
+	return list, err
+}
+
+// diagDump asks inet_diag for the TCP sockets in a state, of a local port or of all (0), in this thread's namespace. extensions are
+// bits of the attributes wanted.
+func diagDump(state, port uint16, extensions byte, each func(answer []byte)) error {
 	conn, err := netlink.Dial(unix.NETLINK_SOCK_DIAG, nil)
 	if err != nil {
-		return nil, fmt.Errorf("list listening sockets: %w", err)
+		return fmt.Errorf("list sockets: %w", err)
 	}
 	defer conn.Close()
-	var list []Listening
 	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
 		request := make([]byte, diagRequestSize)
-		request[0], request[1] = family, unix.IPPROTO_TCP
-		request[2] = 1<<(diagSkMeminfo-1) | 1<<(diagInfo-1)
-		binary.NativeEndian.PutUint32(request[4:], 1<<tcpListen)
+		request[0], request[1], request[2] = family, unix.IPPROTO_TCP, extensions
+		binary.NativeEndian.PutUint32(request[4:], 1<<state)
+		binary.BigEndian.PutUint16(request[8:], port)
 		answers, err := conn.Execute(netlink.Message{
 			Header: netlink.Header{Type: sockDiagByFamily, Flags: netlink.Request | netlink.Dump}, Data: request})
 		if err != nil {
-			if family == unix.AF_INET6 && len(list) > 0 && errors.Is(err, fs.ErrNotExist) {
+			if family == unix.AF_INET6 && errors.Is(err, fs.ErrNotExist) {
 				break // a kernel without IPv6
 			}
-			return nil, fmt.Errorf("list listening sockets: %w", err)
+			return fmt.Errorf("list sockets: %w", err)
 		}
-		list = slices.Grow(list, len(answers))
 		for _, answer := range answers {
-			if l, ok := parseDiag(answer.Data); ok {
-				list = append(list, l)
-			}
+			each(answer.Data)
 		}
 	}
-	return list, nil
+	return nil
 }
 
 // parseDiag reads a struct inet_diag_msg and its attributes.

@@ -21,6 +21,7 @@ type crowd struct {
 	server  netip.AddrPort
 	trying  []*attempt
 	deaf    bool // their answers are lost on the way
+	asks    bool // they send a request as soon as they are connected
 	checks  bool // they want no connection: an RST is their answer to the SYN-ACK, or, of deaf ones, somebody else's
 	refused int
 	local   func() netip.AddrPort // nil: addresses of the TUN device's own network
@@ -73,6 +74,12 @@ func (c *crowd) proceed() error {
 			}
 		case !c.deaf && a.client.Answered():
 			if err := a.client.ACK(); err != nil {
+				return err
+			}
+			if !c.asks {
+				continue
+			}
+			if err := a.client.Data([]byte("GET")); err != nil {
 				return err
 			}
 		case time.Now().Before(a.next):
