@@ -206,17 +206,22 @@ __noinline int begin_opening(__u64 address, __u32 named)
 {
 	struct net *net = (struct net *)address;
 	__u64 id = net_id(address);
-	struct opening fresh = { .net = address, .named = named };
-	long err;
+	static const struct opening
+		none = {}; /* the stack has no room: "combined stack size" up to 6.12 */
+	struct opening *fresh;
 
 	if (bpf_map_lookup_elem(&openings, &id))
 		return 0;
-	fresh.netns = BPF_CORE_READ(net, ns.inum);
 	if (!named && openings_made + openings_held >= openings_room)
 		return 0;
-	err = bpf_map_update_elem(&openings, &id, &fresh, BPF_NOEXIST);
-	if (err)
+	if (bpf_map_update_elem(&openings, &id, &none, BPF_NOEXIST))
 		return 0;
+	fresh = bpf_map_lookup_elem(&openings, &id);
+	if (!fresh)
+		return 0;
+	fresh->net = address;
+	fresh->netns = BPF_CORE_READ(net, ns.inum);
+	fresh->named = named;
 	__sync_fetch_and_add(&openings_made, 1);
 	sum_all(address, SUM_OPENING);
 	return 0;

@@ -54,12 +54,15 @@ struct {
 
 static __always_inline bool is_shortage(__s64 returned)
 {
-	return returned == -EMFILE || returned == -ENFILE || returned == -ENOBUFS || returned == -ENOMEM;
+	return returned == -EMFILE || returned == -ENFILE || returned == -ENOBUFS ||
+	       returned == -ENOMEM;
 }
 
 static __always_inline int note(__s32 fd, __s64 returned)
 {
-	struct shortage key = { .tgid = bpf_get_current_pid_tgid() >> 32, .fd = fd, .error = -returned };
+	struct shortage key = { .tgid = bpf_get_current_pid_tgid() >> 32,
+				.fd = fd,
+				.error = -returned };
 	__u64 none = 0, *count;
 
 	if (!bpf_map_lookup_elem(&callers, &key.tgid))
