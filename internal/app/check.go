@@ -164,8 +164,8 @@ func (c *checker) kernel() {
 		c.add("BTF", render.CheckOK, file)
 		c.counters()
 	}
-	c.addResult("kernel symbols", fmt.Sprintf("code of %d functions that free packets; only tracepoints need it",
-		len(f.Code)), f.CodeErr)
+	c.addResult("kernel symbols", fmt.Sprintf("code of %s that free packets; only tracepoints need it",
+		render.Plural(len(f.Code), "function")), f.CodeErr)
 }
 
 // counters reports where in struct linux_mib the ledger's counters are.
@@ -218,7 +218,7 @@ func (c *checker) trace(log *slog.Logger) ([]event.Hook, error) {
 		c.add("BPF iterator", render.CheckMissing, plainError(err))
 		err = nil
 	} else {
-		c.addResult("BPF iterator", fmt.Sprintf("found %d holders of listeners in all namespaces", len(holders.List)), err)
+		c.addResult("BPF iterator", fmt.Sprintf("found %s of listeners in all namespaces", render.Plural(len(holders.List), "holder")), err)
 	}
 	plan := p.Plan()
 	if err := errors.Join(err, p.Close()); err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
 	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/render"
 )
 
 // maxDeviceNamespaces bounds the network namespaces whose devices are read.
@@ -190,7 +191,7 @@ func (r *deviceReader) readHere(ns *deviceNamespace, candidates []kernel.NetNS) 
 		}
 	}
 	if n := len(elsewhere); n > 0 && !ns.through {
-		r.missing(fmt.Sprintf("devices of network namespace %d have their other ends in %d others that were not found", ns.inode, n))
+		r.missing(fmt.Sprintf("devices of network namespace %d have their other ends in %s that could not be found", ns.inode, render.Plural(n, "other network namespace")))
 	}
 	return next
 }

@@ -129,7 +129,7 @@ func (t *trace) tellMissed(overflow *event.Overflow) error {
 		return err
 	}
 	if missed.Skipped > 0 {
-		t.say(fmt.Sprintf("%d events were skipped by the kernel, a program of ours being interrupted by itself: "+
+		t.say(fmt.Sprintf("events skipped by the kernel: %d, a program of ours being interrupted by itself: "+
 			"deaths before a listener may be missing", missed.Skipped))
 	}
 	return nil

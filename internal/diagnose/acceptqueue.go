@@ -126,11 +126,11 @@ func reuseportImbalance(s *subject) *found {
 			f.saw("a full one belongs to", actors(m.Processes), "")
 		}
 		f.Confidence = event.ConfidenceProven
-		f.because = fmt.Sprintf("%d of the %d sockets that share the port were full, that of %s, while the others were not", len(full), len(s.Members), actors(f.Processes))
+		f.because = fmt.Sprintf("%d of the %d sockets that share the port %s full, that of %s, while the others were not", len(full), len(s.Members), be(uint64(len(full))), actors(f.Processes))
 	case len(s.Members) == 0 && group != nil && group.Full > 0 && group.Full < group.Members:
 		f.saw("sockets of the group", group.Members, "sockets")
 		f.saw("of them full at a drop", group.Full, "sockets")
-		f.because = fmt.Sprintf("%d of the %d sockets that share the port was full", group.Full, group.Members)
+		f.because = fmt.Sprintf("%d of the %d sockets that share the port %s full", group.Full, group.Members, be(uint64(group.Full)))
 		f.Settles = "each member's queue over time: synspy diagnose, live"
 	default:
 		return nil

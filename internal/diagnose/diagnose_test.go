@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -597,6 +598,10 @@ func FuzzDiagnose(f *testing.F) {
 }
 
 // complete holds a finding to what a reader may rely on.
+// oneOfMany is a noun in the plural after 1, or a verb in the singular after more.
+var oneOfMany = regexp.MustCompile(`(^|[^\d.,:])1 ((more|other) )?(packets|SYNs|handshakes|listeners|connections|clients|addresses|namespaces|threads|processes|drops|records|ports) ` +
+	`|(^| )([2-9]|\d{2,}) of the \d+ sockets that share the port was |(^| )([2-9]|\d{2,}) (packets|SYNs|handshakes|listeners) was `)
+
 func complete(t *testing.T, f event.Finding) {
 	t.Helper()
 	if len(f.Evidence) == 0 || len(f.Fix) == 0 || f.Title == "" || f.Confidence == "" {
@@ -608,7 +613,10 @@ func complete(t *testing.T, f event.Finding) {
 	if f.Confidence != event.ConfidenceProven && f.Settles == "" && f.Severity == event.SeverityCause && f.Confidence == event.ConfidencePossible {
 		t.Errorf("%s is only possible, and nothing is said to settle it", f.ID)
 	}
-	for _, text := range append(slices.Clone(f.Fix), f.Title) {
+	for _, text := range append(slices.Clone(f.Fix), f.Title, f.Settles) {
+		if wrong := oneOfMany.FindString(text); wrong != "" {
+			t.Errorf("%s: %q in %q", f.ID, wrong, text)
+		}
 		if strings.Contains(text, "%!") || strings.Contains(text, "  ") || strings.HasSuffix(text, ".") {
 			t.Errorf("%s: %q", f.ID, text)
 		}

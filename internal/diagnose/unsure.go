@@ -31,17 +31,3 @@ func doubt(e *Evidence, all []*found, verdict string) string {
 func unsure(e *Evidence) string {
 	return many(e.Unsure, "more packet") + " " + be(e.Unsure) + " held back or lost, and the records do not say whether the filter asks for " + them(e.Unsure)
 }
-
-func be(n uint64) string {
-	if n == 1 {
-		return "was"
-	}
-	return "were"
-}
-
-func them(n uint64) string {
-	if n == 1 {
-		return "it"
-	}
-	return "them"
-}

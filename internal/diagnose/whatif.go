@@ -169,8 +169,8 @@ func sayWhatIf(w *event.WhatIf, base modelled, stall, wait float64, guessed bool
 		return fmt.Sprintf("the replay of %s does not reproduce the drops at the limit of %d: they came faster than the queue was read, so it advises no value",
 			many(w.Arrivals, "handshake"), present.Limit)
 	case misses(base.Dropped, w.Observed):
-		return fmt.Sprintf("the replay of %s does not reproduce the drops at the limit of %d, %d packets: its rows say little, and it advises no value",
-			many(w.Arrivals, "handshake"), present.Limit, w.Observed)
+		return fmt.Sprintf("the replay of %s does not reproduce the drops at the limit of %d, %s: its rows say little, and it advises no value",
+			many(w.Arrivals, "handshake"), present.Limit, many(w.Observed, "packet"))
 	case w.Limit != nil:
 		return fmt.Sprintf("a limit of %d instead of %d would have dropped 0 of %s", *w.Limit, present.Limit, many(w.Arrivals, "handshake"))
 	case stall >= longWaitMs:

@@ -71,3 +71,18 @@ func who(p event.Process) string {
 func seen(what string, v any, unit string) event.Evidence {
 	return event.Evidence{What: what, Value: v, Unit: unit}
 }
+
+// be and them go with a count.
+func be(n uint64) string {
+	if n == 1 {
+		return "was"
+	}
+	return "were"
+}
+
+func them(n uint64) string {
+	if n == 1 {
+		return "it"
+	}
+	return "them"
+}
