@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -119,5 +120,28 @@ func TestListenersRefused(t *testing.T) {
 				t.Errorf("with %v it says %q:\n%s", tt.has, text, stderr)
 			}
 		}
+	}
+}
+
+// TestLimits runs into limits that no privileges lift: each is told by its name, not as a lack of the kernel's or a fault of synspy's.
+func TestLimits(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		script, want string
+	}{
+		{`ulimit -n 8; exec "$0" trace`, "RLIMIT_NOFILE for synspy (now 8"},
+		{`ulimit -n 30; exec "$0" trace`, "RLIMIT_NOFILE for synspy (now 30"},
+		{`ulimit -n 60; exec "$0" trace`, "RLIMIT_NOFILE for synspy (now 60"},
+		{`ulimit -n 60; exec "$0" check`, "RLIMIT_NOFILE for synspy (now 60"},
+		{`ulimit -n 110; exec "$0" diagnose --duration 1s`, "RLIMIT_NOFILE for synspy (now 110"},
+	} {
+		_, stderr, code := output(t, exec.Command("sh", "-c", tt.script, program))
+		if code != 3 || !strings.Contains(stderr, tt.want) || strings.Contains(stderr, "fault of synspy") || strings.Contains(stderr, "CAP_") {
+			t.Errorf("%s: exit code %d, standard error:\n%s", tt.script, code, stderr)
+		}
+	}
+	_, stderr, code := as(t, []uintptr{unix.CAP_BPF, unix.CAP_PERFMON}, "trace", "--backend", "tracepoint", "--port", "1", "--duration", "1ms")
+	if code != 3 || !strings.Contains(stderr, "missing CAP_SYSLOG") || strings.Contains(stderr, "missing CAP_BPF") {
+		t.Errorf("without CAP_SYSLOG: exit code %d, standard error:\n%s", code, stderr)
 	}
 }

@@ -112,21 +112,18 @@ func (c *checker) status(err error) render.CheckStatus {
 // isRefused tells whether an error is what these missing capabilities lead to. A
 // kernel may refuse the privileged too.
 func isRefused(err error, missing []kernel.Capability) bool {
-	for _, c := range missing {
-		switch c.Bit {
-		case unix.CAP_BPF, unix.CAP_PERFMON:
-			if errors.Is(err, unix.EPERM) {
-				return true
-			}
-		case unix.CAP_SYS_PTRACE:
-			if errors.Is(err, unix.EACCES) { // another process's /proc
-				return true
-			}
-		case unix.CAP_SYSLOG:
-			if errors.Is(err, kernel.ErrSymbolsHidden) {
-				return true
-			}
-		}
+	return slices.ContainsFunc(missing, func(c kernel.Capability) bool { return explains(c, err) })
+}
+
+// explains tells whether an error is what the lack of a capability leads to.
+func explains(c kernel.Capability, err error) bool {
+	switch c.Bit {
+	case unix.CAP_BPF, unix.CAP_PERFMON:
+		return errors.Is(err, unix.EPERM)
+	case unix.CAP_SYS_PTRACE: // another process's /proc
+		return errors.Is(err, unix.EACCES)
+	case unix.CAP_SYSLOG:
+		return errors.Is(err, kernel.ErrSymbolsHidden)
 	}
 	return false
 }
@@ -153,6 +150,9 @@ func (c *checker) privileges() {
 func (c *checker) kernel() {
 	f := c.facts
 	c.add("kernel", render.CheckOK, fmt.Sprintf("Linux %s, %s, %d CPUs online", f.Release, f.Arch, len(f.CPUs)))
+	if kernel.Confidential() {
+		c.add("lockdown", render.CheckMissing, "confidentiality: no program may read the kernel's memory, whoever asks").Remedy = "boot with lockdown=integrity, or without"
+	}
 	if f.BTF != nil {
 		c.addResult("BTF", "", f.BTF).Remedy = "a kernel with CONFIG_DEBUG_INFO_BTF=y, or --btf FILE"
 		c.add("counters", render.CheckUnknown, "their places are in the BTF")

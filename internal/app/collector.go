@@ -44,6 +44,7 @@ type collector struct {
 	toldAt    time.Time
 	foundAt   time.Time
 	stacks    *stackWatch // nil where threads' stacks cannot be had
+	noStack   error       // why
 	threads   *threadWatch
 	shortages *shortageWatch
 	strays    strayWatch
@@ -106,7 +107,7 @@ func (c *collector) begin(ctx context.Context) error {
 	c.threads = newThreadWatch(c.start, c.options.Duration, c.session.log)
 	if c.stacks, err = openStacks(c.options.Watch.BTF, c.session.log); err != nil {
 		c.session.log.Debug("stacks of threads cannot be had", "error", err)
-		c.stacks = nil
+		c.stacks, c.noStack = nil, err
 	}
 	c.look()
 	c.threads.begin(ctx)

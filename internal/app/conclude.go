@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/synspy/synspy/internal/diagnose"
@@ -253,8 +254,9 @@ func (c *collector) replaced() {
 
 // gaps lists what could not be had.
 func (c *collector) gaps() {
-	missing := func(need diagnose.Need, why string) {
-		c.evidence.Missing = append(c.evidence.Missing, diagnose.Gap{Need: need, Why: why})
+	missing := func(need diagnose.Need, why string, by ...string) {
+		by = slices.DeleteFunc(by, func(s string) bool { return s == "" })
+		c.evidence.Missing = append(c.evidence.Missing, diagnose.Gap{Need: need, Why: why, By: by})
 	}
 	for _, r := range c.rows {
 		if r.undivided {
@@ -266,17 +268,18 @@ func (c *collector) gaps() {
 		missing(diagnose.NeedFailures, "this kernel does not tell what accept() returned: "+err.Error())
 	}
 	if c.stacks == nil {
-		missing(diagnose.NeedOnCPU, "this kernel lets no program sample threads")
+		missing(diagnose.NeedOnCPU, "this kernel lets no program sample threads", kernel.Exhausted(c.noStack))
 	} else if err := c.stacks.sampler.Support().OnCPU.Err; err != nil {
 		missing(diagnose.NeedOnCPU, "this kernel refuses samples of threads that run: "+err.Error())
 	}
+	hidden := sync.OnceValue(kernel.SymbolsTake) // it reads them all
 	for _, hook := range c.session.ready().Hooks {
 		if hook.Name == probe.AnswerAgain && !hook.Attached {
 			missing(diagnose.NeedSynAcks, hook.Note)
 		}
 		for _, blind := range hook.Blind {
 			if blind.Unseen() && blind.Stage == event.StageIngress {
-				missing(diagnose.NeedIngress, fmt.Sprintf("%s is not seen: %s", blind.Cause, blind.Why))
+				missing(diagnose.NeedIngress, fmt.Sprintf("%s is not seen: %s", blind.Cause, blind.Why), hidden()...)
 			}
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"runtime"
 	"slices"
 	"time"
 
@@ -33,6 +34,9 @@ const DiagnoseRate = 1000
 func Diagnose(ctx context.Context, options DiagnoseOptions, log *slog.Logger) (event.Diagnosis, error) {
 	watch := options.Watch
 	watch.Cookies, watch.Accepts = true, true
+	if err := enoughFiles(filesToLoad + filesToSample + runtime.NumCPU()); err != nil {
+		return event.Diagnosis{}, err
+	}
 	s, err := openUntil(ctx, watch, log)
 	if err != nil {
 		return event.Diagnosis{}, err

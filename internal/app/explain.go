@@ -2,9 +2,12 @@ package app
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/synspy/synspy/internal/kernel"
 	"github.com/synspy/synspy/internal/probe"
@@ -23,40 +26,82 @@ func Explain(err error) string {
 
 func explain(err error) string {
 	if !errors.Is(err, ErrUnable) {
-		return strings.TrimPrefix(err.Error(), ErrUsage.Error()+": ")
+		text := strings.TrimPrefix(err.Error(), ErrUsage.Error()+": ")
+		if by := kernel.Exhausted(err); by != "" {
+			text += "\nit takes " + by
+		}
+		return text
 	}
-	missing := missingCapabilities()
-	// The verifier asks more of those who may do less.
-	refused := isRefused(err, missing) || errors.Is(err, probe.ErrVerifier) &&
-		slices.ContainsFunc(missing, func(c kernel.Capability) bool { return !c.Optional })
-	var lines []string
-	if refused {
-		// What each hook said then is the same refusal several times over.
-		lines = append(lines, ErrUnable.Error()+": this needs privileges that the process does not have")
-		lines = append(lines, privilegeHints(missing)...)
-	} else {
-		lines = append(lines, plainError(err))
+	lines := refusal(err, missingCapabilities())
+	if lines == nil {
+		lines = append([]string{plainError(err)}, kernelHints(err)...)
+	} else { // what each hook said then is the same refusal several times over
+		lines[0] = ErrUnable.Error() + ": " + lines[0]
 	}
 	if errors.Is(err, probe.ErrNoBTF) {
 		lines = append(lines, "use a kernel with CONFIG_DEBUG_INFO_BTF=y, or give its type information with --btf FILE")
-	}
-	if errors.Is(err, kernel.ErrSymbolsHidden) && !refused {
-		lines = append(lines, showSymbols)
-	}
-	if errors.Is(err, probe.ErrNoType) && !refused {
-		lines = append(lines, "a file given with --btf must hold the types of this very kernel: Linux "+kernel.Release(),
-			"if they are its own, it needs a newer synspy")
-	}
-	if errors.Is(err, probe.ErrVerifier) && !refused {
-		lines = append(lines, "that is a fault of synspy: please report it, with what --log-level debug says")
-	}
-	if errors.Is(err, probe.ErrCannotTrace) && !errors.Is(err, probe.ErrNoType) && !refused {
-		lines = append(lines, "Linux "+kernels+", can; without --backend synspy takes whatever hooks there are")
 	}
 	if !errors.As(err, new(checkedError)) {
 		lines = append(lines, "synspy check tells hook by hook what is allowed here")
 	}
 	return strings.Join(lines, "\n")
+}
+
+// refusal says what it takes to be let do it, where something that is not the kernel's own lack stands in the way: a limit, the
+// kernel's being locked down, missing capabilities. Nil is none of them.
+func refusal(err error, missing []kernel.Capability) []string {
+	load := errors.Is(err, probe.ErrVerifier) || errors.Is(err, probe.ErrCannotTrace)
+	if by := kernel.Exhausted(err); by != "" {
+		return []string{"it takes " + by}
+	}
+	if load && kernel.SpareFiles() < filesToLoad { // the library takes it for something else
+		return []string{"it takes " + kernel.MoreFiles()}
+	}
+	if load && kernel.Confidential() {
+		return []string{"this kernel is locked down (lockdown=confidentiality): it lets no program read its memory, whoever asks",
+			"boot it with lockdown=integrity, or without"}
+	}
+	// The verifier asks more of those who may do less.
+	if !isRefused(err, missing) && !(errors.Is(err, probe.ErrVerifier) && slices.ContainsFunc(missing, required)) {
+		return nil
+	}
+	by := slices.DeleteFunc(slices.Clone(missing), func(c kernel.Capability) bool { return !required(c) && !explains(c, err) })
+	return append([]string{"this needs privileges that the process does not have"}, privilegeHints(by)...)
+}
+
+func required(c kernel.Capability) bool { return !c.Optional }
+
+// filesToLoad is more than what loading all programs opens at once, or a trace has open (80 of the
+// tracepoint backend); a diagnosis has as many more as filesToSample, and one for each CPU.
+const (
+	filesToLoad   = 96
+	filesToSample = 64
+)
+
+// enoughFiles refuses a run that would get into the limit of open files halfway through.
+func enoughFiles(needed int) error {
+	if kernel.SpareFiles() >= uint64(needed) {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", ErrUnable, unix.EMFILE)
+}
+
+// kernelHints says what to do about what this kernel does not have.
+func kernelHints(err error) (lines []string) {
+	if errors.Is(err, kernel.ErrSymbolsHidden) {
+		lines = append(lines, showSymbols)
+	}
+	if errors.Is(err, probe.ErrNoType) {
+		lines = append(lines, "a file given with --btf must hold the types of this very kernel: Linux "+kernel.Release(),
+			"if they are its own, it needs a newer synspy")
+	}
+	if errors.Is(err, probe.ErrVerifier) {
+		lines = append(lines, "that is a fault of synspy: please report it, with what --log-level debug says")
+	}
+	if errors.Is(err, probe.ErrCannotTrace) && !errors.Is(err, probe.ErrNoType) {
+		lines = append(lines, "Linux "+kernels+", can; without --backend synspy takes whatever hooks there are")
+	}
+	return lines
 }
 
 // showSymbols is for a root who sees no addresses in /proc/kallsyms.
@@ -67,9 +112,6 @@ const showSymbols = "let root see kernel symbols: sysctl kernel.kptr_restrict=1"
 func privilegeHints(missing []kernel.Capability) []string {
 	var hints, short []string
 	for _, c := range missing {
-		if c.Optional {
-			continue
-		}
 		hints = append(hints, "missing "+c.Name+": to "+c.Why)
 		short = append(short, strings.TrimPrefix(c.Name, "CAP_"))
 	}

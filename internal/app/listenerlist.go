@@ -110,8 +110,12 @@ type found struct {
 // withoutBPF says once what is missing.
 func (l *listing) withoutBPF(err error) {
 	l.log.Debug("list without BPF", "error", err)
-	l.say("BPF is not permitted here, or not possible: SYN queues are not shown, and owners are read from /proc, those that it shows\n" +
-		"  sudo synspy listeners shows all; synspy check tells why not")
+	text := "BPF is not permitted here, or not possible: SYN queues are not shown, and owners are read from /proc, those that it shows\n" +
+		"  sudo synspy listeners shows all; synspy check tells why not"
+	if why := refusal(err, nil); why != nil { // no lack of privileges
+		text = "SYN queues are not shown, and owners are read from /proc, those that it shows\n  " + strings.Join(why, "\n  ")
+	}
+	l.say(text)
 }
 
 // round lists once and writes.

@@ -55,6 +55,9 @@ type session struct {
 // open attaches and seeds: when it returns, everything is counted.
 func open(watch Watch, log *slog.Logger) (*session, error) {
 	began := time.Now()
+	if err := enoughFiles(filesToLoad); err != nil {
+		return nil, err
+	}
 	shared := beginShared(watch.Filter.NetNS, log)
 	facts, err := probe.Gather(watch.BTF)
 	if err != nil {

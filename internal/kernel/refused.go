@@ -2,7 +2,6 @@ package kernel
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"slices"
@@ -81,23 +80,6 @@ func ShowsAllProcesses() bool {
 }
 
 func seeHidden(by string) string { return "CAP_SYS_PTRACE (/proc is mounted with " + by + ")" }
-
-// Exhausted names the limit of this process or machine that an error tells of; empty for another error.
-func Exhausted(err error) string {
-	switch {
-	case errors.Is(err, unix.EMFILE):
-		var limit unix.Rlimit
-		if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) == nil {
-			return fmt.Sprintf("a higher RLIMIT_NOFILE for synspy (now %d; ulimit -n)", limit.Cur)
-		}
-		return "a higher RLIMIT_NOFILE for synspy"
-	case errors.Is(err, unix.ENFILE):
-		return "a higher fs.file-max"
-	case errors.Is(err, unix.ENOMEM):
-		return "more memory for synspy's cgroup or machine"
-	}
-	return ""
-}
 
 func firstUserNamespace() bool {
 	text, err := os.ReadFile("/proc/self/uid_map")

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+
+	"golang.org/x/sys/unix"
 )
 
 // ErrSymbolsHidden says that /proc/kallsyms shows addresses as zero, as it does
@@ -61,6 +63,24 @@ func CodeRanges(names ...string) (map[string][]Range, error) {
 func SymbolAt(address uint64) (string, error) {
 	found, err := SymbolsAt([]uint64{address})
 	return found[address].Name, err
+}
+
+// SymbolsTake names what it takes to see where the kernel's code is; nil where that is seen, or cannot be asked.
+func SymbolsTake() []string {
+	seen := errors.New("seen")
+	err := eachSymbol(func(address uint64, _ []byte) error {
+		if address != 0 {
+			return seen
+		}
+		return nil
+	})
+	if err != nil {
+		return nil
+	}
+	if by := Powers(unix.CAP_SYSLOG); len(by) > 0 {
+		return by
+	}
+	return []string{"sysctl kernel.kptr_restrict=1"}
 }
 
 // eachSymbol hands f the address and name of each piece of code in /proc/kallsyms; a

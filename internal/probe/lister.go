@@ -31,6 +31,9 @@ func OpenLister(btfFile string) (*Lister, error) {
 	defer debug.SetGCPercent(debug.SetGCPercent(startupGC))
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(startupMemory))
 	collection, _, err := loadSome(facts, Plan{}, Config{RingSize: smallestRing}, []string{holdersProgram})
+	if verifier := (*ebpf.VerifierError)(nil); errors.As(err, &verifier) {
+		err = fmt.Errorf("%w: %w", ErrVerifier, err)
+	}
 	if err != nil {
 		return nil, err
 	}
