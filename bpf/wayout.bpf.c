@@ -29,7 +29,8 @@ struct stray {
 	__u8 family; /* AF_INET or AF_INET6 */
 	__u8 server[16];
 	__u8 mac[ETH_ALEN]; /* that a frame was for */
-	__u8 pad[2];
+	__u8 came_in; /* 1: by a device, so that it was sent by another namespace, or host */
+	__u8 pad;
 };
 
 const volatile bool have_reason = false; /* kfree_skb tells why: 5.17 */
@@ -129,7 +130,9 @@ int tp_btf_stray(__u64 *ctx)
 {
 	struct sk_buff *skb = (struct sk_buff *)ctx[0];
 	struct net_device *dev = skb->dev;
-	struct stray s = { .place = ctx[1], .reason = have_reason ? ctx[2] : 0 };
+	struct stray s = { .place = ctx[1],
+			   .reason = have_reason ? ctx[2] : 0,
+			   .came_in = skb->skb_iif != 0 };
 	__u64 *count, one = 1;
 
 	if (skb->protocol != bpf_htons(ETH_P_IP) && skb->protocol != bpf_htons(ETH_P_IPV6))

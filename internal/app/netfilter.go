@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 
@@ -8,8 +9,34 @@ import (
 	"github.com/synspy/synspy/internal/kernel"
 )
 
-// netfilterWatch is what connection tracking had counted when the window began, by namespace.
-type netfilterWatch map[uint64]kernel.Conntrack
+// netfilterWatch is what connection tracking and rules had counted when the window began, by namespace.
+type netfilterWatch map[uint64]netfilterCounts
+
+type netfilterCounts struct {
+	tracks    bool // there is connection tracking
+	conntrack kernel.Conntrack
+	rules     map[kernel.FirewallRule]uint64 // packets, by the rule without them
+}
+
+// countedHere reads them in the calling thread's namespace.
+func (c *collector) countedHere() (n netfilterCounts) {
+	n.conntrack, n.tracks = kernel.ConntrackHere()
+	if !c.session.probe.HasNFTables() { // asking for rules would load it
+		return n
+	}
+	rules, err := kernel.FirewallRulesHere()
+	if err != nil {
+		c.session.log.Debug("read firewall rules", "error", err)
+		return n
+	}
+	n.rules = make(map[kernel.FirewallRule]uint64, len(rules))
+	for _, rule := range rules {
+		packets := rule.Packets
+		rule.Packets = 0
+		n.rules[rule] = packets
+	}
+	return n
+}
 
 // concerned lists the network namespaces that the diagnosis is about: those of listeners, and that of --netns; synspy's own if there are none.
 func (c *collector) concerned(p *deathPlaces) []uint64 {
@@ -35,9 +62,7 @@ func (c *collector) openNetfilter() {
 	for _, netns := range append(c.concerned(places), places.own) { // what goes to containers passes through the latter
 		if space := places.space(netns); space != nil {
 			places.enter(netns, space, func() error {
-				if now, ok := kernel.ConntrackHere(); ok {
-					c.netfilter[netns] = now
-				}
+				c.netfilter[netns] = c.countedHere()
 				return nil
 			})
 		}
@@ -56,15 +81,33 @@ func (c *collector) closeNetfilter(places *deathPlaces) {
 				c.evidence.Queues = append(c.evidence.Queues, diagnose.PacketQueue{NetNS: netns, Number: q.Number, PortID: q.PortID,
 					Waiting: q.Waiting, Comm: kernel.Comm("/proc", q.PortID)})
 			}
-			before, known := c.netfilter[netns]
-			now, ok := kernel.ConntrackHere()
-			if !known || !ok || now.Drops < before.Drops {
-				return nil
+			if before, known := c.netfilter[netns]; known {
+				c.counted(netns, before, c.countedHere())
 			}
-			c.evidence.Conntrack = append(c.evidence.Conntrack, diagnose.Conntrack{NetNS: netns, Count: now.Count, Max: now.Max,
-				Drops: now.Drops - before.Drops, EarlyDrops: now.EarlyDrops - min(now.EarlyDrops, before.EarlyDrops),
-				InsertFailed: now.InsertFailed - min(now.InsertFailed, before.InsertFailed)})
 			return nil
 		})
 	}
+}
+
+// counted tells what was counted in between.
+func (c *collector) counted(netns uint64, before, now netfilterCounts) {
+	for rule, packets := range now.rules {
+		was, known := before.rules[rule]
+		if !known || packets < was { // a new one, or it was reset
+			was = 0
+		}
+		if packets > was {
+			c.evidence.Rules = append(c.evidence.Rules, diagnose.FirewallRule{NetNS: netns, Family: rule.Family, Table: rule.Table,
+				Chain: rule.Chain, Handle: rule.Handle, Packets: packets - was})
+		}
+	}
+	slices.SortFunc(c.evidence.Rules, func(a, b diagnose.FirewallRule) int {
+		return cmp.Or(cmp.Compare(b.Packets, a.Packets), cmp.Compare(a.Chain, b.Chain), cmp.Compare(a.Handle, b.Handle))
+	})
+	b, n := before.conntrack, now.conntrack
+	if !before.tracks || !now.tracks || n.Drops < b.Drops {
+		return
+	}
+	c.evidence.Conntrack = append(c.evidence.Conntrack, diagnose.Conntrack{NetNS: netns, Count: n.Count, Max: n.Max, Drops: n.Drops - b.Drops,
+		EarlyDrops: n.EarlyDrops - min(n.EarlyDrops, b.EarlyDrops), InsertFailed: n.InsertFailed - min(n.InsertFailed, b.InsertFailed)})
 }

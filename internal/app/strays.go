@@ -3,6 +3,7 @@ package app
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -86,9 +87,13 @@ func (c *collector) readStrays(places *deathPlaces) error {
 	slices.SortFunc(list, func(a, b probe.Stray) int { return int(min(b.Count, 1<<30)) - int(min(a.Count, 1<<30)) })
 	for _, s := range list[:min(len(list), maxStrays)] {
 		stray := diagnose.Stray{Answer: s.Answer, Server: s.Server, NetNS: s.NetNS, MAC: s.MAC, Kernel: s.Kernel, Count: s.Count}
+		if s.Answer {
+			stray.From = c.sender(&s, places)
+		}
 		local := true
-		if s.Device != 0 {
-			if space := places.space(s.NetNS); space != nil {
+		if space := places.space(s.NetNS); space != nil {
+			stray.Enter, stray.Own = space.enter, s.NetNS == places.own
+			if s.Device != 0 {
 				places.enter(s.NetNS, space, func() (err error) {
 					local, err = here(&stray, s.Device)
 					return err
@@ -102,6 +107,38 @@ func (c *collector) readStrays(places *deathPlaces) error {
 	return nil
 }
 
+// sender is the namespace that a SYN-ACK was sent by: where it was freed, unless it came in there. Then it is the only one with a
+// listener that may have sent it; 0 where that is not known.
+func (c *collector) sender(s *probe.Stray, places *deathPlaces) (from uint64) {
+	if !s.CameIn {
+		return s.NetNS
+	}
+	all := c.session.listeners.list()
+	for i := range all {
+		l := &all[i]
+		if l.Port != s.Server.Port || l.NetNS == from {
+			continue
+		}
+		may := l.Addr.Unmap() == s.Server.Addr
+		if l.Addr.IsUnspecified() {
+			may = true // unless it is seen to be otherwise
+			if space := places.space(l.NetNS); space != nil {
+				places.enter(l.NetNS, space, func() (err error) {
+					may, err = isLocal(s.Server.Addr)
+					return err
+				})
+			}
+		}
+		if may && from != 0 {
+			return 0
+		}
+		if may {
+			from = l.NetNS
+		}
+	}
+	return from
+}
+
 // here names the stray's device, in whose namespace it is called, and tells whether the server's address is one there.
 func here(stray *diagnose.Stray, device uint32) (local bool, err error) {
 	d, err := net.InterfaceByIndex(int(device))
@@ -109,13 +146,18 @@ func here(stray *diagnose.Stray, device uint32) (local bool, err error) {
 		return true, err
 	}
 	stray.Device, stray.OwnMAC = d.Name, d.HardwareAddr.String()
+	return isLocal(stray.Server.Addr)
+}
+
+// isLocal tells whether the address is one of the calling thread's network namespace.
+func isLocal(addr netip.Addr) (bool, error) {
 	addresses, err := net.InterfaceAddrs()
 	if err != nil {
 		return true, err
 	}
 	return slices.ContainsFunc(addresses, func(a net.Addr) bool {
 		prefix, ok := a.(*net.IPNet)
-		return ok && prefix.IP.Equal(stray.Server.Addr.AsSlice())
+		return ok && prefix.IP.Equal(addr.AsSlice())
 	}), nil
 }
 

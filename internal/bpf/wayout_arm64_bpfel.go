@@ -36,7 +36,8 @@ type WayOutStray struct {
 	Family  uint8
 	Server  [16]uint8
 	Mac     [6]uint8
-	Pad     [2]uint8
+	CameIn  uint8
+	Pad     uint8
 }
 
 type WayOutStrayKind uint32

@@ -37,8 +37,9 @@ type Evidence struct {
 	// ClientsSeen is how many different client addresses there were in all.
 	ClientsSeen *uint64 `json:"clients_seen,omitempty"`
 
-	Conntrack []Conntrack   `json:"conntrack,omitempty"`
-	Queues    []PacketQueue `json:"queues,omitempty"`
+	Conntrack []Conntrack    `json:"conntrack,omitempty"`
+	Queues    []PacketQueue  `json:"queues,omitempty"`
+	Rules     []FirewallRule `json:"rules,omitempty"` // whose counters moved, most first
 	// Strays are seen only once handshakes go unanswered, or nothing arrives, for StraysMs; nil where they were not watched.
 	Strays   []Stray `json:"strays,omitempty"`
 	StraysMs *uint64 `json:"strays_ms,omitempty"`

@@ -28,6 +28,16 @@ type PacketQueue struct {
 	Waiting uint64 `json:"waiting"`        // packets without a verdict
 }
 
+// FirewallRule is a rule that drops or rejects, and by how much its counter moved in the window: packets of any kind.
+type FirewallRule struct {
+	NetNS   uint64 `json:"netns"`
+	Family  string `json:"family"`
+	Table   string `json:"table"`
+	Chain   string `json:"chain"`
+	Handle  uint64 `json:"handle"`
+	Packets uint64 `json:"packets"`
+}
+
 // ruling is what netfilter did with SYNs, and where.
 type ruling struct {
 	kind         rulingKind
@@ -141,8 +151,9 @@ func (e *Evidence) ruled(r ruling, deaths []Death) *found {
 	}
 	f.sawPlace(&deaths[0])
 	f.sawHook(r, deaths)
+	f.sawCount(e, r, n)
 	if r.kind == ruledOut {
-		f.fix(ruleAt(r))
+		f.fix(e.ruleAt(r, &deaths[0]))
 	}
 	return f
 }
@@ -178,8 +189,39 @@ func (f *found) sawHook(r ruling, deaths []Death) {
 	}
 }
 
-// ruleAt says where to look for the rule.
-func ruleAt(r ruling) string {
+// sawCount says how the count is known, and what counters there are to compare it with.
+func (f *found) sawCount(e *Evidence, r ruling, n uint64) {
+	var of uint64
+	told := 0
+	for _, rule := range e.Rules {
+		if r.kind != ruledOut || rule.NetNS != r.netns || r.family != "" && rule.Family != r.family {
+			continue
+		}
+		of += rule.Packets
+		if told++; told <= maxRules {
+			f.saw(fmt.Sprintf("counter of the dropping rule in table %s %s, chain %s, handle %d", rule.Family, rule.Table, rule.Chain, rule.Handle),
+				rule.Packets, "packets")
+		}
+	}
+	switch {
+	case r.kind == untracked:
+		f.saw("how the count is known", "by drop events, beside connection tracking's own counter", "")
+	case told == 0:
+		f.saw("how the count is known", "by drop events alone: no counter of the kernel's was there to compare it with", "")
+	case of == n:
+		f.saw("how the count is known", "by drop events, and by the counters of dropping rules, which moved by as much", "")
+	case of > n:
+		f.saw("how the count is known", "by drop events; dropping rules counted "+many(of-n, "packet")+" more, other traffic or SYNs without an event", "")
+	default:
+		f.saw("how the count is known", "by drop events; rules without a counter, or policies, dropped at least "+thousands(n-of)+" of them", "")
+	}
+}
+
+// maxRules bounds how many rules a finding names.
+const maxRules = 5
+
+// ruleAt says where to look for the rule, and by what command.
+func (e *Evidence) ruleAt(r ruling, d *Death) string {
 	at := ""
 	if r.hook != "" {
 		at = " at hook " + r.hook
@@ -190,7 +232,15 @@ func ruleAt(r ruling) string {
 	if r.device != "" {
 		at += ", device " + r.device
 	}
-	return "change the rule, or the chain's policy, that drops them" + at
+	list := "nft -a list ruleset"
+	if i := slices.IndexFunc(e.Rules, func(rule FirewallRule) bool { return rule.NetNS == r.netns }); i >= 0 {
+		if rule := e.Rules[i]; plain(rule.Table) && plain(rule.Chain) {
+			list = fmt.Sprintf("nft -a list chain %s %s %s", rule.Family, rule.Table, rule.Chain)
+		}
+	} else if r.family == "" {
+		list += "; " + d.Enter.command() + "iptables-save -c"
+	}
+	return "change the rule, or the chain's policy, that drops them" + at + d.inSpace() + ": " + d.Enter.command() + list
 }
 
 func (f *found) byQueue(r ruling, deaths []Death) {

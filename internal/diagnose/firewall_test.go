@@ -24,6 +24,12 @@ func ruledOutBy(more uint64, deaths ...Death) *Evidence {
 	return e
 }
 
+// counted adds a dropping rule whose counter moved by n.
+func counted(e *Evidence, n uint64) *Evidence {
+	e.Rules = []FirewallRule{{NetNS: 4026532387, Family: "inet", Table: "f", Chain: "i", Handle: 4, Packets: n}}
+	return e
+}
+
 // TestFirewall: what netfilter did, and where, is told from what it did not.
 func TestFirewall(t *testing.T) {
 	rule := func(n uint64, hook, family string) Death {
@@ -49,6 +55,9 @@ func TestFirewall(t *testing.T) {
 		sure      event.Confidence
 	}{
 		{"a rule", ruledOutBy(0, rule(18, "input", "")), 1, []string{"netfilter hook: input", "change the rule", "10.9.0.1:8080: 18"}, []string{"inferred", "REJECT", "kernel.hook"}, event.ConfidenceProven},
+		{"a rule that counts", counted(ruledOutBy(0, rule(18, "input", "")), 18), 1, []string{"table inet f, chain i, handle 4: 18", "moved by as much"}, []string{"events alone"}, event.ConfidenceProven},
+		{"events were missed", counted(ruledOutBy(0, rule(3590, "input", "")), 3600), 1, []string{"counted 10 packets more"}, []string{"events alone"}, event.ConfidenceProven},
+		{"nothing counts", ruledOutBy(0, rule(18, "input", "")), 1, []string{"events alone"}, nil, event.ConfidenceProven},
 		{"ingress", ruledOutBy(0, rule(18, "ingress", "netdev")), 1, []string{"netfilter hook: ingress", "device: s0", "family: netdev", "device s0"}, []string{"prerouting"}, event.ConfidenceProven},
 		{"not known where", ruledOutBy(0, rule(18, "ingress or prerouting", "")), 1, []string{"netfilter hook: ingress or prerouting", "inferred", "device: s0"}, nil, event.ConfidenceProven},
 		{"two hooks", ruledOutBy(0, rule(18, "input", ""), rule(3, "prerouting", "")), 2, []string{"netfilter hook: input", "netfilter hook: prerouting"}, nil, event.ConfidenceProven},

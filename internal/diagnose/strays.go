@@ -2,7 +2,6 @@ package diagnose
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -14,6 +13,9 @@ type Stray struct {
 	Answer bool           `json:"answer,omitempty"` // a SYN-ACK; else such a frame
 	Server event.Endpoint `json:"server"`           // the listener's end
 	NetNS  uint64         `json:"netns,omitempty"`  // where it was freed
+	From   uint64         `json:"from,omitempty"`   // namespace that sent an answer; 0 where several may have, or another host
+	Enter  Enter          `json:"enter,omitzero"`   // how that is entered
+	Own    bool           `json:"own,omitempty"`    // it is synspy's own namespace
 	Device string         `json:"device,omitempty"` // that it was on; empty: it had none yet, or that is not known
 	// MAC is the one that a frame was for, OwnMAC the device's.
 	MAC    string       `json:"mac,omitempty"`
@@ -45,6 +47,14 @@ func (s *Stray) neighbour() bool {
 		slices.Contains([]string{"neigh_invalidate", "arp_error_report", "ndisc_error_report", "__neigh_event_send"}, s.Kernel.Function)
 }
 
+// named is the device in a command.
+func (s *Stray) named() string {
+	if plain(s.Device) {
+		return s.Device
+	}
+	return "DEVICE"
+}
+
 func (s *Stray) freer() freer {
 	k := s.Kernel
 	on := ""
@@ -52,9 +62,10 @@ func (s *Stray) freer() freer {
 		on = " of " + s.Device
 	}
 	const platform = "platform"
+	in := s.Enter.command()
 	switch {
 	case k.Hook != "" || k.Reason == "NETFILTER_DROP" || k.Function == "nf_hook_slow":
-		at, list := "netfilter", "nft list ruleset, iptables-save"
+		at, list := "netfilter", in+"nft -a list ruleset; "+in+"iptables-save -c"
 		if k.Hook != "" {
 			at += " at " + k.Hook
 		}
@@ -65,21 +76,20 @@ func (s *Stray) freer() freer {
 			return freer{at + ", by a queue that no program reads", platform,
 				[]string{"start the program that reads the queue, or give the rule the flag bypass: " + list}}
 		}
-		return freer{at, platform, []string{"look in " + list + " of that network namespace for what drops packets from the listener's port: " +
-			"a rule, a policy of drop, 'ct state invalid'"}}
+		return freer{at, platform, []string{"look for what drops packets from the listener's port, a rule, a policy of drop or 'ct state invalid': " + list}}
 	case s.neighbour():
 		return freer{"the neighbour table" + on + ": the next hop did not answer ARP or neighbour discovery", "network",
-			[]string{"ip neigh show, and ip route get CLIENT: why does the next hop not answer (wrong subnet or VLAN, its own firewall, a gateway that is down)"}}
+			[]string{in + "ip neigh show; " + in + "ip route get CLIENT: why does the next hop not answer (wrong subnet or VLAN, its own firewall, a gateway that is down)"}}
 	case k.Reason == "BPF_CGROUP_EGRESS" || k.Reason == "" && (k.Function == "ip_finish_output" || k.Function == "ip6_finish_output"):
 		return freer{"a cgroup's egress program", platform,
 			[]string{"look at IPAddressDeny= and IPAddressAllow= of the unit (systemctl show), and at bpftool cgroup tree"}}
 	case k.Reason == "TC_EGRESS" || strings.HasPrefix(k.Function, "sch_handle_egress") || strings.HasPrefix(k.Function, "tcf_"):
-		return freer{"tc at egress" + on, platform, []string{"tc filter show dev " + cmp.Or(s.Device, "DEVICE") + " egress, and bpftool net show"}}
+		return freer{"tc at egress" + on, platform, []string{in + "tc filter show dev " + s.named() + " egress; " + in + "bpftool net show"}}
 	case strings.HasPrefix(k.Reason, "QDISC_") || strings.HasPrefix(k.Reason, "FQ_"):
-		return freer{"the queueing discipline" + on, "node", []string{"tc -s qdisc show: what it drops, and its limits"}}
+		return freer{"the queueing discipline" + on, "node", []string{in + "tc -s qdisc show: what it drops, and its limits"}}
 	}
 	return freer{strings.TrimSpace("the kernel's " + cmp.Or(k.Function, "code") + on + reasonInBrackets(k.Reason)), "node",
-		[]string{"look at the counters of the device: ip -s -s link, ethtool -S"}}
+		[]string{"look at the counters of the device: " + in + "ip -s -s link"}}
 }
 
 func reasonInBrackets(reason string) string {
@@ -126,12 +136,12 @@ func (e *Evidence) freed(l *Listener) []Stray {
 	var own, others []Stray
 	for _, s := range e.Strays {
 		addr := l.ID.Addr.Unmap()
-		if !s.wayOut() || s.Server.Port != l.ID.Port || !addr.IsUnspecified() && addr != s.Server.Addr.Unmap() {
+		if !s.wayOut() || s.From != l.ID.NetNS || s.Server.Port != l.ID.Port || !addr.IsUnspecified() && addr != s.Server.Addr.Unmap() {
 			continue
 		}
-		if s.NetNS == l.ID.NetNS || s.NetNS == 0 {
+		if s.NetNS == l.ID.NetNS {
 			own = append(own, s)
-		} else if !e.ambiguous(l, s) {
+		} else if l.dropped(event.CauseHandshakeExpired) > 0 || value(l.SynAcksAgain) > 0 { // it is in trouble itself
 			others = append(others, s)
 		}
 	}
@@ -146,14 +156,6 @@ func (e *Evidence) ownErrors() bool {
 	return slices.ContainsFunc(e.Strays, func(s Stray) bool { return s.wayOut() && s.neighbour() })
 }
 
-// ambiguous tells whether another namespace has a listener that the packet, freed in neither, may have come from.
-func (e *Evidence) ambiguous(l *Listener, s Stray) bool {
-	return slices.ContainsFunc(e.Listeners, func(o Listener) bool {
-		addr := o.ID.Addr.Unmap()
-		return o.ID.Port == s.Server.Port && o.ID.NetNS != l.ID.NetNS && (addr.IsUnspecified() || addr == s.Server.Addr.Unmap())
-	})
-}
-
 // dropsAnswers makes the finding about SYN-ACKs that did not leave: freed, or given up since they could not be sent.
 func (f *found) dropsAnswers(l *Listener, freed []Stray) {
 	var n uint64
@@ -161,8 +163,8 @@ func (f *found) dropsAnswers(l *Listener, freed []Stray) {
 	for _, s := range freed {
 		n += s.Count
 		by := s.freer()
-		if s.NetNS != 0 && s.NetNS != l.ID.NetNS {
-			by.place += fmt.Sprintf(" in network namespace %d, on the way to the client", s.NetNS)
+		if s.NetNS != l.ID.NetNS {
+			by.place += s.Enter.inSpace(s.NetNS, s.Own) + ", on the way to the client"
 		}
 		if !slices.Contains(places, by.place) && len(places) < 3 {
 			places = append(places, by.place)
@@ -179,7 +181,7 @@ func (f *found) dropsAnswers(l *Listener, freed []Stray) {
 		f.Owner = freed[0].freer().owner
 		f.because = "SYN-ACKs were dropped on the way out here, by " + list(places)
 		f.Confidence = event.ConfidenceProven
-		if 2*n < f.weight {
+		if 2*n < f.weight || freed[0].NetNS != l.ID.NetNS {
 			f.Confidence = event.ConfidenceLikely // the watch may have begun late; more is not seen
 		}
 		f.Settles = ""

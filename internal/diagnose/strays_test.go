@@ -20,6 +20,7 @@ func unsent(l Listener, n uint64) Listener {
 // strayed adds n SYN-ACKs of the listener that were freed.
 func strayed(e *Evidence, n uint64, s Stray) *Evidence {
 	s.Answer, s.Count, s.NetNS = true, n, e.Listeners[0].ID.NetNS
+	s.From = s.NetNS
 	s.Server = event.Endpoint{Addr: netip.MustParseAddr("10.0.0.1"), Port: e.Listeners[0].ID.Port}
 	e.Strays, e.StraysMs = append(e.Strays, s), ptr(uint64(8000))
 	return e
@@ -31,6 +32,9 @@ func TestStrays(t *testing.T) {
 	netfilter := event.Kernel{Function: "nft_do_chain", Reason: "NETFILTER_DROP", Hook: "output"}
 	elsewhere := strayed(dead(), 120, Stray{Kernel: event.Kernel{Function: "nft_do_chain", Reason: "NETFILTER_DROP", Hook: "forward"}})
 	elsewhere.Strays[0].NetNS++
+	another := strayed(evidence(finishing(healthyListener(), 0)), 120, Stray{Kernel: netfilter}) // the same address and port in another namespace
+	another.Strays[0].NetNS++
+	another.Strays[0].From++
 	sent := evidence(halfOpened(healthyListener(), 400, nil, 0))
 	sent.StraysMs = ptr(uint64(8000))
 	oneRetry := dead()
@@ -46,6 +50,7 @@ func TestStrays(t *testing.T) {
 		{"output", strayed(dead(), 120, Stray{Kernel: netfilter}), []string{"cause return_path_lost"},
 			[]string{"dropped on the way out here, by netfilter at output", "given up by a timer"}, []string{"were sent", "tcp_synack_retries ran out", "expired unanswered", "asymmetric"}, "platform"},
 		{"forward in another namespace", elsewhere, []string{"cause return_path_lost"}, []string{"netfilter at forward in network namespace"}, []string{"were sent"}, "platform"},
+		{"those of another namespace's listener", another, []string{"note healthy"}, nil, []string{"way out"}, ""},
 		{"not seen by whom", dead(), []string{"cause return_path_lost"}, []string{"could not send SYN-ACKs again"}, []string{"were sent", "asymmetric"}, "platform"},
 		{"a sysctl that allows one retry", oneRetry, []string{"cause return_path_lost"}, []string{"expired unanswered"}, []string{"given up by a timer"}, "network"},
 		{"a queue nobody reads", strayed(dead(), 120, Stray{Kernel: event.Kernel{Function: "nf_queue", Hook: "output"}}), []string{"cause return_path_lost"},
@@ -85,7 +90,7 @@ func TestStrays(t *testing.T) {
 				t.Errorf("%s: says %q: %s", c.name, s, text)
 			}
 		}
-		if c.owner != "" && string(d.Findings[0].Owner) != c.owner {
+		if c.owner != "" && d.Findings[0].Owner != c.owner {
 			t.Errorf("%s: for %s, want %s", c.name, d.Findings[0].Owner, c.owner)
 		}
 	}

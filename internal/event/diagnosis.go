@@ -39,6 +39,7 @@ type Diagnosis struct {
 	Overflow *Overflow `json:"overflow,omitempty"`
 	// Balanced is that of the summary; nil where no ledger was kept.
 	Balanced  *bool          `json:"balanced,omitempty"`
+	Unchecked uint64         `json:"unchecked,omitempty"` // see [Unchecked]
 	Listeners []ListenerView `json:"listeners,omitempty"` // in the order of Timeline
 	Unlisted  *Unlisted      `json:"unlisted,omitempty"`  // the other listeners; nil where there are none
 	// GroupSyns came to those listeners together that have no count of their own: they share ports by SO_REUSEPORT, and which

@@ -341,8 +341,10 @@ type Summary struct {
 	Seen         []Seen      `json:"seen"`
 	Ledger       []LedgerRow `json:"ledger"`
 	Balanced     bool        `json:"balanced"`
-	Recount      *Recount    `json:"recount,omitempty"`
-	Overflow     *Overflow   `json:"overflow,omitempty"` // nil where everything had room
+	// Unchecked is how many of Counts may have moved none of the kernel's counters: see [Unchecked].
+	Unchecked uint64    `json:"unchecked,omitempty"`
+	Recount   *Recount  `json:"recount,omitempty"`
+	Overflow  *Overflow `json:"overflow,omitempty"` // nil where everything had room
 }
 
 // Recount says that a summary was counted again, from those records of a file that the filters given while
@@ -363,7 +365,7 @@ type Recount struct {
 // Balance works out from the ledger's rows, and from what they do not have, whether the
 // summary is balanced, and what is unattributed.
 func (s *Summary) Balance() {
-	s.Balanced, s.Unattributed = s.Overflow == nil || s.Overflow.Namespaces == 0, 0
+	s.Balanced, s.Unattributed, s.Unchecked = s.Overflow == nil || s.Overflow.Namespaces == 0, 0, Unchecked(s.Counts)
 	for _, row := range s.Ledger {
 		s.Balanced = s.Balanced && row.Balanced()
 		s.Unattributed += row.Unattributed

@@ -41,6 +41,27 @@ var shared = []sharedMoves{
 	{[]Outcome{OutcomeIngressOtherConnection}, [][]string{{"TCPSYNChallenge"}}},
 }
 
+// checked tells whether some counter of the kernel's moves with every packet of the outcome.
+func (o Outcome) checked() bool {
+	return len(o.Branch().Counters) > 0 || slices.ContainsFunc(shared, func(s sharedMoves) bool {
+		return slices.Contains(s.outcomes, o) && !slices.ContainsFunc(s.sets, func(set []string) bool { return len(set) == 0 })
+	})
+}
+
+// Unchecked is how many of the counted packets may have moved no counter of the kernel's: they are known by events alone, and
+// what had no event is not missed by anybody.
+func Unchecked(counts []Count) (n uint64) {
+	for _, c := range counts {
+		for o := OutcomeNone + 1; o < NumOutcomes; o++ {
+			if b := o.Branch(); b.Kind == KindDrop && b.Cause == c.Cause && b.Stage == c.Stage && b.Action == c.Action && !o.checked() {
+				n += c.Count
+				break
+			}
+		}
+	}
+	return n
+}
+
 // SharedCounters lists the counters that other traffic moves too and that packets
 // which die of this cause may move, by name.
 func (c Cause) SharedCounters() []string {

@@ -79,3 +79,23 @@ func TestSharedTable(t *testing.T) {
 		t.Errorf("accept_queue_full moves %v", got)
 	}
 }
+
+func TestUnchecked(t *testing.T) {
+	for _, c := range []struct {
+		count Count
+		want  uint64
+	}{
+		{Count{CauseAcceptQueueFull, StageSyn, ActionDropped, 7}, 0},
+		{Count{CauseRPFilter, StageIngress, ActionDropped, 7}, 0},  // IPReversePathFilter
+		{Count{CauseNetfilter, StageIngress, ActionDropped, 7}, 7}, // nothing counts it
+		{Count{CauseNetfilter, StageIngress, ActionReset, 7}, 7},
+		{Count{CauseNoListener, StageIngress, ActionReset, 7}, 7},
+		{Count{CausePolicy, StageIngress, ActionDropped, 7}, 7}, // only one of its branches
+		{Count{CauseHandshakeExpired, StageTimer, ActionDropped, 7}, 7},
+		{Count{CauseDeferAccept, StageAck, ActionIgnored, 7}, 0},
+	} {
+		if got := Unchecked([]Count{c.count}); got != c.want {
+			t.Errorf("%v at %v: %d unchecked, want %d", c.count.Cause, c.count.Stage, got, c.want)
+		}
+	}
+}

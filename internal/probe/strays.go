@@ -27,6 +27,7 @@ type Stray struct {
 	Answer bool           // a SYN-ACK; else a SYN in a frame for another host
 	Server event.Endpoint // the listener's end
 	NetNS  uint64         // where it was freed
+	CameIn bool           // by a device: it was sent by another namespace, or host
 	Device uint32         // index of the one it was on; 0: it had none yet
 	MAC    string         // that a frame was for
 	Kernel event.Kernel   // Hook is output or postrouting as well
@@ -83,7 +84,7 @@ func (s *Strays) Read() (list []Stray, others uint64, err error) {
 func (s *Strays) stray(key *bpf.WayOutStray, count uint64) Stray {
 	p := s.probe
 	out := Stray{Answer: bpf.WayOutStrayKind(key.Kind) == bpf.WayOutStrayKindSTRAY_ANSWER,
-		Server: event.Endpoint{Addr: netip.AddrFrom16(key.Server).Unmap(), Port: key.Port}, NetNS: uint64(key.Netns),
+		Server: event.Endpoint{Addr: netip.AddrFrom16(key.Server).Unmap(), Port: key.Port}, NetNS: uint64(key.Netns), CameIn: key.CameIn != 0,
 		Device: key.Device, Count: count, Kernel: event.Kernel{Function: p.functionAt(key.Place), Reason: p.names.reasons[key.Reason]}}
 	if !out.Answer {
 		out.MAC = net.HardwareAddr(key.Mac[:]).String()

@@ -251,6 +251,9 @@ func (p *printer) ledger(sum event.Summary) {
 	default:
 		p.line("ledger balanced: the kernel's counters moved by what synspy counted")
 	}
+	if n := event.Unchecked(sum.Counts); n > 0 {
+		p.text("not compared: ", p.opts.plural(n, "packet")+" died where the kernel keeps no counter of it: known by its drop events alone, of which some may be missing")
+	}
 	if shared > 0 {
 		p.text("shared: ", "other traffic moves these counters too; SYNSPY is what the counted packets are sure to have moved")
 	}
