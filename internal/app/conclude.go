@@ -43,8 +43,7 @@ func (c *collector) conclude(s event.Summary) {
 	}
 	e.Clients = e.Clients[:min(len(e.Clients), toldClients)]
 	c.met.tick(true)
-	e.TellsPAWS = c.session.probe.NamesReason("TCP_RFC7323_TW_PAWS")
-	e.TellsChallenges = c.session.probe.NamesReason("TCP_INVALID_SYN")
+	e.Tells = slices.DeleteFunc(event.TellingReasons(), func(name string) bool { return !c.session.probe.NamesReason(name) })
 	places := c.newDeathPlaces()
 	e.Ingress, e.Reasoned = c.deaths.tell(places), c.reasoned.tell(places)
 	e.Elsewhere = c.elsewhere(places)

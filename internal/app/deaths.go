@@ -202,7 +202,7 @@ func (p *deathPlaces) find(d *diagnose.Death, device uint32) {
 	}
 	at := space.devices[device]
 	d.Own, d.Enter, d.Device, d.VRF = d.NetNS == p.own, space.enter, at.Name, at.Kind == "vrf"
-	for name, host := range d.Settings(p.c.evidence.TellsPAWS) {
+	for name, host := range d.Settings(&p.c.evidence) {
 		if _, known := space.sysctls[name]; !known && host {
 			space.sysctls[name] = readSysctl(name)
 		} else if !known {

@@ -29,7 +29,7 @@ func challenged(e *Evidence) []*found {
 }
 
 func unseenChallenges(e *Evidence) (n uint64) {
-	if e.TellsChallenges {
+	if e.tells("TCP_INVALID_SYN") {
 		return 0
 	}
 	for _, row := range e.Ledger {

@@ -26,11 +26,9 @@ type Evidence struct {
 	Elsewhere     []Elsewhere `json:"elsewhere,omitempty"` // on the ports of SYNs that found no listener
 	Ingress       []Death     `json:"ingress,omitempty"`   // what died before any listener
 	Reasoned      []Death     `json:"reasoned,omitempty"`  // what died at one, and of which the kernel gave a reason
-	// TellsPAWS says that the kernel names PAWS in TIME_WAIT, so that what TIME_WAIT refused without that name was not PAWS.
-	TellsPAWS bool `json:"tells_paws,omitempty"`
-	// TellsChallenges says that it names SYNs on connections, so that those that were counted and not seen were none of a client's.
-	TellsChallenges bool     `json:"tells_challenges,omitempty"`
-	Devices         []Device `json:"devices,omitempty"` // with programs, of the namespaces concerned; the nearest to the listeners first
+	// Tells are those of [event.TellingReasons] that the kernel has: what it frees without them did not die of them.
+	Tells   []string `json:"tells,omitempty"`
+	Devices []Device `json:"devices,omitempty"` // with programs, of the namespaces concerned; the nearest to the listeners first
 	// DevicesRead is how many devices were asked for their programs, nil where none was.
 	DevicesRead *uint64             `json:"devices_read,omitempty"`
 	Clients     []event.ClientCount `json:"clients,omitempty"` // most drops first, bounded by the collector

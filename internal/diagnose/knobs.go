@@ -26,6 +26,13 @@ func listenKnob(l *Listener, processes []event.Process, try uint32, why string) 
 		return k
 	}
 	k.Where = s.of(try)
+	if now := l.Sysctls.Somaxconn; goProgram(s) && now != nil {
+		todo := "which is %d now: restart it"
+		if *now < try {
+			todo = "which is %d now: raise that, and restart it"
+		}
+		k.Where = strings.Replace(k.Where, "and no argument", fmt.Sprintf(todo, *now), 1)
+	}
 	if unit := activated(holders); s == systemd && unit != "" {
 		k.Where += " (systemctl show -p TriggeredBy " + unit + " names it)"
 	}

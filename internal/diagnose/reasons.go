@@ -18,13 +18,15 @@ func (d *Death) reason(e *Evidence) (event.Reason, bool) {
 	if d.Met != nil {
 		met = d.Met.State
 	}
-	return event.ReasonFor(d.Cause, d.Kernel, d.Server.Addr.IsLoopback(), met, e.TellsPAWS)
+	return event.ReasonFor(d.Cause, d.Kernel, d.Server.Addr.IsLoopback(), met, e.tells)
 }
 
+func (e *Evidence) tells(reason string) bool { return slices.Contains(e.Tells, reason) }
+
 // Settings names the sysctls that decide about such a death, and whether only the machine's first network namespace
-// has them, rather than that of the death; tellsPAWS is [Evidence]'s.
-func (d *Death) Settings(tellsPAWS bool) map[string]bool {
-	r, _ := d.reason(&Evidence{TellsPAWS: tellsPAWS})
+// has them, rather than that of the death.
+func (d *Death) Settings(e *Evidence) map[string]bool {
+	r, _ := d.reason(e)
 	host := make(map[string]bool)
 	for _, s := range r.Settings {
 		for _, name := range d.names(s) {

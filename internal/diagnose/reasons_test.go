@@ -12,7 +12,7 @@ import (
 
 // killed is a window in which packets died as these say.
 func killed(deaths ...Death) *Evidence {
-	e := &Evidence{WindowMs: 1000, TellsPAWS: true, Ingress: deaths}
+	e := &Evidence{WindowMs: 1000, Tells: event.TellingReasons(), Ingress: deaths}
 	for _, d := range deaths {
 		e.Counts = event.AddCount(e.Counts, event.Count{Cause: d.Cause, Stage: event.StageIngress, Action: event.ActionDropped, Count: d.Count})
 	}
@@ -163,7 +163,7 @@ func TestReasonSentences(t *testing.T) {
 			continue
 		}
 		d := death(event.CauseKernelOther, "f", r.Name, nil)
-		f := ofReason(&Evidence{TellsPAWS: true}, event.FindingOtherDrops, []*Death{&d})
+		f := ofReason(&Evidence{Tells: event.TellingReasons()}, event.FindingOtherDrops, []*Death{&d})
 		for _, s := range append(f.Fix, f.because) {
 			if len(s) > 500 || strings.Contains(s, "DEVICE") || strings.Contains(s, "ADDRESS") {
 				t.Errorf("%s: %q", r.Name, s)
@@ -190,7 +190,7 @@ func TestChallenged(t *testing.T) {
 		complete(t, f)
 	}
 	for name, e := range map[string]*Evidence{
-		"a kernel that would tell": silent(func(e *Evidence) { e.TellsChallenges = true }),
+		"a kernel that would tell": silent(func(e *Evidence) { e.Tells = event.TellingReasons() }),
 		"all were seen":            silent(func(e *Evidence) { e.Ledger[0].Synspy = 9 }),
 	} {
 		if d := Diagnose(e); len(d.Findings) != 1 || d.Findings[0].Confidence != event.ConfidenceProven {

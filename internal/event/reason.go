@@ -97,7 +97,7 @@ var reasons = []Reason{
 	},
 	{
 		Name: "IP_INHDR", Title: "bad IP header", Owner: "network",
-		Explain: "their IP header was wrong, or their time to live ran out while they were forwarded",
+		Explain: "their IP header was wrong, had an IPv6 address that no machine can have, or said that their time to live is over",
 		Fix:     []string{"where this host forwards: look for a routing loop (traceroute to the server, from the client)", onWire},
 	},
 	{
@@ -623,10 +623,32 @@ var routeRefused = Reason{
 	},
 }
 
-// ReasonFor finds what is said about a packet that died before a listener, by the kernel's reason, by the
-// function that freed it where that is all there is, and by the state of the connection that it met. paws: a
-// kernel that names PAWS in TIME_WAIT.
-func ReasonFor(cause Cause, k Kernel, loopback bool, met string, paws bool) (r Reason, ok bool) {
+// sourceRouted is what is said of those that free there without a reason later: an IP option is looked at next.
+var sourceRouted = Reason{
+	Title: "source route refused", Owner: "client",
+	Explain: "they had an IP option that names routers on their way (source route), which this host does not take",
+	Fix:     []string{"find the sender: tcpdump -vni DEVICE shows the option (SSRR or LSRR); attacks have it, and old test programs"},
+	Settings: []Setting{{Name: "net.ipv4.conf.DEVICE.accept_source_route", Try: "1", Only: "0",
+		Why: "only where such routes are meant; both this and conf.all have to be 1"}},
+}
+
+// notForTCP is what is said where TCP frees before it looks for a socket, and gives no reason.
+var notForTCP = Reason{
+	Title: "nothing for TCP", Owner: "network",
+	Explain: "they came in frames for many, which TCP does not take, or they ended within their TCP header",
+	Fix: []string{"look at the hardware address that the frames are for: tcpdump -eni DEVICE; load balancers in multicast mode send to many",
+		"or find who cuts packets: a link with errors, a tunnel, or a sender that makes such"},
+}
+
+// TellingReasons are reasons that tell something where they are missing, if the kernel has them.
+func TellingReasons() []string {
+	return []string{"TCP_RFC7323_TW_PAWS", "TCP_INVALID_SYN", "IP_LOCALNET"}
+}
+
+// ReasonFor finds what is said about a packet that died, by the kernel's reason, by the function that freed it where
+// that is all there is, and by the state of the connection that it met. tells says which of [TellingReasons] the
+// kernel has.
+func ReasonFor(cause Cause, k Kernel, loopback bool, met string, tells func(string) bool) (r Reason, ok bool) {
 	switch {
 	case k.Reason == "TCP_INVALID_SYN" && met != "":
 		for _, r := range metStates {
@@ -635,21 +657,36 @@ func ReasonFor(cause Cause, k Kernel, loopback bool, met string, paws bool) (r R
 			}
 		}
 	case cause == CauseTimeWait && k.Reason != "TCP_RFC7323_TW_PAWS":
-		return timeWaitSequence, paws
-	case k.Reason == "" || k.Reason == "NOT_SPECIFIED":
-		function, _, _ := strings.Cut(k.Function, ".") // as the compiler may have named its copy
-		switch {
-		case function == "ip6_forward":
-			return ReasonOf("IP_INADDRERRORS")
-		case function != "ip_rcv_finish_core" && function != "ip_rcv_finish":
-			return Reason{}, false
-		case loopback:
-			return ReasonOf("IP_LOCALNET")
+		return timeWaitSequence, tells("TCP_RFC7323_TW_PAWS")
+	case cause == CauseKernelOther && (k.Reason == "" || k.Reason == "NOT_SPECIFIED" || k.Reason == "UNHANDLED_PROTO"):
+		if r, ok := reasonOfFunction(k, loopback, tells); ok {
+			return r, true
 		}
-		return routeRefused, true
 	}
 	r, ok = ReasonOf(k.Reason)
 	return r, ok && r.WhyNot == ""
+}
+
+// reasonOfFunction goes by who freed the packet where the reason says little.
+func reasonOfFunction(k Kernel, loopback bool, tells func(string) bool) (Reason, bool) {
+	function, _, _ := strings.Cut(k.Function, ".") // as the compiler may have named its copy
+	switch {
+	case function == "ip6_tlvopt_unknown":
+		return ReasonOf("IPV6_BAD_EXTHDR")
+	case k.Reason == "UNHANDLED_PROTO":
+	case function == "ip6_forward":
+		return ReasonOf("IP_INADDRERRORS")
+	case k.Reason != "" && (function == "tcp_v4_rcv" || function == "tcp_v6_rcv"):
+		return notForTCP, true
+	case function != "ip_rcv_finish_core" && function != "ip_rcv_finish":
+	case tells("IP_LOCALNET"):
+		return sourceRouted, true
+	case loopback:
+		return ReasonOf("IP_LOCALNET")
+	default:
+		return routeRefused, true
+	}
+	return Reason{}, false
 }
 
 // SynOnConnection says what to do about SYNs that meet a connection of the same addresses and ports.

@@ -8,7 +8,7 @@ import (
 
 // allReasons are the rows of all tables.
 func allReasons() []Reason {
-	return append(slices.Concat(reasons, metStates), timeWaitSequence, routeRefused)
+	return append(slices.Concat(reasons, metStates), timeWaitSequence, routeRefused, sourceRouted, notForTCP)
 }
 
 // TestReasons: a reason has all that a finding needs, or says why it has nothing.
@@ -61,10 +61,11 @@ func TestPAWSAdvice(t *testing.T) {
 			t.Errorf("%s: settings", r.Name)
 		}
 	}
-	if r, ok := ReasonFor(CauseTimeWait, Kernel{Reason: "NOT_SPECIFIED"}, false, "", true); !ok || r.Title != timeWaitSequence.Title {
+	all, none := func(string) bool { return true }, func(string) bool { return false }
+	if r, ok := ReasonFor(CauseTimeWait, Kernel{Reason: "NOT_SPECIFIED"}, false, "", all); !ok || r.Title != timeWaitSequence.Title {
 		t.Errorf("by sequence: %+v", r)
 	}
-	if r, ok := ReasonFor(CauseTimeWait, Kernel{Reason: "NOT_SPECIFIED"}, false, "", false); ok {
+	if r, ok := ReasonFor(CauseTimeWait, Kernel{Reason: "NOT_SPECIFIED"}, false, "", none); ok {
 		t.Errorf("a kernel that does not tell them apart: %+v", r)
 	}
 	if strings.Contains(CauseTimeWait.Info().Fix, "enable TCP timestamps") {
@@ -79,20 +80,26 @@ func TestReasonFor(t *testing.T) {
 		kernel   Kernel
 		loopback bool
 		met      string
+		names    bool   // the kernel names its telling reasons
 		want     string // title
 	}{
-		{"by reason", Kernel{Function: "ip_rcv_finish_core", Reason: "IP_LOCALNET"}, true, "", "loopback address from outside"},
-		{"one that says nothing", Kernel{Function: "tcp_v4_rcv", Reason: "NOT_SPECIFIED"}, false, "", ""},
-		{"one that another part tells of", Kernel{Reason: "NO_SOCKET"}, false, "", ""},
-		{"one that nobody knows", Kernel{Reason: "OF_TOMORROW"}, false, "", ""},
-		{"a connection", Kernel{Reason: "TCP_INVALID_SYN"}, false, "CLOSE-WAIT", "SYN on a connection that the server never closed"},
-		{"one in a state that is not known", Kernel{Reason: "TCP_INVALID_SYN"}, false, "", "SYN on an old connection"},
-		{"and in one that is not in the table", Kernel{Reason: "TCP_INVALID_SYN"}, false, "SYN-SENT", "SYN on an old connection"},
-		{"before reasons, for loopback", Kernel{Function: "ip_rcv_finish_core.isra.0"}, true, "", "loopback address from outside"},
-		{"before reasons, else", Kernel{Function: "ip_rcv_finish_core.constprop.0"}, false, "", "refused by the route lookup"},
-		{"IPv6 that is not forwarded", Kernel{Function: "ip6_forward", Reason: "NOT_SPECIFIED"}, false, "", "not this host's address"},
+		{"by reason", Kernel{Function: "ip_rcv_finish_core", Reason: "IP_LOCALNET"}, true, "", true, "loopback address from outside"},
+		{"one that says nothing", Kernel{Function: "ip_rcv_core", Reason: "NOT_SPECIFIED"}, false, "", true, ""},
+		{"TCP that says nothing", Kernel{Function: "tcp_v4_rcv", Reason: "NOT_SPECIFIED"}, false, "", true, "nothing for TCP"},
+		{"TCP before reasons", Kernel{Function: "tcp_v4_rcv"}, false, "", false, ""},
+		{"IP options", Kernel{Function: "ip_rcv_finish_core", Reason: "NOT_SPECIFIED"}, true, "", true, "source route refused"},
+		{"IPv6 options", Kernel{Function: "ip6_tlvopt_unknown", Reason: "UNHANDLED_PROTO"}, false, "", true, "bad IPv6 extension header"},
+		{"a protocol", Kernel{Function: "__netif_receive_skb_core", Reason: "UNHANDLED_PROTO"}, false, "", true, "nobody takes such packets"},
+		{"one that another part tells of", Kernel{Reason: "NO_SOCKET"}, false, "", true, ""},
+		{"one that nobody knows", Kernel{Reason: "OF_TOMORROW"}, false, "", true, ""},
+		{"a connection", Kernel{Reason: "TCP_INVALID_SYN"}, false, "CLOSE-WAIT", true, "SYN on a connection that the server never closed"},
+		{"one in a state that is not known", Kernel{Reason: "TCP_INVALID_SYN"}, false, "", true, "SYN on an old connection"},
+		{"and in one that is not in the table", Kernel{Reason: "TCP_INVALID_SYN"}, false, "SYN-SENT", true, "SYN on an old connection"},
+		{"before reasons, for loopback", Kernel{Function: "ip_rcv_finish_core.isra.0"}, true, "", false, "loopback address from outside"},
+		{"before reasons, else", Kernel{Function: "ip_rcv_finish_core.constprop.0"}, false, "", false, "refused by the route lookup"},
+		{"IPv6 that is not forwarded", Kernel{Function: "ip6_forward", Reason: "NOT_SPECIFIED"}, false, "", true, "not this host's address"},
 	} {
-		r, ok := ReasonFor(CauseKernelOther, tt.kernel, tt.loopback, tt.met, true)
+		r, ok := ReasonFor(CauseKernelOther, tt.kernel, tt.loopback, tt.met, func(string) bool { return tt.names })
 		if ok != (tt.want != "") || r.Title != tt.want && ok {
 			t.Errorf("%s: %q, %v", tt.name, r.Title, ok)
 		}
