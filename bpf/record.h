@@ -252,7 +252,7 @@ static __noinline int account_in(struct slot *slot, struct tally *tally, __u64 s
 	struct count *count;
 	struct packet *p;
 	__u32 attempt = 0, netns;
-	__u64 now;
+	__u64 now, met;
 
 	if (outcome >= NUM_OUTCOMES)
 		return 0;
@@ -319,10 +319,10 @@ static __noinline int account_in(struct slot *slot, struct tally *tally, __u64 s
 	record->device = before_listener(outcome) ? slot->device : 0;
 	record->met_inode = 0;
 	record->met_state = 0;
-	if (outcome == OUTCOME_INGRESS_OTHER_CONNECTION && slot->met) {
-		record->met_state = LOAD(struct sock, (struct sock *)slot->met,
-					 __sk_common.skc_state);
-		record->met_inode = socket_inode((struct sock *)slot->met);
+	met = slot->met; /* within LOAD it would be looked for in the kernel's types */
+	if (outcome == OUTCOME_INGRESS_OTHER_CONNECTION && met) {
+		record->met_state = LOAD(struct sock, met, __sk_common.skc_state);
+		record->met_inode = socket_inode((struct sock *)met);
 	}
 	if (outcome == OUTCOME_INGRESS_NETFILTER || outcome == OUTCOME_INGRESS_NETFILTER_REJECT) {
 		record->hook = slot->hook;

@@ -80,7 +80,7 @@ type evidenceRow struct {
 	forgot  bool   // of some dropped SYN it was not known whether it came again
 	skipped bool   // there were fuller ones to be read at the last tick
 	gaps    bool   // at any
-	stands  bool   // nothing was accepted since the reading before
+	stands  uint32 // for how long connections have been waiting and none was accepted, ms
 
 	undivided bool // at some time it was not known which of its group a SYN or a connection came to
 	foreign   bool // and some of the group are not under watch

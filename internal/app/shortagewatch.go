@@ -15,8 +15,8 @@ import (
 	"github.com/synspy/synspy/internal/probe"
 )
 
-// What accept() returns is watched only while a queue is full and nothing leaves it. Where every system call pays for that, in
-// windows that are this long and this far apart, and of those that saw something no more than so many.
+// What accept() returns is watched only while nothing leaves a queue. Where every system call pays for that, the queue must be full,
+// and it is in windows that are this long and this far apart, of those that saw something no more than so many.
 const (
 	shortageWindow = 200 * time.Millisecond
 	shortageEvery  = time.Second
@@ -61,11 +61,15 @@ type shortageWatch struct {
 	files       diagnose.Files
 }
 
-// standing is a listener whose queue is full, and that nothing leaves.
+// standing is a listener whose queue nothing leaves.
 type standing struct {
 	inode     uint64
 	processes []event.Process
+	full      bool
 }
+
+// standsLong is how long that must last where the queue is not full, in ms.
+const standsLong = 1000
 
 type failureKey struct {
 	pid   uint32
@@ -151,6 +155,9 @@ func (w *shortageWatch) attach(now time.Time, list []standing) {
 			w.log.Debug("what accept() returns cannot be had", "error", w.refused)
 			return
 		}
+	}
+	if w.calls.Costly() && !slices.ContainsFunc(list, func(s standing) bool { return s.full }) {
+		return
 	}
 	for _, s := range list {
 		if err := w.calls.Watch(pidsOf(s.processes)); err != nil {

@@ -46,7 +46,7 @@ func (f *failingCalls) Close() error {
 // TestShortageWindows: what every system call pays for is attached for no longer than it is said to be, and only while a queue stands
 // full.
 func TestShortageWindows(t *testing.T) {
-	here := []standing{{inode: 7, processes: []event.Process{{PID: uint32(os.Getpid())}}}}
+	here := []standing{{inode: 7, processes: []event.Process{{PID: uint32(os.Getpid())}}, full: true}}
 	for _, tt := range []struct {
 		name    string
 		calls   failingCalls
@@ -57,11 +57,13 @@ func TestShortageWindows(t *testing.T) {
 		{"costly, and nothing fails", failingCalls{costly: true}, func(int) bool { return true }, 10, 10 * shortageWindow},
 		{"costly, and it fails", failingCalls{costly: true, each: 5}, func(int) bool { return true }, shortagesSeen, shortagesSeen * shortageWindow},
 		{"cheap", failingCalls{}, func(int) bool { return true }, 50, 10 * time.Second},
+		{"costly, and it is not full", failingCalls{costly: true, each: 5}, func(int) bool { return true }, 0, 0},
 		{"nothing stands", failingCalls{costly: true}, func(int) bool { return false }, 0, 0},
 		{"it stands for a moment", failingCalls{costly: true}, func(ms int) bool { return ms >= 3000 && ms < 3100 }, 1, shortageWindow / 2},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newShortageWatch(owner.NewSampler("/proc", nil), func() (shortages, error) { return &tt.calls, nil }, slog.New(slog.DiscardHandler))
+			here[0].full = tt.name != "costly, and it is not full"
 			began := time.Now()
 			var attached time.Duration
 			for ms := 0; ms < 10_000; ms += 50 {
@@ -78,11 +80,12 @@ func TestShortageWindows(t *testing.T) {
 			if tt.calls.windows != tt.windows || attached > tt.most {
 				t.Errorf("%d windows, %s in all; want %d, and at most %s", tt.calls.windows, attached, tt.windows, tt.most)
 			}
-			if tt.calls.attached || tt.windows > 0 != tt.calls.closed {
+			stood := tt.stands(3050)
+			if tt.calls.attached || stood != tt.calls.closed {
 				t.Error("it was not ended")
 			}
 			failures, descriptors := w.of(7, here[0].processes)
-			if len(failures) != min(1, int(tt.calls.each)) || tt.windows > 0 != (len(descriptors) == 1) {
+			if len(failures) != min(1, int(tt.calls.each)*tt.windows) || stood != (len(descriptors) == 1) {
 				t.Errorf("%+v %+v", failures, descriptors)
 			}
 			if len(failures) == 1 && (failures[0].Errno != "EMFILE" || failures[0].Count != shortagesSeen*tt.calls.each) {
@@ -100,7 +103,7 @@ func TestShortagesRefused(t *testing.T) {
 	asked := 0
 	w := newShortageWatch(owner.NewSampler("/proc", nil), func() (shortages, error) { asked++; return nil, errors.New("no") }, slog.New(slog.DiscardHandler))
 	for i := range 20 {
-		w.tick(time.Now().Add(time.Duration(i)*time.Second), []standing{{7, []event.Process{{PID: uint32(os.Getpid())}}}})
+		w.tick(time.Now().Add(time.Duration(i)*time.Second), []standing{{7, []event.Process{{PID: uint32(os.Getpid())}}, true}})
 	}
 	w.finish()
 	if _, descriptors := w.of(7, []event.Process{{PID: uint32(os.Getpid())}}); asked != 1 || w.refused == nil || len(descriptors) != 1 || descriptors[0].Readings < 10 {

@@ -130,15 +130,16 @@ func (c *collector) poll() error {
 	return nil
 }
 
-// stand tells which listeners are full and have nobody who takes anything out of their queue.
+// stand tells which listeners have nobody who takes anything out of their queue: it is full, or that lasts.
 func (c *collector) stand(rows []*evidenceRow) {
 	if c.shortages == nil { // not begun yet
 		return
 	}
 	var now []standing
 	for _, r := range rows {
-		if len(now) < watchedListeners && r.closed == nil && r.stands && r.queue.Len > r.queue.Limit {
-			now = append(now, standing{r.listener.Inode, r.processes})
+		full := r.queue.Len > r.queue.Limit
+		if len(now) < watchedListeners && r.closed == nil && (r.stands >= standsLong || full && r.stands > 0) {
+			now = append(now, standing{r.listener.Inode, r.processes, full})
 		}
 	}
 	c.shortages.stand(now)
@@ -210,7 +211,9 @@ func (r *evidenceRow) read(c *collector, at uint32, now *probe.Listener, syns ui
 	r.readAt = at
 	r.spread(c, from, at, syns-min(syns, r.syns), arrivalsOf)
 	accepts := taken - min(taken, r.accepts)
-	r.stands = accepts == 0
+	if r.stands += at - min(from, at); accepts > 0 || now.Accept.Len == 0 {
+		r.stands = 0
+	}
 	r.spread(c, from, at, accepts, acceptsOf)
 	// A pace that was kept for half a step is taken for one that can be kept for a whole one.
 	if step, took := uint64(c.step.Milliseconds()), uint64(at-min(from, at)); 2*took >= step {

@@ -78,7 +78,11 @@ func acceptFails(s *subject) *found {
 	if !s.lasting() {
 		f.Severity = event.SeverityContributing
 	}
-	f.because = fmt.Sprintf("accept() of %s fails with %s: %s", actors(f.Processes), lack.errno, says)
+	how := "fails"
+	if failed[lack.errno] == 0 {
+		how = "can only fail"
+	}
+	f.because = fmt.Sprintf("accept() of %s %s with %s: %s", actors(f.Processes), how, lack.errno, says)
 	f.Title = f.because
 	switch lack.errno {
 	case "EMFILE":

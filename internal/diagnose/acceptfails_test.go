@@ -53,7 +53,7 @@ func TestBlockedAdvice(t *testing.T) {
 		l         Listener
 		has, lack string
 	}{
-		{"a sleep", thread(blockedWindow(16), true, between(2000, 7000, inSleep, inPoll)), "take clock_nanosleep off", "another thread has to wake it"},
+		{"a sleep", thread(blockedWindow(16), true, between(2000, 7000, inSleep, inPoll)), "take clock_nanosleep off", "has to wake it"},
 		{"a semaphore", thread(blockedWindow(16), true, between(2000, 7000, futex, inPoll)), "a limit of connections (Tomcat's maxConnections)", "off the accepting thread"},
 		{"both", prefork(elsewhereInPoll, event.RoleHolder, inSleep, futex, inSleep), "clock_nanosleep and futex", "take clock_nanosleep and futex"},
 	} {

@@ -68,7 +68,7 @@ func (s *subject) adviseUnblocking(f *found, calls []string) {
 		f.fix(fmt.Sprintf("take %s off the accepting thread: hand the connection on at once, or set a timeout on the call", or(list(others), "the blocking call")))
 	}
 	if len(locks) > 0 {
-		f.fix(fmt.Sprintf("find out what it waits for in %s: another thread has to wake it. A semaphore or lock held for long, "+
+		f.fix(fmt.Sprintf("find out what it waits for in %s: another thread or process has to wake it. A semaphore or lock held for long, "+
 			"a limit of connections (Tomcat's maxConnections) or a full queue of work that is reached, is raised or emptied; jstack, gdb -p PID or py-spy dump show which it is", list(locks)))
 	}
 }

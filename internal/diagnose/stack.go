@@ -35,7 +35,7 @@ func (s *subject) place(did doing, not string) string {
 		here := map[string]bool{}
 		for i, frame := range stack {
 			frame = function(frame)
-			if !here[frame] && !wrapper(frame) {
+			if !here[frame] && !wrapper(frame) && !nameless(frame) {
 				here[frame] = true
 				in[frame]++
 				depth[frame] += i
@@ -74,6 +74,11 @@ func wrapper(frame string) bool {
 		}
 	}
 	return false
+}
+
+// nameless tells whether of a frame only the address is known, or the file that its code is in: "libc.so.6+0x85f16".
+func nameless(frame string) bool {
+	return strings.HasPrefix(frame, "0x") || strings.HasSuffix(frame, ".so") || strings.Contains(frame, ".so.") && !strings.Contains(frame, " ")
 }
 
 // stack is the user's, where it is known.
