@@ -274,4 +274,18 @@ static __always_inline int answered_again(struct sock *sk)
 	return 0;
 }
 
+/* asked_again is a SYN that was sent again into its own half-open handshake: its client has
+ * not seen the SYN-ACK. */
+static __noinline int asked_again(struct slot *slot)
+{
+	struct accepting *row;
+
+	if (!have_accepts || !slot->gate || !slot->given)
+		return 0;
+	row = accepting_of(socket_id(slot->given));
+	if (row)
+		__sync_fetch_and_add(&row->asked_again, 1);
+	return 0;
+}
+
 #endif

@@ -282,8 +282,11 @@ static __noinline int died_at(struct slot *slot, struct sk_buff *skb, __u64 net,
 		slot->given = mark.sk;
 	outcome = name_death(slot, &mark, state, fate);
 	slot->orphan.key = 0;
-	if (outcome == OUTCOME_NONE)
+	if (outcome == OUTCOME_NONE) {
+		if (fate == FATE_NONE && is_syn(slot))
+			asked_again(slot);
 		return 0;
+	}
 	tally = tally_of(slot, net);
 	if (!tally || !slot->gate)
 		return 0;

@@ -303,6 +303,7 @@ struct accepting {
 	__u32 pad;
 	__u64 answered_again; /* SYN-ACKs sent again */
 	__u64 came_again; /* of arrivals, those that had a SYN dropped before */
+	__u64 asked_again; /* SYNs that met their own half-open handshake */
 };
 
 #define ACCEPT_SPANS 16

@@ -34,7 +34,7 @@ func acceptingOf(rows map[uint64]probe.Accepting, socket uint64) *event.Acceptin
 	if !ok {
 		return nil
 	}
-	shown := &event.Accepting{Arrivals: a.Arrivals, SynAcksAgain: a.Again, Proof: a.Proof}
+	shown := &event.Accepting{Arrivals: a.Arrivals, SynAcksAgain: a.Again, SynsAgain: a.Asked, Proof: a.Proof}
 	if a.Proof != event.ProofUnknown {
 		shown.Accepts = &a.Accepts
 	}

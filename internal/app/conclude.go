@@ -102,7 +102,8 @@ func (c *collector) listenersOf(s event.Summary) {
 		l.Cookies, l.Unsent = &r.cookies, &r.unsent
 		l.Waits = waitsOf(row.Accepting)
 		if row.Accepting != nil {
-			l.LongestGapMs, l.SynAcksAgain = row.Accepting.LongestGapMs, row.Accepting.SynAcksAgain
+			l.LongestGapMs = row.Accepting.LongestGapMs
+			l.SynAcksAgain, l.SynsAgain = row.Accepting.SynAcksAgain, row.Accepting.SynsAgain
 		}
 		l.AskedBacklog = c.session.listeners.asked(&r.listener)
 		l.Sysctls, l.Missing = c.sysctls(r, settings)

@@ -27,6 +27,7 @@ type SynspyAccepting struct {
 	Pad           uint32
 	AnsweredAgain uint64
 	CameAgain     uint64
+	AskedAgain    uint64
 }
 
 type SynspyAcceptor struct {

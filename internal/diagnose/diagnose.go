@@ -30,7 +30,7 @@ func Diagnose(e *Evidence) event.Diagnosis {
 		Header: event.Head("diagnosis"), Time: e.Start, WindowS: float64(e.WindowMs) / 1000,
 		Verdict: doubt(e, all, verdict(e, all)), Findings: []event.Finding{},
 		Counts: e.Counts, Ledger: e.Ledger, Overflow: e.Overflow, Balanced: e.Balanced, Unchecked: event.Unchecked(e.Counts), Timeline: []event.Timeline{},
-		Handshakes: handshakes(e), Clients: bound(e.Clients, maxClients), Cannot: cannot(e),
+		Handshakes: handshakes(e), Clients: bound(e.Clients, maxClients), ClientsSeen: e.ClientsSeen, Cannot: cannot(e),
 	}
 	if d.Ledger == nil {
 		d.Ledger = []event.LedgerRow{}

@@ -108,11 +108,6 @@ func synQueuePressure(e *Evidence, l *Listener) *found {
 	citeSynQueue(f, l)
 	sawKnown(f, "handshakes finished", l.Finished, "handshakes")
 	sawKnown(f, "client addresses", e.ClientsSeen, "addresses")
-	for _, c := range bound(e.Clients, 3) {
-		if c.Syns != nil {
-			f.saw("SYNs from "+c.Addr, *c.Syns, "SYNs")
-		}
-	}
 	f.because = "the SYN queue was full of handshakes that clients did not finish"
 	f.Settles = "whether the clients are real: those that never finish a handshake are spoofed or have lost the way back"
 	switch {

@@ -38,6 +38,7 @@ type account struct {
 	queued    uint64 // half-open at the end
 	held      uint64 // of the half-open, those that TCP_DEFER_ACCEPT holds back
 	lastMs    uint64 // SYNs of the last YoungHandshakeMs
+	mayAgain  uint64 // SYNs that may have been sent again to a handshake that is counted already
 	inFlight  uint64 // those that may have finished between the end of the counting and the last reading of the queue
 	oldUnseen bool   // some listener's queue at the end is not known
 }
@@ -71,6 +72,9 @@ func (a *account) add(l *Listener) bool {
 	}
 	a.lastMs += l.arrivedWithin(event.YoungHandshakeMs)
 	a.inFlight += l.inFlight()
+	if l.SynsAgain == nil { // each had its SYN-ACK sent again
+		a.mayAgain += value(l.SynAcksAgain)
+	}
 	return true
 }
 
@@ -88,6 +92,7 @@ func (a *account) close() {
 	a.Held = take(min(a.held, a.queued))
 	a.Open = take(min(a.queued-a.Held, a.lastMs))
 	a.Unanswered = take(a.queued - min(a.queued, a.Held+a.Open))
+	a.Begun -= take(a.mayAgain)
 	a.Cookies = take(a.cookies)
 	a.Open += take(a.inFlight)
 	a.Unaccounted = rest

@@ -320,7 +320,7 @@ func (r *Recording) summed(e *Evidence) {
 		if l := r.listener(&seen.Listener); l != nil && !seen.Others {
 			l.Syns, l.Finished = &seen.Syn, &seen.Ack
 			if a := seen.Accepting; a != nil { // ACKs that died are among those that came
-				l.Finished = &a.Arrivals
+				l.Finished, l.SynAcksAgain, l.SynsAgain = &a.Arrivals, a.SynAcksAgain, a.SynsAgain
 			}
 		}
 	}

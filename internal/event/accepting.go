@@ -8,6 +8,7 @@ type Accepting struct {
 	// Proof is how Accepts is known: by accept's return, or inferred from the state of
 	// the queue.
 	SynAcksAgain *uint64      `json:"syn_acks_again,omitempty"` // SYN-ACKs that were sent again
+	SynsAgain    *uint64      `json:"syns_again,omitempty"`     // SYNs that came again to a handshake that had been answered
 	Proof        Proof        `json:"proof,omitzero"`
 	Waits        []WaitBucket `json:"waits,omitempty"`            // by time in the accept queue; of accepts whose arrival was seen
 	WaitedUs     *uint64      `json:"waited_us,omitempty"`        // by those, in all

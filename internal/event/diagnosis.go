@@ -49,9 +49,10 @@ type Diagnosis struct {
 	Handshakes *Handshakes `json:"handshakes,omitempty"`
 	// Unsure packets died without a record of their own, and whether the filter asks for them is not known; they are in no
 	// other number.
-	Unsure  uint64          `json:"unsure,omitempty"`
-	Clients []ClientCount   `json:"clients,omitempty"` // most drops first, bounded
-	Cannot  []CannotSupport `json:"cannot,omitempty"`  // what the input could not support
+	Unsure      uint64          `json:"unsure,omitempty"`
+	Clients     []ClientCount   `json:"clients,omitempty"`      // most drops first, bounded
+	ClientsSeen *uint64         `json:"clients_seen,omitempty"` // different addresses that lost packets; nil where they are not known
+	Cannot      []CannotSupport `json:"cannot,omitempty"`       // what the input could not support
 }
 
 // Handshakes is what became, in sum, of the handshakes that reached listeners: Begun is all the others together but Waiting and
@@ -178,11 +179,10 @@ type ThreadStack struct {
 	User    []string `json:"user,omitempty"`
 }
 
-// ClientCount is one client address. Syns is absent where SYNs were not counted by client.
+// ClientCount is one client address.
 type ClientCount struct {
-	Addr  string  `json:"addr"` // an address, or a network where they were put together
-	Drops uint64  `json:"drops"`
-	Syns  *uint64 `json:"syns,omitempty"`
+	Addr  string `json:"addr"` // an address, or a network where they were put together
+	Drops uint64 `json:"drops"`
 }
 
 // CannotSupport says that the input could not have shown some findings, or not surely, and why. Without

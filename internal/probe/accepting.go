@@ -18,6 +18,7 @@ type Accepting struct {
 	Arrivals uint64 // connections that entered the accept queue
 	Accepts  uint64
 	Again    *uint64     // SYN-ACKs that were sent again, nil where they are not seen
+	Asked    *uint64     // SYNs that came again to their half-open handshake, nil where it is not told whose they are
 	Proof    event.Proof // of Accepts: ProofReturn, or ProofState where they are inferred; ProofUnknown: not known
 
 	// Timed says that what follows is known: accept() is hooked.
@@ -64,9 +65,9 @@ func (p *Probe) Accepting() (map[uint64]Accepting, error) {
 	defer p.mu.Unlock()
 	rows := make(map[uint64]Accepting)
 	hooked, again := p.plan.hooks(acceptFunction), p.plan.hooks(AnswerAgain)
-	entered := p.plan.hooks(enqueueFunction) || p.plan.Backend == Tracepoint
+	entered := p.SeesEntries()
 	add := func(socket uint64, raw *bpf.SynspyAccepting) {
-		if raw.Arrivals+raw.Accepts+raw.AnsweredAgain == 0 {
+		if raw.Arrivals+raw.Accepts+raw.AnsweredAgain+raw.AskedAgain == 0 {
 			return
 		}
 		a := Accepting{Arrivals: raw.Arrivals, Accepts: raw.Accepts, Timed: hooked && entered, Waits: raw.Waits, Waited: raw.Waited,
@@ -78,6 +79,10 @@ func (p *Probe) Accepting() (map[uint64]Accepting, error) {
 		if again {
 			n := raw.AnsweredAgain
 			a.Again = &n
+		}
+		if p.seesAskedAgain() {
+			n := raw.AskedAgain
+			a.Asked = &n
 		}
 		rows[socket] = a
 	}
@@ -102,6 +107,9 @@ func (p *Probe) Accepting() (map[uint64]Accepting, error) {
 	}
 	return rows, nil
 }
+
+// seesAskedAgain tells whether a SYN that meets its own half-open handshake is known to: tcp_check_req tells, or kfree_skb the socket.
+func (p *Probe) seesAskedAgain() bool { return p.plan.Backend != Tracepoint || p.facts.tellSockets() }
 
 // inferAccepts fills in what was accepted where accept() is not hooked: what entered
 // the queue and is not in it any more. Of a listener that closed, or that shares its place with others, it is not known.
@@ -136,7 +144,7 @@ func (p *Probe) departAccepting(socket uint64) error {
 	defer p.mu.Unlock()
 	var raw bpf.SynspyAccepting
 	ok, err := p.take("acceptings", socket, &raw)
-	if err != nil || !ok || raw.Arrivals+raw.Accepts+raw.AnsweredAgain == 0 {
+	if err != nil || !ok || raw.Arrivals+raw.Accepts+raw.AnsweredAgain+raw.AskedAgain == 0 {
 		return err
 	}
 	before, known := p.accepting.departed[socket]
@@ -156,6 +164,7 @@ func addAccepting(to, before *bpf.SynspyAccepting) {
 	to.Waited += before.Waited
 	to.AnsweredAgain += before.AnsweredAgain
 	to.CameAgain += before.CameAgain
+	to.AskedAgain += before.AskedAgain
 	for i := range to.Waits {
 		to.Waits[i] += before.Waits[i]
 	}

@@ -16,6 +16,8 @@ type Entered struct {
 	// hooked. The table of tries may have forgotten that of some.
 	Again   *uint64
 	Accepts *uint64 // nil where accept() is not hooked
+	// AnsweredAgain and AskedAgain are SYN-ACKs sent again, and SYNs that came again to their half-open handshake; nil where not seen.
+	AnsweredAgain, AskedAgain *uint64
 }
 
 // Entered reads it. Unlike [Probe.Accepting] it looks at nothing else, and ends no marks.
@@ -39,6 +41,12 @@ func (p *Probe) Entered(socket uint64) (Entered, error) {
 	}
 	if p.plan.hooks(acceptFunction) {
 		e.Accepts = &raw.Accepts
+	}
+	if p.plan.hooks(AnswerAgain) {
+		e.AnsweredAgain = &raw.AnsweredAgain
+	}
+	if p.seesAskedAgain() {
+		e.AskedAgain = &raw.AskedAgain
 	}
 	return e, nil
 }

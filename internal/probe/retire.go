@@ -238,7 +238,7 @@ func (p *Probe) arrivedNow() (map[uint64]uint64, error) {
 func (p *Probe) acceptedNow() (map[uint64]uint64, error) {
 	now := make(map[uint64]uint64)
 	err := eachRow(p, "acceptings", func(socket uint64, raw *bpf.SynspyAccepting) {
-		now[socket] = raw.Arrivals + raw.Accepts + raw.AnsweredAgain
+		now[socket] = raw.Arrivals + raw.Accepts + raw.AnsweredAgain + raw.AskedAgain
 	})
 	return now, err
 }

@@ -50,7 +50,7 @@ func writeDiagnosis(w io.Writer, d *event.Diagnosis, opts Options) error {
 	if len(d.Counts) > 0 {
 		p.counts(d.Counts)
 	}
-	p.clients(d.Clients)
+	p.clients(d.Clients, d.ClientsSeen)
 	for _, c := range first(d.Cannot, reportRows) {
 		p.line("")
 		ids := make([]string, len(c.Findings))
@@ -319,29 +319,30 @@ func frames(s event.ThreadStack) []string {
 	return out
 }
 
-func (p *printer) clients(clients []event.ClientCount) {
+// clients lists those that lost most. seen is how many there were in all, nil where that is not known.
+func (p *printer) clients(clients []event.ClientCount, seen *uint64) {
 	if len(clients) == 0 {
 		return
 	}
-	syns := false
-	for _, c := range clients {
-		syns = syns || c.Syns != nil
-	}
 	var rows [][]string
 	for _, c := range first(clients, reportClients) {
-		row := []string{foreign(c.Addr), p.opts.count(c.Drops), ""}
-		if c.Syns != nil {
-			row[2] = p.opts.count(*c.Syns)
-		}
-		rows = append(rows, row)
-	}
-	columns := []Column{{Title: "CLIENT"}, {Title: "DROPS", Right: true}, {Title: "SYNS", Right: true}}
-	if !syns {
-		columns = columns[:2]
+		rows = append(rows, []string{foreign(c.Addr), p.opts.count(c.Drops)})
 	}
 	p.line("")
-	p.table(columns, rows)
-	if more := len(clients) - reportClients; more > 0 {
-		p.line(p.opts.plural(uint64(more), "more client"))
+	p.table([]Column{{Title: "CLIENT"}, {Title: "DROPS", Right: true}}, rows)
+	switch more := moreClients(clients, seen); {
+	case seen == nil && more > 0:
+		p.line("at least " + p.opts.plural(more, "more client"))
+	case more > 0:
+		p.line(p.opts.plural(more, "more client"))
 	}
+}
+
+// moreClients is how many are not shown, of those that are known.
+func moreClients(clients []event.ClientCount, seen *uint64) uint64 {
+	all := uint64(len(clients))
+	if seen != nil {
+		all = max(all, *seen)
+	}
+	return all - uint64(min(len(clients), reportClients))
 }

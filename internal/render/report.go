@@ -215,11 +215,7 @@ func (r *report) drops(d *event.Diagnosis) {
 		most = max(most, c.Drops)
 	}
 	for _, c := range first(d.Clients, reportClients) {
-		b := bar{Label: foreign(c.Addr), Value: Thousands(c.Drops), Percent: percentOf(c.Drops, most), Tone: "drop"}
-		if c.Syns != nil {
-			b.Value += " of " + plural(*c.Syns, "SYN")
-		}
-		r.Clients = append(r.Clients, b)
+		r.Clients = append(r.Clients, bar{Label: foreign(c.Addr), Value: Thousands(c.Drops), Percent: percentOf(c.Drops, most), Tone: "drop"})
 	}
 }
 
