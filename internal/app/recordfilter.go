@@ -141,8 +141,11 @@ func (f *RecordFilter) what(cause event.Cause, stage event.Stage) bool {
 // are known; of the listener, what the records of its other packets said.
 func (f *RecordFilter) held(h *event.Held, known listenerFacts) answer {
 	switch {
-	case h.Cause == event.CauseUnknown && h.Stage == event.StageUnknown:
-		return answerOf(f.all())
+	case h.Cause == event.CauseUnknown && h.Stage == event.StageUnknown: // any
+		if f.all() {
+			return answerYes
+		}
+		return answerUnsure
 	case !f.what(h.Cause, h.Stage):
 		return answerNo
 	}

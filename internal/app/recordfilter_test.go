@@ -62,6 +62,7 @@ func TestRecordFilterHeld(t *testing.T) {
 		{"the other wildcard", Selection{Addrs: []string{"fd00::1"}}, row("0.0.0.0", 80), either, answerNo},
 		{"a client", Selection{Clients: []string{"10.0.0.1"}}, row("0.0.0.0", 80), either, answerUnsure},
 		{"a client, another port", Selection{Clients: []string{"10.0.0.1"}, Ports: []string{"443"}}, row("0.0.0.0", 80), either, answerNo},
+		{"of any kind", Selection{Causes: []string{"netfilter"}}, &event.Held{Count: 9, Limit: event.LimitCount}, either, answerUnsure},
 		{"its process", Selection{Comm: "web"}, row("0.0.0.0", 80), mine, answerYes},
 		{"another process", Selection{Comm: "web"}, row("0.0.0.0", 80), theirs, answerNo},
 		{"some process", Selection{Comm: "web"}, row("0.0.0.0", 80), either, answerUnsure},

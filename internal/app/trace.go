@@ -257,7 +257,7 @@ func (t *trace) tellQuiet(during time.Duration) error {
 		arrivals[i].Ack -= before[a.Socket].Ack
 	}
 	if t.quiet {
-		t.say(render.QuietLine(t.seen(arrivals, nil), during))
+		t.say(render.QuietLine(t.seen(arrivals, nil), during, t.options.Filters...))
 	}
 	return nil
 }

@@ -38,6 +38,7 @@ func (s *pcapngStream) begin(kernel string) error {
 }
 
 func (s *pcapngStream) Ready(r event.Ready) error {
+	s.opts.Narrowed = narrowing(r.Filters)
 	kernel := ""
 	if r.Kernel != "" {
 		kernel = "Linux " + r.Kernel

@@ -44,8 +44,10 @@ type Options struct {
 	Width  int       // of the terminal in columns, 0 for unknown
 	Height int       // of the terminal in rows, 0 for unknown
 	Plain  bool      // for programs, as in a pipe: nothing is shortened, and numbers are digits alone
-	Rate   int       // the --rate that held records back, to name it
-	Notes  io.Writer // for people, where packets go to the stream; nil for nobody
+	// Narrowed is the filters that keep drops out and count SYNs all the same, as text; empty for none.
+	Narrowed string
+	Rate     int       // the --rate that held records back, to name it
+	Notes    io.Writer // for people, where packets go to the stream; nil for nobody
 }
 
 // Stream writes the records of one run in their order. It buffers: drops are

@@ -31,6 +31,7 @@ func (s *tableStream) Ready(r event.Ready) error {
 	if !r.Time.IsZero() {
 		s.opts.Start = r.Time.Time
 	}
+	s.opts.Narrowed = narrowing(r.Filters)
 	if r.Rate > 0 {
 		s.opts.Rate = int(r.Rate)
 	}

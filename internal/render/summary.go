@@ -12,13 +12,24 @@ import (
 )
 
 // QuietLine says what was seen while nothing was dropped, for standard error:
-// silence alone is no evidence.
-func QuietLine(seen []event.Seen, during time.Duration) string {
-	return seenLine(0, seen, Options{}) + " in the last " + seconds(during)
+// silence alone is no evidence. Filters are those of the trace: what some of them leave out may have died all the same.
+func QuietLine(seen []event.Seen, during time.Duration, filters ...event.Filter) string {
+	return Terminal(seenLine(0, seen, Options{Narrowed: narrowing(filters)})) + " in the last " + seconds(during)
+}
+
+// narrowing is the filters that keep drops out and count SYNs all the same, as text.
+func narrowing(filters []event.Filter) string {
+	return event.FilterText(slices.DeleteFunc(slices.Clone(filters), func(f event.Filter) bool {
+		return !slices.Contains([]string{"addr", "client", "cause", "stage"}, f.Name)
+	}))
 }
 
 func seenLine(dropped uint64, seen []event.Seen, opts Options) string {
 	syn, _ := totals(seen)
+	if opts.Narrowed != "" {
+		return fmt.Sprintf("%s dropped, of those that pass %s; %s came to %s",
+			opts.plural(dropped, "SYN"), opts.Narrowed, opts.plural(syn, "SYN"), opts.plural(uint64(len(seen)), "listener"))
+	}
 	return fmt.Sprintf("%s of %s dropped on %s",
 		opts.count(dropped), opts.plural(syn, "SYN"), opts.plural(uint64(len(seen)), "listener"))
 }
@@ -95,13 +106,17 @@ func (p *printer) headline(sum event.Summary) {
 			at[c.Stage%event.NumStages] += c.Count
 		}
 	}
-	_, acks := totals(sum.Seen)
-	p.line(seenLine(at[event.StageSyn], sum.Seen, p.opts))
+	_, seenAcks := totals(sum.Seen)
+	acks := p.opts.count(at[event.StageAck]) + " of " + p.opts.plural(seenAcks, "handshake ACK")
+	if p.opts.Narrowed != "" {
+		acks = p.opts.plural(at[event.StageAck], "handshake ACK")
+	}
+	p.line(Terminal(seenLine(at[event.StageSyn], sum.Seen, p.opts)))
 	for _, more := range []struct {
 		n    uint64
 		text string
 	}{
-		{at[event.StageAck], fmt.Sprintf("%s of %s dropped or reset", p.opts.count(at[event.StageAck]), p.opts.plural(acks, "handshake ACK"))},
+		{at[event.StageAck], acks + " dropped or reset"},
 		{at[event.StageIngress], p.opts.plural(at[event.StageIngress], "packet") + " died before any listener"},
 		{at[event.StageTimer], p.opts.plural(at[event.StageTimer], "handshake") + " died waiting for the client's answer"},
 		{at[event.StageClose], p.opts.plural(at[event.StageClose], "finished handshake") + " died with a closing listener"},
