@@ -1,0 +1,227 @@
+package architecture
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/importer"
+	"go/parser"
+	"go/token"
+	"go/types"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// unwritten are fields of the evidence that nothing in the product writes, with the reason. Each is wrong once something does.
+var unwritten = map[string]string{
+	"diagnose.Listener.SynsAgain": "to be counted",
+	"event.ClientCount.Syns":      "to be counted, or to be left out",
+}
+
+// TestEvidenceIsCollected: a field of diagnose.Evidence, or of anything in it, that only tests write is a rule that
+// never speaks, or one that speaks as if nothing had been seen.
+func TestEvidenceIsCollected(t *testing.T) {
+	p := loadProduct(t)
+	written := p.written()
+	evidence := p.packages[module+"/internal/diagnose"].Scope().Lookup("Evidence")
+	missing := make(map[string]bool)
+	for name, field := range p.fields(evidence.Type()) {
+		if !written[field] {
+			missing[name] = true
+			if unwritten[name] == "" {
+				t.Errorf("nobody writes %s but tests", name)
+			}
+		}
+	}
+	for name := range unwritten {
+		if !missing[name] {
+			t.Errorf("%s is written, or is no field", name)
+		}
+	}
+}
+
+// product is what the program is made of, without tests.
+type product struct {
+	fset     *token.FileSet
+	info     *types.Info
+	files    []*ast.File
+	packages map[string]*types.Package // of the module, from source: their fields are the same wherever they are used
+	others   types.Importer
+}
+
+// listed is what go list says of a package.
+type listed struct {
+	ImportPath, Dir, Export string
+	GoFiles                 []string
+	Standard                bool
+	Module                  *struct{ Path string }
+}
+
+func loadProduct(t *testing.T) *product {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-export", "-deps", "-json=ImportPath,Dir,Export,GoFiles,Standard,Module", "./cmd/...")
+	cmd.Dir, cmd.Stderr = "../..", os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []listed // each after what it imports
+	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var l listed
+		if err := d.Decode(&l); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, l)
+	}
+	p := &product{fset: token.NewFileSet(), packages: make(map[string]*types.Package),
+		info: &types.Info{Types: make(map[ast.Expr]types.TypeAndValue), Uses: make(map[*ast.Ident]types.Object), Selections: make(map[*ast.SelectorExpr]*types.Selection)}}
+	p.others = importer.ForCompiler(p.fset, "gc", func(path string) (io.ReadCloser, error) {
+		i := slices.IndexFunc(all, func(l listed) bool { return l.ImportPath == path })
+		if i < 0 {
+			return nil, fmt.Errorf("no package %s", path)
+		}
+		return os.Open(all[i].Export)
+	})
+	for _, l := range all {
+		if l.Module == nil || l.Module.Path != module {
+			continue
+		}
+		var files []*ast.File
+		for _, name := range l.GoFiles {
+			file, err := parser.ParseFile(p.fset, filepath.Join(l.Dir, name), nil, parser.SkipObjectResolution)
+			if err != nil {
+				t.Fatal(err)
+			}
+			files = append(files, file)
+		}
+		config := types.Config{Importer: p}
+		if p.packages[l.ImportPath], err = config.Check(l.ImportPath, p.fset, files, p.info); err != nil {
+			t.Fatal(err)
+		}
+		p.files = append(p.files, files...)
+	}
+	return p
+}
+
+// Import is for the type checker.
+func (p *product) Import(path string) (*types.Package, error) {
+	if have := p.packages[path]; have != nil {
+		return have, nil
+	}
+	return p.others.Import(path)
+}
+
+// fields lists the exported fields of the module's structs that are to be found in a type, by name.
+func (p *product) fields(of types.Type) map[string]*types.Var {
+	found, seen := make(map[string]*types.Var), make(map[types.Type]bool)
+	var walk func(types.Type)
+	walk = func(t types.Type) {
+		if seen[t] {
+			return
+		}
+		seen[t] = true
+		switch t := t.(type) {
+		case *types.Pointer:
+			walk(t.Elem())
+		case *types.Slice:
+			walk(t.Elem())
+		case *types.Array:
+			walk(t.Elem())
+		case *types.Map:
+			walk(t.Elem())
+		case *types.Named:
+			s, ok := t.Underlying().(*types.Struct)
+			if !ok || t.Obj().Pkg() == nil || p.packages[t.Obj().Pkg().Path()] == nil {
+				return
+			}
+			for i := range s.NumFields() {
+				if f := s.Field(i); f.Exported() {
+					found[t.Obj().Pkg().Name()+"."+t.Obj().Name()+"."+f.Name()] = f
+					walk(f.Type())
+				}
+			}
+		}
+	}
+	walk(of)
+	return found
+}
+
+// written are the fields that something in the product gives a value.
+func (p *product) written() map[types.Object]bool {
+	written := make(map[types.Object]bool)
+	for _, file := range p.files {
+		ast.Inspect(file, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.AssignStmt:
+				for _, to := range n.Lhs {
+					p.target(to, written)
+				}
+			case *ast.IncDecStmt:
+				p.target(n.X, written)
+			case *ast.RangeStmt:
+				p.target(n.Key, written)
+				p.target(n.Value, written)
+			case *ast.UnaryExpr:
+				if n.Op == token.AND {
+					p.target(n.X, written)
+				}
+			case *ast.CompositeLit:
+				p.literal(n, written)
+			}
+			return true
+		})
+	}
+	return written
+}
+
+// target marks a field that is assigned to, and those of the structs that it is a part of.
+func (p *product) target(to ast.Expr, written map[types.Object]bool) {
+	for {
+		switch e := to.(type) {
+		case *ast.ParenExpr:
+			to = e.X
+		case *ast.IndexExpr: // of an array in a struct, or of a map or slice that was made elsewhere
+			if _, array := p.info.Types[e.X].Type.Underlying().(*types.Array); !array {
+				return
+			}
+			to = e.X
+		case *ast.SelectorExpr:
+			if s := p.info.Selections[e]; s != nil && s.Kind() == types.FieldVal {
+				written[s.Obj()] = true
+			}
+			if _, pointer := p.info.Types[e.X].Type.(*types.Pointer); pointer {
+				return
+			}
+			to = e.X
+		default:
+			return
+		}
+	}
+}
+
+// literal marks the fields that a literal of a struct names, or has.
+func (p *product) literal(lit *ast.CompositeLit, written map[types.Object]bool) {
+	t := p.info.Types[lit].Type
+	if pointer, ok := t.Underlying().(*types.Pointer); ok { // an element of a slice of pointers
+		t = pointer.Elem()
+	}
+	s, ok := t.Underlying().(*types.Struct)
+	if !ok {
+		return
+	}
+	for i, e := range lit.Elts {
+		if kv, keyed := e.(*ast.KeyValueExpr); !keyed {
+			written[s.Field(i)] = true
+		} else if key, ok := kv.Key.(*ast.Ident); ok {
+			written[p.info.Uses[key]] = true
+		}
+	}
+}
