@@ -145,3 +145,42 @@ func TestLimits(t *testing.T) {
 		t.Errorf("without CAP_SYSLOG: exit code %d, standard error:\n%s", code, stderr)
 	}
 }
+
+// TestUnseenProcesses looks from a PID namespace of its own, and from below a /proc that hides other users' processes.
+func TestUnseenProcesses(t *testing.T) {
+	t.Parallel()
+	netns := incident(t, "diagnose-blocked")
+	const drop = `exec setpriv --reuid 65534 --regid 65534 --clear-groups --inh-caps -all,+bpf,+perfmon,+syslog --ambient-caps -all,+bpf,+perfmon,+syslog "$0" `
+	for _, tt := range []struct {
+		name, before, takes string
+	}{
+		{"namespace", `exec unshare -p -f -m --mount-proc "$0" `, "hostPID"},
+		{"hidepid=1", `mount -t proc -o hidepid=1 proc /proc && ` + drop, "hidepid="},
+		{"hidepid=2", `mount -t proc -o hidepid=2 proc /proc && ` + drop, "hidepid="},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synspy := func(args string) (stdout, stderr string, code int) {
+				return output(t, exec.Command("unshare", "-m", "sh", "-c", tt.before+args, program))
+			}
+			stdout, stderr, code := synspy("diagnose --port 8080 --duration 6s -o json")
+			var d event.Diagnosis
+			if err := json.Unmarshal([]byte(stdout), &d); err != nil || code != 0 {
+				t.Fatalf("exit code %d, %v, standard error:\n%s", code, err, stderr)
+			}
+			i := slices.IndexFunc(d.Findings, func(f event.Finding) bool { return f.Listener != nil && f.Listener.NetNS == netns })
+			if i < 0 {
+				t.Fatalf("no finding: %s", d.Verdict)
+			}
+			if f := d.Findings[i]; f.Confidence != event.ConfidencePossible || !strings.Contains(f.Settles, tt.takes) {
+				t.Errorf("%s, %s, settled by %q: %s", f.ID, f.Confidence, f.Settles, d.Verdict)
+			}
+			if _, stderr, _ := synspy("listeners"); !strings.Contains(stderr, "are not seen") || !strings.Contains(stderr, tt.takes) {
+				t.Errorf("listeners does not say what hides processes:\n%s", stderr)
+			}
+			if stdout, _, _ := synspy("check -o json"); !strings.Contains(stdout, `"name":"processes","status":"refused"`) {
+				t.Errorf("check does not say what hides processes:\n%s", stdout)
+			}
+		})
+	}
+}

@@ -150,6 +150,11 @@ func (c *checker) privileges() {
 func (c *checker) kernel() {
 	f := c.facts
 	c.add("kernel", render.CheckOK, fmt.Sprintf("Linux %s, %s, %d CPUs online", f.Release, f.Arch, len(f.CPUs)))
+	if what, takes := unseenProcesses(); what != "" {
+		c.add("processes", render.CheckRefused, what+" are not seen: who holds listeners, and what they do").Remedy = takes
+	} else {
+		c.add("processes", render.CheckOK, "all of this machine are seen")
+	}
 	if kernel.Confidential() {
 		c.add("lockdown", render.CheckMissing, "confidentiality: no program may read the kernel's memory, whoever asks").Remedy = "boot with lockdown=integrity, or without"
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math"
 	"strings"
 	"time"
 
@@ -58,6 +59,9 @@ func (r *counterReader) read() ([]reading, error) {
 	if hidden > 0 && r.only == 0 {
 		r.tellOnce(0, fmt.Sprintf("not shown: %s of processes that these privileges do not let it ask\n%s",
 			render.Plural(hidden, "network namespace"), needsPtrace()))
+	}
+	if what, takes := unseenProcesses(); what != "" && r.only == 0 {
+		r.tellOnce(math.MaxUint64, fmt.Sprintf("%s are not seen: network namespaces of theirs may be missing\nthat takes %s", what, takes))
 	}
 	readings := make([]reading, 0, len(namespaces))
 	for _, ns := range namespaces {

@@ -163,6 +163,9 @@ func (l *listing) gather() ([]*found, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoListing, err)
 	}
+	if what, takes := unseenProcesses(); what != "" {
+		l.say(fmt.Sprintf("%s are not seen: holders, and network namespaces of theirs, may be missing\n  that takes %s", what, takes))
+	}
 	only := l.options.Watch.Filter.NetNS
 	if hidden > 0 && only == 0 {
 		l.say(fmt.Sprintf("not shown, unless a process that may be read holds them: listeners of %s of other users\n  %s",

@@ -15,6 +15,17 @@ import (
 // hostProcesses is what a container takes to see the machine's processes.
 const hostProcesses = "the host's PID namespace (hostPID: true of the pod, --pid=host of the container)"
 
+// unseenProcesses says which processes are not to be seen here, and what it takes; both are empty where all are.
+func unseenProcesses() (what, takes string) {
+	if !kernel.SeesAllProcesses() {
+		return "processes outside of this PID namespace", hostProcesses
+	}
+	if !kernel.ShowsAllProcesses() {
+		return "other users' processes, which /proc hides (" + kernel.HiddenProcesses() + ")", "CAP_SYS_PTRACE"
+	}
+	return "", ""
+}
+
 // refusals is the evidence of processes that was refused, by process.
 type refusals map[uint32][]diagnose.Gap
 
