@@ -18,30 +18,19 @@ import (
 	"testing"
 )
 
-// unwritten are fields of the evidence that nothing in the product writes, with the reason. Each is wrong once something does.
-var unwritten = map[string]string{
-	"diagnose.Listener.SynsAgain": "to be counted",
-	"event.ClientCount.Syns":      "to be counted, or to be left out",
-}
-
 // TestEvidenceIsCollected: a field of diagnose.Evidence, or of anything in it, that only tests write is a rule that
 // never speaks, or one that speaks as if nothing had been seen.
 func TestEvidenceIsCollected(t *testing.T) {
 	p := loadProduct(t)
 	written := p.written()
 	evidence := p.packages[module+"/internal/diagnose"].Scope().Lookup("Evidence")
-	missing := make(map[string]bool)
-	for name, field := range p.fields(evidence.Type()) {
-		if !written[field] {
-			missing[name] = true
-			if unwritten[name] == "" {
-				t.Errorf("nobody writes %s but tests", name)
-			}
-		}
+	fields := p.fields(evidence.Type())
+	if len(fields) < 100 {
+		t.Errorf("only %d fields found", len(fields))
 	}
-	for name := range unwritten {
-		if !missing[name] {
-			t.Errorf("%s is written, or is no field", name)
+	for name, field := range fields {
+		if !written[field] {
+			t.Errorf("nobody writes %s but tests", name)
 		}
 	}
 }
