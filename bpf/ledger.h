@@ -11,8 +11,9 @@
 #include "maps.h"
 #include "packet.h"
 
-#define MAX_CPUS 512
-#define OLD_MAX_CPUS 64 /* where the verifier must walk every turn of a loop */
+#define MAX_CPUS 8192
+#define OLD_MAX_CPUS 512
+#define CPUS_AT_ONCE 32 /* where the verifier must walk every turn of a loop */
 #define BIT(c) (1U << COUNTER_##c)
 
 enum stage {
@@ -187,7 +188,7 @@ __noinline int sum_cpus(__u64 net, __u32 from, __u32 into)
 		bpf_loop(MAX_CPUS, sum_cpu, &s, 0);
 		return 1;
 	}
-	for (__u32 turn = 0; turn < OLD_MAX_CPUS; turn++)
+	for (__u32 turn = 0; turn < CPUS_AT_ONCE; turn++)
 		if (sum_cpu(turn, &s))
 			break;
 	return s.ended;
@@ -195,7 +196,7 @@ __noinline int sum_cpus(__u64 net, __u32 from, __u32 into)
 
 static __always_inline void sum_all(__u64 net, enum sum_into into)
 {
-	for (__u32 from = 0; from < MAX_CPUS; from += OLD_MAX_CPUS)
+	for (__u32 from = 0; from < OLD_MAX_CPUS; from += CPUS_AT_ONCE)
 		if (sum_cpus(net, from, into))
 			break;
 }
@@ -206,9 +207,8 @@ __noinline int begin_opening(__u64 address, __u32 named)
 {
 	struct net *net = (struct net *)address;
 	__u64 id = net_id(address);
-	static const struct opening
-		none = {}; /* the stack has no room: "combined stack size" up to 6.12 */
-	struct opening *fresh;
+	static const struct opening none = {}; /* six calls share the stack's 512 bytes */
+	struct opening *opening;
 
 	if (bpf_map_lookup_elem(&openings, &id))
 		return 0;
@@ -216,13 +216,13 @@ __noinline int begin_opening(__u64 address, __u32 named)
 		return 0;
 	if (bpf_map_update_elem(&openings, &id, &none, BPF_NOEXIST))
 		return 0;
-	fresh = bpf_map_lookup_elem(&openings, &id);
-	if (!fresh)
-		return 0;
-	fresh->net = address;
-	fresh->netns = BPF_CORE_READ(net, ns.inum);
-	fresh->named = named;
 	__sync_fetch_and_add(&openings_made, 1);
+	opening = bpf_map_lookup_elem(&openings, &id);
+	if (!opening)
+		return 0;
+	opening->netns = BPF_CORE_READ(net, ns.inum);
+	opening->named = named;
+	opening->net = address; /* last: without it nobody takes the row for a namespace's */
 	sum_all(address, SUM_OPENING);
 	return 0;
 }

@@ -40,6 +40,13 @@ static __always_inline bool same(const __u64 *a, const __u64 *b)
 	return !differs;
 }
 
+/* read_all reads them by a function of its own, or the compiler keeps all their addresses. */
+static __noinline int read_all(__u64 mib, __u64 *to)
+{
+	read_counters(mib, to, ALL_COUNTERS, false);
+	return 0;
+}
+
 /* base_take keeps what a namespace's counters are on this CPU. */
 static __noinline int base_take(struct slot *slot, __u64 id, struct net *net)
 {
@@ -55,10 +62,10 @@ static __noinline int base_take(struct slot *slot, __u64 id, struct net *net)
 	if (!out || !opening)
 		return ANSWER_FAILED;
 	for (int i = 0; i < SNAPSHOT_TRIES; i++) {
-		read_counters(mib, out->now.counters, ALL_COUNTERS, false);
+		read_all(mib, out->now.counters);
 		out->now.unrouted[0] = unrouted_on((__u64)net, slot->offset, false);
 		out->now.unrouted[1] = unrouted_on((__u64)net, slot->offset, true);
-		read_counters(mib, again, ALL_COUNTERS, false);
+		read_all(mib, again);
 		if (same(out->now.counters, again))
 			break;
 	}
@@ -88,7 +95,7 @@ static __noinline int snapshot_take(struct slot *slot, __u64 id, struct net *net
 		return ANSWER_FAILED;
 	out->stable = 0;
 	for (int i = 0; i < SNAPSHOT_TRIES; i++) {
-		read_counters(mib, out->now.counters, ALL_COUNTERS, false);
+		read_all(mib, out->now.counters);
 		tally = bpf_map_lookup_elem(&tallies, &key);
 		if (tally) {
 			bpf_probe_read_kernel(&out->tally, sizeof(*tally), tally);
@@ -99,7 +106,7 @@ static __noinline int snapshot_take(struct slot *slot, __u64 id, struct net *net
 				__builtin_memcpy(out->tally.seen, base->counters,
 						 sizeof(out->tally.seen));
 		}
-		read_counters(mib, again, ALL_COUNTERS, false);
+		read_all(mib, again);
 		if (same(out->now.counters, again)) {
 			out->stable = 1;
 			break;
@@ -129,7 +136,7 @@ static __always_inline int sum_take(__u64 net)
 }
 
 /* about_namespace answers what is asked of one, if it still is the one of that id. */
-static __noinline int about_namespace(__u64 request, __u64 id, __u64 address, __u32 inum)
+static __always_inline int about_namespace(__u64 request, __u64 id, __u64 address, __u32 inum)
 {
 	struct net *net = (struct net *)address;
 	struct slot *slot = this_slot();

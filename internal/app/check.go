@@ -31,6 +31,7 @@ type checkRow struct {
 	Available *bool             `json:"available,omitempty"`
 	Counters  map[string]uint32 `json:"counters,omitempty"`
 	Without   []kernel.Loss     `json:"without,omitempty"` // of a capability: what each command loses without it
+	Tables    []probe.Table     `json:"tables,omitempty"`  // what can be full, and what happens then
 	isFooter  bool              // too long for the table
 }
 
@@ -171,6 +172,33 @@ func (c *checker) kernel() {
 	}
 	c.addResult("kernel symbols", fmt.Sprintf("code of %s that free packets; only tracepoints need it",
 		render.Plural(len(f.Code), "function")), f.CodeErr)
+	c.tables()
+}
+
+// tables reports how much there is room for, and how many namespaces there are.
+func (c *checker) tables() {
+	tables, err := probe.Tables(c.facts)
+	if err != nil {
+		c.addResult("tables", "", err)
+		return
+	}
+	rooms := make(map[string]uint32)
+	for _, t := range tables {
+		rooms[t.Name] = t.Rows
+	}
+	late := "made on first use"
+	if !c.facts.LateRows {
+		late = "made at the start: this kernel's tracing programs make none"
+	}
+	text := fmt.Sprintf("room for %d network namespaces, %d listeners, %d kinds of drops; rows are %s", rooms["openings"],
+		rooms["arrived"], rooms["counts"], late)
+	row := c.add("tables", render.CheckOK, text)
+	row.Tables = tables
+	if list, _, err := kernel.NetNamespaces("/proc"); err == nil && uint32(len(list)) > rooms["openings"] {
+		row.Status = render.CheckUnknown
+		row.Detail = fmt.Sprintf("%d network namespaces; %s", len(list), text)
+		row.Remedy = "name those in question: --netns, --port or --container keeps room for them"
+	}
 }
 
 // counters reports where in struct linux_mib the ledger's counters are.

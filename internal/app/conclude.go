@@ -297,6 +297,7 @@ func (c *collector) end() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), namingTime)
 	defer cancel()
+	c.lostSamples()
 	stacks, err := c.stacks.read(ctx)
 	if err != nil {
 		c.session.log.Debug("read stacks", "error", err)

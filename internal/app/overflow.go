@@ -39,3 +39,20 @@ func (c *collector) overflowed(s *event.Summary) {
 func (c *collector) counts(r *evidenceRow) bool {
 	return c.evidence.Overflow == nil || c.evidence.Overflow.Syns == 0 || r.arrived > 0
 }
+
+// lostSamples adds those of threads that had no room.
+func (c *collector) lostSamples() {
+	loss, err := c.stacks.sampler.Loss()
+	if err != nil {
+		c.session.log.Debug("read what the sampler lost", "error", err)
+	}
+	if loss.Counts+loss.Stacks == 0 {
+		return
+	}
+	var o event.Overflow
+	if c.evidence.Overflow != nil {
+		o = *c.evidence.Overflow
+	}
+	o.Samples = loss.Counts + loss.Stacks
+	c.evidence.Overflow = &o
+}

@@ -19,6 +19,8 @@ type Overflow struct {
 	Changes uint64 `json:"changes,omitempty"`
 	// Handshakes were forgotten for newer ones: each may be counted a second time among those that lost a packet.
 	Handshakes uint64 `json:"handshakes,omitempty"`
+	// Samples are those of threads, on a CPU and off it, that were not kept, or not with their stack.
+	Samples uint64 `json:"samples,omitempty"`
 	// Uncounted are packets that are in the ledger alone.
 	Uncounted uint64 `json:"uncounted,omitempty"`
 }
@@ -46,6 +48,7 @@ func (o *Overflow) Sentences() []string {
 		{o.Unnamed, "times a listener was met beyond as many as are remembered: it is not named"},
 		{o.Changes, "openings and closings of listeners were lost to a full ring buffer: owners may be missing; try a larger --ring-size"},
 		{o.Handshakes, "handshakes that lost a packet were forgotten for newer ones: some may be counted twice"},
+		{o.Samples, "samples of threads had no room, or no room for their stack"},
 		{o.Uncounted, "dropped packets had no row of counts: they are in the ledger alone"},
 	} {
 		if of.count > 0 {

@@ -334,6 +334,9 @@ func (p *Probe) readBooks() ([]book, error) {
 	)
 	entries := p.collection.Maps["openings"].Iterate()
 	for entries.Next(&id, &row) {
+		if row.Net == 0 { // it is being made this moment
+			continue
+		}
 		books = append(books, book{namespace: namespace{id: id, net: row.Net, inode: row.Netns},
 			opening: vector(row.Then.Counters), unroomed: row.Unbased != 0})
 	}

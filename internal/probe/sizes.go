@@ -39,7 +39,7 @@ type sizes struct {
 func sizesFor(facts *Facts, cpus int) sizes {
 	if facts.LateRows {
 		return sizes{late: true, openings: 1 << 16, bases: 1 << 16, tallies: 1 << 15, withheld: 1 << 14, counts: 1 << 16,
-			arrived: 1 << 17, accepts: 1 << 15, wanted: 1 << 17}
+			arrived: 1 << 17, accepts: 1 << 14, wanted: 1 << 17}
 	}
 	byCPU := func(most int) uint32 { return uint32(min(max(512*cpus, 1<<12), most)) }
 	return sizes{openings: 1 << 14, bases: byCPU(1 << 16), tallies: byCPU(1 << 14), withheld: 1 << 12, counts: 1 << 14,
