@@ -353,6 +353,16 @@ struct prefix {
 	__u8 mask[16];
 };
 
+#define MAX_MAPPED 16
+
+/* Where a rule of a host sends what is for the ports and addresses asked about. */
+struct mapped {
+	__u8 addr[16]; /* IPv4 as v4-mapped; all zero: any */
+	__u32 netns; /* 0: any */
+	__u16 port;
+	__u16 pad;
+};
+
 /* What the user asked to see; everything else is counted as filtered. */
 struct filter {
 	__u64 outcomes; /* bit per outcome to keep */
@@ -361,10 +371,11 @@ struct filter {
 	__u32 servers;
 	__u32 clients;
 	__u32 by_owner; /* 1: only listeners in the map of wanted ones */
-	__u32 pad;
+	__u32 maps;
 	struct port_range port[MAX_PORT_RANGES];
 	struct prefix server[MAX_PREFIXES];
 	struct prefix client[MAX_PREFIXES];
+	struct mapped mapped[MAX_MAPPED];
 };
 
 #endif

@@ -32,18 +32,34 @@ static __always_inline bool wanted_server(const __u8 *addr)
 	return false;
 }
 
+/* wanted_mapped tests for where a rule sends what is for a wanted port and address. */
+static __always_inline bool wanted_mapped(struct packet *p, __u32 netns)
+{
+	const __u64 *have = (const __u64 *)p->server;
+
+	for (__u32 i = 0; i < MAX_MAPPED && i < filter.maps; i++) {
+		const volatile struct mapped *m = &filter.mapped[i];
+		const volatile __u64 *want = (const volatile __u64 *)m->addr;
+
+		if (m->port == p->server_port && (!m->netns || m->netns == netns) &&
+		    (!(want[0] | want[1]) || (want[0] == have[0] && want[1] == have[1])))
+			return true;
+	}
+	return false;
+}
+
 /* wanted_packet tests what the packet says, and, of port and address, what its listener
  * (0: none) is bound to: TPROXY and sk_lookup programs give packets to listeners elsewhere.
  * An unknown packet fails any filter on what it cannot say. */
-static __noinline bool wanted_packet(struct packet *p, __u64 sk)
+static __noinline bool wanted_packet(struct packet *p, __u64 sk, __u32 netns)
 {
+	bool match, mapped = filter.maps && p->family && wanted_mapped(p, netns);
 	__u8 bound[16];
-	bool match;
 
-	if (filter.ports && !(p->family && wanted_port(p->server_port)) &&
+	if (!mapped && filter.ports && !(p->family && wanted_port(p->server_port)) &&
 	    !(sk && wanted_port(LOAD(struct sock, sk, __sk_common.skc_num))))
 		return false;
-	if (filter.servers && !(p->family && wanted_server(p->server))) {
+	if (!mapped && filter.servers && !(p->family && wanted_server(p->server))) {
 		if (!sk)
 			return false;
 		bound_to(sk, bound);

@@ -263,7 +263,7 @@ static __noinline int account_in(struct slot *slot, struct tally *tally, __u64 s
 		netns = BPF_CORE_READ((struct net *)now, ns.inum);
 	}
 	tally->outcomes[outcome]++;
-	if (!(filter.outcomes & 1ULL << outcome) || !wanted_packet(p, sk) ||
+	if (!(filter.outcomes & 1ULL << outcome) || !wanted_packet(p, sk, netns) ||
 	    !wanted_listener(sk, proof)) {
 		withhold(tally->netns ? slot->id : 0, outcome);
 		return 0;

@@ -33,12 +33,15 @@ type collector struct {
 	step     time.Duration // what a point of the timelines covers
 	evidence diagnose.Evidence
 
-	rows      map[uint64]*evidenceRow // by listener
-	deaths    deathTable              // before any listener
-	reasoned  deathTable              // at one, and for a reason that the kernel gave
-	met       *metWatch
-	programs  programs
-	clients   map[netip.Addr]*event.ClientCount
+	rows     map[uint64]*evidenceRow // by listener
+	deaths   deathTable              // before any listener
+	reasoned deathTable              // at one, and for a reason that the kernel gave
+	met      *metWatch
+	programs programs
+	clients  map[netip.Addr]*event.ClientCount
+	flows    flows
+	// diverted is where rules send the SYNs of the ports asked about.
+	diverted  *diverted
 	drops     uint64
 	syns      uint64
 	toldAt    time.Time
@@ -88,7 +91,7 @@ type evidenceRow struct {
 
 func newCollector(s *session, options DiagnoseOptions) *collector {
 	c := &collector{options: options, session: s, rows: make(map[uint64]*evidenceRow), deaths: make(deathTable), reasoned: make(deathTable), met: newMetWatch(), programs: make(programs),
-		clients: make(map[netip.Addr]*event.ClientCount)}
+		clients: make(map[netip.Addr]*event.ClientCount), flows: make(flows), diverted: &diverted{}}
 	for c.step = 2 * pollInterval; c.step*event.MaxTimelinePoints <= options.Duration; {
 		c.step += pollInterval
 	}
@@ -256,6 +259,7 @@ func (c *collector) Drop(d *event.Drop) error {
 	if d.Action != event.ActionIgnored {
 		c.drops++
 		c.client(d)
+		c.flows.add(d)
 	}
 	if d.Stage == event.StageIngress {
 		c.deaths.add(deathOf(d), d.Connection, 1)

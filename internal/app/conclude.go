@@ -47,6 +47,7 @@ func (c *collector) conclude(s event.Summary) {
 	places := c.newDeathPlaces()
 	e.Ingress, e.Reasoned = c.deaths.tell(places), c.reasoned.tell(places)
 	e.Elsewhere = c.elsewhere(places)
+	c.diversions()
 	c.listenersOf(s)
 	c.gaps()
 	c.devices()

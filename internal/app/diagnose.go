@@ -37,11 +37,14 @@ func Diagnose(ctx context.Context, options DiagnoseOptions, log *slog.Logger) (e
 	if err := enoughFiles(filesToLoad + filesToSample + runtime.NumCPU()); err != nil {
 		return event.Diagnosis{}, err
 	}
+	diverted := findDiversions(&watch.Filter)
+	watch.Filter.Mapped = diverted.mapped()
 	s, err := openUntil(ctx, watch, log)
 	if err != nil {
 		return event.Diagnosis{}, err
 	}
 	c := newCollector(s, options)
+	c.diverted = diverted
 	ctx, cancel := context.WithTimeout(ctx, options.Duration)
 	defer cancel()
 	if err := c.begin(ctx); err != nil {

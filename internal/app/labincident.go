@@ -128,6 +128,9 @@ func (v *IncidentVerdict) judge(made *lab.Incident) {
 	for _, f := range v.Diagnosis.Findings {
 		v.mistaken(made, &f)
 	}
+	if made.Unproven && len(v.Diagnosis.Findings) > 0 && v.Diagnosis.Findings[0].Confidence == event.ConfidenceProven {
+		v.Mismatches = append(v.Mismatches, "the first finding is called proven")
+	}
 	if made.Place.IsValid() && len(v.Diagnosis.Findings) > 0 {
 		l := v.Diagnosis.Findings[0].Listener
 		if l == nil || netip.AddrPortFrom(l.Addr, l.Port) != made.Place {

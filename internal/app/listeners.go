@@ -263,13 +263,22 @@ func (l *listeners) wasMet(socket uint64) bool {
 	return ok && have.met
 }
 
+// isMapped tells whether a rule sends to the listener what is for the ports asked about.
+func (l *listeners) isMapped(listener *probe.Listener) bool {
+	return slices.ContainsFunc(l.filter.Mapped, func(m probe.Mapped) bool {
+		addr := listener.Addr.Unmap()
+		return m.Port == listener.Port && (m.NetNS == 0 || m.NetNS == listener.NetNS) &&
+			(!m.Addr.IsValid() || addr.IsUnspecified() || addr == m.Addr.Unmap())
+	})
+}
+
 // matches tells whether a listener is one of those that the filters ask for.
 func (l *listeners) matches(listener *probe.Listener) bool {
 	f := &l.filter
 	if f.NetNS != 0 && f.NetNS != listener.NetNS {
 		return false
 	}
-	if l.wasMet(listener.Socket) {
+	if l.wasMet(listener.Socket) || l.isMapped(listener) {
 		return l.isWanted(listener.Socket)
 	}
 	if len(f.Ports) > 0 && !slices.ContainsFunc(f.Ports, func(r probe.PortRange) bool {

@@ -154,7 +154,7 @@ type SynspyFilter struct {
 	Servers  uint32
 	Clients  uint32
 	ByOwner  uint32
-	Pad      uint32
+	Maps     uint32
 	Port     [32]struct {
 		_    structs.HostLayout
 		Low  uint16
@@ -169,6 +169,13 @@ type SynspyFilter struct {
 		_    structs.HostLayout
 		Addr [16]uint8
 		Mask [16]uint8
+	}
+	Mapped [16]struct {
+		_     structs.HostLayout
+		Addr  [16]uint8
+		Netns uint32
+		Port  uint16
+		Pad   uint16
 	}
 }
 

@@ -52,6 +52,7 @@ func judge(e *Evidence) []*found {
 	}
 	all = reconcile(e, all)
 	for _, f := range all {
+		f.sawRoutes(e)
 		f.weaken(e)
 	}
 	order := []event.Severity{event.SeverityCause, event.SeverityContributing, event.SeverityNote}

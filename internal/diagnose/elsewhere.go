@@ -91,6 +91,12 @@ func noListener(e *Evidence) []*found {
 		f.fix("start the service, or correct the port that clients use (behind DNAT it is the pod's)",
 			"check the network namespace: a container's listener is not the host's")
 	}
+	if len(deaths) > 0 {
+		if doubts := elsewhereToo(e, deaths[0].NetNS); len(doubts) > 0 && f.Confidence == event.ConfidenceProven {
+			f.Confidence = event.ConfidenceLikely
+			f.Evidence = append(f.Evidence, doubts...)
+		}
+	}
 	if len(e.Ports) == 0 { // whatever scans a host ends here too
 		f.weight = 0
 		f.Confidence = event.ConfidencePossible

@@ -1,6 +1,10 @@
 package diagnose
 
-import "github.com/synspy/synspy/internal/event"
+import (
+	"net/netip"
+
+	"github.com/synspy/synspy/internal/event"
+)
 
 // Evidence is everything that one window showed, after the filters. It is plain data, can be
 // written as JSON, and a nil pointer means "not known", never zero.
@@ -29,6 +33,11 @@ type Evidence struct {
 	// Tells are those of [event.TellingReasons] that the kernel has: what it frees without them did not die of them.
 	Tells   []string `json:"tells,omitempty"`
 	Devices []Device `json:"devices,omitempty"` // with programs, of the namespaces concerned; the nearest to the listeners first
+	// Diversions are where rules send what is for the ports asked about, Doubts what else may send it where it is not looked
+	// for; Others are listeners on other ports of the same namespaces that dropped in the window.
+	Diversions []Diversion `json:"diversions,omitempty"`
+	Doubts     []Doubt     `json:"doubts,omitempty"`
+	Others     []Other     `json:"others,omitempty"`
 	// DevicesRead is how many devices were asked for their programs, nil where none was.
 	DevicesRead *uint64             `json:"devices_read,omitempty"`
 	Clients     []event.ClientCount `json:"clients,omitempty"` // most drops first, bounded by the collector
@@ -290,6 +299,39 @@ type Elsewhere struct {
 	V6Only    *bool           `json:"v6_only,omitempty"` // of IPv6 sockets
 	Device    string          `json:"device,omitempty"`  // that it is bound to
 	VRF       bool            `json:"vrf,omitempty"`     // which is one of a VRF's, or the VRF
+}
+
+// Diversion is where a rule sends SYNs that are for a port asked about, or where connections to it were seen to go.
+type Diversion struct {
+	By    string `json:"by"`             // "redirect rule in table ip nat, chain PREROUTING", "connection tracking"
+	NetNS uint64 `json:"netns"`          // of the rule
+	Own   bool   `json:"own,omitempty"`  // that is synspy's own
+	Enter Enter  `json:"enter,omitzero"` // how that is entered
+	// Transparent says that the packet stays as it is (TPROXY).
+	Transparent bool `json:"transparent,omitempty"`
+	// From is what clients ask for, To who gets it; an address that is not valid is any, or one of this host's.
+	From netip.AddrPort `json:"from"`
+	To   netip.AddrPort `json:"to"`
+	// Connections were tracked on that way when the window ended; Proven says that clients whose SYNs died were among them.
+	Connections uint64 `json:"connections,omitempty"`
+	Proven      bool   `json:"proven,omitempty"`
+}
+
+// Doubt is what may send SYNs that are for a port asked about to where they are not looked for.
+type Doubt struct {
+	NetNS uint64 `json:"netns,omitempty"` // 0 where it is about none
+	Own   bool   `json:"own,omitempty"`
+	Enter Enter  `json:"enter,omitzero"`
+	Why   string `json:"why"`
+}
+
+// Other is a listener on a port that was not asked about which dropped packets in the window, or was full at its end.
+type Other struct {
+	Listener  event.Listener  `json:"listener"`
+	Own       bool            `json:"own,omitempty"`
+	Enter     Enter           `json:"enter,omitzero"`
+	Processes []event.Process `json:"processes,omitempty"`
+	Drops     *uint64         `json:"drops,omitempty"`
 }
 
 // Device is a network device with the programs that see packets before the IP stack does.

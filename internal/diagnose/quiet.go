@@ -3,6 +3,7 @@ package diagnose
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/synspy/synspy/internal/event"
 )
@@ -49,6 +50,16 @@ func quiet(e *Evidence) []*found {
 	if l := fullAtEnd(e); l != nil {
 		f.saw("a listener whose accept queue was full at the end", fmt.Sprintf("%s: %d of %d", where(l.ID), l.ID.AcceptQueue.Len, l.ID.AcceptQueue.Limit), "")
 		f.fix(fmt.Sprintf("watch for longer, while clients come: %s, and whoever holds it does not accept", queueFull(l)))
+	}
+	if doubts := elsewhereToo(e, 0); len(doubts) > 0 {
+		f.doubt, f.Confidence = true, event.ConfidencePossible
+		f.because = "no SYN was seen at the ports and listeners asked about (" + e.Filter + "), and other ports may be where clients' SYNs are sent to: "
+		f.because += strings.TrimSpace(fmt.Sprint(doubts[0].What, ": ", doubts[0].Value, " ", doubts[0].Unit))
+		f.Evidence = append(f.Evidence, doubts...)
+		f.fix("watch without --port, or with the port that a rule or program sends SYNs to: filters see ports as they are after DNAT and REDIRECT")
+		f.Settles = "synspy diagnose without --port, on the same network namespace"
+		f.Title = f.because
+		return []*found{f}
 	}
 	f.sawFrames(e)
 	f.sawHeld(e)

@@ -11,7 +11,7 @@ import (
 // verdict is the one sentence.
 func verdict(e *Evidence, all []*found) string {
 	if len(all) > 0 {
-		return all[0].doubted(sentence(e, all))
+		return all[0].doubted(sentence(e, all)) + all[0].route(e)
 	}
 	return sentence(e, all)
 }
@@ -35,6 +35,8 @@ func sentence(e *Evidence, all []*found) string {
 		return "The listen path is not the problem: " + first.because + "."
 	case first.ID == event.FindingNoSynArrived && fullAtEnd(e) != nil:
 		return upper(first.because) + ", but " + queueFull(fullAtEnd(e)) + ": a SYN that comes is dropped there."
+	case first.ID == event.FindingNoSynArrived && first.doubt:
+		return upper(first.because) + "."
 	case first.ID == event.FindingNoSynArrived:
 		if programs := seesFirst(e); programs != "" {
 			return upper(first.because) + ": what stops the clients is before it; look at " + programs + " first."

@@ -18,6 +18,8 @@ type Incident struct {
 	Never   []string // words that no finding's title or fix may have
 	// Harmless says that nobody is let down: nothing may be called a cause, the first finding neither.
 	Harmless bool
+	// Unproven says that the first finding must not be called proven.
+	Unproven bool
 	// Ports are those that are asked about, nil for all. Place is where the listener is that the first finding must
 	// name, the zero value for any.
 	Ports []uint16

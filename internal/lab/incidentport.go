@@ -14,7 +14,8 @@ import (
 // portIncidents are those in which the port that clients use is not that of the listener.
 func portIncidents() []Incident {
 	const every = 50 * time.Millisecond
-	proxy := at(any4, port+7)
+	proxy, proxy6 := at(any4, port+7), at(any6, port+7)
+	steered := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port+9)
 	idle := func(w *World, l ListenConfig, log func(string, ...any)) error {
 		s, err := w.serve("lab-proxy", l)
 		if err == nil {
@@ -29,7 +30,49 @@ func portIncidents() []Incident {
 		return w.steady(server4, every, 1), idle(w, ListenConfig{Addr: proxy, Backlog: 8,
 			Options: []SocketOption{intOption(unix.SOL_IP, unix.IP_TRANSPARENT, 1)}}, log)
 	}
+	redirected := func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
+		if err := w.divert(server6, diversion{to: proxy6.Port()}); err != nil {
+			return nil, err
+		}
+		return w.steady(server6, every, 1), idle(w, ListenConfig{Addr: proxy6, Backlog: 8}, log)
+	}
 	return []Incident{
+		{
+			Name: "diagnose-redirect", Title: "a port is redirected to a server that does not accept", Finding: "no_acceptor",
+			Explain: "A rule redirects the SYNs of 20 IPv6 clients a second to another port, whose listener never calls accept(); the port of the clients is asked about.",
+			Ports:   []uint16{server6.Port()}, Place: proxy6, Names: []string{"connection tracking", "redirect rule"}, Begin: redirected,
+		},
+		{
+			Name: "diagnose-other-port", Title: "another port is the one in trouble", Finding: "no_syn_arrived", Unproven: true, Names: []string{":8087 of lab-proxy"},
+			Explain: "A listener never calls accept() while 20 clients a second come to it; another port is asked about, to which nobody comes.",
+			Ports:   []uint16{server6.Port() + 1}, Begin: redirected,
+		},
+		{
+			Name: "diagnose-sk-lookup", Title: "a program gives SYNs to a server that does not accept", Finding: "no_acceptor",
+			Explain: "An sk_lookup program gives the SYNs of 20 clients a second to a listener on 127.0.0.1 and another port, which never calls accept(); the port of the clients is asked about.",
+			Ports:   []uint16{server4.Port()}, Place: steered,
+			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
+				s, err := w.serve("lab-steered", ListenConfig{Addr: steered, Backlog: 8})
+				if err != nil {
+					return nil, err
+				}
+				log("process %d only listens, on %s", s.PID, steered)
+				return w.steady(server4, every, 1), w.steer(server4.Port(), s)
+			},
+		},
+		{
+			Name: "diagnose-sk-lookup-idle", Title: "a program may give SYNs to other ports", Finding: "no_syn_arrived", Unproven: true, Names: []string{"lab_steer"},
+			Explain: "An sk_lookup program gives the SYNs of 20 clients a second to a listener on another port that accepts at once; the port of the clients is asked about.",
+			Ports:   []uint16{server4.Port()},
+			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
+				s, err := w.serve("lab-steered", ListenConfig{Addr: steered, Backlog: 128, Accept: true})
+				if err != nil {
+					return nil, err
+				}
+				log("process %d accepts at once, on %s", s.PID, steered)
+				return w.steady(server4, every, 1), w.steer(server4.Port(), s)
+			},
+		},
 		{
 			Name: "diagnose-tproxy", Title: "a proxy that gets other ports' SYNs does not accept", Finding: "no_acceptor",
 			Explain: "TPROXY gives the SYNs of 20 clients a second to a listener on another port, which never calls accept(); the port of the clients is asked about.",

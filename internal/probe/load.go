@@ -22,6 +22,7 @@ import (
 const (
 	MaxPortRanges = 32
 	MaxPrefixes   = 16
+	MaxMapped     = 16 // places that rules send to
 )
 
 // PortRange is a range of ports, both ends included.
@@ -36,6 +37,15 @@ type Filter struct {
 	Causes  []event.Cause
 	Stages  []event.Stage
 	ByOwner bool // only listeners allowed by Want
+	// Mapped is where rules send what is for the ports and addresses asked about.
+	Mapped []Mapped
+}
+
+// Mapped is where a rule sends packets to.
+type Mapped struct {
+	NetNS uint64     // 0 for any
+	Addr  netip.Addr // not valid for any
+	Port  uint16
 }
 
 // narrows tells whether it asks for some listeners only.
@@ -288,6 +298,16 @@ func kernelFilter(f Filter) (bpf.SynspyFilter, error) {
 	}
 	if f.ByOwner {
 		out.ByOwner = 1
+	}
+	if len(f.Mapped) > MaxMapped {
+		return out, fmt.Errorf("set filter: more than %d places that rules send to", MaxMapped)
+	}
+	out.Maps = uint32(len(f.Mapped))
+	for i, m := range f.Mapped {
+		out.Mapped[i].Netns, out.Mapped[i].Port = uint32(m.NetNS), m.Port
+		if m.Addr.IsValid() {
+			out.Mapped[i].Addr = m.Addr.As16()
+		}
 	}
 	return out, nil
 }
