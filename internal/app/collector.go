@@ -173,8 +173,8 @@ func (c *collector) look() {
 	var pids []uint32
 	var targets []threadTarget
 	for _, r := range ranked[:min(len(ranked), watchedListeners)] {
-		c.learn(r.processes[:min(len(r.processes), sampledProcesses)])
-		for _, p := range r.processes[:min(len(r.processes), sampledProcesses)] {
+		c.learn(r.processes[:min(len(r.processes), watchedProcesses)])
+		for _, p := range r.processes[:min(len(r.processes), watchedProcesses)] {
 			targets = append(targets, threadTarget{p.PID, p.Start, r.listener.Inode})
 			if !slices.Contains(pids, p.PID) {
 				pids = append(pids, p.PID)

@@ -207,7 +207,7 @@ func (w *shortageWatch) detach(now time.Time) {
 // count counts descriptors of the processes that stand still.
 func (w *shortageWatch) count(list []standing) {
 	for _, s := range list {
-		for _, p := range s.processes[:min(len(s.processes), sampledProcesses)] {
+		for _, p := range s.processes[:min(len(s.processes), watchedProcesses)] {
 			now, err := w.sampler.DescriptorsOf(p.PID, p.Start)
 			if err != nil {
 				w.log.Debug("count descriptors", "pid", p.PID, "error", err)

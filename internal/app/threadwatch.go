@@ -18,8 +18,9 @@ import (
 const (
 	threadsEvery     = 100 * time.Millisecond
 	watchedListeners = 4
+	watchedProcesses = 32 // of each
 	maxSamples       = 1200
-	maxWatched       = 1024 // 32 of each of 8 processes of 4 listeners
+	maxWatched       = 1024 // 32 of each of 8 processes of 4 listeners, or more of fewer
 	maxStacks        = 4096
 )
 

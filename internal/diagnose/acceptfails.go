@@ -82,7 +82,7 @@ func acceptFails(s *subject) *found {
 	if failed[lack.errno] == 0 {
 		how = "can only fail"
 	}
-	f.because = fmt.Sprintf("accept() of %s %s with %s: %s", actors(f.Processes), how, lack.errno, says)
+	f.because = fmt.Sprintf("accept() of %s %s with %s: %s", f.actors(), how, lack.errno, says)
 	f.Title = f.because
 	switch lack.errno {
 	case "EMFILE":

@@ -66,3 +66,15 @@ func TestBlockedAdvice(t *testing.T) {
 		})
 	}
 }
+
+// TestManyConcerned: however many processes a finding is about, the sentence has their number.
+func TestManyConcerned(t *testing.T) {
+	workers := make([]Sample, 40)
+	for i := range workers {
+		workers[i] = inSleep
+	}
+	f := Diagnose(evidence(prefork(elsewhereInPoll, event.RoleAcceptor, workers...))).Findings[0]
+	if !strings.Contains(f.Title, "and 39 more") || len(f.Processes) != maxConcerned || !strings.Contains(fmt.Sprint(f.Evidence), "processes that it is about 40") {
+		t.Errorf("%d processes: %s, %v", len(f.Processes), f.Title, f.Evidence)
+	}
+}

@@ -29,11 +29,11 @@ func acceptLoopBlocked(s *subject) *found {
 	if from := s.place(doingBlocked, call); from != "" && len(calls) < 2 {
 		in += ", called from " + from + ","
 	}
-	f.because = fmt.Sprintf("%s slept in %s instead of accepting", actors(f.Processes), in)
+	f.because = fmt.Sprintf("%s slept in %s instead of accepting", f.actors(), in)
 	if s.stallMs >= standingMs {
 		f.because += fmt.Sprintf(" (for up to %s)", seconds(s.stallMs))
 	}
-	f.Title = fmt.Sprintf("the accept loop of %s is blocked in %s", actors(f.Processes), named)
+	f.Title = fmt.Sprintf("the accept loop of %s is blocked in %s", f.actors(), named)
 	s.adviseUnblocking(f, calls)
 	s.adviseAccepting(f)
 	if slices.ContainsFunc(calls, polls) {
@@ -107,8 +107,8 @@ func acceptLoopBusy(s *subject) *found {
 		f.Severity = event.SeverityContributing // to a burst
 	}
 	place := or(s.place(doingBusy, ""), "its own code")
-	f.because = fmt.Sprintf("%s was on a CPU in %s instead of accepting", actors(f.Processes), place)
-	f.Title = fmt.Sprintf("the accept loop of %s is busy in %s", actors(f.Processes), place)
+	f.because = fmt.Sprintf("%s was on a CPU in %s instead of accepting", f.actors(), place)
+	f.Title = fmt.Sprintf("the accept loop of %s is busy in %s", f.actors(), place)
 	f.fix("move that work off the accepting thread: TLS handshakes, parsing, compression, garbage collection")
 	s.adviseAccepting(f)
 	if s.shared {
@@ -132,8 +132,8 @@ func acceptsElsewhere(s *subject) *found {
 	s.cite(f)
 	f.saw("time under pressure in which the accepting threads waited in accept()", percent(s.share(doingWaiting), 1), "%")
 	s.citeStack(f, call, frames)
-	f.because = fmt.Sprintf("%s slept in %s of another socket instead of accepting (for up to %s)", actors(f.Processes), call, seconds(s.stallMs))
-	f.Title = fmt.Sprintf("the accept loop of %s is blocked in %s of another socket", actors(f.Processes), call)
+	f.because = fmt.Sprintf("%s slept in %s of another socket instead of accepting (for up to %s)", f.actors(), call, seconds(s.stallMs))
+	f.Title = fmt.Sprintf("the accept loop of %s is blocked in %s of another socket", f.actors(), call)
 	f.fix("give each listener a thread of its own, or wait for all of them in poll or epoll, and accept without blocking")
 	f.Settles = "which descriptor it waits for: strace -p PID shows it, and ss -tlnp whose that is"
 	return f
@@ -143,7 +143,7 @@ func acceptsElsewhere(s *subject) *found {
 // thread does but a goroutine or a callback: none of the processes' threads computed, wanted a CPU or was stopped meanwhile,
 // so what accepts slept.
 func acceptLoopStill(s *subject) *found {
-	if value(s.Accepts) == 0 || s.stallMs < standingMs || float64(s.stallDrops) < mostly*float64(s.seenDrops) {
+	if value(s.Accepts) == 0 || !s.allSampled() || s.stallMs < standingMs || float64(s.stallDrops) < mostly*float64(s.seenDrops) {
 		return nil
 	}
 	still, calls := s.still()
@@ -157,8 +157,8 @@ func acceptLoopStill(s *subject) *found {
 	if !s.lasting() {
 		f.Severity = event.SeverityContributing
 	}
-	f.because = fmt.Sprintf("%s accepted nothing for up to %s while connections waited, with all threads asleep", actors(f.Processes), seconds(s.stallMs))
-	f.Title = "the accept loop of " + actors(f.Processes) + " stood still, with all threads asleep"
+	f.because = fmt.Sprintf("%s accepted nothing for up to %s while connections waited, with all threads asleep", f.actors(), seconds(s.stallMs))
+	f.Title = "the accept loop of " + f.actors() + " stood still, with all threads asleep"
 	f.fix("look at what the code that accepts waits for between two accepts: a sleep, a lock or semaphore, a limit of connections, a call to another service")
 	s.adviseAccepting(f)
 	f.Settles = "where it waits: jstack, py-spy dump, gdb -p PID, or, of Go, a goroutine dump (SIGQUIT, or /debug/pprof/goroutine?debug=2)"

@@ -35,7 +35,7 @@ func leftWaiting(s *subject) *found {
 	f.Confidence = event.ConfidenceProven // that nobody did
 	f.because = fmt.Sprintf("nobody accepted on %s for %s while connections waited in its queue; what was seen does not say why", where(s.ID), seconds(s.stallMs))
 	f.Title = f.because
-	f.fix("look at why " + actors(f.Processes) + " did not accept: its threads below; who waits is connected, and unanswered")
+	f.fix("look at why " + f.actors() + " did not accept: its threads below; who waits is connected, and unanswered")
 	f.Settles = "what its threads do meanwhile: strace -f -p PID, or a stack of each"
 	return f
 }
@@ -80,13 +80,13 @@ func unexplained(s *subject) *found {
 	s.cite(f)
 	f.Title = "the accept queue overflowed"
 	f.Confidence = event.ConfidenceProven // that it did
-	f.because = "the accept queue of " + actors(f.Processes) + " was full; what was seen does not say why"
+	f.because = "the accept queue of " + f.actors() + " was full; what was seen does not say why"
 	f.Owner = info.Owner
 	f.fix(info.Fix)
 	f.rests = restsUnexplained
 	if gaps := f.refused(s.e); len(gaps) > 0 { // a longer session would see no more
 		f.Title = "the accept queue overflowed, and why was refused"
-		f.because = "the accept queue of " + actors(f.Processes) + " was full; what might say why was refused: " + lacking(gaps)
+		f.because = "the accept queue of " + f.actors() + " was full; what might say why was refused: " + lacking(gaps)
 		return f
 	}
 	f.Settles = "a live session while it happens: synspy diagnose"
@@ -126,7 +126,7 @@ func reuseportImbalance(s *subject) *found {
 			f.saw("a full one belongs to", actors(m.Processes), "")
 		}
 		f.Confidence = event.ConfidenceProven
-		f.because = fmt.Sprintf("%d of the %d sockets that share the port %s full, that of %s, while the others were not", len(full), len(s.Members), be(uint64(len(full))), actors(f.Processes))
+		f.because = fmt.Sprintf("%d of the %d sockets that share the port %s full, that of %s, while the others were not", len(full), len(s.Members), be(uint64(len(full))), f.actors())
 	case len(s.Members) == 0 && group != nil && group.Full > 0 && group.Full < group.Members:
 		f.saw("sockets of the group", group.Members, "sockets")
 		f.saw("of them full at a drop", group.Full, "sockets")
@@ -136,7 +136,7 @@ func reuseportImbalance(s *subject) *found {
 		return nil
 	}
 	f.Title = f.because
-	f.fix("fix or close the full socket of "+actors(f.Processes)+": its share of the connections goes nowhere else",
+	f.fix("fix or close the full socket of "+f.actors()+": its share of the connections goes nowhere else",
 		"spread connections by load: one shared socket, or a program attached with SO_ATTACH_REUSEPORT_EBPF")
 	return f
 }

@@ -45,16 +45,16 @@ func processStopped(s *subject) *found {
 	switch {
 	case frozen:
 		f.saw("their cgroup was frozen", or(strings.Join(bound(s.Frozen, maxProcesses), ", "), "its threads slept in the freezer"), "")
-		f.because = actors(f.Processes) + " was frozen with its cgroup"
+		f.because = f.actors() + " was frozen with its cgroup"
 		f.fix("thaw it: unpause the container, or write 0 to cgroup.freeze of the cgroup (version 2), THAWED to its freezer.state (version 1)",
 			"find out what froze it: docker pause, systemctl freeze, a snapshot, a node agent")
 	case state == "t":
 		f.saw("thread state", "t (traced)", "")
-		f.because = actors(f.Processes) + " was held by a debugger"
+		f.because = f.actors() + " was held by a debugger"
 		f.fix("detach the debugger or tracer that holds it (TracerPid in /proc/PID/status)")
 	default:
 		f.saw("thread state", "T (stopped)", "")
-		f.because = actors(f.Processes) + " was stopped by a signal"
+		f.because = f.actors() + " was stopped by a signal"
 		f.fix("let it go on: kill -CONT " + pids(f.Processes))
 		f.fix("find out who sent SIGSTOP or SIGTSTP: a terminal, a script, a checkpoint")
 	}
@@ -87,8 +87,8 @@ func cpuThrottled(s *subject) *found {
 		f.saw("quota", *worst.QuotaUs, "µs")
 		f.saw("period", *worst.PeriodUs, "µs")
 	}
-	f.because = fmt.Sprintf("%s had used up its CPU quota: throttled in %d of %d periods", actors(f.Processes), worst.Throttled, worst.Periods)
-	f.Title = "the CPU quota stops " + actors(f.Processes)
+	f.because = fmt.Sprintf("%s had used up its CPU quota: throttled in %d of %d periods", f.actors(), worst.Throttled, worst.Periods)
+	f.Title = "the CPU quota stops " + f.actors()
 	f.turn(quotaKnob(*worst, f.Processes, fmt.Sprintf("the quota was used up in %d of %d periods", worst.Throttled, worst.Periods)))
 	f.fix("or use no more busy threads than the quota has CPUs, so that it lasts for the period")
 	f.Settles = "run again with a higher quota: the drops end with the throttling"
@@ -120,8 +120,8 @@ func cpuStarved(s *subject) *found {
 	if s.jump().short || !s.lasting() {
 		f.Severity = event.SeverityContributing // to a burst
 	}
-	f.because = fmt.Sprintf("%s was ready to run and got no CPU, for %s in all", actors(f.Processes), seconds(delay))
-	f.Title = actors(f.Processes) + " waits for a CPU"
+	f.because = fmt.Sprintf("%s was ready to run and got no CPU, for %s in all", f.actors(), seconds(delay))
+	f.Title = f.actors() + " waits for a CPU"
 	f.fix("take other load off these CPUs, or give the service more weight: cpu.weight (cpu.shares of version 1), CPUWeight= of the unit, resources.requests.cpu of the pod",
 		"check which CPUs it may use: taskset -pc "+pids(f.Processes)+", and cpuset.cpus of its cgroup")
 	f.Settles = "what ran on these CPUs meanwhile: perf sched, or the node's CPU pressure in /proc/pressure/cpu"
@@ -158,8 +158,8 @@ func acceptRateExceeded(s *subject) *found {
 	f.saw("arrivals under pressure", came, "SYNs/s")
 	f.saw("accepts under pressure", accepted, "connections/s")
 	f.saw("seconds in which more arrived than were accepted", over, "s")
-	f.because = fmt.Sprintf("%s accepts %g connections/s and %g arrived", actors(f.Processes), accepted, came)
-	f.Title = "connections arrive faster than " + actors(f.Processes) + " accepts"
+	f.because = fmt.Sprintf("%s accepts %g connections/s and %g arrived", f.actors(), accepted, came)
+	f.Title = "connections arrive faster than " + f.actors() + " accepts"
 	if s.idle() {
 		f.saw("time under pressure in which the accepting threads were idle in poll", percent(s.share(doingWaiting), 1), "%")
 		f.because += ", idle in poll meanwhile: it holds accepting back itself"

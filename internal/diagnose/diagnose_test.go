@@ -65,6 +65,8 @@ var cases = []diagnoseCase{
 		[]string{"cause accept_loop_blocked"}},
 	{"workers are busy elsewhere, their master idles in select", evidence(prefork(inSelect, event.RoleAcceptor, inSleep, inSleep, inSleep)),
 		[]string{"cause accept_loop_blocked"}},
+	{"those of the workers that were looked at sleep, and others may not", evidence(more(thread(thread(blockedWindow(16), false, always(inSleep)), false, always(inSleep)))),
+		[]string{"cause other_drops"}},
 	{"workers that compute, and an idle master", evidence(prefork(elsewhereInPoll, event.RoleHolder, running, running, running)),
 		[]string{"cause accept_loop_busy"}},
 	{"two of three workers sleep, and the third has the listener in its epoll: it may accept", evidence(prefork(elsewhereInPoll, event.RoleAcceptor, inSleep, inSleep, readyInPoll)),
@@ -343,6 +345,12 @@ func failing(l Listener, errno string, calls, readings, full uint64) Listener {
 		l.AcceptFailures = []AcceptFailure{{PID: 812, Errno: errno, Count: calls}}
 	}
 	l.Descriptors = []Descriptors{{PID: 812, Open: 1023, Limit: 1024, Readings: readings, Full: full}}
+	return l
+}
+
+// more adds a process that accepts, and that nobody looked at.
+func more(l Listener) Listener {
+	l.Processes = append(l.Processes, event.Process{PID: 900, Comm: "server", Role: event.RoleAcceptor})
 	return l
 }
 

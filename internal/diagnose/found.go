@@ -1,6 +1,7 @@
 package diagnose
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/synspy/synspy/internal/event"
@@ -9,12 +10,13 @@ import (
 // found is a finding with what orders it and makes the verdict.
 type found struct {
 	event.Finding
-	weight  uint64 // the drops it explains
-	because string // its part of the verdict: "... died because <because>"
-	rests   []Need // the evidence that it presumes was to be had
-	lacking string // what was refused of it, and by what; empty for nothing
-	doubt   bool   // it says what is not known
-	quiet   bool   // it gives way to any cause
+	weight    uint64 // the drops it explains
+	concerned int    // processes, also those that are not listed
+	because   string // its part of the verdict: "... died because <because>"
+	rests     []Need // the evidence that it presumes was to be had
+	lacking   string // what was refused of it, and by what; empty for nothing
+	doubt     bool   // it says what is not known
+	quiet     bool   // it gives way to any cause
 }
 
 // newFound starts a finding from its row in the table: a cause, unless the rule says otherwise.
@@ -28,8 +30,19 @@ func newFound(id event.FindingID, weight uint64) *found {
 
 func (f *found) about(l *Listener, processes []event.Process) *found {
 	f.Listener = &l.ID
-	f.Processes = bound(processes, maxProcesses)
+	f.Processes, f.concerned = bound(processes, maxConcerned), len(processes)
+	if f.concerned > maxConcerned {
+		f.saw("processes that it is about", f.concerned, "processes")
+	}
 	return f
+}
+
+// actors names the processes that it is about in a sentence.
+func (f *found) actors() string {
+	if more := f.concerned - 1; len(f.Processes) > 0 && more > 0 {
+		return fmt.Sprintf("%s and %d more", who(f.Processes[0]), more)
+	}
+	return actors(f.Processes)
 }
 
 func (f *found) saw(what string, v any, unit string) *found {
@@ -66,7 +79,8 @@ func (f *found) turn(k event.Knob) *found {
 }
 
 const (
-	maxProcesses = 8
+	maxConcerned = 32 // processes that a finding lists
+	maxProcesses = 8  // of anything else
 	maxStacks    = 8
 	maxClients   = 20
 )

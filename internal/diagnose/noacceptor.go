@@ -21,6 +21,10 @@ func noAcceptor(s *subject) *found {
 		s.citeStack(f, call, frames)
 	}
 	f.Confidence = event.ConfidenceProven
+	here, elsewhere := s.polled()
+	if elsewhere > here {
+		f.saw("samples in which its epoll instance did not have the listener in it", fmt.Sprintf("%d of %d", elsewhere, here+elsewhere), "")
+	}
 	idle := s.idle()
 	switch {
 	case len(s.Processes) == 0:
@@ -34,7 +38,10 @@ func noAcceptor(s *subject) *found {
 	case *s.Accepts > 0:
 		f.Confidence = event.ConfidenceLikely
 		f.because = fmt.Sprintf("%s left the queue alone for %s while idle in poll: it stopped accepting by itself", actors(s.Processes), seconds(s.stallMs))
-		f.Settles = "whether it was at its limit of connections then: its statistics or log, or strace -p PID, which shows whether it polls the listener"
+		f.Settles = "whether it was at its limit of connections then: its statistics or log"
+		if elsewhere <= here {
+			f.Settles += ", or strace -p PID, which shows whether it polls the listener"
+		}
 		f.fix("look whether the server's connection limit was reached: maxconn, worker_connections, a semaphore around accept")
 	case idle:
 		f.because = actors(s.Processes) + " left the queue alone while idle in poll: it has stopped accepting by itself"
@@ -70,17 +77,22 @@ func (s *subject) ended() (processes []event.Process) {
 // it once, and not again while it waits (EPOLLET), has passed that on: to a goroutine, a task.
 func (s *subject) leftAlone() bool {
 	call, _ := s.usual(doingWaiting)
-	told, not := 0, 0
+	told, not := s.polled()
+	return s.stoodStill() && !strings.HasPrefix(call, "accept") && told <= not && !goRuntime(s.Threads) && s.idle() && len(s.samples(doingBlocked)) == 0
+}
+
+// polled counts the samples in which the threads waited for connections at the listener, and for others alone, where that is known.
+func (s *subject) polled() (here, elsewhere int) {
 	for _, smp := range s.samples(doingWaiting) {
 		switch {
 		case smp.Polls == nil:
 		case *smp.Polls:
-			told++
+			here++
 		default:
-			not++
+			elsewhere++
 		}
 	}
-	return s.stoodStill() && !strings.HasPrefix(call, "accept") && told <= not && !goRuntime(s.Threads) && s.idle() && len(s.samples(doingBlocked)) == 0
+	return here, elsewhere
 }
 
 // stoodStill tells whether most died in standstills, one of them long.

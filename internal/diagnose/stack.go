@@ -1,6 +1,7 @@
 package diagnose
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/synspy/synspy/internal/event"
@@ -101,12 +102,19 @@ func (s *subject) samples(did doing) []Sample {
 	return out
 }
 
-// sure is proven where hardly a sample says otherwise.
+// sure is proven where hardly a sample says otherwise, and all were sampled that may accept.
 func (s *subject) sure(did doing) event.Confidence {
-	if s.share(did) >= 0.8 {
+	if s.share(did) >= 0.8 && s.allSampled() {
 		return event.ConfidenceProven
 	}
 	return event.ConfidenceLikely
+}
+
+// allSampled tells whether a thread was looked at of each process that is said to accept.
+func (s *subject) allSampled() bool {
+	return !slices.ContainsFunc(s.accepting(), func(p event.Process) bool {
+		return !slices.ContainsFunc(s.Threads, func(t Thread) bool { return t.PID == p.PID && len(t.Samples) > 0 })
+	})
 }
 
 // commonest breaks ties by name, so that the same evidence gives the same words.

@@ -85,18 +85,19 @@ var findings = []FindingInfo{
 	},
 	{
 		ID: FindingAcceptLoopBlocked, Title: "the accept loop is blocked",
-		Means: "the accepting threads slept in something other than accept or poll while connections waited in the queue",
-		Shown: "samples of the accepting threads asleep in another call while the accept queue was full, and how long no accept came",
+		Means: "the accepting threads slept in something other than accept or poll while connections waited in the queue, or accept() failed for want of descriptors or memory",
+		Shown: "samples of the accepting threads asleep in another call while the accept queue was full, and how long no accept came; errors of accept(), and descriptors in use against their limit",
 		Do: []string{
 			"take the call that blocks off the accepting thread: hand the connection on, set a timeout on it, or make it asynchronous",
 			"more workers only help while not all of them are blocked by the same thing",
 			"no backlog is large enough for a loop that stands still",
+			"where accept() fails with EMFILE, raise RLIMIT_NOFILE (LimitNOFILE= of the unit, ulimit -n), or keep fewer descriptors open",
 		},
 		Owner: "application", Causes: []Cause{CauseAcceptQueueFull},
 	},
 	{
 		ID: FindingAcceptLoopBusy, Title: "the accept loop computes",
-		Means: "the accepting threads were on a CPU doing other work while connections waited in the queue",
+		Means: "the accepting threads were on a CPU doing other work while connections waited in the queue, or calling accept() again and again, which failed",
 		Shown: "on-CPU samples of the accepting threads outside accept while the accept queue was full",
 		Do: []string{
 			"move the work off the accepting thread: TLS handshakes, parsing, compression, garbage collection",
