@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"encoding/binary"
 	"errors"
 	"net/netip"
 	"os"
@@ -22,6 +23,10 @@ var elsewhere = map[string]stats{
 	"netfilter-drop":            {},
 	"netfilter-drop-prerouting": {},
 	"netfilter-reject":          {}, // nf_send_reset does not count its RST
+	"netfilter-reject-icmp":     {},
+	"netfilter-reject-admin":    {},
+	"netfilter-ingress":         {},
+	"netfilter-queue":           {},
 	"rp-filter":                 {"IPReversePathFilter": 4},
 	"checksum":                  {"TcpPassiveOpens": 1, "TcpInCsumErrors": 2, "IpExtInCsumErrors": 1},
 	"checksum-ipv6":             {"TcpPassiveOpens": 1, "TcpInCsumErrors": 2},
@@ -83,7 +88,7 @@ func TestIngress(t *testing.T) {
 	}
 }
 
-// answers are the RSTs and SYN-ACKs that left for a client.
+// answers are the RSTs (or ICMP errors, which refuse as well) and SYN-ACKs that left for a client.
 type answers struct{ resets, synAcks int }
 
 func checkWire(t *testing.T, e Expectation, left map[netip.AddrPort]answers, answeredLater bool) {
@@ -154,6 +159,11 @@ func tap(t *testing.T, w *World) func() map[netip.AddrPort]answers {
 				if err != nil {
 					return true // no more of them
 				}
+				if client, ok := refusedByICMP(buf[:n]); ok {
+					a := left[client]
+					a.resets++
+					left[client] = a
+				}
 				s, err := parseSegment(buf[:n])
 				if err != nil {
 					continue
@@ -173,6 +183,20 @@ func tap(t *testing.T, w *World) func() map[netip.AddrPort]answers {
 		}
 		return left
 	}
+}
+
+// refusedByICMP is whose segment an ICMP destination unreachable is about.
+func refusedByICMP(b []byte) (client netip.AddrPort, ok bool) {
+	const v4, v6 = 20, 40 // their headers, without options
+	switch {
+	case len(b) >= 2*v4+16 && b[0] == 0x45 && b[9] == unix.IPPROTO_ICMP && b[v4] == 3:
+		inner := b[v4+8:]
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(inner[12:16])), binary.BigEndian.Uint16(inner[v4:])), true
+	case len(b) >= 2*v6+16 && b[0]>>4 == 6 && b[6] == unix.IPPROTO_ICMPV6 && b[v6] == 1:
+		inner := b[v6+8:]
+		return netip.AddrPortFrom(netip.AddrFrom16([16]byte(inner[8:24])), binary.BigEndian.Uint16(inner[v6:])), true
+	}
+	return client, false
 }
 
 func readPacket(fd int, buf []byte) (int, error) {

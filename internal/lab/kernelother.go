@@ -16,6 +16,7 @@ type oddity struct {
 	from, to netip.Addr // the default is an ordinary client, and the server
 	spoil    func(frame []byte) []byte
 	moves    string // the counter that says which branch, where there is one
+	refused  bool   // the kernel answers by an ICMP error
 }
 
 func playKernelOther(ctx context.Context, w *World, log func(string, ...any)) (Expectation, error) {
@@ -56,7 +57,7 @@ func playKernelOtherIPv6(ctx context.Context, w *World, log func(string, ...any)
 	}
 	return w.oddities(ctx, family6, log, []oddity{
 		{what: "to an address that is not local", to: netip.MustParseAddr("fd99::fa")},
-		{what: "to an address without a route", to: netip.MustParseAddr("fd98::1"), moves: "Ip6InNoRoutes"},
+		{what: "to an address without a route", to: netip.MustParseAddr("fd98::1"), moves: "Ip6InNoRoutes", refused: true},
 		{what: "from ::1", from: loopback6.Addr(), moves: "Ip6InHdrErrors"},
 		{what: "from a multicast address", from: netip.MustParseAddr("ff02::9"), moves: "Ip6InHdrErrors"},
 		{what: "with an unknown destination option", spoil: func(frame []byte) []byte {
@@ -92,7 +93,7 @@ func (w *World) oddities(ctx context.Context, f family, log func(string, ...any)
 	if _, err := w.idleServer(f.listener, backlog); err != nil {
 		return none, err
 	}
-	var dead []*Client
+	var dead, refused []*Client
 	for i, o := range list {
 		c := w.Client(f.server)
 		if o.from.IsValid() || o.to.IsValid() {
@@ -129,6 +130,11 @@ func (w *World) oddities(ctx context.Context, f family, log func(string, ...any)
 		if err := w.wantMoved(before, moved); err != nil {
 			return none, err
 		}
+		if o.refused {
+			log("SYN %s: no answer by TCP", o.what)
+			refused = append(refused, c)
+			continue
+		}
 		log("SYN %s: no answer", o.what)
 		dead = append(dead, c)
 	}
@@ -138,5 +144,10 @@ func (w *World) oddities(ctx context.Context, f family, log func(string, ...any)
 	if err := w.Barrier(ctx); err != nil {
 		return none, err
 	}
-	return ingress(event.CauseKernelOther, event.ActionDropped, dead...), nil
+	e := ingress(event.CauseKernelOther, event.ActionDropped, dead...)
+	if len(refused) > 0 {
+		records, handshakes := group(event.CauseKernelOther, event.StageIngress, event.ActionReset, refused)
+		e.Records, e.Handshakes = append(e.Records, records), e.Handshakes+handshakes
+	}
+	return e, nil
 }
