@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"github.com/synspy/synspy/internal/event"
 )
 
 // patience is how long anything that must happen may take, also under emulation.
@@ -119,6 +121,7 @@ type (
 		Seen                                 []seen
 		Ledger                               []row
 		Balanced                             bool
+		Overflow                             *event.Overflow
 	}
 )
 
