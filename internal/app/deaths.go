@@ -71,7 +71,9 @@ func (t deathTable) tell(places *deathPlaces) (list []diagnose.Death) {
 			Kernel: event.Kernel{Function: key.kernel[0], Reason: key.kernel[1], Hook: key.kernel[2], Family: key.kernel[3], Refusal: key.kernel[4]}}
 		if key.met != "" {
 			d.Met = &event.Connection{State: key.met}
-			d.Holders = places.holders(of.inodes)
+			if d.Holders = places.holders(of.inodes); len(d.Holders) == 0 && len(of.inodes) > 0 {
+				d.HoldersUnread = uint64(places.c.met.unread)
+			}
 		}
 		places.find(&d, key.device)
 		list = append(list, d)
@@ -97,7 +99,15 @@ type metWatch struct {
 	known map[uint64][]owner.Holder
 	at    time.Time
 	looks int
-	done  chan []owner.Holder
+	done  chan metLook
+	// unread is how many processes refused to be read at the last look.
+	unread int
+}
+
+// metLook is what a walk over all processes found.
+type metLook struct {
+	found  []owner.Holder
+	unread int
 }
 
 func newMetWatch() *metWatch {
@@ -128,23 +138,23 @@ func (w *metWatch) tick(last bool) {
 	}
 	w.at = time.Now()
 	w.looks++
-	wanted, done := maps.Clone(w.open), make(chan []owner.Holder, 1)
+	wanted, done := maps.Clone(w.open), make(chan metLook, 1)
 	w.done = done
 	go func() {
-		found, _, err := owner.ScanProc("/proc", func(inode uint64) bool { return wanted[inode] })
+		found, unread, err := owner.ScanProc("/proc", func(inode uint64) bool { return wanted[inode] })
 		if err != nil {
 			found = nil
 		}
-		done <- found
+		done <- metLook{found, unread}
 	}()
 	if last {
 		w.take(<-w.done)
 	}
 }
 
-func (w *metWatch) take(found []owner.Holder) {
-	w.done = nil
-	for _, h := range found {
+func (w *metWatch) take(look metLook) {
+	w.done, w.unread = nil, look.unread
+	for _, h := range look.found {
 		w.known[h.Inode] = append(w.known[h.Inode], h)
 		delete(w.open, h.Inode)
 	}

@@ -195,7 +195,7 @@ func otherDrops(e *Evidence) []*found {
 		if explainedElsewhere(info.Cause) {
 			n = unclaimed(e, info.Cause)
 		}
-		harmed := n
+		var harmed uint64
 		switch info.Cause {
 		case event.CauseBadHandshakeAck: // clientsEnded tells of the clients' own
 			n, harmed = n-min(n, endedByClients(e)), spoiled(e)

@@ -286,6 +286,8 @@ type Death struct {
 	// Met is the connection that SYNs met, its inode zero; Holders are the processes that had such ones open.
 	Met     *event.Connection `json:"met,omitempty"`
 	Holders []event.Process   `json:"holders,omitempty"`
+	// HoldersUnread is how many processes could not be asked whether they have.
+	HoldersUnread uint64 `json:"holders_unread,omitempty"`
 	// Sysctls are the present values of those that decide about it, by name.
 	Sysctls map[string]string `json:"sysctls,omitempty"`
 }

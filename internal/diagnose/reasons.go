@@ -161,7 +161,7 @@ func (f *found) met(deaths []*Death) {
 	}
 	f.saw("state of the old connection", deaths[i].Met.State, "")
 	if len(holders) == 0 {
-		f.saw("process that has it", "none that was found: the kernel is to end it by itself", "")
+		f.saw("process that has it", deaths[i].nobody(), "")
 		return
 	}
 	f.Processes = bound(holders, maxProcesses)
@@ -171,6 +171,24 @@ func (f *found) met(deaths []*Death) {
 	}
 	f.saw("process that has it", strings.Join(names, ", "), "")
 	f.because += "; " + strings.Join(names[:min(len(names), 2)], ", ") + " has it open"
+}
+
+// nobody says why no process is named that has the connection.
+func (d *Death) nobody() string {
+	switch {
+	case d.HoldersUnread > 0:
+		return fmt.Sprintf("none of those that could be read; %s could not (CAP_SYS_PTRACE)", ofProcesses(d.HoldersUnread))
+	case d.Met.State == "ESTAB" || d.Met.State == "CLOSE-WAIT":
+		return "none that was found"
+	}
+	return "none: the kernel ends it by itself"
+}
+
+func ofProcesses(n uint64) string {
+	if n == 1 {
+		return "1 process"
+	}
+	return thousands(n) + " processes"
 }
 
 // set turns a setting where its present value is one to be changed, and cites it where it is not.

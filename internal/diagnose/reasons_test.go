@@ -83,6 +83,9 @@ func TestReasonFindings(t *testing.T) {
 		{"one that nobody closes", death(other, "tcp_validate_incoming", "TCP_INVALID_SYN", func(d *Death) {
 			d.Met, d.Holders = &event.Connection{State: "CLOSE-WAIT"}, []event.Process{{PID: 7, Comm: "java"}}
 		}), event.FindingOtherDrops, "application", []string{"never closed", "java (pid 7)", "close() is to follow"}, []string{"keepalive"}},
+		{"one whose process could not be asked for", death(other, "tcp_validate_incoming", "TCP_INVALID_SYN", func(d *Death) {
+			d.Met, d.HoldersUnread = &event.Connection{State: "ESTAB"}, 3
+		}), event.FindingOtherDrops, "client", []string{"3 processes could not (CAP_SYS_PTRACE)"}, []string{"none: the kernel"}},
 		{"one that no process has", death(other, "tcp_validate_incoming", "TCP_INVALID_SYN", func(d *Death) { d.Met = &event.Connection{State: "FIN-WAIT-1"} }),
 			event.FindingOtherDrops, "network", []string{"FIN-WAIT-1", "process that has it: none"}, nil},
 	} {
