@@ -50,10 +50,17 @@ func findDiversions(f *probe.Filter) *diverted {
 		return d
 	}
 	d.listSpaces(f.NetNS)
+	code, err := kernel.CodeRanges("nft_do_chain")
+	if err != nil {
+		d.doubt(0, fmt.Sprintf("whether there are nftables rules is not known: %v", err))
+	}
 	for i := range d.spaces {
 		d.spaces[i].in(func() error {
 			s := &d.spaces[i]
-			d.rules(s)
+			if len(code) > 0 { // asking would make the kernel load nf_tables
+				d.rules(s)
+			}
+			d.oldTables(s)
 			d.connections(s, nil)
 			return s.count()
 		})
@@ -173,6 +180,10 @@ func (d *diverted) rules(s *divertedSpace) {
 				From: netip.AddrPortFrom(netip.Addr{}, port), To: to}, 0)
 		}
 	}
+}
+
+// oldTables notes what was not read.
+func (d *diverted) oldTables(s *divertedSpace) {
 	for _, table := range kernel.OldTables() {
 		if table == "nat" || table == "mangle" {
 			d.doubt(s.inode, fmt.Sprintf("the %s table of iptables (legacy) has rules that were not read: iptables-legacy -t %s -S", table, table))

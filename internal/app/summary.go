@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/kernel"
 	"github.com/synspy/synspy/internal/probe"
 )
 
@@ -163,8 +164,17 @@ func (t *trace) summary() (event.Summary, error) {
 	if s.Overflow, err = t.overflow(accepting); err != nil {
 		return event.Summary{}, err
 	}
+	nameRows(s.Ledger)
 	s.Balance()
 	return s, nil
+}
+
+// nameRows gives the rows the names of their namespaces.
+func nameRows(rows []event.LedgerRow) {
+	names := kernel.NetNSNames()
+	for i := range rows {
+		rows[i].Name = names[rows[i].NetNS]
+	}
 }
 
 // countsOf sorts what was counted into drops by cause, stage and action, and SYNs

@@ -35,7 +35,7 @@ func elsewhereToo(e *Evidence, netns uint64) (list []event.Evidence) {
 }
 
 func rowSpace(r *event.LedgerRow) string {
-	return Enter{}.inSpace(r.NetNS, false)
+	return Enter{Name: r.Name}.inSpace(r.NetNS, false)
 }
 
 // says names the listener and what it dropped.

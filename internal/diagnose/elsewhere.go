@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strconv"
 
 	"github.com/synspy/synspy/internal/event"
 )
@@ -20,32 +19,70 @@ func beforeListener(e *Evidence) []*found {
 			out = append(out, firewall(e, n)...)
 			continue
 		}
-		if n == 0 {
-			continue
-		}
-		info := cause.Info()
-		f := newFound(event.FindingDroppedBeforeListener, n)
-		f.Confidence = event.ConfidenceProven
-		f.Owner = info.Owner
-		f.saw("SYNs that died before any listener", n, "packets")
-		f.saw("cause", info.Name, "")
-		f.Title = "SYNs die before the listener: " + info.Title
-		f.because = info.Explain
-		f.sawDeaths(e, cause)
-		f.fix(info.Fix)
-		out = append(out, f)
+		out = append(out, e.bySpace(cause, n)...)
 	}
 	return out
 }
 
-// sawDeaths cites where in the kernel packets died of the cause before any listener, and what it gave as the reason,
-// of those that byReason leaves.
-func (f *found) sawDeaths(e *Evidence, cause event.Cause) {
-	told := map[string]bool{}
-	for _, d := range e.Ingress {
-		if _, told := d.reason(e); told || d.Cause != cause {
+// bySpace makes findings of the n packets that died of a cause of which no more is told: one for each network namespace.
+func (e *Evidence) bySpace(cause event.Cause, n uint64) (out []*found) {
+	var order []uint64
+	deaths := make(map[uint64][]Death)
+	for _, d := range e.untold(cause) {
+		if d.NetNS == 0 { // the rate limit held those back
 			continue
 		}
+		if deaths[d.NetNS] == nil {
+			order = append(order, d.NetNS)
+		}
+		deaths[d.NetNS] = append(deaths[d.NetNS], d)
+	}
+	for _, netns := range order {
+		var of uint64
+		for _, d := range deaths[netns] {
+			of += d.Count
+		}
+		if of = min(of, n); len(order) == 1 {
+			of = n
+		}
+		if of > 0 {
+			out = append(out, diedThere(cause, of, deaths[netns]))
+		}
+		n -= of
+	}
+	if n > 0 {
+		out = append(out, diedThere(cause, n, nil))
+	}
+	return out
+}
+
+// diedThere is the finding of n packets that died of a cause in one namespace; deaths are what is known of them.
+func diedThere(cause event.Cause, n uint64, deaths []Death) *found {
+	info := cause.Info()
+	f := newFound(event.FindingDroppedBeforeListener, n)
+	f.Confidence = event.ConfidenceProven
+	f.Owner = info.Owner
+	f.saw("SYNs that died before any listener", n, "packets")
+	f.saw("cause", info.Name, "")
+	f.Title = "SYNs die before the listener: " + info.Title
+	f.because = info.Explain
+	if len(deaths) > 0 {
+		f.sawPlace(&deaths[0])
+	}
+	for _, d := range bound(deaths, maxPlaces) {
+		if d.Server.Addr.IsValid() {
+			f.saw("SYNs to "+where(event.Listener{Addr: d.Server.Addr, Port: d.Server.Port}), d.Count, "packets")
+		}
+	}
+	f.sawDeaths(deaths)
+	f.fix(info.Fix)
+	return f
+}
+
+// sawDeaths cites where in the kernel packets died before any listener, and what it gave as the reason.
+func (f *found) sawDeaths(deaths []Death) {
+	told := map[string]bool{}
+	for _, d := range deaths {
 		for _, at := range []struct{ what, value string }{{"kernel function", d.Kernel.Function}, {"netfilter hook", d.Kernel.Hook}, {"kernel reason", d.Kernel.Reason}} {
 			if at.value != "" && !told[at.what+at.value] {
 				told[at.what+at.value] = true
@@ -53,6 +90,14 @@ func (f *found) sawDeaths(e *Evidence, cause event.Cause) {
 			}
 		}
 	}
+}
+
+// untold lists the deaths of a cause before any listener of which no reason tells more.
+func (e *Evidence) untold(cause event.Cause) []Death {
+	return slices.DeleteFunc(slices.Clone(e.Ingress), func(d Death) bool {
+		_, told := d.reason(e)
+		return told || d.Cause != cause
+	})
 }
 
 func closedPorts(e *Evidence) uint64 {
@@ -223,7 +268,7 @@ func otherDrops(e *Evidence) []*found {
 		if info.Cause == event.CauseKernelOther {
 			f.Confidence = event.ConfidencePossible
 			f.Settles = "the kernel function that each record names"
-			f.sawDeaths(e, info.Cause)
+			f.sawDeaths(e.untold(info.Cause))
 			f.takenBefore(e, n)
 		}
 		f.sawReasons(e, info.Cause)
@@ -286,15 +331,15 @@ func unattributed(e *Evidence) []*found {
 		f.Severity = event.SeverityNote
 		f.Confidence = event.ConfidencePossible
 		f.doubt = true
-		f.because = fmt.Sprintf("the kernel counted %s of %s in network namespace %d, and packets that explain %s of it were seen",
-			thousands(row.Kernel), row.Counter, row.NetNS, thousands(row.Synspy))
+		f.because = fmt.Sprintf("the kernel counted %s of %s%s, and packets that explain %s of it were seen",
+			thousands(row.Kernel), row.Counter, rowSpace(&row), thousands(row.Synspy))
 		f.Title = row.Counter + " moved by more than the packets seen"
 		if row.Kernel < row.Synspy {
 			f.Title = row.Counter + " moved by less than the packets seen"
 		}
 		f.saw(row.Counter, row.Kernel, "packets")
 		f.saw("of it seen as packets", row.Synspy, "packets")
-		f.saw("network namespace", strconv.FormatUint(row.NetNS, 10), "") // a name, no quantity
+		f.saw("network namespace", Enter{Name: row.Name}.called(row.NetNS), "")
 		f.fix("run synspy trace with another --backend: synspy check lists what this one does not see")
 		out = append(out, f)
 	}

@@ -300,6 +300,7 @@ type Seen struct {
 // counter moved by, Synspy what the counted packets explain, before filters.
 type LedgerRow struct {
 	NetNS        uint64 `json:"netns"`
+	Name         string `json:"netns_name,omitempty"` // of the namespace, in /run/netns
 	Counter      string `json:"counter"`
 	Kernel       uint64 `json:"kernel"`
 	Synspy       uint64 `json:"synspy"`

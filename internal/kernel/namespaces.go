@@ -170,6 +170,17 @@ func namedNamespaces() map[string]uint64 {
 	return inodes
 }
 
+// NetNSNames maps the inodes of the namespaces that have a name to the first of their names.
+func NetNSNames() map[uint64]string {
+	names := make(map[uint64]string)
+	for name, inode := range namedNamespaces() {
+		if have, ok := names[inode]; !ok || name < have {
+			names[inode] = name
+		}
+	}
+	return names
+}
+
 // Started returns when a process or thread began, in clock ticks since boot, 0 where
 // it is gone. With its PID it names it for ever.
 func Started(proc string, pid uint32) uint64 {

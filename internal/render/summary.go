@@ -285,6 +285,9 @@ func ledgerNetNS(r event.LedgerRow) string {
 	if r.Others {
 		return "others"
 	}
+	if r.Name != "" {
+		return Terminal(r.Name)
+	}
 	return strconv.FormatUint(r.NetNS, 10)
 }
 
@@ -328,6 +331,6 @@ func imbalance(r event.LedgerRow, opts Options) string {
 	if known > r.Kernel {
 		what = opts.count(known-r.Kernel) + " too many counted"
 	}
-	return fmt.Sprintf("%s in netns %d: kernel %s, synspy %s (%s)", Terminal(r.Counter), r.NetNS,
+	return fmt.Sprintf("%s in netns %s: kernel %s, synspy %s (%s)", Terminal(r.Counter), ledgerNetNS(r),
 		opts.count(r.Kernel), opts.count(known), what)
 }
