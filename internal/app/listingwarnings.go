@@ -6,7 +6,6 @@ import (
 
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
-	"github.com/synspy/synspy/internal/render"
 )
 
 // Where warnings begin.
@@ -48,12 +47,19 @@ func warningsOf(l *event.Listing, settings kernel.ListenSettings, asleep []strin
 	queued := ""
 	if accept != nil && accept.Len > 0 {
 		queued = fmt.Sprintf("accept queue %d of %d", accept.Len, accept.Limit)
-		if 2*uint64(accept.Len) > uint64(accept.Limit) {
+		switch {
+		case accept.Len > accept.Limit:
+			warn(event.WarnAcceptQueue, "its accept queue is full: who comes is dropped", queued)
+		case 2*uint64(accept.Len) > uint64(accept.Limit):
 			warn(event.WarnAcceptQueue, "its accept queue is more than half full", queued)
 		}
 	}
 	if syn != nil && syn.Len > fewHandshakes && 2*uint64(syn.Len) > uint64(syn.Limit) {
-		warn(event.WarnSynQueue, "its SYN queue is more than half full", fmt.Sprintf("SYN queue %d of %d", syn.Len, syn.Limit))
+		text := "its SYN queue is more than half full"
+		if syn.Len >= syn.Limit {
+			text = "its SYN queue is full: a SYN that comes is answered by a cookie, or dropped"
+		}
+		warn(event.WarnSynQueue, text, fmt.Sprintf("SYN queue %d of %d", syn.Len, syn.Limit))
 	}
 	if b := l.Backlog; b != nil {
 		if b.By == event.BacklogEqual && *b.Somaxconn < usualSomax {
@@ -81,11 +87,9 @@ func warningsOf(l *event.Listing, settings kernel.ListenSettings, asleep []strin
 	return list
 }
 
-// busyBy says what shows that a listener is busy; empty where nothing does.
+// busyBy says what shows that a listener is busy now; empty where nothing does. Drops do not: they are of its whole life.
 func busyBy(l *event.Listing) string {
 	switch accept := l.Listener.AcceptQueue; {
-	case l.Drops != nil && l.Drops.Count > 0:
-		return "about " + render.Plural(int(l.Drops.Count), "drop") + " in its life"
 	case l.Rates != nil && l.Rates.SYNs != nil && *l.Rates.SYNs >= busyRate:
 		return fmt.Sprintf("%.1f SYNs a second", *l.Rates.SYNs)
 	case accept != nil && accept.Len > accept.Limit/2 && accept.Len > 0:

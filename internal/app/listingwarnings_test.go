@@ -3,6 +3,7 @@ package app
 import (
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/synspy/synspy/internal/event"
@@ -11,10 +12,6 @@ import (
 
 func TestWarnings(t *testing.T) {
 	n := func(v uint32) *uint32 { return &v }
-	listing := func(length, limit uint32) event.Listing {
-		return event.Listing{Listener: event.Listener{Addr: netip.IPv4Unspecified(), Port: 80,
-			AcceptQueue: &event.Queue{Len: length, Limit: limit}}, OwnersKnown: true, Processes: []event.Process{{PID: 1}}}
-	}
 	rate := func(v float64) *float64 { return &v }
 	for name, c := range map[string]struct {
 		change   func(*event.Listing)
@@ -31,7 +28,8 @@ func TestWarnings(t *testing.T) {
 		"capped":                 {limit: 128, settings: kernel.ListenSettings{Somaxconn: n(128)}, want: []string{"backlog_capped"}},
 		"below a low somaxconn":  {limit: 64, settings: kernel.ListenSettings{Somaxconn: n(128)}},
 		"tiny and idle":          {limit: 5},
-		"tiny, drops":            {limit: 5, change: func(l *event.Listing) { l.Drops = &event.Drops{Count: 3} }, want: []string{"backlog_tiny"}},
+		"tiny, drops once":       {limit: 5, change: func(l *event.Listing) { l.Drops = &event.Drops{Count: 3} }},
+		"tiny and half full":     {len: 3, limit: 5, want: []string{"accept_queue_over_half", "backlog_tiny"}},
 		"tiny, SYNs":             {limit: 5, change: func(l *event.Listing) { l.Rates = &event.Rates{SYNs: rate(20)} }, want: []string{"backlog_tiny"}},
 		"cookies off":            {limit: 128, settings: kernel.ListenSettings{Syncookies: n(0)}, want: []string{"syncookies_off"}},
 		"SYN queue":              {limit: 128, change: func(l *event.Listing) { l.Listener.SynQueue = &event.SynQueue{Len: 65, Limit: 128} }, want: []string{"syn_queue_over_half"}},
@@ -43,7 +41,7 @@ func TestWarnings(t *testing.T) {
 		"the limit is not known": {change: func(l *event.Listing) { l.Listener.AcceptQueue = nil }},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := listing(c.len, c.limit)
+			l := listingOf(c.len, c.limit)
 			if c.change != nil {
 				c.change(&l)
 			}
@@ -59,5 +57,26 @@ func TestWarnings(t *testing.T) {
 				t.Errorf("warnings %v, want %v", got, c.want)
 			}
 		})
+	}
+}
+
+// listingOf is of a listener with a queue of that length and limit, and a process.
+func listingOf(length, limit uint32) event.Listing {
+	return event.Listing{Listener: event.Listener{Addr: netip.IPv4Unspecified(), Port: 80,
+		AcceptQueue: &event.Queue{Len: length, Limit: limit}}, OwnersKnown: true, Processes: []event.Process{{PID: 1}}}
+}
+
+// TestFullIsNoHalf: what a warning calls a queue is what its numbers say.
+func TestFullIsNoHalf(t *testing.T) {
+	for length := range uint32(12) {
+		l := listingOf(length, 8)
+		l.Listener.SynQueue = &event.SynQueue{Len: length, Limit: 8}
+		l.Backlog = backlogOf(l.Listener.AcceptQueue, kernel.ListenSettings{})
+		for _, w := range warningsOf(&l, kernel.ListenSettings{}, nil) {
+			full := w.ID == event.WarnAcceptQueue && length > 8 || w.ID == event.WarnSynQueue && length >= 8
+			if (w.ID == event.WarnAcceptQueue || w.ID == event.WarnSynQueue) && strings.Contains(w.Text, "is full") != full {
+				t.Errorf("%d of 8: %s", length, w.Text)
+			}
+		}
 	}
 }

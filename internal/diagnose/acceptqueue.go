@@ -57,6 +57,10 @@ func explain(s *subject) []*found {
 		if f == nil {
 			continue
 		}
+		// Who does not run takes nobody, however many come.
+		if f.ID == event.FindingConnectionBurst && slices.ContainsFunc(out, func(f *found) bool { return f.ID == event.FindingProcessStopped }) {
+			continue
+		}
 		// However many came: that nobody accepted for so long was not their doing.
 		if explained || f.ID == event.FindingConnectionBurst && s.stoodStill() {
 			f.Severity = event.SeverityContributing

@@ -272,7 +272,10 @@ func (s *subject) adviseAccepting(f *found) {
 		if r.Present || r.Limit != present.Limit || r.Dropped*2 > present.Dropped {
 			continue
 		}
-		drops := fmt.Sprintf("would have dropped %s instead of %s", many(r.Dropped, "packet"), thousands(present.Dropped))
+		drops := fmt.Sprintf("would have dropped %s where the replay of what was drops %s", many(r.Dropped, "packet"), thousands(present.Dropped))
+		if present.Dropped != s.whatIf.Observed {
+			drops += fmt.Sprintf(", and %s seen to be", thousandsWere(s.whatIf.Observed))
+		}
 		if r.Workers > 1 {
 			f.fix(fmt.Sprintf("%g times the workers %s", r.Workers, drops))
 			if r.Dropped == 0 {

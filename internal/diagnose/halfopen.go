@@ -107,7 +107,9 @@ func synQueuePressure(e *Evidence, l *Listener) *found {
 	}
 	citeSynQueue(f, l)
 	sawKnown(f, "handshakes finished", l.Finished, "handshakes")
-	sawKnown(f, "client addresses", e.ClientsSeen, "addresses")
+	if value(e.ClientsSeen) > 0 { // of those that a cookie answered nobody knows the addresses
+		f.saw("client addresses that lost packets", *e.ClientsSeen, "addresses")
+	}
 	f.because = "the SYN queue was full of handshakes that clients did not finish"
 	f.Settles = "whether the clients are real: those that never finish a handshake are spoofed or have lost the way back"
 	switch {

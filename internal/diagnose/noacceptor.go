@@ -20,7 +20,8 @@ func noAcceptor(s *subject) *found {
 	if call, frames := s.usual(doingBlocked); call != "" || len(frames) > 0 {
 		s.citeStack(f, call, frames)
 	}
-	f.Confidence = event.ConfidenceProven
+	// That nothing was accepted is counted; that nobody tried is not.
+	f.Confidence = event.ConfidenceLikely
 	here, elsewhere := s.polled()
 	if elsewhere > here {
 		f.saw("samples in which its epoll instance did not have the listener in it", fmt.Sprintf("%d of %d", elsewhere, here+elsewhere), "")
@@ -28,15 +29,13 @@ func noAcceptor(s *subject) *found {
 	idle := s.idle()
 	switch {
 	case len(s.Processes) == 0:
-		f.because = "nobody called accept(), and no process is known to hold the socket"
+		f.because = "nobody accepted a connection, and no process is known to hold the socket"
 		f.Settles = "a holder in a PID namespace that cannot be seen from here: run on the node, as root"
 	case len(ended) > 0:
-		f.Confidence = event.ConfidenceLikely
 		f.because = fmt.Sprintf("%s, which accepted, has ended, and %s still holds the socket", actors(ended), actors(s.Processes))
 		f.Settles = "whether what still holds it was to accept: ss -tlnp names it, strace -p PID shows what it does"
 		f.fix("start the service again, and find out why it ended")
 	case *s.Accepts > 0:
-		f.Confidence = event.ConfidenceLikely
 		f.because = fmt.Sprintf("%s left the queue alone for %s while idle in poll: it stopped accepting by itself", actors(s.Processes), seconds(s.stallMs))
 		f.Settles = "whether it was at its limit of connections then: its statistics or log"
 		if elsewhere <= here {
@@ -47,7 +46,8 @@ func noAcceptor(s *subject) *found {
 		f.because = actors(s.Processes) + " left the queue alone while idle in poll: it has stopped accepting by itself"
 		f.fix("look at the server's connection limit (maxconn, worker_connections, a semaphore around accept): it is reached")
 	default:
-		f.because = "nobody called accept(): " + actors(s.Processes) + " holds the socket"
+		f.because = "nobody accepted a connection: " + actors(s.Processes) + " holds the socket"
+		f.Settles = "whether it calls accept() at all: strace -f -e trace=accept4,accept -p PID"
 	}
 	f.Title = f.because
 	f.fix("look at why "+actors(s.Processes)+" does not accept: still starting, shutting down, deadlocked, or at its limit of connections",

@@ -102,7 +102,7 @@ func healthy(e *Evidence, syns uint64) []*found {
 	f.saw("listeners", len(e.Listeners), "listeners")
 	f.because = many(syns, "SYN") + " arrived and none was dropped"
 	if died > 0 {
-		f.because = fmt.Sprintf("%s arrived, and %s that died let no client down", many(syns, "SYN"), many(died, "packet"))
+		f.because = fmt.Sprintf("%s arrived, and %s died without letting a client down", many(syns, "SYN"), many(died, "packet"))
 	}
 	switch {
 	case h == nil:

@@ -44,7 +44,7 @@ func whatIf(l *Listener) *event.WhatIf {
 	w.Assumes = append(w.Assumes, said...)
 	base := add(present, 1, stall)
 	w.Rows[0].Present = true
-	var wait float64
+	var roomy roomyLimit
 	for _, usual := range usualLimits {
 		if usual <= limit {
 			continue
@@ -62,7 +62,7 @@ func whatIf(l *Listener) *event.WhatIf {
 				continue
 			}
 		}
-		if wait = got.WaitMs; wait <= longWaitMs {
+		if roomy = (roomyLimit{usual, got.WaitMs}); roomy.waitMs <= longWaitMs {
 			w.Limit = &usual
 		}
 		break
@@ -80,7 +80,7 @@ func whatIf(l *Listener) *event.WhatIf {
 	if misses(base.Dropped, observed) {
 		w.Limit = nil
 	}
-	w.Says = sayWhatIf(w, base, stall, wait, present.Guessed)
+	w.Says = sayWhatIf(w, base, stall, roomy, present.Guessed)
 	return w
 }
 
@@ -162,8 +162,15 @@ func begun(points []event.TimelinePoint) []uint64 {
 	return out
 }
 
-func sayWhatIf(w *event.WhatIf, base modelled, stall, wait float64, guessed bool) string {
+// roomyLimit is the smallest limit that drops nothing, and how long connections would wait in it; 0 for none.
+type roomyLimit struct {
+	limit  uint32
+	waitMs float64
+}
+
+func sayWhatIf(w *event.WhatIf, base modelled, stall float64, roomy roomyLimit, guessed bool) string {
 	present := w.Rows[0]
+	waits := fmt.Sprintf("a limit of %d would have dropped 0 of %s and let some wait for up to %s, unanswered", roomy.limit, many(w.Arrivals, "handshake"), seconds(roomy.waitMs))
 	switch {
 	case base.Dropped == 0:
 		return fmt.Sprintf("the replay of %s does not reproduce the drops at the limit of %d: they came faster than the queue was read, so it advises no value",
@@ -173,12 +180,14 @@ func sayWhatIf(w *event.WhatIf, base modelled, stall, wait float64, guessed bool
 			many(w.Arrivals, "handshake"), present.Limit, many(w.Observed, "packet"))
 	case w.Limit != nil:
 		return fmt.Sprintf("a limit of %d instead of %d would have dropped 0 of %s", *w.Limit, present.Limit, many(w.Arrivals, "handshake"))
+	case roomy.limit > 0 && stall >= longWaitMs:
+		return waits + fmt.Sprintf(": the accept loop stands still for %s, and no limit ends that", seconds(stall))
+	case roomy.limit > 0 && guessed:
+		return waits + ": at the pace that was seen; whether the loop can be quicker was not"
+	case roomy.limit > 0:
+		return waits + ": connections arrive faster than they are accepted"
 	case stall >= longWaitMs:
-		return fmt.Sprintf("no limit helps: the accept loop stands still for %s, and whoever waits in a longer queue is not served either", seconds(stall))
-	case wait > longWaitMs && guessed:
-		return fmt.Sprintf("no limit is advised: in a queue that drops none connections would wait up to %s at the pace that was seen, and whether the loop can be quicker was not", seconds(wait))
-	case wait > longWaitMs:
-		return fmt.Sprintf("no limit helps: connections arrive faster than they are accepted, and would wait up to %s in a queue that drops none", seconds(wait))
+		return fmt.Sprintf("no limit up to %d would have dropped nothing: the accept loop stands still for %s", usualLimits[len(usualLimits)-1], seconds(stall))
 	}
 	return fmt.Sprintf("no limit up to %d would have dropped nothing: connections arrive faster than they are accepted", usualLimits[len(usualLimits)-1])
 }

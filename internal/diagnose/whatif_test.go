@@ -66,8 +66,8 @@ func TestWhatIfSays(t *testing.T) {
 	}{
 		{"a burst", burstWindow(128), 511, "a limit of 511 instead of 128 would have dropped 0 of 800 handshakes"},
 		{"a tiny backlog", tinyWindow(2), 16, "a limit of 16 instead of 2"},
-		{"a standstill", blockedWindow(16), 0, "no limit helps: the accept loop stands still for 5 s"},
-		{"overload", listener(128, rate(10, 300), rate(10, 200)), 0, "no limit helps: connections arrive faster than they are accepted"},
+		{"a standstill", blockedWindow(16), 0, "a limit of 511 would have dropped 0 of 1,000 handshakes and let some wait for up to 5 s, unanswered: the accept loop stands still for 5 s, and no limit ends that"},
+		{"overload", listener(128, rate(10, 300), rate(10, 200)), 0, "a limit of 1024 would have dropped 0 of 3,000 handshakes and let some wait for up to 3.4 s, unanswered: connections arrive faster than they are accepted"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := whatIf(&tt.l)
@@ -168,7 +168,7 @@ func TestGuessedCapacity(t *testing.T) {
 	first, capacity := rate(5, 0), rate(5, 0)
 	first[20], capacity[20], capacity[21] = 120, 5, 4
 	l := retrying(8, first, capacity, nil)
-	if w := whatIf(&l); w.Limit != nil || !strings.Contains(w.Says, "no limit is advised") || !strings.Contains(strings.Join(w.Assumes, "; "), "5 connections could be accepted in 50 ms, as many as were at most") {
+	if w := whatIf(&l); w.Limit != nil || !strings.Contains(w.Says, "whether the loop can be quicker was not") || !strings.Contains(strings.Join(w.Assumes, "; "), "5 connections could be accepted in 50 ms, as many as were at most") {
 		t.Errorf("%s; assumes %q", w.Says, w.Assumes)
 	}
 	l.PeakAccepts = 18 // between two readings

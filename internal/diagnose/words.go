@@ -33,6 +33,14 @@ func thousands(n uint64) string {
 	return s
 }
 
+// thousandsWere is a count with its verb: "1 was", "30 were".
+func thousandsWere(n uint64) string {
+	if n == 1 {
+		return "1 was"
+	}
+	return thousands(n) + " were"
+}
+
 // seconds writes milliseconds for a sentence: "4.9 s", "250 ms".
 func seconds(ms float64) string {
 	if ms < 1000 {

@@ -50,3 +50,38 @@ func TestSharedRows(t *testing.T) {
 		t.Log(out)
 	}
 }
+
+// TestLedgerSentence: what is said below the ledger is what its rows have.
+func TestLedgerSentence(t *testing.T) {
+	const ns = 4026531840
+	row := func(counter string, kernel, synspy, unattributed uint64) event.LedgerRow {
+		return event.LedgerRow{NetNS: ns, Counter: counter, Kernel: kernel, Synspy: synspy, Unattributed: unattributed}
+	}
+	still, moved := row("ListenDrops", 0, 0, 0), row("ListenOverflows", 21, 21, 0)
+	shared, gone, goneStill := row("TcpAttemptFails", 9, 0, 0), row("ListenDrops", 0, 3, 0), row("ListenDrops", 0, 0, 0)
+	shared.Shared, gone.Gone, goneStill.Gone = true, true, true
+	for _, c := range []struct {
+		rows []event.LedgerRow
+		want string
+	}{
+		{nil, "ledger balanced, with nothing to compare"},
+		{[]event.LedgerRow{shared}, "ledger balanced, with nothing to compare"},
+		{[]event.LedgerRow{still, still}, "ledger balanced: none of its 2 counters moved\n"},
+		{[]event.LedgerRow{still, still, shared}, "ledger balanced: none of its 2 counters moved, those marked shared left out"},
+		{[]event.LedgerRow{still, moved}, "ledger balanced: the kernel's counters moved by what synspy counted"},
+		{[]event.LedgerRow{row("ListenDrops", 21, 20, 1), still}, "no packet was seen for 1 of the 21 movements of the kernel's counters (4.8 %): UNATTRIBUTED"},
+		{[]event.LedgerRow{row("ListenDrops", 9000, 8999, 1)}, "(under 0.1 %)"},
+		{[]event.LedgerRow{gone, goneStill}, "ledger not checked: the network namespaces took their counters along"},
+		{[]event.LedgerRow{gone, still}, "ledger balanced: its 1 counter did not move"},
+	} {
+		sum := event.Summary{Ledger: c.rows}
+		sum.Balance()
+		var buf bytes.Buffer
+		if err := writeSummary(&buf, sum, Options{Width: 200}); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(buf.String(), c.want) {
+			t.Errorf("%q is missing in\n%s", c.want, buf.String())
+		}
+	}
+}

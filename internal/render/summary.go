@@ -26,6 +26,9 @@ func narrowing(filters []event.Filter) string {
 
 func seenLine(dropped uint64, seen []event.Seen, opts Options) string {
 	syn, _ := totals(seen)
+	if syn == 0 && dropped == 0 {
+		return "0 SYNs reached a listener"
+	}
 	if opts.Narrowed != "" {
 		return fmt.Sprintf("%s dropped, of those that pass %s; %s came to %s",
 			opts.plural(dropped, "SYN"), opts.Narrowed, opts.plural(syn, "SYN"), opts.plural(uint64(len(seen)), "listener"))
@@ -221,11 +224,20 @@ func (p *printer) ledger(sum event.Summary) {
 	var wrong []string
 	gone := make(map[uint64]bool)
 	ledger, left := fewerShared(sum)
-	shared := 0
+	shared, own, compared := 0, 0, 0 // rows: shared and moved, of the closed list, and of those the ones with a closing value
+	var moved, unattributed uint64   // of the closed list
 	for _, r := range ledger {
-		moved := p.opts.count(r.Kernel)
+		kernel := p.opts.count(r.Kernel)
 		if r.Gone {
-			gone[r.NetNS], moved = true, "-"
+			gone[r.NetNS], kernel = true, "-"
+		}
+		if !r.Shared {
+			own++
+			unattributed += r.Unattributed
+			if !r.Gone {
+				compared++
+				moved += r.Kernel
+			}
 		}
 		if !r.Balanced() {
 			wrong = append(wrong, imbalance(r, p.opts))
@@ -238,7 +250,7 @@ func (p *printer) ledger(sum event.Summary) {
 		}
 		rows = append(rows, []string{
 			ledgerNetNS(r), r.Counter,
-			moved, p.opts.count(r.Synspy), p.opts.count(r.Unattributed), p.opts.count(r.Filtered), verdict(r),
+			kernel, p.opts.count(r.Synspy), p.opts.count(r.Unattributed), p.opts.count(r.Filtered), verdict(r),
 		})
 	}
 	p.line("")
@@ -259,10 +271,22 @@ func (p *printer) ledger(sum event.Summary) {
 			" packets or counter movements were of network namespaces that it had no room for"))
 	case !sum.Balanced:
 		p.line(p.opts.paint(styleLoud, "LEDGER DOES NOT BALANCE"))
-	case len(ledger) == shared:
+	case own == 0:
 		p.line("ledger balanced, with nothing to compare: nothing listened or died in the network namespaces under watch")
-	case len(rows) == shared:
-		p.line(fmt.Sprintf("ledger balanced: none of its %s moved", p.opts.plural(uint64(len(ledger)-shared), "counter")))
+	case compared == 0:
+		p.line("ledger not checked: the network namespaces took their counters along")
+	case unattributed > 0:
+		p.text("ledger balanced, ", fmt.Sprintf("but no packet was seen for %s of the %s of the kernel's counters (%s %%): UNATTRIBUTED",
+			p.opts.count(unattributed), p.opts.plural(max(moved, unattributed), "movement"), share(unattributed, max(moved, unattributed))))
+	case moved == 0:
+		says := fmt.Sprintf("ledger balanced: none of its %s moved", p.opts.plural(uint64(compared), "counter"))
+		if compared == 1 {
+			says = "ledger balanced: its 1 counter did not move"
+		}
+		if shared > 0 {
+			says += ", those marked shared left out"
+		}
+		p.line(says)
 	default:
 		p.line("ledger balanced: the kernel's counters moved by what synspy counted")
 	}
@@ -278,6 +302,15 @@ func (p *printer) ledger(sum event.Summary) {
 	if len(gone) > 0 {
 		p.line(p.opts.plural(uint64(len(gone)), "namespace") + " vanished with their counters: what was counted there could not be checked")
 	}
+}
+
+// share is a part in per cent: never 0 of what is there.
+func share(part, whole uint64) string {
+	percent := 100 * float64(part) / float64(whole)
+	if percent < 0.1 {
+		return "under 0.1"
+	}
+	return strconv.FormatFloat(percent, 'f', 1, 64)
 }
 
 // ledgerNetNS names a row's namespace.

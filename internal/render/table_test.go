@@ -231,7 +231,7 @@ func TestLines(t *testing.T) {
 		{QuietLine([]event.Seen{{Syn: 4310}}, 10*time.Second, event.Filter{Name: "port", Value: "443"}, event.Filter{Name: "cause", Value: "netfilter"}),
 			"0 SYNs dropped, of those that pass --cause netfilter; 4,310 SYNs came to 1 listener in the last 10 s"},
 		{QuietLine([]event.Seen{{Syn: 4310}}, 10*time.Second, event.Filter{Name: "port", Value: "443"}), "0 of 4,310 SYNs dropped on 1 listener in the last 10 s"},
-		{QuietLine(nil, 10*time.Second), "0 of 0 SYNs dropped on 0 listeners in the last 10 s"},
+		{QuietLine(nil, 10*time.Second), "0 SYNs reached a listener in the last 10 s"},
 		{QuietLine([]event.Seen{{Syn: 1}}, 90*time.Minute), "0 of 1 SYN dropped on 1 listener in the last 1 h 30 min"},
 		{StatusLine(event.Ready{Backend: "trampoline", Kernel: "6.18\x1b", Hooks: []event.Hook{
 			{Name: "a", Attached: true}, {Name: "b", Attached: true}, {Name: "c", Note: "refused"}}}),
