@@ -65,6 +65,7 @@ func TestContradictionsAreSeen(t *testing.T) {
 		{Verdict: "x", Handshakes: &event.Handshakes{Begun: 3, Finished: 1}},
 		{Verdict: "x", Listeners: []event.ListenerView{{WhatIf: &event.WhatIf{Says: "no limit helps", Rows: []event.WhatIfRow{
 			{Limit: 8, Dropped: 3, Present: true, Workers: 1}, {Limit: 16, Workers: 1}}}}}},
+		{Verdict: "x", Findings: []event.Finding{{Knobs: []event.Knob{{Name: "listen() backlog", Now: "4096", Try: "128"}}}}},
 		{Verdict: "x; there are 2 more causes.", Balanced: &balanced},
 	} {
 		if len(contradictions(t, d)) == 0 {
@@ -149,6 +150,15 @@ func contradictions(t *testing.T, d event.Diagnosis) (wrong []string) {
 	}
 	if k, ok := numberIn(more, d.Verdict, 1); ok && k != causes-1 || strings.Contains(d.Verdict, "there is another cause") && causes != 2 {
 		say("the verdict has other causes, and the report %d", causes)
+	}
+	for _, f := range d.Findings {
+		for _, k := range f.Knobs { // of queues: what is to be raised is to be more than it is
+			now, err1 := strconv.ParseUint(k.Now, 10, 64)
+			try, err2 := strconv.ParseUint(k.Try, 10, 64)
+			if err1 == nil && err2 == nil && try <= now && (strings.Contains(k.Name, "backlog") || strings.Contains(k.Name, "somaxconn")) {
+				say("%s: %s is to go from %d to %d", f.ID, k.Name, now, try)
+			}
+		}
 	}
 	if h := d.Handshakes; h != nil {
 		if sum := h.Finished + h.Ended + h.Died + h.Cookies + h.Held + h.Unanswered + h.Open + h.Unaccounted; sum != h.Begun {
@@ -341,6 +351,13 @@ func randomListener(r *rand.Rand, few func(uint64) uint64) diagnose.Listener {
 	l.Syns, l.Accepts, l.HalfOpenBefore = &syns, &accepts, new(uint64)
 	if r.IntN(4) > 0 {
 		l.Finished = &finished
+	}
+	if r.IntN(2) == 0 {
+		asked, somaxconn, off := uint32(limit)+uint32(few(4096)), uint32(limit)+uint32(few(4096)), uint32(r.IntN(2))
+		if asked > limit {
+			somaxconn = limit
+		}
+		l.AskedBacklog, l.Sysctls.Somaxconn, l.Sysctls.Syncookies = &asked, &somaxconn, &off
 	}
 	if r.IntN(2) == 0 {
 		late := few(9)

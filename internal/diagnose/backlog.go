@@ -176,7 +176,9 @@ func (s *subject) adviseLimit(f *found) {
 		f.fix(s.whatIf.Says)
 		return
 	}
-	f.turn(listenKnob(s.Listener, f.Processes, need, s.whatIf.Says))
+	if value(s.AskedBacklog) < need {
+		f.turn(listenKnob(s.Listener, f.Processes, need, s.whatIf.Says))
+	}
 	if s.Sysctls.Somaxconn == nil || *s.Sysctls.Somaxconn < need {
 		f.turn(sysctlKnob(s.Listener, "net.core.somaxconn", s.Sysctls.Somaxconn, need, f.Processes, "the smaller of the two is the limit"))
 	}

@@ -141,7 +141,7 @@ func synQueuePressure(e *Evidence, l *Listener) *found {
 	f.Title = f.because
 	f.fix("leave net.ipv4.tcp_syncookies on", "filter the clients upstream where they are spoofed")
 	if l.Sysctls.Somaxconn != nil {
-		if limit, ok := l.limit(); ok && limit < ordinaryLimit {
+		if limit, ok := l.limit(); ok && limit < ordinaryLimit && value(l.AskedBacklog) < ordinaryLimit {
 			f.turn(listenKnob(l, l.Processes, ordinaryLimit, "the SYN queue has the same limit as the accept queue"))
 		}
 	}
