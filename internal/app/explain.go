@@ -50,14 +50,15 @@ func explain(err error) string {
 // refusal says what it takes to be let do it, where something that is not the kernel's own lack stands in the way: a limit, the
 // kernel's being locked down, missing capabilities. Nil is none of them.
 func refusal(err error, missing []kernel.Capability) []string {
-	load := errors.Is(err, probe.ErrVerifier) || errors.Is(err, probe.ErrCannotTrace)
+	load := errors.Is(err, probe.ErrVerifier) || errors.Is(err, probe.ErrCannotTrace) || errors.Is(err, probe.ErrMayNotRead)
 	if by := kernel.Exhausted(err); by != "" {
 		return []string{"it takes " + by}
 	}
 	if load && kernel.SpareFiles() < filesToLoad { // the library takes it for something else
 		return []string{"it takes " + kernel.MoreFiles()}
 	}
-	if load && kernel.Confidential() {
+	noRead := errors.Is(err, probe.ErrMayNotRead) && !slices.ContainsFunc(missing, required)
+	if load && kernel.Confidential() || noRead {
 		return []string{"this kernel is locked down (lockdown=confidentiality): it lets no program read its memory, whoever asks",
 			"boot it with lockdown=integrity, or without"}
 	}

@@ -49,6 +49,8 @@ func blame(facts *Facts, plan Plan, config Config, err error, log *slog.Logger) 
 			switch {
 			case missing != "":
 				err = fmt.Errorf("it reads %s, which is %w", missing, ErrNoType)
+			case mayNotRead(verifier.Log):
+				return fmt.Errorf("%w: %s", ErrMayNotRead, hook.Name)
 			case errors.Is(verifier.Cause, unix.ENOENT):
 				err = fmt.Errorf("load by %s: %w", hook.Backend, verifier.Cause)
 			default:
@@ -59,6 +61,18 @@ func blame(facts *Facts, plan Plan, config Config, err error, log *slog.Logger) 
 		}
 	}
 	return fmt.Errorf("%w, but not each by itself", ErrVerifier)
+}
+
+// ErrMayNotRead says that no program may read this kernel's memory, as where it is locked down.
+var ErrMayNotRead = errors.New("this kernel lets no program read its memory")
+
+// mayNotRead tells whether the verifier has no bpf_probe_read_kernel for a program, nor bpf_probe_read, which the library
+// tries then.
+func mayNotRead(log []string) bool {
+	return slices.ContainsFunc(log, func(line string) bool {
+		return strings.Contains(line, "bpf_probe_read") &&
+			(strings.Contains(line, "unknown func") || strings.Contains(line, "cannot use helper"))
+	})
 }
 
 // missingType finds in a verifier's log what a relocation missed: the library makes

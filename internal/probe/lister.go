@@ -33,6 +33,9 @@ func OpenLister(btfFile string) (*Lister, error) {
 	collection, _, err := loadSome(facts, Plan{}, Config{RingSize: smallestRing}, []string{holdersProgram})
 	if verifier := (*ebpf.VerifierError)(nil); errors.As(err, &verifier) {
 		err = fmt.Errorf("%w: %w", ErrVerifier, err)
+		if mayNotRead(verifier.Log) {
+			err = fmt.Errorf("%w: %w", ErrMayNotRead, err)
+		}
 	}
 	if err != nil {
 		return nil, err

@@ -39,7 +39,7 @@ func plainFile(fd int) (unix.Stat_t, error) {
 	if err := unix.Fstatfs(fd, &fs); err != nil {
 		return st, fmt.Errorf("look at file: %w", err)
 	}
-	if slices.Contains(kernelFilesystems, int64(fs.Type)) {
+	if slices.Contains(kernelFilesystems, fs.Type) {
 		return st, errKernelFile
 	}
 	return st, nil
