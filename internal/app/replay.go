@@ -117,9 +117,9 @@ func (r *replay) line(l line) error {
 		return l.err
 	}
 	r.lines++
-	for text, rest := l.text, []byte(nil); len(text) > 0; text = rest {
+	for text := l.text; len(text) > 0; {
+		var rest []byte
 		record, err := event.Decode(text)
-		rest = nil
 		if err != nil && !errors.Is(err, event.ErrVersion) { // files put together may lack an end of line in between
 			text, rest = cutRecord(text)
 			if rest != nil {
@@ -129,6 +129,7 @@ func (r *replay) line(l line) error {
 		if err := r.decoded(record, text, err, l.cut && rest == nil); err != nil {
 			return err
 		}
+		text = rest
 	}
 	return nil
 }
@@ -154,7 +155,7 @@ func (r *replay) decoded(record any, text []byte, err error, cut bool) error {
 		err = fmt.Errorf("line %d is no record: %w", r.lines, err)
 	}
 	ready, begins := record.(*event.Ready)
-	fresh := false
+	var fresh bool
 	var refused error
 	if begins && err == nil {
 		fresh, refused = r.runs.ready(ready, text)
