@@ -57,18 +57,18 @@ func fork(do func()) error {
 	if pid != 0 {
 		return nil
 	}
-	unix.RawSyscall(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0)
+	_, _, _ = unix.RawSyscall(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0)
 	if now, _, _ := unix.RawSyscall(unix.SYS_GETPPID, 0, 0, 0); int(now) == parent {
 		do()
 	}
-	unix.RawSyscall(unix.SYS_EXIT_GROUP, 0, 0, 0)
+	_, _, _ = unix.RawSyscall(unix.SYS_EXIT_GROUP, 0, 0, 0)
 	return nil // not reached
 }
 
 func master(poll int) {
 	var events [1]unix.EpollEvent
 	for {
-		unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(poll), uintptr(unsafe.Pointer(&events[0])), 1, 1000, 0, 0)
+		_, _, _ = unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(poll), uintptr(unsafe.Pointer(&events[0])), 1, 1000, 0, 0)
 	}
 }
 
@@ -82,11 +82,11 @@ func worker(listener, wait int, pause time.Duration) {
 		}
 		left := unix.Timespec{Sec: int64(pause / time.Second), Nsec: int64(pause % time.Second)}
 		if wait == waitFutex {
-			unix.RawSyscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&word)), wake, 0, uintptr(unsafe.Pointer(&left)), 0, 0)
+			_, _, _ = unix.RawSyscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&word)), wake, 0, uintptr(unsafe.Pointer(&left)), 0, 0)
 		} else {
-			unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&left)), 0, 0)
+			_, _, _ = unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&left)), 0, 0)
 		}
-		unix.RawSyscall(unix.SYS_CLOSE, fd, 0, 0)
+		_, _, _ = unix.RawSyscall(unix.SYS_CLOSE, fd, 0, 0)
 	}
 }
 
