@@ -266,6 +266,9 @@ var cases = []diagnoseCase{
 	{"a flood where ACKs are ignored, and data comes at once", evidence(cookies(deferred(healthyListener(), 200, Deferred{Watched: 200}), 1, 5000)),
 		[]string{"cause syn_queue_pressure"}},
 
+	{"most of what finished waits to be accepted at the end", evidence(listener(128, during(rate(5, 0), 4200, 5000, plus(1)), during(rate(5, 100), 4200, 5000, none))),
+		[]string{"note other_drops"}},
+
 	// Elsewhere.
 	{"a firewall", ingress(event.CauseNetfilter, event.ActionDropped, 12, nil), []string{"cause dropped_before_listener"}},
 	{"rp_filter", ingress(event.CauseRPFilter, event.ActionDropped, 12, nil), []string{"cause dropped_before_listener"}},

@@ -89,6 +89,9 @@ func healthy(e *Evidence, syns uint64) []*found {
 	if h != nil && h.Finished == 0 && h.Ended < h.Begun {
 		return []*found{unfinished(h, syns)}
 	}
+	if h != nil && h.Finished > 0 && 2*h.Waiting > h.Finished {
+		return []*found{leftAtEnd(h, syns)}
+	}
 	// Where no client wanted a connection, nothing shows that one could be had.
 	if h != nil && (h.Finished == 0 || notable(h.Unanswered, h.Begun)) {
 		return nil
@@ -117,6 +120,11 @@ func healthy(e *Evidence, syns uint64) []*found {
 		f.sawHandshakes(h)
 		if h.Open > 0 {
 			f.because += "; " + ofHandshakes(h.Open, "still open at the end")
+		}
+		if float64(h.Waiting) > fewOpen*float64(h.Finished) {
+			f.Confidence = event.ConfidenceLikely
+			f.saw("finished, and not accepted at the end", h.Waiting, "connections")
+			f.Settles = "a longer window: synspy diagnose --duration 5m"
 		}
 		if float64(h.Open) > fewOpen*float64(h.Begun) || h.Unanswered+h.Held > 0 || closingUnseen(e) {
 			f.Confidence = event.ConfidenceLikely
@@ -174,6 +182,21 @@ func unfinished(h *event.Handshakes, syns uint64) *found {
 	f.Title = f.because
 	f.fix("watch again for longer: synspy diagnose --duration 5m")
 	f.Settles = "whether the clients acknowledge the SYN-ACK: a longer window tells those that never do"
+	return f
+}
+
+// leftAtEnd says that most of what was finished had not been accepted when the window ended: too lately to call it a standstill.
+func leftAtEnd(h *event.Handshakes, syns uint64) *found {
+	f := newFound(event.FindingOtherDrops, ^uint64(0)-1)
+	f.Severity, f.Confidence, f.doubt = event.SeverityNote, event.ConfidencePossible, true
+	f.quiet = true
+	f.saw("SYNs in the window", syns, "SYNs")
+	f.sawHandshakes(h)
+	f.saw("finished, and not accepted at the end", h.Waiting, "connections")
+	f.because = fmt.Sprintf("%s waited to be accepted at the end, and %s in the window", many(h.Waiting, "connection"), ofHandshakes(h.Finished, "finished"))
+	f.Title = f.because
+	f.fix("watch again for longer: synspy diagnose --duration 5m", "look at what the process does that is to accept: its threads below")
+	f.Settles = "whether they are accepted: a longer window tells how long they wait"
 	return f
 }
 

@@ -13,6 +13,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/test/sentences"
 )
 
 // incidentVerdict is the last line that lab run writes of an incident, as its documentation has it.
@@ -84,6 +87,13 @@ func playIncident(name string) (v incidentVerdict, text string, err error) {
 	}
 	if v.Name != name || (failed == nil) != v.Passed {
 		return v, "", fmt.Errorf("verdict %+v, and %w", v, failed)
+	}
+	var all event.Diagnosis
+	if err := json.Unmarshal(lines[0], &all); err != nil {
+		return v, "", err
+	}
+	if wrong := sentences.Contradictions(all); len(wrong) > 0 {
+		return v, "", fmt.Errorf("its sentences do not fit its numbers: %s\n%s", strings.Join(wrong, "; "), sentences.Report(all))
 	}
 	return v, d.String(), nil
 }
