@@ -57,6 +57,7 @@ type Facts struct {
 	LateRows     bool              // tracing programs may make a map's rows on first use: 6.1
 	SocketCookie bool              // helper bpf_get_socket_cookie in tracing programs: 5.12
 
+	fewRows      *sizes            // tests': instead of what sizesFor chooses
 	refusedHooks map[attempt]error // hooks that one can do without, seen to be refused
 
 	Code    map[string][]kernel.Range // of functions that free packets

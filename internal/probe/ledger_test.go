@@ -61,6 +61,80 @@ func TestMissedEvents(t *testing.T) {
 	}
 }
 
+// TestFullTables has more namespaces than there is room for, before the start and after: the one that is named keeps its
+// rows and is told to the unit, and what moved in the others is in the row of others.
+func TestFullTables(t *testing.T) {
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	facts, err := Gather("")
+	must(err)
+	facts.fewRows = &sizes{late: facts.LateRows, openings: 8, bases: 64, tallies: 64, withheld: 64, counts: 64, arrived: 64,
+		accepts: 64, wanted: 1}
+	const each, named = uint64(3), uint64(5)
+	type full struct {
+		inode uint64
+		drop  func(uint64)
+	}
+	another := func() full {
+		ns := kerneltest.NewNetNS(t)
+		return full{ns.Inode, fullQueue(t, ns)}
+	}
+	var crowd []full
+	for range 10 {
+		crowd = append(crowd, another())
+	}
+	kept := another()
+	p, err := Open(facts, Auto, Config{Rate: 100}, slog.New(slog.DiscardHandler))
+	must(err)
+	defer p.Close()
+	holders, err := p.Holders()
+	must(err)
+	must(p.Start(holders, func(l *Listener) bool { return l.NetNS == kept.inode }))
+	for range 3 {
+		crowd = append(crowd, another())
+	}
+	for _, c := range crowd {
+		c.drop(each)
+	}
+	kept.drop(named)
+	must(p.Retire()) // no one is gone
+	must(p.Stop(func(*Message) error { return nil }))
+
+	missed, err := p.Missed()
+	must(err)
+	if missed.Untracked == 0 || len(p.Unfollowed()) == 0 || p.Unfollowed()[kept.inode] {
+		t.Errorf("%d untracked, in %v", missed.Untracked, p.Unfollowed())
+	}
+	mine := make(map[uint64]bool)
+	for _, c := range crowd {
+		mine[c.inode] = true
+	}
+	var sum uint64
+	for _, row := range p.Ledger() {
+		if row.Counter != event.CounterListenOverflows.String() {
+			continue
+		}
+		if row.Synspy+row.Unattributed != row.Kernel && !row.Gone {
+			t.Errorf("%+v does not balance", row)
+		}
+		switch {
+		case row.NetNS == kept.inode:
+			if row.Kernel != named || row.Synspy+row.Unattributed != named {
+				t.Errorf("%+v, want %d", row, named)
+			}
+		case row.Others, mine[row.NetNS]:
+			sum += row.Kernel
+		}
+	}
+	if want := uint64(len(crowd)) * each; sum < want { // others of this machine may be among them
+		t.Errorf("%d told of the crowd, want %d", sum, want)
+	}
+}
+
 // fullQueue makes a listener whose accept queue is full, in a namespace, and returns what
 // has so many SYNs dropped there.
 func fullQueue(t *testing.T, ns kerneltest.NetNS) (drop func(n uint64)) {

@@ -37,6 +37,9 @@ type sizes struct {
 // program must find its rows already made; with kprobes and raw tracepoints the kernel warns, or, with PREEMPT_RT,
 // refuses.
 func sizesFor(facts *Facts, cpus int) sizes {
+	if facts.fewRows != nil {
+		return *facts.fewRows
+	}
 	if facts.LateRows {
 		return sizes{late: true, openings: 1 << 16, bases: 1 << 16, tallies: 1 << 15, withheld: 1 << 14, counts: 1 << 16,
 			arrived: 1 << 17, accepts: 1 << 14, wanted: 1 << 17}
