@@ -34,7 +34,7 @@ type traffic func(context.Context) error
 
 // Incidents lists what the lab can make for a diagnosis.
 func Incidents() []Incident {
-	return slices.Concat(acceptIncidents(), acceptorIncidents(), cpuIncidents(), queueIncidents(), pathIncidents(), portIncidents(), answerIncidents(), reasonIncidents(),
+	return slices.Concat(acceptIncidents(), acceptorIncidents(), cpuIncidents(), queueIncidents(), pathIncidents(), portIncidents(), answerIncidents(), firewallIncidents(), reasonIncidents(),
 		deferIncidents())
 }
 

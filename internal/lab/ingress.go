@@ -79,7 +79,7 @@ func ingressScenarios() []Scenario {
 		{
 			Name: "netfilter-queue", Title: "a netfilter queue that nobody reads",
 			Explain: "netfilter-drop with 'queue' in the place of 'drop', and no program that reads the queue: the kernel frees the packets without a reason.",
-			Play:    playFirewall(family4, hookInput, queue()), Prepare: prepareQueue,
+			Play:    playFirewall(family4, hookInput, queue()), Prepare: prepareQueueOf(at(server4, 1)),
 		},
 		{
 			Name: "rp-filter", Title: "reverse path filter",

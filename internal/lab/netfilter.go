@@ -114,8 +114,10 @@ func prepareReject(f family) func(*World) error {
 	return func(w *World) error { return w.firewall(at(f.server, 1), hookInput, rejectRST().verdict) }
 }
 
-// prepareQueue does so with queues, whose functions are known only then.
-func prepareQueue(w *World) error { return w.firewall(at(server4, 1), hookInput, queue().verdict) }
+// prepareQueueOf does so with queues, whose functions are known only then, by a rule for that port.
+func prepareQueueOf(server netip.AddrPort) func(*World) error {
+	return func(w *World) error { return w.firewall(server, hookInput, queue().verdict) }
+}
 
 // firewall adds a chain whose only rule gives a verdict on SYNs to the address's
 // port, as nft would:
