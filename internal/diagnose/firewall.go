@@ -205,7 +205,7 @@ func (f *found) sawCount(e *Evidence, r ruling, n uint64) {
 	}
 	switch {
 	case r.kind == untracked:
-		f.saw("how the count is known", "by drop events, beside connection tracking's own counter", "")
+		f.saw("how the count is known", "by drop events, and by connection tracking's own counter, which moved by "+comparedWith(e, r, n), "")
 	case told == 0:
 		f.saw("how the count is known", "by drop events alone: no counter of the kernel's was there to compare it with", "")
 	case of == n:
@@ -215,6 +215,15 @@ func (f *found) sawCount(e *Evidence, r ruling, n uint64) {
 	default:
 		f.saw("how the count is known", "by drop events; rules without a counter, or policies, dropped at least "+thousands(n-of)+" of them", "")
 	}
+}
+
+// comparedWith says by how much connection tracking's counter differs from n.
+func comparedWith(e *Evidence, r ruling, n uint64) string {
+	i := slices.IndexFunc(e.Conntrack, func(c Conntrack) bool { return c.NetNS == r.netns })
+	if more := e.Conntrack[i].Drops - n; more > 0 { // never fewer: see firewall
+		return thousands(more) + " more: other traffic, or SYNs without an event"
+	}
+	return "as much"
 }
 
 // maxRules bounds how many rules a finding names.
