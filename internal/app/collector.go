@@ -101,6 +101,7 @@ func newCollector(s *session, options DiagnoseOptions) *collector {
 func (c *collector) begin(ctx context.Context) error {
 	c.setOut()
 	c.find()
+	c.loadStrays()
 	c.openNetfilter()
 	err := c.poll()
 	if err != nil {

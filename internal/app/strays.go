@@ -12,29 +12,42 @@ import (
 	"github.com/synspy/synspy/internal/probe"
 )
 
-// strayWatch is the watch over what is neither drop nor arrival, begun when it may explain something.
+// strayWatch is the watch over what is neither drop nor arrival: loaded behind the caller's back as the window begins, since that
+// takes a while on a slow machine, and attached when it may explain something.
 type strayWatch struct {
-	opened chan struct{} // closed once the next two are set; nil: not begun
+	loaded chan struct{} // closed once the next two are set
 	strays *probe.Strays
 	err    error
-	since  time.Time
+	since  time.Time // zero: not begun
+}
+
+func (c *collector) loadStrays() {
+	w := &c.strays
+	w.loaded = make(chan struct{})
+	go func() {
+		defer close(w.loaded)
+		w.strays, w.err = c.session.probe.LoadStrays()
+	}()
 }
 
 // quietFor is how long nothing arrives before frames for other hosts are looked at.
 const quietFor = time.Second
 
 // watchStrays begins the watch once an answer goes unacknowledged, or nothing arrives: a SYN-ACK that is dropped here is
-// sent again, or fails to be, and so are the clients' SYNs. Loading takes some 50 ms, which the reader of records does not wait for.
+// sent again, or fails to be, and so are the clients' SYNs.
 func (c *collector) watchStrays() {
 	w := &c.strays
-	if w.opened != nil || !c.unanswered() && (c.syns > 0 || time.Since(c.start) < quietFor) {
+	if !w.since.IsZero() || !c.unanswered() && (c.syns > 0 || time.Since(c.start) < quietFor) {
 		return
 	}
-	w.opened, w.since = make(chan struct{}), time.Now()
-	go func() {
-		defer close(w.opened)
-		w.strays, w.err = c.session.probe.WatchStrays()
-	}()
+	select {
+	case <-w.loaded:
+	default:
+		return // at the next tick
+	}
+	if w.since = time.Now(); w.err == nil {
+		w.err = w.strays.Watch()
+	}
 }
 
 // unanswered tells whether some listener's SYN-ACK was sent again, or failed to be.
@@ -55,10 +68,9 @@ func (c *collector) unanswered() bool {
 // strayed adds what the watch saw.
 func (c *collector) strayed(places *deathPlaces) {
 	w := &c.strays
-	if w.opened == nil {
+	if w.since.IsZero() {
 		return
 	}
-	<-w.opened
 	err := w.err
 	if err == nil {
 		err = c.readStrays(places)
@@ -174,10 +186,10 @@ func (c *collector) concerns(to event.Endpoint) bool {
 // endStrays lets go of it.
 func (c *collector) endStrays() error {
 	w := &c.strays
-	if w.opened == nil {
+	if w.loaded == nil {
 		return nil
 	}
-	<-w.opened
+	<-w.loaded
 	if w.strays == nil {
 		return nil
 	}

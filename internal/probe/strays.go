@@ -15,11 +15,11 @@ import (
 )
 
 // Strays watches what is neither drop nor arrival: SYN-ACKs that this host frees on their way out, and SYNs in frames for
-// another host. It is made by WatchStrays, read by Read, and freed by Close.
+// another host. It is made by LoadStrays, begun by Watch, read by Read, and freed by Close.
 type Strays struct {
 	probe      *Probe
 	collection *ebpf.Collection
-	link       link.Link
+	link       link.Link // nil: not begun
 }
 
 // Stray is what was freed alike.
@@ -34,8 +34,8 @@ type Stray struct {
 	Count  uint64
 }
 
-// WatchStrays begins to count them. It costs every packet that the kernel frees some 50 ns as long as it does.
-func (p *Probe) WatchStrays() (*Strays, error) {
+// LoadStrays loads what counts them, and attaches nothing.
+func (p *Probe) LoadStrays() (*Strays, error) {
 	spec, err := bpf.LoadWayOut()
 	if err != nil {
 		return nil, fmt.Errorf("read BPF objects: %w", err)
@@ -56,12 +56,16 @@ func (p *Probe) WatchStrays() (*Strays, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load the watch over strays: %w", err)
 	}
-	attached, err := link.AttachTracing(link.TracingOptions{Program: collection.Programs[bpf.WayOutProgTpBtfStray]})
+	return &Strays{probe: p, collection: collection}, nil
+}
+
+// Watch begins to count. From then on every packet that the kernel frees pays some 50 ns.
+func (s *Strays) Watch() (err error) {
+	s.link, err = link.AttachTracing(link.TracingOptions{Program: s.collection.Programs[bpf.WayOutProgTpBtfStray]})
 	if err != nil {
-		collection.Close()
-		return nil, fmt.Errorf("attach to kfree_skb: %w", err)
+		return fmt.Errorf("attach to kfree_skb: %w", err)
 	}
-	return &Strays{probe: p, collection: collection, link: attached}, nil
+	return nil
 }
 
 // Read tells what was counted until now, and how many packets more there was no room to tell apart.
@@ -96,8 +100,10 @@ func (s *Strays) stray(key *bpf.WayOutStray, count uint64) Stray {
 }
 
 // Close ends the watch.
-func (s *Strays) Close() error {
-	err := s.link.Close()
+func (s *Strays) Close() (err error) {
+	if s.link != nil {
+		err = s.link.Close()
+	}
 	s.collection.Close()
 	return err
 }
