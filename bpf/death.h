@@ -30,8 +30,14 @@ static __noinline struct tally *tally_of(struct slot *slot, __u64 net)
 static __always_inline __u8 fate_of(__u32 reason, __u64 location)
 {
 	if (have_reason) {
-		__u8 fate = reason < MAX_REASONS ? fates[reason & (MAX_REASONS - 1)] : FATE_OTHER;
+		__u8 fate;
 
+		if (reason >= MAX_REASONS)
+			return FATE_OTHER;
+		asm volatile(
+			""
+			: "+r"(reason)); /* the mask stays, for verifiers that forget what was spilled (6.1) */
+		fate = fates[reason & (MAX_REASONS - 1)];
 		if (fate != FATE_NONE)
 			return fate;
 	}
