@@ -112,7 +112,8 @@ func (l *listing) withoutBPF(err error) {
 	l.log.Debug("list without BPF", "error", err)
 	text := "BPF is not permitted here, or not possible: SYN queues are not shown, and owners are read from /proc, those that it shows\n" +
 		"  sudo synspy listeners shows all; synspy check tells why not"
-	if why := refusal(err, nil); why != nil { // no lack of privileges
+	// Without privileges the verifier refuses as it does where a kernel is locked down.
+	if why := refusal(err, nil); why != nil && !slices.ContainsFunc(missingCapabilities(), required) {
 		text = "SYN queues are not shown, and owners are read from /proc, those that it shows\n  " + strings.Join(why, "\n  ")
 	}
 	l.say(text)
