@@ -113,7 +113,7 @@ func (p *Probe) openLedger(books []book) error {
 
 // openBook has a namespace's row filled in, and reads the sums over all CPUs.
 func (p *Probe) openBook(b *book) error {
-	request := bpf.SynspyRequest(bpf.SynspyRequestREQUEST_OPEN)
+	request := bpf.SynspyRequestREQUEST_OPEN
 	if b.unroomed {
 		request = bpf.SynspyRequestREQUEST_SUM
 	}
