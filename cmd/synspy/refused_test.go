@@ -32,8 +32,7 @@ func incident(t *testing.T, name string) (netns uint64) {
 	ctx := t.Context()
 	go func() { done <- traffic(ctx) }()
 	t.Cleanup(func() { // the context has ended
-		<-done
-		_ = w.Close()
+		_, _ = <-done, w.Close()
 	})
 	return w.NetNS()
 }

@@ -196,7 +196,7 @@ func randomListener(r *rand.Rand, few func(uint64) uint64) diagnose.Listener {
 		l.Finished = &finished
 	}
 	if r.IntN(2) == 0 {
-		asked, somaxconn, off := uint32(limit)+uint32(few(4096)), uint32(limit)+uint32(few(4096)), uint32(r.IntN(2))
+		asked, somaxconn, off := limit+uint32(few(4096)), limit+uint32(few(4096)), uint32(r.IntN(2))
 		if asked > limit {
 			somaxconn = limit
 		}
