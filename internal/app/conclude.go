@@ -24,6 +24,7 @@ func (c *collector) conclude(s event.Summary) {
 	e.Files = c.shortages.files
 	e.Start, e.WindowMs = event.Time{Time: c.start}, uint64(time.Since(c.start).Milliseconds())
 	e.Filter = event.FilterText(c.options.Filters)
+	e.OneNetNS = event.Filtered(c.options.Filters, "netns")
 	for _, r := range c.options.Watch.Filter.Ports {
 		for port := int(r.Low); port <= int(r.High) && len(e.Ports) < maxPolled; port++ {
 			e.Ports = append(e.Ports, uint16(port))

@@ -742,6 +742,19 @@ func TestNobodyCameToAFullQueue(t *testing.T) {
 	}
 }
 
+// TestNobodyCameToOneNamespace: what a container's namespace did not get, its host's may have dropped on the way.
+func TestNobodyCameToOneNamespace(t *testing.T) {
+	e := evidence(listener(3, rate(1, 0), rate(1, 0)))
+	e.Filter, e.OneNetNS = "--netns web --port 443", true
+	d := Diagnose(e)
+	if strings.Contains(d.Verdict, "this kernel's IP stack") || !strings.Contains(d.Verdict, "this network namespace") {
+		t.Error(d.Verdict)
+	}
+	if len(d.Findings) != 1 || !strings.Contains(d.Findings[0].Fix[0], "without --netns") {
+		t.Errorf("%+v", d.Findings)
+	}
+}
+
 // TestNothingDroppedNobodyAccepts: that the queue had room for all does not make it healthy that nobody takes them.
 func TestNothingDroppedNobodyAccepts(t *testing.T) {
 	want := "Handshakes to 10.0.0.1:443 are in trouble: nobody accepted on 10.0.0.1:443 for 3 s while connections waited in its queue; what was seen does not say why."

@@ -14,6 +14,8 @@ type Evidence struct {
 	// Filter is what the user asked for, as text; empty for everything. Ports are those it names.
 	Filter string   `json:"filter,omitempty"`
 	Ports  []uint16 `json:"ports,omitempty"`
+	// OneNetNS says that one network namespace was looked at, and not the others on this kernel.
+	OneNetNS bool `json:"one_netns,omitempty"`
 
 	Counts   []event.Count     `json:"counts,omitempty"` // of the whole window
 	Ledger   []event.LedgerRow `json:"ledger,omitempty"`

@@ -35,6 +35,9 @@ func quiet(e *Evidence) []*found {
 	f.saw("SYNs in the window", uint64(0), "SYNs")
 	f.saw("listeners", len(e.Listeners), "listeners")
 	f.because = "no SYN reached this kernel's IP stack"
+	if e.OneNetNS { // another one, the host's, may stand before it
+		f.because = "no SYN reached the IP stack of this network namespace"
+	}
 	if len(e.held()) > 0 { // SYNs may be among what waits
 		f.because, f.Confidence = "no SYN reached a listener", event.ConfidenceLikely
 	}
@@ -67,6 +70,10 @@ func quiet(e *Evidence) []*found {
 	f.lookAtPrograms(e, anyProgram)
 	if len(e.Devices) > 0 {
 		f.Settles = "tcpdump on these devices: it sees packets after XDP and before tc, so that XDP did not drop SYNs that it shows"
+	}
+	if e.OneNetNS {
+		f.fix("look at what stands before this network namespace on the same host, as the host's does before a container's (forward rules, routes): " +
+			"synspy diagnose with --port and without --netns")
 	}
 	f.fix("check the filter: behind DNAT the port is the pod's, not the NodePort's",
 		"look upstream: load balancer, security group, routing, the client itself")

@@ -249,6 +249,7 @@ func (r *Recording) filtered(e *Evidence) {
 	if e.Filter == "" {
 		return
 	}
+	e.OneNetNS = event.Filtered(all, "netns")
 	of := all[:len(all)-len(r.Asked)]
 	if len(of) > 0 {
 		e.LeftOut = "the recording was filtered by " + event.FilterText(of) + ": what that left out is not among its records"
@@ -259,7 +260,7 @@ func (r *Recording) filtered(e *Evidence) {
 		}
 	}
 	has := func(names ...string) bool {
-		return slices.ContainsFunc(all, func(f event.Filter) bool { return slices.Contains(names, f.Name) })
+		return event.Filtered(all, names...)
 	}
 	e.Narrowed = has("addr")
 	nowhere := r.summary == nil || len(r.summary.Seen) == 0

@@ -1,11 +1,19 @@
 package event
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Filter is one of those that a run was given, as it was written: "port", "443,8000-8010".
 type Filter struct {
 	Name  string `json:"name"` // the flag's, without its dashes
 	Value string `json:"value"`
+}
+
+// Filtered tells whether a filter of one of these names is among them.
+func Filtered(filters []Filter, names ...string) bool {
+	return slices.ContainsFunc(filters, func(f Filter) bool { return slices.Contains(names, f.Name) })
 }
 
 // FilterText writes filters as flags; it is empty for none.
