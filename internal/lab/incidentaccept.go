@@ -21,7 +21,7 @@ func acceptIncidents() []Incident {
 	return []Incident{
 		{
 			Name: "diagnose-blocked", Title: "the accept loop sleeps", Finding: "accept_loop_blocked",
-			Explain: "A server with listen(8) sleeps 2 s in nanosleep() after each accept() while 20 clients a second come.",
+			Explain: "A server with listen(fd, 8) sleeps 2 s in nanosleep() after each accept() while 20 clients a second come.",
 			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
 				s, err := w.serve("lab-blocked", ListenConfig{Backlog: 8, Accept: true, Pause: 2 * time.Second})
 				if err != nil {
@@ -33,7 +33,7 @@ func acceptIncidents() []Incident {
 		},
 		{
 			Name: "diagnose-busy", Title: "the accept loop computes", Finding: "accept_loop_busy",
-			Explain: "A server with listen(8) signs for half a second after each accept(), as TLS handshakes on the accepting thread would, while 20 clients a second come.",
+			Explain: "A server with listen(fd, 8) signs for half a second after each accept(), as TLS handshakes on the accepting thread would, while 20 clients a second come.",
 			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
 				s, err := w.serve("lab-busy", ListenConfig{Backlog: 8, Accept: true, Busy: 500 * time.Millisecond})
 				if err != nil {
@@ -63,7 +63,7 @@ func acceptIncidents() []Incident {
 		},
 		{
 			Name: "diagnose-no-acceptor", Title: "nobody accepts", Finding: "no_acceptor",
-			Explain: "A server with listen(8) never calls accept() while 20 clients a second come.",
+			Explain: "A server with listen(fd, 8) never calls accept() while 20 clients a second come.",
 			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
 				s, err := w.serve("lab-idle", ListenConfig{Backlog: 8})
 				if err != nil {

@@ -10,7 +10,7 @@ func acceptorIncidents() []Incident {
 	return []Incident{
 		{
 			Name: "diagnose-many-threads", Title: "one of many threads accepts, and sleeps", Finding: "accept_loop_blocked", Names: []string{"nanosleep"},
-			Explain: "A server with listen(8) and 600 idle threads sleeps 2 s in nanosleep() after each accept() while 20 clients a second come.",
+			Explain: "A server with listen(fd, 8) and 600 idle threads sleeps 2 s in nanosleep() after each accept() while 20 clients a second come.",
 			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
 				s, err := w.StartServer(ServerConfig{Comm: []byte("lab-threads"), Sleepers: 600,
 					Listeners: []ListenConfig{{Addr: any4, Backlog: 8, Accept: true, Pause: 2 * time.Second}}})
@@ -23,7 +23,7 @@ func acceptorIncidents() []Incident {
 		},
 		{
 			Name: "diagnose-prefork", Title: "all workers wait, and their master idles", Finding: "accept_loop_blocked", Names: []string{"nanosleep", "futex"},
-			Explain: "Three workers that share a listener with listen(16) wait 1.5 s after each accept(), two in nanosleep() and one in futex(), while 20 clients a second come; their master has the listener open, and waits in epoll for a pipe.",
+			Explain: "Three workers that share a listener with listen(fd, 16) wait 1.5 s after each accept(), two in nanosleep() and one in futex(), while 20 clients a second come; their master has the listener open, and waits in epoll for a pipe.",
 			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
 				s, err := w.serve("lab-prefork", ListenConfig{Backlog: 16, Workers: 3, Pause: 1500 * time.Millisecond})
 				if err != nil {
@@ -35,7 +35,7 @@ func acceptorIncidents() []Incident {
 		},
 		{
 			Name: "diagnose-goroutine", Title: "a goroutine accepts, and sleeps", Finding: "accept_loop_blocked", Names: []string{"standstills"},
-			Explain: "A server in Go with listen(8) sleeps 1.5 s in time.Sleep() after each Accept() while 20 clients a second come: no thread sleeps with it.",
+			Explain: "A server in Go with listen(fd, 8) sleeps 1.5 s in time.Sleep() after each Accept() while 20 clients a second come: no thread sleeps with it.",
 			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
 				s, err := w.serve("lab-goroutine", ListenConfig{Backlog: 8, Goroutine: true, Pause: 1500 * time.Millisecond})
 				if err != nil {
@@ -47,7 +47,7 @@ func acceptorIncidents() []Incident {
 		},
 		{
 			Name: "diagnose-descriptors", Title: "the process has no descriptor left", Finding: "accept_loop_blocked", Names: []string{"EMFILE", "RLIMIT_NOFILE"},
-			Explain: "A server with listen(8) may have 10 descriptors more than it has, keeps its connections open, and tries again every 20 ms when accept() fails with EMFILE, while 20 clients a second come.",
+			Explain: "A server with listen(fd, 8) may have 10 descriptors more than it has, keeps its connections open, and tries again every 20 ms when accept() fails with EMFILE, while 20 clients a second come.",
 			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
 				return w.outOfDescriptors(20*time.Millisecond, log)
 			},
@@ -61,13 +61,13 @@ func acceptorIncidents() []Incident {
 		},
 		{
 			Name: "diagnose-epoll-burst", Title: "bursts of a moment meet the small queue of an event loop", Finding: "backlog_too_small", Names: []string{"128"},
-			Explain: "An event loop with listen(8) accepts at once whatever comes; 80 clients come together every other second.",
+			Explain: "An event loop with listen(fd, 8) accepts at once whatever comes; 80 clients come together every other second.",
 			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
 				s, err := w.serve("lab-epoll", ListenConfig{Backlog: 8, Poll: true})
 				if err != nil {
 					return nil, err
 				}
-				log("process %d called listen(8), and waits in epoll", s.PID)
+				log("process %d called listen(fd, 8), and waits in epoll", s.PID)
 				return w.steady(server4, 2*time.Second, 80), nil
 			},
 		},

@@ -38,7 +38,7 @@ func deferIncidents() []Incident {
 		{
 			Name: "diagnose-defer-fills-queue", Title: "TCP_DEFER_ACCEPT fills the SYN queue", Finding: "other_drops",
 			Names:   []string{"defer_accept", "held back until"},
-			Explain: "20 clients a second connect and wait for a greeting, until the handshakes that TCP_DEFER_ACCEPT holds back fill the SYN queue of listen(16), with cookies off.",
+			Explain: "20 clients a second connect and wait for a greeting, until the handshakes that TCP_DEFER_ACCEPT holds back fill the SYN queue of listen(fd, 16), with cookies off.",
 			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
 				if err := w.Sysctl("net.ipv4.tcp_syncookies", "0"); err != nil {
 					return nil, err

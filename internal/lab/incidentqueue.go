@@ -11,7 +11,7 @@ func queueIncidents() []Incident {
 	return []Incident{
 		{
 			Name: "diagnose-burst", Title: "clients come all at once", Finding: "connection_burst",
-			Explain: "A server with listen(128) takes 4 ms a client, which is enough for the 20 a second that come; after a second and a half 400 come at once, as after a restart.",
+			Explain: "A server with listen(fd, 128) takes 4 ms a client, which is enough for the 20 a second that come; after a second and a half 400 come at once, as after a restart.",
 			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
 				s, err := w.serve("lab-burst", ListenConfig{Backlog: 128, Accept: true, Busy: 4 * time.Millisecond})
 				if err != nil {
@@ -39,7 +39,7 @@ func queueIncidents() []Incident {
 		},
 		{
 			Name: "diagnose-tiny-backlog", Title: "a tiny backlog", Finding: "backlog_too_small",
-			Explain: "A server with listen(1) takes 4 ms a client; 10 clients come together twice a second.",
+			Explain: "A server with listen(fd, 1) takes 4 ms a client; 10 clients come together twice a second.",
 			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
 				s, err := w.serve("lab-tiny", ListenConfig{Backlog: 1, Accept: true, Busy: 4 * time.Millisecond})
 				if err != nil {
@@ -48,13 +48,13 @@ func queueIncidents() []Incident {
 				if err := w.favour(s.PID); err != nil {
 					return nil, err
 				}
-				log("process %d called listen(1)", s.PID)
+				log("process %d called listen(fd, 1)", s.PID)
 				return w.steady(server4, 500*time.Millisecond, 10), nil
 			},
 		},
 		{
 			Name: "diagnose-capped-backlog", Title: "a backlog that somaxconn cut", Finding: "backlog_capped",
-			Explain: "A server calls listen(4096) where net.core.somaxconn is 8, and takes 4 ms a client; 30 clients come together twice a second.",
+			Explain: "A server calls listen(fd, 4096) where net.core.somaxconn is 8, and takes 4 ms a client; 30 clients come together twice a second.",
 			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
 				if err := w.Sysctl("net.core.somaxconn", "8"); err != nil {
 					return nil, err
@@ -68,14 +68,14 @@ func queueIncidents() []Incident {
 					if err := w.favour(s.PID); err != nil {
 						return err
 					}
-					log("process %d called listen(4096), somaxconn is 8", s.PID)
+					log("process %d called listen(fd, 4096), somaxconn is 8", s.PID)
 					return w.steady(server4, 500*time.Millisecond, 30)(ctx)
 				}, nil
 			},
 		},
 		{
 			Name: "diagnose-syn-flood-cookies", Title: "a SYN flood, answered by cookies", Finding: "syn_queue_pressure",
-			Explain: "Half-open handshakes of 400 clients a second that never answer, beside 20 that do, fill the SYN queue of listen(64); SYN cookies answer the rest, and nothing is dropped.",
+			Explain: "Half-open handshakes of 400 clients a second that never answer, beside 20 that do, fill the SYN queue of listen(fd, 64); SYN cookies answer the rest, and nothing is dropped.",
 			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
 				return w.synFlood("1", log)
 			},

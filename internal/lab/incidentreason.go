@@ -112,7 +112,7 @@ func reasonIncidents() []Incident {
 		},
 		{
 			Name: "diagnose-socket-activation", Title: "the backlog is the service manager's", Finding: "backlog_too_small",
-			Explain: "A process called systemd calls listen(1) and does no more; its child accepts, in 4 ms a client, and 10 clients come together twice a second.",
+			Explain: "A process called systemd calls listen(fd, 1) and does no more; its child accepts, in 4 ms a client, and 10 clients come together twice a second.",
 			Advice:  []string{"of the .socket unit"}, Never: []string{"program's call of listen", "net.Listen"},
 			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
 				s, err := w.serve("systemd", ListenConfig{Backlog: 1, Workers: 1, Pause: 4 * time.Millisecond})

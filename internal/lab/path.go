@@ -27,7 +27,7 @@ func (f family) ipv6() bool { return f.server.Addr().Is6() }
 func pathScenarios() []Scenario {
 	list := []Scenario{{
 		Name: "queue-at-limit", Title: "accept queue exactly at its limit: no drop",
-		Explain: "listen(3) and 3 handshakes queued: the limit is reached, and one more SYN and its ACK still fit. Only the SYN after that is dropped.",
+		Explain: "listen(fd, 3) and 3 handshakes queued: the limit is reached, and one more SYN and its ACK still fit. Only the SYN after that is dropped.",
 		Play:    playQueueAtLimit,
 	}}
 	for _, s := range []struct {
@@ -36,7 +36,7 @@ func pathScenarios() []Scenario {
 	}{
 		{
 			"syn-backlog-reserve", "last quarter of tcp_max_syn_backlog, cookies off",
-			"With tcp_syncookies=0 and tcp_max_syn_backlog=16, 13 of 20 SYNs are answered; the rest is kept for clients that connected before, although listen(64) has room.",
+			"With tcp_syncookies=0 and tcp_max_syn_backlog=16, 13 of 20 SYNs are answered; the rest is kept for clients that connected before, although listen(fd, 64) has room.",
 			playSynBacklogReserve,
 		},
 		{

@@ -82,12 +82,12 @@ func queueScenarios() []Scenario {
 	return []Scenario{
 		{
 			Name: "accept-queue-full-syn", Title: "SYN into a full accept queue",
-			Explain: "listen(3) and nobody accepts: 4 handshakes fill the queue, 5 further SYNs are dropped unanswered.",
+			Explain: "listen(fd, 3) and nobody accepts: 4 handshakes fill the queue, 5 further SYNs are dropped unanswered.",
 			Play:    playAcceptQueueFullSyn,
 		},
 		{
 			Name: "accept-queue-full-ack", Title: "handshake ACK into a full accept queue",
-			Explain: "10 clients get a SYN-ACK from listen(3), some of them a SYN cookie; 4 of their ACKs fit, 6 are dropped although the client is connected by then. 5 further SYNs are dropped too.",
+			Explain: "10 clients get a SYN-ACK from listen(fd, 3), some of them a SYN cookie; 4 of their ACKs fit, 6 are dropped although the client is connected by then. 5 further SYNs are dropped too.",
 			Play:    playAcceptQueueFullAck,
 		},
 		{
@@ -112,12 +112,12 @@ func queueScenarios() []Scenario {
 		},
 		{
 			Name: "syn-queue-full", Title: "SYN queue full, cookies off",
-			Explain: "Half-open handshakes fill the SYN queue of listen(8); with tcp_syncookies=0 all further SYNs are dropped.",
+			Explain: "Half-open handshakes fill the SYN queue of listen(fd, 8); with tcp_syncookies=0 all further SYNs are dropped.",
 			Play:    playSynQueueFull,
 		},
 		{
 			Name: "cookie-answered-syn", Title: "SYN queue full, cookies on: no drop",
-			Explain: "The SYN queue of listen(8) is full, but SYN cookies answer every further SYN: nothing is dropped, and a tool that only looks at the queue is wrong.",
+			Explain: "The SYN queue of listen(fd, 8) is full, but SYN cookies answer every further SYN: nothing is dropped, and a tool that only looks at the queue is wrong.",
 			Play:    playCookieAnsweredSyn,
 		},
 		{
@@ -147,7 +147,7 @@ func queueScenarios() []Scenario {
 		},
 		{
 			Name: "slow-accept", Title: "a server that accepts too slowly",
-			Explain: "An ordinary server with listen(1) sleeps 5 s after each accept() while 20 ordinary clients at a time connect over loopback: most time out, or believe they are connected while the server knows nothing of them.",
+			Explain: "An ordinary server with listen(fd, 1) sleeps 5 s after each accept() while 20 ordinary clients at a time connect over loopback: most time out, or believe they are connected while the server knows nothing of them.",
 			Play:    playSlowAccept(slowAccept),
 		},
 		{

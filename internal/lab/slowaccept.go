@@ -55,7 +55,7 @@ func playSlowAccept(config slowConfig) func(context.Context, *World, func(string
 			return none, err
 		}
 
-		log("server: process %d, listen(1) on port %d, then accept() and sleep %v, for ever; tcp_abort_on_overflow=%s",
+		log("server: process %d, listen(fd, 1) on port %d, then accept() and sleep %v, for ever; tcp_abort_on_overflow=%s",
 			server.PID, port, config.pause, abort)
 
 		// A handshake over loopback is over within the SYN's softirq, so that
