@@ -62,8 +62,8 @@ func judge(e *Evidence) []*found {
 	return all
 }
 
-// reconcile lets findings give way to others: a closed port to the listener that was closed there, and health to
-// any cause.
+// reconcile lets findings give way to others: a closed port, and a queue with room that nobody emptied, to the listener that
+// was closed there, and health to any cause.
 func reconcile(e *Evidence, all []*found) []*found {
 	var there uint64
 	for i := range e.Listeners {
@@ -75,8 +75,18 @@ func reconcile(e *Evidence, all []*found) []*found {
 		if closed && f.ID == event.FindingNoListener && f.Severity == event.SeverityCause {
 			f.Severity = event.SeverityContributing
 		}
+		if f.weight == 0 && f.Severity == event.SeverityCause && f.Listener != nil && endedHere(all, f.Listener) {
+			f.Severity = event.SeverityContributing // its end is what those that waited died of
+		}
 	}
 	return slices.DeleteFunc(all, func(f *found) bool { return caused && f.quiet })
+}
+
+// endedHere tells whether the listener's end is a cause.
+func endedHere(all []*found, l *event.Listener) bool {
+	return slices.ContainsFunc(all, func(f *found) bool {
+		return f.ID == event.FindingListenerRestarted && f.Severity == event.SeverityCause && f.Listener != nil && f.Listener.Cookie == l.Cookie
+	})
 }
 
 // needs lists the evidence without which a finding cannot be made at all.

@@ -280,6 +280,7 @@ var cases = []diagnoseCase{
 	{"scanned, and healthy", scannedToo(evidence(healthyListener())), []string{"note healthy", "note no_listener"}},
 	{"restarted", restarted(&event.Listener{Port: 443}, 0), []string{"cause listener_restarted"}},
 	{"closed and not replaced", restarted(nil, 40), []string{"cause listener_restarted", "contributing no_listener"}},
+	{"closed with connections that nobody had accepted", closedWaiting(), []string{"cause listener_restarted", "contributing no_listener", "contributing no_acceptor"}},
 	{"closed, another port than the one refused", elsewherePort(restarted(nil, 40)), []string{"cause no_listener", "cause listener_restarted"}},
 	{"its process blocked, and ended", blockedAndClosed(), []string{"cause listener_restarted", "cause accept_loop_blocked", "contributing no_listener"}},
 	{"a security module", evidence(died1(healthyListener(), event.CauseDeniedByLSM, event.StageSyn, event.ActionDropped, 80)),
@@ -528,6 +529,15 @@ func restarted(by *event.Listener, noListener uint64) *Evidence {
 		more := ingress(event.CauseNoListener, event.ActionReset, noListener, []uint16{443})
 		e.Ports, e.Counts, e.Ingress = more.Ports, append(e.Counts, more.Counts...), more.Ingress
 	}
+	return e
+}
+
+// closedWaiting is a listener whose queue had room for all until it was closed, and whose process took none.
+func closedWaiting() *Evidence {
+	e := restarted(nil, 40)
+	l := died1(listener(128, rate(2, 10), rate(2, 0)), event.CauseListenerClosed, event.StageClose, event.ActionReset, 6)
+	l.ClosedMs, l.Accepts = e.Listeners[0].ClosedMs, ptr(uint64(0))
+	e.Listeners[0] = l
 	return e
 }
 
