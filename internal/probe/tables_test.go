@@ -2,8 +2,6 @@ package probe
 
 import (
 	"encoding/json"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -13,12 +11,8 @@ import (
 )
 
 // TestTables asks every map of every object what happens when it is full: where that is counted, and what the verdict
-// says of it.
+// says of it. That no object is left out, TestObjectsAreAsked of test/architecture says.
 func TestTables(t *testing.T) {
-	compiled, err := filepath.Glob("../bpf/*_x86_bpfel.o")
-	if err != nil || len(compiled) != len(objects()) {
-		t.Errorf("%d objects are compiled, and %d are asked", len(compiled), len(objects()))
-	}
 	told := make(map[string]Table)
 	for _, table := range answers() {
 		told[table.Object+"."+table.Name] = table
@@ -62,9 +56,6 @@ func TestTables(t *testing.T) {
 	}
 	for name := range told {
 		t.Errorf("%s is no map", name)
-	}
-	if _, err := os.Stat("../../bpf/maps.h"); err != nil {
-		t.Skip("the sources are not here")
 	}
 }
 
