@@ -37,13 +37,20 @@ func heldBack(e *Evidence) []*found {
 			continue
 		}
 		d := l.Deferred
-		f.weight = d.Held
+		lost := uint64(0) // SYNs for which those that are held back left no room
+		if l.holdsBack() {
+			lost = synQueueDrops(l)
+		}
+		f.weight, f.counted = max(d.Held, lost), lost < d.Held
 		f.saw("handshakes held back until the client sent something, or gave up", d.Held, "handshakes")
 		f.saw("handshakes with an ignored ACK that were followed", d.Watched, "handshakes")
 		f.saw("the longest that one was held back, as far as seen", d.LongestMs, "ms")
 		f.saw("still held back at the end", d.AtEnd, "handshakes")
 		f.because = fmt.Sprintf("TCP_DEFER_ACCEPT on %s held back %s of %s, for up to %s: their clients had acknowledged and sent nothing, as where the server speaks first",
 			where(l.ID), thousands(d.Held), many(d.Watched, "handshake"), seconds(float64(d.LongestMs)))
+		if lost > 0 {
+			f.because += "; they leave no room in the SYN queue"
+		}
 		f.Title = f.because
 		if float64(d.Held) < heldBackPart*float64(d.Watched) {
 			f.Severity = event.SeverityNote

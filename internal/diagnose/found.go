@@ -11,6 +11,7 @@ import (
 type found struct {
 	event.Finding
 	weight    uint64 // the drops it explains
+	counted   bool   // its sentence says how many handshakes it is about: what died is not their number
 	concerned int    // processes, also those that are not listed
 	because   string // its part of the verdict: "... died because <because>"
 	rests     []Need // the evidence that it presumes was to be had

@@ -93,7 +93,7 @@ func healthy(e *Evidence, syns uint64) []*found {
 	if h != nil && h.Unaccounted > 0 {
 		return []*found{unaccounted(e, h, syns)}
 	}
-	if h != nil && h.Finished == 0 && h.Ended < h.Begun {
+	if h != nil && h.Finished == 0 && !checksOnly(h) {
 		return []*found{unfinished(h, syns)}
 	}
 	if h != nil && h.Finished > 0 && 2*h.Waiting > h.Finished {
@@ -140,6 +140,12 @@ func healthy(e *Evidence, syns uint64) []*found {
 	}
 	f.fix("look behind accept(): the application's latency, TLS, what it calls", "or watch again while clients time out: synspy diagnose --duration 5m")
 	return []*found{f}
+}
+
+// checksOnly tells whether clients ended all handshakes themselves, but for those that were under way when the window ended.
+func checksOnly(h *event.Handshakes) bool {
+	left := h.Begun - min(h.Begun, h.Ended)
+	return left == 0 || h.Ended > 0 && left <= h.Open && (left == 1 || float64(left) <= fewOpen*float64(h.Begun))
 }
 
 // sawHandshakes cites what became of them, leaving out what became of none.

@@ -63,7 +63,7 @@ func sentence(e *Evidence, all []*found) string {
 	default:
 		more += fmt.Sprintf("; there are %d more causes", causes-1)
 	}
-	if died == 0 {
+	if died == 0 || first.counted {
 		return fmt.Sprintf("Handshakes%s are in trouble: %s%s.", to, first.because, more)
 	}
 	if n := first.weight; n > 0 && n < died && slices.Contains(deadly, first.ID) {

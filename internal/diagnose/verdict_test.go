@@ -1,0 +1,33 @@
+package diagnose
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/synspy/synspy/internal/event"
+)
+
+// TestVerdictNumbers: the number that a verdict begins with is of what its sentence is about.
+func TestVerdictNumbers(t *testing.T) {
+	fills := evidence(died1(deferred(healthyListener(), 17, Deferred{Watched: 17, Held: 17, LongestMs: 5000}),
+		event.CauseSynQueueFull, event.StageSyn, event.ActionDropped, 307))
+	apart := evidence(deferred(healthyListener(), 50, Deferred{Watched: 50, Held: 50, LongestMs: 4000}),
+		died1(healthyListener(), event.CauseBadHandshakeAck, event.StageAck, event.ActionReset, 20))
+	checks := onlyEnded(20)
+	checks.Syns = ptr(*checks.Syns + 1) // one is under way when the window ends
+	checks.ID.SynQueue.Len = 1
+	checks.Timeline[len(checks.Timeline)-1].Arrivals = ptr(uint64(1))
+	for name, test := range map[string]struct {
+		e    *Evidence
+		says string
+		not  string
+	}{
+		"TCP_DEFER_ACCEPT, and what it left no room for": {fills, "307 handshake packets to 10.0.0.1:443 died: TCP_DEFER_ACCEPT", "Of 307"},
+		"TCP_DEFER_ACCEPT, and others died elsewhere":    {apart, "Handshakes to 10.0.0.1:443 are in trouble: TCP_DEFER_ACCEPT", "Of 20"},
+		"health checks, one of them under way":           {evidence(checks), "the client's own RST", "none of"},
+	} {
+		if verdict := Diagnose(test.e).Verdict; !strings.Contains(verdict, test.says) || strings.Contains(verdict, test.not) {
+			t.Errorf("%s: %s", name, verdict)
+		}
+	}
+}
