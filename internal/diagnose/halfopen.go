@@ -110,6 +110,7 @@ func synQueuePressure(e *Evidence, l *Listener) *found {
 	if value(e.ClientsSeen) > 0 { // of those that a cookie answered nobody knows the addresses
 		f.saw("client addresses that lost packets", *e.ClientsSeen, "addresses")
 	}
+	overflows, there := l.dropped(event.CauseAcceptQueueFull), l.mostFinished() || cookiesBack(e, l)
 	f.because = "the SYN queue was full of handshakes that clients did not finish"
 	f.Settles = "whether the clients are real: those that never finish a handshake are spoofed or have lost the way back"
 	switch {
@@ -119,19 +120,23 @@ func synQueuePressure(e *Evidence, l *Listener) *found {
 		f.Title, f.Owner, f.Settles = f.because, "application", ""
 		f.fix("take the option off, or let clients send at once: see the other finding; these clients are no spoofed ones, they acknowledged")
 		return f
-	case 2*l.dropped(event.CauseAcceptQueueFull) > max(drops, cookies):
+	case 2*overflows > max(drops, cookies) && died(l.Counts, event.CauseAcceptQueueFull, event.StageSyn) > 0:
 		// Handshakes whose last ACK finds the accept queue full stay half-open: the SYN queue fills behind it. A
 		// handshake may then cost several cookies and be dropped once, or the other way round.
-		f.Severity = event.SeverityContributing
+		f.Severity, f.Confidence = event.SeverityContributing, event.ConfidenceLikely
 		f.because = "the SYN queue filled behind the full accept queue"
 		f.fix("empty the accept queue first: see the other findings")
-	case drops == 0 && l.dropped(event.CauseAcceptQueueFull) > 0:
+	case 2*overflows > max(drops, cookies):
+		// The accept queue took every SYN: it was not full for long enough for anything to fill behind it.
+		f.Severity = event.SeverityContributing
+		f.because = atOnceBegun
+		f.fix("see to the accept queue first: the other findings; its limit is the SYN queue's as well")
+	case drops == 0 && overflows > 0:
 		// The cookies let nobody down: what died did so at the accept queue.
 		f.Severity = event.SeverityContributing
 		f.because = "the SYN queue was full as well, and SYN cookies answered"
-	case l.mostFinished():
-		f.because = "more handshakes were begun at once than the SYN queue holds, and clients finished them"
-		f.Settles = ""
+	case there:
+		f.because = atOnceBegun + ", and clients finished them"
 		if drops == 0 {
 			f.Severity = event.SeverityNote
 		}
@@ -139,13 +144,42 @@ func synQueuePressure(e *Evidence, l *Listener) *found {
 		f.Severity = event.SeverityNote
 	}
 	f.Title = f.because
-	f.fix("leave net.ipv4.tcp_syncookies on", "filter the clients upstream where they are spoofed")
-	if l.Sysctls.Somaxconn != nil {
+	if on := l.Sysctls.Syncookies; on != nil && *on == 0 {
+		f.fix("turn SYN cookies on: net.ipv4.tcp_syncookies is 0")
+	} else {
+		f.fix("leave net.ipv4.tcp_syncookies on")
+	}
+	if !there {
+		f.fix("filter the clients upstream where they are spoofed")
+		return f // no queue is large enough for those
+	}
+	f.Owner, f.Settles = "application", ""
+	// Where the accept queue overflowed as well, what it needs is told there: it is the same setting.
+	if l.Sysctls.Somaxconn != nil && overflows == 0 {
 		if limit, ok := l.limit(); ok && limit < ordinaryLimit && value(l.AskedBacklog) < ordinaryLimit {
 			f.turn(listenKnob(l, l.Processes, ordinaryLimit, "the SYN queue has the same limit as the accept queue"))
 		}
 	}
 	return f
+}
+
+// atOnceBegun is why a SYN queue is full of handshakes of clients who are there.
+const atOnceBegun = "more handshakes were begun at once than the SYN queue holds"
+
+// cookiesBack tells whether the clients that a SYN cookie answered are there: nearly all of the cookies came back.
+func cookiesBack(e *Evidence, l *Listener) bool {
+	var sent, back uint64 // of the whole namespace: the kernel counts no others
+	for _, r := range e.Ledger {
+		switch {
+		case r.NetNS != l.ID.NetNS:
+		case r.Counter == event.CounterSyncookiesSent.String():
+			sent += r.Kernel
+		case r.Counter == event.CounterSyncookiesRecv.String():
+			back += r.Kernel
+		}
+	}
+	n := value(l.Cookies)
+	return n > 0 && back > 0 && float64(sent-min(sent, back)) <= 0.1*float64(n)
 }
 
 // mostFinished tells whether nearly as many handshakes were finished as begun.
