@@ -61,6 +61,10 @@ func explain(s *subject) []*found {
 		if f.ID == event.FindingConnectionBurst && slices.ContainsFunc(out, func(f *found) bool { return f.ID == event.FindingProcessStopped }) {
 			continue
 		}
+		// A queue of which nothing shows that it is too small is no matter where it is known what was wrong.
+		if f.ID == event.FindingBacklogTooSmall && f.Confidence == event.ConfidencePossible && len(out) > 0 {
+			continue
+		}
 		// However many came: that nobody accepted for so long was not their doing.
 		if explained || f.ID == event.FindingConnectionBurst && s.stoodStill() {
 			f.Severity = event.SeverityContributing

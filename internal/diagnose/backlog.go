@@ -49,7 +49,7 @@ func connectionBurst(s *subject) *found {
 	s.cite(f)
 	f.saw("arrivals in the busiest second", j.peak, "SYNs")
 	f.saw("arrivals in an ordinary second", round(j.usual), "SYNs")
-	sawKnown(f, "clients", s.e.ClientsSeen, "addresses")
+	sawKnown(f, "client addresses that lost packets", s.e.ClientsSeen, "addresses")
 	f.because = fmt.Sprintf("%g connections arrived in one second, where %g are usual", j.peak, round(j.usual))
 	f.Title = f.because
 	f.fix("let clients reconnect with a random delay and exponential backoff")
@@ -109,6 +109,9 @@ func backlogTooSmall(s *subject) *found {
 	if !known || somaxconn != nil && limit >= *somaxconn || s.AskedBacklog != nil && *s.AskedBacklog > limit {
 		return nil
 	}
+	if s.Accepts != nil && *s.Accepts == 0 { // none is large enough where nobody accepts
+		return nil
+	}
 	need, enough := helps(s.whatIf)
 	emptied := s.emptied() && limit < ordinaryLimit
 	if !enough && !emptied && (s.whatIf != nil || limit >= ordinaryLimit) {
@@ -121,7 +124,7 @@ func backlogTooSmall(s *subject) *found {
 	f.because = fmt.Sprintf("the accept queue holds %d and more came at once", limit+1)
 	f.Title = fmt.Sprintf("a backlog of %d is too small", limit)
 	if s.AskedBacklog == nil && somaxconn != nil {
-		f.Settles = unknownBacklog + ". If net.core.somaxconn was lower then, restarting the server is enough"
+		f.Settles = unknownBacklog + ". If net.core.somaxconn was lower then, a restart of who called listen() is enough"
 	}
 	switch {
 	case !enough && emptied:
@@ -146,6 +149,9 @@ func backlogTooSmall(s *subject) *found {
 		// Small, but nothing shows that it is what was wrong.
 		f.Severity, f.Confidence = event.SeverityContributing, event.ConfidencePossible
 		f.Settles = "the queue and the accepts over time, which this input does not have"
+		if len(s.Timeline) > 0 {
+			f.Settles = "the queue and the accepts over time, which were not seen for the whole of the window: watch again"
+		}
 		f.turn(listenKnob(s.Listener, f.Processes, ordinaryLimit, "what common servers use at least"))
 		return f
 	}

@@ -30,7 +30,7 @@ func Diagnose(e *Evidence) event.Diagnosis {
 		Header: event.Head("diagnosis"), Time: e.Start, WindowS: float64(e.WindowMs) / 1000,
 		Verdict: doubt(e, all, verdict(e, all)), Findings: []event.Finding{},
 		Counts: e.Counts, Ledger: e.Ledger, Overflow: e.Overflow, Balanced: e.Balanced, Unchecked: event.Unchecked(e.Counts), Timeline: []event.Timeline{},
-		Handshakes: handshakes(e), Clients: bound(e.Clients, maxClients), ClientsSeen: e.ClientsSeen, Cannot: cannot(e),
+		Handshakes: handshakes(e), Clients: bound(e.Clients, maxClients), ClientsSeen: e.ClientsSeen, Cannot: cannot(e, all),
 	}
 	if d.Ledger == nil {
 		d.Ledger = []event.LedgerRow{}
@@ -110,16 +110,23 @@ var needs = map[event.FindingID][]Need{
 	event.FindingHealthy:               {NeedSyns},
 }
 
-// cannot says which findings the input could not have led to, one row a reason. A row without findings may concern any.
-func cannot(e *Evidence) []event.CannotSupport {
+// cannot says which findings the input could not have led to, one row a reason, but for those that were
+// found. A row without findings may concern any.
+func cannot(e *Evidence, all []*found) []event.CannotSupport {
 	var out []event.CannotSupport
 	missing := slices.Clone(e.Missing)
 	for i := range e.Listeners {
 		missing = append(missing, e.Listeners[i].Missing...)
 	}
+	told := func(id event.FindingID) bool { // of the only listener, so that nothing is left to tell of another
+		return len(e.Listeners) < 2 && slices.ContainsFunc(all, func(f *found) bool { return f.ID == id })
+	}
 	for _, gap := range missing {
 		var ids []event.FindingID
 		for _, info := range event.Findings() {
+			if told(info.ID) {
+				continue
+			}
 			if slices.Contains(needs[info.ID], gap.Need) || len(gap.By) > 0 && slices.Contains(rests[info.ID], gap.Need) {
 				ids = append(ids, info.ID)
 			}
