@@ -26,10 +26,11 @@ func views(e *Evidence) ([]event.ListenerView, []event.Timeline, *event.Unlisted
 	var out []event.ListenerView
 	lines := []event.Timeline{}
 	for _, l := range bound(listeners, maxListeners) {
+		s := newSubject(e, l)
 		out = append(out, event.ListenerView{
 			Listener: l.ID, Processes: bound(l.Processes, maxProcesses), Counts: l.Counts, Syns: l.Syns, Accepts: l.Accepts,
 			Drops: diedOfAll(l.Counts), LongestGapMs: l.LongestGapMs, AcceptWaits: l.Waits,
-			Stacks: stacks(l), WhatIf: whatIf(l),
+			Stacks: s.stacks(), WhatIf: s.whatIf,
 		})
 		if len(l.Timeline) > 0 && len(lines) < maxTimelines {
 			lines = append(lines, timeline(l))
@@ -91,35 +92,55 @@ func sum(a, b *uint64) *uint64 {
 	return &both
 }
 
-// stacks puts equal samples together, the commonest first.
-func stacks(l *Listener) []event.ThreadStack {
-	threads := suspectsOf(l).threads
-	byKey := map[string]*event.ThreadStack{}
-	var order []string
-	for _, t := range threads {
-		before := uint32(0)
-		for i, smp := range t.Samples {
-			state := smp.State
-			key := fmt.Sprintf("%d\n%d\n%s\n%s\n%v\n%s\n\n%s", t.PID, t.TID, state, smp.Syscall, smp.OnCPU,
-				strings.Join(smp.Kernel, "\n"), strings.Join(smp.User, "\n"))
-			s := byKey[key]
-			if s == nil {
-				s = &event.ThreadStack{PID: t.PID, TID: t.TID, Comm: t.Comm, State: state, Syscall: smp.Syscall, OnCPU: smp.OnCPU,
-					Kernel: smp.Kernel, User: smp.User}
-				byKey[key] = s
-				order = append(order, key)
-			}
-			s.Samples++
-			if i > 0 {
-				s.Ms += uint64(smp.OffsetMs - min(before, smp.OffsetMs))
-			}
-			before = smp.OffsetMs
+// stacks puts equal samples together: those of what the threads mainly did under pressure first, then the commonest.
+func (s *subject) stacks() []event.ThreadStack {
+	type group struct {
+		event.ThreadStack
+		telling int // samples of what the findings tell
+	}
+	var groups []*group
+	byKey := make(map[string]*group)
+	before := make(map[uint64]uint32) // by thread
+	mainly := s.mostDid()
+	s.eachSample(func(t Thread, smp Sample, did doing) {
+		if did == doingStarved { // whatever it was at when the sample was taken
+			smp.State, smp.OnCPU, smp.Syscall = "R", false, ""
+		}
+		key := fmt.Sprintf("%d\n%d\n%s\n%v\n%s\n%v\n%s\n\n%s", t.PID, t.TID, smp.State, smp.Frozen, smp.Syscall, smp.OnCPU,
+			strings.Join(smp.Kernel, "\n"), strings.Join(smp.User, "\n"))
+		g := byKey[key]
+		if g == nil {
+			g = &group{ThreadStack: event.ThreadStack{PID: t.PID, TID: t.TID, Comm: t.Comm, State: smp.State, Frozen: smp.Frozen, Syscall: smp.Syscall,
+				OnCPU: smp.OnCPU, Kernel: smp.Kernel, User: smp.User}}
+			byKey[key] = g
+			groups = append(groups, g)
+		}
+		g.Samples++
+		if since, ok := before[t.key()]; ok {
+			g.Ms += uint64(smp.OffsetMs - min(since, smp.OffsetMs))
+		}
+		before[t.key()] = smp.OffsetMs
+		if did == mainly && s.underPressure(smp) {
+			g.telling++
+		}
+	})
+	slices.SortStableFunc(groups, func(a, b *group) int {
+		return cmp.Or(cmp.Compare(b.telling, a.telling), cmp.Compare(b.Samples, a.Samples))
+	})
+	var out []event.ThreadStack
+	for _, g := range bound(groups, maxStacks) {
+		out = append(out, g.ThreadStack)
+	}
+	return out
+}
+
+// mostDid is what the threads did for most of the judged time under pressure; [doingUnknown] where none is.
+func (s *subject) mostDid() doing {
+	most := doingUnknown
+	for did, steps := range s.did {
+		if steps > s.did[most] {
+			most = doing(did)
 		}
 	}
-	var out []event.ThreadStack
-	for _, key := range order {
-		out = append(out, *byKey[key])
-	}
-	slices.SortStableFunc(out, func(a, b event.ThreadStack) int { return cmp.Compare(b.Samples, a.Samples) })
-	return bound(out, maxStacks)
+	return most
 }

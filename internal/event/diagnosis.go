@@ -171,6 +171,7 @@ type ThreadStack struct {
 	TID     uint32   `json:"tid,omitempty"`
 	Comm    string   `json:"comm,omitempty"`
 	State   string   `json:"state,omitempty"`   // "R", "S", "D", "T", "t"
+	Frozen  bool     `json:"frozen,omitempty"`  // with its cgroup
 	Syscall string   `json:"syscall,omitempty"` // the call it was in, absent on a CPU
 	OnCPU   bool     `json:"on_cpu,omitempty"`
 	Samples uint64   `json:"samples,omitempty"` // how often it was seen so

@@ -174,6 +174,20 @@ func TestDiagnosisText(t *testing.T) {
 	golden(t, "diagnosis-healthy", []byte(healthy))
 }
 
+// TestStackHead: what a thread was seen to do, in the reader's words.
+func TestStackHead(t *testing.T) {
+	for want, s := range map[string]event.ThreadStack{
+		"waiting for a CPU":                {State: "R"},
+		"on a CPU":                         {State: "R", OnCPU: true},
+		"frozen in accept4":                {State: "S", Syscall: "accept4", Frozen: true},
+		"uninterruptibly asleep in accept": {State: "D", Syscall: "accept"},
+	} {
+		if got := stackDoing(s); got != want {
+			t.Errorf("%+v: %q, want %q", s, got, want)
+		}
+	}
+}
+
 // TestDiagnosisHostile: nothing from outside acts, neither on a terminal nor in a
 // browser.
 func TestDiagnosisHostile(t *testing.T) {

@@ -279,6 +279,8 @@ func stackHead(s event.ThreadStack) string {
 func stackDoing(s event.ThreadStack) string {
 	doing := ""
 	switch {
+	case s.Frozen:
+		doing = "frozen"
 	case s.OnCPU:
 		doing = "on a CPU"
 	case s.State == "T":
@@ -286,7 +288,7 @@ func stackDoing(s event.ThreadStack) string {
 	case s.State == "t":
 		doing = "held by a tracer"
 	case s.State == "D":
-		doing = "asleep, not to be interrupted"
+		doing = "uninterruptibly asleep"
 	case s.State == "S":
 		doing = "asleep"
 	case s.State == "R":
