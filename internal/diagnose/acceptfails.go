@@ -66,7 +66,7 @@ func acceptFails(s *subject) *found {
 	says := lack.says
 	if d := s.mostOpen(who); d != nil && lack.errno == "EMFILE" {
 		says = fmt.Sprintf("%d of the %d file descriptors that it may have (RLIMIT_NOFILE) are in use", min(d.Open, d.Limit), d.Limit)
-		f.saw("open descriptors of pid "+strconv.FormatUint(uint64(d.PID), 10), d.Open, "descriptors")
+		f.saw(fmt.Sprintf("open descriptors of pid %d below its limit", d.PID), min(d.Open, d.Limit), "descriptors")
 		f.saw("RLIMIT_NOFILE, its limit of open descriptors", d.Limit, "descriptors")
 		f.saw("counts in which all were in use", fmt.Sprintf("%d of %d", d.Full, d.Readings), "")
 	}

@@ -44,6 +44,17 @@ func TestAcceptFailsSays(t *testing.T) {
 	}
 }
 
+// TestDescriptorsBelowLimit: a limit that was lowered leaves descriptors above it open, which are no part of what is counted against it.
+func TestDescriptorsBelowLimit(t *testing.T) {
+	l := failing(thread(blockedWindow(16), true, between(2000, 7000, inSleep, inPoll)), "EMFILE", 3, 8, 8)
+	l.Descriptors[0].Open, l.Descriptors[0].Limit = 19, 18
+	for _, ev := range Diagnose(evidence(l)).Findings[0].Evidence {
+		if strings.HasPrefix(ev.What, "open descriptors") && (ev.Value != uint64(18) || !strings.HasSuffix(ev.What, "below its limit")) {
+			t.Errorf("%s: %v", ev.What, ev.Value)
+		}
+	}
+}
+
 // TestBlockedAdvice: what a loop waits for with others of its program is not to be taken off it, and workers that wait in different
 // calls are told with all of them.
 func TestBlockedAdvice(t *testing.T) {

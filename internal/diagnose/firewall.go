@@ -140,9 +140,12 @@ func (e *Evidence) ruled(r ruling, deaths []Death) *found {
 		f.byTable(e, r, n)
 	case r.kind == queuedAway:
 		f.byQueue(r, deaths)
+	case refused == 0 && r != ruling{}:
+		f.Title = "a firewall drops SYNs before the listener"
+		f.because = r.ruler() + ", or its chain's policy, drops them"
 	case refused > 0:
 		f.Title = "a firewall REJECTs SYNs before the listener (" + list(refusals) + ")"
-		f.because = "a rule of iptables or nftables rejects them: the clients are told so at once"
+		f.because = r.ruler() + " rejects them: the clients are told so at once"
 		f.saw("SYNs answered with "+list(refusals), refused, "packets")
 		if quiet := n - refused; quiet > 0 {
 			f.saw("SYNs dropped there without an answer", quiet, "packets")
@@ -156,6 +159,14 @@ func (e *Evidence) ruled(r ruling, deaths []Death) *found {
 		f.fix(e.ruleAt(r, &deaths[0]))
 	}
 	return f
+}
+
+// ruler is whose rule it is: iptables has no chains of the families netdev and inet.
+func (r ruling) ruler() string {
+	if r.family == "netdev" || r.family == "inet" {
+		return "a rule of nftables"
+	}
+	return "a rule of iptables or nftables"
 }
 
 // sawHook cites where on its way it was.
@@ -249,7 +260,11 @@ func (e *Evidence) ruleAt(r ruling, d *Death) string {
 	} else if r.family == "" {
 		list += "; " + d.Enter.command() + "iptables-save -c"
 	}
-	return "change the rule, or the chain's policy, that drops them" + at + d.inSpace() + ": " + d.Enter.command() + list
+	what := "the rule, or the chain's policy, that drops them"
+	if d.Kernel.Refusal != "" {
+		what = "the rule that rejects them" // which a policy cannot
+	}
+	return "change " + what + at + d.inSpace() + ": " + d.Enter.command() + list
 }
 
 func (f *found) byQueue(r ruling, deaths []Death) {
@@ -291,9 +306,11 @@ func (f *found) byTable(e *Evidence, r ruling, n uint64) {
 	if uint64(c.Count) < uint64(c.Max) {
 		f.because = fmt.Sprintf("the connection tracking table was full (net.netfilter.nf_conntrack_max is %d; at the end it held %d)", c.Max, c.Count)
 	}
-	f.turn(event.Knob{Name: "net.netfilter.nf_conntrack_max", Now: fmt.Sprint(c.Max), Try: fmt.Sprint(2 * uint64(c.Max)),
-		Where: "/etc/sysctl.d/ of the machine's first network namespace", Why: "with /sys/module/nf_conntrack/parameters/hashsize at a quarter of it"})
-	f.fix("or keep entries for a shorter time (net.netfilter.nf_conntrack_tcp_timeout_*), or take the port out of tracking (notrack in the raw table)")
+	more := 2 * uint64(c.Max)
+	f.turn(event.Knob{Name: "net.netfilter.nf_conntrack_max", Now: fmt.Sprint(c.Max), Try: fmt.Sprint(more),
+		Where: "/etc/sysctl.d/ of the machine's first network namespace", Why: "it is of all its network namespaces together"})
+	f.fix(fmt.Sprintf("until the next start, there: sysctl -w net.netfilter.nf_conntrack_max=%d; echo %d > /sys/module/nf_conntrack/parameters/hashsize", more, max(more/4, 1)),
+		"or keep entries for a shorter time (net.netfilter.nf_conntrack_tcp_timeout_*), or take the port out of tracking (notrack in the raw table)")
 }
 
 // held lists the queues in which packets wait.

@@ -291,7 +291,7 @@ func (p *printer) ledger(sum event.Summary) {
 		p.line("ledger balanced: the kernel's counters moved by what synspy counted")
 	}
 	if n := event.Unchecked(sum.Counts); n > 0 {
-		p.text("not compared: ", p.opts.plural(n, "packet")+" died where the kernel keeps no counter of it: known by its drop events alone, of which some may be missing")
+		p.text("not compared: ", p.opts.plural(n, "packet")+" died where no counter of this ledger moves: others that had no drop event may be missing")
 	}
 	if shared > 0 {
 		p.text("shared: ", "other traffic moves these counters too; SYNSPY is what the counted packets are sure to have moved")
