@@ -89,6 +89,10 @@ func (d *deferral) end() *diagnose.Deferred {
 	}
 	out := *d
 	for _, h := range d.pending {
+		if h.until < h.since+heldMs { // too young to tell
+			out.done.Young++
+			continue
+		}
 		if out.settle(h) {
 			out.done.AtEnd++
 		}

@@ -46,6 +46,9 @@ func heldBack(e *Evidence) []*found {
 		f.saw("handshakes with an ignored ACK that were followed", d.Watched, "handshakes")
 		f.saw("the longest that one was held back, as far as seen", d.LongestMs, "ms")
 		f.saw("still held back at the end", d.AtEnd, "handshakes")
+		if d.Young > 0 {
+			f.saw("not followed, since their ACK came less than 1 s before the end", d.Young, "handshakes")
+		}
 		f.because = fmt.Sprintf("TCP_DEFER_ACCEPT on %s held back %s of %s, for up to %s: their clients had acknowledged and sent nothing, as where the server speaks first",
 			where(l.ID), thousands(d.Held), many(d.Watched, "handshake"), seconds(float64(d.LongestMs)))
 		if lost > 0 {

@@ -173,10 +173,11 @@ type BadAcks struct {
 
 // Deferred is how handshakes fared whose ACK TCP_DEFER_ACCEPT ignored.
 type Deferred struct {
-	Watched   uint64 `json:"watched"`    // of which it is known
-	Held      uint64 `json:"held"`       // half-open for heldMs and more after it: the client sent nothing
-	AtEnd     uint64 `json:"at_end"`     // of these, still half-open at the end
-	LongestMs uint64 `json:"longest_ms"` // the longest that one was held, as far as it was seen
+	Watched   uint64 `json:"watched"`         // of which it is known
+	Held      uint64 `json:"held"`            // half-open for heldMs and more after it: the client sent nothing
+	AtEnd     uint64 `json:"at_end"`          // of these, still half-open at the end
+	Young     uint64 `json:"young,omitempty"` // not among the watched: half-open at the end, for less than heldMs
+	LongestMs uint64 `json:"longest_ms"`      // the longest that one was held, as far as it was seen
 }
 
 // Sysctls are those of a network namespace, by what they hold; nil where unread.

@@ -238,7 +238,11 @@ func unanswered(e *Evidence, l *Listener) *found {
 	if unsent > 0 {
 		f.saw("handshakes given up by a timer since their SYN-ACK could not be sent again", unsent, "handshakes")
 	}
-	sawKnown(f, "SYNs that came again though they had been answered", l.SynsAgain, "SYNs")
+	cameAgain := "SYNs that came again though they had been answered"
+	if here { // no answer left
+		cameAgain = "SYNs that came again"
+	}
+	sawKnown(f, cameAgain, l.SynsAgain, "SYNs")
 	sawKnown(f, "handshakes finished", l.Finished, "handshakes")
 	sawKnown(f, "SYNs in the window", l.Syns, "SYNs")
 	sawKnown(f, "net.ipv4.tcp_synack_retries", l.Sysctls.SynackRetries, "")

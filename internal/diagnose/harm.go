@@ -135,7 +135,9 @@ func answerElsewhere(l *Listener, ended, again uint64) *found {
 	f.saw("handshakes that an RST from the client's side ended", ended, "handshakes")
 	f.saw("of them of clients that then sent the same SYN again", again, "handshakes")
 	sawKnown(f, "handshakes finished", l.Finished, "handshakes")
-	f.because = "the clients' hosts reset the SYN-ACK, and the clients sent their SYN again: the answer does not reach who asked"
+	f.counted = true
+	f.because = fmt.Sprintf("an RST from the clients' side ended %s, and %s of them were of clients that then sent the same SYN again: the answer does not reach who asked",
+		many(ended, "handshake"), thousands(again))
 	f.Title = "SYN-ACKs are reset on the clients' side"
 	f.fix("compare the source address of the SYN-ACK with the address that clients connect to: NAT that sees one direction only answers from another one",
 		"look for a firewall or a second host with the client's address that sends the RST: tcpdump at the client")

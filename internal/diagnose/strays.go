@@ -179,7 +179,8 @@ func (f *found) dropsAnswers(l *Listener, freed []Stray) {
 	}
 	if len(freed) > 0 {
 		f.Owner = freed[0].freer().owner
-		f.because = "SYN-ACKs were dropped on the way out here, by " + list(places)
+		f.counted = true // what dies besides are the handshakes that this leaves behind, or ICMP errors about it
+		f.because = many(n, "SYN-ACK") + " " + be(n) + " dropped on the way out here, by " + list(places)
 		f.Confidence = event.ConfidenceProven
 		if 2*n < f.weight || freed[0].NetNS != l.ID.NetNS {
 			f.Confidence = event.ConfidenceLikely // the watch may have begun late; more is not seen

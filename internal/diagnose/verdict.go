@@ -64,6 +64,9 @@ func sentence(e *Evidence, all []*found) string {
 		more += fmt.Sprintf("; there are %d more causes", causes-1)
 	}
 	if died == 0 || first.counted {
+		if first.ID == event.FindingReturnPathLost && noneFinished(e, first.Listener) {
+			return fmt.Sprintf("No handshake%s was finished: %s%s.", to, first.because, more)
+		}
 		return fmt.Sprintf("Handshakes%s are in trouble: %s%s.", to, first.because, more)
 	}
 	if n := first.weight; n > 0 && n < died && slices.Contains(deadly, first.ID) {
@@ -74,6 +77,14 @@ func sentence(e *Evidence, all []*found) string {
 		return fmt.Sprintf("Of %s that died, %s %s: %s%s.", many(died, "handshake packet"), thousands(n), of, first.because, more)
 	}
 	return fmt.Sprintf("%s%s died: %s%s.", many(died, "handshake packet"), to, first.because, more)
+}
+
+// noneFinished tells whether a listener's finished handshakes were counted, and there were none.
+func noneFinished(e *Evidence, l *event.Listener) bool {
+	return slices.ContainsFunc(e.Listeners, func(at Listener) bool {
+		finished, known := at.finished()
+		return l != nil && at.ID.Cookie == l.Cookie && at.ID.Port == l.Port && at.ID.NetNS == l.NetNS && known && finished == 0
+	})
 }
 
 // late says how many were let down by a delay only: their SYN was dropped, and one that they sent again was not.
