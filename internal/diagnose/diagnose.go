@@ -70,7 +70,9 @@ func reconcile(e *Evidence, all []*found) []*found {
 		there += refusedAt(e, &e.Listeners[i])
 	}
 	closed := 2*there >= closedPorts(e) && slices.ContainsFunc(all, func(f *found) bool { return f.ID == event.FindingListenerRestarted })
-	caused := slices.ContainsFunc(all, func(f *found) bool { return f.Severity == event.SeverityCause })
+	caused := slices.ContainsFunc(all, func(f *found) bool {
+		return f.Severity == event.SeverityCause || f.doubt && f.Severity == event.SeverityContributing
+	})
 	for _, f := range all {
 		if closed && f.ID == event.FindingNoListener && f.Severity == event.SeverityCause {
 			f.Severity = event.SeverityContributing

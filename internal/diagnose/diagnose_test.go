@@ -3,6 +3,7 @@ package diagnose
 import (
 	"encoding/json"
 	"flag"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -229,7 +230,7 @@ var cases = []diagnoseCase{
 	{"no answers, and nothing known of repeated SYNs", evidence(halfOpened(healthyListener(), 400, nil, 0)),
 		[]string{"cause return_path_lost"}},
 	{"clients leave", evidence(halfOpened(healthyListener(), 400, ptr(uint64(0)), 50)),
-		[]string{"cause client_gave_up"}},
+		[]string{"contributing client_gave_up"}},
 	{"a scan among many clients", evidence(died1(halfOpened(healthyListener(), 5, ptr(uint64(0)), 900), event.CauseHandshakeExpired,
 		event.StageTimer, event.ActionDropped, 5)),
 		[]string{"note client_gave_up"}},
@@ -775,5 +776,16 @@ func TestNothingDroppedNobodyAccepts(t *testing.T) {
 	brief := during(rate(5, 100), 1000, 1500, func(uint64) uint64 { return 0 })
 	if got := Diagnose(evidence(listener(128, waits, brief))).Verdict; !strings.HasPrefix(got, "The listen path is not the problem") {
 		t.Errorf("half a second: %s", got)
+	}
+}
+
+// An ACK that is lost here or on the way looks like a client that left: nobody is blamed alone, and nothing is called harmless.
+func TestLeftOrLost(t *testing.T) {
+	d := Diagnose(evidence(halfOpened(healthyListener(), 400, ptr(uint64(0)), 50)))
+	if f := d.Findings[0]; f.ID != event.FindingClientGaveUp || f.Confidence != event.ConfidencePossible || !strings.Contains(d.Verdict, "their ACKs were lost") {
+		t.Errorf("%s, %s: %s", f.ID, f.Confidence, d.Verdict)
+	}
+	if text := fmt.Sprint(d.Findings); strings.Contains(text, "harmless") || !strings.Contains(text, "ct state invalid") {
+		t.Error(text)
 	}
 }

@@ -272,11 +272,23 @@ func unanswered(e *Evidence, l *Listener) *found {
 		f.fix("trace the way back: ip route get CLIENT in the server's namespace, then tcpdump for the SYN-ACK along the path",
 			"look for asymmetric routing, a stateful firewall that saw only one direction, and source addresses changed by NAT")
 	default:
-		f.because = "clients left their handshakes unfinished"
-		f.fix("look at what these clients are: scans and health checks that end early are harmless",
-			"compare the clients' connect timeout with the time that their SYN-ACK takes")
+		f.leftOrLost(value(l.SynsAgain) > 0)
 	}
 	f.sawHeld(e)
 	f.Title = f.because
 	return f
+}
+
+// leftOrLost says what unanswered SYN-ACKs and no repeated SYNs may mean. A client whose ACK was lost does not send its SYN again
+// either: it believes itself connected. harmed tells whether some client is known to wait.
+func (f *found) leftOrLost(harmed bool) {
+	f.because = "SYN-ACKs went unanswered, and the SYNs did not come again: the clients left, or their ACKs were lost here or on the way"
+	f.Confidence, f.doubt = event.ConfidencePossible, true
+	if f.Severity == event.SeverityCause && !harmed {
+		f.Severity = event.SeverityContributing
+	}
+	f.fix("look for what drops packets with ACK and without SYN to the listener's port, in its namespace and before it: 'ct state invalid drop', "+
+		"tc or XDP at ingress, a firewall that did not see the SYN-ACK",
+		"look at what these clients are: whoever scans leaves as well; otherwise compare their connect timeout with the time that their SYN-ACK takes")
+	f.Settles = "tcpdump here and at a client: whether it sends the ACK, and whether that arrives"
 }

@@ -200,10 +200,12 @@ var findings = []FindingInfo{
 	},
 	{
 		ID: FindingClientGaveUp, Title: "clients do not finish their handshakes",
-		Means: "SYN-ACKs were sent, no ACK came back, and the clients did not send their SYN again: they left, or never meant to connect",
-		Shown: "retransmitted SYN-ACKs or expired handshakes without repeated SYNs",
+		Means: "clients ended their handshakes by an RST; or SYN-ACKs went unanswered, and the SYNs did not come again: " +
+			"the clients left, never meant to connect, or their ACKs were lost here or on the way",
+		Shown: "the clients' own RSTs, or, as possible only, retransmitted SYN-ACKs or expired handshakes without repeated SYNs",
 		Do: []string{
-			"look at what the clients are: port scans and health checks that end early are harmless",
+			"look for what drops packets with ACK and without SYN to the listener's port, unless the clients' own RSTs were seen",
+			"look at what the clients are: port scans and half-open health checks leave as well",
 			"compare the clients' connect timeout with the time that their SYN-ACK takes",
 		},
 		Owner: "client", Causes: []Cause{CauseHandshakeExpired},
