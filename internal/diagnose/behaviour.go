@@ -89,7 +89,8 @@ func cpuThrottled(s *subject) *found {
 	}
 	f.because = fmt.Sprintf("%s had used up its CPU quota: throttled in %d of %d periods", f.actors(), worst.Throttled, worst.Periods)
 	f.Title = "the CPU quota stops " + f.actors()
-	f.turn(quotaKnob(*worst, f.Processes, fmt.Sprintf("the quota was used up in %d of %d periods", worst.Throttled, worst.Periods)))
+	f.turn(quotaKnob(*worst, f.Processes, fmt.Sprintf("the quota was used up in %d of %d periods; "+
+		"twice is the least to try, more while periods are still throttled", worst.Throttled, worst.Periods)))
 	f.fix("or use no more busy threads than the quota has CPUs, so that it lasts for the period")
 	f.Settles = "run again with a higher quota: the drops end with the throttling"
 	return f

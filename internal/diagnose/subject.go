@@ -96,7 +96,7 @@ type subject struct {
 }
 
 func newSubject(e *Evidence, l *Listener) *subject {
-	s := &subject{Listener: l, e: e, drops: l.dropped(event.CauseAcceptQueueFull), whatIf: whatIf(l)}
+	s := &subject{Listener: l, e: e, drops: l.dropped(event.CauseAcceptQueueFull), whatIf: whatIf(e, l)}
 	s.pressed = make([]bool, len(l.Timeline))
 	for i, p := range l.Timeline {
 		full := p.AcceptQueue != nil && p.AcceptQueue.Len > p.AcceptQueue.Limit
@@ -130,6 +130,7 @@ func newSubject(e *Evidence, l *Listener) *subject {
 		}
 		s.stallDrops += drops
 	}
+	s.stallMs = e.within(s.stallMs)
 	s.suspects = suspectsOf(l)
 	s.judge()
 	return s

@@ -18,11 +18,11 @@ const longWaitMs = 1000
 const shortAcceptMs = 100
 
 // whatIf replays a listener's window with other settings. It is nil where arrivals or accepts over time are not known,
-// or nothing was dropped.
-func whatIf(l *Listener) *event.WhatIf {
+// or nothing was dropped, or nothing was accepted: then no setting is to blame, and a larger queue holds more who wait in vain.
+func whatIf(e *Evidence, l *Listener) *event.WhatIf {
 	observed := l.dropped(event.CauseAcceptQueueFull)
 	limit, known := l.limit()
-	if observed == 0 || !known || l.StepMs == 0 || len(l.Timeline) == 0 {
+	if observed == 0 || l.Accepts != nil && *l.Accepts == 0 || !known || l.StepMs == 0 || len(l.Timeline) == 0 {
 		return nil
 	}
 	present, assumes, ok := replayOf(l, limit)
@@ -33,14 +33,15 @@ func whatIf(l *Listener) *event.WhatIf {
 	for _, a := range present.Arrivals {
 		w.Arrivals += a
 	}
-	stall := standstillMs(l)
+	stall := e.within(standstillMs(l))
 	add := func(m queueModel, workers, acceptMs float64) modelled {
 		got := m.run()
+		got.WaitMs = e.within(got.WaitMs)
 		w.Rows = append(w.Rows, event.WhatIfRow{Limit: m.Limit, Workers: workers, AcceptMs: acceptMs,
 			Dropped: got.Dropped, Lost: got.Lost, WaitMs: got.WaitMs})
 		return got
 	}
-	present, said := closest(present, l, observed)
+	present, said := closest(present, l, observed, mostLost(e, l))
 	w.Assumes = append(w.Assumes, said...)
 	base := add(present, 1, stall)
 	w.Rows[0].Present = true
@@ -80,7 +81,7 @@ func whatIf(l *Listener) *event.WhatIf {
 	if misses(base.Dropped, observed) {
 		w.Limit = nil
 	}
-	w.Says = sayWhatIf(w, base, stall, roomy, present.Guessed)
+	w.Says = sayWhatIf(w, base, stall, roomy, present)
 	return w
 }
 
@@ -92,8 +93,9 @@ func misses(replayed, observed uint64) bool {
 }
 
 // closest finds the ways in which a step's arrivals are spread, and in which clients try again, that come closest to what
-// was dropped and to what came again, and says which.
-func closest(m queueModel, l *Listener, observed uint64) (queueModel, []string) {
+// was dropped and to what came again, and says which. lost is what one client lost at most: who tries again too seldom to have
+// lost that much is none of them, unless all are too few for one address.
+func closest(m queueModel, l *Listener, observed, lost uint64) (queueModel, []string) {
 	type client struct {
 		retries []uint32
 		says    string
@@ -104,10 +106,14 @@ func closest(m queueModel, l *Listener, observed uint64) (queueModel, []string) 
 	case !known:
 		clients[0].says = "each SYN is a handshake of its own: which came again is not known, so the need is rather less"
 	case again > 0:
-		clients[0].says = "a client whose SYN is dropped does not try again: few did"
+		clients[0].says = "it fits the drops best that a client whose SYN is dropped does not try again in the window"
 		clients = append(clients,
 			client{retriesLinear, "it fits the drops best that a dropped SYN comes again 1, 2, 3, 4, 5, 7 and 11 s after the first (clients of Linux 6.5 or later)"},
 			client{retriesExponential, "it fits the drops best that a dropped SYN comes again 1, 3, 7 and 15 s after the first (clients of Linux before 6.5)"})
+	}
+	enough := func(c client) bool { return c.retries == nil || m.attempts(c.retries) >= lost }
+	if len(clients) > 1 && slices.ContainsFunc(clients[1:], enough) {
+		clients = slices.DeleteFunc(clients, func(c client) bool { return !enough(c) })
 	}
 	best, off, said := m, ^uint64(0), []string(nil)
 	for _, c := range clients {
@@ -133,6 +139,29 @@ func closest(m queueModel, l *Listener, observed uint64) (queueModel, []string) 
 		}
 	}
 	return best, said
+}
+
+// attempts is how many SYNs of one handshake the window has room for.
+func (m queueModel) attempts(retries []uint32) uint64 {
+	n := uint64(1)
+	for _, ms := range retries {
+		if uint64(ms) < uint64(m.StepMs)*uint64(len(m.Arrivals)) {
+			n++
+		}
+	}
+	return n
+}
+
+// mostLost is how many SYNs the client that lost most did; zero where much of what died are last ACKs, which clients send again as well.
+func mostLost(e *Evidence, l *Listener) uint64 {
+	var most uint64
+	if 4*died(l.Counts, event.CauseAcceptQueueFull, event.StageAck) > l.dropped(event.CauseAcceptQueueFull) {
+		return 0
+	}
+	for _, c := range e.Clients {
+		most = max(most, c.Drops)
+	}
+	return most
 }
 
 func apart(a, b uint64) uint64 { return max(a, b) - min(a, b) }
@@ -168,7 +197,7 @@ type roomyLimit struct {
 	waitMs float64
 }
 
-func sayWhatIf(w *event.WhatIf, base modelled, stall float64, roomy roomyLimit, guessed bool) string {
+func sayWhatIf(w *event.WhatIf, base modelled, stall float64, roomy roomyLimit, m queueModel) string {
 	present := w.Rows[0]
 	waits := fmt.Sprintf("a limit of %d would have dropped 0 of %s and let some wait for up to %s, unanswered", roomy.limit, many(w.Arrivals, "handshake"), seconds(roomy.waitMs))
 	switch {
@@ -182,14 +211,25 @@ func sayWhatIf(w *event.WhatIf, base modelled, stall float64, roomy roomyLimit, 
 		return fmt.Sprintf("a limit of %d instead of %d would have dropped 0 of %s", *w.Limit, present.Limit, many(w.Arrivals, "handshake"))
 	case roomy.limit > 0 && stall >= longWaitMs:
 		return waits + fmt.Sprintf(": the accept loop stands still for %s, and no limit ends that", seconds(stall))
-	case roomy.limit > 0 && guessed:
+	case roomy.limit > 0 && m.Guessed:
 		return waits + ": at the pace that was seen; whether the loop can be quicker was not"
+	case roomy.limit > 0 && m.keepsUp():
+		return waits + ": for a moment connections arrived faster than they are accepted"
 	case roomy.limit > 0:
 		return waits + ": connections arrive faster than they are accepted"
 	case stall >= longWaitMs:
 		return fmt.Sprintf("no limit up to %d would have dropped nothing: the accept loop stands still for %s", usualLimits[len(usualLimits)-1], seconds(stall))
 	}
 	return fmt.Sprintf("no limit up to %d would have dropped nothing: connections arrive faster than they are accepted", usualLimits[len(usualLimits)-1])
+}
+
+// keepsUp tells whether all that came in the window could have been accepted in it.
+func (m queueModel) keepsUp() bool {
+	var came, could uint64
+	for i := range m.Arrivals {
+		came, could = came+m.Arrivals[i]*one, could+m.Capacity[i]
+	}
+	return came <= could
 }
 
 // helps tells whether the replay found a limit; with it, which.
@@ -334,4 +374,12 @@ func standstillMs(l *Listener) float64 {
 		longest = max(longest, s.to-s.from)
 	}
 	return float64(longest) * float64(l.StepMs)
+}
+
+// within cuts a time that was counted in steps to the window: its end falls into the last of them.
+func (e *Evidence) within(ms float64) float64 {
+	if e.WindowMs == 0 {
+		return ms
+	}
+	return min(ms, float64(e.WindowMs))
 }

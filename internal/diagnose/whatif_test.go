@@ -27,7 +27,7 @@ func TestWhatIfHolds(t *testing.T) {
 		}
 		limit := 8 + r.Uint32N(120)
 		l := listener(limit, arrivals, capacity)
-		w := whatIf(&l)
+		w := whatIf(&Evidence{}, &l)
 		if l.dropped(event.CauseAcceptQueueFull) == 0 {
 			if w != nil {
 				t.Fatalf("seed %d: nothing dropped, and advice: %s", seed, w.Says)
@@ -70,7 +70,7 @@ func TestWhatIfSays(t *testing.T) {
 		{"overload", listener(128, rate(10, 300), rate(10, 200)), 0, "a limit of 1024 would have dropped 0 of 3,000 handshakes and let some wait for up to 3.4 s, unanswered: connections arrive faster than they are accepted"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			w := whatIf(&tt.l)
+			w := whatIf(&Evidence{}, &tt.l)
 			if w == nil || !strings.HasPrefix(w.Says, tt.says) || value(w.Limit) != tt.limit || len(w.Assumes) == 0 {
 				t.Errorf("got %+v", w)
 			}
@@ -90,7 +90,7 @@ func TestWhatIfSays(t *testing.T) {
 	} {
 		l := burstWindow(128)
 		change(&l)
-		if w := whatIf(&l); w != nil {
+		if w := whatIf(&Evidence{}, &l); w != nil {
 			t.Errorf("%s: %+v", name, w)
 		}
 	}
@@ -103,7 +103,7 @@ func TestRetriesUnknown(t *testing.T) {
 	for i := range l.Timeline {
 		l.Timeline[i].Retries = nil
 	}
-	if w := whatIf(&l); !strings.Contains(strings.Join(w.Assumes, "; "), "which came again is not known") {
+	if w := whatIf(&Evidence{}, &l); !strings.Contains(strings.Join(w.Assumes, "; "), "which came again is not known") {
 		t.Errorf("assumes %q", w.Assumes)
 	}
 }
@@ -147,7 +147,7 @@ func TestRetriesGotThrough(t *testing.T) {
 	first := rate(5, 0)
 	first[20] = 128
 	l := retrying(63, first, rate(5, 2600), retriesLinear)
-	w := whatIf(&l)
+	w := whatIf(&Evidence{}, &l)
 	if w.Observed != 64 || w.Arrivals != 128 || value(w.Limit) != 128 || !strings.Contains(strings.Join(w.Assumes, "; "), "comes again 1, 2, 3") {
 		t.Errorf("%d dropped, %d handshakes, limit %d: %s; assumes %q", w.Observed, w.Arrivals, value(w.Limit), w.Says, w.Assumes)
 	}
@@ -158,7 +158,7 @@ func TestRetriesGotThrough(t *testing.T) {
 	for i, p := range through.Timeline {
 		through.Timeline[i].Retries = ptr(min(*p.Retries, *p.Drops))
 	}
-	if w := whatIf(&through); w.Arrivals <= 128 || !strings.Contains(strings.Join(w.Assumes, "; "), "may count as new") {
+	if w := whatIf(&Evidence{}, &through); w.Arrivals <= 128 || !strings.Contains(strings.Join(w.Assumes, "; "), "may count as new") {
 		t.Errorf("untold: %d handshakes; assumes %q", w.Arrivals, w.Assumes)
 	}
 }
@@ -168,11 +168,11 @@ func TestGuessedCapacity(t *testing.T) {
 	first, capacity := rate(5, 0), rate(5, 0)
 	first[20], capacity[20], capacity[21] = 120, 5, 4
 	l := retrying(8, first, capacity, nil)
-	if w := whatIf(&l); w.Limit != nil || !strings.Contains(w.Says, "whether the loop can be quicker was not") || !strings.Contains(strings.Join(w.Assumes, "; "), "5 connections could be accepted in 50 ms, as many as were at most") {
+	if w := whatIf(&Evidence{}, &l); w.Limit != nil || !strings.Contains(w.Says, "whether the loop can be quicker was not") || !strings.Contains(strings.Join(w.Assumes, "; "), "5 connections could be accepted in 50 ms, as many as were at most") {
 		t.Errorf("%s; assumes %q", w.Says, w.Assumes)
 	}
 	l.PeakAccepts = 18 // between two readings
-	if w := whatIf(&l); value(w.Limit) != 128 {
+	if w := whatIf(&Evidence{}, &l); value(w.Limit) != 128 {
 		t.Errorf("%s", w.Says)
 	}
 }
@@ -204,7 +204,7 @@ func TestRetriesHold(t *testing.T) {
 		for _, n := range first {
 			clients += n
 		}
-		w := whatIf(&l)
+		w := whatIf(&Evidence{}, &l)
 		if w.Arrivals != clients {
 			t.Errorf("seed %d: %d handshakes for %d clients", seed, w.Arrivals, clients)
 		}
@@ -315,11 +315,11 @@ func TestTimeline(t *testing.T) {
 // TestWhatIfMisses: packets that the replay knows nothing of make its advice worthless.
 func TestWhatIfMisses(t *testing.T) {
 	l := burstWindow(128)
-	if w := whatIf(&l); w.Limit == nil {
+	if w := whatIf(&Evidence{}, &l); w.Limit == nil {
 		t.Fatalf("no limit is advised: %+v", w)
 	}
 	l = died1(burstWindow(128), event.CauseAcceptQueueFull, event.StageAck, event.ActionDropped, 5000)
-	if w := whatIf(&l); w.Limit != nil || !strings.Contains(w.Says, "does not reproduce") {
+	if w := whatIf(&Evidence{}, &l); w.Limit != nil || !strings.Contains(w.Says, "does not reproduce") {
 		t.Errorf("%+v", w)
 	}
 	for _, tt := range []struct {
@@ -330,4 +330,58 @@ func TestWhatIfMisses(t *testing.T) {
 			t.Errorf("%+v", tt)
 		}
 	}
+}
+
+// TestWhatIfOfWindow: nothing lasts longer than the window, and where nothing was accepted there is nothing to replay.
+func TestWhatIfOfWindow(t *testing.T) {
+	l := listener(8, rate(6, 60), during(rate(6, 200), 300, 6000, none))
+	e := &Evidence{WindowMs: 5950, Listeners: []Listener{l}}
+	e.Listeners[0].Timeline[0].AcceptQueue.Len = 9 // and it stood still from the start
+	for i := range l.Timeline {
+		*l.Timeline[i].Accepts = 0
+	}
+	w := whatIf(e, &l)
+	if w == nil || w.Rows[0].AcceptMs != 5950 || w.Rows[0].WaitMs > 5950 || newSubject(e, &l).stallMs != 5950 {
+		t.Errorf("%+v", w)
+	}
+	l.Accepts = ptr(uint64(0))
+	if w := whatIf(e, &l); w != nil {
+		t.Errorf("nothing was accepted: %+v", w)
+	}
+}
+
+// TestWhatIfClients: who lost more SYNs than a handshake of its kind sends is of another kind, unless no kind sends so many.
+func TestWhatIfClients(t *testing.T) {
+	l := retrying(8, rate(6, 30), rate(6, 10), retriesExponential)
+	for lost, want := range map[uint64]string{0: "1, 3, 7 and 15 s", 3: "1, 3, 7 and 15 s", 5: "1, 2, 3, 4, 5, 7 and 11 s", 40: "1, 3, 7 and 15 s"} {
+		e := &Evidence{Clients: []event.ClientCount{{Addr: "10.0.0.1", Drops: lost}}}
+		if w := whatIf(e, &l); !strings.Contains(strings.Join(w.Assumes, "; "), want) {
+			t.Errorf("%d lost: %q", lost, w.Assumes)
+		}
+	}
+}
+
+// TestWhatIfMoment: a burst is no pace that nobody can keep up with.
+func TestWhatIfMoment(t *testing.T) {
+	l := listener(128, during(rate(6, 20), 3000, 3100, plus(400)), rate(6, 200))
+	if w := whatIf(&Evidence{}, &l); !strings.HasSuffix(w.Says, "for a moment connections arrived faster than they are accepted") {
+		t.Error(w.Says)
+	}
+}
+
+// TestBurstClients: the addresses that are known are those that lost packets, not all that came.
+func TestBurstClients(t *testing.T) {
+	e := evidence(burstWindow(128))
+	e.ClientsSeen = ptr(uint64(198))
+	for _, f := range Diagnose(e).Findings {
+		if f.ID != event.FindingConnectionBurst {
+			continue
+		}
+		for _, ev := range f.Evidence {
+			if ev.What == "client addresses that lost packets" {
+				return
+			}
+		}
+	}
+	t.Error("the clients are not told of as those that lost packets")
 }
