@@ -45,7 +45,7 @@ func (o *Other) says() event.Evidence {
 		name = where(o.Listener) + " of " + who(o.Processes[0]) + o.Enter.inSpace(o.Listener.NetNS, o.Own)
 	}
 	if value(o.Drops) > 0 {
-		return seen("drops counted by a listener on another port, "+name, *o.Drops, "packets")
+		return seen("drops counted, while synspy ran, by a listener on another port, "+name, *o.Drops, "packets")
 	}
 	return seen("a listener on another port whose queue is full", name, "")
 }

@@ -36,6 +36,9 @@ func TestSentElsewhere(t *testing.T) {
 			if f.ID != event.FindingNoSynArrived || doubted != (test.says != "") || !strings.Contains(d.Verdict, test.says) {
 				t.Errorf("%s, %s: %s", f.ID, f.Confidence, d.Verdict)
 			}
+			if doubted && (len(f.Title) > 120 || strings.Contains(d.Verdict, "drops counted") && !strings.Contains(d.Verdict, "while synspy ran")) {
+				t.Errorf("%q, which is cut, or a count of no known time: %s", f.Title, d.Verdict)
+			}
 			if fix := strings.Join(f.Fix, "; "); doubted && (strings.Contains(fix, "upstream") || strings.Contains(d.Verdict, "before it")) {
 				t.Errorf("it says to look elsewhere: %s: %s", d.Verdict, fix)
 			}

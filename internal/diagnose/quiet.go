@@ -56,12 +56,12 @@ func quiet(e *Evidence) []*found {
 	}
 	if doubts := elsewhereToo(e, 0); len(doubts) > 0 {
 		f.doubt, f.Confidence = true, event.ConfidencePossible
-		f.because = "no SYN was seen at the ports and listeners asked about (" + e.Filter + "), and other ports may be where clients' SYNs are sent to: "
+		f.Title = "no SYN was seen at the ports and listeners asked about; clients' SYNs may be sent to other ports"
+		f.because = "no SYN was seen at the ports and listeners asked about (" + e.Filter + "); clients' SYNs may be sent to other ports: "
 		f.because += strings.TrimSpace(fmt.Sprint(doubts[0].What, ": ", doubts[0].Value, " ", doubts[0].Unit))
 		f.Evidence = append(f.Evidence, doubts...)
 		f.fix("watch without --port, or with the port that a rule or program sends SYNs to: filters see ports as they are after DNAT and REDIRECT")
 		f.Settles = "synspy diagnose without --port, on the same network namespace"
-		f.Title = f.because
 		return []*found{f}
 	}
 	f.sawFrames(e)

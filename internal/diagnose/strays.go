@@ -160,6 +160,7 @@ func (e *Evidence) ownErrors() bool {
 func (f *found) dropsAnswers(l *Listener, freed []Stray) {
 	var n uint64
 	var places []string
+	at := make(map[string]int) // of Evidence, by place: several functions may free there
 	for _, s := range freed {
 		n += s.Count
 		by := s.freer()
@@ -168,12 +169,15 @@ func (f *found) dropsAnswers(l *Listener, freed []Stray) {
 		}
 		if !slices.Contains(places, by.place) && len(places) < 3 {
 			places = append(places, by.place)
+			at[by.place] = len(f.Evidence)
 			f.saw("SYN-ACKs dropped by "+by.place, s.Count, "packets")
 			f.fix(by.fix...)
+		} else if i, told := at[by.place]; told {
+			f.Evidence[i].Value = f.Evidence[i].Value.(uint64) + s.Count
 		}
-		for _, at := range []struct{ what, value string }{{"kernel function", s.Kernel.Function}, {"kernel reason", s.Kernel.Reason}, {"device", s.Device}} {
-			if at.value != "" && len(places) == 1 && s.Count == freed[0].Count {
-				f.saw(at.what, at.value, "")
+		for _, named := range []struct{ what, value string }{{"kernel function", s.Kernel.Function}, {"kernel reason", s.Kernel.Reason}, {"device", s.Device}} {
+			if named.value != "" && len(places) == 1 && s.Count == freed[0].Count {
+				f.saw(named.what, named.value, "")
 			}
 		}
 	}
