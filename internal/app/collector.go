@@ -261,6 +261,7 @@ func (c *collector) Drop(d *event.Drop) error {
 		c.drops++
 		c.client(d)
 		c.flows.add(d)
+		c.diverted.given(d)
 	}
 	if d.Stage == event.StageIngress {
 		c.deaths.add(deathOf(d), d.Connection, 1)

@@ -26,6 +26,7 @@ type diverted struct {
 	spaces []divertedSpace
 	list   []diagnose.Diversion
 	doubts []diagnose.Doubt
+	gave   []diagnose.Diversion // without a change to the packet, as records of what died show
 }
 
 // divertedSpace is a network namespace whose rules and connections are read.
@@ -252,6 +253,18 @@ func (d *diverted) settle(died map[netip.AddrPort]netip.AddrPort) {
 	}
 }
 
+// given notes a packet that died at a listener of another port than the one that it was sent to.
+func (d *diverted) given(drop *event.Drop) {
+	if drop.Listener == nil || drop.Server == nil || drop.Server.Port == drop.Listener.Port || !slices.Contains(d.ports, drop.Server.Port) {
+		return
+	}
+	v := diagnose.Diversion{By: "TPROXY, an sk_lookup program or bpf_sk_assign", Transparent: true, Proven: true, NetNS: drop.Listener.NetNS,
+		From: netip.AddrPortFrom(netip.Addr{}, drop.Server.Port), To: netip.AddrPortFrom(drop.Listener.Addr, drop.Listener.Port)}
+	if len(d.gave) < toldDiversions && !slices.Contains(d.gave, v) {
+		d.gave = append(d.gave, v)
+	}
+}
+
 // flows are those of SYNs that died, by client: a bounded sample.
 type flows map[netip.AddrPort]netip.AddrPort
 
@@ -280,6 +293,14 @@ func (c *collector) diversions() {
 		}
 	}
 	e := &c.evidence
+	for _, v := range d.gave {
+		for i := range d.spaces {
+			if s := &d.spaces[i]; s.inode == v.NetNS {
+				v.Own, v.Enter = s.own, s.enter
+			}
+		}
+		d.list = append(d.list, v)
+	}
 	e.Diversions, e.Doubts = d.list, d.doubts
 	c.others()
 }

@@ -110,7 +110,7 @@ func (d *Diversion) how() string {
 	at := d.By + d.Enter.inSpace(d.NetNS, d.Own)
 	switch {
 	case d.Proven:
-		return at + ", of clients whose SYNs died"
+		return at + ", shown by clients whose SYNs died"
 	case d.Connections > 0:
 		return fmt.Sprintf("%s, of %s", at, many(d.Connections, "connection"))
 	case d.By == "connection tracking":

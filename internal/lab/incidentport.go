@@ -50,7 +50,7 @@ func portIncidents() []Incident {
 		{
 			Name: "diagnose-sk-lookup", Title: "a program gives SYNs to a server that does not accept", Finding: "no_acceptor",
 			Explain: "An sk_lookup program gives the SYNs of 20 clients a second to a listener on 127.0.0.1 and another port, which never calls accept(); the port of the clients is asked about.",
-			Ports:   []uint16{server4.Port()}, Place: steered,
+			Ports:   []uint16{server4.Port()}, Place: steered, Names: []string{"bpf_sk_assign"},
 			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
 				s, err := w.serve("lab-steered", ListenConfig{Addr: steered, Backlog: 8})
 				if err != nil {
@@ -76,7 +76,7 @@ func portIncidents() []Incident {
 		{
 			Name: "diagnose-tproxy", Title: "a proxy that gets other ports' SYNs does not accept", Finding: "no_acceptor",
 			Explain: "TPROXY gives the SYNs of 20 clients a second to a listener on another port, which never calls accept(); the port of the clients is asked about.",
-			Ports:   []uint16{server4.Port()}, Place: proxy, Begin: tproxied,
+			Ports:   []uint16{server4.Port()}, Place: proxy, Begin: tproxied, Names: []string{"bpf_sk_assign"},
 		},
 		{
 			Name: "diagnose-tproxy-proxy", Title: "a proxy does not accept what it gets from other ports", Finding: "no_acceptor",
