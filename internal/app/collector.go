@@ -52,6 +52,7 @@ type collector struct {
 	shortages *shortageWatch
 	strays    strayWatch
 	netfilter netfilterWatch
+	forwards  *forwardWatch
 }
 
 // evidenceRow is a listener under watch.
@@ -103,6 +104,7 @@ func (c *collector) begin(ctx context.Context) error {
 	c.find()
 	c.loadStrays()
 	c.openNetfilter()
+	c.forwards = openForwarded(c.options.Watch.Filter.NetNS)
 	err := c.poll()
 	if err != nil {
 		return err

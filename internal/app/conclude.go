@@ -52,6 +52,7 @@ func (c *collector) conclude(s event.Summary) {
 	c.listenersOf(s)
 	c.gaps()
 	c.devices()
+	c.forwarded()
 	c.strayed(places)
 	c.closeNetfilter(places)
 	e.Silence = silence(c.options.Watch, len(c.rows))

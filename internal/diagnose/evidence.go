@@ -40,6 +40,8 @@ type Evidence struct {
 	Diversions []Diversion `json:"diversions,omitempty"`
 	Doubts     []Doubt     `json:"doubts,omitempty"`
 	Others     []Other     `json:"others,omitempty"`
+	// Forwarded are the namespaces watched that passed packets on in the window.
+	Forwarded []Forwarded `json:"forwarded,omitempty"`
 	// DevicesRead is how many devices were asked for their programs, nil where none was.
 	DevicesRead *uint64             `json:"devices_read,omitempty"`
 	Clients     []event.ClientCount `json:"clients,omitempty"` // most drops first, bounded by the collector
@@ -88,6 +90,7 @@ const (
 	NeedWayOut    Need = "way_out"   // SYN-ACKs dropped on the way out
 	NeedIngress   Need = "ingress"   // deaths before the listener
 	NeedDevices   Need = "devices"   // XDP and tc programs
+	NeedForwarded Need = "forwarded" // packets passed on, which come to no listener
 	NeedDivision  Need = "division"  // which socket of a SO_REUSEPORT group each SYN and connection came to
 )
 
@@ -337,6 +340,14 @@ type Other struct {
 	Enter     Enter           `json:"enter,omitzero"`
 	Processes []event.Process `json:"processes,omitempty"`
 	Drops     *uint64         `json:"drops,omitempty"`
+}
+
+// Forwarded is how many packets a network namespace passed on (IpForwDatagrams and Ip6OutForwDatagrams).
+type Forwarded struct {
+	NetNS   uint64 `json:"netns"`
+	Own     bool   `json:"own,omitempty"` // that is synspy's own
+	Enter   Enter  `json:"enter,omitzero"`
+	Packets uint64 `json:"packets"`
 }
 
 // Device is a network device with the programs that see packets before the IP stack does.

@@ -64,6 +64,7 @@ func quiet(e *Evidence) []*found {
 		f.Settles = "synspy diagnose without --port, on the same network namespace"
 		return []*found{f}
 	}
+	f.sawForwarded(e)
 	f.sawFrames(e)
 	f.sawHeld(e)
 	f.sawPrograms(e, anyProgram)

@@ -211,7 +211,7 @@ func (r *Recording) Evidence() *Evidence {
 	}
 	why := "a file of records does not have it"
 	for _, n := range []Need{NeedAccepts, NeedTimeline, NeedThreads, NeedOnCPU, NeedCPU, NeedThrottled, NeedSysctls, NeedMembers,
-		NeedSynAcks, NeedDevices} {
+		NeedSynAcks, NeedDevices, NeedForwarded} {
 		e.Missing = append(e.Missing, Gap{Need: n, Why: why})
 	}
 	if r.summary == nil {
