@@ -173,6 +173,7 @@ struct sock_common {
 	__u16 skc_num;
 	unsigned short skc_family;
 	volatile unsigned char skc_state;
+	unsigned char skc_reuseport : 1;
 	unsigned char skc_ipv6only : 1;
 	int skc_bound_dev_if;
 	struct proto *skc_prot;
@@ -182,6 +183,7 @@ struct sock_common {
 	atomic64_t skc_cookie;
 	struct sock *skc_listener;
 	struct hlist_nulls_node skc_nulls_node;
+	int skc_incoming_cpu;
 };
 
 struct kernfs_node {

@@ -224,6 +224,7 @@ static __noinline __u32 score(struct sock *sk, struct packet *p, __u64 net, bool
 {
 	__u8 family = BPF_CORE_READ(sk, __sk_common.skc_family);
 	__u32 *want = (__u32 *)p->server;
+	__u64 cpu = bpf_get_smp_processor_id(), incoming;
 	__u32 device, points = 1;
 	__u32 bound[4] = {};
 
@@ -251,11 +252,22 @@ static __noinline __u32 score(struct sock *sk, struct packet *p, __u64 net, bool
 	if (device) {
 		if (device != p->ifindex)
 			return 0;
-		points += 2;
+		points++;
 	}
 	if (p->family == AF_INET && family == AF_INET)
 		points++;
-	return points;
+	incoming = (__u32)BPF_CORE_READ(sk, __sk_common.skc_incoming_cpu); /* -1: none */
+	return points + 1 - less(cpu, incoming) - less(incoming, cpu);
+}
+
+/* in_group is 1 for a socket from whose SO_REUSEPORT group the kernel can choose,
+ * else 0; unreadable: 0. */
+static __always_inline __u64 in_group(struct sock *sk)
+{
+	struct sock_reuseport *group = BPF_CORE_READ(sk, sk_reuseport_cb);
+	__u64 option = BPF_CORE_READ_BITFIELD_PROBED(sk, __sk_common.skc_reuseport);
+
+	return less(0, BPF_CORE_READ(group, num_socks)) & option;
 }
 
 /* listener_table is TCP's table of sockets. In 5.18 to 6.0 the namespace has it
@@ -277,9 +289,11 @@ struct walk {
 	bool wildcard;
 };
 
+/* walk_step is one turn of inet_lhash2_lookup. It gives the packet to the first group
+ * with a better match than all before it, whatever comes after. */
 static long walk_step(__u32 i, struct walk *w)
 {
-	__u64 sk = w->node, points, better;
+	__u64 sk = w->node, points, better, settled;
 
 	if (!w->node || w->node & 1) /* the end of a list, of either kind */
 		return 1;
@@ -293,7 +307,11 @@ static long walk_step(__u32 i, struct walk *w)
 	better = less(w->most, points);
 	w->most = (points & -better) | (w->most & (better - 1));
 	w->best = (sk & -better) | (w->best & (better - 1));
-	return bpf_probe_read_kernel(&w->node, 8, (void *)w->node) != 0;
+	settled = better & in_group((struct sock *)sk);
+	if (bpf_probe_read_kernel(&w->node, 8, (void *)w->node))
+		return 1;
+	w->node &= settled - 1; /* no branch: the verifier would follow both, every turn */
+	return 0;
 }
 
 /* search leaves what it finds in slot->found. A global function for the same

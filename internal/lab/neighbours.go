@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/netip"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/synspy/synspy/internal/event"
 )
 
@@ -66,6 +68,51 @@ func playReuseportOneFull(ctx context.Context, w *World, log func(string, ...any
 		Syns: w.Syns(), Handshakes: n,
 	}
 	e.owners(stuck, healthy)
+	return e, nil
+}
+
+// playReuseportBound plays inet_lhash2_lookup, which returns from the first group that has a match, not from the best.
+func playReuseportBound(ctx context.Context, w *World, log func(string, ...any)) (Expectation, error) {
+	const drops = 5
+	var none Expectation
+	if err := w.Sysctl("net.ipv4.tcp_syncookies", "1"); err != nil {
+		return none, err
+	}
+	toDevice := SocketOption{Level: unix.SOL_SOCKET, Name: unix.SO_BINDTODEVICE, Value: []byte(tunName + "\x00")}
+	passedBy, err := w.StartServer(ServerConfig{
+		Comm:      []byte("lab-on-device"),
+		Listeners: []ListenConfig{{Addr: any4, Backlog: 512, ReusePort: true, Accept: true, Options: []SocketOption{toDevice}}},
+	})
+	if err != nil {
+		return none, err
+	}
+	full, err := w.StartServer(ServerConfig{
+		Comm:      []byte("lab-last"),
+		Listeners: []ListenConfig{{Addr: any4, Backlog: backlog, ReusePort: true}},
+	})
+	if err != nil {
+		return none, err
+	}
+	if err := w.Handshakes(ctx, server4, backlog+1); err != nil {
+		return none, err
+	}
+	dropped, err := w.Burst(ctx, server4, drops)
+	if err != nil {
+		return none, err
+	}
+	if err := wantAnswers(dropped, 0); err != nil {
+		return none, err
+	}
+	log("%d SYNs got no answer from process %d, none came to process %d", drops, full.PID, passedBy.PID)
+	e := Expectation{
+		Records: []Expect{{
+			Cause: event.CauseAcceptQueueFull, Stage: event.StageSyn, Action: event.ActionDropped, Count: drops,
+			Listener: any4, AcceptQueue: overfull, Clients: addresses(dropped), Attempts: first(drops), PIDs: []int{full.PID},
+		}},
+		Counters: counters(map[event.Counter]uint64{event.CounterListenOverflows: drops, event.CounterListenDrops: drops}),
+		Syns:     w.Syns(), Handshakes: drops,
+	}
+	e.owners(full, passedBy)
 	return e, nil
 }
 

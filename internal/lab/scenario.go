@@ -136,6 +136,11 @@ func queueScenarios() []Scenario {
 			Play:    playReuseportOneFull,
 		},
 		{
+			Name: "reuseport-bound", Title: "a listener bound to the device gets nothing",
+			Explain: "Two processes listen on a port with SO_REUSEPORT, the first bound to the device, so in groups of their own. The kernel asks who listened last first, and gives all SYNs to that group, though the other fits better; its queue is full.",
+			Play:    playReuseportBound,
+		},
+		{
 			Name: "two-ports", Title: "two listeners overflow",
 			Explain: "Two ports of one namespace overflow, 5 and 3 SYNs are dropped; with a filter on one port the other's are counted as filtered. The process name is hostile to terminals.",
 			Play:    playTwoPorts,
