@@ -145,7 +145,7 @@ func (mounts cgroupMounts) rank(m membership) int {
 	if path != "/" {
 		r += 100
 	}
-	if container, _ := containerOf(path); container != nil {
+	if container, _ := containerOf(path, nil); container != nil {
 		r += 1000
 	}
 	return r

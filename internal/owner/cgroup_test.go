@@ -19,6 +19,8 @@ const (
 	uid_  = "12345678_90ab_cdef_1234_567890abcdef"
 )
 
+var outerID = strings.Repeat("f", 64)
+
 func TestContainerOf(t *testing.T) {
 	hash := strings.Repeat("ab", 16)
 	for _, c := range []struct{ path, id, runtime, pod string }{
@@ -67,9 +69,11 @@ func TestContainerOf(t *testing.T) {
 		{"/kubepods/burstable/pod" + uid, "", "", uid},
 		// systemd in the container.
 		{"/kubepods.slice/kubepods-pod" + uid_ + ".slice/cri-containerd-" + hexID + ".scope/system.slice/nginx.service", hexID, "containerd", uid},
-		// Nested: the innermost counts.
-		{"/docker/" + strings.Repeat("f", 64) + "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod" + uid_ + ".slice/cri-containerd-" + hexID + ".scope", hexID, "containerd", uid},
-		{"/kubepods/pod" + uid + "/" + strings.Repeat("f", 64) + "/docker/" + hexID, hexID, "docker", uid},
+		// Nested: the outermost counts.
+		{"/docker/" + outerID + "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod" + uid_ + ".slice/cri-containerd-" + hexID + ".scope", outerID, "docker", ""},
+		{"/system.slice/docker-" + outerID + ".scope/kubepods.slice/kubepods-pod" + uid_ + ".slice/cri-containerd-" + hexID + ".scope", outerID, "docker", ""},
+		{"/system.slice/docker-" + outerID + ".scope/kubepods/pod" + uid, outerID, "docker", ""},
+		{"/kubepods/pod" + uid + "/" + outerID + "/docker/" + hexID, outerID, "", uid},
 		// Not quite.
 		{"/docker/" + hexID[1:], "", "", ""},
 		{"/docker/" + strings.ToUpper(hexID), "", "", ""},
@@ -77,7 +81,7 @@ func TestContainerOf(t *testing.T) {
 		{"/kubepods/pod../" + hexID, hexID, "", ""},
 		{"", "", "", ""},
 	} {
-		container, pod := containerOf(c.path)
+		container, pod := containerOf(c.path, nil)
 		var id, runtime, uid string
 		if container != nil {
 			id, runtime = container.ID, container.Runtime
@@ -102,25 +106,28 @@ func TestKeyOf(t *testing.T) {
 		"/user.slice/user-1000.slice.d/x":                            "",
 		"/user.slice/user-4294967296.slice/x":                        "",
 	} {
-		if got, want := keyOf(path, c, nil), (containers.Key{ID: hexID, Runtime: "podman", User: user}); got != want {
+		if got, want := keyOf(path, c), (containers.Key{ID: hexID, Runtime: "podman", User: user}); got != want {
 			t.Errorf("%s: %+v, want %+v", path, got, want)
 		}
 	}
-	if got := keyOf("/a", nil, nil); got != (containers.Key{}) {
+	if got := keyOf("/a", nil); got != (containers.Key{}) {
 		t.Errorf("no container: %+v", got)
 	}
 }
 
-// TestForgedContainer makes a cgroup with the name of another container inside a container's own: no runtime is asked about it.
+// TestForgedContainer makes a cgroup with the names of another container and its pod inside a container's own: that is
+// named, unless synspy is in it as well.
 func TestForgedContainer(t *testing.T) {
-	outer := "/docker/" + strings.Repeat("f", 64)
-	forged := outer + "/docker-" + hexID + ".scope"
-	c, _ := containerOf(forged)
-	if got := keyOf(forged, c, []membership{{path: "/user.slice"}}); got != (containers.Key{}) {
-		t.Errorf("the runtimes are asked for %+v", got)
-	}
-	if got := keyOf(forged, c, []membership{{path: outer + "/init"}}); got.ID != hexID {
-		t.Errorf("in the same outer container: asked for %+v", got)
+	outer := "/docker/" + outerID
+	forged := outer + "/kubepods/pod" + uid + "/cri-containerd-" + hexID + ".scope"
+	for own, want := range map[string]string{"/user.slice": outerID, outer + "0/init": outerID, outer: hexID, outer + "/init": hexID} {
+		c, pod := containerOf(forged, []membership{{path: own}})
+		if c == nil || c.ID != want || (pod != nil) != (want == hexID) {
+			t.Errorf("seen from %s: container %+v pod %+v, want %s", own, c, pod, want)
+		}
+		if got := keyOf(forged, c); got.ID != want {
+			t.Errorf("seen from %s: the runtimes are asked for %+v", own, got)
+		}
 	}
 }
 
@@ -298,7 +305,7 @@ func FuzzParsers(f *testing.F) {
 	f.Add([]byte("0::/../../a\n"), []byte("50 49 0:26 /../.. /host\\04 ro - cgroup2 c rw\n"))
 	f.Fuzz(func(t *testing.T, cgroup, mounts []byte) {
 		if cg := parseMounts(mounts).choose(parseMemberships(cgroup)); cg != nil {
-			containerOf(cg.Path)
+			containerOf(cg.Path, nil)
 		}
 		_, _ = parseStat(cgroup)
 		bootOffset(mounts)

@@ -25,23 +25,28 @@ var parents = map[string]string{
 	"k8s.io": "containerd",
 }
 
-// containerOf reads a cgroup's path: the container is the deepest one named in
-// it, the pod the deepest above or at that. Nil is none, or not one of the
-// forms known here.
-func containerOf(path string) (*event.Container, *event.Pod) {
+// containerOf reads a cgroup's path: the container is the outermost one named in it of those that synspy itself (own) is
+// not in, the pod the deepest above or at that. Who is root in a container may give the cgroups below it any name, that of
+// another container of the machine, or of a pod, too. Nil is none, or not one of the forms known here.
+func containerOf(path string, own []membership) (*event.Container, *event.Pod) {
 	elements := strings.Split(path, "/")
 	var container *event.Container
-	for i := len(elements) - 1; i > 0; i-- {
-		if container == nil {
-			if id, runtime := containerElement(elements[i], elements[i-1]); id != "" {
-				container = &event.Container{ID: id, Runtime: runtime}
-			}
-		}
+	var pod *event.Pod
+	for i := 1; i < len(elements); i++ {
 		if uid := podElement(elements[i], elements[:i]); uid != "" {
-			return container, &event.Pod{UID: uid}
+			pod = &event.Pod{UID: uid}
+		}
+		id, runtime := containerElement(elements[i], elements[i-1])
+		if id == "" {
+			continue
+		}
+		container = &event.Container{ID: id, Runtime: runtime}
+		here := strings.Join(elements[:i+1], "/")
+		if !slices.ContainsFunc(own, func(m membership) bool { return m.path == here || strings.HasPrefix(m.path, here+"/") }) {
+			break
 		}
 	}
-	return container, nil
+	return container, pod
 }
 
 // containerElement reads one element of a path.
@@ -61,27 +66,10 @@ func containerElement(element, parent string) (id, runtime string) {
 			}
 		}
 	}
-	if isContainerID(element) {
+	if isContainerID(element) && parent != "libpod_parent" { // there it is a pod of Podman's
 		return element, parents[parent]
 	}
 	return "", ""
-}
-
-// nested tells whether a container's cgroup is below another's. Who is root in the outer one may give cgroups there
-// any name, that of a container of the machine too. Those that synspy itself is in (own) are no others.
-func nested(path string, own []membership) bool {
-	elements := strings.Split(path, "/")
-	containers := 0
-	for i := 1; i < len(elements); i++ {
-		if id, _ := containerElement(elements[i], elements[i-1]); id == "" {
-			continue
-		}
-		here := strings.Join(elements[:i+1], "/")
-		if !slices.ContainsFunc(own, func(m membership) bool { return m.path == here || strings.HasPrefix(m.path, here+"/") }) {
-			containers++
-		}
-	}
-	return containers > 1
 }
 
 // podElement reads the pod's UID from kubepods[-class]-pod<uid>.slice, which
@@ -106,9 +94,9 @@ func podElement(element string, above []string) string {
 }
 
 // keyOf says whom to ask about a container. Below a user's slice the tree of
-// cgroups is his, and so are the names in it. Of a container inside another the machine's runtimes know nothing.
-func keyOf(path string, c *event.Container, own []membership) containers.Key {
-	if c == nil || nested(path, own) {
+// cgroups is his, and so are the names in it.
+func keyOf(path string, c *event.Container) containers.Key {
+	if c == nil {
 		return containers.Key{}
 	}
 	k := containers.Key{ID: c.ID, Runtime: c.Runtime}

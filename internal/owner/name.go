@@ -62,7 +62,7 @@ func (t *Table) name(k *task) {
 	}
 	k.named = a
 	// New values: records may still have the old ones.
-	container, pod := containerOf(k.cgroup.Path)
+	container, pod := containerOf(k.cgroup.Path, t.proc.own)
 	container.Name = a.Name
 	if container.Runtime == "" {
 		container.Runtime = a.Runtime

@@ -57,8 +57,8 @@ func (t *Table) place(k *task, p *holder) {
 	}
 	if cg != nil && (k.cgroup == nil || *k.cgroup != *cg) {
 		k.cgroup = cg
-		k.container, k.pod = containerOf(cg.Path)
-		k.key, k.named = keyOf(cg.Path, k.container, t.proc.own), nil
+		k.container, k.pod = containerOf(cg.Path, t.proc.own)
+		k.key, k.named = keyOf(cg.Path, k.container), nil
 	}
 }
 
