@@ -61,7 +61,7 @@ func acceptFails(s *subject) *found {
 		f.saw("calls of accept() that failed with "+lack.errno+", in the short times in which they were watched", n, "calls")
 	} else {
 		f.saw("calls of accept() that were seen to fail", "none (calls through io_uring are not seen, and the rest was watched only for a part of the time)", "")
-		f.Settles = "the server's log, or strace -f -e trace=accept4 -p PID: accept() returns EMFILE"
+		f.Settles = "the server's log, or strace -f -e trace=accept4 " + attach(f.Processes) + ": accept() returns EMFILE"
 	}
 	says := lack.says
 	if d := s.mostOpen(who); d != nil && lack.errno == "EMFILE" {

@@ -38,9 +38,9 @@ func acceptLoopBlocked(s *subject) *found {
 	s.adviseAccepting(f)
 	if slices.ContainsFunc(calls, polls) {
 		f.fix("or look at the server's connection limit, if it leaves connections alone until others end")
-		f.Settles = "which descriptors it waits for: strace -p PID shows them, and the listener is not among them"
+		f.Settles = "which descriptors it waits for: strace -f " + attach(f.Processes) + " shows them, and the listener is not among them"
 	} else if len(frames) == 0 {
-		f.Settles = "a stack of the thread while it sleeps says which code it is: gdb -p PID, py-spy dump, jstack"
+		f.Settles = "a stack of the thread while it sleeps says which code it is: gdb " + attachOne(f.Processes) + ", py-spy dump, jstack"
 	}
 	return f
 }
@@ -54,6 +54,9 @@ func polls(call string) bool {
 	return slices.Contains(levelCalls, call) || strings.HasPrefix(call, "epoll_")
 }
 
+// sleeps tells whether a call waits for nothing but the time.
+func sleeps(call string) bool { return strings.HasSuffix(call, "nanosleep") }
+
 // adviseUnblocking says what to do about the calls that the accepting threads sleep in.
 func (s *subject) adviseUnblocking(f *found, calls []string) {
 	var locks, others []string
@@ -65,11 +68,15 @@ func (s *subject) adviseUnblocking(f *found, calls []string) {
 		}
 	}
 	if len(others) > 0 || len(calls) == 0 {
-		f.fix(fmt.Sprintf("take %s off the accepting thread: hand the connection on at once, or set a timeout on the call", or(list(others), "the blocking call")))
+		how := "hand the connection on at once"
+		if !slices.ContainsFunc(others, sleeps) {
+			how += ", or set a timeout on the call"
+		}
+		f.fix(fmt.Sprintf("take %s off the accepting thread: %s", or(list(others), "the blocking call"), how))
 	}
 	if len(locks) > 0 {
 		f.fix(fmt.Sprintf("find out what it waits for in %s: another thread or process has to wake it. A semaphore or lock held for long, "+
-			"a limit of connections (Tomcat's maxConnections) or a full queue of work that is reached, is raised or emptied; jstack, gdb -p PID or py-spy dump show which it is", list(locks)))
+			"a limit of connections (Tomcat's maxConnections) or a full queue of work that is reached, is raised or emptied; jstack, gdb %s or py-spy dump show which it is", list(locks), attachOne(f.Processes)))
 	}
 }
 
@@ -135,7 +142,7 @@ func acceptsElsewhere(s *subject) *found {
 	f.because = fmt.Sprintf("%s slept in %s of another socket instead of accepting (for up to %s)", f.actors(), call, seconds(s.stallMs))
 	f.Title = fmt.Sprintf("the accept loop of %s is blocked in %s of another socket", f.actors(), call)
 	f.fix("give each listener a thread of its own, or wait for all of them in poll or epoll, and accept without blocking")
-	f.Settles = "which descriptor it waits for: strace -p PID shows it, and ss -tlnp whose that is"
+	f.Settles = "which descriptor it waits for: strace -f " + attach(f.Processes) + " shows it, and ss -tlnp whose that is"
 	return f
 }
 
@@ -161,7 +168,7 @@ func acceptLoopStill(s *subject) *found {
 	f.Title = "the accept loop of " + f.actors() + " stood still, with all threads asleep"
 	f.fix("look at what the code that accepts waits for between two accepts: a sleep, a lock or semaphore, a limit of connections, a call to another service")
 	s.adviseAccepting(f)
-	f.Settles = "where it waits: jstack, py-spy dump, gdb -p PID, or, of Go, a goroutine dump (SIGQUIT, or /debug/pprof/goroutine?debug=2)"
+	f.Settles = "where it waits: jstack, py-spy dump, gdb " + attachOne(f.Processes) + ", or, of Go, a goroutine dump (SIGQUIT, or /debug/pprof/goroutine?debug=2)"
 	return f
 }
 

@@ -36,7 +36,7 @@ func leftWaiting(s *subject) *found {
 	f.because = fmt.Sprintf("nobody accepted on %s for %s while connections waited in its queue; what was seen does not say why", where(s.ID), seconds(s.stallMs))
 	f.Title = f.because
 	f.fix("look at why " + f.actors() + " did not accept: its threads below; who waits is connected, and unanswered")
-	f.Settles = "what its threads do meanwhile: strace -f -p PID, or a stack of each"
+	f.Settles = "what its threads do meanwhile: strace -f " + attach(f.Processes) + ", or a stack of each"
 	return f
 }
 

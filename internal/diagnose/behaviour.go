@@ -351,6 +351,21 @@ func pids(processes []event.Process) string {
 	return strings.Join(out, " ")
 }
 
+// attach is the option by which tracers are told whose threads to follow.
+func attach(processes []event.Process) string {
+	if len(processes) == 0 {
+		return "-p PID"
+	}
+	var out []string
+	for _, p := range bound(processes, maxPlaces) {
+		out = append(out, fmt.Sprintf("-p %d", p.PID))
+	}
+	return strings.Join(out, " ")
+}
+
+// attachOne is [attach] for those that follow one process alone.
+func attachOne(processes []event.Process) string { return attach(bound(processes, 1)) }
+
 func or(text, other string) string {
 	if text == "" {
 		return other

@@ -639,6 +639,9 @@ func complete(t *testing.T, f event.Finding) {
 		if wrong := oneOfMany.FindString(text); wrong != "" {
 			t.Errorf("%s: %q in %q", f.ID, wrong, text)
 		}
+		if strings.Contains(text, "-p PID") && len(f.Processes) > 0 || strings.Contains(text, "take clock_nanosleep off") && strings.Contains(text, "timeout on") {
+			t.Errorf("%s: %q leaves open what is known, or is no help", f.ID, text)
+		}
 		if strings.Contains(text, "%!") || strings.Contains(text, "  ") || strings.HasSuffix(text, ".") {
 			t.Errorf("%s: %q", f.ID, text)
 		}

@@ -64,7 +64,7 @@ func TestFirewall(t *testing.T) {
 		{"some were held back", ruledOutBy(900, rule(18, "input", "")), 1, []string{"not looked at one by one: 900"}, nil, event.ConfidenceProven},
 		{"REJECT", ruledOutBy(0, reject(5, "icmp admin-prohibited")), 1, []string{"REJECTs SYNs", "icmp admin-prohibited", "change the rule that rejects"}, []string{"icmp_ratelimit", "policy"}, event.ConfidenceProven},
 		{"REJECT that ICMP's limit keeps silent", ruledOutBy(0, reject(6, "icmp port-unreachable"), rule(40, "input", "")), 1, []string{"REJECTs SYNs", "without an answer: 40", "icmp_ratelimit"}, nil, event.ConfidenceProven},
-		{"nobody reads the queue", ruledOutBy(0, Death{Count: 9, Kernel: event.Kernel{Function: "nf_queue", Hook: "input"}}), 1, []string{"NFQUEUE", "bypass"}, []string{"change the rule"}, event.ConfidenceProven},
+		{"nobody reads the queue", ruledOutBy(0, Death{Count: 9, Enter: Enter{Name: "web"}, Kernel: event.Kernel{Function: "nf_queue", Hook: "input"}}), 1, []string{"NFQUEUE", "bypass", "ip netns exec web cat /proc/net/netfilter/nfnetlink_queue"}, []string{"change the rule"}, event.ConfidenceProven},
 		{"the reader refuses", ruledOutBy(0, Death{Count: 9, Kernel: event.Kernel{Function: "nfqnl_reinject", Hook: "ingress or prerouting"}}), 1, []string{"refuses SYNs"}, []string{"change the rule"}, event.ConfidenceProven},
 		{"the table is full", tracking(ruledOutBy(0, slow(38, "prerouting")), full), 1,
 			[]string{"connection tracking table is full", "nf_conntrack_max: 6", "nf_conntrack_count: 6", "nf_conntrack_max to 12 (now 6)", "sysctl -w net.netfilter.nf_conntrack_max=12; echo 3 > /sys"}, []string{"change the rule"}, event.ConfidenceProven},

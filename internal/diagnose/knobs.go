@@ -83,7 +83,7 @@ func sysctlPlace(l *Listener, processes []event.Process, set string) string {
 			return fmt.Sprintf("the container's network namespace (%s run --sysctl %s, or sysctls: in a compose file)", engine, set)
 		}
 	}
-	return "/etc/sysctl.d/ and with sysctl -w, in the listener's network namespace"
+	return "the listener's network namespace with sysctl -w, and where that is set up (/etc/sysctl.d/ sets the node's own alone)"
 }
 
 // quotaKnob is the CPU limit of a cgroup; cores is the number of CPUs to try.

@@ -125,7 +125,7 @@ func TestKnobs(t *testing.T) {
 		{"container's sysctl", container, somaxconn(&l), event.Knob{Name: "net.core.somaxconn", Try: "511",
 			Where: "the container's network namespace (docker run --sysctl net.core.somaxconn=511, or sysctls: in a compose file)", Why: "w"}},
 		{"process's sysctl", event.Process{PID: 7}, somaxconn(&l), event.Knob{Name: "net.core.somaxconn", Try: "511",
-			Where: "/etc/sysctl.d/ and with sysctl -w, in the listener's network namespace", Why: "w"}},
+			Where: "the listener's network namespace with sysctl -w, and where that is set up (/etc/sysctl.d/ sets the node's own alone)", Why: "w"}},
 		{"pod's quota", pod, quota(at("/kubepods.slice/kubepods-pod0c1b4a6e_0000_4000_8000_000000000001.slice/cri-containerd-x.scope")),
 			event.Knob{Name: "resources.limits.cpu", Now: "0.5", Try: "1", Where: "the spec of pod prod/api, container app", Why: "w"}},
 		{"not the pod's", pod, quota(at("/kubepods.slice")), event.Knob{Name: "CPUQuota=", Now: "50%", Try: "100%", Where: "unit kubepods.slice", Why: "w"}},

@@ -33,13 +33,13 @@ func noAcceptor(s *subject) *found {
 		f.Settles = "a holder in a PID namespace that cannot be seen from here: run on the node, as root"
 	case len(ended) > 0:
 		f.because = fmt.Sprintf("%s, which accepted, has ended, and %s still holds the socket", actors(ended), actors(s.Processes))
-		f.Settles = "whether what still holds it was to accept: ss -tlnp names it, strace -p PID shows what it does"
+		f.Settles = "whether what still holds it was to accept: ss -tlnp names it, strace -f " + attach(f.Processes) + " shows what it does"
 		f.fix("start the service again, and find out why it ended")
 	case *s.Accepts > 0:
 		f.because = fmt.Sprintf("%s left the queue alone for %s while idle in poll: it stopped accepting by itself", actors(s.Processes), seconds(s.stallMs))
 		f.Settles = "whether it was at its limit of connections then: its statistics or log"
 		if elsewhere <= here {
-			f.Settles += ", or strace -p PID, which shows whether it polls the listener"
+			f.Settles += ", or strace -f " + attach(f.Processes) + ", which shows whether it polls the listener"
 		}
 		f.fix("look whether the server's connection limit was reached: maxconn, worker_connections, a semaphore around accept")
 	case idle:
@@ -47,11 +47,13 @@ func noAcceptor(s *subject) *found {
 		f.fix("look at the server's connection limit (maxconn, worker_connections, a semaphore around accept): it is reached")
 	default:
 		f.because = "nobody accepted a connection: " + actors(s.Processes) + " holds the socket"
-		f.Settles = "whether it calls accept() at all: strace -f -e trace=accept4,accept -p PID"
+		f.Settles = "whether it calls accept() at all: strace -f -e trace=accept4,accept " + attach(f.Processes)
 	}
 	f.Title = f.because
-	f.fix("look at why "+actors(s.Processes)+" does not accept: still starting, shutting down, deadlocked, or at its limit of connections",
-		"close the listener in processes that do not serve it")
+	f.fix("look at why " + actors(s.Processes) + " does not accept: still starting, shutting down, deadlocked, or at its limit of connections")
+	if len(s.Processes) > 1 {
+		f.fix("close the listener in processes that do not serve it")
+	}
 	return f
 }
 

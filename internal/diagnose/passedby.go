@@ -13,8 +13,9 @@ type notChosen struct{ why, fix string }
 // passed says why SYNs that died so did not get to a listener of their port in their namespace.
 func (l *Elsewhere) passed(d *Death) notChosen {
 	to, bound := d.Server.Addr.Unmap(), l.Listener.Addr.Unmap()
-	device, from := d.Device, ""
+	device, from, bindTo := d.Device, "", "no device"
 	if device != "" {
+		bindTo = device + ", or to no device"
 		from = ", and these SYNs came in by " + device
 	}
 	port := l.Listener.Port
@@ -26,7 +27,7 @@ func (l *Elsewhere) passed(d *Death) notChosen {
 			kind = "a VRF by its device "
 		}
 		return notChosen{fmt.Sprintf("is bound to %s%s (SO_BINDTODEVICE)%s", kind, l.Device, from),
-			fmt.Sprintf("bind it to no device, or let clients come in by %s: its SO_BINDTODEVICE, BindToDevice= of a systemd .socket unit, ip vrf exec", l.Device)}
+			fmt.Sprintf("bind it to %s: its SO_BINDTODEVICE, BindToDevice= of a systemd .socket unit, ip vrf exec", bindTo)}
 	case to.Is4() && (any4 || bound.Is6() && !bound.IsUnspecified()):
 		return notChosen{"is for IPv6 only (IPV6_V6ONLY), and these SYNs are IPv4",
 			fmt.Sprintf("let it take IPv4 as well: listen on 0.0.0.0:%d, too, or switch IPV6_V6ONLY off for its socket (nginx: listen [::]:%d ipv6only=off, or a second listen %d; systemd: BindIPv6Only=both)", port, port, port)}

@@ -199,7 +199,11 @@ func (f *found) set(d *Death, s event.Setting) {
 		f.saw(names[0], now, "")
 		return
 	}
-	f.turn(event.Knob{Name: names[0], Now: now, Try: s.Try, Why: s.Why, Where: "/etc/sysctl.d/"})
+	place := "/etc/sysctl.d/"
+	if !s.Host && d.NetNS != 0 && !d.Own { // which that does not reach
+		place = "what sets up its network namespace"
+	}
+	f.turn(event.Knob{Name: names[0], Now: now, Try: s.Try, Why: s.Why, Where: place})
 	f.fix("until the next start: " + d.sysctl(s, names[0]))
 }
 

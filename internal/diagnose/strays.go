@@ -79,14 +79,14 @@ func (s *Stray) freer() freer {
 		return freer{at, platform, []string{"look for what drops packets from the listener's port, a rule, a policy of drop or 'ct state invalid': " + list}}
 	case s.neighbour():
 		return freer{"the neighbour table" + on + ": the next hop did not answer ARP or neighbour discovery", "network",
-			[]string{in + "ip neigh show; " + in + "ip route get CLIENT: why does the next hop not answer (wrong subnet or VLAN, its own firewall, a gateway that is down)"}}
+			[]string{"find out why the next hop does not answer: " + in + "ip neigh show; " + in + "ip route get CLIENT (wrong subnet or VLAN, its own firewall, a gateway that is down)"}}
 	case k.Reason == "BPF_CGROUP_EGRESS" || k.Reason == "" && (k.Function == "ip_finish_output" || k.Function == "ip6_finish_output"):
 		return freer{"a cgroup's egress program", platform,
 			[]string{"look at IPAddressDeny= and IPAddressAllow= of the unit (systemctl show), and at bpftool cgroup tree"}}
 	case k.Reason == "TC_EGRESS" || strings.HasPrefix(k.Function, "sch_handle_egress") || strings.HasPrefix(k.Function, "tcf_"):
-		return freer{"tc at egress" + on, platform, []string{in + "tc filter show dev " + s.named() + " egress; " + in + "bpftool net show"}}
+		return freer{"tc at egress" + on, platform, []string{"change the filter or program that drops SYN-ACKs, which these list: " + in + "tc filter show dev " + s.named() + " egress; " + in + "bpftool net show"}}
 	case strings.HasPrefix(k.Reason, "QDISC_") || strings.HasPrefix(k.Reason, "FQ_"):
-		return freer{"the queueing discipline" + on, "node", []string{in + "tc -s qdisc show: what it drops, and its limits"}}
+		return freer{"the queueing discipline" + on, "node", []string{"see which queue drops: " + in + "tc -s qdisc show: what it drops, and its limits"}}
 	}
 	return freer{strings.TrimSpace("the kernel's " + cmp.Or(k.Function, "code") + on + reasonInBrackets(k.Reason)), "node",
 		[]string{"look at the counters of the device: " + in + "ip -s -s link"}}
