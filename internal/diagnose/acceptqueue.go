@@ -134,7 +134,11 @@ func reuseportImbalance(s *subject) *found {
 			f.saw("a full one belongs to", actors(m.Processes), "")
 		}
 		f.Confidence = event.ConfidenceProven
-		f.because = fmt.Sprintf("%d of the %d sockets that share the port %s full, that of %s, while the others were not", len(full), len(s.Members), be(uint64(len(full))), f.actors())
+		rest := "the others were not"
+		if len(idle) == 1 {
+			rest = "the other was not"
+		}
+		f.because = fmt.Sprintf("%d of the %d sockets that share the port %s full, that of %s, while %s", len(full), len(s.Members), be(uint64(len(full))), f.actors(), rest)
 	case len(s.Members) == 0 && group != nil && group.Full > 0 && group.Full < group.Members:
 		f.saw("sockets of the group", group.Members, "sockets")
 		f.saw("of them full at a drop", group.Full, "sockets")

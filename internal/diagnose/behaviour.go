@@ -242,7 +242,7 @@ func (s *subject) cite(f *found) {
 		f.saw("accept queue limit", limit, "sockets")
 	}
 	if s.drops > 0 && s.pressedMs > 0 && s.StepMs <= 100 { // longer steps say too much
-		f.saw("time that the queue was full or dropped", s.pressedMs, "ms")
+		f.saw("time in which the queue was full, or dropped packets", s.pressedMs, "ms")
 	}
 	if s.stallMs > 0 {
 		f.saw("longest time without an accept while connections waited", s.stallMs, "ms")
@@ -257,8 +257,19 @@ func (s *subject) citeStack(f *found, call string, frames []string) {
 		f.saw("call that they slept in", call, "")
 	}
 	if len(frames) > 0 {
-		f.saw("stack, innermost first", strings.Join(bound(frames, 12), " < "), "")
+		f.saw("stack, innermost first", strings.Join(fitting(frames), " < "), "")
 	}
+}
+
+// fitting is as many whole frames as a report shows of a line from outside.
+func fitting(frames []string) []string {
+	room := 230
+	for i, frame := range bound(frames, 12) {
+		if room -= len(frame) + len(" < "); room < 0 && i > 0 {
+			return frames[:i]
+		}
+	}
+	return bound(frames, 12)
 }
 
 // adviseAccepting says what the replay thinks of a quicker loop, of workers and of limits.

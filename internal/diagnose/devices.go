@@ -62,7 +62,7 @@ func (f *found) sawPrograms(e *Evidence, wanted func(Program) bool) {
 		f.saw("further programs on devices", more, "programs")
 	}
 	if told == 0 && e.DevicesRead != nil {
-		f.saw("devices without such XDP and tc programs", *e.DevicesRead, "devices")
+		f.saw("devices read, with no XDP or tc program in the way of SYNs", *e.DevicesRead, "devices")
 	}
 	for _, g := range e.Missing {
 		if g.Need == NeedDevices {

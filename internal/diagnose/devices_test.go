@@ -44,7 +44,7 @@ func TestPrograms(t *testing.T) {
 	on := func(e *Evidence, l event.Count) *Evidence { e.Counts = append(e.Counts, l); return e }
 	all := []string{"native XDP program on eth0: lb (id 37)", "tc ingress program on eth1: id 40", "tc ingress filter on eth1: flower, drops what it matches",
 		"generic XDP program on eth2: guard (id 41)", "tcx ingress program on eth2: cni (id 42)"}
-	const none, unknown = "devices without such XDP and tc programs: ", "XDP and tc programs not known: "
+	const none, unknown = "devices read, with no XDP or tc program in the way of SYNs: ", "XDP and tc programs not known: "
 	for _, tt := range []struct {
 		name       string
 		e          *Evidence

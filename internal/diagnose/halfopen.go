@@ -118,7 +118,7 @@ func synQueuePressure(e *Evidence, l *Listener) *found {
 		f.Severity = event.SeverityContributing
 		f.because = "the SYN queue was full of handshakes that TCP_DEFER_ACCEPT holds back"
 		f.Title, f.Owner, f.Settles = f.because, "application", ""
-		f.fix("take the option off, or let clients send at once: see the other finding; these clients are no spoofed ones, they acknowledged")
+		f.fix("take the option off, or let clients send at once: see the other finding; these clients are real, they acknowledged")
 		return f
 	case 2*overflows > max(drops, cookies) && died(l.Counts, event.CauseAcceptQueueFull, event.StageSyn) > 0:
 		// Handshakes whose last ACK finds the accept queue full stay half-open: the SYN queue fills behind it. A

@@ -70,7 +70,7 @@ func quiet(e *Evidence) []*found {
 	f.sawPrograms(e, anyProgram)
 	f.lookAtPrograms(e, anyProgram)
 	if len(e.Devices) > 0 {
-		f.Settles = "tcpdump on these devices: it sees packets after XDP and before tc, so that XDP did not drop SYNs that it shows"
+		f.Settles = "tcpdump on these devices: it sees packets after XDP and before tc: SYNs that it shows were not dropped by XDP"
 	}
 	if e.OneNetNS {
 		f.fix("look at what stands before this network namespace on the same host, as the host's does before a container's (forward rules, routes): " +

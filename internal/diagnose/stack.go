@@ -55,8 +55,12 @@ func (s *subject) place(did doing, not string) string {
 	return best
 }
 
-// function takes the offset out of a frame: what a loop is in shows at many of them.
+// function takes the offset out of a frame, since what a loop is in shows at many of them, and the shapes that Go's compiler names
+// in the place of type arguments.
 func function(frame string) string {
+	if from, to := strings.IndexByte(frame, '['), strings.LastIndexByte(frame, ']'); from >= 0 && to > from && strings.Contains(frame[from:to], "go.shape.") {
+		frame = frame[:from] + "[...]" + frame[to+1:]
+	}
 	name, rest, ok := strings.Cut(frame, "+0x")
 	if !ok {
 		return frame

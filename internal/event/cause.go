@@ -296,7 +296,7 @@ var causes = [NumCauses]CauseInfo{
 	CauseKernelOther: {
 		Name: "kernel_other", Title: "other kernel drop",
 		Explain:  "the kernel dropped the packet for a reason that has no cause of its own here; its function, and its reason where it gives one, are named",
-		Client:   "depends on the branch",
+		Client:   "connect times out, or is refused: it depends on where the packet was dropped",
 		Fix:      "see what the finding of synspy diagnose says for the kernel's reason; without a reason, look up the function that is named in the kernel's source: the condition before it says what to change",
 		Owner:    "node",
 		Stages:   []Stage{StageSyn, StageAck, StageTimer, StageClose, StageIngress},

@@ -56,8 +56,11 @@ func writeDiagnosis(w io.Writer, d *event.Diagnosis, opts Options) error {
 		ids := make([]string, len(c.Findings))
 		for i, id := range c.Findings {
 			ids[i] = foreign(string(id))
+			if info, ok := event.FindingOf(id); ok {
+				ids[i] = info.Title
+			}
 		}
-		of := strings.Join(ids, ", ")
+		of := strings.Join(ids, "; ")
 		if of != "" {
 			of += ": "
 		}
