@@ -13,6 +13,8 @@ const (
 	fewUnanswered = 3
 	// partOfSyns is the part of the SYNs that unanswered handshakes must reach to be more than stray ones.
 	partOfSyns = 0.05
+	// cookiesAlways is the net.ipv4.tcp_syncookies that sends one in answer to every SYN.
+	cookiesAlways = 2
 )
 
 // halfOpen explains handshakes that were begun and not finished.
@@ -114,6 +116,14 @@ func synQueuePressure(e *Evidence, l *Listener) *found {
 	f.because = "the SYN queue was full of handshakes that clients did not finish"
 	f.Settles = "whether the clients are real: those that never finish a handshake are spoofed or have lost the way back"
 	switch {
+	case drops == 0 && l.Sysctls.Syncookies != nil && *l.Sysctls.Syncookies == cookiesAlways:
+		// As it is now: it may have been 1 when the cookies went out.
+		f.Severity, f.Confidence = event.SeverityNote, event.ConfidenceLikely
+		f.because = "net.ipv4.tcp_syncookies is 2: a SYN cookie answers every SYN, however much room the SYN queue has"
+		f.Title, f.Owner, f.Settles = f.because, "node", ""
+		f.saw("net.ipv4.tcp_syncookies", *l.Sysctls.Syncookies, "")
+		f.fix("set net.ipv4.tcp_syncookies to 1, unless this is a test: then a cookie answers only where the SYN queue is full")
+		return f
 	case l.holdsBack():
 		f.Severity = event.SeverityContributing
 		f.because = "the SYN queue was full of handshakes that TCP_DEFER_ACCEPT holds back"

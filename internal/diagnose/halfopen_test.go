@@ -38,6 +38,16 @@ func TestSynQueueSays(t *testing.T) {
 			"the SYN queue was full of handshakes that clients did not finish", "network", []string{"turn SYN cookies on"}, []string{"leave net.ipv4.tcp_syncookies", "set the backlog"}},
 		{"many at once who are there", withCookies(evidence(somaxconn(cookies(listener(64, rate(2, 400), rate(2, 400)), 1, 200), 4096, nil)), 200),
 			"more handshakes were begun at once than the SYN queue holds, and clients finished them", "application", []string{"set the backlog"}, []string{"spoofed"}},
+		{"a cookie for everybody", withCookies(evidence(somaxconn(cookies(listener(64, rate(2, 400), rate(2, 400)), 2, 200), 4096, nil)), 200),
+			"net.ipv4.tcp_syncookies is 2: a SYN cookie answers every SYN, however much room the SYN queue has", "node",
+			[]string{"tcp_syncookies to 1"}, []string{"spoofed", "set the backlog", "leave net.ipv4.tcp_syncookies"}},
+		{"the same, and the accept queue was full", withCookies(evidence(func() Listener {
+			l := overflowed(event.StageAck)
+			l.Sysctls.Syncookies = ptr(uint32(2))
+			return l
+		}()), 96),
+			"net.ipv4.tcp_syncookies is 2: a SYN cookie answers every SYN, however much room the SYN queue has", "node",
+			nil, []string{"spoofed", "set the backlog"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			i := slices.IndexFunc(Diagnose(tt.e).Findings, func(f event.Finding) bool { return f.ID == event.FindingSynQueuePressure })
