@@ -17,8 +17,8 @@ import (
 // maxDeviceNamespaces bounds the network namespaces whose devices are read.
 const maxDeviceNamespaces = 64
 
-// devices looks for XDP and tc programs where they may explain something: where no SYN arrived, or where some
-// died of them. It finds those that are there at the end of the window.
+// devices looks for XDP and tc programs where they may explain something: where no SYN arrived, where some
+// died of them, or where nothing died that would explain anything. It finds those that are there at the end of the window.
 func (c *collector) devices() {
 	concerned := make(map[uint64]bool)
 	for key := range c.deaths {
@@ -27,7 +27,8 @@ func (c *collector) devices() {
 		}
 	}
 	arrived := slices.ContainsFunc(c.evidence.Listeners, func(l diagnose.Listener) bool { return valueOf(l.Syns) > 0 }) || valueOf(c.evidence.GroupSyns) > 0
-	if arrived && len(concerned) == 0 {
+	aside := arrived && len(concerned) == 0
+	if aside && c.drops > 0 {
 		return
 	}
 	for _, r := range c.rows {
@@ -37,6 +38,9 @@ func (c *collector) devices() {
 		concerned[netns] = true
 	}
 	r := deviceReader{missing: func(why string) {
+		if aside {
+			return // what SYNs did arrive for does not rest on it
+		}
 		c.evidence.Missing = append(c.evidence.Missing, diagnose.Gap{Need: diagnose.NeedDevices, Why: why})
 	}}
 	if len(concerned) == 0 {
@@ -236,7 +240,7 @@ func (r *deviceReader) device(ns *deviceNamespace, d *kernel.Device) diagnose.De
 	}
 	for _, t := range d.Takers {
 		if !t.Hook.Egress() || r.ends[deviceAt{ns.inode, d.Index}] {
-			out.Programs = append(out.Programs, diagnose.Program{Hook: string(t.Hook), ID: t.ID, Name: t.Name, Filter: t.Filter})
+			out.Programs = append(out.Programs, diagnose.Program{Hook: string(t.Hook), ID: t.ID, Name: t.Name, Filter: t.Filter, Redirect: t.Redirect})
 		}
 	}
 	return out

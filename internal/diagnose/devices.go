@@ -102,6 +102,8 @@ func (p Program) what() string {
 func (p Program) String() string {
 	id := "id " + strconv.FormatUint(uint64(p.ID), 10)
 	switch {
+	case p.Redirect:
+		return p.Filter + ", redirects what it matches to another device"
 	case p.ID == 0:
 		return p.Filter + ", drops what it matches"
 	case p.Name == "":
@@ -188,7 +190,9 @@ func (f *found) takenBefore(e *Evidence, n uint64) {
 			by[takerOf(d.Kernel)] += d.Count
 		}
 	}
-	wanted := func(p Program) bool { return p.xdp() && by[takerXDP] > 0 || p.ingress() && by[takerTC] > 0 }
+	wanted := func(p Program) bool {
+		return p.xdp() && by[takerXDP] > 0 || p.ingress() && !p.Redirect && by[takerTC] > 0
+	}
 	switch n {
 	case by[takerXDP]:
 		f.Title = "a generic XDP program drops the packets"
@@ -203,4 +207,19 @@ func (f *found) takenBefore(e *Evidence, n uint64) {
 	f.sawPrograms(e, wanted)
 	f.lookAtPrograms(e, wanted)
 	f.fix("change the program or filter that drops them, or ask whoever loads it: a load balancer, a CNI plugin, protection against floods")
+}
+
+// takenUnseen takes it back that nothing is wrong where programs or filters see packets first: what they take of
+// some clients is neither among the SYNs that arrived nor among those that died.
+func (f *found) takenUnseen(e *Evidence) {
+	if len(e.Devices) == 0 {
+		return
+	}
+	if f.Confidence == event.ConfidenceProven {
+		f.Confidence = event.ConfidenceLikely
+		f.Settles = "whether other clients' SYNs are taken before the IP stack: compare tcpdump on the port with the SYNs counted here"
+	}
+	f.because += "; SYNs that " + seesFirst(e) + " may have taken before the IP stack are not among them"
+	f.sawPrograms(e, anyProgram)
+	f.lookAtPrograms(e, anyProgram)
 }

@@ -15,7 +15,7 @@ import (
 func devices() []Device {
 	return []Device{
 		{Name: "eth0", Programs: []Program{{Hook: "native XDP", ID: 37, Name: "lb"}}},
-		{Name: "eth1", Programs: []Program{{Hook: "tc ingress", ID: 40}, {Hook: "tc ingress", Filter: "flower"}}},
+		{Name: "eth1", Programs: []Program{{Hook: "tc ingress", ID: 40}, {Hook: "tc ingress", Filter: "flower"}, {Hook: "tc ingress", Filter: "u32", Redirect: true}}},
 		{Name: "eth2", Programs: []Program{{Hook: "generic XDP", ID: 41, Name: "guard"}, {Hook: "tcx ingress", ID: 42, Name: "cni"}}},
 	}
 }
@@ -43,6 +43,7 @@ func TestPrograms(t *testing.T) {
 	arrived.Devices = devices()
 	on := func(e *Evidence, l event.Count) *Evidence { e.Counts = append(e.Counts, l); return e }
 	all := []string{"native XDP program on eth0: lb (id 37)", "tc ingress program on eth1: id 40", "tc ingress filter on eth1: flower, drops what it matches",
+		"tc ingress filter on eth1: u32, redirects what it matches to another device",
 		"generic XDP program on eth2: guard (id 41)", "tcx ingress program on eth2: cni (id 42)"}
 	const none, unknown = "devices read, with no XDP or tc program in the way of SYNs: ", "XDP and tc programs not known: "
 	for _, tt := range []struct {
@@ -61,12 +62,12 @@ func TestPrograms(t *testing.T) {
 		{"nothing arrived, and only some could be read", silent(func(e *Evidence) {
 			e.Devices, e.Missing = e.Devices[:1], []Gap{{Need: NeedDevices, Why: "operation not permitted"}}
 		}), event.FindingNoSynArrived, event.ConfidenceProven, []string{all[0], unknown + "operation not permitted"}},
-		{"SYNs arrived", arrived, event.FindingHealthy, event.ConfidenceProven, nil},
-		{"generic XDP dropped", taken(9, generic), event.FindingOtherDrops, event.ConfidenceProven, []string{all[0], all[3]}},
+		{"SYNs arrived", arrived, event.FindingHealthy, event.ConfidenceLikely, all},
+		{"generic XDP dropped", taken(9, generic), event.FindingOtherDrops, event.ConfidenceProven, []string{all[0], all[4]}},
 		{"before 5.17 as well", taken(9, event.Kernel{Function: "netif_receive_generic_xdp.isra.0"}), event.FindingOtherDrops, event.ConfidenceProven,
-			[]string{all[0], all[3]}},
-		{"tc dropped", taken(9, byTC), event.FindingOtherDrops, event.ConfidenceProven, []string{all[1], all[2], all[4]}},
-		{"both dropped", taken(9, byTC, generic), event.FindingOtherDrops, event.ConfidenceProven, all},
+			[]string{all[0], all[4]}},
+		{"tc dropped", taken(9, byTC), event.FindingOtherDrops, event.ConfidenceProven, []string{all[1], all[2], all[5]}},
+		{"both dropped", taken(9, byTC, generic), event.FindingOtherDrops, event.ConfidenceProven, slices.Concat(all[:3], all[4:])},
 		{"something in the function that runs tc dropped", taken(9, event.Kernel{Function: byTC.Function, Reason: "UNHANDLED_PROTO"}),
 			event.FindingOtherDrops, event.ConfidenceProven, nil},
 		{"something else dropped some", taken(9, generic, event.Kernel{Function: "ip_rcv_core", Reason: "NOT_SPECIFIED"}),
@@ -94,8 +95,8 @@ func TestPrograms(t *testing.T) {
 				t.Errorf("named (-want +got):\n%s", diff)
 			}
 			programs := slices.ContainsFunc(tt.names, func(s string) bool { return strings.Contains(s, " on eth") })
-			if looks := strings.Contains(f.Fix[0], "bpftool net show dev eth"); looks != programs {
-				t.Errorf("the first fix is %q", f.Fix[0])
+			if looks := strings.Contains(strings.Join(f.Fix, "; "), "bpftool net show dev eth"); looks != programs {
+				t.Errorf("the fixes are %q", f.Fix)
 			}
 			if says := strings.Contains(d.Verdict, "look at"); says != (programs && tt.want == event.FindingNoSynArrived) {
 				t.Errorf("the verdict is %q", d.Verdict)

@@ -358,10 +358,12 @@ type Device struct {
 	Programs []Program `json:"programs"`
 }
 
-// Program is a BPF program on a device, or another tc filter, one whose action is to drop.
+// Program is a BPF program on a device, or another tc filter, one whose action is to drop or to redirect.
 type Program struct {
 	Hook   string `json:"hook"` // "native XDP", "tc ingress"
 	ID     uint32 `json:"id,omitempty"`
 	Name   string `json:"name,omitempty"`
 	Filter string `json:"filter,omitempty"` // its kind: "flower"
+	// Redirect says that the filter sends packets to another device, and does not drop them.
+	Redirect bool `json:"redirect,omitempty"`
 }

@@ -140,6 +140,7 @@ func healthy(e *Evidence, syns uint64) []*found {
 		}
 	}
 	f.fix("look behind accept(): the application's latency, TLS, what it calls", "or watch again while clients time out: synspy diagnose --duration 5m")
+	f.takenUnseen(e)
 	return []*found{f}
 }
 

@@ -25,12 +25,14 @@ type Device struct {
 	Takers    []Taker
 }
 
-// Taker is a BPF program on a device, or another tc filter whose action is to drop.
+// Taker is a BPF program on a device, or another tc filter whose action is to drop or to redirect.
 type Taker struct {
 	Hook   Hook
 	ID     uint32 // of the program; 0 for a filter
 	Name   string // of the program, as whoever loaded it chose; empty where unknown
 	Filter string // the filter's kind: "flower"
+	// Redirect says that the filter sends packets to another device, and does not drop them.
+	Redirect bool
 }
 
 // Hook is where on a device packets are taken.
@@ -64,6 +66,8 @@ const (
 	gactParameters                     = 2    // TCA_GACT_PARMS
 	gactAction                         = 8    // offset in struct tc_gact
 	actShot                            = 2    // TC_ACT_SHOT
+	mirredAction                       = 20   // offset of eaction in struct tc_mirred, which is at gact's attribute
+	egressRedirect, ingressRedirect    = 1, 3 // TCA_EGRESS_REDIR, TCA_INGRESS_REDIR; others mirror
 	nsIDAttribute, nsFDAttribute       = 1, 3 // NETNSA_NSID, NETNSA_FD
 	nsIDMessageSize                    = 4    // struct rtgenmsg, padded
 )
@@ -187,7 +191,7 @@ func tcFilters(conn *netlink.Conn, index, parent uint32, hook Hook) ([]Taker, er
 }
 
 // parseFilter reads a struct tcmsg and its attributes. It is not ok with a filter that neither is a program nor
-// drops, or with what the kernel tells of the list that filters are in.
+// drops or redirects, or with what the kernel tells of the list that filters are in.
 func parseFilter(b []byte) (t Taker, ok bool, err error) {
 	if len(b) < tcMessageSize {
 		return t, false, unix.EBADMSG
@@ -211,7 +215,8 @@ func parseFilter(b []byte) (t Taker, ok bool, err error) {
 						options.Nested(func(list *netlink.AttributeDecoder) error {
 							for list.Next() { // one an action, by its place
 								list.Nested(func(action *netlink.AttributeDecoder) error {
-									ok = drops(action) || ok
+									drop, redirect := takes(action)
+									ok, t.Redirect = ok || drop || redirect, t.Redirect || redirect
 									return nil
 								})
 							}
@@ -224,14 +229,15 @@ func parseFilter(b []byte) (t Taker, ok bool, err error) {
 		}
 	}
 	if t.ID != 0 {
-		t.Filter = ""
+		t.Filter, t.Redirect = "", false // the program decides
 	}
 	return t, ok, attributes.Err()
 }
 
-// drops tells whether an action is gact's drop.
-func drops(action *netlink.AttributeDecoder) (yes bool) {
+// takes tells whether an action is gact's drop, or a redirection by mirred.
+func takes(action *netlink.AttributeDecoder) (drop, redirect bool) {
 	kind := ""
+	var parameters []byte
 	for action.Next() {
 		switch action.Type() {
 		case actKind:
@@ -239,15 +245,22 @@ func drops(action *netlink.AttributeDecoder) (yes bool) {
 		case actOptions:
 			action.Nested(func(options *netlink.AttributeDecoder) error {
 				for options.Next() {
-					if b := options.Bytes(); options.Type() == gactParameters && len(b) >= gactAction+4 {
-						yes = binary.NativeEndian.Uint32(b[gactAction:]) == actShot
+					if options.Type() == gactParameters {
+						parameters = options.Bytes()
 					}
 				}
 				return nil
 			})
 		}
 	}
-	return yes && kind == "gact"
+	switch {
+	case kind == "gact" && len(parameters) >= gactAction+4:
+		return binary.NativeEndian.Uint32(parameters[gactAction:]) == actShot, false
+	case kind == "mirred" && len(parameters) >= mirredAction+4:
+		to := binary.NativeEndian.Uint32(parameters[mirredAction:])
+		return false, to == egressRedirect || to == ingressRedirect
+	}
+	return false, false
 }
 
 // NetNSID returns the id that the calling thread's namespace has for the one at the path, as LinkNetNS of a

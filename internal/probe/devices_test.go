@@ -46,6 +46,8 @@ func TestDevices(t *testing.T) {
 		ingress, egress   = 0xfffffff2, 0xfffffff3
 		passXDP, pass     = 2, 0
 		gactShot, gactOK  = 2, 0
+		gactStolen        = 4
+		egressRedirect    = 1 // TCA_EGRESS_REDIR
 		matchall, byBPF   = "matchall", "bpf"
 		matchallActions   = 2
 		bpfFD, bpfFlags   = 6, 8
@@ -116,26 +118,37 @@ func TestDevices(t *testing.T) {
 				return err
 			}
 		}
-		for priority, verdict := range []uint32{gactOK, gactShot} {
+		redirect := make([]byte, 28) // struct tc_mirred
+		binary.NativeEndian.PutUint32(redirect[8:], gactStolen)
+		binary.NativeEndian.PutUint32(redirect[20:], egressRedirect)
+		binary.NativeEndian.PutUint32(redirect[24:], uint32(syn1))
+		verdict := func(n uint32) []byte {
+			parameters := make([]byte, 20) // struct tc_gact
+			binary.NativeEndian.PutUint32(parameters[8:], n)
+			return parameters
+		}
+		for priority, does := range []struct {
+			kind            string
+			parameters      []byte
+			taken, redirect bool
+		}{{"gact", verdict(gactOK), false, false}, {"gact", verdict(gactShot), true, false}, {"mirred", redirect, true, true}} {
 			err := kerneltest.AddFilter(syn0, egress, matchall, uint32(2+priority), func(o *netlink.AttributeEncoder) {
 				kerneltest.Nested(o, matchallActions, func(actions *netlink.AttributeEncoder) {
 					kerneltest.Nested(actions, 1, func(action *netlink.AttributeEncoder) {
-						action.String(actKind, "gact")
+						action.String(actKind, does.kind)
 						kerneltest.Nested(action, actNest, func(options *netlink.AttributeEncoder) {
-							parameters := make([]byte, 20) // struct tc_gact
-							binary.NativeEndian.PutUint32(parameters[8:], verdict)
-							options.Bytes(gactParameterKind, parameters)
+							options.Bytes(gactParameterKind, does.parameters)
 						})
 					})
 				})
 			})
 			switch {
 			case errors.Is(err, unix.ENOENT):
-				t.Log("this kernel has no cls_matchall or no act_gact: filters that are no programs are not tried")
+				t.Log("this kernel has no cls_matchall, or none of the action: filters that are no programs are not tried")
 			case err != nil:
 				return fmt.Errorf("matchall: %w", err)
-			case verdict == gactShot:
-				want["syn0"] = append(want["syn0"], kernel.Taker{Hook: kernel.HookTCEgress, Filter: matchall})
+			case does.taken:
+				want["syn0"] = append(want["syn0"], kernel.Taker{Hook: kernel.HookTCEgress, Filter: matchall, Redirect: does.redirect})
 			}
 		}
 		if hasTCX {
