@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * What is neither drop nor arrival: SYN-ACKs that this host frees on their way out, and SYNs in frames
- * for another host. An object of its own, loaded by a diagnosis once answers go unacknowledged or
+ * What is neither drop nor arrival: SYN-ACKs that this host frees on their way out, SYNs in frames
+ * for another host, and segments of clients' that netfilter, tc or XDP drops, a handshake's ACK among
+ * them. An object of its own, loaded by a diagnosis once answers go unacknowledged or
  * nothing arrives, so that nothing else pays for it.
  */
 #include "compat.h"
@@ -15,6 +16,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 enum stray_kind {
 	STRAY_ANSWER, /* a SYN-ACK */
 	STRAY_FRAME, /* a SYN in a frame for another host */
+	STRAY_SEGMENT, /* without SYN, to a server; a handshake's ACK, or a later one */
 };
 
 /* What is counted together. server is the listener's end. */
@@ -34,6 +36,8 @@ struct stray {
 };
 
 const volatile bool have_reason = false; /* kfree_skb tells why: 5.17 */
+/* Reasons of what drops packets at ingress: netfilter, tc, generic XDP; 0: this kernel has it not. */
+const volatile __u32 ingress_reasons[3] = {};
 struct range {
 	__u64 start;
 	__u64 end;
@@ -59,7 +63,7 @@ struct {
 	__type(value, struct stack);
 } stacks SEC(".maps");
 
-/* parse reads the headers; false: it is no handshake's beginning. */
+/* parse reads the headers; false: it is of no kind. */
 static __always_inline bool parse(struct sk_buff *skb, struct stray *s)
 {
 	unsigned char *ip = skb->head + skb->network_header;
@@ -83,10 +87,13 @@ static __always_inline bool parse(struct sk_buff *skb, struct stray *s)
 		return false;
 	}
 	if (bpf_probe_read_kernel(&tcp, sizeof(tcp), ip + transport) ||
-	    !(tcp.flags & TCP_FLAG_SYN) || tcp.flags & TCP_FLAG_RST)
+	    tcp.flags & TCP_FLAG_RST)
 		return false;
-	answer = tcp.flags & TCP_FLAG_ACK;
-	s->kind = answer ? STRAY_ANSWER : STRAY_FRAME;
+	answer = tcp.flags & TCP_FLAG_SYN && tcp.flags & TCP_FLAG_ACK;
+	if (!(tcp.flags & TCP_FLAG_SYN))
+		s->kind = STRAY_SEGMENT;
+	else
+		s->kind = answer ? STRAY_ANSWER : STRAY_FRAME;
 	s->port = bpf_ntohs(answer ? tcp.source : tcp.dest);
 	if (s->family == AF_INET) {
 		s->server[10] = 0xff;
@@ -98,6 +105,16 @@ static __always_inline bool parse(struct sk_buff *skb, struct stray *s)
 		__builtin_memcpy(s->server, header + IPV6_DADDR, 16);
 	}
 	return true;
+}
+
+static __always_inline bool in_hook(__u64 at)
+{
+#pragma unroll
+	for (int j = 0; j < 4; j++) {
+		if (at - hook_ranges[j].start < hook_ranges[j].end - hook_ranges[j].start)
+			return true;
+	}
+	return false;
 }
 
 static __always_inline void note_callers(void *ctx, struct stray *s)
@@ -114,15 +131,21 @@ static __always_inline void note_callers(void *ctx, struct stray *s)
 
 		if ((i + 2) * 8 >= length)
 			return;
-#pragma unroll
-		for (int j = 0; j < 4; j++) {
-			if (at - hook_ranges[j].start >= hook_ranges[j].end - hook_ranges[j].start)
-				continue;
-			s->callers[0] = stack->frames[i + 1];
-			s->callers[1] = stack->frames[i + 2];
-			return;
-		}
+		if (!in_hook(at))
+			continue;
+		s->callers[0] = stack->frames[i + 1];
+		s->callers[1] = stack->frames[i + 2];
+		return;
 	}
+}
+
+/* at_ingress tells whether it is netfilter, tc or XDP that drops; tc and XDP are not told apart without reasons. */
+static __always_inline bool at_ingress(const struct stray *s)
+{
+	if (!have_reason)
+		return in_hook(s->place);
+	return s->reason && (s->reason == ingress_reasons[0] || s->reason == ingress_reasons[1] ||
+			     s->reason == ingress_reasons[2]);
 }
 
 SEC("tp_btf/kfree_skb")
@@ -137,7 +160,7 @@ int tp_btf_stray(__u64 *ctx)
 
 	if (skb->protocol != bpf_htons(ETH_P_IP) && skb->protocol != bpf_htons(ETH_P_IPV6))
 		return 0;
-	if (!parse(skb, &s))
+	if (!parse(skb, &s) || (s.kind == STRAY_SEGMENT && (!s.came_in || !at_ingress(&s))))
 		return 0;
 	if (s.kind == STRAY_FRAME) {
 		if (BPF_CORE_READ_BITFIELD(skb, pkt_type) != PACKET_OTHERHOST)

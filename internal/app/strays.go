@@ -98,8 +98,8 @@ func (c *collector) readStrays(places *deathPlaces) error {
 	list = slices.DeleteFunc(list, func(s probe.Stray) bool { return !c.concerns(s.Server) })
 	slices.SortFunc(list, func(a, b probe.Stray) int { return int(min(b.Count, 1<<30)) - int(min(a.Count, 1<<30)) })
 	for _, s := range list[:min(len(list), maxStrays)] {
-		stray := diagnose.Stray{Answer: s.Answer, Server: s.Server, NetNS: s.NetNS, MAC: s.MAC, Kernel: s.Kernel, Count: s.Count}
-		if s.Answer {
+		stray := diagnose.Stray{Answer: s.Answer, Segment: s.Segment, Server: s.Server, NetNS: s.NetNS, MAC: s.MAC, Kernel: s.Kernel, Count: s.Count}
+		if s.Answer || s.Segment {
 			stray.From = c.sender(&s, places)
 		}
 		local := true
@@ -112,14 +112,17 @@ func (c *collector) readStrays(places *deathPlaces) error {
 				})
 			}
 		}
-		if stray.Answer || local { // a switch that floods shows frames for all hosts
+		if s.Segment && local && s.Device != 0 {
+			stray.From = s.NetNS
+		}
+		if stray.Answer || stray.Segment || local { // a switch that floods shows frames for all hosts
 			c.evidence.Strays = append(c.evidence.Strays, stray)
 		}
 	}
 	return nil
 }
 
-// sender is the namespace that a SYN-ACK was sent by: where it was freed, unless it came in there. Then it is the only one with a
+// sender is the namespace that a SYN-ACK was sent by, or that a client's segment is for: where it was freed, unless it came in there. Then it is the only one with a
 // listener that may have sent it; 0 where that is not known.
 func (c *collector) sender(s *probe.Stray, places *deathPlaces) (from uint64) {
 	if !s.CameIn {

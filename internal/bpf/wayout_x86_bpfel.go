@@ -43,8 +43,9 @@ type WayOutStray struct {
 type WayOutStrayKind uint32
 
 const (
-	WayOutStrayKindSTRAY_ANSWER WayOutStrayKind = 0
-	WayOutStrayKindSTRAY_FRAME  WayOutStrayKind = 1
+	WayOutStrayKindSTRAY_ANSWER  WayOutStrayKind = 0
+	WayOutStrayKindSTRAY_FRAME   WayOutStrayKind = 1
+	WayOutStrayKindSTRAY_SEGMENT WayOutStrayKind = 2
 )
 
 // Names of all BPF objects in the ELF.
@@ -56,6 +57,7 @@ const (
 	WayOutProgTpBtfStray     = "tp_btf_stray"
 	WayOutVarHaveReason      = "have_reason"
 	WayOutVarHookRanges      = "hook_ranges"
+	WayOutVarIngressReasons  = "ingress_reasons"
 	WayOutVarOverflowed      = "overflowed"
 	WayOutVarUnusedStrayKind = "unused_stray_kind"
 )
@@ -119,6 +121,7 @@ type WayOutMapSpecs struct {
 type WayOutVariableSpecs struct {
 	HaveReason      *ebpf.VariableSpec `ebpf:"have_reason"`
 	HookRanges      *ebpf.VariableSpec `ebpf:"hook_ranges"`
+	IngressReasons  *ebpf.VariableSpec `ebpf:"ingress_reasons"`
 	Overflowed      *ebpf.VariableSpec `ebpf:"overflowed"`
 	UnusedStrayKind *ebpf.VariableSpec `ebpf:"unused_stray_kind"`
 }
@@ -160,6 +163,7 @@ func (m *WayOutMaps) Close() error {
 type WayOutVariables struct {
 	HaveReason      *ebpf.Variable `ebpf:"have_reason"`
 	HookRanges      *ebpf.Variable `ebpf:"hook_ranges"`
+	IngressReasons  *ebpf.Variable `ebpf:"ingress_reasons"`
 	Overflowed      *ebpf.Variable `ebpf:"overflowed"`
 	UnusedStrayKind *ebpf.Variable `ebpf:"unused_stray_kind"`
 }

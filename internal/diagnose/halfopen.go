@@ -15,6 +15,8 @@ const (
 	partOfSyns = 0.05
 	// cookiesAlways is the net.ipv4.tcp_syncookies that sends one in answer to every SYN.
 	cookiesAlways = 2
+	// partOfAcks: of so many unanswered SYN-ACKs an ACK must have been dropped to explain them.
+	partOfAcks = 4
 )
 
 // halfOpen explains handshakes that were begun and not finished.
@@ -210,17 +212,14 @@ func unanswered(e *Evidence, l *Listener) *found {
 	expired := l.dropped(event.CauseHandshakeExpired)
 	unsent := l.unsent()
 	again := value(l.SynAcksAgain)
-	freed := e.freed(l)
+	freed, segments := e.freed(l, (*Stray).wayOut), e.freed(l, (*Stray).segment)
 	for _, c := range l.Counts {
 		// ACKs did come, and were dropped or ignored: then SYN-ACKs are sent again as well.
 		if c.Stage == event.StageAck && (c.Cause == event.CauseAcceptQueueFull || c.Cause == event.CauseDeferAccept) {
 			again, expired, unsent = 0, 0, 0
 		}
 	}
-	var dropped uint64 // SYN-ACKs
-	for _, s := range freed {
-		dropped += s.Count
-	}
+	dropped, acks := dropped(freed), dropped(segments)
 	if expired == 0 && again < fewUnanswered && dropped == 0 {
 		return nil
 	}
@@ -236,8 +235,10 @@ func unanswered(e *Evidence, l *Listener) *found {
 	lost := value(l.SynsAgain) >= fewUnanswered && value(l.SynsAgain)*4 >= again
 	unknown := l.SynsAgain == nil
 	nobody := l.Finished != nil && *l.Finished == 0
+	// A client whose ACK was dropped does not send its SYN again, and acknowledges each SYN-ACK anew.
+	ackless := !here && !lost && acks >= fewUnanswered && partOfAcks*acks >= weight
 	id := event.FindingClientGaveUp
-	if here || lost || unknown && nobody {
+	if here || ackless || lost || unknown && nobody {
 		id = event.FindingReturnPathLost
 	}
 	f := newFound(id, weight).about(l, l.Processes)
@@ -266,6 +267,10 @@ func unanswered(e *Evidence, l *Listener) *found {
 	switch {
 	case here:
 		f.dropsAnswers(l, freed)
+		f.Title = f.because
+		return f
+	case ackless:
+		f.dropsAcks(l, segments)
 		f.Title = f.because
 		return f
 	case id == event.FindingReturnPathLost:

@@ -8,15 +8,17 @@ import (
 	"github.com/synspy/synspy/internal/event"
 )
 
-// Stray is packets that this host freed where no drop is counted: SYN-ACKs on their way out, or SYNs in frames for another host.
+// Stray is packets that this host freed where no drop is counted: SYN-ACKs on their way out, SYNs in frames for another host, or
+// clients' segments without SYN that netfilter, tc or XDP dropped.
 type Stray struct {
-	Answer bool           `json:"answer,omitempty"` // a SYN-ACK; else such a frame
-	Server event.Endpoint `json:"server"`           // the listener's end
-	NetNS  uint64         `json:"netns,omitempty"`  // where it was freed
-	From   uint64         `json:"from,omitempty"`   // namespace that sent an answer; 0 where several may have, or another host
-	Enter  Enter          `json:"enter,omitzero"`   // how that is entered
-	Own    bool           `json:"own,omitempty"`    // it is synspy's own namespace
-	Device string         `json:"device,omitempty"` // that it was on; empty: it had none yet, or that is not known
+	Answer  bool           `json:"answer,omitempty"`  // a SYN-ACK; if neither this nor Segment, such a frame
+	Segment bool           `json:"segment,omitempty"` // a handshake's ACK, or a later one
+	Server  event.Endpoint `json:"server"`            // the listener's end
+	NetNS   uint64         `json:"netns,omitempty"`   // where it was freed
+	From    uint64         `json:"from,omitempty"`    // namespace that sent an answer, or that a segment is for; 0 where several may have, or another host
+	Enter   Enter          `json:"enter,omitzero"`    // how that is entered
+	Own     bool           `json:"own,omitempty"`     // it is synspy's own namespace
+	Device  string         `json:"device,omitempty"`  // that it was on; empty: it had none yet, or that is not known
 	// MAC is the one that a frame was for, OwnMAC the device's.
 	MAC    string       `json:"mac,omitempty"`
 	OwnMAC string       `json:"own_mac,omitempty"`
@@ -62,6 +64,10 @@ func (s *Stray) freer() freer {
 		on = " of " + s.Device
 	}
 	const platform = "platform"
+	way := "from"
+	if s.Segment {
+		way = "to"
+	}
 	in := s.Enter.command()
 	switch {
 	case k.Hook != "" || k.Reason == "NETFILTER_DROP" || k.Function == "nf_hook_slow":
@@ -76,7 +82,11 @@ func (s *Stray) freer() freer {
 			return freer{at + ", by a queue that no program reads", platform,
 				[]string{"start the program that reads the queue, or give the rule the flag bypass: " + list}}
 		}
-		return freer{at, platform, []string{"look for what drops packets from the listener's port, a rule, a policy of drop or 'ct state invalid': " + list}}
+		return freer{at, platform, []string{"look for what drops packets " + way + " the listener's port, a rule, a policy of drop or 'ct state invalid': " + list}}
+	case k.Reason == "TC_INGRESS":
+		return freer{"tc at ingress" + on, platform, []string{in + "tc filter show dev " + s.named() + " ingress; " + in + "bpftool net show"}}
+	case k.Reason == "XDP":
+		return freer{"an XDP program" + on, platform, []string{in + "bpftool net show"}}
 	case s.neighbour():
 		return freer{"the neighbour table" + on + ": the next hop did not answer ARP or neighbour discovery", "network",
 			[]string{"find out why the next hop does not answer: " + in + "ip neigh show; " + in + "ip route get CLIENT (wrong subnet or VLAN, its own firewall, a gateway that is down)"}}
@@ -103,7 +113,7 @@ func reasonInBrackets(reason string) string {
 func (f *found) sawFrames(e *Evidence) {
 	told := 0
 	for _, s := range e.Strays {
-		if s.Answer || told == maxFrames {
+		if s.Answer || s.Segment || told == maxFrames {
 			continue
 		}
 		told++
@@ -131,12 +141,13 @@ func queued(k event.Kernel) bool {
 	return slices.Contains([]string{"nf_queue", "nf_reinject", "nfqnl_reinject"}, k.Function)
 }
 
-// freed lists what was freed of a listener's SYN-ACKs on their way out, most first, those in its own namespace before others.
-func (e *Evidence) freed(l *Listener) []Stray {
+// freed lists what was freed of a listener's strays of a kind, SYN-ACKs on their way out or segments, most first, those in its
+// own namespace before others.
+func (e *Evidence) freed(l *Listener, kind func(*Stray) bool) []Stray {
 	var own, others []Stray
 	for _, s := range e.Strays {
 		addr := l.ID.Addr.Unmap()
-		if !s.wayOut() || s.From != l.ID.NetNS || s.Server.Port != l.ID.Port || !addr.IsUnspecified() && addr != s.Server.Addr.Unmap() {
+		if !kind(&s) || s.From != l.ID.NetNS || s.Server.Port != l.ID.Port || !addr.IsUnspecified() && addr != s.Server.Addr.Unmap() {
 			continue
 		}
 		if s.NetNS == l.ID.NetNS {
@@ -158,29 +169,7 @@ func (e *Evidence) ownErrors() bool {
 
 // dropsAnswers makes the finding about SYN-ACKs that did not leave: freed, or given up since they could not be sent.
 func (f *found) dropsAnswers(l *Listener, freed []Stray) {
-	var n uint64
-	var places []string
-	at := make(map[string]int) // of Evidence, by place: several functions may free there
-	for _, s := range freed {
-		n += s.Count
-		by := s.freer()
-		if s.NetNS != l.ID.NetNS {
-			by.place += s.Enter.inSpace(s.NetNS, s.Own) + ", on the way to the client"
-		}
-		if !slices.Contains(places, by.place) && len(places) < 3 {
-			places = append(places, by.place)
-			at[by.place] = len(f.Evidence)
-			f.saw("SYN-ACKs dropped by "+by.place, s.Count, "packets")
-			f.fix(by.fix...)
-		} else if i, told := at[by.place]; told {
-			f.Evidence[i].Value = f.Evidence[i].Value.(uint64) + s.Count
-		}
-		for _, named := range []struct{ what, value string }{{"kernel function", s.Kernel.Function}, {"kernel reason", s.Kernel.Reason}, {"device", s.Device}} {
-			if named.value != "" && len(places) == 1 && s.Count == freed[0].Count {
-				f.saw(named.what, named.value, "")
-			}
-		}
-	}
+	n, places := f.citeFreers(l, freed, "SYN-ACKs", "to the client")
 	if len(freed) > 0 {
 		f.Owner = freed[0].freer().owner
 		f.counted = true // what dies besides are the handshakes that this leaves behind, or ICMP errors about it
@@ -198,4 +187,54 @@ func (f *found) dropsAnswers(l *Listener, freed []Stray) {
 	f.Settles = "where they are dropped here: the same again, for longer, while clients come"
 	f.fix("look for what drops packets from the listener's port on this host's way out: nft list ruleset (output, postrouting), " +
 		"ip neigh, the unit's IPAddressDeny=, tc filter show egress")
+}
+
+// citeFreers cites who freed packets of a kind, and what to do about it, and tells how many they were and where.
+func (f *found) citeFreers(l *Listener, freed []Stray, what, way string) (n uint64, places []string) {
+	at := make(map[string]int) // of Evidence, by place: several functions may free there
+	for _, s := range freed {
+		n += s.Count
+		by := s.freer()
+		if s.NetNS != l.ID.NetNS {
+			by.place += s.Enter.inSpace(s.NetNS, s.Own) + ", on the way " + way
+		}
+		if !slices.Contains(places, by.place) && len(places) < 3 {
+			places = append(places, by.place)
+			at[by.place] = len(f.Evidence)
+			f.saw(what+" dropped by "+by.place, s.Count, "packets")
+			f.fix(by.fix...)
+		} else if i, told := at[by.place]; told {
+			f.Evidence[i].Value = f.Evidence[i].Value.(uint64) + s.Count
+		}
+		for _, named := range []struct{ what, value string }{{"kernel function", s.Kernel.Function}, {"kernel reason", s.Kernel.Reason}, {"device", s.Device}} {
+			if named.value != "" && len(places) == 1 && s.Count == freed[0].Count {
+				f.saw(named.what, named.value, "")
+			}
+		}
+	}
+	return n, places
+}
+
+// segment tells whether it is a client's, without SYN.
+func (s *Stray) segment() bool { return s.Segment }
+
+// dropped counts packets.
+func dropped(strays []Stray) (n uint64) {
+	for _, s := range strays {
+		n += s.Count
+	}
+	return n
+}
+
+// dropsAcks makes the finding about the ACKs of handshakes that were dropped here before they reached the listener.
+func (f *found) dropsAcks(l *Listener, freed []Stray) {
+	n, places := f.citeFreers(l, freed, "clients' segments without SYN", "to the listener")
+	f.Owner = "platform"
+	f.counted = true // what dies besides are the handshakes that this leaves behind
+	f.because = "ACKs of clients' handshakes were dropped here, by " + list(places)
+	// Segments of connections look the same: where some handshake was finished, it may be those.
+	f.Confidence, f.Settles = event.ConfidenceLikely, ""
+	if l.Finished != nil && *l.Finished == 0 && 2*n >= f.weight && freed[0].NetNS == l.ID.NetNS {
+		f.Confidence = event.ConfidenceProven
+	}
 }

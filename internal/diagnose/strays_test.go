@@ -19,7 +19,7 @@ func unsent(l Listener, n uint64) Listener {
 
 // strayed adds n SYN-ACKs of the listener that were freed.
 func strayed(e *Evidence, n uint64, s Stray) *Evidence {
-	s.Answer, s.Count, s.NetNS = true, n, e.Listeners[0].ID.NetNS
+	s.Answer, s.Count, s.NetNS = !s.Segment, n, e.Listeners[0].ID.NetNS
 	s.From = s.NetNS
 	s.Server = event.Endpoint{Addr: netip.MustParseAddr("10.0.0.1"), Port: e.Listeners[0].ID.Port}
 	e.Strays, e.StraysMs = append(e.Strays, s), ptr(uint64(8000))
@@ -37,6 +37,10 @@ func TestStrays(t *testing.T) {
 	another.Strays[0].From++
 	sent := evidence(halfOpened(healthyListener(), 400, nil, 0))
 	sent.StraysMs = ptr(uint64(8000))
+	left := func() *Evidence { return evidence(halfOpened(healthyListener(), 400, ptr(uint64(0)), 0)) }
+	invalid := Stray{Segment: true, Device: "eth0", Kernel: event.Kernel{Function: "nft_do_chain", Reason: "NETFILTER_DROP", Hook: "input"}}
+	router := strayed(left(), 300, invalid)
+	router.Strays[0].NetNS++
 	oneRetry := dead()
 	oneRetry.Listeners[0].Sysctls.SynackRetries = ptr(uint32(1))
 	for _, c := range []struct {
@@ -62,6 +66,14 @@ func TestStrays(t *testing.T) {
 		{"neighbour", strayed(evidence(died1(halfOpened(healthyListener(), 300, nil, 0), event.CauseICMPError, event.StageAck, event.ActionDropped, 40)), 140,
 			Stray{Device: "eth0", Kernel: event.Kernel{Function: "neigh_invalidate", Reason: "NEIGH_FAILED"}}), []string{"cause return_path_lost", "contributing other_drops"},
 			[]string{"neighbour table of eth0", "this host itself"}, []string{"were sent", "find who sends"}, "network"},
+		{"ACKs at input", strayed(left(), 300, invalid), []string{"cause return_path_lost"},
+			[]string{"ACKs of clients' handshakes were dropped here, by netfilter at input", "packets to the listener's port", "nft -a list ruleset"},
+			[]string{"harmless", "asymmetric", "way out", "the clients left"}, "platform"},
+		{"ACKs in a router's namespace", router, []string{"cause return_path_lost"}, []string{"on the way to the listener"}, []string{"the clients left"}, "platform"},
+		{"ACKs at tc", strayed(left(), 300, Stray{Segment: true, Device: "eth0", Kernel: event.Kernel{Reason: "TC_INGRESS"}}), []string{"cause return_path_lost"},
+			[]string{"tc at ingress of eth0", "tc filter show dev eth0 ingress"}, nil, "platform"},
+		{"too few segments to explain it", strayed(left(), 3, invalid), []string{"contributing client_gave_up"}, []string{"the clients left"}, nil, "client"},
+		{"segments of connections of a listener that is well", strayed(evidence(finishing(healthyListener(), 0)), 300, invalid), []string{"note healthy"}, nil, []string{"ACKs"}, ""},
 		{"nothing dropped here", sent, []string{"cause return_path_lost"}, []string{"none was seen to be dropped on the way out here"}, nil, "network"},
 		{"a client of this host has no socket any more", strayed(evidence(halfOpened(healthyListener(), 2, nil, 1000)), 2,
 			Stray{Kernel: event.Kernel{Function: "tcp_v4_rcv", Reason: "NO_SOCKET"}}), []string{"note healthy"}, nil, []string{"way out"}, ""},

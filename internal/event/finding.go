@@ -190,7 +190,7 @@ var findings = []FindingInfo{
 	},
 	{
 		ID: FindingReturnPathLost, Title: "SYN-ACKs do not reach the clients",
-		Means: "SYN-ACKs went unanswered: this host dropped them on their way out, which is then said with who did, or they or the ACKs were lost beyond it",
+		Means: "SYN-ACKs went unanswered: this host dropped them on their way out, or the clients' ACKs, which is then said with who did, or they or the ACKs were lost beyond it",
 		Shown: "retransmitted SYN-ACKs, expired handshakes, and SYNs repeated by the same clients",
 		Do: []string{
 			"trace the way back: ip route get CLIENT on the server, and tcpdump at both ends",

@@ -41,6 +41,17 @@ func answerIncidents() []Incident {
 			},
 		},
 		{
+			Name: "diagnose-ack-firewall", Title: "the host's own firewall drops the handshakes' ACKs", Finding: "return_path_lost",
+			Explain: "nftables drops what 20 clients a second send after their SYN, as 'ct state invalid drop' may: they take themselves for connected.",
+			Names:   []string{"clients' segments without SYN dropped by netfilter at input"},
+			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
+				if err := w.rule(server4, hookInput, flagACK, drop().verdict); err != nil {
+					return nil, err
+				}
+				return refused(w, log)
+			},
+		},
+		{
 			Name: "diagnose-answer-cgroup", Title: "a cgroup's program drops the answers", Finding: "return_path_lost",
 			Explain: "The server runs in a cgroup whose egress program drops all that its sockets send, as systemd's IPAddressDeny=any does.",
 			Names:   []string{"a cgroup's egress program"},

@@ -135,10 +135,10 @@ func (w *World) firewallAnswers(server netip.AddrPort, hook *nftables.ChainHook)
 	return w.rule(server, hook, flagSYN|flagACK, drop().verdict)
 }
 
-// rule is firewall, for SYNs to the port or SYN-ACKs from it.
+// rule is firewall, for SYNs to the port, for what has ACK and no SYN, or for SYN-ACKs from it.
 func (w *World) rule(server netip.AddrPort, hook *nftables.ChainHook, flags byte, verdict expr.Any) error {
 	portAt := uint32(2) // destination
-	if flags&flagACK != 0 {
+	if flags == flagSYN|flagACK {
 		portAt = 0
 	}
 	family := nftables.TableFamilyIPv4

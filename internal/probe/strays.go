@@ -14,8 +14,8 @@ import (
 	"github.com/synspy/synspy/internal/event"
 )
 
-// Strays watches what is neither drop nor arrival: SYN-ACKs that this host frees on their way out, and SYNs in frames for
-// another host. It is made by LoadStrays, begun by Watch, read by Read, and freed by Close.
+// Strays watches what is neither drop nor arrival: SYN-ACKs that this host frees on their way out, SYNs in frames for
+// another host, and clients' segments that netfilter, tc or XDP drops. It is made by LoadStrays, begun by Watch, read by Read, and freed by Close.
 type Strays struct {
 	probe      *Probe
 	collection *ebpf.Collection
@@ -24,14 +24,15 @@ type Strays struct {
 
 // Stray is what was freed alike.
 type Stray struct {
-	Answer bool           // a SYN-ACK; else a SYN in a frame for another host
-	Server event.Endpoint // the listener's end
-	NetNS  uint64         // where it was freed
-	CameIn bool           // by a device: it was sent by another namespace, or host
-	Device uint32         // index of the one it was on; 0: it had none yet
-	MAC    string         // that a frame was for
-	Kernel event.Kernel   // Hook is output or postrouting as well
-	Count  uint64
+	Answer  bool           // a SYN-ACK; if neither this nor Segment, a SYN in a frame for another host
+	Segment bool           // of a client's, without SYN: a handshake's ACK or a later one
+	Server  event.Endpoint // the listener's end
+	NetNS   uint64         // where it was freed
+	CameIn  bool           // by a device: it was sent by another namespace, or host
+	Device  uint32         // index of the one it was on; 0: it had none yet
+	MAC     string         // that a frame was for
+	Kernel  event.Kernel   // Hook is output or postrouting as well
+	Count   uint64
 }
 
 // LoadStrays loads what counts them, and attaches nothing.
@@ -42,6 +43,7 @@ func (p *Probe) LoadStrays() (*Strays, error) {
 	}
 	ranges := codeRanges[[4]bpf.SynspyRange](p.facts, []string{hookSlow})
 	if err := errors.Join(spec.Variables[bpf.WayOutVarHaveReason].Set(p.facts.tellReasons()),
+		spec.Variables[bpf.WayOutVarIngressReasons].Set(ingressReasons(p.facts)),
 		spec.Variables[bpf.WayOutVarHookRanges].Set(ranges)); err != nil {
 		return nil, fmt.Errorf("set up the watch over strays: %w", err)
 	}
@@ -57,6 +59,14 @@ func (p *Probe) LoadStrays() (*Strays, error) {
 		return nil, fmt.Errorf("load the watch over strays: %w", err)
 	}
 	return &Strays{probe: p, collection: collection}, nil
+}
+
+// ingressReasons are those of what drops segments before their socket; 0 where this kernel has one not.
+func ingressReasons(facts *Facts) (reasons [3]uint32) {
+	for i, name := range []string{"NETFILTER_DROP", "TC_INGRESS", "XDP"} {
+		reasons[i] = facts.Reasons[reasonPrefix+name]
+	}
+	return reasons
 }
 
 // Watch begins to count. From then on every packet that the kernel frees pays some 50 ns.
@@ -87,10 +97,11 @@ func (s *Strays) Read() (list []Stray, others uint64, err error) {
 
 func (s *Strays) stray(key *bpf.WayOutStray, count uint64) Stray {
 	p := s.probe
-	out := Stray{Answer: bpf.WayOutStrayKind(key.Kind) == bpf.WayOutStrayKindSTRAY_ANSWER,
+	kind := bpf.WayOutStrayKind(key.Kind)
+	out := Stray{Answer: kind == bpf.WayOutStrayKindSTRAY_ANSWER, Segment: kind == bpf.WayOutStrayKindSTRAY_SEGMENT,
 		Server: event.Endpoint{Addr: netip.AddrFrom16(key.Server).Unmap(), Port: key.Port}, NetNS: uint64(key.Netns), CameIn: key.CameIn != 0,
 		Device: key.Device, Count: count, Kernel: event.Kernel{Function: p.functionAt(key.Place), Reason: p.names.reasons[key.Reason]}}
-	if !out.Answer {
+	if kind == bpf.WayOutStrayKindSTRAY_FRAME {
 		out.MAC = net.HardwareAddr(key.Mac[:]).String()
 		return out
 	}
