@@ -169,7 +169,7 @@ func (d *diverted) rules(s *divertedSpace) {
 			continue // it is for other ports
 		}
 		if at < 0 || r.To.Port() == 0 && !r.To.Addr().IsValid() {
-			d.doubt(s.inode, fmt.Sprintf("a %s rule in %s may send SYNs elsewhere", r.Kind, r.Where))
+			d.doubt(s.inode, fmt.Sprintf("a %s rule in %s may send SYNs elsewhere", r.Kind, diagnose.Said(r.Where)))
 			continue
 		}
 		for _, port := range d.ports {
@@ -289,7 +289,7 @@ func (c *collector) diversions() {
 	}
 	for i := range d.spaces {
 		for _, name := range programs[d.spaces[i].inode] {
-			d.doubt(d.spaces[i].inode, "the sk_lookup program "+name+" gives packets to sockets of its choice")
+			d.doubt(d.spaces[i].inode, "the sk_lookup program "+diagnose.Said(name)+" gives packets to sockets of its choice")
 		}
 	}
 	e := &c.evidence

@@ -82,7 +82,7 @@ func cpuThrottled(s *subject) *found {
 	f.saw("periods in which the quota was used up", worst.Throttled, "periods")
 	f.saw("periods", worst.Periods, "periods")
 	f.saw("throttled time, over all CPUs", round(worst.ThrottledMs), "ms")
-	f.saw("cgroup", worst.Cgroup.Path, "")
+	f.saw("cgroup", Said(worst.Cgroup.Path), "")
 	if worst.QuotaUs != nil && worst.PeriodUs != nil {
 		f.saw("quota", *worst.QuotaUs, "µs")
 		f.saw("period", *worst.PeriodUs, "µs")

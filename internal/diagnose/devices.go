@@ -82,7 +82,7 @@ func (f *found) lookAtPrograms(e *Evidence, wanted func(Program) bool) {
 			f.fix("look at the other devices likewise")
 			return
 		}
-		f.fix("look at what sees packets on " + d.Name + " before the IP stack does: " + d.look(wanted))
+		f.fix("look at what sees packets on " + Said(d.Name) + " before the IP stack does: " + d.look(wanted))
 	}
 }
 
@@ -105,19 +105,19 @@ func (p Program) String() string {
 	case p.Redirect:
 		return p.Filter + ", redirects what it matches to another device"
 	case p.ID == 0:
-		return p.Filter + ", drops what it matches"
+		return Said(p.Filter) + ", drops what it matches"
 	case p.Name == "":
 		return id
 	}
-	return p.Name + " (" + id + ")"
+	return Said(p.Name) + " (" + id + ")"
 }
 
 // String is the device with where it is.
 func (d *Device) String() string {
 	if d.NetNS == 0 {
-		return d.Name
+		return Said(d.Name)
 	}
-	return d.Name + d.Enter.inSpace(d.NetNS, false)
+	return Said(d.Name) + d.Enter.inSpace(d.NetNS, false)
 }
 
 // look is the commands that show the programs, run in the device's namespace. Names that a shell would not
@@ -151,18 +151,13 @@ func (d *Device) look(wanted func(Program) bool) string {
 	return where + strings.Join(commands, "; ")
 }
 
-// plain tells whether a name means the same to a shell.
-func plain(name string) bool {
-	return name != "" && name[0] != '-' && strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-@") == ""
-}
-
 // seesFirst names which hooks on which devices see packets before the IP stack; empty where none is known.
 func seesFirst(e *Evidence) string {
 	var places []string
 	more := 0
 	for _, d := range e.Devices {
 		for _, p := range d.Programs {
-			place := p.Hook + " on " + d.Name
+			place := p.Hook + " on " + Said(d.Name)
 			switch {
 			case slices.Contains(places, place):
 			case len(places) == 3:

@@ -107,7 +107,7 @@ func whereTo(at netip.AddrPort) string {
 
 // how says what tells of a diversion, and how sure that is.
 func (d *Diversion) how() string {
-	at := d.By + d.Enter.inSpace(d.NetNS, d.Own)
+	at := Said(d.By) + d.Enter.inSpace(d.NetNS, d.Own)
 	switch {
 	case d.Proven:
 		return at + ", shown by clients whose SYNs died"

@@ -210,7 +210,7 @@ func (f *found) sawCount(e *Evidence, r ruling, n uint64) {
 		}
 		of += rule.Packets
 		if told++; told <= maxRules {
-			f.saw(fmt.Sprintf("counter of the dropping rule in table %s %s, chain %s, handle %d", rule.Family, rule.Table, rule.Chain, rule.Handle),
+			f.saw(fmt.Sprintf("counter of the dropping rule in table %s %s, chain %s, handle %d", rule.Family, Said(rule.Table), Said(rule.Chain), rule.Handle),
 				rule.Packets, "packets")
 		}
 	}
@@ -250,7 +250,7 @@ func (e *Evidence) ruleAt(r ruling, d *Death) string {
 		at += " of family " + r.family
 	}
 	if r.device != "" {
-		at += ", device " + r.device
+		at += ", device " + Said(r.device)
 	}
 	list := "nft -a list ruleset"
 	if i := slices.IndexFunc(e.Rules, func(rule FirewallRule) bool { return rule.NetNS == r.netns }); i >= 0 {
@@ -323,7 +323,7 @@ func (f *found) sawHeld(e *Evidence) {
 	for _, q := range bound(e.held(), maxFrames) {
 		reader := "netlink port " + fmt.Sprint(q.PortID)
 		if q.Comm != "" {
-			reader += fmt.Sprintf(" (%s, if that is its process)", q.Comm)
+			reader += fmt.Sprintf(" (%s, if that is its process)", Said(q.Comm))
 		}
 		f.saw(fmt.Sprintf("packets that wait in netfilter queue %d for a verdict of %s", q.Number, reader), q.Waiting, "packets")
 		f.because += fmt.Sprintf("; %s in netfilter queue %d (NFQUEUE) for the verdict of a program", wait(q.Waiting), q.Number)

@@ -72,9 +72,9 @@ func sysctlPlace(l *Listener, processes []event.Process, set string) string {
 		}
 		switch name, _, _ := strings.Cut(set, "="); {
 		case p.Pod != nil && slices.Contains(safeSysctls, name):
-			return fmt.Sprintf("securityContext.sysctls of pod %s/%s", p.Pod.Namespace, p.Pod.Name)
+			return fmt.Sprintf("securityContext.sysctls of pod %s", Said(p.Pod.Namespace+"/"+p.Pod.Name))
 		case p.Pod != nil:
-			return fmt.Sprintf("securityContext.sysctls of pod %s/%s (the node must allow it)", p.Pod.Namespace, p.Pod.Name)
+			return fmt.Sprintf("securityContext.sysctls of pod %s (the node must allow it)", Said(p.Pod.Namespace+"/"+p.Pod.Name))
 		case p.Container != nil:
 			engine := "docker"
 			if p.Container.Runtime == "podman" {
@@ -106,11 +106,11 @@ func quotaKnob(cpu CPU, processes []event.Process, why string) event.Knob {
 	for _, p := range processes {
 		switch {
 		case p.Pod != nil && cpu.isOf(p):
-			k.Name, k.Where = "resources.limits.cpu", fmt.Sprintf("the spec of pod %s/%s, container %s", p.Pod.Namespace, p.Pod.Name, p.Pod.Container)
+			k.Name, k.Where = "resources.limits.cpu", fmt.Sprintf("the spec of pod %s, container %s", Said(p.Pod.Namespace+"/"+p.Pod.Name), Said(p.Pod.Container))
 		case p.Container != nil && cpu.isOf(p) && slices.Contains([]string{"docker", "podman"}, p.Container.Runtime):
 			name := p.Container.Name
 			if !plain(name) {
-				name = p.Container.ID[:min(len(p.Container.ID), 12)]
+				name = word(p.Container.ID[:min(len(p.Container.ID), 12)])
 			}
 			k.Name, k.Where = "--cpus", fmt.Sprintf("%s update --cpus=N %s, or cpus: in a compose file", p.Container.Runtime, name)
 			if known {
@@ -127,7 +127,7 @@ func quotaKnob(cpu CPU, processes []event.Process, why string) event.Knob {
 	}
 	unit := path.Base(cpu.Cgroup.Path)
 	if strings.HasSuffix(unit, ".service") || strings.HasSuffix(unit, ".slice") {
-		k.Name, k.Where, k.Try = "CPUQuota=", "unit "+unit, "twice the present value, or none"
+		k.Name, k.Where, k.Try = "CPUQuota=", "unit "+Said(unit), "twice the present value, or none"
 		if known {
 			percent := func(us uint64) string { return fmt.Sprintf("%d%%", us*100/max(*cpu.PeriodUs, 1)) }
 			k.Now, k.Try = percent(*cpu.QuotaUs), percent(*cpu.QuotaUs*2)
@@ -139,9 +139,9 @@ func quotaKnob(cpu CPU, processes []event.Process, why string) event.Knob {
 // file is one of the cgroup's, where it is mounted.
 func (c *CPU) file(name string) string {
 	if c.Dir != "" {
-		return path.Join(c.Dir, name)
+		return word(path.Join(c.Dir, name))
 	}
-	return "/sys/fs/cgroup" + path.Clean("/"+c.Cgroup.Path) + "/" + name
+	return word("/sys/fs/cgroup" + path.Clean("/"+c.Cgroup.Path) + "/" + name)
 }
 
 // isOf tells whether the cgroup with the quota is the process's container or pod, rather than one that is above them.

@@ -15,8 +15,8 @@ func (l *Elsewhere) passed(d *Death) notChosen {
 	to, bound := d.Server.Addr.Unmap(), l.Listener.Addr.Unmap()
 	device, from, bindTo := d.Device, "", "no device"
 	if device != "" {
-		bindTo = device + ", or to no device"
-		from = ", and these SYNs came in by " + device
+		bindTo = Said(device) + ", or to no device"
+		from = ", and these SYNs came in by " + Said(device)
 	}
 	port := l.Listener.Port
 	any4 := l.Listener.Addr.Is6() && l.Listener.Addr.IsUnspecified() && value(l.V6Only)
@@ -26,7 +26,7 @@ func (l *Elsewhere) passed(d *Death) notChosen {
 		if l.VRF {
 			kind = "a VRF by its device "
 		}
-		return notChosen{fmt.Sprintf("is bound to %s%s (SO_BINDTODEVICE)%s", kind, l.Device, from),
+		return notChosen{fmt.Sprintf("is bound to %s%s (SO_BINDTODEVICE)%s", kind, Said(l.Device), from),
 			fmt.Sprintf("bind it to %s: its SO_BINDTODEVICE, BindToDevice= of a systemd .socket unit, ip vrf exec", bindTo)}
 	case to.Is4() && (any4 || bound.Is6() && !bound.IsUnspecified()):
 		return notChosen{"is for IPv6 only (IPV6_V6ONLY), and these SYNs are IPv4",
@@ -40,8 +40,8 @@ func (l *Elsewhere) passed(d *Death) notChosen {
 		return notChosen{fmt.Sprintf("is bound to the address %s", bound),
 			fmt.Sprintf("bind it to %s, or to all addresses, or send clients to %s", to, bound)}
 	case d.VRF && l.Device == "":
-		return notChosen{fmt.Sprintf("is in no VRF, and these SYNs came in through VRF %s", device),
-			fmt.Sprintf("start it in the VRF (ip vrf exec %s ...), or let listeners take what comes in through VRFs: sysctl -w net.ipv4.tcp_l3mdev_accept=1", device)}
+		return notChosen{fmt.Sprintf("is in no VRF, and these SYNs came in through VRF %s", Said(device)),
+			fmt.Sprintf("start it in the VRF (ip vrf exec %s ...), or let listeners take what comes in through VRFs: sysctl -w net.ipv4.tcp_l3mdev_accept=1", word(device))}
 	}
 	return notChosen{"would take them now: it may have begun to listen later",
 		"watch again: a service that only now began to listen has nothing to be changed"}

@@ -196,14 +196,14 @@ func (f *found) set(d *Death, s event.Setting) {
 	names := d.names(s)
 	now, known := d.inForce(names)
 	if known && s.Only != "" && now != s.Only {
-		f.saw(names[0], now, "")
+		f.saw(Said(names[0]), now, "")
 		return
 	}
 	place := "/etc/sysctl.d/"
 	if !s.Host && d.NetNS != 0 && !d.Own { // which that does not reach
 		place = "what sets up its network namespace"
 	}
-	f.turn(event.Knob{Name: names[0], Now: now, Try: s.Try, Why: s.Why, Where: place})
+	f.turn(event.Knob{Name: Said(names[0]), Now: now, Try: s.Try, Why: s.Why, Where: place})
 	f.fix("until the next start: " + d.sysctl(s, names[0]))
 }
 
@@ -234,7 +234,7 @@ func (d *Death) sysctl(s event.Setting, name string) string {
 	} else if in == "" && d.NetNS != 0 && !d.Own {
 		where = fmt.Sprintf(", in network namespace %d", d.NetNS)
 	}
-	return fmt.Sprintf("%ssysctl -w %s=%s%s", in, name, value, where)
+	return fmt.Sprintf("%ssysctl -w %s%s", in, word(name+"="+value), where)
 }
 
 // fill puts what is known of a death into a sentence that leaves it open.

@@ -27,7 +27,7 @@ func (e Enter) called(inode uint64) string {
 	number := strconv.FormatUint(inode, 10)
 	switch {
 	case e.Name != "":
-		return e.Name
+		return Said(e.Name)
 	case e.PID != 0:
 		return fmt.Sprintf("%s (nsenter -t %d -n)", number, e.PID)
 	}
@@ -40,7 +40,7 @@ func (e Enter) inSpace(inode uint64, own bool) string {
 		return ""
 	}
 	if e.Name != "" {
-		return " in network namespace " + e.Name
+		return " in network namespace " + Said(e.Name)
 	}
 	return " in network namespace " + strconv.FormatUint(inode, 10)
 }
@@ -60,6 +60,6 @@ func (f *found) sawPlace(d *Death) {
 		f.saw("network namespace", d.space(), "")
 	}
 	if d.Device != "" {
-		f.saw("device", d.Device, "")
+		f.saw("device", Said(d.Device), "")
 	}
 }

@@ -61,7 +61,7 @@ func (s *Stray) freer() freer {
 	k := s.Kernel
 	on := ""
 	if s.Device != "" {
-		on = " of " + s.Device
+		on = " of " + Said(s.Device)
 	}
 	const platform = "platform"
 	way := "from"
@@ -119,11 +119,11 @@ func (f *found) sawFrames(e *Evidence) {
 		told++
 		at := ""
 		if s.Device != "" {
-			at = " on " + s.Device
+			at = " on " + Said(s.Device)
 		}
 		f.saw("SYNs to "+where(event.Listener{Addr: s.Server.Addr, Port: s.Server.Port})+" in frames for "+s.MAC+at, s.Count, "packets")
 		if s.OwnMAC != "" {
-			f.saw("MAC address of "+s.Device, s.OwnMAC, "")
+			f.saw("MAC address of "+Said(s.Device), s.OwnMAC, "")
 		}
 		if told == 1 {
 			f.because += "; SYNs came" + at + ", in frames for another MAC address (" + s.MAC + ")"
@@ -206,7 +206,7 @@ func (f *found) citeFreers(l *Listener, freed []Stray, what, way string) (n uint
 		} else if i, told := at[by.place]; told {
 			f.Evidence[i].Value = f.Evidence[i].Value.(uint64) + s.Count
 		}
-		for _, named := range []struct{ what, value string }{{"kernel function", s.Kernel.Function}, {"kernel reason", s.Kernel.Reason}, {"device", s.Device}} {
+		for _, named := range []struct{ what, value string }{{"kernel function", s.Kernel.Function}, {"kernel reason", s.Kernel.Reason}, {"device", Said(s.Device)}} {
 			if named.value != "" && len(places) == 1 && s.Count == freed[0].Count {
 				f.saw(named.what, named.value, "")
 			}

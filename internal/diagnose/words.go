@@ -73,7 +73,7 @@ func who(p event.Process) string {
 	if p.Comm == "" {
 		return fmt.Sprintf("pid %d", p.PID)
 	}
-	return fmt.Sprintf("%s (pid %d)", p.Comm, p.PID)
+	return fmt.Sprintf("%s (pid %d)", Said(p.Comm), p.PID)
 }
 
 func seen(what string, v any, unit string) event.Evidence {
