@@ -2,8 +2,11 @@ package app
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -173,6 +176,7 @@ type deathSpace struct {
 	enter   diagnose.Enter
 	paths   []string
 	devices map[uint32]kernel.Device
+	addrs   []net.Addr // on its devices; nil where they could not be read
 	sysctls map[string]string
 }
 
@@ -212,6 +216,10 @@ func (p *deathPlaces) find(d *diagnose.Death, device uint32) {
 	}
 	at := space.devices[device]
 	d.Own, d.Enter, d.Device, d.VRF = d.NetNS == p.own, space.enter, at.Name, at.Kind == "vrf"
+	if d.Kernel.Reason == event.NotOurAddress && space.addrs != nil {
+		here := hasAddr(space.addrs, d.Server.Addr)
+		d.Here = &here
+	}
 	for name, host := range d.Settings(&p.c.evidence) {
 		if _, known := space.sysctls[name]; !known && host {
 			space.sysctls[name] = readSysctl(name)
@@ -228,6 +236,14 @@ func (p *deathPlaces) find(d *diagnose.Death, device uint32) {
 			d.Sysctls[name] = value
 		}
 	}
+}
+
+// has tells whether an address is one of these.
+func hasAddr(list []net.Addr, addr netip.Addr) bool {
+	return slices.ContainsFunc(list, func(a net.Addr) bool {
+		prefix, err := netip.ParsePrefix(a.String())
+		return err == nil && prefix.Addr().Unmap() == addr.Unmap()
+	})
 }
 
 // space is a namespace with its devices, nil where there are too many.
@@ -257,7 +273,9 @@ func (p *deathPlaces) space(inode uint64) *deathSpace {
 		for _, d := range list {
 			s.devices[d.Index] = d
 		}
-		return err
+		var unread error
+		s.addrs, unread = net.InterfaceAddrs()
+		return errors.Join(err, unread)
 	})
 	return s
 }

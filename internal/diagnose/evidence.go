@@ -287,8 +287,10 @@ type Death struct {
 	Enter  Enter          `json:"enter,omitzero"`   // how it is entered
 	Device string         `json:"device,omitempty"` // that it came in by
 	VRF    bool           `json:"vrf,omitempty"`    // which is a VRF
-	Kernel event.Kernel   `json:"kernel,omitzero"`
-	Count  uint64         `json:"count"`
+	// Here says whether the address that it was for is on a device of the namespace; nil where that was not read.
+	Here   *bool        `json:"here,omitempty"`
+	Kernel event.Kernel `json:"kernel,omitzero"`
+	Count  uint64       `json:"count"`
 	// Met is the connection that SYNs met, its inode zero; Holders are the processes that had such ones open.
 	Met     *event.Connection `json:"met,omitempty"`
 	Holders []event.Process   `json:"holders,omitempty"`

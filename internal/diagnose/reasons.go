@@ -18,7 +18,11 @@ func (d *Death) reason(e *Evidence) (event.Reason, bool) {
 	if d.Met != nil {
 		met = d.Met.State
 	}
-	return event.ReasonFor(d.Cause, d.Kernel, d.Server.Addr.IsLoopback(), met, e.tells)
+	r, ok := event.ReasonFor(d.Cause, d.Kernel, d.Server.Addr.IsLoopback(), met, e.tells)
+	if r.Name == event.NotOurAddress && value(d.Here) {
+		return event.KeptFromAddress(), true
+	}
+	return r, ok
 }
 
 func (e *Evidence) tells(reason string) bool { return slices.Contains(e.Tells, reason) }
@@ -119,6 +123,10 @@ func ofReason(e *Evidence, id event.FindingID, deaths []*Death) *found {
 		if first.Cause == event.CauseTimeWait {
 			f.Confidence = event.ConfidenceProven // this kernel would have said otherwise
 		}
+	}
+	if r.Name == event.NotOurAddress && first.Here == nil {
+		f.Confidence = event.ConfidenceLikely // routing rules make the kernel say the same of an address that is here
+		f.fix(first.fill("see whether the address is here: ip address show to ADDRESS; if it is, ip rule and ip route show table local say what keeps packets from it"))
 	}
 	f.met(deaths)
 	for _, s := range r.Fix {

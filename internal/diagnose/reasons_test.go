@@ -59,7 +59,13 @@ func TestReasonFindings(t *testing.T) {
 			[]string{"(now", "device:"}},
 		{"accept_local", death(other, "ip_rcv_finish_core", "IP_LOCAL_SOURCE", setTo("net.ipv4.conf.eth0.accept_local", "0")), event.FindingOtherDrops, "network",
 			[]string{"arping -D -I eth0 10.0.0.1", "set net.ipv4.conf.eth0.accept_local to 1 (now 0)"}, nil},
-		{"an address that moved", death(other, "ip_error", "IP_INADDRERRORS", setTo("net.ipv4.conf.eth0.forwarding", "0")), event.FindingOtherDrops, "network",
+		{"an address that is here", death(other, "ip_error", "IP_INADDRERRORS", func(d *Death) { d.Here = ptr(true) }), event.FindingOtherDrops, "node",
+			[]string{"Address here", "ip rule show", "ip route show table local", "ip route get 10.0.0.1 from CLIENT iif eth0"},
+			[]string{"moved", "give the address back", "forwarding", "ot this host's address"}},
+		{"an address that moved", death(other, "ip_error", "IP_INADDRERRORS", func(d *Death) {
+			d.Here = ptr(false)
+			setTo("net.ipv4.conf.eth0.forwarding", "0")(d)
+		}), event.FindingOtherDrops, "network",
 			[]string{"Not this host's address", "ip address add 10.0.0.1 dev eth0", "set net.ipv4.conf.eth0.forwarding to 1 (now 0)"}, nil},
 		{"disable_ipv6", death(other, "ip6_rcv_core", "IPV6DISABLED", func(d *Death) {
 			d.Server.Addr = netip.MustParseAddr("2001:db8::1")
@@ -117,6 +123,14 @@ func wholeText(f event.Finding) string {
 		lines = append(lines, fmt.Sprintf("%s: %v", ev.What, ev.Value))
 	}
 	return strings.Join(lines, "\n")
+}
+
+// TestAddressNotRead: where nobody read the addresses, it is not proven that one is not here.
+func TestAddressNotRead(t *testing.T) {
+	d := Diagnose(killed(death(event.CauseKernelOther, "ip_error", event.NotOurAddress, nil)))
+	if len(d.Findings) != 1 || d.Findings[0].Confidence != event.ConfidenceLikely || !strings.Contains(wholeText(d.Findings[0]), "ip address show to 10.0.0.1") {
+		t.Errorf("got %+v", d.Findings)
+	}
 }
 
 // TestReasonPlaces: a setting is of one namespace and device, so deaths elsewhere are another finding; and what was

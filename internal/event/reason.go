@@ -369,7 +369,7 @@ var reasons = []Reason{
 	{Name: "ICMP_CSUM", WhyNot: ofOthers},
 	{Name: "INVALID_PROTO", WhyNot: ofOthers},
 	{
-		Name: "IP_INADDRERRORS", Title: "not this host's address", Owner: "network",
+		Name: NotOurAddress, Title: "not this host's address", Owner: "network",
 		Explain: "they were for an address that is not here, in a network namespace that does not forward: a virtual address that moved, or a wrong route to here",
 		Fix: []string{"give the address back, if it should be here: ip address add ADDRESS dev DEVICE (keepalived, a CNI plugin or the cloud's agent do it)",
 			"else find who sends it here: an ARP or neighbour entry that is out of date, a route, a load balancer's list"},
@@ -687,6 +687,20 @@ func reasonOfFunction(k Kernel, loopback bool, tells func(string) bool) (Reason,
 		return routeRefused, true
 	}
 	return Reason{}, false
+}
+
+// NotOurAddress is the reason that the kernel gives where it takes an address for none of its own.
+const NotOurAddress = "IP_INADDRERRORS"
+
+// KeptFromAddress is what that reason says where the address is on a device after all: its route was not asked, or is gone.
+func KeptFromAddress() Reason {
+	return Reason{
+		Name: "KEPT_FROM_ADDRESS", Title: "address here, but not delivered to", Owner: "node",
+		Explain: "they were for an address that is on a device here, and a routing rule, or a local route that is missing, keeps packets from it",
+		Fix: []string{"see what the kernel does with them: ip route get ADDRESS from CLIENT iif DEVICE",
+			"look for a rule of blackhole, unreachable or prohibit, or one before that of table local: ip rule show",
+			"see whether the address has its route: ip route show table local; if not, take the address off the device and add it again"},
+	}
 }
 
 // SynOnConnection says what to do about SYNs that meet a connection of the same addresses and ports.
