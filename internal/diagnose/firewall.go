@@ -272,7 +272,7 @@ func (f *found) byQueue(r ruling, deaths []Death) {
 	f.Title = "SYNs go to a netfilter queue (NFQUEUE) that no program reads, or that is full"
 	f.because = "a rule hands them to a queue that no program reads, or that is full"
 	f.fix("start the program that reads the queue, or give the rule the flag bypass (--queue-bypass), so that packets pass without it",
-		"see the queues that are open, packets that wait, packets dropped: "+deaths[0].Enter.command()+"cat /proc/net/netfilter/nfnetlink_queue"+deaths[0].inSpace())
+		"see the queues that are open, packets that wait, packets dropped: "+deaths[0].Enter.command()+"cat /proc/net/netfilter/nfnetlink_queue")
 	if verdict {
 		f.Title = "the program that reads a netfilter queue (NFQUEUE) refuses SYNs, or ended"
 		f.because = "a rule hands them to a queue, whose program dropped them, or ended while they waited"
