@@ -108,12 +108,12 @@ func (c *collector) readStrays(places *deathPlaces) error {
 			if s.Device != 0 {
 				places.enter(s.NetNS, space, func() (err error) {
 					local, err = here(&stray, s.Device)
+					if err == nil && local && s.Segment {
+						stray.From = s.NetNS
+					}
 					return err
 				})
 			}
-		}
-		if s.Segment && local && s.Device != 0 {
-			stray.From = s.NetNS
 		}
 		if stray.Answer || stray.Segment || local { // a switch that floods shows frames for all hosts
 			c.evidence.Strays = append(c.evidence.Strays, stray)
