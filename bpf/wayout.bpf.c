@@ -86,8 +86,7 @@ static __always_inline bool parse(struct sk_buff *skb, struct stray *s)
 	} else {
 		return false;
 	}
-	if (bpf_probe_read_kernel(&tcp, sizeof(tcp), ip + transport) ||
-	    tcp.flags & TCP_FLAG_RST)
+	if (bpf_probe_read_kernel(&tcp, sizeof(tcp), ip + transport) || tcp.flags & TCP_FLAG_RST)
 		return false;
 	answer = tcp.flags & TCP_FLAG_SYN && tcp.flags & TCP_FLAG_ACK;
 	if (!(tcp.flags & TCP_FLAG_SYN))
