@@ -64,6 +64,8 @@ type Evidence struct {
 	// Unsure packets died without a record of their own, and whether the filter asks for them is not known; they are in no
 	// other number.
 	Unsure uint64 `json:"unsure,omitempty"`
+	// Differs is of how many packets a recording's records do not say what its summary says.
+	Differs uint64 `json:"differs,omitempty"`
 	// Silence says why it proves nothing that nothing was seen to be dropped; empty where it does.
 	Silence string `json:"silence,omitempty"`
 }

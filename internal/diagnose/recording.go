@@ -312,6 +312,7 @@ const (
 func (r *Recording) summed(e *Evidence) {
 	s := r.summary
 	e.WindowMs = uint64(max(s.DurationMs, 0))
+	e.Differs = difference(r.counts, s.Counts)
 	e.Counts, e.Ledger, e.Overflow, e.Balanced = s.Counts, s.Ledger, s.Overflow, &s.Balanced
 	for _, seen := range s.Seen {
 		if l := &seen.Listener; l.Cookie == 0 && l.Inode == 0 && !seen.Others { // of a group whose members were not told apart
@@ -325,6 +326,30 @@ func (r *Recording) summed(e *Evidence) {
 			}
 		}
 	}
+}
+
+// difference is of how many packets two accounts of the same deaths do not say the same.
+func difference(a, b []event.Count) uint64 {
+	type kind struct {
+		cause  event.Cause
+		stage  event.Stage
+		action event.Action
+	}
+	kinds := make(map[kind]int64)
+	add := func(counts []event.Count, sign int64) {
+		for _, c := range counts {
+			if c.Cause != event.CauseUnknown { // else SYNs that a cookie answered
+				kinds[kind{c.Cause, c.Stage, c.Action}] += sign * int64(c.Count)
+			}
+		}
+	}
+	add(a, 1)
+	add(b, -1)
+	var more, fewer int64 // a packet of which one says another cause is in both
+	for _, n := range kinds {
+		more, fewer = more+max(n, 0), fewer+max(-n, 0)
+	}
+	return uint64(max(more, fewer))
 }
 
 // maxTimed bounds the listeners that get a timeline: each has up to MaxTimelinePoints, and a small file may name many.

@@ -177,3 +177,34 @@ func TestVastRecordings(t *testing.T) {
 		t.Errorf("%d of %d listeners have a timeline, want the %d with most drops", timed, len(e.Listeners), maxTimed)
 	}
 }
+
+// TestRecordingContradictsItself: where records were taken out or changed, nothing that rests on them is proven.
+func TestRecordingContradictsItself(t *testing.T) {
+	const closed = `{"v":1,"type":"drop","time":"2026-11-22T04:55:01.000000000Z","cause":"no_listener","stage":"ingress","action":"reset",` +
+		`"client":{"addr":"10.0.0.9","port":5},"server":{"addr":"10.0.0.1","port":443},"netns":7}`
+	changed := strings.Replace(closed, `"no_listener"`, `"checksum"`, 1)
+	summary := `{"v":1,"type":"summary","duration_ms":10000,"counts":[{"cause":"no_listener","stage":"ingress","action":"reset","count":2}],` +
+		`"seen":[],"ledger":[],"balanced":true}`
+	for _, tt := range []struct {
+		name  string
+		lines []string
+		want  uint64
+	}{
+		{"whole", []string{closed, closed, summary}, 0},
+		{"one taken out", []string{closed, summary}, 1},
+		{"all taken out", []string{summary}, 2},
+		{"one more", []string{closed, closed, closed, summary}, 1},
+		{"another cause", []string{closed, changed, summary}, 1},
+	} {
+		e := record(t, append([]string{`{"v":1,"type":"ready","time":"2026-11-22T04:55:00.000000000Z"}`}, tt.lines...)...)
+		d := Diagnose(e)
+		if e.Differs != tt.want || strings.Contains(d.Verdict, "contradicts itself") != (tt.want > 0) {
+			t.Errorf("%s: differs by %d, want %d: %s", tt.name, e.Differs, tt.want, d.Verdict)
+		}
+		for _, f := range d.Findings {
+			if tt.want > 0 && f.Confidence == event.ConfidenceProven {
+				t.Errorf("%s: %s is proven", tt.name, f.ID)
+			}
+		}
+	}
+}
