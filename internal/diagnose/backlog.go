@@ -156,11 +156,25 @@ func backlogTooSmall(s *subject) *found {
 		return f
 	}
 	f.saw("limit that would have dropped nothing, by the replay", need, "sockets")
-	f.turn(listenKnob(s.Listener, f.Processes, need, s.whatIf.Says))
-	if somaxconn == nil || *somaxconn < need {
-		f.turn(sysctlKnob(s.Listener, "net.core.somaxconn", somaxconn, need, f.Processes, "the smaller of the two is the limit"))
+	try, why := need, s.whatIf.Says
+	if burst := s.largestBurst(); burst > need && limit < ordinaryLimit { // shorter than a step, it was taken apart where one ended
+		try, why = usualLimit(burst), fmt.Sprintf("%d came within %d ms", burst, 2*s.StepMs)
+	}
+	f.turn(listenKnob(s.Listener, f.Processes, try, why))
+	if somaxconn == nil || *somaxconn < try {
+		f.turn(sysctlKnob(s.Listener, "net.core.somaxconn", somaxconn, try, f.Processes, "the smaller of the two is the limit"))
 	}
 	return f
+}
+
+// usualLimit is the smallest of the values that people set which is large enough.
+func usualLimit(need uint32) uint32 {
+	for _, usual := range usualLimits {
+		if usual >= need {
+			return usual
+		}
+	}
+	return need
 }
 
 // largestBurst is the most handshakes that began in two steps next to each other: what comes at once may lie in both.
