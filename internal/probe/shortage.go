@@ -76,8 +76,11 @@ func openShortages(facts *Facts, hook Hook) (*Shortages, error) {
 	if s.collection, err = ebpf.NewCollectionWithOptions(spec, options); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(s.Attach(), s.Detach()); err != nil {
-		return nil, errors.Join(err, s.Close())
+	// Twice: a trampoline that was taken off cannot be put on again before 5.13 (f3a95075549e).
+	for range 2 {
+		if err := errors.Join(s.Attach(), s.Detach()); err != nil {
+			return nil, errors.Join(err, s.Close())
+		}
 	}
 	return s, nil
 }
