@@ -186,13 +186,19 @@ func unaccounted(e *Evidence, h *event.Handshakes, syns uint64) *found {
 	return f
 }
 
-// unfinished says that the window ended before any handshake did.
-func unfinished(h *event.Handshakes, syns uint64) *found {
+// noHealth is a note that says why the window is not called healthy.
+func noHealth(h *event.Handshakes, syns uint64) *found {
 	f := newFound(event.FindingOtherDrops, ^uint64(0)-1)
 	f.Severity, f.Confidence, f.doubt = event.SeverityNote, event.ConfidencePossible, true
 	f.quiet = true
 	f.saw("SYNs in the window", syns, "SYNs")
 	f.sawHandshakes(h)
+	return f
+}
+
+// unfinished says that the window ended before any handshake did.
+func unfinished(h *event.Handshakes, syns uint64) *found {
+	f := noHealth(h, syns)
 	f.because = fmt.Sprintf("none of %s was finished in the window", many(h.Begun, "handshake"))
 	f.Title = f.because
 	f.fix("watch again for longer: synspy diagnose --duration 5m")
@@ -202,11 +208,7 @@ func unfinished(h *event.Handshakes, syns uint64) *found {
 
 // leftAtEnd says that most of what was finished had not been accepted when the window ended: too lately to call it a standstill.
 func leftAtEnd(h *event.Handshakes, syns uint64) *found {
-	f := newFound(event.FindingOtherDrops, ^uint64(0)-1)
-	f.Severity, f.Confidence, f.doubt = event.SeverityNote, event.ConfidencePossible, true
-	f.quiet = true
-	f.saw("SYNs in the window", syns, "SYNs")
-	f.sawHandshakes(h)
+	f := noHealth(h, syns)
 	f.saw("finished, and not accepted at the end", h.Waiting, "connections")
 	f.because = fmt.Sprintf("%s waited to be accepted at the end, and %s in the window", many(h.Waiting, "connection"), ofHandshakes(h.Finished, "finished"))
 	f.Title = f.because
