@@ -138,7 +138,7 @@ func backlogTooSmall(s *subject) *found {
 		}
 		try, why := uint32(ordinaryLimit), "what common servers use at least"
 		if burst := s.largestBurst(); burst > ordinaryLimit {
-			try, why = burst, fmt.Sprintf("%d came within %d ms", burst, 2*s.StepMs)
+			try, why = burst, s.sayBurst(f, burst)
 		}
 		f.turn(listenKnob(s.Listener, f.Processes, try, why))
 		if somaxconn != nil && *somaxconn < try {
@@ -158,7 +158,8 @@ func backlogTooSmall(s *subject) *found {
 	f.saw("limit that would have dropped nothing, by the replay", need, "sockets")
 	try, why := need, s.whatIf.Says
 	if burst := s.largestBurst(); burst > need && limit < ordinaryLimit { // shorter than a step, it was taken apart where one ended
-		try, why = usualLimit(burst), fmt.Sprintf("%d came within %d ms", burst, 2*s.StepMs)
+		try, why = usualLimit(burst), s.sayBurst(f, burst)
+		f.saw("limit that holds the largest burst", try, "sockets")
 	}
 	f.turn(listenKnob(s.Listener, f.Processes, try, why))
 	if somaxconn == nil || *somaxconn < try {
@@ -184,6 +185,12 @@ func (s *subject) largestBurst() uint32 {
 		most, before = max(most, before+n), n
 	}
 	return uint32(min(most, 65535)) // as large as somaxconn may be
+}
+
+// sayBurst makes the largest burst evidence of f, and returns the words for it.
+func (s *subject) sayBurst(f *found, burst uint32) string {
+	f.saw("handshakes begun in the largest burst", burst, "handshakes")
+	return fmt.Sprintf("%d came within %d ms", burst, 2*s.StepMs)
 }
 
 // adviseLimit names the limit that the replay found, or says why there is none.

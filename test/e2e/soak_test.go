@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
 )
@@ -27,7 +28,7 @@ func TestSoak(t *testing.T) {
 	if err != nil {
 		t.Errorf("%v\n%s", err, &stderr)
 	}
-	played, ended := 0, false
+	played, missed, ended := 0, 0, false
 	for line := range bytes.Lines(out) {
 		var r struct {
 			Type, Name, Cannot string
@@ -39,6 +40,9 @@ func TestSoak(t *testing.T) {
 		switch {
 		case r.Type == "scenario" && r.Passed:
 			played++
+		case r.Type == "scenario" && onlyUnattributed(r.Mismatches):
+			missed++
+			t.Logf("%s: %q", r.Name, r.Mismatches)
 		case r.Type == "scenario" && r.Cannot == "":
 			t.Errorf("%s: %q", r.Name, r.Mismatches)
 		case r.Type == "summary":
@@ -51,4 +55,20 @@ func TestSoak(t *testing.T) {
 	if played < 30 || !ended {
 		t.Errorf("%d scenarios passed, summary written: %t", played, ended)
 	}
+	if missed > 1+played/50 {
+		t.Errorf("in %d scenarios, %d passed, more packets than 1 in 1,000 stayed unattributed", missed, played)
+	}
+}
+
+// onlyUnattributed reports whether synspy left packets unattributed and was wrong in nothing. Some
+// guest kernels run no BPF program for ticks on end while one of the host's threads is current
+// (TestMissedEvents): a busy machine then shows it in a scenario of a hundred, which is no fault
+// as long as the ledger says so.
+func onlyUnattributed(mismatches []string) bool {
+	for _, m := range mismatches {
+		if !strings.HasSuffix(m, " unattributed") {
+			return false
+		}
+	}
+	return len(mismatches) > 0
 }
