@@ -108,6 +108,6 @@ func (c *collector) counted(netns uint64, before, now netfilterCounts) {
 	if !before.tracks || !now.tracks || n.Drops < b.Drops {
 		return
 	}
-	c.evidence.Conntrack = append(c.evidence.Conntrack, diagnose.Conntrack{NetNS: netns, Count: n.Count, Max: n.Max, Drops: n.Drops - b.Drops,
+	c.evidence.Conntrack = append(c.evidence.Conntrack, diagnose.Conntrack{NetNS: netns, Count: n.Count, Max: n.Max, Buckets: n.Buckets, Drops: n.Drops - b.Drops,
 		EarlyDrops: n.EarlyDrops - min(n.EarlyDrops, b.EarlyDrops), InsertFailed: n.InsertFailed - min(n.InsertFailed, b.InsertFailed)})
 }

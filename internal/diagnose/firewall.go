@@ -13,6 +13,8 @@ type Conntrack struct {
 	NetNS uint64 `json:"netns"`
 	Count uint32 `json:"count"`
 	Max   uint32 `json:"max"`
+	// Buckets of the hash table, which all namespaces of the machine share; absent where it is not shown.
+	Buckets uint32 `json:"buckets,omitempty"`
 	// Drops are packets that it dropped itself, of any kind: InsertFailed of them since their entry could not be inserted.
 	Drops        uint64 `json:"drops"`
 	EarlyDrops   uint64 `json:"early_drops,omitempty"` // entries thrown out to make room
@@ -309,8 +311,11 @@ func (f *found) byTable(e *Evidence, r ruling, n uint64) {
 	more := 2 * uint64(c.Max)
 	f.turn(event.Knob{Name: "net.netfilter.nf_conntrack_max", Now: fmt.Sprint(c.Max), Try: fmt.Sprint(more),
 		Where: "/etc/sysctl.d/ of the machine's first network namespace", Why: "it is of all its network namespaces together"})
-	f.fix(fmt.Sprintf("until the next start, there: sysctl -w net.netfilter.nf_conntrack_max=%d; echo %d > /sys/module/nf_conntrack/parameters/hashsize", more, max(more/4, 1)),
-		"or keep entries for a shorter time (net.netfilter.nf_conntrack_tcp_timeout_*), or take the port out of tracking (notrack in the raw table)")
+	now := fmt.Sprintf("until the next start, there: sysctl -w net.netfilter.nf_conntrack_max=%d", more)
+	if buckets := more / 4; c.Buckets > 0 && buckets > uint64(c.Buckets) { // longer chains are slower for all
+		now += fmt.Sprintf("; echo %d > /sys/module/nf_conntrack/parameters/hashsize", buckets)
+	}
+	f.fix(now, "or keep entries for a shorter time (net.netfilter.nf_conntrack_tcp_timeout_*), or take the port out of tracking (notrack in the raw table)")
 }
 
 // held lists the queues in which packets wait.

@@ -46,7 +46,7 @@ func TestFirewall(t *testing.T) {
 		e.Conntrack = []Conntrack{c}
 		return e
 	}
-	full := Conntrack{Count: 6, Max: 6, Drops: 38}
+	full := Conntrack{Count: 6, Max: 6, Buckets: 65536, Drops: 38}
 	for _, c := range []struct {
 		name      string
 		e         *Evidence
@@ -67,9 +67,11 @@ func TestFirewall(t *testing.T) {
 		{"nobody reads the queue", ruledOutBy(0, Death{Count: 9, Enter: Enter{Name: "web"}, Kernel: event.Kernel{Function: "nf_queue", Hook: "input"}}), 1, []string{"NFQUEUE", "bypass", "ip netns exec web cat /proc/net/netfilter/nfnetlink_queue"}, []string{"change the rule"}, event.ConfidenceProven},
 		{"the reader refuses", ruledOutBy(0, Death{Count: 9, Kernel: event.Kernel{Function: "nfqnl_reinject", Hook: "ingress or prerouting"}}), 1, []string{"refuses SYNs"}, []string{"change the rule"}, event.ConfidenceProven},
 		{"the table is full", tracking(ruledOutBy(0, slow(38, "prerouting")), full), 1,
-			[]string{"connection tracking table is full", "nf_conntrack_max: 6", "nf_conntrack_count: 6", "nf_conntrack_max to 12 (now 6)", "sysctl -w net.netfilter.nf_conntrack_max=12; echo 3 > /sys"}, []string{"change the rule"}, event.ConfidenceProven},
+			[]string{"connection tracking table is full", "nf_conntrack_max: 6", "nf_conntrack_count: 6", "nf_conntrack_max to 12 (now 6)", "sysctl -w net.netfilter.nf_conntrack_max=12"}, []string{"change the rule", "hashsize"}, event.ConfidenceProven},
 		{"the table is full, and the rate limit held some back", tracking(ruledOutBy(20, slow(18, "prerouting")), full), 1,
 			[]string{"connection tracking table is full"}, []string{"change the rule"}, event.ConfidenceLikely},
+		{"the table is full, and its chains would grow long", tracking(ruledOutBy(0, slow(38, "prerouting")), Conntrack{Count: 262144, Max: 262144, Buckets: 65536, Drops: 38}), 1,
+			[]string{"sysctl -w net.netfilter.nf_conntrack_max=524288; echo 131072 > /sys"}, nil, event.ConfidenceProven},
 		{"the table was full", tracking(ruledOutBy(0, slow(38, "prerouting")), Conntrack{Count: 3, Max: 6, Drops: 38}), 1, []string{"at the end it held 3"}, nil, event.ConfidenceProven},
 		{"the table is full, and a rule drops as well", tracking(ruledOutBy(0, slow(40, "prerouting")), Conntrack{Count: 6, Max: 6, Drops: 30}), 2,
 			[]string{"connection tracking table is full", "change the rule"}, nil, event.ConfidenceProven},

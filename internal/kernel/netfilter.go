@@ -10,6 +10,7 @@ import (
 // Conntrack is the state of a namespace's connection tracking: its table, and what it counted since the namespace began.
 type Conntrack struct {
 	Count, Max   uint32 // entries, and how many there may be
+	Buckets      uint32 // of the hash table, which all namespaces share; 0 where it is not shown
 	Drops        uint64 // packets that it dropped itself: nf_conntrack_count was at the limit, or an entry could not be inserted
 	EarlyDrops   uint64 // entries that it threw out to make room
 	InsertFailed uint64
@@ -24,6 +25,9 @@ func ConntrackHere() (c Conntrack, ok bool) {
 		return c, false
 	}
 	c.Count, c.Max = *count, *limit
+	if buckets := sysctlNumber("/proc/sys/net/netfilter/nf_conntrack_buckets"); buckets != nil {
+		c.Buckets = *buckets
+	}
 	text, err := os.ReadFile("/proc/thread-self/net/stat/nf_conntrack")
 	if err != nil {
 		return c, false
