@@ -34,6 +34,10 @@ func acceptingOf(rows map[uint64]probe.Accepting, socket uint64) *event.Acceptin
 	if !ok {
 		return nil
 	}
+	return acceptingShown(&a)
+}
+
+func acceptingShown(a *probe.Accepting) *event.Accepting {
 	shown := &event.Accepting{Arrivals: a.Arrivals, SynAcksAgain: a.Again, SynsAgain: a.Asked, Proof: a.Proof}
 	if a.Proof != event.ProofUnknown {
 		shown.Accepts = &a.Accepts

@@ -97,7 +97,9 @@ func (c *collector) listenersOf(s event.Summary) {
 			}
 			l.Accepts = &accepts
 		}
-		l.Finished = c.finished(&row)
+		if c.session.listeners.remembers(r.listener.Socket) {
+			l.Finished = c.finished(&row)
+		}
 		l.Late, l.HalfOpenBefore, l.BadAcks, l.Deferred = r.late, r.halfOpen, r.badAcks, r.deferral.end()
 		if r.undivided {
 			undivide(&l)

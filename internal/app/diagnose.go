@@ -43,6 +43,7 @@ func Diagnose(ctx context.Context, options DiagnoseOptions, log *slog.Logger) (e
 	if err != nil {
 		return event.Diagnosis{}, err
 	}
+	s.listeners.keep = maxKnown // a window's evidence names them all
 	c := newCollector(s, options)
 	c.diverted = diverted
 	ctx, cancel := context.WithTimeout(ctx, options.Duration)

@@ -11,7 +11,7 @@ import (
 	"github.com/synspy/synspy/internal/probe"
 )
 
-// listeners remembers every listening socket of a run, also closed ones: their
+// listeners remembers the listening sockets of a run, also those that closed last: their
 // counts are still to be named at its end. A kernel address that a later socket
 // takes over is renamed; what is remembered is bounded.
 type listeners struct {
@@ -20,7 +20,8 @@ type listeners struct {
 	known  map[uint64]*known
 	places map[place][]uint64
 	closed map[uint64]time.Time // since when, of those that still have rows in the kernel side's tables
-	gone   []uint64             // those that had rows, and closed: the first of them makes room
+	gone   []uint64             // those that had rows, and closed, in that order
+	keep   int                  // how many of gone are remembered
 
 	turnedAway uint64
 }
@@ -30,6 +31,7 @@ type known struct {
 	opened   uint64  // when it was seen to open, CLOCK_MONOTONIC, ns; 0: before
 	limit    uint32  // of its accept queue then
 	asked    *uint32 // what listen() was called with then; nil where it was not seen
+	closed   bool
 	judged   bool
 	wanted   bool
 	met      bool // a packet that the filters ask for was given to it, whatever its own port and address are
@@ -42,11 +44,15 @@ type place struct {
 	port  uint16
 }
 
-const maxKnown = 1 << 17
+const (
+	maxKnown  = 1 << 17
+	spareRoom = maxKnown / 16 // for listeners that open; of those that closed fewer are remembered first
+	maxGone   = 4096
+)
 
 func newListeners(filter probe.Filter) *listeners {
 	return &listeners{filter: filter, known: make(map[uint64]*known), places: make(map[place][]uint64),
-		closed: make(map[uint64]time.Time)}
+		closed: make(map[uint64]time.Time), keep: maxGone}
 }
 
 func placeOf(l *probe.Listener) place { return place{l.NetNS, l.Addr, l.Port} }
@@ -63,9 +69,9 @@ func (l *listeners) add(listener probe.Listener) bool {
 			have.listener = listener
 			return false
 		}
-		l.forget(listener.Socket)
+		l.remove(listener.Socket)
 	}
-	if len(l.known) >= maxKnown && !l.makeRoom() {
+	if len(l.known) >= maxKnown {
 		l.turnedAway++
 		return false
 	}
@@ -84,7 +90,8 @@ func (l *listeners) open(m *probe.Message) {
 	if !ok {
 		return
 	}
-	have.opened, have.limit, have.asked = m.Time, m.Listener.Accept.Limit, nil
+	have.opened, have.limit, have.asked, have.closed = m.Time, m.Listener.Accept.Limit, nil, false
+	delete(l.closed, m.Listener.Socket)
 	if backlog := m.Backlog; m.Asked && backlog >= have.limit { // the limit is the smaller of it and somaxconn
 		have.asked = &backlog
 	}
@@ -117,6 +124,9 @@ func (l *listeners) close(socket uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed[socket] = time.Now()
+	if have, ok := l.known[socket]; ok {
+		have.closed = true
+	}
 }
 
 // settleAfter is how long after its closing a listener's packets may still be under way.
@@ -137,17 +147,29 @@ func (l *listeners) departed() map[uint64]bool {
 	return sockets
 }
 
-// makeRoom forgets the listener that closed first; false if none did.
-func (l *listeners) makeRoom() bool {
-	for len(l.gone) > 0 {
-		socket := l.gone[0]
-		l.gone = l.gone[1:]
-		if _, ok := l.known[socket]; ok {
-			l.forget(socket)
-			return true
+// outdated takes out the listeners that closed first, of those that are more than are to be remembered.
+func (l *listeners) outdated() []uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	more := min(max(len(l.gone)-l.keep, len(l.known)+spareRoom-maxKnown, 0), len(l.gone))
+	old := slices.DeleteFunc(slices.Clone(l.gone[:more]), func(socket uint64) bool {
+		have, ok := l.known[socket]
+		return ok && !have.closed // listen() was called again
+	})
+	l.gone = slices.Delete(l.gone, 0, more)
+	return old
+}
+
+// forget drops listeners that are outdated, but for those that packets are still counted for.
+func (l *listeners) forget(outdated, still []uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, socket := range outdated {
+		if _, ok := l.known[socket]; ok && !slices.Contains(still, socket) {
+			l.remove(socket)
 		}
 	}
-	return false
+	l.gone = append(l.gone, still...)
 }
 
 // unnamed is how often a listener was met that there was no room for.
@@ -157,7 +179,7 @@ func (l *listeners) unnamed() uint64 {
 	return l.turnedAway
 }
 
-func (l *listeners) forget(socket uint64) {
+func (l *listeners) remove(socket uint64) {
 	at := placeOf(&l.known[socket].listener)
 	l.places[at] = slices.DeleteFunc(l.places[at], func(s uint64) bool { return s == socket })
 	if len(l.places[at]) == 0 {
@@ -241,6 +263,12 @@ func (l *listeners) find(socket uint64) (probe.Listener, bool) {
 		return probe.Listener{}, false
 	}
 	return have.listener, true
+}
+
+// remembers tells whether what reached a listener is still known as its own.
+func (l *listeners) remembers(socket uint64) bool {
+	_, known := l.find(socket)
+	return known
 }
 
 // meet notes whose a packet was that the filters ask for: TPROXY and BPF programs give packets to

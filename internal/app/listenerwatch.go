@@ -33,12 +33,13 @@ func (l *listing) repeat(ctx context.Context) error {
 		return errors.Join(err, s.close())
 	}
 	last := time.Now()
-	err = s.probe.Read(ctx, func(*probe.Message) error { return nil }, func() error {
+	l.chosen.keep = 0
+	err = s.probe.Read(ctx, l.noteClosed, func() error {
 		if time.Since(last) < l.options.Interval {
 			return nil
 		}
 		last = time.Now()
-		if err := errors.Join(reader.next(), s.probe.Retire(), s.probe.MakeRoom()); err != nil {
+		if err := errors.Join(reader.next(), l.forgetClosed(s.probe), s.probe.Retire(), s.probe.MakeRoom()); err != nil {
 			return err
 		}
 		if err := l.round(reader.of); err != nil {
@@ -50,6 +51,25 @@ func (l *listing) repeat(ctx context.Context) error {
 		err = nil
 	}
 	return errors.Join(err, s.close())
+}
+
+func (l *listing) noteClosed(m *probe.Message) error {
+	if m.Kind == probe.KindClosed {
+		l.chosen.close(m.Listener.Socket)
+	}
+	return nil
+}
+
+// forgetClosed ends what is known of listeners that closed: there are no rates of theirs.
+func (l *listing) forgetClosed(p *probe.Probe) error {
+	l.chosen.departed()
+	old := l.chosen.outdated()
+	if len(old) == 0 {
+		return nil
+	}
+	still, err := p.Forget(old, func(probe.Arrivals) bool { return false })
+	l.chosen.forget(old, still)
+	return err
 }
 
 // repeatBlind is the same without BPF.

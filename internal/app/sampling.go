@@ -138,6 +138,12 @@ func (s *sampling) take(wait time.Duration) {
 // maxReady bounds what waits for a record that may never come.
 const maxReady = 1024
 
+// forget ends what is kept of a listener.
+func (s *sampling) forget(socket uint64) {
+	delete(s.at, socket)
+	delete(s.ready, socket)
+}
+
 // tell puts a sample into the process that it is of.
 func (s *sampled) tell(processes []event.Process) {
 	for i := range processes {

@@ -187,6 +187,13 @@ func (s *session) rejudge() {
 	s.refreshUnasked()
 }
 
+// forgetTimes ends what is kept of when a listener that closed was looked at.
+func (s *session) forgetTimes(socket uint64) {
+	delete(s.dropping, socket)
+	delete(s.acceptsRead, socket)
+	s.sampling.forget(socket)
+}
+
 func (s *session) close() error {
 	s.settleRefresh()
 	return errors.Join(s.probe.Close(), s.names.Close())

@@ -41,14 +41,17 @@ func (t *trace) tellHeld() error {
 		if err := t.probe.Depart(socket); err != nil {
 			return err
 		}
+		t.forgetTimes(socket)
 	}
 	crowded, err := t.probe.Crowded("counts")
 	if err != nil {
 		return err
 	}
 	for _, c := range counts {
-		// Where there is little room, rows at rest make room as well.
-		gone := departed[c.Listener.Socket] || crowded && c.Listener.Socket != 0 && c == t.held[heldKey{c.Outcome, c.Listener.Socket}]
+		// Where there is little room, rows at rest make room as well. So do those that a timer made for a listener that had
+		// closed long before.
+		gone := departed[c.Listener.Socket] || (crowded || !t.listeners.remembers(c.Listener.Socket)) && c.Listener.Socket != 0 &&
+			c == t.held[heldKey{c.Outcome, c.Listener.Socket}]
 		if gone {
 			if c, err = t.probe.Take(c); err != nil {
 				return err
@@ -147,7 +150,7 @@ func (t *trace) summary() (event.Summary, error) {
 		return event.Summary{}, err
 	}
 	s := event.Summary{Header: event.Head("summary"), DurationMs: time.Since(t.started).Milliseconds(),
-		Handshakes: handshakes, Seen: t.seen(arrivals, accepting), Ledger: t.probe.Ledger(),
+		Handshakes: handshakes, Seen: append(t.seen(arrivals, accepting), pastRows(t.probe.Past(), probe.Past{})...), Ledger: t.probe.Ledger(),
 		Delivered: t.delivered}
 	// What the owner filters did not want is not taken back where it was shown
 	// while they still did.

@@ -67,6 +67,7 @@ type trace struct {
 	heldAt    time.Time
 	quietAt   time.Time
 	quietSeen map[uint64]probe.Arrivals
+	quietPast probe.Past // of those that were forgotten, what was told of by then
 	quiet     bool
 }
 
@@ -122,6 +123,9 @@ func (t *trace) message(m *probe.Message) error {
 		t.refreshUnasked() // the walk tells the kernel side who is given packets for elsewhere
 	}
 	if news {
+		if m.Outcome.Branch().Cause == event.CauseListenerClosed { // its closing was told long ago
+			t.listeners.close(m.Listener.Socket)
+		}
 		if err := t.judge(); err != nil {
 			return err
 		}
@@ -230,7 +234,7 @@ func (t *trace) tick() error {
 	now := time.Now()
 	if now.Sub(t.heldAt) >= time.Second {
 		t.heldAt = now
-		if err := errors.Join(t.tellHeld(), t.probe.Retire(), t.probe.MakeRoom()); err != nil {
+		if err := errors.Join(t.tellHeld(), t.forgetClosed(), t.probe.Retire(), t.probe.MakeRoom()); err != nil {
 			return err
 		}
 	}
@@ -249,7 +253,7 @@ func (t *trace) tellQuiet(during time.Duration) error {
 	if err != nil {
 		return err
 	}
-	before := t.quietSeen
+	before, past := t.quietSeen, t.probe.Past()
 	t.quietSeen = make(map[uint64]probe.Arrivals, len(arrivals))
 	for i, a := range arrivals {
 		t.quietSeen[a.Socket] = a
@@ -257,8 +261,10 @@ func (t *trace) tellQuiet(during time.Duration) error {
 		arrivals[i].Ack -= before[a.Socket].Ack
 	}
 	if t.quiet {
-		t.say(render.QuietLine(t.seen(arrivals, nil), during, t.options.Filters...))
+		seen := append(t.seen(arrivals, nil), pastRows(past, t.quietPast)...)
+		t.say(render.QuietLine(seen, during, t.options.Filters...))
 	}
+	t.quietPast = past
 	return nil
 }
 

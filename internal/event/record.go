@@ -286,10 +286,12 @@ func AddCount(rows []Count, add Count) []Count {
 
 // Seen is how many SYNs and final ACKs reached a listener, dropped or not.
 // Others is the row of the listeners that the kernel side's table had no room
-// for; it has no Listener.
+// for, or, with Closed, of those that closed, beyond as many as are remembered one
+// by one; it has no Listener.
 type Seen struct {
 	Listener Listener `json:"listener,omitzero"`
 	Others   bool     `json:"others,omitempty"`
+	Closed   uint64   `json:"closed,omitempty"` // how many listeners the row is of
 	Syn      uint64   `json:"syn"`
 	Ack      uint64   `json:"ack"`
 

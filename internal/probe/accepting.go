@@ -64,27 +64,10 @@ func (p *Probe) Accepting() (map[uint64]Accepting, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	rows := make(map[uint64]Accepting)
-	hooked, again := p.plan.hooks(acceptFunction), p.plan.hooks(AnswerAgain)
-	entered := p.SeesEntries()
 	add := func(socket uint64, raw *bpf.SynspyAccepting) {
-		if raw.Arrivals+raw.Accepts+raw.AnsweredAgain+raw.AskedAgain == 0 {
-			return
+		if !unused(raw) {
+			rows[socket] = p.acceptingOf(raw)
 		}
-		a := Accepting{Arrivals: raw.Arrivals, Accepts: raw.Accepts, Timed: hooked && entered, Waits: raw.Waits, Waited: raw.Waited,
-			Last: raw.Last, Gap: raw.Gap, Marked: raw.Reading == p.accepting.reading && raw.AcceptMax > 0,
-			AcceptMax: raw.AcceptMax, SynMax: raw.SynMax}
-		if hooked {
-			a.Proof = event.ProofReturn
-		}
-		if again {
-			n := raw.AnsweredAgain
-			a.Again = &n
-		}
-		if p.seesAskedAgain() {
-			n := raw.AskedAgain
-			a.Asked = &n
-		}
-		rows[socket] = a
 	}
 	for socket, raw := range p.accepting.departed {
 		add(socket, &raw)
@@ -102,10 +85,35 @@ func (p *Probe) Accepting() (map[uint64]Accepting, error) {
 	if err := p.collection.Variables["accept_reading"].Set(p.accepting.reading); err != nil {
 		return nil, fmt.Errorf("begin marks anew: %w", err)
 	}
-	if !hooked && entered {
+	if !p.plan.hooks(acceptFunction) && p.SeesEntries() {
 		return rows, p.inferAccepts(rows)
 	}
 	return rows, nil
+}
+
+// acceptingOf is a row as it is told, under mu.
+func (p *Probe) acceptingOf(raw *bpf.SynspyAccepting) Accepting {
+	hooked := p.plan.hooks(acceptFunction)
+	a := Accepting{Arrivals: raw.Arrivals, Accepts: raw.Accepts, Timed: hooked && p.SeesEntries(), Waits: raw.Waits, Waited: raw.Waited,
+		Last: raw.Last, Gap: raw.Gap, Marked: raw.Reading == p.accepting.reading && raw.AcceptMax > 0,
+		AcceptMax: raw.AcceptMax, SynMax: raw.SynMax}
+	if hooked {
+		a.Proof = event.ProofReturn
+	}
+	if p.plan.hooks(AnswerAgain) {
+		n := raw.AnsweredAgain
+		a.Again = &n
+	}
+	if p.seesAskedAgain() {
+		n := raw.AskedAgain
+		a.Asked = &n
+	}
+	return a
+}
+
+// unused tells whether nothing happened to a listener's accept side.
+func unused(raw *bpf.SynspyAccepting) bool {
+	return raw.Arrivals+raw.Accepts+raw.AnsweredAgain+raw.AskedAgain == 0
 }
 
 // seesAskedAgain tells whether a SYN that meets its own half-open handshake is known to: tcp_check_req tells, or kfree_skb the socket.
@@ -144,7 +152,7 @@ func (p *Probe) departAccepting(socket uint64) error {
 	defer p.mu.Unlock()
 	var raw bpf.SynspyAccepting
 	ok, err := p.take("acceptings", socket, &raw)
-	if err != nil || !ok || raw.Arrivals+raw.Accepts+raw.AnsweredAgain+raw.AskedAgain == 0 {
+	if err != nil || !ok || unused(&raw) {
 		return err
 	}
 	before, known := p.accepting.departed[socket]
@@ -168,9 +176,7 @@ func addAccepting(to, before *bpf.SynspyAccepting) {
 	for i := range to.Waits {
 		to.Waits[i] += before.Waits[i]
 	}
-	if to.Last == 0 {
-		to.Last = before.Last
-	}
+	to.Last = max(to.Last, before.Last)
 	to.Gap = max(to.Gap, before.Gap)
 	if to.AcceptMax == 0 && to.SynMax == 0 {
 		to.Reading, to.AcceptMax, to.SynMax = before.Reading, before.AcceptMax, before.SynMax

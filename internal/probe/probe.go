@@ -47,6 +47,7 @@ type Probe struct {
 	// SYNs to listeners that closed, beyond as many as are kept one by one.
 	departedSyns uint64
 	accepting    acceptBooks
+	past         past
 	// What is known of namespaces that are gone, beyond as many as are remembered one by one.
 	retiredOthers book
 	unfollowed    map[uint64]bool

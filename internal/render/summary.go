@@ -31,10 +31,18 @@ func seenLine(dropped uint64, seen []event.Seen, opts Options) string {
 	}
 	if opts.Narrowed != "" {
 		return fmt.Sprintf("%s dropped, of those that pass %s; %s came to %s",
-			opts.plural(dropped, "SYN"), opts.Narrowed, opts.plural(syn, "SYN"), opts.plural(uint64(len(seen)), "listener"))
+			opts.plural(dropped, "SYN"), opts.Narrowed, opts.plural(syn, "SYN"), opts.plural(listeners(seen), "listener"))
 	}
 	return fmt.Sprintf("%s of %s dropped on %s",
-		opts.count(dropped), opts.plural(syn, "SYN"), opts.plural(uint64(len(seen)), "listener"))
+		opts.count(dropped), opts.plural(syn, "SYN"), opts.plural(listeners(seen), "listener"))
+}
+
+// listeners counts those that packets reached.
+func listeners(seen []event.Seen) (n uint64) {
+	for i := range seen {
+		n += max(seen[i].Closed, 1)
+	}
+	return n
 }
 
 func totals(seen []event.Seen) (syn, ack uint64) {
