@@ -37,6 +37,7 @@ type vmOptions struct {
 	smp     int
 	memory  string
 	accel   string
+	icount  bool   // the guest's clock counts instructions
 	cmdline string // appended to the kernel's own
 	files   []guestFile
 	modules []string
@@ -97,6 +98,9 @@ func startVM(ctx context.Context, e env, s *store, o vmOptions) (_ *vm, err erro
 
 func qemuArgs(m machine, o vmOptions, image, initramfs, console string) []string {
 	args := append([]string{"-accel", o.accel}, m.args...)
+	if o.icount {
+		args = append(args, "-icount", "shift=0,sleep=off")
+	}
 	return append(args,
 		"-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none",
 		"-smp", strconv.Itoa(o.smp), "-m", o.memory,

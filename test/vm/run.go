@@ -100,6 +100,7 @@ func (o *vmOptions) addFlags(flags *flag.FlagSet) {
 	flags.IntVar(&o.smp, "smp", 2, "CPUs of the guest")
 	flags.StringVar(&o.memory, "memory", "2G", "memory of the guest")
 	flags.StringVar(&o.accel, "accel", "tcg", "QEMU accelerator: tcg or kvm")
+	flags.BoolVar(&o.icount, "icount", false, "let each instruction take a nanosecond of the guest's clock, and idling none of ours (one thread for all CPUs)")
 	flags.StringVar(&o.cmdline, "append", "", "more kernel `parameters`")
 	flags.Func("file", "copy a file or directory, `HOSTPATH:GUESTPATH` (repeatable)", func(value string) error {
 		host, guest, err := splitPair(value, ":")
