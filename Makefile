@@ -191,6 +191,13 @@ bench: need-go ## Measure what synspy costs, next to a bpftrace script: ARGS=-qu
 	$(GO) build -trimpath -o bin/bench ./test/bench
 	bin/bench $(if $(PEER),-peer $(PEER)) $(ARGS)
 
+.PHONY: bench-instructions
+bench-instructions: need-go ## Count what packets pay for synspy in instructions: ARGS="-verbs trace,empty -backends trampoline"
+	@scripts/install-deps.sh bench
+	@$(MAKE) build bin/vm
+	$(GO) build -trimpath -o bin/bench ./test/bench
+	bin/bench instructions $(ARGS)
+
 .PHONY: deps
 deps: ## Install what make test needs, and nothing else
 	@scripts/install-deps.sh test

@@ -134,4 +134,18 @@ func (d *device) answers() (map[client]uint32, error) {
 	}
 }
 
+// drain throws away all packets that wait in the device's queue, and counts them.
+func (d *device) drain() (n int, err error) {
+	for {
+		switch _, err := unix.Read(d.fd, d.buf[:]); {
+		case err == nil:
+			n++
+		case errors.Is(err, unix.EAGAIN):
+			return n, nil
+		case !errors.Is(err, unix.EINTR):
+			return n, fmt.Errorf("read from TUN device: %w", err)
+		}
+	}
+}
+
 func (d *device) Close() error { return unix.Close(d.fd) }

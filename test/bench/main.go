@@ -52,6 +52,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if len(args) > 0 && args[0] == "empty" {
 		return runEmpty(ctx, stdout)
 	}
+	if len(args) > 0 && args[0] == "empties" {
+		return runEmpties(ctx, args[1:], stdout)
+	}
+	if len(args) > 0 && args[0] == "instructions" {
+		return runInstructions(ctx, args[1:], stdout, stderr)
+	}
+	if len(args) > 0 && args[0] == "count" {
+		return runCount(ctx, args[1:], stderr)
+	}
 	if len(args) > 0 && args[0] == "scale" {
 		return runScale(ctx, args[1:], stdout, stderr)
 	}

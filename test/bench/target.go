@@ -126,7 +126,7 @@ func (t *target) fill() error {
 	for range fullAt {
 		c := t.filler
 		t.filler++
-		if _, err := t.device.write([][]byte{c.syn(t.port)}); err != nil {
+		if err := t.device.writeFrame(c.syn(t.port)); err != nil {
 			return err
 		}
 		found, err := t.device.answers()
@@ -137,7 +137,7 @@ func (t *target) fill() error {
 		if !ok {
 			return fmt.Errorf("fill accept queue: client %d has no SYN-ACK", c)
 		}
-		if _, err := t.device.write([][]byte{c.ack(t.port, seq)}); err != nil {
+		if err := t.device.writeFrame(c.ack(t.port, seq)); err != nil {
 			return err
 		}
 	}

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -239,13 +238,11 @@ func (r *running) memory() (resident, kernel uint64, err error) {
 }
 
 // programIDs lists the BPF programs that the tracer holds.
-func (r *running) programIDs() ([]ebpf.ProgramID, error) {
-	var ids []ebpf.ProgramID
-	err := r.fdinfo(func(info []byte) {
-		if id, ok := numberAfter(info, "prog_id:"); ok && !slices.Contains(ids, ebpf.ProgramID(id)) {
-			ids = append(ids, ebpf.ProgramID(id))
-		}
-	})
+func (r *running) programIDs() (ids []ebpf.ProgramID, err error) {
+	numbers, err := r.numbers("prog_id:")
+	for _, n := range numbers {
+		ids = append(ids, ebpf.ProgramID(n))
+	}
 	return ids, err
 }
 

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// operation is one thing that a kernel does for its network, to be done many times.
+type operation struct {
+	name, title string
+	ours        bool // synspy looks at it; anything else should not notice synspy
+	// open prepares for a number of them.
+	open func(t *target, total int) (*session, error)
+}
+
+// session does an operation n times, and has what counts run in laps of the stopwatch.
+type session struct {
+	play  func(n int, w *stopwatch) error
+	close func() error
+}
+
+var operations = []operation{
+	{"syn_answered", "SYN answered", true, synsAnswered},
+	{"handshake", "handshake only", true, handshakes},
+	{"connection", "whole connection (handshake, accept, close)", true, connections},
+	{"loopback_connection", "connection over loopback, both ends (connect, accept, two closes)", true, loopbackConnections},
+	{"syn_dropped", "dropped SYN", true, synsDropped},
+	{"cookie_ack_dropped", "dropped cookie ACK", true, cookieACKsDropped},
+	{"udp", "UDP datagram sent and received", false, udpDatagrams},
+	{"tcp_pingpong", "established TCP, there and back", false, tcpPingPongs},
+	{"unix_datagram", "UNIX datagram (consume_skb)", false, unixDatagrams},
+	{"udp_freed", "UDP packet freed with a wrong checksum (kfree_skb)", false, wrongChecksums},
+	{"forwarded", "TCP segment forwarded", false, forwardedSegments},
+}
+
+// writeAll sends frames in one lap.
+func (t *target) writeAll(frames [][]byte, w *stopwatch) error {
+	return w.lap(func() error {
+		for _, frame := range frames {
+			if err := t.device.writeFrame(frame); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// accept takes one connection off the accept queue by a system call that the Go runtime
+// does not know of.
+func accept(listener int) (int, error) {
+	fd, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(listener), 0, 0, unix.SOCK_CLOEXEC, 0, 0)
+	if errno != 0 {
+		return -1, fmt.Errorf("accept: %w", errno)
+	}
+	return int(fd), nil
+}
+
+func closeRaw(fd int) error {
+	if _, _, errno := unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0); errno != 0 {
+		return fmt.Errorf("close: %w", errno)
+	}
+	return nil
+}
