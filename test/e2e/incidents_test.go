@@ -26,11 +26,12 @@ type incidentVerdict struct {
 	Mismatches     []string
 }
 
+// maxAgain bounds the incidents that may fail in company: a wrong rule fails more of them, or fails alone.
+const maxAgain = 3
+
 // TestIncidents: each of the lab's incidents is diagnosed as what it is, and nothing else is called a cause.
 func TestIncidents(t *testing.T) {
-	// These are about who gets a CPU: one at a time. On a machine that is busy with something else, what they
-	// say may be true and not what was made, so they are played again, once.
-	aboutCPUs := []string{"diagnose-starved", "diagnose-busy"}
+	aboutCPUs := []string{"diagnose-starved", "diagnose-busy"} // who gets a CPU: these are played alone
 	var others []string
 	list, _, _ := runProgram(t, 0, "lab", "list")
 	for line := range strings.Lines(list) {
@@ -42,31 +43,49 @@ func TestIncidents(t *testing.T) {
 	if len(others) < 10 {
 		t.Fatalf("lab list names %d incidents:\n%s", len(others), list)
 	}
-	// The others mostly wait: more at a time than there are CPUs, which is what t.Parallel is bounded by.
+	// They mostly wait: more at a time than there are CPUs, which is what t.Parallel is bounded by. What a
+	// crowded machine does to them may truly be another incident than was made, so what fails in company is
+	// played again, alone.
+	var again []string
+	var mu sync.Mutex
 	together := make(chan struct{}, 8)
 	var all sync.WaitGroup
 	for _, name := range others {
 		all.Go(func() {
 			together <- struct{}{}
 			defer func() { <-together }()
-			if v, text, err := playIncident(name); err != nil || !v.Passed {
-				t.Errorf("%s: want %s first and no other cause: %s: %v\n%s", name, v.Expected, v.Mismatches, err, text)
+			if wrong := wrongVerdict(name); wrong != "" {
+				mu.Lock()
+				defer mu.Unlock()
+				again = append(again, name)
+				t.Logf("%s, in company: %s", name, wrong)
 			}
 		})
 	}
 	all.Wait()
-	for _, name := range aboutCPUs {
-		t.Run(name, func(t *testing.T) {
-			v, text, err := playIncident(name)
-			if err == nil && !v.Passed {
-				t.Logf("played again, since the machine may have been busy: %s\n%s", v.Mismatches, text)
-				v, text, err = playIncident(name)
-			}
-			if err != nil || !v.Passed {
-				t.Errorf("want %s first and no other cause: %s: %v\n%s", v.Expected, v.Mismatches, err, text)
-			}
-		})
+	if len(again) > maxAgain {
+		t.Errorf("%d of %d incidents failed in company", len(again), len(others))
 	}
+	for _, name := range aboutCPUs {
+		if wrong := wrongVerdict(name); wrong != "" {
+			again = append(again, name)
+			t.Logf("%s: %s", name, wrong)
+		}
+	}
+	for _, name := range again {
+		if wrong := wrongVerdict(name); wrong != "" {
+			t.Errorf("%s, alone: %s", name, wrong)
+		}
+	}
+}
+
+// wrongVerdict plays an incident and says what is wrong with the verdict on it; nothing if it is right.
+func wrongVerdict(name string) string {
+	v, text, err := playIncident(name)
+	if err == nil && v.Passed {
+		return ""
+	}
+	return fmt.Sprintf("want %s first and no other cause: %s: %v\n%s", v.Expected, v.Mismatches, err, text)
 }
 
 // playIncident returns the verdict on an incident, and its diagnosis as text.
