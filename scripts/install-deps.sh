@@ -29,7 +29,6 @@ packages() {
     generate)
         packages demo
         echo 'clang-19 clang-19 must compiles bpf/ for the kernel'
-        echo 'libbpf-dev /usr/include/bpf/bpf_helpers.h must has the helper headers bpf/ includes'
         echo 'llvm-19 llvm-strip-19 must strips debug information from the BPF objects'
         ;;
     lint)
