@@ -299,6 +299,7 @@ static __noinline int died_at(struct slot *slot, struct sk_buff *skb, __u64 net,
 	if (before_listener(outcome))
 		return account(0, LISTENER_UNKNOWN, outcome);
 	if (!slot->given) {
+		came_by(slot, number(slot, skb));
 		likely = receiver_of(slot, net);
 		proof = choose(slot, likely);
 		slot->given = slot->found;

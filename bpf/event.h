@@ -146,6 +146,8 @@ struct listener {
 	__u8 family; /* AF_INET or AF_INET6 */
 	__u8 proof; /* enum listener_proof */
 	__u8 addr[16];
+	__u32 device; /* index of the one that it is bound to; 0: none */
+	__u32 pad;
 };
 
 /* Where netfilter looks at an inbound packet, by how far it came. */

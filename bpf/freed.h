@@ -66,6 +66,35 @@ static __always_inline struct tally *moved_in(struct slot *slot, __u64 net)
 			SIGNS_ANY);
 }
 
+/* fits tells whether the listener that a lookup chose, which survey() has just looked at, can be
+ * the one that moved slot->delta. The lookup sees no program that gives packets to others, and
+ * takes time: but ListenDrops moves with the listener's own sk_drops (tcp_listendrop), and no
+ * cookie is sent beside a SYN queue that has room (tcp_conn_request). Where nobody knows what
+ * sk_drops was before, a queue that is not full overflowed nothing. */
+static __noinline bool fits(struct slot *slot, __u64 sk)
+{
+	struct arrival *a = arrival_of(slot, slot->arrival);
+	bool known = a->key == slot->arrival && !slot->newcomer;
+	__u64 before = known ? a->drops : 0, now = slot->drops, net = slot->net;
+
+	if (a->key == slot->arrival)
+		a->drops = now;
+	slot->newcomer = false;
+	if (slot->delta[COUNTER_SYNCOOKIES_SENT] && slot->members < 2)
+		return (sysctl_of((struct net *)net, ipv4.sysctl_tcp_syncookies) & 0xff) == 2 ||
+		       2 * (__u64)LOAD(struct inet_connection_sock, sk,
+				       icsk_accept_queue.qlen.counter) >=
+			       LOAD(struct sock, sk, sk_max_ack_backlog);
+	if (!slot->delta[COUNTER_LISTEN_DROPS])
+		return true;
+	if (now == before)
+		return false;
+	if (known || !slot->delta[COUNTER_LISTEN_OVERFLOWS] || slot->members_full)
+		return true;
+	return slot->members < 2 &&
+	       LOAD(struct sock, sk, sk_ack_backlog) > LOAD(struct sock, sk, sk_max_ack_backlog);
+}
+
 /* settle_freed gives a movement to the packet that is being freed. given: its listener,
  * if the kernel handed it over; likely: the one that a lookup found. died: see
  * outcome_of(). */
@@ -78,6 +107,10 @@ static __noinline int settle_freed(struct slot *slot, struct tally *tally, __u64
 	if (!sk) {
 		proof = choose(slot, likely);
 		sk = slot->found;
+		if (sk && !fits(slot, sk)) { /* another, not seen here: nobody is named */
+			proof = LISTENER_UNKNOWN;
+			sk = 0;
+		}
 	}
 	outcome = outcome_of(skb, sk, stage);
 	if (!slot->gate || outcome == OUTCOME_NONE)
@@ -85,10 +118,48 @@ static __noinline int settle_freed(struct slot *slot, struct tally *tally, __u64
 	return account_in(slot, tally, sk, proof, outcome);
 }
 
+#define IPSKB_L3SLAVE (1 << 7)
+#define IP6SKB_L3SLAVE 64
+
+/* came_by tells by which devices a packet came in, as the kernel's lookup is told them (inet_iif
+ * and inet_sdif, tcp_v6_iif and tcp_v6_sdif). skb is 0 for a handshake's end: it has its
+ * listener's device. */
+static __always_inline void came_by(struct slot *slot, __u64 skb)
+{
+	struct tcp_skb_cb *cb = (void *)skb + bpf_core_field_offset(struct sk_buff, cb);
+	__u32 device = 0, flags;
+	__u64 route;
+
+	slot->slave = 0;
+	if (!skb)
+		return;
+	if (slot->packet.family == AF_INET) {
+		route = BPF_CORE_READ((struct sk_buff *)skb, _skb_refdst) & SKB_DST_PTRMASK;
+		if (route)
+			device = BPF_CORE_READ((struct rtable *)route, rt_iif);
+		if (device)
+			slot->packet.ifindex = device;
+		if (!bpf_core_field_exists(cb->header.h4))
+			return;
+		flags = BPF_CORE_READ(cb, header.h4.flags);
+		if (flags & IPSKB_L3SLAVE)
+			slot->slave = BPF_CORE_READ(cb, header.h4.iif);
+		return;
+	}
+	if (!bpf_core_field_exists(cb->header.h6))
+		return;
+	flags = BPF_CORE_READ(cb, header.h6.flags);
+	device = BPF_CORE_READ(cb, header.h6.iif);
+	if (flags & IP6SKB_L3SLAVE)
+		slot->slave = device;
+	else
+		slot->packet.ifindex = device;
+}
+
 /* arrived_for counts an arrival by where it was sent to, and returns the listener,
  * or some member of its group. It is looked for once per place: listeners that
- * come or go change the key. */
-static __noinline __u64 arrived_for(struct slot *slot, __u64 net, bool syn)
+ * come or go change the key. skb: see came_by(). */
+static __noinline __u64 arrived_for(struct slot *slot, __u64 net, __u64 skb, bool syn)
 {
 	struct packet *p = &slot->packet;
 	__u64 *server = (__u64 *)p->server;
@@ -97,9 +168,26 @@ static __noinline __u64 arrived_for(struct slot *slot, __u64 net, bool syn)
 	__u64 sk;
 
 	key = scramble(key, (__u64)listen_generation << 16 | p->server_port) | 1;
+	if (device_bound) {
+		came_by(slot, skb);
+		key = scramble(key, (__u64)p->ifindex << 32 | slot->slave) | 1;
+	}
 	a = arrival_of(slot, key);
-	sk = a->key == key ? a->sk : receiver_of(slot, net);
+	slot->arrival = key;
+	slot->newcomer = a->key != key;
+	if (!slot->newcomer) {
+		sk = a->sk;
+		arrived_at(slot, key, sk, syn);
+		return sk;
+	}
+	if (!device_bound)
+		came_by(slot, skb);
+	sk = receiver_of(slot, net);
 	arrived_at(slot, key, sk, syn);
+	if (sk && a->key == key) {
+		survey(sk);
+		a->drops = slot->drops;
+	}
 	return sk;
 }
 
@@ -132,12 +220,15 @@ static __always_inline int consumed(struct sk_buff *skb, __u64 location, bool tw
 	if (icmp) {
 		parse_quoted(slot, skb);
 		tally = moved_in(slot, net);
+		slot->arrival = 0;
+		slot->newcomer = true;
+		slot->slave = 0;
 		likely = tally && slot->packet.family ? receiver_of(slot, net) : 0;
 		return tally ? settle_freed(slot, tally, 0, likely, STAGE_ICMP) : 0;
 	}
 	if (parse(slot, skb) || slot->packet.protocol != IPPROTO_TCP || !is_syn(slot))
 		return 0;
-	likely = arrived_for(slot, net, true);
+	likely = arrived_for(slot, net, number(slot, skb), true);
 	tally = moved_in(slot, net);
 	if (tally)
 		return settle_freed(slot, tally, number(slot, skb), likely, STAGE_SYN);
@@ -153,7 +244,7 @@ static __always_inline bool settled_by_counters(struct slot *slot, struct sk_buf
 	bool syn = is_syn(slot);
 
 	if (syn || tally) { /* a SYN sent again into its own request counts as seen */
-		likely = arrived_for(slot, net, syn);
+		likely = arrived_for(slot, net, number(slot, skb), syn);
 		slot->arrived = true;
 	}
 	if (!tally)
@@ -186,7 +277,7 @@ static __always_inline int established(struct sock *sk, bool twin)
 		return 0;
 	slot->orphan.key = 0; /* another listener took it over */
 	parse_request(&slot->packet, sk);
-	likely = arrived_for(slot, net, false);
+	likely = arrived_for(slot, net, 0, false);
 	if (have_accepts && likely && slot->gate && !shares_port(likely))
 		has_entered(socket_id(likely), likely, number(slot, sk), 0);
 	tally = moved_in(slot, net);

@@ -146,6 +146,7 @@ struct netns_ipv4 {
 	struct inet_timewait_death_row tcp_death_row;
 	u8 sysctl_tcp_syncookies; /* an int in 5.11 */
 	int sysctl_max_syn_backlog;
+	u8 sysctl_tcp_l3mdev_accept; /* an int before 5.13; absent without VRFs */
 };
 
 struct net {
@@ -284,6 +285,7 @@ struct dst_entry {
 struct rtable {
 	unsigned int rt_flags;
 	__u16 rt_type;
+	int rt_iif;
 };
 
 struct rt6_info {
@@ -301,8 +303,29 @@ struct sk_buff {
 	__u16 transport_header;
 	__u16 network_header;
 	__u16 mac_header;
+	char cb[48];
 	unsigned char *head;
 	unsigned int tail; /* an offset, on 64 bits */
+};
+
+struct inet_skb_parm {
+	int iif;
+	__u16 flags;
+};
+
+struct inet6_skb_parm {
+	int iif;
+	__u16 flags;
+};
+
+/* In skb->cb, once TCP has the packet. */
+struct tcp_skb_cb {
+	union {
+		union {
+			struct inet_skb_parm h4;
+			struct inet6_skb_parm h6;
+		} header;
+	};
 };
 
 struct iphdr {

@@ -8,6 +8,7 @@
 #define SYNSPY_LEDGER_H
 
 #include "counters.h"
+#include "listener.h"
 #include "maps.h"
 #include "packet.h"
 
@@ -350,14 +351,6 @@ static __always_inline struct tally *movement(struct slot *slot, __u64 net, __u6
 	slot->known[place].sums[signs] = sum;
 	return moved_since(slot, net, mib);
 }
-
-/* sysctl_of reads one whose width differs between versions. */
-#define sysctl_of(net, field)                                                            \
-	({                                                                               \
-		__u64 value = 0;                                                         \
-		bpf_core_read(&value, bpf_core_field_size((net)->field), &(net)->field); \
-		value;                                                                   \
-	})
 
 /* in_reserve is the kernel's own formula (tcp_conn_request): cookies off, and only the
  * last quarter of tcp_max_syn_backlog is left. */

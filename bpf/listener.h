@@ -62,6 +62,7 @@ struct poll {
 	__u64 socks;
 	__u64 full;
 	__u64 last;
+	__u64 drops;
 	__u32 members;
 };
 
@@ -75,13 +76,15 @@ static long poll_member(__u32 i, struct poll *p)
 	/* unreadable: 0 and 0 */
 	is_full = less(BPF_CORE_READ((struct sock *)member, sk_max_ack_backlog),
 		       BPF_CORE_READ((struct sock *)member, sk_ack_backlog));
+	if (!have_path)
+		p->drops += (__u32)BPF_CORE_READ((struct sock *)member, sk_drops.counter);
 	p->full += is_full;
 	p->last = (member & -is_full) | (p->last & (is_full - 1));
 	return 0;
 }
 
 /* survey looks at a SO_REUSEPORT group: slot->members, how many of them are
- * full, and the last of those. Without branches on what it reads, and a global
+ * full, the last of those, and what they dropped. Without branches on what it reads, and a global
  * function: the verifier follows one path through the loop, and only once. For
  * softirq context, where the slot is ours. */
 __noinline int survey(__u64 address)
@@ -95,6 +98,7 @@ __noinline int survey(__u64 address)
 	slot->members = 0;
 	slot->members_full = 0;
 	slot->full = 0;
+	slot->drops = have_path ? 0 : (__u32)LOAD(struct sock, address, sk_drops.counter);
 	group = LOAD(struct sock, address, sk_reuseport_cb);
 	if (!group)
 		return 0;
@@ -110,6 +114,7 @@ __noinline int survey(__u64 address)
 	slot->members = p.members;
 	slot->members_full = p.full;
 	slot->full = p.last;
+	slot->drops = p.drops;
 	return 0;
 }
 
@@ -132,6 +137,15 @@ static __noinline int bound_to(__u64 sk, __u8 *addr)
 	return 0;
 }
 
+/* bound_found: from now on it matters to which listener goes what, by which device it came in. */
+static __always_inline void bound_found(void)
+{
+	if (device_bound)
+		return;
+	device_bound = 1;
+	__sync_fetch_and_add(&listen_generation, 1);
+}
+
 /* listener_read fills what the socket says of itself. */
 static __noinline int listener_read(struct sock *sk, struct listener *l)
 {
@@ -145,6 +159,9 @@ static __noinline int listener_read(struct sock *sk, struct listener *l)
 	l->inode = socket_inode(sk);
 	l->cgroup = socket_cgroup(sk);
 	bound_to((__u64)sk, l->addr);
+	l->device = LOAD(struct sock, sk, __sk_common.skc_bound_dev_if);
+	if (l->device)
+		bound_found();
 	listener_state(sk, l);
 	return 0;
 }
@@ -218,10 +235,31 @@ static __always_inline bool any_address(const __u8 *addr, __u8 family)
 	return !words[3];
 }
 
+/* sysctl_of reads one whose width differs between versions. */
+#define sysctl_of(net, field)                                                            \
+	({                                                                               \
+		__u64 value = 0;                                                         \
+		bpf_core_read(&value, bpf_core_field_size((net)->field), &(net)->field); \
+		value;                                                                   \
+	})
+
+/* reaches tells whether a listener is given what comes in by a device (inet_bound_dev_eq): what a
+ * VRF's device got is for those that are bound to that or to the VRF, and for others only where
+ * tcp_l3mdev_accept is on. */
+static __always_inline bool reaches(struct net *net, __u32 bound, __u32 device, __u32 slave)
+{
+	if (bound)
+		return bound == device || bound == slave;
+	if (!slave || !bpf_core_field_exists(net->ipv4.sysctl_tcp_l3mdev_accept))
+		return true;
+	return sysctl_of(net, ipv4.sysctl_tcp_l3mdev_accept) & 0xff;
+}
+
 /* compute_score of net/ipv4/inet_hashtables.c and inet6_hashtables.c: 0 is no
  * match, more is better. */
-static __noinline __u32 score(struct sock *sk, struct packet *p, __u64 net, bool wildcard)
+static __noinline __u32 score(struct sock *sk, struct slot *slot, __u64 net, bool wildcard)
 {
+	struct packet *p = &slot->packet;
 	__u8 family = BPF_CORE_READ(sk, __sk_common.skc_family);
 	__u32 *want = (__u32 *)p->server;
 	__u64 cpu = bpf_get_smp_processor_id(), incoming;
@@ -249,10 +287,11 @@ static __noinline __u32 score(struct sock *sk, struct packet *p, __u64 net, bool
 			return 0;
 	}
 	device = BPF_CORE_READ(sk, __sk_common.skc_bound_dev_if);
+	if (!reaches((struct net *)net, device, p->ifindex, slot->slave))
+		return 0;
 	if (device) {
-		if (device != p->ifindex)
-			return 0;
 		points++;
+		bound_found();
 	}
 	if (p->family == AF_INET && family == AF_INET)
 		points++;
@@ -303,7 +342,7 @@ static long walk_step(__u32 i, struct walk *w)
 					    icsk_listen_portaddr_node);
 	else
 		sk -= bpf_core_field_offset(struct sock, __sk_common.skc_nulls_node);
-	points = score((struct sock *)sk, &w->slot->packet, w->net, w->wildcard);
+	points = score((struct sock *)sk, w->slot, w->net, w->wildcard);
 	better = less(w->most, points);
 	w->most = (points & -better) | (w->most & (better - 1));
 	w->best = (sk & -better) | (w->best & (better - 1));
@@ -314,7 +353,8 @@ static long walk_step(__u32 i, struct walk *w)
 	return 0;
 }
 
-/* search leaves what it finds in slot->found. A global function for the same
+/* search leaves what it finds in slot->found, and returns 1 where it did not see all of the
+ * bucket: what it found may not be whom the kernel took. A global function for the same
  * reason as survey. */
 __noinline int search(__u64 net, __u32 hash, __u32 wildcard)
 {
@@ -344,6 +384,8 @@ __noinline int search(__u64 net, __u32 hash, __u32 wildcard)
 			if (walk_step(i, &w))
 				break;
 	}
+	if (w.node && !(w.node & 1))
+		return 1;
 	w.slot->found = w.best;
 	return 0;
 }
@@ -358,8 +400,7 @@ static __noinline __u64 listener_find(struct slot *slot, __u64 net)
 	__u32 exact;
 
 	exact = p->family == AF_INET ? jhash_1word(words[3], mix) : jhash_4words(words, mix);
-	search(net, exact ^ p->server_port, false);
-	if (!slot->found)
+	if (!search(net, exact ^ p->server_port, false) && !slot->found)
 		search(net, jhash_1word(0, mix) ^ p->server_port, true);
 	return slot->found;
 }

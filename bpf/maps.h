@@ -81,6 +81,7 @@ __u64 arrived_made = 0, arrived_held = 0;
 __u64 acceptings_made = 0, acceptings_held = 0;
 __u64 changes_lost = 0; /* openings and closings of listeners that the ring had no room for */
 __u32 accept_reading = 0; /* counts readings of the accept side: marks begin anew after each */
+__u32 device_bound = 0; /* 1: some listener is bound to a device */
 __u32 steering = 0; /* 1: some listener was given packets for elsewhere, see steered.h */
 __u32 syns_lost = 0; /* 1: some handshake had a SYN dropped */
 __u64 uncounted = 0; /* packets that no row of counts had room for: never, see count_of */
@@ -115,6 +116,7 @@ struct arrival {
 	__u64 id; /* socket_id() of it */
 	__u64 syn;
 	__u64 ack;
+	__u64 drops; /* by survey(), when last looked at; with tracepoints alone */
 };
 
 /* What earlier hooks learnt of a packet that is about to be freed. */
@@ -158,9 +160,13 @@ struct slot {
 	__u8 checking; /* the function has a request: tcp_check_req */
 	__u8 died; /* the function returned no socket */
 	__u8 denied; /* an LSM refused the packet in flight */
-	__u64 full; /* by survey(): with members and members_full */
+	__u64 full; /* by survey(): with members, members_full and drops */
 	__u32 members;
 	__u32 members_full;
+	__u64 drops; /* sk_drops of all members, or of the only socket; with tracepoints alone */
+	__u64 arrival; /* key of the packet at hand among the arrivals; 0: none */
+	__u32 slave; /* index of the device of a VRF that it came in by; 0: none */
+	bool newcomer; /* its arrival was made for it: nobody looked at the listener before */
 	__u64 entering; /* an accept queue: the child that did last */
 	__u64 handshakes; /* distinct ones that lost a packet */
 	__u64 forgotten; /* of them, those that made room for others: they may be counted again */

@@ -190,7 +190,8 @@ static __always_inline void parse_request(struct packet *p, struct sock *sk)
 	p->flags = TCP_FLAG_ACK;
 	p->family = AF_INET;
 	p->isn = 0;
-	p->ifindex = 0;
+	/* What it has from its listener, or from a VRF (inet_request_bound_dev_if). */
+	p->ifindex = BPF_CORE_READ(sk, __sk_common.skc_bound_dev_if);
 	p->client_port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
 	p->server_port = BPF_CORE_READ(sk, __sk_common.skc_num);
 	if (BPF_CORE_READ(sk, __sk_common.skc_family) == AF_INET) {

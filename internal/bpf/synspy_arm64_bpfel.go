@@ -228,6 +228,8 @@ type SynspyListener struct {
 	Family       uint8
 	Proof        uint8
 	Addr         [16]uint8
+	Device       uint32
+	Pad          uint32
 }
 
 type SynspyListenerProof uint32
@@ -432,6 +434,11 @@ type SynspySlot struct {
 	Full        uint64
 	Members     uint32
 	MembersFull uint32
+	Drops       uint64
+	Arrival     uint64
+	Slave       uint32
+	Newcomer    bool
+	_           [3]byte
 	Entering    uint64
 	Handshakes  uint64
 	Forgotten   uint64
@@ -562,12 +569,13 @@ type SynspySlot struct {
 		Unrouted [2]uint64
 	}
 	Arrivals [32]struct {
-		_   structs.HostLayout
-		Key uint64
-		Sk  uint64
-		Id  uint64
-		Syn uint64
-		Ack uint64
+		_     structs.HostLayout
+		Key   uint64
+		Sk    uint64
+		Id    uint64
+		Syn   uint64
+		Ack   uint64
+		Drops uint64
 	}
 }
 
@@ -718,6 +726,7 @@ const (
 	SynspyVarCookieRanges                       = "cookie_ranges"
 	SynspyVarCountsHeld                         = "counts_held"
 	SynspyVarCountsMade                         = "counts_made"
+	SynspyVarDeviceBound                        = "device_bound"
 	SynspyVarEmitOutcomes                       = "emit_outcomes"
 	SynspyVarFates                              = "fates"
 	SynspyVarFilter                             = "filter"
@@ -937,6 +946,7 @@ type SynspyVariableSpecs struct {
 	CookieRanges        *ebpf.VariableSpec `ebpf:"cookie_ranges"`
 	CountsHeld          *ebpf.VariableSpec `ebpf:"counts_held"`
 	CountsMade          *ebpf.VariableSpec `ebpf:"counts_made"`
+	DeviceBound         *ebpf.VariableSpec `ebpf:"device_bound"`
 	EmitOutcomes        *ebpf.VariableSpec `ebpf:"emit_outcomes"`
 	Fates               *ebpf.VariableSpec `ebpf:"fates"`
 	Filter              *ebpf.VariableSpec `ebpf:"filter"`
@@ -1083,6 +1093,7 @@ type SynspyVariables struct {
 	CookieRanges        *ebpf.Variable `ebpf:"cookie_ranges"`
 	CountsHeld          *ebpf.Variable `ebpf:"counts_held"`
 	CountsMade          *ebpf.Variable `ebpf:"counts_made"`
+	DeviceBound         *ebpf.Variable `ebpf:"device_bound"`
 	EmitOutcomes        *ebpf.Variable `ebpf:"emit_outcomes"`
 	Fates               *ebpf.Variable `ebpf:"fates"`
 	Filter              *ebpf.Variable `ebpf:"filter"`

@@ -44,6 +44,7 @@ type Expect struct {
 	Hook        string           // of netfilter
 	Refusal     string           // what answers in place of the listener
 	Sees        string           // the client
+	OrNoOwner   bool             // a backend that is not given the listener need not find it, but must name no other
 }
 
 // Expectation is all that a scenario's tracer must find.
@@ -139,6 +140,16 @@ func queueScenarios() []Scenario {
 			Name: "reuseport-bound", Title: "a listener bound to the device gets nothing",
 			Explain: "Two processes listen on a port with SO_REUSEPORT, the first bound to the device, so in groups of their own. The kernel asks who listened last first, and gives all SYNs to that group, though the other fits better; its queue is full.",
 			Play:    playReuseportBound,
+		},
+		{
+			Name: "vrf-bound", Title: "two listeners, one in a VRF",
+			Explain: "The device is part of a VRF; one process listens on it, another on the same port outside. SYNs that come through the VRF are for the first alone, whose queue is full.",
+			Play:    playVRF,
+		},
+		{
+			Name: "steered", Title: "a program gives SYNs to another listener",
+			Explain: "An sk_lookup program gives the SYNs for one listener's port to another one, whose queue is full. Where the kernel does not tell whom it dropped them for, nobody is named: not the one whose port it is.",
+			Play:    playSteered,
 		},
 		{
 			Name: "two-ports", Title: "two listeners overflow",

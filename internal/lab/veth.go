@@ -40,25 +40,29 @@ func (w *World) connect(near veth, other *World, far veth) error {
 	if err != nil {
 		return err
 	}
-	err = w.Do(func() error {
-		conn, err := netlink.Dial(unix.NETLINK_ROUTE, nil) // of this thread's namespace
-		if err != nil {
-			return err
-		}
-		defer conn.Close()
-		_, err = conn.Execute(netlink.Message{
-			Header: netlink.Header{Type: unix.RTM_NEWLINK, Flags: netlink.Request | netlink.Acknowledge | netlink.Create | netlink.Excl},
-			Data:   slices.Concat(link, encoded),
-		})
-		return err
-	})
-	if err == nil {
+	if err = w.changeLink(netlink.Create|netlink.Excl, slices.Concat(link, encoded)); err == nil {
 		return nil
 	}
 	if missing(err) {
 		return fmt.Errorf("%w: it needs veth devices: %w", ErrCannotHold, err)
 	}
 	return fmt.Errorf("make veth devices: %w", err)
+}
+
+// changeLink makes a device in this namespace, or changes one: message is a struct ifinfomsg and attributes.
+func (w *World) changeLink(flags netlink.HeaderFlags, message []byte) error {
+	return w.Do(func() error {
+		conn, err := netlink.Dial(unix.NETLINK_ROUTE, nil) // of this thread's namespace
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		_, err = conn.Execute(netlink.Message{
+			Header: netlink.Header{Type: unix.RTM_NEWLINK, Flags: netlink.Request | netlink.Acknowledge | flags},
+			Data:   message,
+		})
+		return err
+	})
 }
 
 // arpReply is the frame in which one end tells the other that an IPv4 address
