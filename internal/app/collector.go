@@ -148,7 +148,7 @@ func (c *collector) find() {
 			c.row(all[i].Socket, &all[i])
 		}
 	}
-	c.mix(all, c.session.probe.Undivided(all))
+	c.mix(all, c.session.probe.Undivided(all, c.session.listeners.lived))
 	c.foundAt = time.Now()
 }
 

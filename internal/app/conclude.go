@@ -81,7 +81,7 @@ func (c *collector) listenersOf(s event.Summary) {
 	}
 	settings := make(map[uint64]kernel.ListenSettings)
 	all := c.session.listeners.list()
-	c.mix(all, c.session.probe.Undivided(all))
+	c.mix(all, c.session.probe.Undivided(all, c.session.listeners.lived))
 	for _, r := range c.ranked() {
 		l := diagnose.Listener{ID: *described(&r.listener, true), Processes: c.tell(r.processes), Counts: r.counts,
 			StepMs: uint32(c.step.Milliseconds()), Timeline: slices.Clone(r.points), PeakAccepts: r.peak,
@@ -191,19 +191,21 @@ func (c *collector) sysctls(r *evidenceRow, known map[uint64]kernel.ListenSettin
 		AbortOnOverflow: settings.AbortOnOverflow, SynackRetries: settings.SynackRetries}, gaps
 }
 
-// members lists with each listener the sockets that share its port by SO_REUSEPORT.
+// members lists with each listener the sockets that share its port by SO_REUSEPORT: those at its place that the kernel has in
+// a group at all. Fewer than the group has are not all of it, more are more than one.
 func (c *collector) members() {
 	groups := make(map[place][]int)
 	all := c.evidence.Listeners
 	for i := range all {
-		if all[i].ClosedMs == nil {
-			at := place{all[i].ID.NetNS, all[i].ID.Addr, all[i].ID.Port}
+		r := c.rows[all[i].ID.Key]
+		if all[i].ClosedMs == nil && r != nil && r.listener.Reuseport.Members > 1 {
+			at := placeOf(&r.listener)
 			groups[at] = append(groups[at], i)
 		}
 	}
 	for _, group := range groups {
-		if len(group) < 2 {
-			continue // without SO_REUSEPORT no two may listen at the same place
+		if slices.ContainsFunc(group, func(i int) bool { return int(c.rows[all[i].ID.Key].listener.Reuseport.Members) != len(group) }) {
+			continue
 		}
 		var members []diagnose.Member
 		of := event.Reuseport{Members: uint32(len(group))}

@@ -370,21 +370,15 @@ func (l *listing) keyOf(f *found) uint64 {
 	return f.key
 }
 
-// groupPlace is what only the members of one SO_REUSEPORT group can share.
-type groupPlace struct {
-	place
-	iface uint32
-}
-
 // group counts the members of SO_REUSEPORT groups: no two other sockets may listen at
 // one place.
 func (l *listing) group(all []*found) {
-	groups := make(map[groupPlace][]*found)
+	groups := make(map[place][]*found)
 	for _, f := range all {
 		if f.iface == nil { // devices are not known: they may be why
 			continue
 		}
-		at := groupPlace{place{f.Listener.NetNS, f.Listener.Addr, f.Listener.Port}, *f.iface}
+		at := place{f.Listener.NetNS, f.Listener.Addr, f.Listener.Port, *f.iface}
 		groups[at] = append(groups[at], f)
 	}
 	for _, members := range groups {

@@ -29,9 +29,9 @@ type listeners struct {
 type known struct {
 	listener probe.Listener
 	opened   uint64  // when it was seen to open, CLOCK_MONOTONIC, ns; 0: before
+	closed   uint64  // likewise to close; 0: not yet
 	limit    uint32  // of its accept queue then
 	asked    *uint32 // what listen() was called with then; nil where it was not seen
-	closed   bool
 	judged   bool
 	wanted   bool
 	met      bool // a packet that the filters ask for was given to it, whatever its own port and address are
@@ -39,9 +39,10 @@ type known struct {
 
 // place is what the members of a SO_REUSEPORT group share.
 type place struct {
-	netns uint64
-	addr  netip.Addr
-	port  uint16
+	netns  uint64
+	addr   netip.Addr
+	port   uint16
+	device uint32 // that they are bound to; 0 for none
 }
 
 const (
@@ -55,7 +56,7 @@ func newListeners(filter probe.Filter) *listeners {
 		closed: make(map[uint64]time.Time), keep: maxGone}
 }
 
-func placeOf(l *probe.Listener) place { return place{l.NetNS, l.Addr, l.Port} }
+func placeOf(l *probe.Listener) place { return place{l.NetNS, l.Addr, l.Port, l.Device} }
 
 // add makes a listener known; false if it was already.
 func (l *listeners) add(listener probe.Listener) bool {
@@ -90,7 +91,7 @@ func (l *listeners) open(m *probe.Message) {
 	if !ok {
 		return
 	}
-	have.opened, have.limit, have.asked, have.closed = m.Time, m.Listener.Accept.Limit, nil, false
+	have.opened, have.limit, have.asked, have.closed = m.Time, m.Listener.Accept.Limit, nil, 0
 	delete(l.closed, m.Listener.Socket)
 	if backlog := m.Backlog; m.Asked && backlog >= have.limit { // the limit is the smaller of it and somaxconn
 		have.asked = &backlog
@@ -119,14 +120,24 @@ func (l *listeners) openedAt(socket uint64) uint64 {
 	return 0
 }
 
-// close notes that a listener has closed.
-func (l *listeners) close(socket uint64) {
+// close notes that a listener closed, at a time by CLOCK_MONOTONIC.
+func (l *listeners) close(socket, at uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed[socket] = time.Now()
 	if have, ok := l.known[socket]; ok {
-		have.closed = true
+		have.closed = at
 	}
+}
+
+// lived is from when to when a listener was seen to listen, by CLOCK_MONOTONIC; 0 where it did before, or does still.
+func (l *listeners) lived(socket uint64) (opened, closed uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if have, ok := l.known[socket]; ok {
+		return have.opened, have.closed
+	}
+	return 0, 0
 }
 
 // settleAfter is how long after its closing a listener's packets may still be under way.
@@ -154,7 +165,7 @@ func (l *listeners) outdated() []uint64 {
 	more := min(max(len(l.gone)-l.keep, len(l.known)+spareRoom-maxKnown, 0), len(l.gone))
 	old := slices.DeleteFunc(slices.Clone(l.gone[:more]), func(socket uint64) bool {
 		have, ok := l.known[socket]
-		return ok && !have.closed // listen() was called again
+		return ok && have.closed == 0 // listen() was called again
 	})
 	l.gone = slices.Delete(l.gone, 0, more)
 	return old

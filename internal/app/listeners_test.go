@@ -41,7 +41,7 @@ func TestListenersComeAndGo(t *testing.T) {
 	}
 	for socket := uint64(1); socket <= many; socket++ {
 		l.open(opened(socket))
-		l.close(socket)
+		l.close(socket, 1)
 		if socket == again {
 			tick()
 			l.open(opened(socket))
@@ -75,7 +75,7 @@ func TestListenersMakeRoom(t *testing.T) {
 	}
 	open(1000)
 	for s := uint64(1); s <= 1000; s++ {
-		l.close(s)
+		l.close(s, 1)
 		l.closed[s] = time.Now().Add(-2 * settleAfter)
 	}
 	l.departed()

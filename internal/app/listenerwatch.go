@@ -127,7 +127,7 @@ func (r *rateReader) next() error {
 	if err != nil && !errors.Is(err, probe.ErrNoIterator) {
 		return err
 	}
-	r.undivided = r.probe.Undivided(holders.Listeners())
+	r.undivided = r.probe.Undivided(holders.Listeners(), nil)
 	r.before, r.now = r.now, now
 	r.acceptsBefore, r.accepts = r.accepts, accepts
 	r.elapsed, r.at = time.Since(r.at), time.Now()

@@ -212,7 +212,7 @@ func addFiltered(rows []event.LedgerRow, netns uint64, outcome event.Outcome, co
 func (t *trace) seen(arrivals []probe.Arrivals, accepting map[uint64]probe.Accepting) []event.Seen {
 	seen := []event.Seen{}
 	all := t.listeners.list()
-	groups := newGroups(all, t.probe.Undivided(all), t.listeners.matches)
+	groups := newGroups(all, t.probe.Undivided(all, t.listeners.lived), t.listeners.matches)
 	for _, a := range arrivals {
 		if a.Socket == 0 && a.Syn+a.Ack > 0 && t.listeners.all() {
 			seen = append(seen, event.Seen{Others: true, Syn: a.Syn, Ack: a.Ack,

@@ -163,7 +163,7 @@ func (c *collector) pollOne(r *evidenceRow, syns uint64) error {
 	if err != nil {
 		return err
 	}
-	r.queue, r.listener.Accept, r.listener.Syn = now.Accept, now.Accept, now.Syn
+	r.queue, r.listener.Accept, r.listener.Syn, r.listener.Reuseport = now.Accept, now.Accept, now.Syn, now.Reuseport
 	r.read(c, c.offset(), &now, syns, entered)
 	return nil
 }

@@ -110,7 +110,7 @@ func (t *trace) message(m *probe.Message) error {
 		return t.judge()
 	case probe.KindClosed:
 		t.owners.Closed(m.Listener.Socket)
-		t.listeners.close(m.Listener.Socket)
+		t.listeners.close(m.Listener.Socket, m.Time)
 		return nil
 	}
 	began := kernel.Monotonic()

@@ -129,7 +129,7 @@ func (p *Probe) inferAccepts(rows map[uint64]Accepting) error {
 	if err != nil {
 		return err
 	}
-	shared := p.Undivided(holders.Listeners())
+	shared := p.Undivided(holders.Listeners(), nil)
 	for i := range holders.List {
 		l := &holders.List[i].Listener
 		a, ok := rows[l.Socket]

@@ -59,6 +59,7 @@ type Listener struct {
 	NetNS     uint64
 	Addr      netip.Addr
 	Port      uint16
+	Device    uint32 // index of the one that it is bound to, in its namespace; 0 for none
 	Proof     event.Proof
 	Accept    event.Queue
 	Syn       event.SynQueue
@@ -131,7 +132,7 @@ func listenerOf(raw *bpf.SynspyListener) Listener {
 	}
 	l := Listener{
 		Known: true, Member: true, Socket: raw.Id, Cookie: raw.Cookie, Inode: raw.Inode, Cgroup: raw.Cgroup,
-		NetNS: uint64(raw.Netns), Port: raw.Port, Proof: event.ProofState,
+		NetNS: uint64(raw.Netns), Port: raw.Port, Device: raw.Device, Proof: event.ProofState,
 		Accept:    event.Queue{Len: raw.AcceptLen, Limit: raw.AcceptLimit},
 		Syn:       event.SynQueue{Len: raw.SynLen, Young: raw.SynYoung, Limit: raw.AcceptLimit},
 		Reuseport: event.Reuseport{Members: raw.ReuseMembers, Full: raw.ReuseFull},
