@@ -17,8 +17,8 @@ import (
 // maxDeviceNamespaces bounds the network namespaces whose devices are read.
 const maxDeviceNamespaces = 64
 
-// devices looks for XDP and tc programs where they may explain something: where no SYN arrived, where some
-// died of them, or where nothing died that would explain anything. It finds those that are there at the end of the window.
+// devices looks for XDP and tc programs: they may explain why no SYN arrived, or why some died, and what they take of some
+// clients is no part of a health that others prove. It finds those that are there at the end of the window.
 func (c *collector) devices() {
 	concerned := make(map[uint64]bool)
 	for key := range c.deaths {
@@ -28,9 +28,6 @@ func (c *collector) devices() {
 	}
 	arrived := slices.ContainsFunc(c.evidence.Listeners, func(l diagnose.Listener) bool { return valueOf(l.Syns) > 0 }) || valueOf(c.evidence.GroupSyns) > 0
 	aside := arrived && len(concerned) == 0
-	if aside && c.drops > 0 {
-		return
-	}
 	for _, r := range c.rows {
 		concerned[r.listener.NetNS] = true
 	}

@@ -2,6 +2,7 @@ package app
 
 import (
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -9,6 +10,7 @@ import (
 	"github.com/synspy/synspy/internal/diagnose"
 	"github.com/synspy/synspy/internal/kernel"
 	"github.com/synspy/synspy/internal/kernel/kerneltest"
+	"github.com/synspy/synspy/internal/probe"
 )
 
 // TestWayIn: from a pod's namespace the way in leads through its node's, and from there to no other pod.
@@ -50,6 +52,22 @@ func TestWayIn(t *testing.T) {
 		if _, through = read(concerned...); len(through) != 1 || through[own] {
 			t.Errorf("of %v: read %v, want %d alone", concerned, through, own)
 		}
+	}
+}
+
+// TestDevicesBesideDeaths: what died without harm, and be it one packet, is no reason not to look.
+func TestDevicesBesideDeaths(t *testing.T) {
+	own, err := kernel.Inode("/proc/self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newCollector(nil, DiagnoseOptions{Duration: time.Minute})
+	c.rows[1] = &evidenceRow{listener: probe.Listener{Socket: 1, NetNS: own}}
+	syns := uint64(50)
+	c.evidence.Listeners = []diagnose.Listener{{Syns: &syns}}
+	c.drops = 1
+	if c.devices(); c.evidence.DevicesRead == nil {
+		t.Error("no device was asked for programs")
 	}
 }
 
