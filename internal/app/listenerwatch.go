@@ -55,7 +55,7 @@ func (l *listing) repeat(ctx context.Context) error {
 
 func (l *listing) noteClosed(m *probe.Message) error {
 	if m.Kind == probe.KindClosed {
-		l.chosen.close(m.Listener.Socket)
+		l.chosen.close(m.Listener.Socket, m.Time)
 	}
 	return nil
 }

@@ -124,7 +124,7 @@ func (t *trace) message(m *probe.Message) error {
 	}
 	if news {
 		if m.Outcome.Branch().Cause == event.CauseListenerClosed { // its closing was told long ago
-			t.listeners.close(m.Listener.Socket)
+			t.listeners.close(m.Listener.Socket, m.Time)
 		}
 		if err := t.judge(); err != nil {
 			return err
