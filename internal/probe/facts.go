@@ -58,6 +58,7 @@ type Facts struct {
 	SocketCookie bool              // helper bpf_get_socket_cookie in tracing programs: 5.12
 
 	fewRows      *sizes            // tests': instead of what sizesFor chooses
+	verifierLog  ebpf.LogLevel     // tests': what the verifier is to say of programs that it takes
 	refusedHooks map[attempt]error // hooks that one can do without, seen to be refused
 
 	Code    map[string][]kernel.Range // of functions that free packets

@@ -135,7 +135,7 @@ func loadSome(facts *Facts, plan Plan, config Config, programs []string) (*ebpf.
 			return nil, nil, fmt.Errorf("load type information: %w", err)
 		}
 	}
-	options.Cache, options.Programs.KernelTypes = facts.cache, facts.types
+	options.Cache, options.Programs.KernelTypes, options.Programs.LogLevel = facts.cache, facts.types, facts.verifierLog
 	for name := range spec.Programs {
 		if !wanted[name] {
 			delete(spec.Programs, name)

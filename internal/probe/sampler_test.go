@@ -130,6 +130,9 @@ func awaitSamples(t *testing.T, s *Sampler, what string, found func(*Sample) boo
 func TestSampler(t *testing.T) {
 	pid, threads := startSampled(t)
 	s := openTestSampler(t)
+	for _, collection := range s.programs {
+		logVerified(t, collection.Programs)
+	}
 	if err := s.Watch([]uint32{pid}); err != nil {
 		t.Fatal(err)
 	}

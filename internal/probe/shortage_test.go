@@ -34,6 +34,7 @@ func TestShortages(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer s.Close()
+			logVerified(t, s.collection.Programs)
 			if s.Costly() != (hook.Name == "sys_exit") {
 				t.Error("what every system call pays for is not called costly, or the other way round")
 			}

@@ -115,7 +115,7 @@ func (e env) matrix(ctx context.Context, args []string) error {
 	}
 	all.Wait()
 	e.log.Info("matrix ran", "kernels", len(kernels), "jobs", *jobs, "seconds", time.Since(began).Seconds())
-	if err := renderMatrix(e.stdout, runs); err != nil {
+	if err := errors.Join(renderMatrix(e.stdout, runs), renderVerified(e.stdout, runs)); err != nil {
 		return err
 	}
 	failures := printFailures(e.stdout, runs)
