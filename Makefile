@@ -184,19 +184,39 @@ vm-tests: need-go
 bin/vm: need-go
 	$(GO) build -trimpath -o $@ ./test/vm
 
+.PHONY: bin/bench
+bin/bench: need-go
+	$(GO) build -trimpath -o $@ ./test/bench
+
 .PHONY: bench
 bench: need-go ## Measure what synspy costs, next to a bpftrace script: ARGS=-quick, PEER=script.bt
 	@scripts/install-deps.sh bench
-	@$(MAKE) build bin/vm
-	$(GO) build -trimpath -o bin/bench ./test/bench
+	@$(MAKE) build bin/vm bin/bench
 	bin/bench $(if $(PEER),-peer $(PEER)) $(ARGS)
 
 .PHONY: bench-instructions
 bench-instructions: need-go ## Count what packets pay for synspy in instructions: ARGS="-verbs trace,empty -backends trampoline"
 	@scripts/install-deps.sh bench
-	@$(MAKE) build bin/vm
-	$(GO) build -trimpath -o bin/bench ./test/bench
+	@$(MAKE) build bin/vm bin/bench
 	bin/bench instructions $(ARGS)
+
+# The figures that no change may raise unseen, and what they are counted with.
+costs := test/bench/costs.json
+guarded := -verbs trace,trace-all,diagnose -programs=false
+
+.PHONY: keep-instructions
+keep-instructions: build bin/vm bin/bench ## Count what synspy adds, three times, and keep the figures that CI compares with
+	@scripts/install-deps.sh matrix
+	bin/bench instructions $(guarded) -boots 3 -keep $(costs)
+
+.PHONY: check-instructions
+check-instructions: build bin/vm bin/bench ## Fail if packets pay more for synspy than the figures kept say
+	@scripts/install-deps.sh matrix
+	bin/bench instructions $(guarded) -guard $(costs)
+
+.PHONY: bench-requests
+bench-requests: build bin/bench ## Compare requests a second of servers that close connections: ARGS="-pairs 20"
+	$(root) bin/bench requests $(ARGS)
 
 .PHONY: deps
 deps: ## Install what make test needs, and nothing else

@@ -10,19 +10,18 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
-	"strings"
 	"time"
 )
 
 // countConfig is what to count on this machine, whose clock counts instructions.
 type countConfig struct {
-	synspy, peer, self string // paths
-	port               uint16
-	verbs, backends    []string
-	operations         []operation
-	chunks             int
-	programs           bool
-	stderr             io.Writer
+	synspy, base, peer, self string // paths
+	port                     uint16
+	verbs, backends          []string
+	operations               []operation
+	chunks                   int
+	programs                 bool
+	stderr                   io.Writer
 }
 
 // chunkOperations is how many are counted together. A timer's tick is in one chunk of some
@@ -36,6 +35,7 @@ const warmChunks = 4
 type counted struct {
 	Verb      string  `json:"verb"`
 	Backend   string  `json:"backend,omitempty"`
+	Base      bool    `json:"base,omitempty"` // of the synspy to compare with
 	Operation string  `json:"operation"`
 	Median    float64 `json:"median"` // of the chunks
 	Mean      float64 `json:"mean"`   // of the chunks: ticks included
@@ -53,7 +53,6 @@ type programCount struct {
 
 // counting is all that was counted in one boot.
 type counting struct {
-	Kernel  string    `json:"kernel"` // release and build
 	Counted []counted `json:"counted"`
 }
 
@@ -64,19 +63,17 @@ func (c *countConfig) count(ctx context.Context) (all *counting, err error) {
 	if err := letKeep(); err != nil {
 		return nil, err
 	}
-	release, err := kernelBuild()
-	if err != nil {
-		return nil, err
-	}
 	t, err := newTarget(ctx, c.port)
 	if err != nil {
 		return nil, fmt.Errorf("set up traffic: %w", err)
 	}
 	defer func() { err = errors.Join(err, t.Close()) }()
-	all = &counting{Kernel: release}
-	untraced := variant{Verb: verbUntraced, only: anyOperation}
-	// The first time is told apart: what the kernel allocates for good is in it.
-	if err := c.countAll(t, untraced, nil, &counting{}); err != nil {
+	all = &counting{}
+	untraced := variant{tracer: tracer{name: verbUntraced}, verb: verbUntraced, only: anyOperation}
+	// The first time is left out: what the kernel allocates for good is in it.
+	first := *c
+	first.chunks = 2
+	if err := first.countAll(t, untraced, nil, &counting{}); err != nil {
 		return nil, err
 	}
 	if err := c.countAll(t, untraced, nil, all); err != nil {
@@ -97,13 +94,13 @@ func (c *countConfig) countTraced(ctx context.Context, t *target, v variant, all
 		return err
 	}
 	err = c.countAll(t, v, r, all)
-	if err == nil && v.Verb == verbTrace {
-		err = keepPlaces(r, v.Backend)
+	if err == nil && v.verb == verbTrace && !v.base {
+		err = keepPlaces(r, v.backend)
 	}
 	if err != nil {
 		return errors.Join(err, r.abandon())
 	}
-	if _, err = r.stop(); v.Verb == verbScript && errors.Is(err, errStuck) {
+	if _, err = r.stop(); v.verb == verbScript && errors.Is(err, errStuck) {
 		fmt.Fprintln(c.stderr, "bench:", err)
 		err = nil
 	}
@@ -130,12 +127,12 @@ func (c *countConfig) countAll(t *target, v variant, r *running, all *counting) 
 			continue
 		}
 		time.Sleep(settle)
-		got := counted{Verb: v.Verb, Backend: v.Backend, Operation: o.name}
+		got := counted{Verb: v.verb, Backend: v.backend, Base: v.base, Operation: o.name}
 		err := t.alone(func() error { return c.countOperation(t, o, v, r, &got) })
 		if err != nil {
 			return fmt.Errorf("%s: %w", o.title, err)
 		}
-		fmt.Fprintf(c.stderr, "bench: %-12s %-10s %-20s %9.0f (mean %.0f)\n", v.Verb, v.Backend, o.name, got.Median, got.Mean)
+		fmt.Fprintf(c.stderr, "bench: %-22s %-20s %9.0f (mean %.0f)\n", v.name, o.name, got.Median, got.Mean)
 		all.Counted = append(all.Counted, got)
 	}
 	return nil
@@ -161,7 +158,7 @@ func (c *countConfig) countOperation(t *target, o operation, v variant, r *runni
 			values = append(values, (float64(w.total)-cost*float64(w.laps))/chunkOperations)
 			got.Mean += values[len(values)-1] / float64(c.chunks)
 		}
-		if v.Verb == verbTraceAll {
+		if v.verb == verbTraceAll {
 			time.Sleep(pause)
 		}
 	}
@@ -171,13 +168,4 @@ func (c *countConfig) countOperation(t *target, o operation, v variant, r *runni
 	}
 	got.Programs, err = r.countPrograms(s)
 	return err
-}
-
-// kernelBuild is the release and the build of the running kernel.
-func kernelBuild() (string, error) {
-	version, err := os.ReadFile("/proc/version")
-	if err != nil {
-		return "", fmt.Errorf("read kernel version: %w", err)
-	}
-	return strings.TrimSpace(string(version)), nil
 }

@@ -21,7 +21,7 @@ func (c *countConfig) addFlags(flags *flag.FlagSet) {
 	flags.Var(&nameList{&c.verbs, countingVerbs}, "verbs", "count for these `verbs`")
 	flags.Var(&nameList{&c.backends, countingBackends}, "backends", "count for these `backends`")
 	flags.Var(&operationPattern{into: &c.operations}, "operations", "count the operations whose names match this `regexp`")
-	flags.IntVar(&c.chunks, "chunks", 64, "count each operation so many times "+strconv.Itoa(chunkOperations))
+	flags.IntVar(&c.chunks, "chunks", 32, "count each operation so many times "+strconv.Itoa(chunkOperations))
 	flags.BoolVar(&c.programs, "programs", true, "count by BPF program too")
 }
 
@@ -78,6 +78,7 @@ func runCount(ctx context.Context, args []string, stderr io.Writer) error {
 	c := countConfig{port: guestPort, stderr: stderr}
 	out := flags.String("out", "", "write what was counted to this `file`")
 	flags.StringVar(&c.synspy, "synspy", guestSynspy, "`path` of synspy")
+	flags.StringVar(&c.base, "base", "", "`path` of another synspy, to compare with")
 	flags.StringVar(&c.peer, "peer", "", "`path` of the bpftrace script, or nothing")
 	c.addFlags(flags)
 	if err := flags.Parse(args); err != nil {

@@ -36,7 +36,7 @@ func writeBenchmarks(path string, all *instructions) error {
 // markdown writes the tables and what they were counted with.
 func (all *instructions) markdown() string {
 	var text strings.Builder
-	fmt.Fprintf(&text, "%s; synspy compiled by %s; %s; %d boots.\n\n", all.Builds.Kernel, all.Builds.Clang, all.Builds.QEMU, len(all.Boots))
+	fmt.Fprintf(&text, "Debian's Linux %s; synspy compiled by %s; %s; machines booted: %d.\n\n", all.Builds.Kernel, all.Builds.Clang, all.Builds.QEMU, len(all.Boots))
 	costs := all.costs()
 	for _, t := range instructionTables() {
 		header, rows := operationRows(costs, t.columns)

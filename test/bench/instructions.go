@@ -12,20 +12,41 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 )
 
 // rejectModule is what a firewall that rejects has loaded: what synspy watches for its sake
 // is to be counted too.
 const rejectModule = "nft_reject_inet"
 
+// guestBase is where the guest has the synspy to compare with.
+const guestBase = "/usr/bin/synspy-base"
+
 // instructionsPlan is a whole run of bench instructions.
 type instructionsPlan struct {
 	count      countConfig
 	vm, kernel string
 	dir, docs  string
+	keep       string // file to write figures to
+	guard      string // file to compare figures with
+	baseCommit string // to compare with where the file is of other builds
+	from       string // file of an earlier run, instead of counting
 	boots      int
 	countFlags []string // passed on to the guest
+}
+
+func (p *instructionsPlan) addFlags(flags *flag.FlagSet) {
+	flags.StringVar(&p.count.synspy, "synspy", "bin/synspy", "`path` of synspy, static")
+	flags.StringVar(&p.count.base, "base", "", "`path` of another synspy, to compare with")
+	flags.StringVar(&p.vm, "vm", "bin/vm", "`path` of test/vm's program")
+	flags.StringVar(&p.kernel, "kernel", "6.12", "`name` of the virtual machine's kernel, see bin/vm kernels")
+	flags.StringVar(&p.dir, "dir", "bin", "keep instructions.json in this `directory`")
+	flags.StringVar(&p.docs, "docs", "", "write the tables into this Markdown `file`")
+	flags.StringVar(&p.keep, "keep", "", "write what synspy adds to this `file`")
+	flags.StringVar(&p.guard, "guard", "", "fail if synspy adds more than this `file` says")
+	flags.StringVar(&p.baseCommit, "base-commit", "HEAD~1", "compare with this `commit` where the file was counted with other builds")
+	flags.StringVar(&p.from, "from", "", "take what an earlier run has left in this `file` instead of counting")
+	flags.IntVar(&p.boots, "boots", 1, "count so often, in a machine each: tells the spread")
+	p.count.addFlags(flags)
 }
 
 // runInstructions boots machines whose clock counts instructions, and prints what
@@ -34,14 +55,8 @@ func runInstructions(ctx context.Context, args []string, stdout, stderr io.Write
 	flags := flag.NewFlagSet("bench instructions", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	var p instructionsPlan
-	flags.StringVar(&p.count.synspy, "synspy", "bin/synspy", "`path` of synspy, static")
-	flags.StringVar(&p.vm, "vm", "bin/vm", "`path` of test/vm's program")
-	flags.StringVar(&p.kernel, "kernel", "6.12", "`name` of the virtual machine's kernel, see bin/vm kernels")
-	flags.StringVar(&p.dir, "dir", "bin", "keep instructions.json in this `directory`")
-	flags.StringVar(&p.docs, "docs", "", "write the tables into this Markdown `file`")
-	flags.IntVar(&p.boots, "boots", 1, "count so often, in a machine each: tells the spread")
+	p.addFlags(flags)
 	peer := flags.String("peer", os.Getenv("PEER"), "`path` of the bpftrace script (default $PEER, or the one in "+peerScripts+" for this bpftrace)")
-	p.count.addFlags(flags)
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -51,36 +66,111 @@ func runInstructions(ctx context.Context, args []string, stdout, stderr io.Write
 			p.countFlags = append(p.countFlags, "-"+f.Name+"="+f.Value.String())
 		}
 	})
-	if p.count.wants(verbScript) {
+	if p.count.wants(verbScript) && p.from == "" {
 		p.count.peer = findPeer(ctx, *peer, stderr)
 	}
-	all := instructions{Builds: findBuilds(ctx)}
-	for range p.boots {
-		got, err := p.boot(ctx, stderr)
+	if p.from != "" {
+		all, err := readInstructions(p.from)
 		if err != nil {
 			return err
 		}
-		all.Boots = append(all.Boots, got)
-		all.Builds.Kernel = got.Kernel
+		return p.tell(all, stdout)
 	}
-	content, err := json.MarshalIndent(all, "", " ")
+	versions, err := findBuilds(ctx, p.vm, p.kernel)
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(p.dir, "instructions.json"), append(content, '\n'), 0o644); err != nil {
-		return fmt.Errorf("keep counts: %w", err)
+	if p.guard != "" {
+		return p.runGuard(ctx, versions, stdout, stderr)
 	}
-	if err := renderInstructions(stdout, &all); err != nil {
+	all, err := p.boot(ctx, versions, stderr)
+	if err != nil {
+		return err
+	}
+	return p.tell(all, stdout)
+}
+
+// tell prints what was counted, and writes it into the files asked for.
+func (p *instructionsPlan) tell(all *instructions, stdout io.Writer) (err error) {
+	if err := renderInstructions(stdout, all); err != nil {
 		return err
 	}
 	if p.docs != "" {
-		return writeBenchmarks(p.docs, &all)
+		err = writeBenchmarks(p.docs, all)
 	}
-	return nil
+	if p.keep != "" {
+		err = errors.Join(err, all.keep(p.keep))
+	}
+	return err
 }
 
-// boot counts in one machine.
-func (p *instructionsPlan) boot(ctx context.Context, stderr io.Writer) (*counting, error) {
+// readInstructions reads what an earlier run has left.
+func readInstructions(path string) (*instructions, error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read counts: %w", err)
+	}
+	var all instructions
+	if err := json.Unmarshal(content, &all); err != nil {
+		return nil, fmt.Errorf("read counts in %s: %w", path, err)
+	}
+	return &all, nil
+}
+
+// runGuard compares with the file of figures or, where that was counted with other builds, with
+// synspy as it was before the last commit.
+func (p *instructionsPlan) runGuard(ctx context.Context, versions builds, stdout, stderr io.Writer) error {
+	kept, err := readKept(p.guard)
+	if err != nil {
+		return err
+	}
+	if versions != kept.Builds && p.count.base == "" {
+		fmt.Fprintf(stdout, "%s was counted with %+v, and here are %+v: comparing with %s instead\n", p.guard, kept.Builds, versions, p.baseCommit)
+		p.count.base, err = buildBase(ctx, p.baseCommit, p.dir, stderr)
+		switch {
+		case errors.Is(err, errNoBase):
+			fmt.Fprintln(stdout, "SKIPPED:", err)
+			return nil
+		case err != nil:
+			return err
+		case p.count.base == "":
+			fmt.Fprintf(stdout, "what runs in the kernel is what it was at %s\n", p.baseCommit)
+			return nil
+		}
+	}
+	all, err := p.boot(ctx, versions, stderr)
+	if err != nil {
+		return err
+	}
+	changes, err := all.changes(kept)
+	if err != nil {
+		return err
+	}
+	return renderChanges(stdout, changes)
+}
+
+// boot counts as often as asked for, and leaves everything in a file.
+func (p *instructionsPlan) boot(ctx context.Context, versions builds, stderr io.Writer) (*instructions, error) {
+	all := instructions{Builds: versions}
+	for range p.boots {
+		got, err := p.bootOnce(ctx, stderr)
+		if err != nil {
+			return nil, err
+		}
+		all.Boots = append(all.Boots, got)
+	}
+	content, err := json.MarshalIndent(all, "", " ")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(p.dir, "instructions.json"), append(content, '\n'), 0o644); err != nil {
+		return nil, fmt.Errorf("keep counts: %w", err)
+	}
+	return &all, nil
+}
+
+// bootOnce counts in one machine.
+func (p *instructionsPlan) bootOnce(ctx context.Context, stderr io.Writer) (*counting, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -92,6 +182,10 @@ func (p *instructionsPlan) boot(ctx context.Context, stderr io.Writer) (*countin
 		"--accel", "tcg,thread=single", "--icount", "--smp", "1", "--append", "nokaslr", "--module", rejectModule,
 		"--file", p.count.synspy + ":" + guestSynspy, "--file", self + ":" + guestBench, "--out", guestCounts + ":" + out}
 	command := append([]string{guestBench, "count", "-out", guestCounts}, p.countFlags...)
+	if p.count.base != "" {
+		args = append(args, "--file", p.count.base+":"+guestBase)
+		command = append(command, "-base", guestBase)
+	}
 	if p.count.peer != "" {
 		bpftrace, err := exec.LookPath("bpftrace")
 		if err != nil {
@@ -111,29 +205,8 @@ func (p *instructionsPlan) boot(ctx context.Context, stderr io.Writer) (*countin
 	return &got, errors.Join(json.Unmarshal(content, &got), os.Remove(out))
 }
 
-// builds is what decides how many instructions something takes, besides synspy.
-type builds struct {
-	Kernel string `json:"kernel"`
-	Clang  string `json:"clang"`
-	QEMU   string `json:"qemu"`
-}
-
 // instructions is a whole run's result.
 type instructions struct {
 	Builds builds      `json:"builds"`
 	Boots  []*counting `json:"boots"`
-}
-
-// findBuilds asks what is installed here. The clang is the one that make generate uses.
-func findBuilds(ctx context.Context) builds {
-	return builds{Clang: firstLine(ctx, "clang-19"), QEMU: firstLine(ctx, "qemu-system-x86_64")}
-}
-
-func firstLine(ctx context.Context, program string) string {
-	out, err := exec.CommandContext(ctx, program, "--version").Output()
-	if err != nil {
-		return "unknown"
-	}
-	line, _, _ := strings.Cut(string(out), "\n")
-	return strings.TrimSpace(line)
 }

@@ -12,24 +12,24 @@ import (
 // someInstructions is what two boots counted.
 func someInstructions() *instructions {
 	boot := func(before, trace, after float64) *counting {
-		return &counting{Kernel: "Linux version 6.12", Counted: []counted{
+		return &counting{Counted: []counted{
 			{Verb: verbUntraced, Operation: "syn_answered", Median: before},
 			{Verb: verbTrace, Backend: "kprobe", Operation: "syn_answered", Median: trace,
 				Programs: []programCount{{"kretprobe_tcp_v4_conn_request", 1, 1234}}},
 			{Verb: verbUntraced, Operation: "syn_answered", Median: after},
 		}}
 	}
-	return &instructions{Builds: builds{"Linux version 6.12", "clang 19", "QEMU 7"},
+	return &instructions{Builds: builds{"6.12.1-1 6.12.1", "clang 19", "QEMU 7"},
 		Boots: []*counting{boot(10_990, 13_600, 11_010), boot(11_000, 13_620, 11_000)}}
 }
 
 // What a tracer adds is told beside the mean of what was counted before and after it.
 func TestCosts(t *testing.T) {
 	costs := someInstructions().costs()
-	if got := costs[cost{verbUntraced, "", "syn_answered"}]; got.value != 11_000 || got.spread != 0 {
+	if got := costs[cost{verb: verbUntraced, operation: "syn_answered"}]; got.value != 11_000 || got.spread != 0 {
 		t.Errorf("untraced: %+v", got)
 	}
-	if got := costs[cost{verbTrace, "kprobe", "syn_answered"}]; got.value != 2610 || got.spread != 20 {
+	if got := costs[cost{verb: verbTrace, backend: "kprobe", operation: "syn_answered"}]; got.value != 2610 || got.spread != 20 {
 		t.Errorf("trace adds %+v, want 2610 with a spread of 20", got)
 	}
 }
@@ -48,7 +48,7 @@ func TestWriteBenchmarks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"before\n" + countsBegin, countsEnd + "\nafter\n", "clang 19", "QEMU 7", "2 boots",
+	for _, want := range []string{"before\n" + countsBegin, countsEnd + "\nafter\n", "clang 19", "QEMU 7", "booted: 2",
 		"| operation | untraced | trace, kprobe |\n|---|---|---|\n| SYN answered | 11,000 | +2,610 |\n",
 		"| trace, kprobe | syn_answered | kretprobe_tcp_v4_conn_request | 1.00 | 1,234 |\n"} {
 		if strings.Count(string(text), want) != 1 {
@@ -83,5 +83,16 @@ func TestChooseWhatIsCounted(t *testing.T) {
 	}
 	if err := pattern.Set("nothing"); err == nil {
 		t.Error("a pattern that matches nothing is taken")
+	}
+}
+
+// A half with a tracer is compared with both halves around it.
+func TestRequestPair(t *testing.T) {
+	p := requestPair{off: [2]load{{900, 1e-6}, {1100, 3e-6}}, on: load{850, 3e-6}}
+	if got := p.rate(); got != 0.85 {
+		t.Errorf("%v of the requests are left, want 0.85", got)
+	}
+	if got := p.cpu(); got != 1.5 {
+		t.Errorf("a request takes %v times the CPU, want 1.5", got)
 	}
 }

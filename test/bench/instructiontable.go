@@ -11,7 +11,10 @@ import (
 )
 
 // cost is one figure of the tables: an operation's instructions with a variant.
-type cost struct{ verb, backend, operation string }
+type cost struct {
+	verb, backend, operation string
+	base                     bool
+}
 
 // figure is a cost over all boots.
 type figure struct {
@@ -47,9 +50,9 @@ func (boot *counting) added() map[cost]float64 {
 	costs := make(map[cost]float64)
 	for _, c := range boot.Counted {
 		base := quantile(untraced[c.Operation], 0.5)
-		costs[cost{c.Verb, c.Backend, c.Operation}] = c.Median - base
+		costs[cost{c.Verb, c.Backend, c.Operation, c.Base}] = c.Median - base
 		if c.Verb == verbUntraced {
-			costs[cost{verbUntraced, "", c.Operation}] = base
+			costs[cost{verb: verbUntraced, operation: c.Operation}] = base
 		}
 	}
 	return costs
@@ -87,7 +90,7 @@ func instructionTables() []struct {
 func operationRows(costs map[cost]figure, columns []column) (header []string, rows [][]string) {
 	columns = slices.DeleteFunc(slices.Clone(columns), func(c column) bool {
 		return !slices.ContainsFunc(operations, func(o operation) bool {
-			_, ok := costs[cost{c.verb, c.backend, o.name}]
+			_, ok := costs[cost{verb: c.verb, backend: c.backend, operation: o.name}]
 			return ok
 		})
 	})
@@ -102,7 +105,7 @@ func operationRows(costs map[cost]figure, columns []column) (header []string, ro
 		row := []string{o.title}
 		counted := false
 		for _, c := range columns {
-			f, ok := costs[cost{c.verb, c.backend, o.name}]
+			f, ok := costs[cost{verb: c.verb, backend: c.backend, operation: o.name}]
 			text := "-"
 			switch {
 			case ok && c.verb == verbUntraced:
@@ -132,6 +135,9 @@ func grouped(value float64) string {
 	return digits
 }
 
+// tenth leaves one decimal.
+func tenth(value float64) float64 { return math.Round(10*value) / 10 }
+
 func signed(value float64) string {
 	if math.Round(value) > 0 {
 		return "+" + grouped(value)
@@ -147,7 +153,7 @@ func (all *instructions) programRows(verbs ...string) (header []string, rows [][
 		return header, nil
 	}
 	for _, c := range all.Boots[len(all.Boots)-1].Counted {
-		if !slices.Contains(verbs, c.Verb) {
+		if !slices.Contains(verbs, c.Verb) || c.Base {
 			continue
 		}
 		for _, p := range c.Programs {
@@ -184,7 +190,7 @@ func renderInstructions(w io.Writer, all *instructions) error {
 	if err := printTable(w, title, header, rows); err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "%s\n%s\n%s\n", all.Builds.Kernel, all.Builds.Clang, all.Builds.QEMU)
+	fmt.Fprintf(w, "Debian's Linux %s\n%s\n%s\n", all.Builds.Kernel, all.Builds.Clang, all.Builds.QEMU)
 	return nil
 }
 

@@ -46,26 +46,27 @@ func main() {
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	if len(args) > 0 && args[0] == "measure" {
-		return runMeasure(ctx, args[1:], stderr)
-	}
-	if len(args) > 0 && args[0] == "empty" {
-		return runEmpty(ctx, stdout)
-	}
-	if len(args) > 0 && args[0] == "empties" {
-		return runEmpties(ctx, args[1:], stdout)
-	}
-	if len(args) > 0 && args[0] == "instructions" {
-		return runInstructions(ctx, args[1:], stdout, stderr)
-	}
-	if len(args) > 0 && args[0] == "count" {
-		return runCount(ctx, args[1:], stderr)
-	}
-	if len(args) > 0 && args[0] == "scale" {
-		return runScale(ctx, args[1:], stdout, stderr)
-	}
-	if len(args) > 0 && args[0] == "report" {
-		return runReport(args[1:], stdout, stderr)
+	if len(args) > 0 {
+		switch verb, args := args[0], args[1:]; verb {
+		case "measure":
+			return runMeasure(ctx, args, stderr)
+		case "empty":
+			return runEmpty(ctx, stdout)
+		case "empties":
+			return runEmpties(ctx, args, stdout)
+		case "instructions":
+			return runInstructions(ctx, args, stdout, stderr)
+		case "count":
+			return runCount(ctx, args, stderr)
+		case "requests":
+			return runRequests(ctx, args, stdout, stderr)
+		case "serve":
+			return runServe(ctx, args)
+		case "scale":
+			return runScale(ctx, args, stdout, stderr)
+		case "report":
+			return runReport(args, stdout, stderr)
+		}
 	}
 	return runAll(ctx, args, stdout, stderr)
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/synspy/synspy/internal/lab"
 )
 
 // stopwatch counts the instructions that a machine executes while it runs: in a virtual
@@ -48,32 +50,37 @@ func lapCost() float64 {
 	return float64(w.total) / float64(w.laps)
 }
 
-// alone runs f in the target's namespace, on a thread that lets no other of user space run
-// until it sleeps: what a tracer's process does is no part of what a packet pays.
-func (t *target) alone(f func() error) error {
+// within runs f in the world's namespace, on a thread of its own.
+func within(world *lab.World, f func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // for good: the thread ends with this
-		done <- t.takeCPU(f)
+		done <- func() error {
+			ns, err := os.Open(world.Path())
+			if err != nil {
+				return fmt.Errorf("enter network namespace: %w", err)
+			}
+			defer ns.Close()
+			if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+				return fmt.Errorf("enter network namespace: %w", err)
+			}
+			return f()
+		}()
 	}()
 	return <-done
 }
 
-func (t *target) takeCPU(f func() error) error {
-	ns, err := os.Open(t.world.Path())
-	if err != nil {
-		return fmt.Errorf("enter network namespace: %w", err)
-	}
-	defer ns.Close()
-	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-		return fmt.Errorf("enter network namespace: %w", err)
-	}
-	err = unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO,
-		Flags: unix.SCHED_FLAG_RESET_ON_FORK, Priority: 1}, 0)
-	if err != nil {
-		return fmt.Errorf("keep the CPU: %w", err)
-	}
-	return f()
+// alone runs f in the target's namespace, and lets no other thread of user space run until it
+// sleeps: what a tracer's process does is no part of what a packet pays.
+func (t *target) alone(f func() error) error {
+	return within(t.world, func() error {
+		err := unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO,
+			Flags: unix.SCHED_FLAG_RESET_ON_FORK, Priority: 1}, 0)
+		if err != nil {
+			return fmt.Errorf("keep the CPU: %w", err)
+		}
+		return f()
+	})
 }
 
 // letKeep has the kernel let a thread keep the CPU.

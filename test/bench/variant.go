@@ -4,14 +4,16 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
 // variant is one way to trace that instructions are counted for.
 type variant struct {
 	tracer
-	Verb    string // trace, trace --rate 0, diagnose, empty, script; empty: untraced
-	Backend string
+	verb    string
+	backend string // empty where the verb has none
+	base    bool   // the synspy to compare with
 	only    func(operation) bool
 }
 
@@ -43,20 +45,25 @@ func (c *countConfig) variants() []variant {
 		}
 		if verb == verbScript {
 			if c.peer != "" {
-				all = append(all, variant{Verb: verb, only: anyOperation,
+				all = append(all, variant{verb: verb, only: anyOperation,
 					tracer: tracer{name: verb, argv: []string{"bpftrace", c.peer}, ready: "READY"}})
 			}
 			continue
 		}
 		for _, backend := range c.backends {
-			all = append(all, c.variant(verb, backend))
+			v := c.variant(verb, backend)
+			all = append(all, v)
+			if c.base != "" && slices.Contains(guardedVerbs, verb) {
+				v.argv, v.name, v.base = append([]string{c.base}, v.argv[1:]...), v.name+" (base)", true
+				all = append(all, v)
+			}
 		}
 	}
 	return all
 }
 
 func (c *countConfig) variant(verb, backend string) variant {
-	v := variant{Verb: verb, Backend: backend, only: anyOperation}
+	v := variant{verb: verb, backend: backend, only: anyOperation}
 	v.name = verb + "/" + backend
 	switch verb {
 	case verbTrace:
