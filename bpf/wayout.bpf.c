@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
  * What is neither drop nor arrival: SYN-ACKs that this host frees on their way out, SYNs in frames
- * for another host, and segments of clients' that netfilter, tc or XDP drops, a handshake's ACK among
- * them. An object of its own, loaded by a diagnosis once answers go unacknowledged or
+ * for another host, segments of clients' that netfilter, tc or XDP drops, a handshake's ACK among
+ * them, and, where one network namespace is asked about, SYNs for it that die in another one. An object of its own, loaded by a diagnosis once answers go unacknowledged or
  * nothing arrives, so that nothing else pays for it.
  */
 #include "compat.h"
@@ -17,6 +17,7 @@ enum stray_kind {
 	STRAY_ANSWER, /* a SYN-ACK */
 	STRAY_FRAME, /* a SYN in a frame for another host */
 	STRAY_SEGMENT, /* without SYN, to a server; a handshake's ACK, or a later one */
+	STRAY_SYN, /* to an address of the only namespace asked about, and freed in another one */
 };
 
 /* What is counted together. server is the listener's end. */
@@ -43,6 +44,14 @@ struct range {
 	__u64 end;
 };
 const volatile struct range hook_ranges[4] = {}; /* nf_hook_slow */
+
+#define MAX_ADDRESSES 16
+struct address {
+	__u64 half[2];
+};
+const volatile __u32 only_netns = 0; /* the only one asked about; 0: all are */
+const volatile __u32 addresses = 0; /* used entries of address */
+const volatile struct address address[MAX_ADDRESSES] = {}; /* its own, IPv4 as v4-mapped */
 
 __u64 overflowed = 0; /* packets that strays had no room for */
 
@@ -147,6 +156,19 @@ static __always_inline bool at_ingress(const struct stray *s)
 			     s->reason == ingress_reasons[2]);
 }
 
+/* for_asked tells whether it is for an address of the namespace asked about. */
+static __always_inline bool for_asked(const struct stray *s)
+{
+	const __u64 *server = (const __u64 *)s->server;
+
+#pragma unroll
+	for (__u32 i = 0; i < MAX_ADDRESSES; i++)
+		if (i < addresses && server[0] == address[i].half[0] &&
+		    server[1] == address[i].half[1])
+			return true;
+	return false;
+}
+
 SEC("tp_btf/kfree_skb")
 int tp_btf_stray(__u64 *ctx)
 {
@@ -161,9 +183,12 @@ int tp_btf_stray(__u64 *ctx)
 		return 0;
 	if (!parse(skb, &s) || (s.kind == STRAY_SEGMENT && (!s.came_in || !at_ingress(&s))))
 		return 0;
-	if (s.kind == STRAY_FRAME) {
-		if (BPF_CORE_READ_BITFIELD(skb, pkt_type) != PACKET_OTHERHOST)
+	if (s.kind == STRAY_FRAME && BPF_CORE_READ_BITFIELD(skb, pkt_type) != PACKET_OTHERHOST) {
+		if (!only_netns || !s.came_in || !for_asked(&s))
 			return 0;
+		s.kind = STRAY_SYN;
+	}
+	if (s.kind == STRAY_FRAME) {
 		bpf_probe_read_kernel(s.mac, ETH_ALEN, skb->head + skb->mac_header);
 	} else {
 		note_callers(ctx, &s);
@@ -173,6 +198,8 @@ int tp_btf_stray(__u64 *ctx)
 	else
 		dev = BPF_CORE_READ((struct dst_entry *)(skb->_skb_refdst & SKB_DST_PTRMASK), dev);
 	s.netns = dev ? BPF_CORE_READ(dev, nd_net.net, ns.inum) : 0;
+	if (s.kind == STRAY_SYN && (!s.netns || s.netns == only_netns))
+		return 0; /* there it is a drop, and counted as one */
 	count = bpf_map_lookup_elem(&strays, &s);
 	if (!count) {
 		static const __u64 none = 0;

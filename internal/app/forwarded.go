@@ -12,19 +12,24 @@ import (
 const maxForwarders = 256
 
 // forwardWatch reads at both ends of the window how many packets the namespaces watched passed on: the kernel received these,
-// and they come to no listener.
+// and they come to no listener. Where one namespace is asked about, so it does for those that its packets may come through.
 type forwardWatch struct {
 	snmp   *kernel.SNMPReader
-	before map[uint64]uint64 // by namespace
+	before map[uint64]passed // by namespace
 	spaces []kernel.NetNS
+	only   uint64
 	own    uint64
 	gaps   []string
 }
 
-// openForwarded reads the counters of one namespace, or (0) of all there are.
+// passed is how many packets were passed on: as routes say, and by IPVS to its servers.
+type passed struct{ forwarded, ipvs uint64 }
+
+// openForwarded reads the counters of one namespace, and of synspy's own and the first process's, or (0) of all there are.
 func openForwarded(only uint64) *forwardWatch {
-	w := &forwardWatch{snmp: kernel.NewSNMPReader("IpForwDatagrams", "Ip6OutForwDatagrams"), before: make(map[uint64]uint64)}
+	w := &forwardWatch{snmp: kernel.NewSNMPReader("IpForwDatagrams", "Ip6OutForwDatagrams", kernel.IPVSPackets), before: make(map[uint64]passed), only: only}
 	w.own, _ = kernel.Inode("/proc/thread-self/ns/net")
+	first, _ := kernel.Inode(processNetNS(1))
 	known, hidden, err := kernel.NetNamespaces("/proc")
 	if err != nil {
 		w.gaps = append(w.gaps, err.Error())
@@ -33,7 +38,7 @@ func openForwarded(only uint64) *forwardWatch {
 		w.gaps = append(w.gaps, fmt.Sprintf("what %d network namespaces forward could not be read", hidden))
 	}
 	for _, ns := range known {
-		if only != 0 && ns.Inode != only {
+		if only != 0 && ns.Inode != only && ns.Inode != w.own && ns.Inode != first {
 			continue
 		}
 		if len(w.spaces) == maxForwarders {
@@ -48,27 +53,31 @@ func openForwarded(only uint64) *forwardWatch {
 	return w
 }
 
-func (w *forwardWatch) read(ns kernel.NetNS) (uint64, bool) {
+func (w *forwardWatch) read(ns kernel.NetNS) (passed, bool) {
 	counters, _, err := readNetNS(w.snmp, ns)
 	if err != nil {
 		why, _, _ := strings.Cut(err.Error(), "\n") // the rest says of other ways into it
 		w.gaps = append(w.gaps, fmt.Sprintf("what network namespace %d forwards could not be read: %s", ns.Inode, why))
-		return 0, false
+		return passed{}, false
 	}
-	return counters["IpForwDatagrams"] + counters["Ip6OutForwDatagrams"], true
+	return passed{counters["IpForwDatagrams"] + counters["Ip6OutForwDatagrams"], counters[kernel.IPVSPackets]}, true
 }
 
 // forwarded adds to the evidence what was passed on in the window.
 func (c *collector) forwarded() {
 	w, e := c.forwards, &c.evidence
 	for _, ns := range w.spaces {
-		if now, ok := w.read(ns); ok && now > w.before[ns.Inode] {
-			f := diagnose.Forwarded{NetNS: ns.Inode, Own: ns.Inode == w.own, Packets: now - w.before[ns.Inode]}
-			if !f.Own {
-				f.Enter, _ = waysInto(&ns)
-			}
-			e.Forwarded = append(e.Forwarded, f)
+		now, ok := w.read(ns)
+		was := w.before[ns.Inode]
+		f := diagnose.Forwarded{NetNS: ns.Inode, Own: ns.Inode == w.own, Before: w.only != 0 && ns.Inode != w.only,
+			Packets: now.forwarded - min(was.forwarded, now.forwarded), IPVS: now.ipvs - min(was.ipvs, now.ipvs)}
+		if !ok || f.Packets+f.IPVS == 0 {
+			continue
 		}
+		if !f.Own {
+			f.Enter, _ = waysInto(&ns)
+		}
+		e.Forwarded = append(e.Forwarded, f)
 	}
 	for _, why := range w.gaps[:min(len(w.gaps), toldDiversions)] {
 		e.Missing = append(e.Missing, diagnose.Gap{Need: diagnose.NeedForwarded, Why: why})

@@ -19,15 +19,48 @@ type strayWatch struct {
 	strays *probe.Strays
 	err    error
 	since  time.Time // zero: not begun
+	// asked are addresses of the only namespace asked about; unasked says why SYNs to others of its addresses are not watched.
+	asked   []netip.Addr
+	unasked string
 }
 
 func (c *collector) loadStrays() {
 	w := &c.strays
 	w.loaded = make(chan struct{})
+	netns := c.options.Watch.Filter.NetNS
 	go func() {
 		defer close(w.loaded)
-		w.strays, w.err = c.session.probe.LoadStrays()
+		if netns != 0 {
+			w.askedOf(netns, c.newDeathPlaces())
+		}
+		w.strays, w.err = c.session.probe.LoadStrays(netns, w.asked)
 	}()
+}
+
+// askedOf reads the addresses that other namespaces may pass packets on to.
+func (w *strayWatch) askedOf(netns uint64, places *deathPlaces) {
+	w.unasked = "its addresses could not be read"
+	space := places.space(netns)
+	if space == nil {
+		return
+	}
+	places.enter(netns, space, func() error {
+		addresses, err := net.InterfaceAddrs()
+		if err != nil {
+			return err
+		}
+		for _, a := range addresses {
+			if prefix, ok := a.(*net.IPNet); ok && prefix.IP.IsGlobalUnicast() {
+				if addr, ok := netip.AddrFromSlice(prefix.IP); ok {
+					w.asked = append(w.asked, addr.Unmap())
+				}
+			}
+		}
+		if w.unasked = ""; len(w.asked) > probe.MaxStrayAddresses {
+			w.unasked = fmt.Sprintf("it has more than %d addresses", probe.MaxStrayAddresses)
+		}
+		return nil
+	})
 }
 
 // quietFor is how long nothing arrives before frames for other hosts are looked at.
@@ -82,6 +115,10 @@ func (c *collector) strayed(places *deathPlaces) {
 	}
 	ms := uint64(time.Since(w.since).Milliseconds())
 	c.evidence.StraysMs = &ms
+	if w.unasked != "" {
+		c.evidence.Missing = append(c.evidence.Missing, diagnose.Gap{Need: diagnose.NeedForwarded,
+			Why: "SYNs for the network namespace asked about that die in another one were not all watched: " + w.unasked})
+	}
 }
 
 // maxStrays bounds the kinds that are kept, those with most packets.
@@ -94,19 +131,26 @@ func (c *collector) readStrays(places *deathPlaces) error {
 	}
 	if others > 0 {
 		c.session.log.Debug("strays of more kinds than are told apart", "packets", others)
+		if len(c.strays.asked) > 0 && c.strays.unasked == "" {
+			c.strays.unasked = "the kernel freed packets of more kinds than are told apart"
+		}
 	}
 	list = slices.DeleteFunc(list, func(s probe.Stray) bool { return !c.concerns(s.Server) })
 	slices.SortFunc(list, func(a, b probe.Stray) int { return int(min(b.Count, 1<<30)) - int(min(a.Count, 1<<30)) })
 	for _, s := range list[:min(len(list), maxStrays)] {
-		stray := diagnose.Stray{Answer: s.Answer, Segment: s.Segment, Server: s.Server, NetNS: s.NetNS, MAC: s.MAC, Kernel: s.Kernel, Count: s.Count}
+		stray := diagnose.Stray{Answer: s.Answer, Segment: s.Segment, Syn: s.Syn, Server: s.Server, NetNS: s.NetNS, MAC: s.MAC, Kernel: s.Kernel, Count: s.Count}
 		if s.Answer || s.Segment {
 			stray.From = c.sender(&s, places)
 		}
 		local := true
 		if space := places.space(s.NetNS); space != nil {
 			stray.Enter, stray.Own = space.enter, s.NetNS == places.own
-			if s.Device != 0 {
+			if s.Device != 0 || s.Syn {
 				places.enter(s.NetNS, space, func() (err error) {
+					if s.Device == 0 {
+						local, err = isLocal(s.Server.Addr)
+						return err
+					}
 					local, err = here(&stray, s.Device)
 					if err == nil && local && s.Segment {
 						stray.From = s.NetNS
@@ -115,7 +159,13 @@ func (c *collector) readStrays(places *deathPlaces) error {
 				})
 			}
 		}
-		if stray.Answer || stray.Segment || local { // a switch that floods shows frames for all hosts
+		if s.Syn && local {
+			continue // that namespace has the address as well: whose SYN it was is not known
+		}
+		if only := c.options.Watch.Filter.NetNS; stray.Frame() && only != 0 && only != s.NetNS {
+			continue
+		}
+		if !stray.Frame() || local { // a switch that floods shows frames for all hosts
 			c.evidence.Strays = append(c.evidence.Strays, stray)
 		}
 	}

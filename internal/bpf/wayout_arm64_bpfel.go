@@ -13,6 +13,11 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type WayOutAddress struct {
+	_    structs.HostLayout
+	Half [2]uint64
+}
+
 type WayOutRange struct {
 	_     structs.HostLayout
 	Start uint64
@@ -46,6 +51,7 @@ const (
 	WayOutStrayKindSTRAY_ANSWER  WayOutStrayKind = 0
 	WayOutStrayKindSTRAY_FRAME   WayOutStrayKind = 1
 	WayOutStrayKindSTRAY_SEGMENT WayOutStrayKind = 2
+	WayOutStrayKindSTRAY_SYN     WayOutStrayKind = 3
 )
 
 // Names of all BPF objects in the ELF.
@@ -55,9 +61,12 @@ const (
 	WayOutMapStacks          = "stacks"
 	WayOutMapStrays          = "strays"
 	WayOutProgTpBtfStray     = "tp_btf_stray"
+	WayOutVarAddress         = "address"
+	WayOutVarAddresses       = "addresses"
 	WayOutVarHaveReason      = "have_reason"
 	WayOutVarHookRanges      = "hook_ranges"
 	WayOutVarIngressReasons  = "ingress_reasons"
+	WayOutVarOnlyNetns       = "only_netns"
 	WayOutVarOverflowed      = "overflowed"
 	WayOutVarUnusedStrayKind = "unused_stray_kind"
 )
@@ -119,9 +128,12 @@ type WayOutMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type WayOutVariableSpecs struct {
+	Address         *ebpf.VariableSpec `ebpf:"address"`
+	Addresses       *ebpf.VariableSpec `ebpf:"addresses"`
 	HaveReason      *ebpf.VariableSpec `ebpf:"have_reason"`
 	HookRanges      *ebpf.VariableSpec `ebpf:"hook_ranges"`
 	IngressReasons  *ebpf.VariableSpec `ebpf:"ingress_reasons"`
+	OnlyNetns       *ebpf.VariableSpec `ebpf:"only_netns"`
 	Overflowed      *ebpf.VariableSpec `ebpf:"overflowed"`
 	UnusedStrayKind *ebpf.VariableSpec `ebpf:"unused_stray_kind"`
 }
@@ -161,9 +173,12 @@ func (m *WayOutMaps) Close() error {
 //
 // It can be passed to LoadWayOutObjects or ebpf.CollectionSpec.LoadAndAssign.
 type WayOutVariables struct {
+	Address         *ebpf.Variable `ebpf:"address"`
+	Addresses       *ebpf.Variable `ebpf:"addresses"`
 	HaveReason      *ebpf.Variable `ebpf:"have_reason"`
 	HookRanges      *ebpf.Variable `ebpf:"hook_ranges"`
 	IngressReasons  *ebpf.Variable `ebpf:"ingress_reasons"`
+	OnlyNetns       *ebpf.Variable `ebpf:"only_netns"`
 	Overflowed      *ebpf.Variable `ebpf:"overflowed"`
 	UnusedStrayKind *ebpf.Variable `ebpf:"unused_stray_kind"`
 }

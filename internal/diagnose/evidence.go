@@ -346,12 +346,15 @@ type Other struct {
 	Drops     *uint64         `json:"drops,omitempty"`
 }
 
-// Forwarded is how many packets a network namespace passed on (IpForwDatagrams and Ip6OutForwDatagrams).
+// Forwarded is how many packets a network namespace passed on (IpForwDatagrams and Ip6OutForwDatagrams), and how many IPVS took in
+// there, which those need not have.
 type Forwarded struct {
 	NetNS   uint64 `json:"netns"`
 	Own     bool   `json:"own,omitempty"` // that is synspy's own
 	Enter   Enter  `json:"enter,omitzero"`
+	Before  bool   `json:"before,omitempty"` // packets may come through it to the only one asked about
 	Packets uint64 `json:"packets"`
+	IPVS    uint64 `json:"ipvs,omitempty"`
 }
 
 // Device is a network device with the programs that see packets before the IP stack does.

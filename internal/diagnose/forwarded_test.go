@@ -40,3 +40,51 @@ func TestForwarded(t *testing.T) {
 		})
 	}
 }
+
+// TestBeforeOneNetNS: what did not come to the only namespace asked about may have died in another one on this host, or been sent
+// elsewhere there: those that died are named, and nothing is proven where others passed packets on or nobody looked.
+func TestBeforeOneNetNS(t *testing.T) {
+	host := Forwarded{NetNS: 4026531840, Own: true, Before: true, Packets: 88}
+	syn := Stray{Syn: true, Server: event.Endpoint{Addr: netip.MustParseAddr("10.0.0.2"), Port: 80}, NetNS: host.NetNS, Own: true, Count: 6,
+		Kernel: event.Kernel{Function: "nf_hook_slow", Reason: "NETFILTER_DROP", Hook: "forward"}}
+	elsewhere := syn
+	elsewhere.Own, elsewhere.Enter, elsewhere.Kernel = false, Enter{Name: "router"}, event.Kernel{Function: "ip_error"}
+	sniffed := syn
+	sniffed.Kernel = event.Kernel{Function: "packet_rcv"}
+	for name, test := range map[string]struct {
+		set        func(*Evidence)
+		confidence event.Confidence
+		severity   event.Severity
+		says       string
+		not        string
+	}{
+		"nothing":     {func(*Evidence) {}, event.ConfidenceProven, event.SeverityNote, "of this network namespace", "meanwhile"},
+		"not watched": {func(e *Evidence) { e.StraysMs = nil }, event.ConfidenceLikely, event.SeverityNote, "of this network namespace", "meanwhile"},
+		"not all watched": {func(e *Evidence) { e.Missing = []Gap{{Need: NeedForwarded, Why: "it has more than 16 addresses"}} },
+			event.ConfidenceLikely, event.SeverityNote, "of this network namespace", "meanwhile"},
+		"the host forwarded": {func(e *Evidence) { e.Forwarded = []Forwarded{host} }, event.ConfidenceLikely, event.SeverityNote,
+			"this host forwarded 88 packets meanwhile, and may have sent", "reached a listener"},
+		"the host's IPVS": {func(e *Evidence) {
+			e.Forwarded = []Forwarded{{NetNS: host.NetNS, Own: true, Before: true, IPVS: 5}}
+		}, event.ConfidenceLikely, event.SeverityNote, "IPVS of this host took 5 packets meanwhile", "forwarded"},
+		"its own IPVS": {func(e *Evidence) { e.Forwarded = []Forwarded{{NetNS: 4026532001, Enter: Enter{Name: "web"}, IPVS: 5}} },
+			event.ConfidencePossible, event.SeverityNote, "IPVS of network namespace web took 5 packets meanwhile", "IP stack"},
+		"died on the host": {func(e *Evidence) { e.Forwarded, e.Strays = []Forwarded{host}, []Stray{syn} }, event.ConfidenceLikely, event.SeverityCause,
+			"6 SYNs to 10.0.0.2:80 were dropped before it, by netfilter at forward on this host", "forwarded"},
+		"died in a router": {func(e *Evidence) { e.Strays = []Stray{elsewhere} }, event.ConfidenceLikely, event.SeverityCause,
+			"were dropped before it, by a route that refuses or discards it, or for want of one in network namespace router", "netfilter"},
+		"copied": {func(e *Evidence) { e.Strays = []Stray{sniffed} }, event.ConfidenceProven, event.SeverityNote, "of this network namespace", "dropped before"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := &Evidence{WindowMs: 10_000, Filter: "--netns web --port 80", OneNetNS: true, Ports: []uint16{80}, StraysMs: ptr(uint64(9000))}
+			test.set(e)
+			d := Diagnose(e)
+			f := d.Findings[0]
+			complete(t, f)
+			if f.ID != event.FindingNoSynArrived || f.Confidence != test.confidence || f.Severity != test.severity ||
+				!strings.Contains(d.Verdict, test.says) || strings.Contains(d.Verdict, test.not) {
+				t.Errorf("%s, %s, %s: %s", f.ID, f.Confidence, f.Severity, d.Verdict)
+			}
+		})
+	}
+}

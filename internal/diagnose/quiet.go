@@ -78,7 +78,9 @@ func quiet(e *Evidence) []*found {
 	}
 	f.fix("check the filter: behind DNAT the port is the pod's, not the NodePort's",
 		"look upstream: load balancer, security group, routing, the client itself")
-	f.Title = f.because
+	if f.Severity != event.SeverityCause {
+		f.Title = f.because
+	}
 	return []*found{f}
 }
 

@@ -8,11 +8,13 @@ import (
 	"github.com/synspy/synspy/internal/event"
 )
 
-// Stray is packets that this host freed where no drop is counted: SYN-ACKs on their way out, SYNs in frames for another host, or
-// clients' segments without SYN that netfilter, tc or XDP dropped.
+// Stray is packets that this host freed where no drop is counted: SYN-ACKs on their way out, SYNs in frames for another host,
+// clients' segments without SYN that netfilter, tc or XDP dropped, or SYNs to the only network namespace asked about that died in
+// another one.
 type Stray struct {
-	Answer  bool           `json:"answer,omitempty"`  // a SYN-ACK; if neither this nor Segment, such a frame
+	Answer  bool           `json:"answer,omitempty"`  // a SYN-ACK; if it is none of these, such a frame
 	Segment bool           `json:"segment,omitempty"` // a handshake's ACK, or a later one
+	Syn     bool           `json:"syn,omitempty"`     // on its way to the namespace asked about
 	Server  event.Endpoint `json:"server"`            // the listener's end
 	NetNS   uint64         `json:"netns,omitempty"`   // where it was freed
 	From    uint64         `json:"from,omitempty"`    // namespace that sent an answer, or that a segment is for; 0 where several may have, or another host
@@ -40,7 +42,7 @@ var receives = []string{"NO_SOCKET", "TCP_", "SOCKET_", "OTHERHOST", "PACKET_SOC
 func (s *Stray) wayOut() bool {
 	starts := func(with string) bool { return strings.HasPrefix(s.Kernel.Reason, with) }
 	return s.Answer && !slices.ContainsFunc(receives, starts) && !strings.HasPrefix(s.Kernel.Function, "tcp_") &&
-		!slices.Contains([]string{"packet_rcv", "tpacket_rcv"}, s.Kernel.Function)
+		!slices.Contains(sniffers, s.Kernel.Function)
 }
 
 // neighbour tells whether the next hop's link address was not to be had.
@@ -65,7 +67,7 @@ func (s *Stray) freer() freer {
 	}
 	const platform = "platform"
 	way := "from"
-	if s.Segment {
+	if !s.Answer {
 		way = "to"
 	}
 	in := s.Enter.command()
@@ -87,6 +89,9 @@ func (s *Stray) freer() freer {
 		return freer{"tc at ingress" + on, platform, []string{in + "tc filter show dev " + s.named() + " ingress; " + in + "bpftool net show"}}
 	case k.Reason == "XDP":
 		return freer{"an XDP program" + on, platform, []string{in + "bpftool net show"}}
+	case slices.Contains(unrouted, k.Function):
+		return freer{"a route that refuses or discards it, or for want of one", "network",
+			[]string{"see which route it is: " + in + "ip route get " + s.Server.Addr.String()}}
 	case s.neighbour():
 		return freer{"the neighbour table" + on + ": the next hop did not answer ARP or neighbour discovery", "network",
 			[]string{"find out why the next hop does not answer: " + in + "ip neigh show; " + in + "ip route get CLIENT (wrong subnet or VLAN, its own firewall, a gateway that is down)"}}
@@ -109,11 +114,28 @@ func reasonInBrackets(reason string) string {
 	return " (" + reason + ")"
 }
 
+// Frame tells whether it is a SYN in a frame for another host.
+func (s *Stray) Frame() bool { return !s.Answer && !s.Segment && !s.Syn }
+
+// unrouted free what is to be forwarded and has no route, or one of type blackhole, unreachable or prohibit.
+var unrouted = []string{"ip_error", "dst_discard", "dst_discard_out", "ip6_pkt_drop", "ip6_pkt_discard", "ip6_pkt_prohibit"}
+
+// sniffers free copies of packets that are not lost.
+var sniffers = []string{"packet_rcv", "tpacket_rcv"}
+
+// diedBefore tells whether it is SYNs that were dropped on their way to the namespace asked about.
+func (s *Stray) diedBefore() bool {
+	return s.Syn && !slices.Contains([]string{"OTHERHOST", "PACKET_SOCK_ERROR", "SKB_CONSUMED"}, s.Kernel.Reason) && !slices.Contains(sniffers, s.Kernel.Function)
+}
+
+// in ends a sentence with the namespace where it was freed.
+func (s *Stray) in() string { return cmp.Or(s.Enter.inSpace(s.NetNS, s.Own), " on this host") }
+
 // sawFrames tells of SYNs that came in frames for another host.
 func (f *found) sawFrames(e *Evidence) {
 	told := 0
 	for _, s := range e.Strays {
-		if s.Answer || s.Segment || told == maxFrames {
+		if !s.Frame() || told == maxFrames {
 			continue
 		}
 		told++

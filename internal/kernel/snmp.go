@@ -126,7 +126,34 @@ func (r *SNMPReader) readDir(dir string) (SNMP, error) {
 			counters.addPairs(text, r.wanted)
 		}
 	}
+	if _, ok := r.wanted[IPVSPackets]; ok {
+		text, err := r.readFile(filepath.Join(dir, "ip_vs_stats")) // there with the module
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("read counters: %w", err)
+		}
+		counters.addIPVS(text)
+	}
 	return counters, nil
+}
+
+// IPVSPackets is the name by which a reader is asked for the packets that IPVS took in, which moves no counter of IP where it sends
+// them on with their addresses changed. nstat does not print it, and it is not among all counters.
+const IPVSPackets = "IPVSInPackets"
+
+// addIPVS reads ip_vs_stats: two lines of headings, then the sums so far, in hexadecimal, the packets that came in second.
+func (c SNMP) addIPVS(text []byte) {
+	n := 0
+	for line := range bytes.Lines(text) {
+		if n++; n < 3 {
+			continue
+		}
+		_, rest := cutField(line)
+		packets, _ := cutField(rest)
+		if count, err := strconv.ParseUint(string(packets), 16, 64); err == nil {
+			c[IPVSPackets] = count
+		}
+		return
+	}
 }
 
 // readFile reads a file of procfs into the reader's buffer. os.ReadFile, which is

@@ -192,3 +192,30 @@ func TestStarted(t *testing.T) {
 		t.Errorf("nobody began at %d", gone)
 	}
 }
+
+// TestIPVS: what IPVS took in is the second number of the third line, in hexadecimal, and asked for only by name.
+func TestIPVS(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"netstat": "TcpExt: A\nTcpExt: 1\n", "snmp": "Ip: ForwDatagrams\nIp: 7\n",
+		"ip_vs_stats": "   Total Incoming Outgoing         Incoming         Outgoing\n   Conns  Packets  Packets            Bytes            Bytes\n" +
+			"      1A       2B        0              5C0                0\n\n Conns/s   Pkts/s   Pkts/s          Bytes/s          Bytes/s\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := NewSNMPReader("IpForwDatagrams", IPVSPackets).readDir(dir)
+	if err != nil || got["IpForwDatagrams"] != 7 || got[IPVSPackets] != 0x2b {
+		t.Errorf("%v, %v", got, err)
+	}
+	if all, err := NewSNMPReader().readDir(dir); err != nil || len(all) != 2 {
+		t.Errorf("all counters: %v, %v", all, err)
+	}
+	if err := os.Remove(filepath.Join(dir, "ip_vs_stats")); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := NewSNMPReader("IpForwDatagrams", IPVSPackets).readDir(dir); err != nil || len(got) != 1 {
+		t.Errorf("without IPVS: %v, %v", got, err)
+	}
+}

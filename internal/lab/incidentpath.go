@@ -2,10 +2,31 @@ package lab
 
 import (
 	"context"
+	"net/netip"
 	"time"
 
 	"github.com/cilium/ebpf/link"
+	"github.com/google/nftables"
 )
+
+// behind is a container's address: its host forwards what is for it.
+var behind = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 88, 0, 1}), port)
+
+// behindRouter gives this namespace an address, and makes another one that would forward packets for it.
+func (w *World) behindRouter(ctx context.Context, addr netip.Addr) (*World, error) {
+	if err := w.Do(func() error { return configure4("lo:lab", addr, 32) }); err != nil {
+		return nil, err
+	}
+	router, err := NewWorld(ctx)
+	if err != nil {
+		return nil, err
+	}
+	w.keep(router)
+	if err := router.Sysctl("net.ipv4.ip_forward", "1"); err != nil {
+		return nil, err
+	}
+	return router, router.AddRoute(netip.PrefixFrom(addr, 24))
+}
 
 // pathIncidents are those where the process is innocent.
 func pathIncidents() []Incident {
@@ -99,6 +120,21 @@ func pathIncidents() []Incident {
 			Explain: "A server that accepts at once, and no client.",
 			Begin: func(_ context.Context, w *World, log func(string, ...any)) (traffic, error) {
 				return func(ctx context.Context) error { <-ctx.Done(); return nil }, w.innocent(log)
+			},
+		},
+		{
+			Name: "diagnose-forward-drop", Title: "the host's FORWARD chain drops the SYNs", Finding: "no_syn_arrived", Unproven: true,
+			Explain: "The SYNs of 20 clients a second to a container's address are dropped in another network namespace that was to forward them; the container's alone is asked about.",
+			Names:   []string{"10.88.0.1:8080", "netfilter at forward"}, Advice: []string{"nft -a list ruleset"},
+			Begin: func(ctx context.Context, w *World, log func(string, ...any)) (traffic, error) {
+				router, err := w.behindRouter(ctx, behind.Addr())
+				if err != nil {
+					return nil, err
+				}
+				if err := router.firewall(behind, nftables.ChainHookForward, drop().verdict); err != nil {
+					return nil, err
+				}
+				return router.steady(behind, every, 1), w.innocent(log)
 			},
 		},
 		{

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -15,7 +16,8 @@ import (
 )
 
 // Strays watches what is neither drop nor arrival: SYN-ACKs that this host frees on their way out, SYNs in frames for
-// another host, and clients' segments that netfilter, tc or XDP drops. It is made by LoadStrays, begun by Watch, read by Read, and freed by Close.
+// another host, clients' segments that netfilter, tc or XDP drops, and SYNs for the only network namespace asked about that another one
+// frees. It is made by LoadStrays, begun by Watch, read by Read, and freed by Close.
 type Strays struct {
 	probe      *Probe
 	collection *ebpf.Collection
@@ -24,8 +26,9 @@ type Strays struct {
 
 // Stray is what was freed alike.
 type Stray struct {
-	Answer  bool           // a SYN-ACK; if neither this nor Segment, a SYN in a frame for another host
+	Answer  bool           // a SYN-ACK; if it is none of these, a SYN in a frame for another host
 	Segment bool           // of a client's, without SYN: a handshake's ACK or a later one
+	Syn     bool           // to an address of the only namespace asked about
 	Server  event.Endpoint // the listener's end
 	NetNS   uint64         // where it was freed
 	CameIn  bool           // by a device: it was sent by another namespace, or host
@@ -35,8 +38,12 @@ type Stray struct {
 	Count   uint64
 }
 
-// LoadStrays loads what counts them, and attaches nothing.
-func (p *Probe) LoadStrays() (*Strays, error) {
+// MaxStrayAddresses is how many addresses of the only namespace asked about can be watched, as in bpf/wayout.bpf.c.
+const MaxStrayAddresses = 16
+
+// LoadStrays loads what counts them, and attaches nothing. addresses are those of the only network namespace asked about, netns;
+// without one it is 0.
+func (p *Probe) LoadStrays(netns uint64, addresses []netip.Addr) (*Strays, error) {
 	spec, err := bpf.LoadWayOut()
 	if err != nil {
 		return nil, fmt.Errorf("read BPF objects: %w", err)
@@ -44,7 +51,8 @@ func (p *Probe) LoadStrays() (*Strays, error) {
 	ranges := codeRanges[[4]bpf.SynspyRange](p.facts, []string{hookSlow})
 	if err := errors.Join(spec.Variables[bpf.WayOutVarHaveReason].Set(p.facts.tellReasons()),
 		spec.Variables[bpf.WayOutVarIngressReasons].Set(ingressReasons(p.facts)),
-		spec.Variables[bpf.WayOutVarHookRanges].Set(ranges)); err != nil {
+		spec.Variables[bpf.WayOutVarHookRanges].Set(ranges),
+		askedAbout(spec, netns, addresses)); err != nil {
 		return nil, fmt.Errorf("set up the watch over strays: %w", err)
 	}
 	options := ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{}}
@@ -59,6 +67,17 @@ func (p *Probe) LoadStrays() (*Strays, error) {
 		return nil, fmt.Errorf("load the watch over strays: %w", err)
 	}
 	return &Strays{probe: p, collection: collection}, nil
+}
+
+// askedAbout sets whose SYNs are counted that die in other namespaces.
+func askedAbout(spec *ebpf.CollectionSpec, netns uint64, list []netip.Addr) error {
+	var raw [MaxStrayAddresses]bpf.WayOutAddress
+	for i, addr := range list[:min(len(list), len(raw))] {
+		bytes := addr.As16()
+		raw[i].Half = [2]uint64{binary.NativeEndian.Uint64(bytes[:8]), binary.NativeEndian.Uint64(bytes[8:])}
+	}
+	return errors.Join(spec.Variables[bpf.WayOutVarOnlyNetns].Set(uint32(netns)),
+		spec.Variables[bpf.WayOutVarAddresses].Set(uint32(min(len(list), len(raw)))), spec.Variables[bpf.WayOutVarAddress].Set(raw))
 }
 
 // ingressReasons are those of what drops segments before their socket; 0 where this kernel has one not.
@@ -98,7 +117,7 @@ func (s *Strays) Read() (list []Stray, others uint64, err error) {
 func (s *Strays) stray(key *bpf.WayOutStray, count uint64) Stray {
 	p := s.probe
 	kind := bpf.WayOutStrayKind(key.Kind)
-	out := Stray{Answer: kind == bpf.WayOutStrayKindSTRAY_ANSWER, Segment: kind == bpf.WayOutStrayKindSTRAY_SEGMENT,
+	out := Stray{Answer: kind == bpf.WayOutStrayKindSTRAY_ANSWER, Segment: kind == bpf.WayOutStrayKindSTRAY_SEGMENT, Syn: kind == bpf.WayOutStrayKindSTRAY_SYN,
 		Server: event.Endpoint{Addr: netip.AddrFrom16(key.Server).Unmap(), Port: key.Port}, NetNS: uint64(key.Netns), CameIn: key.CameIn != 0,
 		Device: key.Device, Count: count, Kernel: event.Kernel{Function: p.functionAt(key.Place), Reason: p.names.reasons[key.Reason]}}
 	if kind == bpf.WayOutStrayKindSTRAY_FRAME {
