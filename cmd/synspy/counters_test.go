@@ -65,7 +65,7 @@ func TestCounters(t *testing.T) {
 	if len(list) != 1 || list[0].NetNS != inode || len(list[0].PIDs) == 0 {
 		t.Fatalf("got %+v", list)
 	}
-	after, err := kernel.ReadSNMP("/proc", list[0].PIDs[0], inode)
+	after, err := kernel.NewSNMPReader().Read("/proc", list[0].PIDs[0], inode)
 	if err != nil {
 		t.Fatal(err)
 	}

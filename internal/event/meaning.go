@@ -148,13 +148,3 @@ var meanings = []Meaning{
 // Meanings lists all counters: the closed list of the ledger in its order, then
 // those that other traffic moves too. The caller must not change it.
 func Meanings() []Meaning { return meanings }
-
-// MeaningOf finds what is said about a counter, by the name nstat prints.
-func MeaningOf(name string) (Meaning, bool) {
-	for _, m := range meanings {
-		if m.Name == name {
-			return m, true
-		}
-	}
-	return Meaning{}, false
-}

@@ -30,11 +30,21 @@ func TestMeanings(t *testing.T) {
 		if m.Says == "" {
 			t.Errorf("%s says nothing", m.Name)
 		}
-		if got, ok := MeaningOf(m.Name); !ok || got != m {
+		if got, ok := meaningOf(m.Name); !ok || got != m {
 			t.Errorf("%s is not found", m.Name)
 		}
 	}
-	if _, ok := MeaningOf("nosuch"); ok {
+	if _, ok := meaningOf("nosuch"); ok {
 		t.Error("nosuch is found")
 	}
+}
+
+// meaningOf finds what is said about a counter, by the name nstat prints.
+func meaningOf(name string) (Meaning, bool) {
+	for _, m := range meanings {
+		if m.Name == name {
+			return m, true
+		}
+	}
+	return Meaning{}, false
 }

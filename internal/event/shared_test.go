@@ -65,7 +65,7 @@ func TestSharedTable(t *testing.T) {
 		}
 		for _, set := range s.sets {
 			for _, name := range set {
-				if m, ok := MeaningOf(name); !ok || !m.Shared {
+				if m, ok := meaningOf(name); !ok || !m.Shared {
 					t.Errorf("%s is no shared counter", name)
 				}
 			}

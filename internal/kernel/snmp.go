@@ -42,14 +42,6 @@ func NewSNMPReader(names ...string) *SNMPReader {
 	return r
 }
 
-// ReadSNMP reads all counters as SNMPReader.Read does.
-func ReadSNMP(proc string, pid uint32, inode uint64) (SNMP, error) {
-	return NewSNMPReader().Read(proc, pid, inode)
-}
-
-// EnterSNMP reads all counters as SNMPReader.Enter does.
-func EnterSNMP(path string, inode uint64) (SNMP, error) { return NewSNMPReader().Enter(path, inode) }
-
 // Read reads the counters of the network namespace with that inode through one of
 // the processes in it; proc is where procfs is mounted. Errors wrap fs.ErrNotExist
 // for a process that is gone, fs.ErrPermission, or ErrOtherNetNS.

@@ -48,14 +48,14 @@ func FuzzSNMP(f *testing.F) {
 	})
 }
 
-// TestReadSNMP finds the ledger's counters on every kernel, by the names it has
+// TestSNMPRead finds the ledger's counters on every kernel, by the names it has
 // them under.
-func TestReadSNMP(t *testing.T) {
+func TestSNMPRead(t *testing.T) {
 	own, err := Inode("/proc/self/ns/net")
 	if err != nil {
 		t.Fatal(err)
 	}
-	counters, err := ReadSNMP("/proc", uint32(os.Getpid()), own)
+	counters, err := NewSNMPReader().Read("/proc", uint32(os.Getpid()), own)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,10 +69,10 @@ func TestReadSNMP(t *testing.T) {
 			t.Errorf("no %s", name)
 		}
 	}
-	if _, err := ReadSNMP("/proc", uint32(os.Getpid()), own+1); !errors.Is(err, ErrOtherNetNS) {
+	if _, err := NewSNMPReader().Read("/proc", uint32(os.Getpid()), own+1); !errors.Is(err, ErrOtherNetNS) {
 		t.Errorf("of another namespace: %v", err)
 	}
-	if _, err := ReadSNMP("/proc", math.MaxInt32, own); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := NewSNMPReader().Read("/proc", math.MaxInt32, own); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("of no process: %v", err)
 	}
 }
@@ -113,7 +113,7 @@ func TestNetNamespaces(t *testing.T) {
 			if !slices.Equal(ns.PIDs, []uint32{tid}) {
 				t.Errorf("thread %d is not alone in %+v", tid, ns)
 			}
-			if c, err := ReadSNMP("/proc", tid, other); err != nil || c["TcpOutRsts"] != 0 {
+			if c, err := NewSNMPReader().Read("/proc", tid, other); err != nil || c["TcpOutRsts"] != 0 {
 				t.Errorf("read through a thread: %d resets, %v", c["TcpOutRsts"], err)
 			}
 		}
@@ -146,8 +146,8 @@ func threadElsewhere(t *testing.T) (inode uint64, tid uint32) {
 	return p.inode, p.tid
 }
 
-// TestEnterSNMP reads a namespace that has no process any more.
-func TestEnterSNMP(t *testing.T) {
+// TestSNMPEnter reads a namespace that has no process any more.
+func TestSNMPEnter(t *testing.T) {
 	inode, tid := threadElsewhere(t)
 	path := filepath.Join(t.TempDir(), "ns")
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
@@ -161,11 +161,11 @@ func TestEnterSNMP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := EnterSNMP(path, inode)
+	c, err := NewSNMPReader().Enter(path, inode)
 	if _, ok := c["ListenDrops"]; err != nil || !ok || c["TcpOutRsts"] != 0 {
 		t.Errorf("%d counters, %d resets, %v", len(c), c["TcpOutRsts"], err)
 	}
-	if _, err := EnterSNMP(path, inode+1); !errors.Is(err, ErrOtherNetNS) {
+	if _, err := NewSNMPReader().Enter(path, inode+1); !errors.Is(err, ErrOtherNetNS) {
 		t.Errorf("another namespace: %v", err)
 	}
 	if after, err := netnsOf("/proc/self"); err != nil || after != before {

@@ -185,7 +185,7 @@ func fullQueue(t *testing.T, ns kerneltest.NetNS) (drop func(n uint64)) {
 				defer unix.Close(fd) // before it sends its SYN again, a second later
 			}
 			for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
-				now, err := kernel.EnterSNMP(ns.Path, ns.Inode)
+				now, err := kernel.NewSNMPReader().Enter(ns.Path, ns.Inode)
 				if err != nil || now["ListenDrops"] == dropped {
 					return err
 				}

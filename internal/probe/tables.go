@@ -1,8 +1,6 @@
 package probe
 
 import (
-	"github.com/cilium/ebpf"
-
 	"github.com/synspy/synspy/internal/bpf"
 )
 
@@ -84,12 +82,6 @@ func answers() []Table {
 		{Object: "shortage", Name: "shortages", Holds: "processes and errors of accept()", Full: "counted as of others",
 			Counted: "the session's evidence", Verdict: "errors of accept() are told as those seen"},
 	}
-}
-
-// objects are the BPF objects, by the name that answers give them.
-func objects() map[string]func() (*ebpf.CollectionSpec, error) {
-	return map[string]func() (*ebpf.CollectionSpec, error){"synspy": bpf.LoadSynspy, "sampler": bpf.LoadSampler,
-		"wayout": bpf.LoadWayOut, "shortage": bpf.LoadShortage}
 }
 
 // Tables lists the kernel side's maps of which something is counted when they are full, with the sizes that they have here.

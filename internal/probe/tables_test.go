@@ -7,6 +7,7 @@ import (
 
 	"github.com/cilium/ebpf"
 
+	"github.com/synspy/synspy/internal/bpf"
 	"github.com/synspy/synspy/internal/event"
 )
 
@@ -120,4 +121,10 @@ func mapBytes(m *ebpf.MapSpec, used uint32, late bool, cpus uint64) uint64 {
 	default:
 		return rows * (key + value)
 	}
+}
+
+// objects are the BPF objects, by the name that answers give them.
+func objects() map[string]func() (*ebpf.CollectionSpec, error) {
+	return map[string]func() (*ebpf.CollectionSpec, error){"synspy": bpf.LoadSynspy, "sampler": bpf.LoadSampler,
+		"wayout": bpf.LoadWayOut, "shortage": bpf.LoadShortage}
 }
