@@ -706,6 +706,9 @@ func KeptFromAddress() Reason {
 // SynOnConnection says what to do about SYNs that meet a connection of the same addresses and ports.
 func SynOnConnection() []string { return []string{challenged, findOutGone, morePorts} }
 
+// Reasons lists all reasons. The caller must not change it.
+func Reasons() []Reason { return reasons }
+
 // ReasonOf finds what is said about a drop reason, by its name as records carry it.
 func ReasonOf(name string) (Reason, bool) {
 	for _, r := range reasons {

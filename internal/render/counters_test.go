@@ -2,6 +2,7 @@ package render
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,7 +12,8 @@ import (
 )
 
 func counter(name string, value, delta uint64) event.CounterValue {
-	m, _ := event.MeaningOf(name)
+	all := event.Meanings()
+	m := all[slices.IndexFunc(all, func(m event.Meaning) bool { return m.Name == name })]
 	v := event.CounterValue{Name: name, Value: value, Shared: m.Shared, Meaning: m.Says, Hint: m.Hint}
 	if delta > 0 {
 		rate := float64(delta) / 2
