@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -54,8 +55,9 @@ func Listeners(ctx context.Context, to io.Writer, writing Writing, options Liste
 		return usage("--sort %q: want one of %s", options.Sort, strings.Join(SortOrders(), ", "))
 	}
 	l := &listing{options: options, to: to, render: writing.options, log: log, owners: owner.New("/proc", log),
-		sampler: owner.NewSampler("/proc", log), chosen: newListeners(options.Watch.Filter), keys: make(map[socketName]uint64),
+		sampler: owner.NewSampler("/proc", log), chosen: newListeners(options.Watch.Filter),
 		told: make(map[string]bool)}
+	defer debug.SetGCPercent(debug.SetGCPercent(listingGC))
 	names := askRuntimes(log)
 	l.owners.AskRuntimes(names)
 	defer func() { err = errors.Join(err, names.Close()) }()
@@ -65,12 +67,15 @@ func Listeners(ctx context.Context, to io.Writer, writing Writing, options Liste
 	lister, err := probe.OpenLister(options.Watch.BTF)
 	if err == nil {
 		defer lister.Close()
-		l.holders = lister.Holders
+		l.holders = lister.Each
 	} else {
 		l.withoutBPF(err)
 	}
 	return ignoreClosedPipe(l.round(nil))
 }
+
+// listingGC is how much garbage may lie about, in percent of what is in use: of 100,000 listeners either is tens of megabytes.
+const listingGC = 40
 
 // listing is a run.
 type listing struct {
@@ -80,31 +85,10 @@ type listing struct {
 	log     *slog.Logger
 	owners  *owner.Table
 	sampler *owner.Sampler
-	chosen  *listeners                    // the filters
-	holders func() (probe.Holders, error) // nil without BPF
-	keys    map[socketName]uint64         // in the owners' table
+	chosen  *listeners                      // the filters
+	holders func(func(*probe.Holder)) error // nil without BPF
 	told    map[string]bool
 	rounds  uint64
-}
-
-// socketName tells sockets apart: by inode, or where they have none by cookie.
-type socketName struct{ netns, inode, cookie uint64 }
-
-func nameOf(netns, inode, cookie uint64) socketName {
-	if inode != 0 {
-		cookie = 0
-	}
-	return socketName{netns, inode, cookie}
-}
-
-// found is a listener and what was gathered of it.
-type found struct {
-	event.Listing
-	socket   uint64 // as the probe names it; 0 where it did not
-	settings kernel.ListenSettings
-	iface    *uint32
-	key      uint64
-	asleep   []string
 }
 
 // withoutBPF says once what is missing.
@@ -125,31 +109,37 @@ func (l *listing) round(rates func(socket uint64) *event.Rates) error {
 	if err != nil {
 		return err
 	}
-	at := event.Time{Time: time.Now()}
-	list := make([]event.Listing, 0, len(all))
 	all = slices.DeleteFunc(all, func(f *found) bool { return !l.wanted(f) })
 	l.look(all)
-	warned := false
-	for _, f := range all {
-		f.Header, f.Time = event.Head("listener"), at
-		if rates != nil {
-			f.Rates = rates(f.socket)
+	rated := false
+	if rates != nil {
+		for _, f := range all {
+			f.rates = rates(f.socket)
+			rated = rated || f.rates != nil
 		}
-		f.Warnings = warningsOf(&f.Listing, f.settings, f.asleep)
-		warned = warned || len(f.Warnings) > 0
-		list = append(list, f.Listing)
 	}
-	l.sort(list)
+	d := describer{owners: l.owners, at: event.Time{Time: time.Now()}, mono: kernel.Monotonic()}
+	l.sort(all, &d)
 	l.rounds++
 	if l.rounds > 1 && l.render.Format != render.FormatJSON {
 		if _, err := fmt.Fprintln(l.to); err != nil {
 			return err
 		}
 	}
-	if err := render.Listings(l.to, list, l.render); err != nil {
+	warned := false
+	out := render.NewListingWriter(l.to, rated, l.render)
+	for i, f := range all {
+		listing := d.describe(f)
+		warned = warned || len(listing.Warnings) > 0
+		if err := out.Write(listing); err != nil {
+			return err
+		}
+		all[i] = nil // its room is for the table
+	}
+	if err := out.Close(); err != nil {
 		return err
 	}
-	if len(list) == 0 {
+	if len(all) == 0 {
 		l.say("no listener matches")
 	}
 	if warned && l.options.ExitCode && !l.options.Repeat {
@@ -172,9 +162,7 @@ func (l *listing) gather() ([]*found, error) {
 		l.say(fmt.Sprintf("not shown, unless a process that may be read holds them: listeners of %s of other users\n  %s",
 			render.Plural(hidden, "network namespace"), needsPtrace()))
 	}
-	byName := make(map[socketName]*found)
-	var all []*found
-	names, settings := make(map[uint64]string), make(map[uint64]kernel.ListenSettings)
+	list := foundList{byInode: make(map[uint64]*found), spaces: make(map[uint64]*foundSpace)}
 	var errs []error
 	outside := 0 // namespaces that were read through a process, from outside
 	allReadable := hidden == 0 && kernel.ShowsAllProcesses()
@@ -184,29 +172,26 @@ func (l *listing) gather() ([]*found, error) {
 		if only != 0 && only != ns.Inode {
 			continue
 		}
+		space := &foundSpace{inode: ns.Inode}
 		if len(ns.Names) > 0 {
-			names[ns.Inode] = ns.Names[0]
+			space.name = ns.Names[0]
 		}
-		sockets, known, err := listNetNS(ns)
-		if err != nil {
+		list.spaces[ns.Inode] = space
+		if err := list.read(ns, space); err != nil {
 			errs = append(errs, err)
 			l.log.Debug("list listening sockets", "netns", ns.Inode, "error", err)
 			continue
 		}
-		settings[ns.Inode] = known
-		if known == (kernel.ListenSettings{}) {
+		if space.settings == (kernel.ListenSettings{}) {
 			outside++
 		}
-		for i := range sockets {
-			f := foundBy(&sockets[i], ns.Inode)
-			byName[nameOf(ns.Inode, sockets[i].Inode, sockets[i].Cookie)] = f
-			all = append(all, f)
-		}
 	}
-	owners, complete, err := l.readOwners(byName, &all)
+	complete, err := l.readOwners(&list)
 	if err != nil {
 		return nil, err
 	}
+	complete = complete && allReadable
+	all := list.all
 	if len(all) == 0 && len(errs) > 0 {
 		return nil, fmt.Errorf("%w: %w", ErrNoListing, errors.Join(errs...))
 	}
@@ -218,20 +203,11 @@ func (l *listing) gather() ([]*found, error) {
 		l.say(fmt.Sprintf("%s could not be entered: drops and sysctls there are not shown, and limits only of what a process is seen to hold\n  %s",
 			render.Plural(outside, "network namespace"), needsPowers("to enter one takes", unix.CAP_SYS_ADMIN)))
 	}
-	l.owners.Replace(owners)
-	sockets := make([]uint64, len(all))
-	for i, f := range all {
-		sockets[i] = f.key
-	}
-	l.owners.AwaitNames(namesWait, sockets...)
-	l.group(all)
+	l.owners.AwaitNames(namesWait, list.inodes()...)
+	slices.SortFunc(all, (*found).compare)
+	countGroups(all)
 	for _, f := range all {
-		f.settings = settings[f.Listener.NetNS]
-		f.NetNS = names[f.Listener.NetNS]
-		f.Backlog = backlogOf(f.Listener.AcceptQueue, f.settings)
-		f.Processes = l.owners.Processes(f.key, kernel.Monotonic())
-		f.OwnersKnown = complete && allReadable || len(f.Processes) > 0
-		f.Cgroup, f.Container, f.Pod = owner.Top(f.Processes)
+		f.ownersKnown = complete
 	}
 	return all, nil
 }
@@ -245,107 +221,45 @@ func countRefused(errs []error) (n int) {
 	return n
 }
 
-// listNetNS lists a namespace's listeners: of one's own as it is, of others by entering them,
-// or, where that is refused, through a process.
-func listNetNS(ns kernel.NetNS) ([]kernel.Listening, kernel.ListenSettings, error) {
-	if own, err := kernel.Inode("/proc/self/ns/net"); err == nil && own == ns.Inode {
-		return kernel.ListeningSockets("", 0)
-	}
-	var paths []string
-	for _, pid := range ns.Through[:min(len(ns.Through), throughAtMost)] {
-		paths = append(paths, fmt.Sprintf("/proc/%d/ns/net", pid))
-	}
-	for _, name := range ns.Names {
-		paths = append(paths, kernel.NamedNetNS(name))
-	}
-	var errs []error
-	for _, path := range paths {
-		list, settings, err := kernel.ListeningSockets(path, ns.Inode)
-		if err == nil {
-			return list, settings, nil
-		}
-		errs = append(errs, err)
-	}
-	for _, pid := range ns.Through[:min(len(ns.Through), throughAtMost)] {
-		list, err := kernel.ListeningFiles(fmt.Sprintf("/proc/%d/net", pid))
-		if have, failed := kernel.Inode(fmt.Sprintf("/proc/%d/ns/net", pid)); err == nil && failed == nil && have == ns.Inode {
-			return list, kernel.ListenSettings{}, nil
-		}
-		errs = append(errs, err)
-	}
-	return nil, kernel.ListenSettings{}, errors.Join(errs...)
-}
-
-func foundBy(s *kernel.Listening, netns uint64) *found {
-	f := &found{iface: s.Iface}
-	f.Listener = event.Listener{Addr: s.Addr, Port: s.Port, Cookie: s.Cookie, Inode: s.Inode, NetNS: netns}
-	f.V6Only, f.MPTCP = s.V6Only, s.MPTCP
-	if s.Limit != nil {
-		f.Listener.AcceptQueue = &event.Queue{Len: s.Len, Limit: *s.Limit}
-	}
-	if s.Drops != nil {
-		f.Drops = &event.Drops{Count: uint64(*s.Drops), Approximate: true}
-	}
-	return f
-}
-
 // readOwners asks who holds which, and adds listeners of namespaces that could not be
 // entered. Complete says that nobody's holding was hidden.
-func (l *listing) readOwners(byName map[socketName]*found, all *[]*found) (owners []owner.Holder, complete bool, err error) {
-	if l.holders == nil {
-		return l.scanOwners(*all)
-	}
-	holders, err := l.holders()
-	if err != nil {
+func (l *listing) readOwners(list *foundList) (complete bool, err error) {
+	if l.holders != nil {
+		only := l.options.Watch.Filter.NetNS
+		l.owners.ReplaceAll(func(yield func(owner.Holder) bool) {
+			err = l.holders(func(h *probe.Holder) {
+				s := &h.Listener
+				if !s.Known || only != 0 && s.NetNS != only {
+					return
+				}
+				list.hold(s)
+				yield(owner.Holder{Socket: s.Inode, Inode: s.Inode, PID: h.PID, Comm: h.Comm, StartNs: h.Start})
+			})
+		})
+		if err == nil {
+			return kernel.SeesAllProcesses(), nil
+		}
 		l.withoutBPF(err)
 		l.holders = nil
-		return l.scanOwners(*all)
 	}
-	only := l.options.Watch.Filter.NetNS
-	for i := range holders.List {
-		h := &holders.List[i]
-		s := &h.Listener
-		if !s.Known || only != 0 && s.NetNS != only {
-			continue
-		}
-		name := nameOf(s.NetNS, s.Inode, s.Cookie)
-		f := byName[name]
-		if f == nil {
-			f = &found{}
-			f.Listener = event.Listener{Addr: s.Addr, Port: s.Port, Cookie: s.Cookie, Inode: s.Inode, NetNS: s.NetNS}
-			byName[name] = f
-			*all = append(*all, f)
-		}
-		accept, syn := s.Accept, s.Syn
-		f.socket, f.Listener.AcceptQueue, f.Listener.SynQueue = s.Socket, &accept, &syn
-		if s.Cgroup != 0 {
-			f.Listener.Cgroup = &event.Cgroup{ID: s.Cgroup}
-		}
-		owners = append(owners, owner.Holder{Socket: l.keyOf(f), Inode: s.Inode, PID: h.PID, Comm: h.Comm, StartNs: h.Start})
-	}
-	return owners, kernel.SeesAllProcesses(), nil
+	return l.scanOwners(list)
 }
 
 // scanOwners reads them from /proc.
-func (l *listing) scanOwners(all []*found) (owners []owner.Holder, complete bool, err error) {
-	byInode := make(map[uint64]*found, len(all))
-	for _, f := range all {
-		if f.Listener.Inode != 0 {
-			byInode[f.Listener.Inode] = f
-		}
-	}
-	owners, unreadable, err := owner.ScanProc("/proc", func(inode uint64) bool { return byInode[inode] != nil })
+func (l *listing) scanOwners(list *foundList) (complete bool, err error) {
+	owners, unreadable, err := owner.ScanProc("/proc", func(inode uint64) bool { return list.byInode[inode] != nil })
 	if err != nil {
-		return nil, false, fmt.Errorf("list holders of listeners: %w", err)
+		return false, fmt.Errorf("list holders of listeners: %w", err)
 	}
 	for i := range owners {
-		owners[i].Socket = l.keyOf(byInode[owners[i].Inode])
+		owners[i].Socket = owners[i].Inode
 	}
+	l.owners.Replace(owners)
 	if unreadable > 0 {
 		l.say(fmt.Sprintf("%s could not be asked what they hold: owners may be missing\n  %s",
 			countProcesses(unreadable), needsPowers("other users' processes take", unix.CAP_SYS_PTRACE, unix.CAP_DAC_READ_SEARCH)))
 	}
-	return owners, unreadable == 0 && os.Geteuid() == 0 && kernel.ShowsAllProcesses(), nil
+	return unreadable == 0 && os.Geteuid() == 0 && kernel.ShowsAllProcesses(), nil
 }
 
 func countProcesses(n int) string {
@@ -355,52 +269,10 @@ func countProcesses(n int) string {
 	return render.Thousands(uint64(n)) + " processes"
 }
 
-// keyOf gives a socket its place in the owners' table.
-func (l *listing) keyOf(f *found) uint64 {
-	if f.key == 0 {
-		name := nameOf(f.Listener.NetNS, f.Listener.Inode, f.Listener.Cookie)
-		if len(l.keys) > maxKnown {
-			clear(l.keys)
-		}
-		if l.keys[name] == 0 {
-			l.keys[name] = uint64(len(l.keys)) + 1
-		}
-		f.key = l.keys[name]
-	}
-	return f.key
-}
-
-// group counts the members of SO_REUSEPORT groups: no two other sockets may listen at
-// one place.
-func (l *listing) group(all []*found) {
-	groups := make(map[place][]*found)
-	for _, f := range all {
-		if f.iface == nil { // devices are not known: they may be why
-			continue
-		}
-		at := place{f.Listener.NetNS, f.Listener.Addr, f.Listener.Port, *f.iface}
-		groups[at] = append(groups[at], f)
-	}
-	for _, members := range groups {
-		if len(members) < 2 {
-			continue
-		}
-		var full uint32
-		for _, f := range members {
-			if q := f.Listener.AcceptQueue; q != nil && q.Len > q.Limit {
-				full++
-			}
-		}
-		for _, f := range members {
-			f.Listener.Reuseport = &event.Reuseport{Members: uint32(len(members)), Full: full}
-		}
-	}
-}
-
 // wanted asks the filters.
 func (l *listing) wanted(f *found) bool {
-	owned, _ := l.owners.Match(f.key, l.options.Watch.Owner) // names were waited for
-	return owned && l.chosen.matches(&probe.Listener{Addr: f.Listener.Addr, Port: f.Listener.Port, NetNS: f.Listener.NetNS})
+	owned, _ := l.owners.Match(f.inode, l.options.Watch.Owner) // names were waited for
+	return owned && (l.chosen.all() || l.chosen.matches(&probe.Listener{Addr: f.addr, Port: f.port, NetNS: f.netns}))
 }
 
 // Bounds of looking at threads, and the time between two looks.
@@ -413,7 +285,11 @@ const (
 func (l *listing) look(all []*found) {
 	var waiting, asleep []*found
 	for _, f := range all {
-		if q := f.Listener.AcceptQueue; q != nil && q.Len > 0 && len(f.Processes) > 0 && len(waiting) < lookedAt {
+		if !f.limited || f.accept.Len == 0 || len(waiting) == lookedAt {
+			continue
+		}
+		if processes := l.owners.Processes(f.inode, kernel.Monotonic()); len(processes) > 0 {
+			f.looked = &looked{processes: processes}
 			waiting = append(waiting, f)
 		}
 	}
@@ -430,11 +306,11 @@ func (l *listing) look(all []*found) {
 	time.Sleep(lookAgain)
 	clear(once)
 	for _, f := range asleep {
-		f.asleep = l.sample(f, once)
-		for i := range f.Processes {
-			for _, t := range f.Processes[i].Threads {
+		f.looked.asleep = l.sample(f, once)
+		for i := range f.looked.processes {
+			for _, t := range f.looked.processes[i].Threads {
 				if t.RanNs != nil && *t.RanNs > 0 {
-					f.asleep = nil
+					f.looked.asleep = nil
 				}
 			}
 		}
@@ -462,9 +338,9 @@ func (l *listing) tellRefused(samples map[uint32]*owner.Sample) {
 // sample looks at the holders' threads, and names the calls that all of them sleep in where
 // none of these can accept. A process is read once, however many listeners it has.
 func (l *listing) sample(f *found, once map[uint32]*owner.Sample) (calls []string) {
-	elsewhere := f.OwnersKnown
-	for i := range f.Processes {
-		p := &f.Processes[i]
+	elsewhere := true // somebody holds it, so that it is known who
+	for i := range f.looked.processes {
+		p := &f.looked.processes[i]
 		if i >= sampledProcesses {
 			elsewhere = false
 			break
@@ -472,7 +348,7 @@ func (l *listing) sample(f *found, once map[uint32]*owner.Sample) (calls []strin
 		sample, ok := once[p.PID]
 		if !ok {
 			var err error
-			if sample, err = l.sampler.Sample(p.PID, p.Start, f.Listener.Inode); err != nil {
+			if sample, err = l.sampler.Sample(p.PID, p.Start, f.inode); err != nil {
 				l.log.Debug("sample threads", "pid", p.PID, "error", err)
 			}
 			once[p.PID] = sample
@@ -481,8 +357,8 @@ func (l *listing) sample(f *found, once map[uint32]*owner.Sample) (calls []strin
 			elsewhere = false
 			continue
 		}
-		fillSample(p, sample, f.Listener.Inode)
-		in, yes := sample.Elsewhere(f.Listener.Inode)
+		fillSample(p, sample, f.inode)
+		in, yes := sample.Elsewhere(f.inode)
 		elsewhere = elsewhere && yes
 		for _, call := range in {
 			if !slices.Contains(calls, call) {
@@ -496,8 +372,8 @@ func (l *listing) sample(f *found, once map[uint32]*owner.Sample) (calls []strin
 	return calls
 }
 
-func (l *listing) sort(list []event.Listing) {
-	slices.SortStableFunc(list, func(a, b event.Listing) int { return compareListeners(&a.Listener, &b.Listener) })
+// sort puts them, which are in the order of their addresses, into the one asked for.
+func (l *listing) sort(all []*found, d *describer) {
 	var more func(*event.Listing) float64 // greatest first
 	switch l.options.Sort {
 	case "queue":
@@ -526,10 +402,16 @@ func (l *listing) sort(list []event.Listing) {
 			return -float64(e.Processes[0].PID)
 		}
 	case "comm":
-		slices.SortStableFunc(list, func(a, b event.Listing) int { return cmp.Compare(firstComm(&a), firstComm(&b)) })
+		for _, f := range all {
+			f.comm = firstComm(d.describe(f))
+		}
+		slices.SortStableFunc(all, func(a, b *found) int { return cmp.Compare(a.comm, b.comm) })
 	}
 	if more != nil {
-		slices.SortStableFunc(list, func(a, b event.Listing) int { return cmp.Compare(more(&b), more(&a)) })
+		for _, f := range all {
+			f.weight = more(d.describe(f))
+		}
+		slices.SortStableFunc(all, func(a, b *found) int { return cmp.Compare(b.weight, a.weight) })
 	}
 }
 

@@ -27,7 +27,7 @@ func (l *listing) repeat(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l.holders = s.probe.Holders
+	l.holders = s.probe.EachHolder
 	reader := &rateReader{probe: s.probe}
 	if err := reader.next(); err != nil {
 		return errors.Join(err, s.close())

@@ -2,6 +2,7 @@ package app
 
 import (
 	"bytes"
+	"errors"
 	"strings"
 	"testing"
 
@@ -37,7 +38,8 @@ func TestShownContainerIsAccepted(t *testing.T) {
 			if err := s.Flush(); err != nil {
 				t.Fatal(err)
 			}
-			if err := render.Listings(&listings, []event.Listing{listing}, options); err != nil {
+			l := render.NewListingWriter(&listings, false, options)
+			if err := errors.Join(l.Write(&listing), l.Close()); err != nil {
 				t.Fatal(err)
 			}
 			for of, text := range map[string]string{"the stream": stream.String(), "the listeners": listings.String()} {

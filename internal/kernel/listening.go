@@ -1,11 +1,13 @@
 package kernel
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -13,7 +15,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -43,29 +44,41 @@ type ListenSettings struct {
 	First           bool // it is the machine's first namespace
 }
 
-// ListeningSockets lists the listening TCP sockets of a network namespace, and its
-// settings. It enters the namespace by path with a thread that then ends, which takes
+// ListeningSockets hands each of the listening TCP sockets of a network namespace to f, which must not keep it, and returns the
+// namespace's settings. It enters the namespace by path with a thread that then ends, which takes
 // CAP_SYS_ADMIN; an empty path is the caller's own.
-func ListeningSockets(path string, inode uint64) (list []Listening, settings ListenSettings, err error) {
+func ListeningSockets(path string, inode uint64, f func(*Listening)) (settings ListenSettings, err error) {
 	err = InNetNS(path, inode, func() (err error) {
 		settings = listenSettings()
-		list, err = ListeningHere()
-		return err
+		return eachListening(f)
 	})
-	return list, settings, err
+	return settings, err
 }
 
 // ListeningHere lists the listening TCP sockets of the calling thread's namespace.
-func ListeningHere() ([]Listening, error) {
-	list, diag := diagListeners()
-	if diag == nil {
-		return list, nil
+func ListeningHere() (list []Listening, err error) {
+	err = eachListening(func(l *Listening) { list = append(list, *l) })
+	return list, err
+}
+
+// eachListening asks inet_diag, or else reads /proc/net.
+func eachListening(f func(*Listening)) error {
+	asked := false
+	diag := diagListeners(func(l *Listening) {
+		asked = true
+		f(l)
+	})
+	if diag == nil || asked { // not twice
+		return diag
 	}
 	list, err := ListeningFiles("/proc/thread-self/net")
 	if err != nil {
-		return nil, errors.Join(diag, err)
+		return errors.Join(diag, err)
 	}
-	return list, nil
+	for i := range list {
+		f(&list[i])
+	}
+	return nil
 }
 
 // ListenSettingsOf reads the settings of a network namespace, by its path and inode, as
@@ -150,40 +163,88 @@ const (
 )
 
 // diagListeners asks inet_diag for the listeners of this thread's namespace.
-func diagListeners() ([]Listening, error) {
-	var list []Listening
-	err := diagDump(tcpListen, 0, 1<<(diagSkMeminfo-1)|1<<(diagInfo-1), func(answer []byte) {
+func diagListeners(f func(*Listening)) error {
+	return diagDump(tcpListen, 0, 1<<(diagSkMeminfo-1)|1<<(diagInfo-1), func(answer []byte) {
 		if l, ok := parseDiag(answer); ok {
-			list = append(list, l)
+			f(&l)
 		}
 	})
-	return list, err
 }
 
 // diagDump asks inet_diag for the TCP sockets in a state, of a local port or of all (0), in this thread's namespace. extensions are
-// bits of the attributes wanted.
+// bits of the attributes wanted. What each is given is overwritten by the next one.
 func diagDump(state, port uint16, extensions byte, each func(answer []byte)) error {
-	conn, err := netlink.Dial(unix.NETLINK_SOCK_DIAG, nil)
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
 		return fmt.Errorf("list sockets: %w", err)
 	}
-	defer conn.Close()
+	defer unix.Close(fd)
+	buffer := make([]byte, diagBuffer)
 	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
-		request := make([]byte, diagRequestSize)
-		request[0], request[1], request[2] = family, unix.IPPROTO_TCP, extensions
-		binary.NativeEndian.PutUint32(request[4:], 1<<state)
-		binary.BigEndian.PutUint16(request[8:], port)
-		answers, err := conn.Execute(netlink.Message{
-			Header: netlink.Header{Type: sockDiagByFamily, Flags: netlink.Request | netlink.Dump}, Data: request})
+		request := make([]byte, unix.SizeofNlMsghdr+diagRequestSize)
+		binary.NativeEndian.PutUint32(request, uint32(len(request)))
+		binary.NativeEndian.PutUint16(request[4:], sockDiagByFamily)
+		binary.NativeEndian.PutUint16(request[6:], unix.NLM_F_REQUEST|unix.NLM_F_DUMP)
+		body := request[unix.SizeofNlMsghdr:]
+		body[0], body[1], body[2] = family, unix.IPPROTO_TCP, extensions
+		binary.NativeEndian.PutUint32(body[4:], 1<<state)
+		binary.BigEndian.PutUint16(body[8:], port)
+		err := unix.Sendto(fd, request, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+		if err == nil {
+			err = readDump(fd, buffer, each)
+		}
+		if family == unix.AF_INET6 && errors.Is(err, fs.ErrNotExist) {
+			break // a kernel without IPv6
+		}
 		if err != nil {
-			if family == unix.AF_INET6 && errors.Is(err, fs.ErrNotExist) {
-				break // a kernel without IPv6
-			}
 			return fmt.Errorf("list sockets: %w", err)
 		}
-		for _, answer := range answers {
-			each(answer.Data)
+	}
+	return nil
+}
+
+// diagBuffer is what the kernel gives at once, at most, to who has room for it (netlink_recvmsg). It is why this does
+// without the library that the rest of netlink is read by: a library asks how much there is first, and is given a tenth.
+const diagBuffer = 32 << 10
+
+var errTruncated = errors.New("an answer of the kernel is cut off")
+
+// readDump hands over the answers to a request for many.
+func readDump(fd int, buffer []byte, each func(answer []byte)) error {
+	for {
+		n, _, flags, _, err := unix.Recvmsg(fd, buffer, nil, 0)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return err
+		case flags&unix.MSG_TRUNC != 0:
+			return errTruncated
 		}
+		for b := buffer[:n]; len(b) >= unix.SizeofNlMsghdr; {
+			length := int(binary.NativeEndian.Uint32(b))
+			if length < unix.SizeofNlMsghdr || length > len(b) {
+				return errTruncated
+			}
+			answer := b[unix.SizeofNlMsghdr:length]
+			switch kind := binary.NativeEndian.Uint16(b[4:]); kind {
+			case unix.NLMSG_DONE, unix.NLMSG_ERROR:
+				return answerError(answer)
+			default:
+				each(answer)
+			}
+			b = b[min((length+unix.NLMSG_ALIGNTO-1)&^(unix.NLMSG_ALIGNTO-1), len(b)):]
+		}
+	}
+}
+
+// answerError is the error number that ends a dump; there may be none.
+func answerError(answer []byte) error {
+	if len(answer) < 4 {
+		return nil
+	}
+	if number := int32(binary.NativeEndian.Uint32(answer)); number < 0 {
+		return unix.Errno(-number)
 	}
 	return nil
 }
@@ -205,13 +266,8 @@ func parseDiag(b []byte) (Listening, bool) {
 	} else {
 		l.Addr = netip.AddrFrom16([16]byte(b[8:24])) // v4-mapped stays what it is: an IPv6 socket's
 	}
-	attributes, err := netlink.NewAttributeDecoder(b[diagMessageSize:])
-	if err != nil {
-		return l, true
-	}
-	for attributes.Next() {
-		data := attributes.Bytes()
-		switch attributes.Type() {
+	for kind, data := range attributes(b[diagMessageSize:]) {
+		switch kind {
 		case diagSkMeminfo:
 			if len(data) >= 4*(meminfoDrops+1) {
 				drops := binary.NativeEndian.Uint32(data[4*meminfoDrops:])
@@ -223,10 +279,26 @@ func parseDiag(b []byte) (Listening, bool) {
 				l.V6Only = &only
 			}
 		case diagULPInfo:
-			l.MPTCP = strings.Contains(string(data), "mptcp\x00")
+			l.MPTCP = bytes.Contains(data, []byte("mptcp\x00"))
 		}
 	}
 	return l, true
+}
+
+// attributes are those of a netlink message, until one that is broken. The library's decoder allocates for each.
+func attributes(b []byte) iter.Seq2[uint16, []byte] {
+	return func(yield func(uint16, []byte) bool) {
+		for len(b) >= unix.SizeofNlAttr {
+			length := int(binary.NativeEndian.Uint16(b))
+			if length < unix.SizeofNlAttr || length > len(b) {
+				return
+			}
+			if !yield(binary.NativeEndian.Uint16(b[2:])&^(unix.NLA_F_NESTED|unix.NLA_F_NET_BYTEORDER), b[unix.SizeofNlAttr:length]) {
+				return
+			}
+			b = b[min((length+unix.NLA_ALIGNTO-1)&^(unix.NLA_ALIGNTO-1), len(b)):]
+		}
+	}
 }
 
 // ListeningFiles reads the tcp and tcp6 of a /proc/PID/net: the same without

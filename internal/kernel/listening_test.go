@@ -56,7 +56,8 @@ func TestListeningSockets(t *testing.T) {
 		t.Fatalf("%v is not among %d listeners", want, len(list))
 		return nil
 	}
-	list, settings, err := ListeningSockets("", 0)
+	var list []Listening
+	settings, err := ListeningSockets("", 0, func(l *Listening) { list = append(list, *l) })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,16 +14,34 @@ import (
 // The slice is the caller's; what its pointers lead to is shared and must not
 // be written.
 func (t *Table) Processes(socket, atNs uint64) []event.Process {
+	var room Answer
+	return t.Ask(&room, socket, atNs)
+}
+
+// Answer is room for what Ask answers, to be used again and again.
+type Answer struct {
+	processes []event.Process
+	ages      []uint64
+}
+
+// Ask is Processes in the room given: what it returned before is overwritten, with the ages of the last accepts.
+func (t *Table) Ask(room *Answer, socket, atNs uint64) []event.Process {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := t.sockets[socket]
 	if s == nil || len(s.holders) == 0 || s.unheld(atNs) {
 		return nil
 	}
-	t.refresh(s)
-	list := slices.Clone(s.view)
-	age(list, s.viewOf, atNs)
-	return list
+	of := s.holders
+	room.processes = room.processes[:0]
+	if len(of) == 1 { // nothing to put in order, nor to keep for the next time
+		room.processes = append(room.processes, t.about(s, of[0]))
+	} else {
+		v := t.refresh(s)
+		room.processes, of = append(room.processes, v.processes...), v.of
+	}
+	room.ages = age(room.processes, of, atNs, room.ages[:0])
+	return room.processes
 }
 
 // ProcessesOfGroup is the union of Processes over the members of a
@@ -47,10 +65,10 @@ func (t *Table) ProcessesOfGroup(sockets []uint64, atNs uint64) []event.Process 
 		if s == nil || s.unheld(atNs) {
 			continue
 		}
-		t.refresh(s)
+		v := t.refresh(s)
 		from := len(list)
-		list = append(list, s.view...)
-		age(list[from:], s.viewOf, atNs)
+		list = append(list, v.processes...)
+		age(list[from:], v.of, atNs, nil)
 	}
 	slices.SortStableFunc(list, func(a, b event.Process) int {
 		return cmp.Or(cmp.Compare(a.PID, b.PID), byRole(a, b))
@@ -90,33 +108,35 @@ func Top(processes []event.Process) (*event.Cgroup, *event.Container, *event.Pod
 // unheld tells whether nobody held the socket at the time any more.
 func (s *socket) unheld(atNs uint64) bool { return s.missed != 0 && atNs > s.missed }
 
-// refresh makes the socket's view current.
-func (t *Table) refresh(s *socket) {
+// refresh makes the socket's view current, and returns it.
+func (t *Table) refresh(s *socket) *view {
 	names := t.names.Changes() // before they are looked up
-	if s.viewGen == t.gen && s.viewNames == names {
-		return
+	if v := s.view; v != nil && v.gen == t.gen && v.names == names {
+		return v
 	}
-	s.view, s.viewOf = make([]event.Process, 0, len(s.holders)), make([]*holder, 0, len(s.holders))
-	for _, p := range s.holders {
-		s.viewOf = append(s.viewOf, p)
-	}
-	slices.SortFunc(s.viewOf, func(a, b *holder) int {
+	v := &view{processes: make([]event.Process, 0, len(s.holders)), of: slices.Clone(s.holders), gen: t.gen, names: names}
+	slices.SortFunc(v.of, func(a, b *holder) int {
 		return cmp.Or(cmp.Compare(rank(b.role), rank(a.role)), cmp.Compare(a.pid, b.pid))
 	})
-	for _, p := range s.viewOf {
-		about := event.Process{PID: p.pid, Comm: p.comm, Role: p.role}
-		if k := t.inspect(s, p); k != nil {
-			about.Cgroup, about.Container, about.Pod = k.cgroup, k.container, k.pod
-		}
-		about.Start = p.start
-		s.view = append(s.view, about)
+	for _, p := range v.of {
+		v.processes = append(v.processes, t.about(s, p))
 	}
-	s.viewGen, s.viewNames = t.gen, names
+	s.view = v
+	return v
 }
 
-// age fills in how long ago each process last accepted.
-func age(list []event.Process, of []*holder, atNs uint64) {
-	var ages []uint64 // one allocation for all
+// about is what is told of a holder, but for its accepts.
+func (t *Table) about(s *socket, p *holder) event.Process {
+	k := t.inspect(s, p)
+	about := event.Process{PID: p.pid, Comm: p.comm, Role: p.role, Start: p.start}
+	if k != nil {
+		about.Cgroup, about.Container, about.Pod = k.cgroup, k.container, k.pod
+	}
+	return about
+}
+
+// age fills in how long ago each process last accepted, and keeps the ages in the slice given.
+func age(list []event.Process, of []*holder, atNs uint64, ages []uint64) []uint64 {
 	for i, p := range of {
 		if p.accepts == nil {
 			continue
@@ -125,12 +145,13 @@ func age(list []event.Process, of []*holder, atNs uint64) {
 		if !ok {
 			continue
 		}
-		if ages == nil {
-			ages = make([]uint64, 0, len(of)-i)
+		if cap(ages) < len(of) {
+			ages = make([]uint64, 0, len(of)) // all pointers go to one array
 		}
 		ages = append(ages, (atNs-last)/1_000_000)
 		list[i].LastAcceptMs = &ages[len(ages)-1]
 	}
+	return ages
 }
 
 func byRole(a, b event.Process) int {

@@ -65,9 +65,9 @@ func (t *Table) Match(socket uint64, f Filter) (matched, pending bool) {
 	if f.Cgroup != "" {
 		f.Cgroup = t.proc.mounts.strip(f.Cgroup)
 	}
-	t.refresh(s)
-	for i := range s.view {
-		if f.Matches(&s.view[i]) {
+	processes := t.refresh(s).processes
+	for i := range processes {
+		if f.Matches(&processes[i]) {
 			return true, false
 		}
 	}

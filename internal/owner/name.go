@@ -27,7 +27,6 @@ func (t *Table) AwaitNames(atMost time.Duration, sockets ...uint64) {
 	t.mu.Lock()
 	for _, key := range sockets {
 		if s := t.sockets[key]; s != nil {
-			t.refresh(s)
 			keys = t.pending(s, keys)
 		}
 	}
@@ -36,13 +35,13 @@ func (t *Table) AwaitNames(atMost time.Duration, sockets ...uint64) {
 }
 
 // pending appends the containers that hold the socket and have no name yet, but
-// may get one. The socket's view must be current.
+// may get one.
 func (t *Table) pending(s *socket, keys []containers.Key) []containers.Key {
 	if t.names == nil {
 		return keys
 	}
-	for _, p := range s.viewOf {
-		k := t.tasks[taskID{p.pid, p.start}]
+	for _, p := range s.holders {
+		k := t.inspect(s, p)
 		if k != nil && k.key.ID != "" && t.names.Pending(k.key) {
 			keys = append(keys, k.key)
 		}

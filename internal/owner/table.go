@@ -1,6 +1,8 @@
 package owner
 
 import (
+	"cmp"
+	"iter"
 	"log/slog"
 	"slices"
 	"sync"
@@ -56,14 +58,18 @@ type socket struct {
 	closed  time.Time // zero while open
 	missed  uint64    // closed because a Replace did not list it: when, CLOCK_MONOTONIC, ns
 	seen    uint64    // last Replace that listed it
-	holders map[uint32]*holder
+	holders []*holder // by process
 
-	// What Processes answers, but for the ages of the accepts. Valid while
-	// viewGen is the table's gen and viewNames that of the names.
-	view      []event.Process
-	viewOf    []*holder
-	viewGen   uint64
-	viewNames uint64
+	view *view // nil until it was asked for
+}
+
+// view is what Processes answers, but for the ages of the accepts. It is valid while
+// gen is the table's and names that of the names.
+type view struct {
+	processes []event.Process
+	of        []*holder
+	gen       uint64
+	names     uint64
 }
 
 type holder struct {
@@ -73,6 +79,7 @@ type holder struct {
 	role    event.Role
 	since   uint64 // CLOCK_BOOTTIME when it was first named, ns
 	seen    uint64 // last Replace that listed it
+	task    *task  // nil until it was recognised
 	accepts *accepts
 }
 
@@ -106,17 +113,24 @@ func New(procRoot string, log *slog.Logger) *Table {
 // this one survives it once: its listen() may have come after the iterator had
 // passed. Any other that is absent is taken for closed, and remembered as such:
 // records of what it dropped while it was open may still be under way.
-func (t *Table) Replace(holders []Holder) {
+func (t *Table) Replace(holders []Holder) { t.ReplaceAll(slices.Values(holders)) }
+
+// ReplaceAll is Replace of holders that come one by one. Whoever asks for any meanwhile waits until the last one has come.
+func (t *Table) ReplaceAll(holders iter.Seq[Holder]) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.gen++
-	byInode := t.inodes(holders)
-	for _, h := range holders {
+	var byInode map[uint64]uint64
+	now := bootNs()
+	for h := range holders {
 		if h.Socket == 0 {
+			if byInode == nil {
+				byInode = t.inodes()
+			}
 			h.Socket = byInode[h.Inode]
 		}
 		if h.Socket != 0 {
-			t.take(h)
+			t.take(h, now)
 		}
 	}
 	t.bury()
@@ -124,12 +138,9 @@ func (t *Table) Replace(holders []Holder) {
 		switch {
 		case s.seen == t.gen:
 			s.fresh = false
-			for pid, h := range s.holders {
-				if h.seen != t.gen {
-					delete(s.holders, pid)
-					t.holders--
-				}
-			}
+			t.holders -= len(s.holders)
+			s.holders = slices.DeleteFunc(s.holders, func(h *holder) bool { return h.seen != t.gen })
+			t.holders += len(s.holders)
 		case !s.closed.IsZero():
 			// bury decides.
 		case s.fresh:
@@ -142,12 +153,8 @@ func (t *Table) Replace(holders []Holder) {
 	t.learn()
 }
 
-// inodes maps the known sockets' inodes to their keys, or returns nil where no
-// holder needs that.
-func (t *Table) inodes(holders []Holder) map[uint64]uint64 {
-	if !slices.ContainsFunc(holders, func(h Holder) bool { return h.Socket == 0 }) {
-		return nil
-	}
+// inodes maps the known sockets' inodes to their keys.
+func (t *Table) inodes() map[uint64]uint64 {
 	m := make(map[uint64]uint64, len(t.sockets))
 	for key, s := range t.sockets {
 		if s.inode != 0 && s.closed.IsZero() {
@@ -157,7 +164,8 @@ func (t *Table) inodes(holders []Holder) map[uint64]uint64 {
 	return m
 }
 
-func (t *Table) take(h Holder) {
+// take enters a holder that was seen at the time given, by CLOCK_BOOTTIME.
+func (t *Table) take(h Holder, now uint64) {
 	s := t.sockets[h.Socket]
 	switch {
 	case s == nil, s.inode != 0 && h.Inode != 0 && s.inode != h.Inode:
@@ -172,15 +180,15 @@ func (t *Table) take(h Holder) {
 		s.inode = h.Inode
 	}
 	s.seen = t.gen
-	p := s.holders[h.PID]
+	p := s.holder(h.PID)
 	start := t.proc.ticks(h.StartNs)
 	if p != nil && !p.is(start) {
-		delete(s.holders, h.PID)
+		s.holders = slices.DeleteFunc(s.holders, func(other *holder) bool { return other == p })
 		t.holders--
 		p = nil
 	}
 	if p == nil {
-		if p = t.add(s, h.PID, h.Comm); p == nil {
+		if p = t.add(s, h.PID, h.Comm, now); p == nil {
 			return
 		}
 	}
@@ -219,9 +227,9 @@ func (t *Table) Opened(key, inode uint64, pid uint32, comm string) {
 		s = t.create(key, inode)
 	}
 	s.closed, s.missed, s.fresh = time.Time{}, 0, true
-	p := s.holders[pid]
+	p := s.holder(pid)
 	if p == nil {
-		if p = t.add(s, pid, comm); p == nil {
+		if p = t.add(s, pid, comm, bootNs()); p == nil {
 			return
 		}
 		t.inspect(s, p) // while it is sure to live
@@ -241,7 +249,7 @@ func (t *Table) Accepted(key uint64, pid uint32, startNs uint64, at ...uint64) {
 	if s == nil {
 		return
 	}
-	p, start := s.holders[pid], t.proc.ticks(startNs)
+	p, start := s.holder(pid), t.proc.ticks(startNs)
 	if p == nil || !p.is(start) {
 		return
 	}
@@ -262,11 +270,10 @@ func (t *Table) Holders(key uint64) []uint32 {
 	if s == nil {
 		return nil
 	}
-	pids := make([]uint32, 0, len(s.holders))
-	for pid := range s.holders {
-		pids = append(pids, pid)
+	pids := make([]uint32, len(s.holders))
+	for i, p := range s.holders {
+		pids[i] = p.pid
 	}
-	slices.Sort(pids)
 	return pids
 }
 
@@ -312,7 +319,7 @@ func (t *Table) bury() {
 
 func (t *Table) create(key, inode uint64) *socket {
 	t.remove(key)
-	s := &socket{inode: inode, holders: make(map[uint32]*holder, 1)}
+	s := &socket{inode: inode}
 	t.sockets[key] = s
 	return s
 }
@@ -325,7 +332,7 @@ func (t *Table) remove(key uint64) {
 }
 
 // add enters a holder, or returns nil where the table is full.
-func (t *Table) add(s *socket, pid uint32, comm string) *holder {
+func (t *Table) add(s *socket, pid uint32, comm string, now uint64) *holder {
 	if t.holders >= maxHolders {
 		if !t.full {
 			t.full = true
@@ -333,17 +340,31 @@ func (t *Table) add(s *socket, pid uint32, comm string) *holder {
 		}
 		return nil
 	}
-	p := &holder{pid: pid, comm: comm, role: event.RoleHolder, since: bootNs()}
-	s.holders[pid] = p
-	s.viewGen = 0
+	p := &holder{pid: pid, comm: comm, role: event.RoleHolder, since: now}
+	at, _ := s.find(pid)
+	s.holders = slices.Insert(s.holders, at, p)
+	s.view = nil
 	t.holders++
 	return p
+}
+
+// find is where the process is among the holders, or would be.
+func (s *socket) find(pid uint32) (int, bool) {
+	return slices.BinarySearchFunc(s.holders, pid, func(p *holder, pid uint32) int { return cmp.Compare(p.pid, pid) })
+}
+
+// holder is that process's, nil if it is none.
+func (s *socket) holder(pid uint32) *holder {
+	if at, ok := s.find(pid); ok {
+		return s.holders[at]
+	}
+	return nil
 }
 
 func (s *socket) promote(p *holder, role event.Role) {
 	if rank(role) > rank(p.role) {
 		p.role = role
-		s.viewGen = 0
+		s.view = nil
 	}
 }
 

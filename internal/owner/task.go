@@ -20,6 +20,7 @@ type task struct {
 	container *event.Container
 	pod       *event.Pod
 
+	used  bool               // by a holder, while forget looks
 	key   containers.Key     // of the container, for its runtime
 	named *containers.Answer // that container and pod have in them
 }
@@ -32,7 +33,10 @@ func (t *Table) inspect(s *socket, p *holder) *task {
 		return nil
 	}
 	id := taskID{p.pid, p.start}
-	k := t.tasks[id]
+	k := p.task
+	if k == nil {
+		k = t.tasks[id]
+	}
 	if k == nil {
 		if len(t.tasks) > 2*t.holders+maxGraves {
 			t.forget() // Replace does too, but may not be called for long
@@ -40,6 +44,7 @@ func (t *Table) inspect(s *socket, p *holder) *task {
 		k = new(task)
 		t.tasks[id] = k
 	}
+	p.task = k
 	if k.gen != t.gen {
 		k.gen = t.gen
 		t.place(k, p)
@@ -85,7 +90,7 @@ func (t *Table) recognise(s *socket, p *holder) bool {
 func (t *Table) learn() {
 	for _, s := range t.sockets {
 		for _, p := range s.holders {
-			if p.start == 0 || t.tasks[taskID{p.pid, p.start}] == nil {
+			if p.task == nil {
 				t.inspect(s, p)
 			}
 		}
@@ -95,11 +100,16 @@ func (t *Table) learn() {
 
 // forget drops the tasks that hold nothing any more.
 func (t *Table) forget() {
-	used := make(map[taskID]bool, len(t.tasks))
 	for _, s := range t.sockets {
 		for _, p := range s.holders {
-			used[taskID{p.pid, p.start}] = true
+			if p.task != nil {
+				p.task.used = true
+			}
 		}
 	}
-	maps.DeleteFunc(t.tasks, func(id taskID, _ *task) bool { return !used[id] })
+	maps.DeleteFunc(t.tasks, func(_ taskID, k *task) bool {
+		unused := !k.used
+		k.used = false
+		return unused
+	})
 }

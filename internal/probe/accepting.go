@@ -37,7 +37,7 @@ type Accepting struct {
 
 // acceptBooks is what is remembered of the accept side, under Probe.mu.
 type acceptBooks struct {
-	backlog  map[uint64]uint32 // in the accept queues at Start
+	backlog  map[uint64]uint32 // in the accept queues at Start, where there was any
 	departed map[uint64]bpf.SynspyAccepting
 	reading  uint32
 }
@@ -46,8 +46,9 @@ func (b *acceptBooks) begin(holders *Holders) {
 	b.backlog = make(map[uint64]uint32)
 	b.departed = make(map[uint64]bpf.SynspyAccepting)
 	for i := range holders.List {
-		l := &holders.List[i].Listener
-		b.backlog[l.Socket] = l.Accept.Len
+		if l := &holders.List[i].Listener; l.Accept.Len > 0 {
+			b.backlog[l.Socket] = l.Accept.Len
+		}
 	}
 }
 

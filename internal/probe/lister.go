@@ -6,6 +6,8 @@ import (
 	"runtime/debug"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/synspy/synspy/internal/bpf"
 )
 
 // holdersProgram lists open files; it is read, not attached.
@@ -43,13 +45,23 @@ func OpenLister(btfFile string) (*Lister, error) {
 	return &Lister{collection}, nil
 }
 
-// Holders lists who holds which listening socket, in every namespace.
-func (l *Lister) Holders() (Holders, error) {
-	holders, err := readHolders(l.collection)
+// Each hands over who holds which listening socket, in every namespace. What f is given is overwritten by the next one.
+func (l *Lister) Each(f func(*Holder)) error {
+	return eachOf(l.collection, f)
+}
+
+func eachOf(collection *ebpf.Collection, f func(*Holder)) error {
+	var h Holder
+	err := eachListed(collection, func(raw *bpf.SynspyHolder) {
+		if bpf.SynspyHolderKind(raw.Kind) == bpf.SynspyHolderKindHOLDER_LISTENER {
+			h = holderOf(raw, h.Comm)
+			f(&h)
+		}
+	})
 	if err != nil && !errors.Is(err, ErrNoIterator) {
 		err = fmt.Errorf("list holders: %w", err)
 	}
-	return holders, err
+	return err
 }
 
 // Close frees it.

@@ -157,13 +157,18 @@ const afInet = 2
 func address(raw [16]uint8) netip.Addr { return netip.AddrFrom16(raw).Unmap() }
 
 // text reads a C string.
-func text(raw [16]int8) string {
-	b := make([]byte, 0, len(raw))
-	for _, c := range raw {
-		if c == 0 {
-			break
-		}
-		b = append(b, byte(c))
+func text(raw [16]int8) string { return textLike(raw, "") }
+
+// textLike reads a C string, which is that one if they are the same.
+func textLike(raw [16]int8, likely string) string {
+	var b [16]byte
+	n := 0
+	for n < len(raw) && raw[n] != 0 {
+		b[n] = byte(raw[n])
+		n++
 	}
-	return string(b)
+	if string(b[:n]) == likely {
+		return likely
+	}
+	return string(b[:n])
 }

@@ -216,42 +216,66 @@ func (p *Probe) Holders() (Holders, error) {
 	return readHolders(p.collection)
 }
 
+// EachHolder hands over who holds which listening socket, as Holders lists, but not whether it accepted. What f is given is
+// overwritten by the next one.
+func (p *Probe) EachHolder(f func(*Holder)) error { return eachOf(p.collection, f) }
+
 func readHolders(collection *ebpf.Collection) (Holders, error) {
-	none := Holders{}
-	program, ok := collection.Programs[holdersProgram]
-	if !ok {
-		return none, ErrNoIterator
-	}
-	iter, err := link.AttachIter(link.IterOptions{Program: program})
-	if err != nil {
-		return none, fmt.Errorf("attach iterator: %w", err)
-	}
-	defer iter.Close()
-	stream, err := iter.Open()
-	if err != nil {
-		return none, fmt.Errorf("open iterator: %w", err)
-	}
-	defer stream.Close()
 	holders := Holders{namespaces: make(map[namespace]bool)}
 	children := make(map[childPlace][]netip.Addr)
-	err = eachHolder(stream, func(h *bpf.SynspyHolder) {
+	err := eachListed(collection, func(h *bpf.SynspyHolder) {
 		ns := namespace{h.NetId, h.Net, h.Listener.Netns}
 		listens := bpf.SynspyHolderKind(h.Kind) == bpf.SynspyHolderKindHOLDER_LISTENER
 		holders.namespaces[ns] = holders.namespaces[ns] || listens
 		switch {
 		case listens:
-			holders.List = append(holders.List, Holder{PID: h.Pid, Start: h.Start, Comm: text(h.Comm),
-				Listener: listenerOf(&h.Listener)})
+			holders.add(h)
 		case bpf.SynspyHolderKind(h.Kind) == bpf.SynspyHolderKindHOLDER_CHILD:
 			at := childPlace{h.Pid, h.Start, uint64(h.Listener.Netns), h.Listener.Port}
 			children[at] = append(children[at], address(h.Listener.Addr))
 		}
 	})
 	if err != nil {
-		return none, fmt.Errorf("read iterator: %w", err)
+		return Holders{}, err
 	}
 	holders.markAcceptors(children)
 	return holders, nil
+}
+
+// add takes a holder over. A process that holds many listeners comes with all of them in a row: it has its name once.
+func (h *Holders) add(raw *bpf.SynspyHolder) {
+	var before string
+	if len(h.List) > 0 {
+		before = h.List[len(h.List)-1].Comm
+	}
+	h.List = append(h.List, holderOf(raw, before))
+}
+
+// holderOf decodes a holder whose name is likely that one.
+func holderOf(raw *bpf.SynspyHolder, likely string) Holder {
+	return Holder{PID: raw.Pid, Start: raw.Start, Comm: textLike(raw.Comm, likely), Listener: listenerOf(&raw.Listener)}
+}
+
+// eachListed hands over what the iterator over open files writes.
+func eachListed(collection *ebpf.Collection, f func(*bpf.SynspyHolder)) error {
+	program, ok := collection.Programs[holdersProgram]
+	if !ok {
+		return ErrNoIterator
+	}
+	iter, err := link.AttachIter(link.IterOptions{Program: program})
+	if err != nil {
+		return fmt.Errorf("attach iterator: %w", err)
+	}
+	defer iter.Close()
+	stream, err := iter.Open()
+	if err != nil {
+		return fmt.Errorf("open iterator: %w", err)
+	}
+	defer stream.Close()
+	if err := eachHolder(stream, f); err != nil {
+		return fmt.Errorf("read iterator: %w", err)
+	}
+	return nil
 }
 
 // Start begins to count: the namespaces of these holders get their opening

@@ -62,17 +62,7 @@ func (s *jsonStream) appendDrop(b []byte, d *event.Drop) []byte {
 	if d.Listener != nil {
 		b = appendListener(append(b, `,"listener":`...), d.Listener)
 	}
-	for i := range d.Processes {
-		if i == 0 {
-			b = append(b, `,"processes":[`...)
-		} else {
-			b = append(b, ',')
-		}
-		b = appendProcess(b, &d.Processes[i])
-	}
-	if len(d.Processes) > 0 {
-		b = append(b, ']')
-	}
+	b = appendProcesses(b, d.Processes)
 	b = appendPlace(b, d.Cgroup, d.Container, d.Pod)
 	b = appendText(b, `,"client_sees":`, d.ClientSees)
 	if d.Unsent {
@@ -160,6 +150,21 @@ func appendListener(b []byte, l *event.Listener) []byte {
 		b = append(b, '}')
 	}
 	return append(appendPlace(b, l.Cgroup, nil, nil), '}')
+}
+
+func appendProcesses(b []byte, list []event.Process) []byte {
+	for i := range list {
+		if i == 0 {
+			b = append(b, `,"processes":[`...)
+		} else {
+			b = append(b, ',')
+		}
+		b = appendProcess(b, &list[i])
+	}
+	if len(list) > 0 {
+		b = append(b, ']')
+	}
+	return b
 }
 
 func appendProcess(b []byte, p *event.Process) []byte {

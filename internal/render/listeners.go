@@ -1,8 +1,8 @@
 package render
 
 import (
+	"bufio"
 	"io"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -14,45 +14,73 @@ type listingColumn struct {
 	Column
 	most   int
 	middle bool
-	cell   func(*event.Listing) string
+	cell   func([]byte, *event.Listing) []byte
 }
 
-// Listings writes the listeners; in JSON one record for each. Below the table is what
-// each warning says, and what shows it.
-func Listings(w io.Writer, list []event.Listing, opts Options) error {
+// ListingWriter writes listeners one by one; in JSON one record for each, else a table that comes when it is closed. Below
+// the table is what each warning says, and what shows it.
+type ListingWriter struct {
+	opts    Options
+	out     *bufio.Writer
+	json    jsonStream // its line and its clock alone
+	columns []listingColumn
+	grid    *grid
+	rows    int
+
+	warnings    uint64
+	toldWarning [][2]string // label and text of the first ones
+}
+
+// NewListingWriter begins a list of listeners. rated tells whether some have rates.
+func NewListingWriter(w io.Writer, rated bool, opts Options) *ListingWriter {
+	l := &ListingWriter{opts: opts, out: bufio.NewWriterSize(w, streamBuffer)}
 	if opts.Format == FormatJSON {
-		for i := range list {
-			if err := WriteJSON(w, list[i]); err != nil {
-				return err
-			}
-		}
-		return nil
+		return l
 	}
-	if len(list) == 0 {
-		return nil
+	l.columns = listingColumns(rated, opts)
+	columns := make([]Column, len(l.columns))
+	for i, c := range l.columns {
+		columns[i] = c.Column
 	}
-	columns := listingColumns(list, opts)
-	plain := make([]Column, len(columns))
-	for i, c := range columns {
-		plain[i] = c.Column
-	}
-	rows := make([][]string, 0, len(list))
-	for i := range list {
-		row := make([]string, len(columns))
-		for j, c := range columns {
-			cell, _ := elide([]byte(Terminal(c.cell(&list[i]))), 0, opts.most(c.most), c.middle)
-			row[j] = string(cell)
-		}
-		rows = append(rows, row)
-	}
-	if err := Table(w, plain, rows, opts); err != nil {
+	l.grid = newGrid(columns)
+	return l
+}
+
+// Write adds a listener, of which nothing is kept.
+func (l *ListingWriter) Write(listing *event.Listing) error {
+	l.rows++
+	if l.grid == nil {
+		l.json.line = append(l.json.appendListing(l.json.line[:0], listing), '\n')
+		_, err := l.out.Write(l.json.line)
 		return err
 	}
-	return listingWarnings(w, list, opts)
+	g := l.grid
+	for i := range l.columns {
+		c := &l.columns[i]
+		from := g.begin()
+		g.text = escapeFrom(c.cell(g.text, listing), from)
+		g.text, _ = elide(g.text, from, l.opts.most(c.most), c.middle)
+		g.end()
+	}
+	l.warn(listing)
+	return nil
+}
+
+// Close writes what is left.
+func (l *ListingWriter) Close() error {
+	if l.grid != nil && l.rows > 0 {
+		if err := l.grid.write(l.out, l.opts); err != nil {
+			return err
+		}
+		if err := l.tellWarnings(); err != nil {
+			return err
+		}
+	}
+	return l.out.Flush()
 }
 
 // listingColumns fit the width: 80 columns, or below 120, or any.
-func listingColumns(list []event.Listing, opts Options) []listingColumn {
+func listingColumns(rated bool, opts Options) []listingColumn {
 	warned := func(cell string) string {
 		if cell == "" || cell == unknown {
 			return styleNone
@@ -60,56 +88,57 @@ func listingColumns(list []event.Listing, opts Options) []listingColumn {
 		return styleYellow
 	}
 	netns := listingColumn{Column{Title: "NETNS"}, 10, true, listingNetNS}
-	address := listingColumn{Column{Title: "LISTENER"}, 25, true, func(l *event.Listing) string {
-		return string(appendEndpoint(nil, l.Listener.Addr, l.Listener.Port))
+	address := listingColumn{Column{Title: "LISTENER"}, 25, true, func(b []byte, l *event.Listing) []byte {
+		return appendEndpoint(b, l.Listener.Addr, l.Listener.Port)
 	}}
 	accept := listingColumn{Column{Title: "ACCEPT", Right: true}, 11, false, acceptCell}
 	syn := listingColumn{Column{Title: "SYN", Right: true}, 9, false, synCell}
 	group := listingColumn{Column{Title: "GROUP", Right: true}, 5, false, groupCell}
 	drops := listingColumn{Column{Title: "~DROPS", Right: true}, 7, false, dropsCell}
-	syns := listingColumn{Column{Title: "SYN/S", Right: true}, 8, false, func(l *event.Listing) string { return rateCell(l, false) }}
-	accepts := listingColumn{Column{Title: "ACC/S", Right: true}, 8, false, func(l *event.Listing) string { return rateCell(l, true) }}
-	pid := listingColumn{Column{Title: "PID", Right: true}, 7, false, func(l *event.Listing) string {
-		return string(pidCell(nil, opts, &event.Drop{Processes: l.Processes}))
+	syns := listingColumn{Column{Title: "SYN/S", Right: true}, 8, false, func(b []byte, l *event.Listing) []byte { return rateCell(b, l, false) }}
+	accepts := listingColumn{Column{Title: "ACC/S", Right: true}, 8, false, func(b []byte, l *event.Listing) []byte { return rateCell(b, l, true) }}
+	pid := listingColumn{Column{Title: "PID", Right: true}, 7, false, func(b []byte, l *event.Listing) []byte {
+		return pidCell(b, opts, &event.Drop{Processes: l.Processes})
 	}}
-	comm := listingColumn{Column{Title: "COMM"}, 14, false, func(l *event.Listing) string { return ownerCell(l) }}
-	where := listingColumn{Column{Title: "CONTAINER"}, 12, false, func(l *event.Listing) string {
-		return string(placeCell(nil, opts, &event.Drop{Cgroup: l.Cgroup, Container: l.Container, Pod: l.Pod}))
+	comm := listingColumn{Column{Title: "COMM"}, 14, false, ownerCell}
+	where := listingColumn{Column{Title: "CONTAINER"}, 12, false, func(b []byte, l *event.Listing) []byte {
+		return placeCell(b, opts, &event.Drop{Cgroup: l.Cgroup, Container: l.Container, Pod: l.Pod})
 	}}
-	warnings := listingColumn{Column{Title: "!", Right: true, Style: warned}, 2, false, func(l *event.Listing) string {
+	warnings := listingColumn{Column{Title: "!", Right: true, Style: warned}, 2, false, func(b []byte, l *event.Listing) []byte {
 		if len(l.Warnings) == 0 {
-			return ""
+			return b
 		}
-		return strconv.Itoa(len(l.Warnings))
+		return strconv.AppendInt(b, int64(len(l.Warnings)), 10)
 	}}
 	if opts.Format == FormatWide {
 		for _, c := range []*listingColumn{&netns, &address, &accept, &syn, &group, &drops, &syns, &accepts, &pid, &comm, &where} {
 			c.most = unlimited
 		}
-		netns.cell = func(l *event.Listing) string { return string(appendNumber(nil, l.Listener.NetNS)) }
-		comm.Title, comm.cell = "PROCESSES", func(l *event.Listing) string {
+		netns.cell = func(b []byte, l *event.Listing) []byte { return appendNumber(b, l.Listener.NetNS) }
+		comm.Title, comm.cell = "PROCESSES", func(b []byte, l *event.Listing) []byte {
 			if len(l.Processes) == 0 {
-				return ownerCell(l)
+				return ownerCell(b, l)
 			}
-			return string(processesCell(nil, opts, &event.Drop{Processes: l.Processes}))
+			return processesCell(b, opts, &event.Drop{Processes: l.Processes})
 		}
-		return []listingColumn{netns, {Column{Title: "NAME"}, unlimited, false, func(l *event.Listing) string { return orUnknown(l.NetNS) }},
+		return []listingColumn{netns, {Column{Title: "NAME"}, unlimited, false, func(b []byte, l *event.Listing) []byte { return appendKnown(b, l.NetNS) }},
 			address, accept, {Column{Title: "LIMITED BY"}, unlimited, false, backlogCell}, syn, group, drops, syns, accepts,
-			{Column{Title: "INODE", Right: true}, unlimited, false, func(l *event.Listing) string {
-				return string(appendNumber(nil, l.Listener.Inode))
+			{Column{Title: "INODE", Right: true}, unlimited, false, func(b []byte, l *event.Listing) []byte {
+				return appendNumber(b, l.Listener.Inode)
 			}},
-			where, {Column{Title: "CGROUP"}, unlimited, false, func(l *event.Listing) string {
-				return string(cgroupCell(nil, opts, &event.Drop{Cgroup: l.Cgroup}))
+			where, {Column{Title: "CGROUP"}, unlimited, false, func(b []byte, l *event.Listing) []byte {
+				return cgroupCell(b, opts, &event.Drop{Cgroup: l.Cgroup})
 			}},
-			comm, {Column{Title: "WARNINGS", Style: warned}, unlimited, false, func(l *event.Listing) string {
-				ids := make([]string, len(l.Warnings))
+			comm, {Column{Title: "WARNINGS", Style: warned}, unlimited, false, func(b []byte, l *event.Listing) []byte {
 				for i, w := range l.Warnings {
-					ids[i] = w.ID
+					if i > 0 {
+						b = append(b, ',')
+					}
+					b = append(b, w.ID...)
 				}
-				return strings.Join(ids, ",")
+				return b
 			}}}
 	}
-	rated := slices.ContainsFunc(list, func(l event.Listing) bool { return l.Rates != nil })
 	if opts.Width > 0 && opts.Width < narrowBelow {
 		address.most, accept.most, syn.most, comm.most, where.most = 21, 9, 7, 12, 11
 		if rated {
@@ -125,88 +154,81 @@ func listingColumns(list []event.Listing, opts Options) []listingColumn {
 	return append(columns, group, drops, pid, comm, where, warnings)
 }
 
-func listingNetNS(l *event.Listing) string {
+func listingNetNS(b []byte, l *event.Listing) []byte {
 	if l.NetNS != "" {
-		return l.NetNS
+		return append(b, l.NetNS...)
 	}
-	return string(appendNumber(nil, l.Listener.NetNS))
+	return appendNumber(b, l.Listener.NetNS)
 }
 
-func acceptCell(l *event.Listing) string {
+func acceptCell(b []byte, l *event.Listing) []byte {
 	if q := l.Listener.AcceptQueue; q != nil {
-		return string(appendQueue(nil, q.Len, q.Limit))
+		return appendQueue(b, q.Len, q.Limit)
 	}
-	return unknown
+	return append(b, unknown...)
 }
 
-func synCell(l *event.Listing) string {
+func synCell(b []byte, l *event.Listing) []byte {
 	if q := l.Listener.SynQueue; q != nil {
-		return string(appendQueue(nil, q.Len, q.Limit))
+		return appendQueue(b, q.Len, q.Limit)
 	}
-	return unknown
+	return append(b, unknown...)
 }
 
 // groupCell is the number of SO_REUSEPORT members.
-func groupCell(l *event.Listing) string {
+func groupCell(b []byte, l *event.Listing) []byte {
 	if r := l.Listener.Reuseport; r != nil {
-		return strconv.FormatUint(uint64(r.Members), 10)
+		return strconv.AppendUint(b, uint64(r.Members), 10)
 	}
-	return ""
+	return b
 }
 
-func dropsCell(l *event.Listing) string {
+func dropsCell(b []byte, l *event.Listing) []byte {
 	if l.Drops == nil {
-		return unknown
+		return append(b, unknown...)
 	}
-	return strconv.FormatUint(l.Drops.Count, 10)
+	return strconv.AppendUint(b, l.Drops.Count, 10)
 }
 
-func rateCell(l *event.Listing, accepts bool) string {
+func rateCell(b []byte, l *event.Listing, accepts bool) []byte {
 	if l.Rates == nil {
-		return unknown
+		return append(b, unknown...)
 	}
 	rate := l.Rates.SYNs
 	if accepts {
 		rate = l.Rates.Accepts
 	}
 	if rate == nil {
-		return unknown
+		return append(b, unknown...)
 	}
-	return strconv.FormatFloat(*rate, 'f', 1, 64)
+	return strconv.AppendFloat(b, *rate, 'f', 1, 64)
 }
 
 // ownerCell is the first process's name, and how many more there are; "(none)" where it is
 // known that no process holds it.
-func ownerCell(l *event.Listing) string {
+func ownerCell(b []byte, l *event.Listing) []byte {
 	if len(l.Processes) == 0 {
 		if l.OwnersKnown {
-			return "(none)"
+			return append(b, "(none)"...)
 		}
-		return unknown
+		return append(b, unknown...)
 	}
-	name := l.Processes[0].Comm
-	if name == "" {
-		name = unknown
-	}
-	if more := len(l.Processes) - 1; more > 0 {
-		name += " +" + strconv.Itoa(more)
-	}
-	return name
+	return commCell(b, Options{}, &event.Drop{Processes: l.Processes})
 }
 
-func backlogCell(l *event.Listing) string {
+func backlogCell(b []byte, l *event.Listing) []byte {
 	if l.Backlog == nil {
-		return unknown
+		return append(b, unknown...)
 	}
 	switch l.Backlog.By {
 	case event.BacklogListen:
-		return "listen()"
+		return append(b, "listen()"...)
 	case event.BacklogEqual:
-		return "listen() or somaxconn, which is equal: what was asked for is not known"
+		return append(b, "listen() or somaxconn, which is equal: what was asked for is not known"...)
 	case event.BacklogSomaxconn:
-		return "listen(); somaxconn was lowered since"
+		return append(b, "listen(); somaxconn was lowered since"...)
 	default:
-		return unknown
+		return append(b, unknown...)
 	}
 }
 
@@ -214,30 +236,34 @@ func backlogCell(l *event.Listing) string {
 // wrong with all, they say the same.
 const warningLines = 20
 
-func listingWarnings(w io.Writer, list []event.Listing, opts Options) error {
-	p := &printer{w: w, opts: opts}
-	total := 0
-	for i := range list {
-		l := &list[i]
-		for _, warning := range l.Warnings {
-			total++
-			if total == 1 {
-				p.line("")
-			}
-			if total > warningLines {
-				continue
-			}
-			address, _ := elide(appendEndpoint(nil, l.Listener.Addr, l.Listener.Port), 0, opts.most(25), true)
-			label := string(address)
-			if len(l.Processes) > 0 {
-				name, _ := elide(appendKnown(nil, l.Processes[0].Comm), 0, opts.most(15), false)
-				label += " (" + string(name) + " " + strconv.FormatUint(uint64(l.Processes[0].PID), 10) + ")"
-			}
-			p.text(opts.paint(styleYellow, label)+": ", Terminal(warning.Text)+" ["+Terminal(strings.Join(warning.Evidence, "; "))+"]")
+// warn keeps a listener's warnings, as far as they are told.
+func (l *ListingWriter) warn(listing *event.Listing) {
+	for _, warning := range listing.Warnings {
+		l.warnings++
+		if l.warnings > warningLines {
+			continue
 		}
+		address, _ := elide(appendEndpoint(nil, listing.Listener.Addr, listing.Listener.Port), 0, l.opts.most(25), true)
+		label := string(address)
+		if len(listing.Processes) > 0 {
+			name, _ := elide(appendKnown(nil, listing.Processes[0].Comm), 0, l.opts.most(15), false)
+			label += " (" + string(name) + " " + strconv.FormatUint(uint64(listing.Processes[0].PID), 10) + ")"
+		}
+		l.toldWarning = append(l.toldWarning, [2]string{l.opts.paint(styleYellow, label) + ": ",
+			Terminal(warning.Text) + " [" + Terminal(strings.Join(warning.Evidence, "; ")) + "]"})
 	}
-	if more := total - warningLines; more > 0 {
-		p.line("and " + opts.plural(uint64(more), "warning") + " more; -o json has all")
+}
+
+func (l *ListingWriter) tellWarnings() error {
+	p := &printer{w: l.out, opts: l.opts}
+	for i, told := range l.toldWarning {
+		if i == 0 {
+			p.line("")
+		}
+		p.text(told[0], told[1])
+	}
+	if l.warnings > warningLines {
+		p.line("and " + l.opts.plural(l.warnings-warningLines, "warning") + " more; -o json has all")
 	}
 	return p.err
 }

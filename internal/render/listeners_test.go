@@ -2,7 +2,9 @@ package render
 
 import (
 	"bytes"
+	"io"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -37,7 +39,7 @@ func TestListingsWidth(t *testing.T) {
 	for _, list := range [][]event.Listing{all, all[:1], all[2:]} {
 		for _, width := range []int{0, 80, 99, 100, 120, 200} {
 			var buf bytes.Buffer
-			if err := Listings(&buf, list, Options{Width: width}); err != nil {
+			if err := writeListings(&buf, list, Options{Width: width}); err != nil {
 				t.Fatal(err)
 			}
 			limit := 120
@@ -58,7 +60,7 @@ func TestListingsWidth(t *testing.T) {
 
 func TestListingsUnknown(t *testing.T) {
 	var buf bytes.Buffer
-	if err := Listings(&buf, crowdedListing()[2:], Options{}); err != nil {
+	if err := writeListings(&buf, crowdedListing()[2:], Options{}); err != nil {
 		t.Fatal(err)
 	}
 	lines := strings.Split(buf.String(), "\n")
@@ -66,12 +68,63 @@ func TestListingsUnknown(t *testing.T) {
 		t.Errorf("an owner that is not known, and none:\n%s", buf.String())
 	}
 	buf.Reset()
-	if err := Listings(&buf, crowdedListing()[2:3], Options{Format: FormatJSON}); err != nil {
+	if err := writeListings(&buf, crowdedListing()[2:3], Options{Format: FormatJSON}); err != nil {
 		t.Fatal(err)
 	}
 	for _, member := range []string{"drops", "processes", "syn_queue", "accept_queue", "backlog", "rates"} {
 		if strings.Contains(buf.String(), member) {
 			t.Errorf("%s is not known, and said: %s", member, buf.String())
+		}
+	}
+}
+
+func writeListings(w io.Writer, list []event.Listing, opts Options) error {
+	l := NewListingWriter(w, slices.ContainsFunc(list, func(l event.Listing) bool { return l.Rates != nil }), opts)
+	for i := range list {
+		if err := l.Write(&list[i]); err != nil {
+			return err
+		}
+	}
+	return l.Close()
+}
+
+// TestListingJSON holds the encoder and encoding/json together on random listeners that fill every field.
+func TestListingJSON(t *testing.T) {
+	rounds := uint64(20_000)
+	if testing.Short() {
+		rounds = 1000
+	}
+	var s jsonStream
+	for seed := range rounds {
+		l := random[event.Listing](seed)
+		head(&l.Header, "listener") // the only things that the encoder adds
+		l.Warnings = list(l.Warnings)
+		var want bytes.Buffer
+		if err := WriteJSON(&want, l); err != nil {
+			t.Fatal(err)
+		}
+		got := append(s.appendListing(nil, l), '\n')
+		if !bytes.Equal(got, want.Bytes()) {
+			t.Fatalf("seed %d:\n got %s\nwant %s", seed, got, want.Bytes())
+		}
+		checkJSON(t, got)
+	}
+}
+
+// TestListingsAllocate: a listener costs no allocation, as JSON or as a table's row, but for the growth of the table.
+func TestListingsAllocate(t *testing.T) {
+	d := typical()
+	l := event.Listing{Header: event.Head("listener"), Time: d.Time, Listener: *d.Listener, Processes: d.Processes, OwnersKnown: true,
+		Cgroup: d.Cgroup, Container: d.Container, Pod: d.Pod, Drops: &event.Drops{Count: 1, Approximate: true}}
+	for format, most := range map[Format]float64{FormatJSON: 0, FormatTable: 0.1} {
+		w := NewListingWriter(io.Discard, false, Options{Format: format})
+		got := testing.AllocsPerRun(1000, func() {
+			if err := w.Write(&l); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if got > most {
+			t.Errorf("format %d: %v allocations a listener", format, got)
 		}
 	}
 }

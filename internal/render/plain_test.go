@@ -35,7 +35,7 @@ func TestPlain(t *testing.T) {
 				Seen:   []event.Seen{{Syn: 1234567}},
 				Ledger: []event.LedgerRow{{Counter: "ListenDrops", Kernel: 1234567, Synspy: 1234568}}})
 		},
-		"listeners": func(w *bytes.Buffer, o Options) error { return Listings(w, []event.Listing{listing}, o) },
+		"listeners": func(w *bytes.Buffer, o Options) error { return writeListings(w, []event.Listing{listing}, o) },
 		"counters":  func(w *bytes.Buffer, o Options) error { return CountersTable(w, []event.Counters{counters}, o) },
 		"counters watch": func(w *bytes.Buffer, o Options) error {
 			return NewCountersWatch(w, o).Interval([]event.Counters{counters})

@@ -97,6 +97,8 @@ func fill(r *rand.Rand, v reflect.Value) {
 		}
 	case reflect.Int, reflect.Int32, reflect.Int64:
 		v.SetInt(r.Int64N(1 << 40))
+	case reflect.Float64:
+		v.SetFloat(r.Float64() * 1e6)
 	case reflect.Bool:
 		v.SetBool(r.IntN(2) == 0)
 	default:

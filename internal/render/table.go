@@ -1,13 +1,11 @@
 package render
 
 import (
+	"bufio"
 	"bytes"
-	"fmt"
 	"io"
 
-	"github.com/olekukonko/tablewriter"
-	"github.com/olekukonko/tablewriter/renderer"
-	"github.com/olekukonko/tablewriter/tw"
+	"github.com/clipperhouse/displaywidth"
 )
 
 // Column is a column of a finite table.
@@ -20,55 +18,100 @@ type Column struct {
 // Table writes a finite table: no lines, two spaces between columns, nothing
 // wrapped. Cells are escaped here.
 func Table(w io.Writer, columns []Column, rows [][]string, opts Options) error {
-	titles, align := make([]string, len(columns)), make(tw.Alignment, len(columns))
-	for i, c := range columns {
-		titles[i], align[i] = c.Title, tw.AlignLeft
-		if c.Right {
-			align[i] = tw.AlignRight
-		}
-	}
-	var out bytes.Buffer
-	gap := tw.CellPadding{Global: tw.Padding{Right: "  ", Overwrite: true}}
-	cells := func(a tw.Alignment) tw.CellConfig {
-		return tw.CellConfig{
-			Formatting: tw.CellFormatting{AutoWrap: tw.WrapNone, AutoFormat: tw.Off},
-			Alignment:  tw.CellAlignment{PerColumn: a},
-			Padding:    gap,
-		}
-	}
-	table := tablewriter.NewTable(&out,
-		tablewriter.WithRenderer(renderer.NewBlueprint(tw.Rendition{
-			Borders: tw.BorderNone,
-			Symbols: tw.NewSymbols(tw.StyleNone),
-			Settings: tw.Settings{
-				Separators: tw.SeparatorsNone,
-				Lines:      tw.LinesNone,
-			},
-		})),
-		tablewriter.WithConfig(tablewriter.Config{Header: cells(align), Row: cells(align)}),
-	)
-	table.Header(titles)
+	g := newGrid(columns)
 	for _, row := range rows {
-		cells := make([]string, len(columns))
-		for i, c := range columns {
+		for i := range columns {
 			if i < len(row) {
-				cells[i] = Terminal(row[i])
+				g.text = append(g.text, row[i]...)
 			}
-			if c.Style != nil {
-				cells[i] = opts.paint(c.Style(cells[i]), cells[i])
+			g.end()
+		}
+	}
+	return g.write(w, opts)
+}
+
+// grid is a table before it is written: a column is as wide as its widest cell. A hundred thousand rows are kept as
+// their text alone.
+type grid struct {
+	columns []Column
+	widths  []int
+	text    []byte
+	ends    []uint32 // of each cell in text, row by row, the titles first
+}
+
+func newGrid(columns []Column) *grid {
+	g := &grid{columns: columns, widths: make([]int, len(columns))}
+	for i := range columns {
+		g.text = append(g.text, columns[i].Title...)
+		g.end()
+	}
+	return g
+}
+
+// begin is where the next cell's text begins in g.text.
+func (g *grid) begin() int {
+	if len(g.ends) == 0 {
+		return 0
+	}
+	return int(g.ends[len(g.ends)-1])
+}
+
+// end ends the cell whose text was appended to g.text.
+func (g *grid) end() {
+	from, column := g.begin(), len(g.ends)%len(g.columns)
+	g.text = escapeFrom(g.text, from)
+	g.ends = append(g.ends, uint32(len(g.text)))
+	g.widths[column] = max(g.widths[column], displaywidth.Bytes(g.text[from:]))
+}
+
+func (g *grid) write(w io.Writer, opts Options) error {
+	out := bufio.NewWriterSize(w, streamBuffer)
+	var line []byte
+	from := 0
+	for at := range g.ends {
+		end := int(g.ends[at])
+		column := at % len(g.columns)
+		if column == 0 {
+			line = line[:0]
+		} else {
+			line = append(line, "  "...)
+		}
+		c, cell := &g.columns[column], g.text[from:end]
+		gap := g.widths[column] - displaywidth.Bytes(cell)
+		if c.Right {
+			line = appendSpaces(line, gap)
+		}
+		if c.Style != nil && at >= len(g.columns) {
+			line = append(line, opts.paint(c.Style(string(cell)), string(cell))...)
+		} else {
+			line = append(line, cell...)
+		}
+		if !c.Right {
+			line = appendSpaces(line, gap)
+		}
+		from = end
+		if column == len(g.columns)-1 {
+			if _, err := out.Write(append(bytes.TrimRight(line, " "), '\n')); err != nil {
+				return err
 			}
 		}
-		if err := table.Append(cells); err != nil {
-			return fmt.Errorf("build table: %w", err)
+	}
+	return out.Flush()
+}
+
+func appendSpaces(b []byte, n int) []byte {
+	for range n {
+		b = append(b, ' ')
+	}
+	return b
+}
+
+// escapeFrom makes what stands in b from there on safe to print, as [Terminal] does.
+func escapeFrom(b []byte, from int) []byte {
+	for _, c := range b[from:] {
+		if c < 0x20 || c > 0x7e {
+			return appendTerminal(b[:from], string(b[from:]))
 		}
 	}
-	if err := table.Render(); err != nil {
-		return fmt.Errorf("render table: %w", err)
-	}
-	for line := range bytes.Lines(out.Bytes()) {
-		if _, err := w.Write(append(bytes.TrimRight(line, " \n"), '\n')); err != nil {
-			return err
-		}
-	}
-	return nil
+	return b
 }
