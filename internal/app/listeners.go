@@ -22,6 +22,7 @@ type listeners struct {
 	closed map[uint64]time.Time // since when, of those that still have rows in the kernel side's tables
 	gone   []uint64             // those that had rows, and closed, in that order
 	keep   int                  // how many of gone are remembered
+	lists  uint64               // how often the holders were listed
 
 	turnedAway uint64
 }
@@ -32,6 +33,7 @@ type known struct {
 	closed   uint64  // likewise to close; 0: not yet
 	limit    uint32  // of its accept queue then
 	asked    *uint32 // what listen() was called with then; nil where it was not seen
+	listed   uint64  // when it was last listed, by lists
 	judged   bool
 	wanted   bool
 	met      bool // a packet that the filters ask for was given to it, whatever its own port and address are
@@ -67,7 +69,7 @@ func (l *listeners) add(listener probe.Listener) bool {
 	defer l.mu.Unlock()
 	if have, ok := l.known[listener.Socket]; ok {
 		if have.listener.Inode == listener.Inode && placeOf(&have.listener) == placeOf(&listener) {
-			have.listener = listener
+			have.listener, have.listed = listener, l.lists
 			return false
 		}
 		l.remove(listener.Socket)
@@ -76,7 +78,7 @@ func (l *listeners) add(listener probe.Listener) bool {
 		l.turnedAway++
 		return false
 	}
-	l.known[listener.Socket] = &known{listener: listener}
+	l.known[listener.Socket] = &known{listener: listener, listed: l.lists}
 	at := placeOf(&listener)
 	l.places[at] = append(l.places[at], listener.Socket)
 	return true
@@ -181,6 +183,28 @@ func (l *listeners) forget(outdated, still []uint64) {
 		}
 	}
 	l.gone = append(l.gone, still...)
+}
+
+// beginList begins to list the holders.
+func (l *listeners) beginList() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lists++
+}
+
+// endList forgets listeners that no process holds any more in namespaces of which no closing is told, since one of them alone
+// is watched.
+func (l *listeners) endList() {
+	if l.filter.NetNS == 0 {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for socket, have := range l.known {
+		if have.listed != l.lists && have.listener.NetNS != l.filter.NetNS {
+			l.remove(socket)
+		}
+	}
 }
 
 // unnamed is how often a listener was met that there was no room for.

@@ -91,3 +91,24 @@ func TestListenersMakeRoom(t *testing.T) {
 		t.Errorf("%d are outdated, want 10", len(old))
 	}
 }
+
+// TestListenersElsewhere: where one namespace is watched, no closing is told of the others; what is not listed there any more is gone.
+func TestListenersElsewhere(t *testing.T) {
+	const watched, elsewhere = 1, 2
+	l := newListeners(probe.Filter{NetNS: watched})
+	list := func(sockets ...uint64) {
+		l.beginList()
+		for _, socket := range sockets {
+			l.add(probe.Listener{Known: true, Member: true, Socket: socket, NetNS: elsewhere, Port: uint16(socket)})
+		}
+		l.endList()
+	}
+	l.add(probe.Listener{Known: true, Member: true, Socket: 1, NetNS: watched, Port: 1}) // of the kernel itself: it is not listed
+	for socket := uint64(2); socket < 1000; socket += 2 {
+		list(socket, socket+1)
+		list(socket + 1)
+	}
+	if len(l.known) != 2 || len(l.places) != 2 || !l.remembers(1) || !l.remembers(999) {
+		t.Errorf("%d listeners and %d places, with 1: %t, 999: %t", len(l.known), len(l.places), l.remembers(1), l.remembers(999))
+	}
+}

@@ -109,12 +109,14 @@ func (s *session) readHolders() (probe.Holders, error) {
 	if err != nil {
 		return holders, fmt.Errorf("list holders of listeners: %w", err)
 	}
+	s.listeners.beginList()
 	owners := make([]owner.Holder, 0, len(holders.List))
 	for _, h := range holders.List {
 		s.listeners.add(h.Listener)
 		owners = append(owners, owner.Holder{Socket: h.Listener.Socket, Inode: h.Listener.Inode,
 			PID: h.PID, Comm: h.Comm, StartNs: h.Start, Accepted: h.Accepted})
 	}
+	s.listeners.endList()
 	s.owners.Replace(owners)
 	return holders, s.judge()
 }
