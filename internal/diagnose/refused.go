@@ -92,12 +92,12 @@ func (f *found) weaken(e *Evidence) {
 }
 
 // doubted adds to the verdict that this finding leads what was refused of its evidence.
-func (f *found) doubted(verdict string) string {
+func (f *found) doubted(e *Evidence, verdict string) string {
 	switch {
 	case f.lacking == "", f.ID == event.FindingOtherDrops: // which says so itself
 		return verdict
 	case f.ID == event.FindingHealthy:
-		return "Nothing was seen to be dropped, which proves nothing: " + f.lacking + "."
+		return upper(bodies(e)) + ", which proves nothing: " + f.lacking + "."
 	}
 	return strings.TrimSuffix(verdict, ".") + "; possible, and no more: " + f.lacking + "."
 }

@@ -98,3 +98,13 @@ func TestRefusedOfAnother(t *testing.T) {
 		t.Errorf("%s is %s", f.ID, f.Confidence)
 	}
 }
+
+// TestRefusedBesideHarmless: the verdict that proves nothing does not deny what died without harm.
+func TestRefusedBesideHarmless(t *testing.T) {
+	e := whole(evidence(healthyListener()), NeedIngress, "CAP_SYSLOG")
+	e.Listeners[0].Counts = []event.Count{{Cause: event.CauseBadHandshakeAck, Stage: event.StageAck, Action: event.ActionDropped, Count: 3}}
+	e.Counts = e.Listeners[0].Counts
+	if got := Diagnose(e).Verdict; !strings.HasPrefix(got, "3 packets died, and no handshake is known to have failed by it, which proves nothing: ") {
+		t.Error(got)
+	}
+}

@@ -11,7 +11,7 @@ import (
 // verdict is the one sentence.
 func verdict(e *Evidence, all []*found) string {
 	if len(all) > 0 {
-		return all[0].doubted(sentence(e, all)) + all[0].route(e)
+		return all[0].doubted(e, sentence(e, all)) + all[0].route(e)
 	}
 	return sentence(e, all)
 }
@@ -23,7 +23,7 @@ func sentence(e *Evidence, all []*found) string {
 	}
 	if len(all) == 0 {
 		if died == 0 {
-			return "Nothing was seen to be dropped; whether any SYN arrived, this input does not say."
+			return upper(bodies(e)) + "; whether any SYN arrived, this input does not say."
 		}
 		return many(died, "handshake packet") + " died, and nothing was found to explain it."
 	}
