@@ -77,6 +77,9 @@ func whatIf(e *Evidence, l *Listener) *event.WhatIf {
 		m := present
 		m.Capacity = shortened(l, present.Capacity, shortAcceptMs)
 		add(m, 1, shortAcceptMs)
+		usual, _ := usualCapacity(l, left(l.Timeline))
+		w.Assumes = append(w.Assumes, fmt.Sprintf("in the row with a standstill of %d ms, the loop goes on after it and accepts %s in %d ms",
+			shortAcceptMs, many(usual, "connection"), l.StepMs))
 	}
 	if misses(base.Dropped, observed) {
 		w.Limit = nil
