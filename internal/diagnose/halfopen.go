@@ -284,7 +284,7 @@ func unanswered(e *Evidence, l *Listener) *found {
 		if unknown {
 			f.because = "SYN-ACKs went unanswered: no client acknowledged one" + watched
 		}
-		f.fix("trace the way back: ip route get CLIENT in the server's namespace, then tcpdump for the SYN-ACK along the path",
+		f.fix("trace the way back: ip route get "+e.client(l.ID.Addr)+" in the server's namespace, then tcpdump for the SYN-ACK along the path",
 			"look for asymmetric routing, a stateful firewall that saw only one direction, and source addresses changed by NAT")
 	default:
 		f.leftOrLost(value(l.SynsAgain) > 0)

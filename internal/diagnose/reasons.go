@@ -2,6 +2,8 @@ package diagnose
 
 import (
 	"fmt"
+	"net/netip"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -126,17 +128,17 @@ func ofReason(e *Evidence, id event.FindingID, deaths []*Death) *found {
 	}
 	if r.Name == event.NotOurAddress && first.Here == nil {
 		f.Confidence = event.ConfidenceLikely // routing rules make the kernel say the same of an address that is here
-		f.fix(first.fill("see whether the address is here: ip address show to ADDRESS; if it is, ip rule and ip route show table local say what keeps packets from it"))
+		f.fix(first.fill(e, "see whether the address is here: ip address show to ADDRESS; if it is, ip rule and ip route show table local say what keeps packets from it"))
 	}
 	f.met(deaths)
 	for _, s := range r.Fix {
-		f.fix(first.fill(s))
+		f.fix(first.fill(e, s))
 	}
 	for _, s := range r.Settings {
 		f.set(first, s)
 	}
 	for _, s := range r.Else {
-		f.fix(first.fill(s))
+		f.fix(first.fill(e, s))
 	}
 	return f
 }
@@ -245,15 +247,33 @@ func (d *Death) sysctl(s event.Setting, name string) string {
 	return fmt.Sprintf("%ssysctl -w %s%s", in, word(name+"="+value), where)
 }
 
-// fill puts what is known of a death into a sentence that leaves it open.
-func (d *Death) fill(s string) string {
+// inNetNS are commands that show, or change, what is of one network namespace.
+var inNetNS = regexp.MustCompile(`(^|[:;,(] |\band )((?:ip(?: -d)? (?:route|rule|address|link|xfrm|monitor)|tcpdump -|ethtool -|tc(?: -s)? filter|ss -|bridge(?: -d)? (?:fdb|link)|arping -))`)
+
+// fill puts what is known of a death into a sentence that leaves it open, and its commands into the death's namespace.
+func (d *Death) fill(e *Evidence, s string) string {
+	if in := d.Enter.command(); in != "" {
+		s = inNetNS.ReplaceAllString(s, "${1}"+strings.ReplaceAll(in, "$", "$$")+"${2}")
+	}
 	if plain(d.Device) {
 		s = strings.ReplaceAll(s, "DEVICE", d.Device)
 	}
 	if d.Server.Addr.IsValid() {
 		s = strings.ReplaceAll(s, "ADDRESS", d.Server.Addr.String())
+		s = strings.ReplaceAll(s, "CLIENT", e.client(d.Server.Addr))
 	}
 	return s
+}
+
+// client is the client that lost most, of those of the server's family, and CLIENT where none is known. A listener on :: has both.
+func (e *Evidence) client(of netip.Addr) string {
+	for _, c := range e.Clients {
+		addr, err := netip.ParseAddr(c.Addr)
+		if err == nil && (of == netip.IPv6Unspecified() || addr.Unmap().Is4() == of.Unmap().Is4()) {
+			return c.Addr
+		}
+	}
+	return "CLIENT"
 }
 
 // sawReasons adds to a finding about a whole cause what the kernel's reasons for deaths at listeners say.
@@ -268,7 +288,7 @@ func (f *found) sawReasons(e *Evidence, cause event.Cause) {
 		told++
 		f.saw(r.Title, d.Count, "packets")
 		for _, s := range r.Fix {
-			if s = d.fill(s); !slices.Contains(f.Fix, s) {
+			if s = d.fill(e, s); !slices.Contains(f.Fix, s) {
 				f.fix(s)
 			}
 		}

@@ -215,3 +215,36 @@ func TestChallenged(t *testing.T) {
 		}
 	}
 }
+
+// TestFillIn: what a reason says to run is run where the packet died, against a client that was seen.
+func TestFillIn(t *testing.T) {
+	d := death(event.CauseKernelOther, "f", "r", nil)
+	e := &Evidence{Clients: []event.ClientCount{{Addr: "2001:db8::9", Drops: 9}, {Addr: "203.0.113.0/24", Drops: 8}, {Addr: "203.0.113.7", Drops: 2}}}
+	for from, want := range map[string]string{
+		"see: ip route get ADDRESS from CLIENT iif DEVICE; unreachable routes say so": "see: ip netns exec web ip route get 10.0.0.1 from 203.0.113.7 iif eth0; unreachable routes say so",
+		"if it is, ip rule and ip route show table local say":                         "if it is, ip netns exec web ip rule and ip netns exec web ip route show table local say",
+		"by ip link show, or tcpdump at both ends":                                    "by ip link show, or tcpdump at both ends",
+	} {
+		if got := d.fill(e, from); got != want {
+			t.Errorf("%s\nbecame %s\nwant   %s", from, got, want)
+		}
+	}
+	d.Enter = Enter{}
+	if got, want := d.fill(&Evidence{}, "ip route get ADDRESS from CLIENT"), "ip route get 10.0.0.1 from CLIENT"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	if got := e.client(netip.IPv6Unspecified()); got != "2001:db8::9" {
+		t.Errorf("of both families: %s", got)
+	}
+	for _, r := range event.Reasons() {
+		if r.WhyNot != "" || TakenBefore(event.Kernel{Reason: r.Name}) {
+			continue
+		}
+		d := death(event.CauseKernelOther, "f", r.Name, nil)
+		for _, s := range ofReason(&Evidence{Tells: event.TellingReasons()}, event.FindingOtherDrops, []*Death{&d}).Fix {
+			if at := inNetNS.FindString(s); at != "" {
+				t.Errorf("%s: %q is run in another namespace: %s", r.Name, at, s)
+			}
+		}
+	}
+}

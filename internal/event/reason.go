@@ -364,7 +364,7 @@ var reasons = []Reason{
 	{
 		Name: "TAP_TXFILTER", Title: "refused by a tap device's filter", Owner: "platform",
 		Explain: "the address filter of the tap device that they were to leave by refused them",
-		Fix:     []string{"look at the hardware addresses that the virtual machine behind the device takes: ip link show inside it, and the hypervisor's filter"},
+		Fix:     []string{"look inside the virtual machine behind the device at the hardware addresses that it takes (ip link show), and at the hypervisor's filter"},
 	},
 	{Name: "ICMP_CSUM", WhyNot: ofOthers},
 	{Name: "INVALID_PROTO", WhyNot: ofOthers},
