@@ -27,11 +27,11 @@ func listenKnob(l *Listener, processes []event.Process, try uint32, why string) 
 	}
 	k.Where = s.of(try)
 	if now := l.Sysctls.Somaxconn; goProgram(s) && now != nil {
-		todo := "which is %d now: restart it"
+		todo := "a restart will do"
 		if *now < try {
-			todo = "which is %d now: raise that, and restart it"
+			todo = "raise it and restart the program"
 		}
-		k.Where = strings.Replace(k.Where, "and no argument", fmt.Sprintf(todo, *now), 1)
+		k.Where += fmt.Sprintf(" (%d now: %s)", *now, todo)
 	}
 	if unit := activated(holders); s == systemd && unit != "" {
 		k.Where += " (systemctl show -p TriggeredBy " + unit + " names it)"

@@ -75,7 +75,7 @@ var languages = []server{
 	{[]string{"perl"}, "the Perl program: Listen => %d of IO::Socket", false},
 	{[]string{"php"}, "the PHP program: the option socket => backlog => %d of stream_context_create()", false},
 	{[]string{"dotnet"}, "the .NET program: options.Backlog = %d of Kestrel's socket transport", false},
-	{[]string{event.LanguageGo}, "the program's start: Go's net.Listen takes net.core.somaxconn then, and no argument; or in its own call of listen(fd, %d), if it makes one", false},
+	{[]string{event.LanguageGo}, "net.core.somaxconn, which Go's net.Listen takes at the program's start", false},
 	{[]string{event.LanguageRust}, "the Rust program: TcpListener::bind has a fixed backlog (128 in std, 128 or 1,024 in tokio); make the socket by socket2 or tokio's TcpSocket, with socket.listen(%d)", false},
 }
 
