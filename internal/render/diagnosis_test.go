@@ -343,3 +343,15 @@ func TestChartGaps(t *testing.T) {
 		t.Errorf("%+v", b)
 	}
 }
+
+// TestThreadsOnce: several sockets of one process at one place, a SO_REUSEPORT group, have its threads in common.
+func TestThreadsOnce(t *testing.T) {
+	d := incident()
+	again, others := d.Listeners[0], d.Listeners[0]
+	others.Stacks = slices.Clone(others.Stacks[1:])
+	d.Listeners = append(d.Listeners, again, others)
+	text := diagnosisText(t, d, Options{})
+	if n := strings.Count(text, "THREADS of"); n != 2 {
+		t.Errorf("%d blocks of threads, want 2:\n%s", n, text)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -44,8 +45,14 @@ func writeDiagnosis(w io.Writer, d *event.Diagnosis, opts Options) error {
 	for i := range d.Listeners {
 		p.whatIf(&d.Listeners[i])
 	}
-	for i := range first(d.Listeners, reportListeners) {
-		p.stacks(&d.Listeners[i])
+	listed := first(d.Listeners, reportListeners)
+	for i := range listed {
+		same := func(v event.ListenerView) bool { // another socket of the same process, of its SO_REUSEPORT group
+			return endpoint(&v.Listener) == endpoint(&listed[i].Listener) && reflect.DeepEqual(v.Stacks, listed[i].Stacks)
+		}
+		if !slices.ContainsFunc(listed[:i], same) {
+			p.stacks(&listed[i])
+		}
 	}
 	if len(d.Counts) > 0 {
 		p.counts(d.Counts)
