@@ -91,3 +91,12 @@ func TestNobodyAcceptsBacklog(t *testing.T) {
 		t.Errorf("%+v", d.Cannot)
 	}
 }
+
+// TestCookiesStandIn: where cookies answered and nothing was dropped, no handshake is said to be in trouble.
+func TestCookiesStandIn(t *testing.T) {
+	e := evidence(somaxconn(cookies(listener(64, rate(2, 400), rate(2, 400)), 1, 200), 4096, nil))
+	if d := Diagnose(e); d.Findings[0].ID != event.FindingSynQueuePressure ||
+		!strings.HasPrefix(d.Verdict, "No handshake to 10.0.0.1:443 was seen to be dropped, but the SYN queue was full") {
+		t.Errorf("%s: %s", d.Findings[0].ID, d.Verdict)
+	}
+}

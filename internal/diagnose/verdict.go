@@ -67,6 +67,9 @@ func sentence(e *Evidence, all []*found) string {
 		if first.ID == event.FindingReturnPathLost && noneFinished(e, first.Listener) {
 			return fmt.Sprintf("No handshake%s was finished: %s%s.", to, first.because, more)
 		}
+		if first.ID == event.FindingSynQueuePressure && died == 0 { // cookies stood in for it
+			return fmt.Sprintf("No handshake%s was seen to be dropped, but %s%s.", to, first.because, more)
+		}
 		return fmt.Sprintf("Handshakes%s are in trouble: %s%s.", to, first.because, more)
 	}
 	if n := first.weight; n > 0 && n < died && slices.Contains(deadly, first.ID) {
