@@ -113,7 +113,11 @@ func (c *collector) listenersOf(s event.Summary) {
 		l.AskedBacklog = c.session.listeners.asked(&r.listener)
 		l.Sysctls, l.Missing = c.sysctls(r, settings)
 		l.HostNet = settings[r.listener.NetNS].First
-		l.Threads, l.Cgroups, l.Frozen = c.threads.of(r.listener.Inode, r.processes)
+		var frozen []frozenCgroup
+		l.Threads, l.Cgroups, frozen = c.threads.of(r.listener.Inode, r.processes)
+		for _, by := range frozen {
+			l.Frozen, l.FrozenBy = append(l.Frozen, by.path), append(l.FrozenBy, by.file)
+		}
 		l.AcceptFailures, l.Descriptors = c.shortages.of(r.listener.Inode, r.processes)
 		l.Missing = append(l.Missing, c.threads.refused.of(r.processes)...)
 		if len(r.processes) == 0 && !kernel.SeesAllProcesses() {

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"slices"
@@ -52,8 +53,8 @@ type threadWatch struct {
 	threads map[threadKey]*diagnose.Thread
 	stacks  map[string][]string // each once: most samples have the same
 	cpus    map[string]*throttling
-	cgroups map[uint32]string   // of a process: the one that limits it
-	frozen  map[uint32][]string // of a process: those that it was seen frozen by
+	cgroups map[uint32]string         // of a process: the one that limits it
+	frozen  map[uint32][]frozenCgroup // of a process: those that it was seen frozen by
 	refused refusals
 }
 
@@ -68,7 +69,7 @@ type throttling struct {
 func newThreadWatch(start time.Time, window time.Duration, log *slog.Logger) *threadWatch {
 	return &threadWatch{sampler: owner.NewSampler("/proc", log), start: start, every: max(threadsEvery, window/maxSamples), log: log,
 		stop: func() {}, done: make(chan struct{}), threads: make(map[threadKey]*diagnose.Thread), stacks: make(map[string][]string),
-		cpus: make(map[string]*throttling), cgroups: make(map[uint32]string), frozen: make(map[uint32][]string), refused: make(refusals)}
+		cpus: make(map[string]*throttling), cgroups: make(map[uint32]string), frozen: make(map[uint32][]frozenCgroup), refused: make(refusals)}
 }
 
 // begin looks once, and goes on behind the caller's back until end.
@@ -132,8 +133,9 @@ func (w *threadWatch) take(target threadTarget, sample *owner.Sample) {
 	at := uint32(sample.At.Sub(w.start).Milliseconds())
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if sample.Frozen != "" && !slices.Contains(w.frozen[target.pid], sample.Frozen) {
-		w.frozen[target.pid] = append(w.frozen[target.pid], sample.Frozen)
+	by := frozenCgroup{sample.Frozen, sample.FrozenBy}
+	if sample.Frozen != "" && !slices.Contains(w.frozen[target.pid], by) {
+		w.frozen[target.pid] = append(w.frozen[target.pid], by)
 	}
 	polls := sample.Polls(target.inode)
 	for i, t := range sample.Threads(target.inode) {
@@ -250,7 +252,7 @@ func valueOf(n *uint64) uint64 {
 
 // of lists what was seen for a listener: its processes' threads, the cgroups that limit
 // them, and those that froze them. To be called after end.
-func (w *threadWatch) of(inode uint64, processes []event.Process) (threads []diagnose.Thread, cpus []diagnose.CPU, frozen []string) {
+func (w *threadWatch) of(inode uint64, processes []event.Process) (threads []diagnose.Thread, cpus []diagnose.CPU, frozen []frozenCgroup) {
 	for key, t := range w.threads {
 		if key.inode == inode {
 			threads = append(threads, *t)
@@ -270,6 +272,9 @@ func (w *threadWatch) of(inode uint64, processes []event.Process) (threads []dia
 		}
 		frozen = append(frozen, w.frozen[p.PID]...)
 	}
-	slices.Sort(frozen)
+	slices.SortFunc(frozen, func(a, b frozenCgroup) int { return cmp.Compare(a.path, b.path) })
 	return threads, cpus, slices.Compact(frozen)
 }
+
+// frozenCgroup is a cgroup that was frozen, and the file by which.
+type frozenCgroup struct{ path, file string }

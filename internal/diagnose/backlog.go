@@ -200,7 +200,7 @@ func (s *subject) adviseLimit(f *found) {
 	}
 	need, enough := helps(s.whatIf)
 	if !enough {
-		f.fix(s.whatIf.Says)
+		s.sayReplay(f)
 		return
 	}
 	if value(s.AskedBacklog) < need {

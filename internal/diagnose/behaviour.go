@@ -2,6 +2,7 @@ package diagnose
 
 import (
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -46,7 +47,7 @@ func processStopped(s *subject) *found {
 	case frozen:
 		f.saw("their cgroup was frozen", or(strings.Join(bound(s.Frozen, maxProcesses), ", "), "its threads slept in the freezer"), "")
 		f.because = f.actors() + " was frozen with its cgroup"
-		f.fix("thaw it: unpause the container, or write 0 to cgroup.freeze of the cgroup (version 2), THAWED to its freezer.state (version 1)",
+		f.fix("thaw it: "+s.thaw(),
 			"find out what froze it: docker pause, systemctl freeze, a snapshot, a node agent")
 	case state == "t":
 		f.saw("thread state", "t (traced)", "")
@@ -61,6 +62,22 @@ func processStopped(s *subject) *found {
 	f.Title = f.because
 	f.Confidence = event.ConfidenceProven
 	return f
+}
+
+// thaw says how, by the files of this host's version of cgroups where they are known.
+func (s *subject) thaw() string {
+	ways := []string{"unpause the container"}
+	for _, file := range bound(s.FrozenBy, maxPlaces) {
+		to := "0"
+		if path.Base(file) == "freezer.state" {
+			to = "THAWED"
+		}
+		ways = append(ways, "echo "+to+" > "+word(file))
+	}
+	if len(ways) == 1 {
+		ways = append(ways, "write 0 to cgroup.freeze of the cgroup (version 2), THAWED to its freezer.state (version 1)")
+	}
+	return strings.Join(ways, ", or ")
 }
 
 func cpuThrottled(s *subject) *found {
@@ -297,7 +314,16 @@ func (s *subject) adviseAccepting(f *found) {
 			f.fix(fmt.Sprintf("a loop that never stands still for more than %s %s", seconds(r.AcceptMs), drops))
 		}
 	}
-	f.fix(s.whatIf.Says)
+	s.sayReplay(f)
+}
+
+// sayReplay says what the replay thinks of limits: a fix where one would do, and evidence where none is.
+func (s *subject) sayReplay(f *found) {
+	if s.whatIf.Limit != nil {
+		f.fix(s.whatIf.Says)
+		return
+	}
+	f.saw("what a larger limit would do", s.whatIf.Says, "")
 }
 
 // looping are the processes of the threads that are known to accept, or else those that are said to.

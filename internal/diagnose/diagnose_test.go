@@ -792,3 +792,33 @@ func TestLeftOrLost(t *testing.T) {
 		t.Error(text)
 	}
 }
+
+// TestThaw: a frozen process is offered what the version of cgroups does that froze it, and both where that is not known.
+func TestThaw(t *testing.T) {
+	for _, test := range []struct {
+		by        []string
+		want, not string
+	}{
+		{[]string{"/sys/fs/cgroup/a b/cgroup.freeze"}, "echo 0 > '/sys/fs/cgroup/a b/cgroup.freeze'", "THAWED"},
+		{[]string{"/sys/fs/cgroup/freezer/docker/a/freezer.state"}, "echo THAWED > /sys/fs/cgroup/freezer/docker/a/freezer.state", "echo 0"},
+		{nil, "write 0 to cgroup.freeze of the cgroup (version 2), THAWED", "echo"},
+	} {
+		l := thread(blockedWindow(16), true, between(2000, 7000, Sample{State: "S", Syscall: "epoll_wait", Frozen: true}, inPoll))
+		l.FrozenBy = test.by
+		f := Diagnose(evidence(l)).Findings[0]
+		if f.ID != event.FindingProcessStopped || !strings.Contains(f.Fix[0], test.want) || strings.Contains(f.Fix[0], test.not) {
+			t.Errorf("%s by %q: %q", f.ID, test.by, f.Fix)
+		}
+	}
+}
+
+// TestNoLimitIsNoFix: what the replay says of limits that do not help is evidence, and nothing to do.
+func TestNoLimitIsNoFix(t *testing.T) {
+	f := Diagnose(evidence(thread(blockedWindow(16), true, between(2000, 7000, inSleep, inPoll)))).Findings[0]
+	if strings.Contains(strings.Join(f.Fix, "\n"), "no limit ends that") {
+		t.Errorf("%q", f.Fix)
+	}
+	if !slices.ContainsFunc(f.Evidence, func(ev event.Evidence) bool { return strings.Contains(fmt.Sprint(ev.Value), "no limit ends that") }) {
+		t.Errorf("%+v", f.Evidence)
+	}
+}

@@ -155,9 +155,10 @@ type Listener struct {
 	// open. Both are looked for only while its queue is full and nothing leaves it.
 	AcceptFailures []AcceptFailure `json:"accept_failures,omitempty"`
 	Descriptors    []Descriptors   `json:"descriptors,omitempty"`
-	Frozen         []string        `json:"frozen,omitempty"`  // cgroups that were frozen with one of its processes in them
-	Members        []Member        `json:"members,omitempty"` // of its SO_REUSEPORT group, itself included
-	Missing        []Gap           `json:"missing,omitempty"` // of this listener, beside those of the whole window
+	Frozen         []string        `json:"frozen,omitempty"`    // cgroups that were frozen with one of its processes in them
+	FrozenBy       []string        `json:"frozen_by,omitempty"` // the files that were written to for it: cgroup.freeze or freezer.state
+	Members        []Member        `json:"members,omitempty"`   // of its SO_REUSEPORT group, itself included
+	Missing        []Gap           `json:"missing,omitempty"`   // of this listener, beside those of the whole window
 
 	// ClosedMs is when it was closed, since the start; ReplacedBy is the socket that then listened there.
 	ClosedMs   *uint64         `json:"closed_ms,omitempty"`

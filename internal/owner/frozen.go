@@ -6,12 +6,12 @@ import (
 	"strings"
 )
 
-// frozenOf names the cgroup that keeps the process's threads from running: the highest that somebody froze, with all below
-// it. It is empty for none, and where no mount shows the hierarchy.
-func (s *Sampler) frozenOf(dir int) string {
+// frozenOf names the cgroup that keeps the process's threads from running, the highest that somebody froze, with all below
+// it, and the file that was written to for it. They are empty for none, and where no mount shows the hierarchy.
+func (s *Sampler) frozenOf(dir int) (cgroup, file string) {
 	text, err := readAt(dir, liveThread(dir)+"cgroup")
 	if err != nil {
-		return ""
+		return "", ""
 	}
 	for _, m := range parseMemberships(text) {
 		isV2 := m.controllers[0] == v2
@@ -28,9 +28,13 @@ func (s *Sampler) frozenOf(dir int) string {
 			}
 			path, at = filepath.Dir(path), filepath.Dir(at)
 		}
-		return path
+		file = "freezer.state"
+		if isV2 {
+			file = "cgroup.freeze"
+		}
+		return path, filepath.Join(at, file)
 	}
-	return ""
+	return "", ""
 }
 
 // frozen tells whether all threads in a cgroup are frozen; the root of a hierarchy cannot be.

@@ -74,6 +74,8 @@ type Sample struct {
 	Total  int        // threads that it had
 	CPU    *event.CPU // nil where its cgroup tells nothing
 	Frozen string     // the cgroup that keeps its threads from running; empty for none
+	// FrozenBy is the file that says so to the kernel: cgroup.freeze, or of version 1 freezer.state.
+	FrozenBy string
 	// Refused has the files below /proc/PID that are there and could not be read, such as "syscall", and the error.
 	Refused map[string]error
 	threads []sampled
@@ -123,7 +125,7 @@ func (s *Sampler) Sample(pid uint32, start, listener uint64) (*Sample, error) {
 	for i := range sample.threads[:min(len(sample.threads), maxThreads)] {
 		s.detail(dir, &sample.threads[i], sample)
 	}
-	sample.Frozen = s.frozenOf(dir)
+	sample.Frozen, sample.FrozenBy = s.frozenOf(dir)
 	sample.CPU = s.cpuOf(dir, sample.At)
 	s.forget(sample.At)
 	return sample, nil

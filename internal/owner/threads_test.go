@@ -320,13 +320,15 @@ func TestFrozen(t *testing.T) {
 	}
 	s := &Sampler{proc: &procfs{mounts: cgroupMounts{{v2: true, root: "/", point: root + "/v2"},
 		{options: []string{"rw", "freezer"}, root: "/", point: root + "/v1"}}}}
-	of := func() string {
+	var file string
+	of := func() (cgroup string) {
 		dir, err := unix.Open(filepath.Join(root, "7"), unix.O_RDONLY|unix.O_DIRECTORY, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer unix.Close(dir)
-		return s.frozenOf(dir)
+		cgroup, file = s.frozenOf(dir)
+		return cgroup
 	}
 	write("7/cgroup", "3:freezer:/docker/a\n0::/pods/b/c\n")
 	write("v2/pods/b/c/cgroup.events", "populated 1\nfrozen 0\n")
@@ -340,12 +342,12 @@ func TestFrozen(t *testing.T) {
 		t.Errorf("frozen by %q", got)
 	}
 	write("v2/pods/b/cgroup.events", "populated 1\nfrozen 1\n")
-	if got := of(); got != "/pods/b" {
-		t.Errorf("frozen with its parent, by %q", got)
+	if got := of(); got != "/pods/b" || file != root+"/v2/pods/b/cgroup.freeze" {
+		t.Errorf("frozen with its parent, by %q, %q", got, file)
 	}
 	write("v1/docker/a/freezer.state", "FROZEN\n")
-	if got := of(); got != "/docker/a" {
-		t.Errorf("frozen in version 1, by %q", got)
+	if got := of(); got != "/docker/a" || file != root+"/v1/docker/a/freezer.state" {
+		t.Errorf("frozen in version 1, by %q, %q", got, file)
 	}
 }
 
