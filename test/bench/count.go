@@ -28,8 +28,17 @@ type countConfig struct {
 // ten, which the median leaves out.
 const chunkOperations = 32
 
-// warmChunks are played first, uncounted: caches of the slab allocator fill up.
-const warmChunks = 4
+// warmChunks are played first, uncounted: caches of the slab allocator fill up. Where packets
+// are dropped they are more than the records that a tracer writes in a second.
+func (o operation) warmChunks() int {
+	if o.dropped() {
+		return 1 + recordsPerSecond/chunkOperations
+	}
+	return 4
+}
+
+// recordsPerSecond is diagnose's --rate; trace's is less.
+const recordsPerSecond = 1000
 
 // counted is what one operation costs with one variant, in instructions.
 type counted struct {
@@ -142,19 +151,19 @@ func (c *countConfig) countAll(t *target, v variant, r *running, all *counting) 
 const pause = 20 * time.Millisecond
 
 func (c *countConfig) countOperation(t *target, o operation, v variant, r *running, got *counted) (err error) {
-	s, err := o.open(t, (warmChunks+c.chunks)*chunkOperations)
+	s, err := o.open(t, (o.warmChunks()+c.chunks)*chunkOperations)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
 	cost := lapCost()
 	var values []float64
-	for n := range warmChunks + c.chunks {
+	for n := range o.warmChunks() + c.chunks {
 		var w stopwatch
 		if err := s.play(chunkOperations, &w); err != nil {
 			return err
 		}
-		if n >= warmChunks {
+		if n >= o.warmChunks() {
 			values = append(values, (float64(w.total)-cost*float64(w.laps))/chunkOperations)
 			got.Mean += values[len(values)-1] / float64(c.chunks)
 		}

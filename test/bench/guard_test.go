@@ -61,6 +61,15 @@ func TestGuard(t *testing.T) {
 	}
 }
 
+// What was dearer once only is chance; what is so twice is not.
+func TestCheaperOf(t *testing.T) {
+	chance, rise := cost{verb: verbTrace, operation: "udp"}, cost{verb: verbTrace, operation: "connection"}
+	got := cheaperOf([]change{{chance, 100, 200, 30}, {rise, 100, 200, 30}}, []change{{rise, 100, 190, 30}, {chance, 100, 101, 30}})
+	if got[0].dearer() || !got[1].dearer() || got[1].after != 190 {
+		t.Errorf("%+v", got)
+	}
+}
+
 // A small figure rises by an instruction or two for no reason.
 func TestGuardOfSmallFigures(t *testing.T) {
 	if got := allowedRise(3, 0); got != allowedSpreads*leastSpread {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 )
 
 // rejectModule is what a firewall that rejects has loaded: what synspy watches for its sake
@@ -138,15 +139,24 @@ func (p *instructionsPlan) runGuard(ctx context.Context, versions builds, stdout
 			return nil
 		}
 	}
-	all, err := p.boot(ctx, versions, stderr)
-	if err != nil {
-		return err
+	changes, err := p.countChanges(ctx, kept, versions, stderr)
+	if err == nil && slices.ContainsFunc(changes, change.dearer) {
+		var again []change
+		again, err = p.countChanges(ctx, kept, versions, stderr)
+		changes = cheaperOf(changes, again)
 	}
-	changes, err := all.changes(kept)
 	if err != nil {
 		return err
 	}
 	return renderChanges(stdout, changes)
+}
+
+func (p *instructionsPlan) countChanges(ctx context.Context, kept *keptCosts, versions builds, stderr io.Writer) ([]change, error) {
+	all, err := p.boot(ctx, versions, stderr)
+	if err != nil {
+		return nil, err
+	}
+	return all.changes(kept)
 }
 
 // boot counts as often as asked for, and leaves everything in a file.

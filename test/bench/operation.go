@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,6 +16,9 @@ type operation struct {
 	// open prepares for a number of them.
 	open func(t *target, total int) (*session, error)
 }
+
+// dropped tells whether a listener drops it: there are records of it.
+func (o operation) dropped() bool { return strings.HasSuffix(o.name, "_dropped") }
 
 // session does an operation n times, and has what counts run in laps of the stopwatch.
 type session struct {

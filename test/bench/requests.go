@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -60,9 +61,9 @@ func runRequests(ctx context.Context, args []string, stdout, stderr io.Writer) e
 		c.clients, c.pairs), []string{"server", "verb", "requests, untraced", "part that is left", "CPU a request, untraced", "times"}, rows)
 }
 
-// tracers are synspy's verbs that watch a server.
-func (c *requestsConfig) tracers(port int) []tracer {
-	diagnose := []string{c.synspy, "diagnose", "--backend", c.backend, "--port", fmt.Sprint(port), "--duration", "1h"}
+// tracers are synspy's verbs that watch a server. Others on this machine may listen on that port.
+func (c *requestsConfig) tracers(world *lab.World, port int) []tracer {
+	diagnose := []string{c.synspy, "diagnose", "--backend", c.backend, "--netns", world.Path(), "--port", strconv.Itoa(port), "--duration", "1h"}
 	return []tracer{
 		{name: verbTrace, argv: []string{c.synspy, "trace", "--backend", c.backend}, ready: "synspy: watching on", anyCPU: true},
 		{name: verbDiagnose, argv: diagnose, ready: "synspy: 1s of", anyCPU: true},
@@ -85,7 +86,7 @@ func (c *requestsConfig) server(ctx context.Context, name string, stderr io.Writ
 	if _, err := half(nil); err != nil { // the first is warmer than none
 		return nil, err
 	}
-	for _, tr := range c.tracers(guestPort) {
+	for _, tr := range c.tracers(world, guestPort) {
 		var pairs []requestPair
 		before, err := half(nil)
 		if err != nil {

@@ -5,7 +5,6 @@ package main
 import (
 	"fmt"
 	"slices"
-	"strings"
 )
 
 // variant is one way to trace that instructions are counted for.
@@ -72,7 +71,7 @@ func (c *countConfig) variant(verb, backend string) variant {
 	case verbTraceAll:
 		v.argv = []string{c.synspy, "trace", "--backend", backend, "--rate", "0", "-o", "json"}
 		v.ready = "synspy: watching on"
-		v.only = func(o operation) bool { return strings.HasSuffix(o.name, "_dropped") }
+		v.only = operation.dropped
 	case verbDiagnose:
 		ports := fmt.Sprintf("%d,%d", c.port, c.port+1)
 		v.argv = []string{c.synspy, "diagnose", "--backend", backend, "--port", ports, "--duration", "24h"}
