@@ -54,6 +54,7 @@ type Facts struct {
 	LaterLSM     bool              // none does, but a BPF program may come to
 	Rejects      bool              // netfilter can reject with an RST, now
 	RdonlyCast   bool              // kfunc bpf_rdonly_cast: 6.2
+	noKprobeCast bool              // kprobes were refused it
 	LateRows     bool              // tracing programs may make a map's rows on first use: 6.1
 	SocketCookie bool              // helper bpf_get_socket_cookie in tracing programs: 5.12
 

@@ -102,6 +102,10 @@ func load(facts *Facts, plan Plan, config Config) (*ebpf.Collection, error) {
 		programs = append(programs, hook.Programs...)
 	}
 	collection, _, err := loadSome(facts, plan, config, programs)
+	if err != nil && plan.uses(Kprobe) && facts.RdonlyCast && !facts.noKprobeCast {
+		facts.noKprobeCast = true // some kernels let kprobes not call it
+		collection, _, err = loadSome(facts, plan, config, programs)
+	}
 	return collection, err
 }
 
@@ -201,7 +205,7 @@ func configure(spec *ebpf.CollectionSpec, facts *Facts, plan Plan, config Config
 		{"wakeup_bytes", ring / wakeupFraction},
 		{"openings_room", room(spec.Maps["openings"].MaxEntries)},
 		{"tallies_room", room(spec.Maps["tallies"].MaxEntries)},
-		{"have_rdonly_cast", facts.RdonlyCast && !plan.uses(Kprobe)}, // kprobes may not call it
+		{"have_rdonly_cast", facts.RdonlyCast && !(plan.uses(Kprobe) && facts.noKprobeCast)},
 		{"have_sock_from_file", facts.Functions[sockFromFile] > 0},
 		{"have_socket_cookie", facts.SocketCookie && facts.Functions[sockFromFile] > 0}, // an untyped socket gets none
 		{"capture", config.Capture},
