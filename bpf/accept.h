@@ -5,8 +5,12 @@
  * process last accepted from it. No event leaves for any of it: Go reads the
  * tables when it wants to know.
  *
+ * That a connection enters is told by who made it: tcp_check_req and the cookie checks
+ * return it. How long it waits is told by itself, once it is accepted.
+ *
  * accept() runs in process context, so here `current` is who it seems to be. A
- * softirq may come in between, so there this CPU's slot is only looked at.
+ * softirq may come in between, so there this CPU's slot is only looked at, but for
+ * slot->accepting.
  */
 #ifndef SYNSPY_ACCEPT_H
 #define SYNSPY_ACCEPT_H
@@ -16,24 +20,9 @@
 #include "packet.h"
 #include "record.h"
 
-/* A connection that waits in an accept queue. */
-struct waiting {
-	__u64 listener; /* socket_id() */
-	__u64 since; /* CLOCK_MONOTONIC, ns */
-};
-
-/* By its socket's address. One that its listener's end took along stays until another
- * takes its address, or its place. */
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 1); /* the sizes here are set by Go, where accepts are asked for */
-	__type(key, __u64);
-	__type(value, struct waiting);
-} queued SEC(".maps");
-
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1);
+	__uint(max_entries, 1); /* the sizes here are set by Go, where accepts are asked for */
 	__type(key, __u64); /* socket_id(); 0: other listeners */
 	__type(value, struct accepting);
 } acceptings SEC(".maps");
@@ -45,6 +34,15 @@ struct {
 	__type(value, struct acceptor);
 } acceptors SEC(".maps");
 
+/* Tasks that slept in accept() before there was a hook to see its exit, and the listener that
+ * they sleep for, put here by Go. Each is taken out by its first accept. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1);
+	__type(key, __u64); /* pid_tgid */
+	__type(value, __u64); /* socket_id() */
+} sleepers SEC(".maps");
+
 /* The listener that a task is accepting from: a kretprobe is not told. It may sleep
  * there for long. */
 struct {
@@ -53,6 +51,20 @@ struct {
 	__type(key, __u64); /* pid_tgid */
 	__type(value, __u64); /* struct sock */
 } accept_calls SEC(".maps");
+
+/* number_of is a trampoline's argument without the type that the verifier gives it. */
+static __always_inline __u64 number_of(__u64 argument)
+{
+	return (__u64)plain((struct sock *)argument);
+}
+
+/* accept_number is the same where no other program than that of accept() may come in between
+ * and use its place, and the kernel skips a program that interrupts itself. */
+static __always_inline __u64 accept_number(struct slot *slot, __u64 argument)
+{
+	*(volatile __u64 *)&slot->accepting = argument;
+	return *(volatile __u64 *)&slot->accepting;
+}
 
 /* wait_bucket sorts a time by its binary logarithm in microseconds. A global function:
  * the verifier walks its branches once. */
@@ -84,14 +96,11 @@ __noinline __u32 wait_bucket(__u64 ns)
 	return bucket < NUM_WAITS ? bucket : NUM_WAITS - 1;
 }
 
-/* accepting_of finds a listener's row, or makes it. */
-static __noinline struct accepting *accepting_of(__u64 id)
+/* accepting_begin makes a listener's row. */
+static __noinline struct accepting *accepting_begin(__u64 id)
 {
-	struct accepting *row = bpf_map_lookup_elem(&acceptings, &id);
-	struct accepting fresh = {};
+	struct accepting *row, fresh = {};
 
-	if (row)
-		return row;
 	if (!bpf_map_update_elem(&acceptings, &id, &fresh, BPF_NOEXIST))
 		__sync_fetch_and_add(&acceptings_made, 1);
 	row = bpf_map_lookup_elem(&acceptings, &id);
@@ -101,21 +110,47 @@ static __noinline struct accepting *accepting_of(__u64 id)
 	return bpf_map_lookup_elem(&acceptings, &id);
 }
 
-/* has_entered counts a connection that enters the accept queue, and the marks of both
- * queues as they are then: ahead is how many of the accept queue are not counted in it
- * yet. Two CPUs may lose each other's mark, never each other's count. */
-static __always_inline void has_entered(__u64 id, __u64 sk, __u64 child, __u32 ahead)
+/* accepting_of finds a listener's row, or makes it. */
+static __always_inline struct accepting *accepting_of(__u64 id)
 {
-	struct accepting *row = accepting_of(id);
+	struct accepting *row = bpf_map_lookup_elem(&acceptings, &id);
+
+	return row ? row : accepting_begin(id);
+}
+
+/* joined: the child is another way of an MPTCP connection, and enters no queue. */
+static __always_inline bool joined(__u64 child)
+{
+	struct mptcp_subflow_context *flow;
+
+	if (!bpf_core_field_exists(((struct tcp_sock *)0)->is_mptcp) ||
+	    !bpf_core_type_exists(struct mptcp_subflow_context) ||
+	    !LOAD(struct tcp_sock, child, is_mptcp))
+		return false;
+	flow = LOAD(struct inet_connection_sock, child, icsk_ulp_data);
+	return BPF_CORE_READ_BITFIELD_PROBED(flow, mp_join);
+}
+
+/* has_entered counts a child that is in its listener's accept queue, and the marks of both
+ * queues. finished: 1 if a half-open handshake has just left the other one for it. Two CPUs
+ * may lose each other's mark, never each other's count. */
+static __noinline int has_entered(__u64 id, __u64 sk, __u64 child, __u32 finished)
+{
+	struct accepting *row;
 	__u32 accept_len, syn_len;
 
+	if (joined(child))
+		return 0;
+	row = accepting_of(id);
 	if (!row)
-		return;
+		return 0;
 	__sync_fetch_and_add(&row->arrivals, 1);
-	if (came_again(child))
+	if (syns_lost && came_again(child))
 		__sync_fetch_and_add(&row->came_again, 1);
-	accept_len = LOAD(struct sock, sk, sk_ack_backlog) + ahead;
-	syn_len = LOAD(struct inet_connection_sock, sk, icsk_accept_queue.qlen.counter);
+	accept_len = LOAD(struct sock, sk, sk_ack_backlog);
+	if (!accept_len) /* it was accepted at once */
+		accept_len = 1;
+	syn_len = LOAD(struct inet_connection_sock, sk, icsk_accept_queue.qlen.counter) + finished;
 	if (row->reading != accept_reading) {
 		row->reading = accept_reading;
 		row->accept_max = 0;
@@ -125,59 +160,44 @@ static __always_inline void has_entered(__u64 id, __u64 sk, __u64 child, __u32 a
 		row->accept_max = accept_len;
 	if (syn_len > row->syn_max)
 		row->syn_max = syn_len;
-}
-
-/* number_of is a trampoline's argument without the type that the verifier gives it. */
-static __always_inline __u64 number_of(__u64 argument)
-{
-	return (__u64)plain((struct sock *)argument);
-}
-
-/* enqueue is the entry of a function that puts a child into the accept queue: it is no
- * process's yet. The child of a listener that has stopped is thrown away there. The outer
- * one of two such functions may call the inner one, or have it inlined: what it was about
- * on this CPU last, and is not accepted yet, comes for the second time. Bottom halves are
- * off, so the slot is ours. */
-static __noinline int enqueue(__u64 sk, __u64 child, bool outer)
-{
-	struct waiting w, *known;
-	struct slot *slot = this_slot();
-	struct net *net;
-
-	if (!slot || LOAD(struct sock, sk, __sk_common.skc_state) != TCP_LISTEN)
-		return 0;
-	net = LOAD(struct sock, sk, __sk_common.skc_net.net);
-	if (filter.netns && filter.netns != LOAD(struct net, net, ns.inum))
-		return 0;
-	w.listener = socket_id(sk);
-	w.since = bpf_ktime_get_ns();
-	if (outer) {
-		slot->entering = child;
-	} else if (slot->entering == child) {
-		known = bpf_map_lookup_elem(&queued, &child);
-		if (known && known->listener == w.listener)
-			return 0;
-	}
-	bpf_map_update_elem(&queued, &child, &w, BPF_ANY);
-	if (slot->gate)
-		has_entered(w.listener, sk, child, 1);
 	return 0;
 }
 
-/* note_acceptor remembers when this process accepted from the listener. A time is kept
- * for each of the last spans of some milliseconds: a record is written a little
+/* fast_opened is the entry of inet_csk_reqsk_queue_add: of Fast Open's children, which no
+ * later function returns. That of a listener that has stopped is thrown away there. */
+static __always_inline int fast_opened(__u64 sk, __u64 request, __u64 child)
+{
+	struct slot *slot;
+	struct net *net;
+
+	if (!LOAD(struct tcp_request_sock, request, tfo_listener) ||
+	    LOAD(struct sock, sk, __sk_common.skc_state) != TCP_LISTEN)
+		return 0;
+	slot = this_slot();
+	net = LOAD(struct sock, sk, __sk_common.skc_net.net);
+	if (!slot || !slot->gate ||
+	    (filter.netns && filter.netns != LOAD(struct net, net, ns.inum)))
+		return 0;
+	sk = number(slot, (void *)sk);
+	return has_entered(socket_id(sk), sk, number(slot, (void *)child), 0);
+}
+
+/* note_acceptor remembers when this process accepted from the listener: when it first did in
+ * each of the last spans of some milliseconds in which it did. A record is written a little
  * after its packet died, and then the last accept may be later than that. */
-static __noinline int note_acceptor(__u64 id, __u64 now)
+static __noinline int note_acceptor(__u64 id, __u32 pid, __u64 now)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	struct acceptor_key key = { .id = id, .pid = bpf_get_current_pid_tgid() >> 32 };
-	__u64 start = BPF_CORE_READ(task, group_leader, start_boottime);
+	struct acceptor_key key = { .id = id, .pid = pid };
+	struct task_struct *leader = LOAD(struct task_struct, task, group_leader);
+	__u64 start = LOAD(struct task_struct, leader, start_boottime);
 	__u32 span = (now >> ACCEPT_SPAN_SHIFT) & (ACCEPT_SPANS - 1);
 	struct acceptor *acceptor = bpf_map_lookup_elem(&acceptors, &key);
 	struct acceptor fresh = {};
 
 	if (acceptor && acceptor->start == start) {
-		acceptor->spans[span] = now;
+		if (acceptor->spans[span] >> ACCEPT_SPAN_SHIFT != now >> ACCEPT_SPAN_SHIFT)
+			acceptor->spans[span] = now;
 		return 0;
 	}
 	fresh.start = start; /* another process had the number, or none yet */
@@ -186,53 +206,81 @@ static __noinline int note_acceptor(__u64 id, __u64 now)
 	return 0;
 }
 
-/* has_left counts a connection that was accepted. since: when it came; 0: not known. */
-static __noinline int has_left(__u64 id, __u64 since)
+/* waited_until tells how long a connection waited. Its socket keeps when the handshake ended
+ * (tcp_init_buffer_space), until the first recv() of who accepts it; 0: it ends just now. */
+static __always_inline __u64 waited_until(__u64 now, __u64 child)
+{
+	__u64 since = LOAD(struct tcp_sock, child, rcvq_space.time) * 1000;
+
+	return since && since < now ? now - since : 0;
+}
+
+/* has_left counts a connection that was accepted. */
+static __noinline int has_left(__u64 id, __u64 child)
 {
 	struct accepting *row = accepting_of(id);
-	__u64 now = bpf_ktime_get_ns(), last;
-	__u32 bucket;
+	__u64 now = bpf_ktime_get_ns(), last, waited, noted;
+	__u32 bucket, pid = bpf_get_current_pid_tgid() >> 32;
 
-	note_acceptor(id, now);
+	noted = scramble(id, now >> ACCEPT_SPAN_SHIFT << 32 | pid); /* a row may be shared */
+	if (!row || row->noted != noted)
+		note_acceptor(id, pid, now);
 	if (!row)
 		return 0;
+	row->noted = noted; /* within this span again: it is the same process's */
 	__sync_fetch_and_add(&row->accepts, 1);
 	last = row->last;
 	if (last && now - last < 1ULL << 63 && now - last > row->gap)
 		row->gap = now - last;
 	row->last = now;
-	if (!since)
-		return 0;
-	__sync_fetch_and_add(&row->waited, now - since);
-	bucket = wait_bucket(now - since);
+	waited = waited_until(now, child);
+	__sync_fetch_and_add(&row->waited, waited);
+	bucket = wait_bucket(waited);
 	if (bucket < NUM_WAITS)
 		__sync_fetch_and_add(&row->waits[bucket], 1);
 	return 0;
 }
 
-/* dequeue is an accept that returned child; 0: it returned none, as EAGAIN does. Of one
- * that entered the queue before we were there the listener is sk, and the time unknown. */
-static __noinline int dequeue(__u64 sk, __u64 child)
+/* accepted is an accept that returned child; 0: it returned none, as EAGAIN does. */
+static __noinline int accepted(__u64 sk, __u64 child)
 {
 	struct slot *slot = this_slot();
-	struct waiting *w, was = {};
+	__u64 task;
 	struct net *net;
 
-	if (!slot || !child)
-		return 0;
-	w = bpf_map_lookup_elem(&queued, &child);
-	if (w) {
-		was = *w;
-		bpf_map_delete_elem(&queued, &child);
-	} else {
-		if (!sk)
-			return 0;
-		net = LOAD(struct sock, sk, __sk_common.skc_net.net);
-		if (filter.netns && filter.netns != LOAD(struct net, net, ns.inum))
-			return 0;
-		was.listener = socket_id(sk);
+	if (sleepers_put != sleepers_taken) { /* this call is seen: no sleeper's first one */
+		task = bpf_get_current_pid_tgid();
+		if (!bpf_map_delete_elem(&sleepers, &task))
+			__sync_fetch_and_add(&sleepers_taken, 1);
 	}
-	return slot->gate ? has_left(was.listener, was.since) : 0;
+	if (!slot || !slot->gate || !child || !sk)
+		return 0;
+	net = LOAD(struct sock, sk, __sk_common.skc_net.net);
+	if (filter.netns && filter.netns != LOAD(struct net, net, ns.inum))
+		return 0;
+	return has_left(socket_id(accept_number(slot, sk)), child);
+}
+
+/* grafted is a connection that a task accepts, whose call began before there was a hook to
+ * see its exit. */
+static __always_inline int grafted(__u64 child)
+{
+	struct slot *slot;
+	__u64 task, *listener, id;
+
+	if (sleepers_put == sleepers_taken)
+		return 0;
+	if (LOAD(struct sock, child, sk_protocol) != IPPROTO_TCP)
+		return 0;
+	task = bpf_get_current_pid_tgid();
+	listener = bpf_map_lookup_elem(&sleepers, &task);
+	slot = this_slot();
+	if (!listener || !slot)
+		return 0;
+	id = *listener;
+	if (!bpf_map_delete_elem(&sleepers, &task))
+		__sync_fetch_and_add(&sleepers_taken, 1);
+	return slot->gate ? has_left(id, child) : 0;
 }
 
 static __always_inline int accept_begins(__u64 sk)
@@ -252,7 +300,7 @@ static __always_inline int accept_ends(__u64 child)
 		sk = *call;
 		bpf_map_delete_elem(&accept_calls, &task);
 	}
-	return dequeue(sk, child);
+	return accepted(sk, child);
 }
 
 /* answered_again is a SYN-ACK that is sent again: nobody acknowledged it yet, or its SYN

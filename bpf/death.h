@@ -327,7 +327,7 @@ static __always_inline int dropped(struct sk_buff *skb, __u64 location, __u32 re
 		return 0; /* it did not come in */
 	if (BPF_CORE_READ_BITFIELD(skb, pkt_type) == PACKET_OTHERHOST)
 		return 0;
-	if (parse(slot, skb) || slot->packet.protocol != IPPROTO_TCP)
+	if (other_protocol(skb) || parse(slot, skb) || slot->packet.protocol != IPPROTO_TCP)
 		return 0; /* what moved, if anything, stays for one that can be read */
 	if (have_path && within(cookie_ranges, 8, location)) {
 		slot->freed = number(slot, skb); /* the exit is to come: 6.12 */
@@ -393,7 +393,7 @@ static __always_inline int reset_queued(struct sock *child)
 	struct tally *tally;
 	__u16 port;
 
-	if (!slot || !slot->gate || BPF_CORE_READ(child, sk_socket))
+	if (!slot || !slot->gate || LOAD(struct sock, child, sk_socket))
 		return 0;
 	closed = bpf_map_lookup_elem(&closing, &task);
 	if (!closed)
@@ -505,7 +505,7 @@ static __always_inline int orphaned(__u64 sk, __u64 request)
 {
 	struct slot *slot = this_slot();
 
-	if (!slot || BPF_CORE_READ((struct sock *)sk, __sk_common.skc_state) == TCP_LISTEN)
+	if (!slot || LOAD(struct sock, sk, __sk_common.skc_state) == TCP_LISTEN)
 		return 0;
 	sk = number(slot, (void *)sk);
 	request = number(slot, (void *)request);
@@ -520,9 +520,9 @@ static __always_inline int orphaned(__u64 sk, __u64 request)
 static __always_inline int cancelled(__u64 timer)
 {
 	struct sock *request = (struct sock *)request_of(timer);
-	__u64 sk = (__u64)BPF_CORE_READ(request, __sk_common.skc_listener);
+	__u64 sk = (__u64)LOAD(struct sock, request, __sk_common.skc_listener);
 
-	if (BPF_CORE_READ((struct sock *)sk, __sk_common.skc_state) != TCP_LISTEN)
+	if (LOAD(struct sock, sk, __sk_common.skc_state) != TCP_LISTEN)
 		return orphaned(sk, (__u64)request);
 	return learn(sk, (__u64)request);
 }

@@ -306,12 +306,13 @@ struct accepting {
 	__u64 answered_again; /* SYN-ACKs sent again */
 	__u64 came_again; /* of arrivals, those that had a SYN dropped before */
 	__u64 asked_again; /* SYNs that met their own half-open handshake */
+	__u64 noted; /* the span and process of the last accept that acceptors were told of */
 };
 
 #define ACCEPT_SPANS 16
 #define ACCEPT_SPAN_SHIFT 24 /* 16.8 ms */
 
-/* A process that accepts from a listener, and when it last did in each of the last spans of
+/* A process that accepts from a listener, and when it first did in each of the last spans of
  * time that it did in. */
 struct acceptor_key {
 	__u64 id; /* socket_id() */

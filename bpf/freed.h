@@ -20,7 +20,8 @@ static __always_inline bool within(const volatile struct range *ranges, int n, _
 {
 #pragma unroll
 	for (int i = 0; i < n; i++)
-		if (location - ranges[i].start < ranges[i].end - ranges[i].start)
+		if (ranges[i].end && /* known when the program is verified: it leaves those out */
+		    location - ranges[i].start < ranges[i].end - ranges[i].start)
 			return true;
 	return false;
 }
@@ -32,14 +33,17 @@ static __always_inline struct net *skb_net(struct sk_buff *skb)
 	struct dst_entry *dst;
 
 	if (dev)
-		return BPF_CORE_READ(dev, nd_net.net);
+		return LOAD(struct net_device, dev, nd_net.net);
 	dst = (struct dst_entry *)(skb->_skb_refdst & SKB_DST_PTRMASK);
-	return dst ? BPF_CORE_READ(dst, dev, nd_net.net) : NULL;
+	if (!dst)
+		return NULL;
+	dev = LOAD(struct dst_entry, dst, dev);
+	return dev ? LOAD(struct net_device, dev, nd_net.net) : NULL;
 }
 
 static __always_inline __u32 netns_of(__u64 net)
 {
-	return BPF_CORE_READ((struct net *)net, ns.inum);
+	return LOAD(struct net, net, ns.inum);
 }
 
 /* Each of these programs is attached twice. The kernel skips a program that is
@@ -62,7 +66,7 @@ static __always_inline bool is_syn(struct slot *slot)
 static __always_inline struct tally *moved_in(struct slot *slot, __u64 net)
 {
 	return movement(slot, net,
-			(__u64)BPF_CORE_READ((struct net *)net, mib.net_statistics) + slot->offset,
+			number(slot, LOAD(struct net, net, mib.net_statistics)) + slot->offset,
 			SIGNS_ANY);
 }
 

@@ -248,6 +248,11 @@ struct inet_sock {
 struct inet_connection_sock {
 	struct request_sock_queue icsk_accept_queue;
 	u8 icsk_syn_retries;
+	void *icsk_ulp_data;
+};
+
+struct mptcp_subflow_context {
+	u32 mp_join : 1;
 };
 
 struct timer_list {
@@ -266,11 +271,16 @@ struct request_sock {
 
 struct tcp_request_sock {
 	u32 rcv_isn;
+	bool tfo_listener;
 };
 
 struct tcp_sock {
 	u32 rcv_nxt;
 	struct request_sock *fastopen_rsk;
+	bool is_mptcp;
+	struct {
+		u64 time;
+	} rcvq_space;
 };
 
 struct net_device {

@@ -39,6 +39,7 @@ const volatile __u32 migrated = 0; /* LINUX_MIB_TCPMIGRATEREQSUCCESS; 0: none (5
 const volatile __u32 check_req_args = 0; /* where fexit has the return value */
 const volatile __u32 timewait_args = 0;
 const volatile __u32 accept_args = 0;
+const volatile __u32 listen_args = 0;
 const volatile bool have_accepts = false; /* the accept side is asked for */
 const volatile __u64 reqsk_timer = 0; /* address of reqsk_timer_handler */
 #define MAX_REASONS 256
@@ -80,6 +81,8 @@ __u64 counts_made = 0, counts_held = 0;
 __u64 arrived_made = 0, arrived_held = 0;
 __u64 acceptings_made = 0, acceptings_held = 0;
 __u64 changes_lost = 0; /* openings and closings of listeners that the ring had no room for */
+/* Tasks put among the sleepers, less those that Go took out again, and those taken out here. */
+__u64 sleepers_put = 0, sleepers_taken = 0;
 __u32 accept_reading = 0; /* counts readings of the accept side: marks begin anew after each */
 __u32 device_bound = 0; /* 1: some listener is bound to a device */
 __u32 steering = 0; /* 1: some listener was given packets for elsewhere, see steered.h */
@@ -167,7 +170,7 @@ struct slot {
 	__u64 arrival; /* key of the packet at hand among the arrivals; 0: none */
 	__u32 slave; /* index of the device of a VRF that it came in by; 0: none */
 	bool newcomer; /* its arrival was made for it: nobody looked at the listener before */
-	__u64 entering; /* an accept queue: the child that did last */
+	__u64 accepting; /* see accept_number() */
 	__u64 handshakes; /* distinct ones that lost a packet */
 	__u64 forgotten; /* of them, those that made room for others: they may be counted again */
 	__u64 now[NUM_COUNTERS];

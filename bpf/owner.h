@@ -219,9 +219,17 @@ static __always_inline bool named(struct sock *sk)
 	return filter.netns;
 }
 
-static __always_inline int listen_changed(struct sock *sk, __u8 kind)
+/* note_closing: what this task resets next was queued there. */
+static __always_inline int note_closing(struct sock *sk)
 {
 	__u64 task_id = bpf_get_current_pid_tgid(), address = (__u64)sk;
+
+	bpf_map_update_elem(&closing, &task_id, &address, BPF_ANY);
+	return 0;
+}
+
+static __always_inline int listen_changed(struct sock *sk, __u8 kind)
+{
 	struct net *net = BPF_CORE_READ(sk, __sk_common.skc_net.net); /* a plain number */
 	struct listen_change *change;
 	struct task_struct *task;
@@ -238,7 +246,7 @@ static __always_inline int listen_changed(struct sock *sk, __u8 kind)
 		begin_opening((__u64)net, named(sk));
 		note_listening((__u64)net, BPF_CORE_READ(sk, __sk_common.skc_num));
 	} else {
-		bpf_map_update_elem(&closing, &task_id, &address, BPF_ANY);
+		note_closing(sk);
 	}
 	change = bpf_ringbuf_reserve(&ring, sizeof(*change), 0);
 	if (!change) {
@@ -256,6 +264,17 @@ static __always_inline int listen_changed(struct sock *sk, __u8 kind)
 	listener_read(plain(sk), &change->listener);
 	change->listener.proof = LISTENER_GIVEN;
 	bpf_ringbuf_submit(change, filter.by_owner ? BPF_RB_FORCE_WAKEUP : wakeup());
+	return 0;
+}
+
+/* listens tells of a change of state that makes a listener, or ends one. A child of a listener
+ * starts as its copy, so LISTEN to SYN_RECV is no end of listening. */
+static __always_inline int listens(struct sock *sk, int old, int new)
+{
+	if (new == TCP_LISTEN)
+		return listen_changed(sk, MESSAGE_OPENED);
+	if (old == TCP_LISTEN && new != TCP_SYN_RECV)
+		return listen_changed(sk, MESSAGE_CLOSED);
 	return 0;
 }
 

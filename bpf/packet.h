@@ -88,6 +88,18 @@ static __always_inline __u32 past_extensions(struct slot *slot, struct layout *a
 	return next == IPPROTO_TCP ? offset : 0;
 }
 
+/* other_protocol is a first look at an IPv4 packet that is no TCP, as most that die are. */
+static __always_inline bool other_protocol(struct sk_buff *skb)
+{
+	struct layout at = layout_of(skb);
+	__u64 words[2] = {};
+
+	if (skb->protocol != bpf_htons(ETH_P_IP))
+		return false;
+	read_words(words, at.head + at.network, 2);
+	return ((__u8 *)words)[IPV4_PROTOCOL] != IPPROTO_TCP;
+}
+
 /* parse reads the addresses and, for TCP, the ports, flags and initial sequence
  * number of an inbound packet. The transport header follows an IPv4 header, which
  * early drops have before skb->transport_header is set. */
@@ -191,12 +203,12 @@ static __always_inline void parse_request(struct packet *p, struct sock *sk)
 	p->family = AF_INET;
 	p->isn = 0;
 	/* What it has from its listener, or from a VRF (inet_request_bound_dev_if). */
-	p->ifindex = BPF_CORE_READ(sk, __sk_common.skc_bound_dev_if);
-	p->client_port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
-	p->server_port = BPF_CORE_READ(sk, __sk_common.skc_num);
-	if (BPF_CORE_READ(sk, __sk_common.skc_family) == AF_INET) {
-		map_v4(p->server, BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr));
-		map_v4(p->client, BPF_CORE_READ(sk, __sk_common.skc_daddr));
+	p->ifindex = LOAD(struct sock, sk, __sk_common.skc_bound_dev_if);
+	p->client_port = bpf_ntohs(LOAD(struct sock, sk, __sk_common.skc_dport));
+	p->server_port = LOAD(struct sock, sk, __sk_common.skc_num);
+	if (LOAD(struct sock, sk, __sk_common.skc_family) == AF_INET) {
+		map_v4(p->server, LOAD(struct sock, sk, __sk_common.skc_rcv_saddr));
+		map_v4(p->client, LOAD(struct sock, sk, __sk_common.skc_daddr));
 		return;
 	}
 	BPF_CORE_READ_INTO(&p->server, sk, __sk_common.skc_v6_rcv_saddr);

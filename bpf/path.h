@@ -9,6 +9,7 @@
 #ifndef SYNSPY_PATH_H
 #define SYNSPY_PATH_H
 
+#include "accept.h"
 #include "arrival.h"
 #include "counters.h"
 #include "ledger.h"
@@ -34,12 +35,13 @@ static __always_inline struct where where_typed(struct slot *slot, struct sock *
 
 static __always_inline struct where where_untyped(struct slot *slot, struct sock *sk)
 {
-	struct net *net = BPF_CORE_READ(sk, __sk_common.skc_net.net);
+	struct net *net = LOAD(struct sock, sk, __sk_common.skc_net.net);
 
-	if (filter.netns && filter.netns != BPF_CORE_READ(net, ns.inum))
+	if (filter.netns && filter.netns != LOAD(struct net, net, ns.inum))
 		return (struct where){};
-	return (struct where){ (__u64)net,
-			       (__u64)BPF_CORE_READ(net, mib.net_statistics) + slot->offset };
+	return (struct where){ number(slot, net),
+			       number(slot, LOAD(struct net, net, mib.net_statistics)) +
+				       slot->offset };
 }
 
 /* listener_of is the socket itself, or, where Fast Open hands tcp_check_req the
@@ -147,16 +149,20 @@ static __always_inline int leave_verdict(struct slot *slot, __u64 sk, struct whe
 					 struct sk_buff *skb, __u64 request, __u64 returned,
 					 bool v6)
 {
-	bool syn = request && tcp_flags(skb) & TCP_FLAG_SYN; /* sent again */
+	bool child = returned && returned != sk;
+	bool syn = request && !child && tcp_flags(skb) & TCP_FLAG_SYN; /* sent again */
 
 	slot->died = !returned;
 	slot->checking = request != 0;
-	if (!leave(slot, at, sk, skb, STAGE_ACK, syn, v6) && request && at.mib &&
-	    (!returned || returned == sk))
+	if (!leave(slot, at, sk, skb, STAGE_ACK, syn, v6) && request && at.mib && !child)
 		check(slot, skb, sk, request);
 	slot->freed = 0;
-	if (returned && returned != sk)
+	if (child) { /* it is in the accept queue */
 		slot->orphan.key = 0; /* another listener took it over */
+		if (have_accepts && slot->gate && at.mib)
+			has_entered(socket_id(sk), sk, number(slot, (void *)returned),
+				    request != 0);
+	}
 	return 0;
 }
 

@@ -99,7 +99,7 @@ __noinline int came_again(__u64 child)
 	__u64 print;
 	__u32 index, isn;
 
-	if (!syns_lost || !child)
+	if (!child)
 		return 0;
 	parse_request(&p, (struct sock *)child);
 	print = flow_hash(&p, net_id((__u64)LOAD(struct sock, child, __sk_common.skc_net.net)));

@@ -58,18 +58,32 @@ static __always_inline bool elsewhere(__u64 sk, struct packet *p)
 	return bound[0] != want[0] || bound[1] != want[1];
 }
 
+/* at_home is a first look: an IPv4 listener is found where the handshake was sent to. */
+static __always_inline bool at_home(__u64 sk, __u64 child)
+{
+	__be32 bound = LOAD(struct sock, sk, __sk_common.skc_rcv_saddr);
+
+	return LOAD(struct sock, sk, __sk_common.skc_family) == AF_INET &&
+	       LOAD(struct sock, sk, __sk_common.skc_num) ==
+		       LOAD(struct sock, child, __sk_common.skc_num) &&
+	       (!bound || bound == LOAD(struct sock, child, __sk_common.skc_rcv_saddr));
+}
+
 /* learn takes what a handshake or a connection tells. */
 static __noinline int learn(__u64 sk, __u64 child)
 {
-	__u64 net = (__u64)BPF_CORE_READ((struct sock *)sk, __sk_common.skc_net.net);
-	struct steered value = { .sk = sk };
+	__u64 net = (__u64)LOAD(struct sock, sk, __sk_common.skc_net.net);
+	struct steered value;
 	struct steered_key key;
 	struct steered *known;
-	struct packet p = {};
+	struct packet p;
 
+	if (!steering && at_home(sk, child)) /* as nearly always */
+		return 0;
+	__builtin_memset(&p, 0, sizeof(p));
 	parse_request(&p, (struct sock *)child);
 	if (!elsewhere(sk, &p)) {
-		if (!steering) /* as nearly always */
+		if (!steering)
 			return 0;
 		steered_to(&key, net, &p);
 		if (!bpf_map_delete_elem(&steered, &key))
@@ -77,6 +91,7 @@ static __noinline int learn(__u64 sk, __u64 child)
 		return 0;
 	}
 	steered_to(&key, net, &p);
+	value.sk = sk;
 	value.id = socket_id(sk);
 	known = bpf_map_lookup_elem(&steered, &key);
 	if (known && known->id == value.id)

@@ -126,10 +126,12 @@ EVENT_PAIR(consume_skb,
 EVENT_PAIR(kfree_skb, dropped((struct sk_buff *)ctx[0], ctx[1], have_reason ? ctx[2] : 0,
 			      have_rx_sk ? (struct sock *)ctx[3] : NULL, ctx, twin))
 
-/* (sk, old state, new state): a handshake that succeeded. */
+/* (sk, old state, new state): a handshake that succeeded, or, in process context, a listener that
+ * comes or goes. */
 EVENT_PAIR(inet_sock_set_state, (int)ctx[1] == TCP_SYN_RECV && (int)ctx[2] == TCP_ESTABLISHED ?
 					established((struct sock *)ctx[0], twin) :
-					0)
+				twin ? 0 :
+				       listens((struct sock *)ctx[0], ctx[1], ctx[2]))
 
 /* Deaths that move no counter, for every backend. */
 SEC("tp_btf/tcp_send_reset")
@@ -206,39 +208,24 @@ int kprobe_inet_csk_reqsk_queue_drop_and_put(struct pt_regs *ctx)
 	return orphaned(PARM1(ctx), PARM2(ctx));
 }
 
-/* A connection enters the accept queue. (listener, child, request, own): the last says that
- * no other CPU was faster. */
-SEC("fentry/inet_csk_complete_hashdance")
-int fentry_inet_csk_complete_hashdance(__u64 *ctx)
-{
-	return ctx[3] & 1 ? enqueue(number_of(ctx[0]), number_of(ctx[1]), true) : 0;
-}
-
-SEC("kprobe/inet_csk_complete_hashdance")
-int kprobe_inet_csk_complete_hashdance(struct pt_regs *ctx)
-{
-	return PARM4(ctx) & 1 ? enqueue(PARM1(ctx), PARM2(ctx), true) : 0;
-}
-
-/* (listener, request, child): cookies and Fast Open come here by themselves, the others
- * from the above, where it is mostly inlined. */
+/* (listener, request, child): Fast Open comes here by itself. */
 SEC("fentry/inet_csk_reqsk_queue_add")
 int fentry_inet_csk_reqsk_queue_add(__u64 *ctx)
 {
-	return enqueue(number_of(ctx[0]), number_of(ctx[2]), false);
+	return fast_opened(ctx[0], ctx[1], ctx[2]);
 }
 
 SEC("kprobe/inet_csk_reqsk_queue_add")
 int kprobe_inet_csk_reqsk_queue_add(struct pt_regs *ctx)
 {
-	return enqueue(PARM1(ctx), PARM3(ctx), false);
+	return fast_opened(PARM1(ctx), PARM2(ctx), PARM3(ctx));
 }
 
 /* (listener, flags, error, kern), from 6.10 on (listener, arguments). */
 SEC("fexit/inet_csk_accept")
 int fexit_inet_csk_accept(__u64 *ctx)
 {
-	return dequeue(number_of(ctx[0]), number_of(accept_args == 2 ? at(ctx, 16) : at(ctx, 32)));
+	return accepted(ctx[0], accept_args == 2 ? at(ctx, 16) : at(ctx, 32));
 }
 
 SEC("kprobe/inet_csk_accept")
@@ -257,13 +244,13 @@ int kretprobe_inet_csk_accept(struct pt_regs *ctx)
 SEC("fentry/security_sock_graft")
 int fentry_security_sock_graft(__u64 *ctx)
 {
-	return dequeue(0, number_of(ctx[0]));
+	return grafted(ctx[0]);
 }
 
 SEC("kprobe/security_sock_graft")
 int kprobe_security_sock_graft(struct pt_regs *ctx)
 {
-	return dequeue(0, PARM1(ctx));
+	return grafted(PARM1(ctx));
 }
 
 /* The timer of a half-open handshake: by its function, or by the timers' tracepoints. */
@@ -316,19 +303,40 @@ int tp_btf_timer_cancel(__u64 *ctx)
 	return (__u64)timer->function == reqsk_timer ? cancelled(ctx[0]) : 0;
 }
 
-/* The same tracepoint for every backend: listeners that come and go. A child of
- * a listener starts as its copy, so LISTEN to SYN_RECV is no end of listening. */
+/* Listeners that come and go: every connection changes its state some ten times, and pays
+ * for a program there. */
 SEC("tp_btf/inet_sock_set_state")
 int tp_btf_listen(__u64 *ctx)
 {
-	struct sock *sk = (struct sock *)ctx[0];
-	int old = ctx[1], new = ctx[2];
+	return listens((struct sock *)ctx[0], ctx[1], ctx[2]);
+}
 
-	if (new == TCP_LISTEN)
-		return listen_changed(sk, MESSAGE_OPENED);
-	if (old == TCP_LISTEN && new != TCP_SYN_RECV)
-		return listen_changed(sk, MESSAGE_CLOSED);
-	return 0;
+/* The same by their own functions, where trampolines are to be had. It may fail to open. */
+SEC("fentry/inet_csk_listen_start")
+int fentry_inet_csk_listen_start(__u64 *ctx)
+{
+	return listen_changed((struct sock *)ctx[0], MESSAGE_OPENED);
+}
+
+SEC("fexit/inet_csk_listen_start")
+int fexit_inet_csk_listen_start(__u64 *ctx)
+{
+	int failed = listen_args == 2 ? at(ctx, 16) : at(ctx, 8);
+
+	return failed ? listen_changed((struct sock *)ctx[0], MESSAGE_CLOSED) : 0;
+}
+
+SEC("fentry/inet_csk_listen_stop")
+int fentry_inet_csk_listen_stop(__u64 *ctx)
+{
+	return listen_changed((struct sock *)ctx[0], MESSAGE_CLOSED);
+}
+
+/* MPTCP closes what was queued before its listener stops: (socket, its TCP socket). */
+SEC("fentry/mptcp_subflow_queue_clean")
+int fentry_mptcp_subflow_queue_clean(__u64 *ctx)
+{
+	return note_closing((struct sock *)ctx[1]);
 }
 
 /* (listener, request) */

@@ -28,6 +28,7 @@ type SynspyAccepting struct {
 	AnsweredAgain uint64
 	CameAgain     uint64
 	AskedAgain    uint64
+	Noted         uint64
 }
 
 type SynspyAcceptor struct {
@@ -439,7 +440,7 @@ type SynspySlot struct {
 	Slave       uint32
 	Newcomer    bool
 	_           [3]byte
-	Entering    uint64
+	Accepting   uint64
 	Handshakes  uint64
 	Forgotten   uint64
 	Now         [10]uint64
@@ -612,12 +613,6 @@ type SynspyTally struct {
 	Pad          uint32
 }
 
-type SynspyWaiting struct {
-	_        structs.HostLayout
-	Listener uint64
-	Since    uint64
-}
-
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
@@ -635,8 +630,8 @@ const (
 	SynspyMapLooks                              = "looks"
 	SynspyMapOffsets                            = "offsets"
 	SynspyMapOpenings                           = "openings"
-	SynspyMapQueued                             = "queued"
 	SynspyMapRing                               = "ring"
+	SynspyMapSleepers                           = "sleepers"
 	SynspyMapSlots                              = "slots"
 	SynspyMapSnapshots                          = "snapshots"
 	SynspyMapSteered                            = "steered"
@@ -645,9 +640,11 @@ const (
 	SynspyMapWithheld                           = "withheld"
 	SynspyProgFentryCookieV4Check               = "fentry_cookie_v4_check"
 	SynspyProgFentryCookieV6Check               = "fentry_cookie_v6_check"
-	SynspyProgFentryInetCskCompleteHashdance    = "fentry_inet_csk_complete_hashdance"
+	SynspyProgFentryInetCskListenStart          = "fentry_inet_csk_listen_start"
+	SynspyProgFentryInetCskListenStop           = "fentry_inet_csk_listen_stop"
 	SynspyProgFentryInetCskReqskQueueAdd        = "fentry_inet_csk_reqsk_queue_add"
 	SynspyProgFentryInetCskReqskQueueDropAndPut = "fentry_inet_csk_reqsk_queue_drop_and_put"
+	SynspyProgFentryMptcpSubflowQueueClean      = "fentry_mptcp_subflow_queue_clean"
 	SynspyProgFentryReqskTimerHandler           = "fentry_reqsk_timer_handler"
 	SynspyProgFentrySecuritySockGraft           = "fentry_security_sock_graft"
 	SynspyProgFentrySubflowV4ConnRequest        = "fentry_subflow_v4_conn_request"
@@ -661,6 +658,7 @@ const (
 	SynspyProgFexitCookieV4Check                = "fexit_cookie_v4_check"
 	SynspyProgFexitCookieV6Check                = "fexit_cookie_v6_check"
 	SynspyProgFexitInetCskAccept                = "fexit_inet_csk_accept"
+	SynspyProgFexitInetCskListenStart           = "fexit_inet_csk_listen_start"
 	SynspyProgFexitReqskTimerHandler            = "fexit_reqsk_timer_handler"
 	SynspyProgFexitSecurityInetConnRequest      = "fexit_security_inet_conn_request"
 	SynspyProgFexitSubflowV4ConnRequest         = "fexit_subflow_v4_conn_request"
@@ -674,7 +672,6 @@ const (
 	SynspyProgKprobeCookieV4Check               = "kprobe_cookie_v4_check"
 	SynspyProgKprobeCookieV6Check               = "kprobe_cookie_v6_check"
 	SynspyProgKprobeInetCskAccept               = "kprobe_inet_csk_accept"
-	SynspyProgKprobeInetCskCompleteHashdance    = "kprobe_inet_csk_complete_hashdance"
 	SynspyProgKprobeInetCskReqskQueueAdd        = "kprobe_inet_csk_reqsk_queue_add"
 	SynspyProgKprobeInetCskReqskQueueDropAndPut = "kprobe_inet_csk_reqsk_queue_drop_and_put"
 	SynspyProgKprobeReqskTimerHandler           = "kprobe_reqsk_timer_handler"
@@ -747,6 +744,7 @@ const (
 	SynspyVarIcmpRanges                         = "icmp_ranges"
 	SynspyVarKfreeRanges                        = "kfree_ranges"
 	SynspyVarLastNamespace                      = "last_namespace"
+	SynspyVarListenArgs                         = "listen_args"
 	SynspyVarListenGeneration                   = "listen_generation"
 	SynspyVarMibIndex                           = "mib_index"
 	SynspyVarMigrated                           = "migrated"
@@ -759,6 +757,8 @@ const (
 	SynspyVarRate                               = "rate"
 	SynspyVarRcvRanges                          = "rcv_ranges"
 	SynspyVarReqskTimer                         = "reqsk_timer"
+	SynspyVarSleepersPut                        = "sleepers_put"
+	SynspyVarSleepersTaken                      = "sleepers_taken"
 	SynspyVarSocketOperations                   = "socket_operations"
 	SynspyVarStateRanges                        = "state_ranges"
 	SynspyVarSteering                           = "steering"
@@ -832,9 +832,11 @@ type SynspySpecs struct {
 type SynspyProgramSpecs struct {
 	FentryCookieV4Check               *ebpf.ProgramSpec `ebpf:"fentry_cookie_v4_check"`
 	FentryCookieV6Check               *ebpf.ProgramSpec `ebpf:"fentry_cookie_v6_check"`
-	FentryInetCskCompleteHashdance    *ebpf.ProgramSpec `ebpf:"fentry_inet_csk_complete_hashdance"`
+	FentryInetCskListenStart          *ebpf.ProgramSpec `ebpf:"fentry_inet_csk_listen_start"`
+	FentryInetCskListenStop           *ebpf.ProgramSpec `ebpf:"fentry_inet_csk_listen_stop"`
 	FentryInetCskReqskQueueAdd        *ebpf.ProgramSpec `ebpf:"fentry_inet_csk_reqsk_queue_add"`
 	FentryInetCskReqskQueueDropAndPut *ebpf.ProgramSpec `ebpf:"fentry_inet_csk_reqsk_queue_drop_and_put"`
+	FentryMptcpSubflowQueueClean      *ebpf.ProgramSpec `ebpf:"fentry_mptcp_subflow_queue_clean"`
 	FentryReqskTimerHandler           *ebpf.ProgramSpec `ebpf:"fentry_reqsk_timer_handler"`
 	FentrySecuritySockGraft           *ebpf.ProgramSpec `ebpf:"fentry_security_sock_graft"`
 	FentrySubflowV4ConnRequest        *ebpf.ProgramSpec `ebpf:"fentry_subflow_v4_conn_request"`
@@ -848,6 +850,7 @@ type SynspyProgramSpecs struct {
 	FexitCookieV4Check                *ebpf.ProgramSpec `ebpf:"fexit_cookie_v4_check"`
 	FexitCookieV6Check                *ebpf.ProgramSpec `ebpf:"fexit_cookie_v6_check"`
 	FexitInetCskAccept                *ebpf.ProgramSpec `ebpf:"fexit_inet_csk_accept"`
+	FexitInetCskListenStart           *ebpf.ProgramSpec `ebpf:"fexit_inet_csk_listen_start"`
 	FexitReqskTimerHandler            *ebpf.ProgramSpec `ebpf:"fexit_reqsk_timer_handler"`
 	FexitSecurityInetConnRequest      *ebpf.ProgramSpec `ebpf:"fexit_security_inet_conn_request"`
 	FexitSubflowV4ConnRequest         *ebpf.ProgramSpec `ebpf:"fexit_subflow_v4_conn_request"`
@@ -861,7 +864,6 @@ type SynspyProgramSpecs struct {
 	KprobeCookieV4Check               *ebpf.ProgramSpec `ebpf:"kprobe_cookie_v4_check"`
 	KprobeCookieV6Check               *ebpf.ProgramSpec `ebpf:"kprobe_cookie_v6_check"`
 	KprobeInetCskAccept               *ebpf.ProgramSpec `ebpf:"kprobe_inet_csk_accept"`
-	KprobeInetCskCompleteHashdance    *ebpf.ProgramSpec `ebpf:"kprobe_inet_csk_complete_hashdance"`
 	KprobeInetCskReqskQueueAdd        *ebpf.ProgramSpec `ebpf:"kprobe_inet_csk_reqsk_queue_add"`
 	KprobeInetCskReqskQueueDropAndPut *ebpf.ProgramSpec `ebpf:"kprobe_inet_csk_reqsk_queue_drop_and_put"`
 	KprobeReqskTimerHandler           *ebpf.ProgramSpec `ebpf:"kprobe_reqsk_timer_handler"`
@@ -920,8 +922,8 @@ type SynspyMapSpecs struct {
 	Looks       *ebpf.MapSpec `ebpf:"looks"`
 	Offsets     *ebpf.MapSpec `ebpf:"offsets"`
 	Openings    *ebpf.MapSpec `ebpf:"openings"`
-	Queued      *ebpf.MapSpec `ebpf:"queued"`
 	Ring        *ebpf.MapSpec `ebpf:"ring"`
+	Sleepers    *ebpf.MapSpec `ebpf:"sleepers"`
 	Slots       *ebpf.MapSpec `ebpf:"slots"`
 	Snapshots   *ebpf.MapSpec `ebpf:"snapshots"`
 	Steered     *ebpf.MapSpec `ebpf:"steered"`
@@ -967,6 +969,7 @@ type SynspyVariableSpecs struct {
 	IcmpRanges          *ebpf.VariableSpec `ebpf:"icmp_ranges"`
 	KfreeRanges         *ebpf.VariableSpec `ebpf:"kfree_ranges"`
 	LastNamespace       *ebpf.VariableSpec `ebpf:"last_namespace"`
+	ListenArgs          *ebpf.VariableSpec `ebpf:"listen_args"`
 	ListenGeneration    *ebpf.VariableSpec `ebpf:"listen_generation"`
 	MibIndex            *ebpf.VariableSpec `ebpf:"mib_index"`
 	Migrated            *ebpf.VariableSpec `ebpf:"migrated"`
@@ -979,6 +982,8 @@ type SynspyVariableSpecs struct {
 	Rate                *ebpf.VariableSpec `ebpf:"rate"`
 	RcvRanges           *ebpf.VariableSpec `ebpf:"rcv_ranges"`
 	ReqskTimer          *ebpf.VariableSpec `ebpf:"reqsk_timer"`
+	SleepersPut         *ebpf.VariableSpec `ebpf:"sleepers_put"`
+	SleepersTaken       *ebpf.VariableSpec `ebpf:"sleepers_taken"`
 	SocketOperations    *ebpf.VariableSpec `ebpf:"socket_operations"`
 	StateRanges         *ebpf.VariableSpec `ebpf:"state_ranges"`
 	Steering            *ebpf.VariableSpec `ebpf:"steering"`
@@ -1041,8 +1046,8 @@ type SynspyMaps struct {
 	Looks       *ebpf.Map `ebpf:"looks"`
 	Offsets     *ebpf.Map `ebpf:"offsets"`
 	Openings    *ebpf.Map `ebpf:"openings"`
-	Queued      *ebpf.Map `ebpf:"queued"`
 	Ring        *ebpf.Map `ebpf:"ring"`
+	Sleepers    *ebpf.Map `ebpf:"sleepers"`
 	Slots       *ebpf.Map `ebpf:"slots"`
 	Snapshots   *ebpf.Map `ebpf:"snapshots"`
 	Steered     *ebpf.Map `ebpf:"steered"`
@@ -1066,8 +1071,8 @@ func (m *SynspyMaps) Close() error {
 		m.Looks,
 		m.Offsets,
 		m.Openings,
-		m.Queued,
 		m.Ring,
+		m.Sleepers,
 		m.Slots,
 		m.Snapshots,
 		m.Steered,
@@ -1114,6 +1119,7 @@ type SynspyVariables struct {
 	IcmpRanges          *ebpf.Variable `ebpf:"icmp_ranges"`
 	KfreeRanges         *ebpf.Variable `ebpf:"kfree_ranges"`
 	LastNamespace       *ebpf.Variable `ebpf:"last_namespace"`
+	ListenArgs          *ebpf.Variable `ebpf:"listen_args"`
 	ListenGeneration    *ebpf.Variable `ebpf:"listen_generation"`
 	MibIndex            *ebpf.Variable `ebpf:"mib_index"`
 	Migrated            *ebpf.Variable `ebpf:"migrated"`
@@ -1126,6 +1132,8 @@ type SynspyVariables struct {
 	Rate                *ebpf.Variable `ebpf:"rate"`
 	RcvRanges           *ebpf.Variable `ebpf:"rcv_ranges"`
 	ReqskTimer          *ebpf.Variable `ebpf:"reqsk_timer"`
+	SleepersPut         *ebpf.Variable `ebpf:"sleepers_put"`
+	SleepersTaken       *ebpf.Variable `ebpf:"sleepers_taken"`
 	SocketOperations    *ebpf.Variable `ebpf:"socket_operations"`
 	StateRanges         *ebpf.Variable `ebpf:"state_ranges"`
 	Steering            *ebpf.Variable `ebpf:"steering"`
@@ -1161,9 +1169,11 @@ type SynspyVariables struct {
 type SynspyPrograms struct {
 	FentryCookieV4Check               *ebpf.Program `ebpf:"fentry_cookie_v4_check"`
 	FentryCookieV6Check               *ebpf.Program `ebpf:"fentry_cookie_v6_check"`
-	FentryInetCskCompleteHashdance    *ebpf.Program `ebpf:"fentry_inet_csk_complete_hashdance"`
+	FentryInetCskListenStart          *ebpf.Program `ebpf:"fentry_inet_csk_listen_start"`
+	FentryInetCskListenStop           *ebpf.Program `ebpf:"fentry_inet_csk_listen_stop"`
 	FentryInetCskReqskQueueAdd        *ebpf.Program `ebpf:"fentry_inet_csk_reqsk_queue_add"`
 	FentryInetCskReqskQueueDropAndPut *ebpf.Program `ebpf:"fentry_inet_csk_reqsk_queue_drop_and_put"`
+	FentryMptcpSubflowQueueClean      *ebpf.Program `ebpf:"fentry_mptcp_subflow_queue_clean"`
 	FentryReqskTimerHandler           *ebpf.Program `ebpf:"fentry_reqsk_timer_handler"`
 	FentrySecuritySockGraft           *ebpf.Program `ebpf:"fentry_security_sock_graft"`
 	FentrySubflowV4ConnRequest        *ebpf.Program `ebpf:"fentry_subflow_v4_conn_request"`
@@ -1177,6 +1187,7 @@ type SynspyPrograms struct {
 	FexitCookieV4Check                *ebpf.Program `ebpf:"fexit_cookie_v4_check"`
 	FexitCookieV6Check                *ebpf.Program `ebpf:"fexit_cookie_v6_check"`
 	FexitInetCskAccept                *ebpf.Program `ebpf:"fexit_inet_csk_accept"`
+	FexitInetCskListenStart           *ebpf.Program `ebpf:"fexit_inet_csk_listen_start"`
 	FexitReqskTimerHandler            *ebpf.Program `ebpf:"fexit_reqsk_timer_handler"`
 	FexitSecurityInetConnRequest      *ebpf.Program `ebpf:"fexit_security_inet_conn_request"`
 	FexitSubflowV4ConnRequest         *ebpf.Program `ebpf:"fexit_subflow_v4_conn_request"`
@@ -1190,7 +1201,6 @@ type SynspyPrograms struct {
 	KprobeCookieV4Check               *ebpf.Program `ebpf:"kprobe_cookie_v4_check"`
 	KprobeCookieV6Check               *ebpf.Program `ebpf:"kprobe_cookie_v6_check"`
 	KprobeInetCskAccept               *ebpf.Program `ebpf:"kprobe_inet_csk_accept"`
-	KprobeInetCskCompleteHashdance    *ebpf.Program `ebpf:"kprobe_inet_csk_complete_hashdance"`
 	KprobeInetCskReqskQueueAdd        *ebpf.Program `ebpf:"kprobe_inet_csk_reqsk_queue_add"`
 	KprobeInetCskReqskQueueDropAndPut *ebpf.Program `ebpf:"kprobe_inet_csk_reqsk_queue_drop_and_put"`
 	KprobeReqskTimerHandler           *ebpf.Program `ebpf:"kprobe_reqsk_timer_handler"`
@@ -1236,9 +1246,11 @@ func (p *SynspyPrograms) Close() error {
 	return _SynspyClose(
 		p.FentryCookieV4Check,
 		p.FentryCookieV6Check,
-		p.FentryInetCskCompleteHashdance,
+		p.FentryInetCskListenStart,
+		p.FentryInetCskListenStop,
 		p.FentryInetCskReqskQueueAdd,
 		p.FentryInetCskReqskQueueDropAndPut,
+		p.FentryMptcpSubflowQueueClean,
 		p.FentryReqskTimerHandler,
 		p.FentrySecuritySockGraft,
 		p.FentrySubflowV4ConnRequest,
@@ -1252,6 +1264,7 @@ func (p *SynspyPrograms) Close() error {
 		p.FexitCookieV4Check,
 		p.FexitCookieV6Check,
 		p.FexitInetCskAccept,
+		p.FexitInetCskListenStart,
 		p.FexitReqskTimerHandler,
 		p.FexitSecurityInetConnRequest,
 		p.FexitSubflowV4ConnRequest,
@@ -1265,7 +1278,6 @@ func (p *SynspyPrograms) Close() error {
 		p.KprobeCookieV4Check,
 		p.KprobeCookieV6Check,
 		p.KprobeInetCskAccept,
-		p.KprobeInetCskCompleteHashdance,
 		p.KprobeInetCskReqskQueueAdd,
 		p.KprobeInetCskReqskQueueDropAndPut,
 		p.KprobeReqskTimerHandler,

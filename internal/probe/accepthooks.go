@@ -4,8 +4,7 @@ import "slices"
 
 // The functions that connections go through from the accept queue to a process.
 const (
-	enqueueFunction = "inet_csk_complete_hashdance"
-	cookieEnqueue   = "inet_csk_reqsk_queue_add"
+	enqueueFunction = "inet_csk_reqsk_queue_add"
 	acceptFunction  = "inet_csk_accept"
 	graftFunction   = "security_sock_graft"
 )
@@ -16,8 +15,7 @@ const AnswerAgain = "tcp_retransmit_synack"
 // acceptSide is hooked for Config.Accepts alone, and can be done without.
 func acceptSide() []function {
 	return []function{
-		{enqueueFunction, false, "how many connections enter the accept queues, and how long they wait there", "", ""},
-		{cookieEnqueue, false, "which connections of SYN cookies and Fast Open enter the accept queues", "", ""},
+		{enqueueFunction, false, "which connections of Fast Open enter the accept queues", "", ""},
 		{acceptFunction, false, "accepts, when each process last accepted, and time spent in the accept queue", "", ""},
 		{graftFunction, false, "the first accept of a task that already slept in accept()", "", ""},
 	}

@@ -182,7 +182,7 @@ func (v *view) handshakes() {
 		v.add(gone, event.CauseListenerClosed, event.StageAck, "while others listen on its port", other, "without "+gone+why)
 		v.add(gone, bad, event.StageAck, "that no handshake waits for", other, "without "+gone+why)
 	}
-	if !v.plan.hooks(reset, listenHook) {
+	if !v.plan.hooks(reset) || !v.plan.seesListeners() {
 		v.add(reset, event.CauseListenerClosed, event.StageClose, "", event.ShowsNothing,
 			"takes hooks at both "+reset+" and inet_sock_set_state")
 	}

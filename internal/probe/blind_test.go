@@ -14,7 +14,9 @@ import (
 func TestBlind(t *testing.T) {
 	refuse := func(hook string) func(*Facts) {
 		return func(f *Facts) {
-			f.refusedHooks = make(map[attempt]error)
+			if f.refusedHooks == nil {
+				f.refusedHooks = make(map[attempt]error)
+			}
 			for _, backend := range []string{Trampoline, Kprobe, Tracepoint, iterator} {
 				f.refusedHooks[attempt{hook, backend}] = errRefused
 			}
@@ -77,7 +79,7 @@ func TestBlind(t *testing.T) {
 			"bad_handshake_ack at ack (answered by an RST): nothing", "auth_failed at ack: nothing", "socket_filter at ack: nothing",
 			"policy at ingress (minimum TTL): nothing", "time_wait at ingress: nothing",
 			"kernel_other at ingress (freed by TCP without a reason): nothing"}},
-		{"listen() refused", "6.12", Auto, refuse(listenHook), []string{"listener_closed at close: nothing"}},
+		{"listen() refused", "6.12", Auto, func(f *Facts) { refuse(listenFunction)(f); refuse(listenHook)(f) }, []string{"listener_closed at close: nothing"}},
 		{"timers refused", "6.12", Auto, refuse(requestTimer),
 			[]string{"handshake_expired at timer: nothing", "listener_closed at timer: nothing"}},
 		{"timers refused, by tracepoints", "6.12", Tracepoint, refuse("timer_expire_exit"), []string{

@@ -166,6 +166,12 @@ func wantRefused(t *testing.T, hook Hook, refused, backend string, plan Plan, er
 	if err != nil {
 		t.Fatal(err)
 	}
+	if hook.Name == listenFunction { // a tracepoint tells the same
+		if got := hookOf(plan, listenHook); got.Backend != Tracepoint || !strings.Contains(got.Note, errRefused.Error()) {
+			t.Errorf("refused: %+v", got)
+		}
+		return
+	}
 	got := hookOf(plan, hook.Name)
 	if refused == Trampoline && backend == Auto {
 		if got.Backend != Kprobe || !strings.Contains(got.Note, errRefused.Error()) {

@@ -54,5 +54,5 @@ func (p *Probe) Entered(socket uint64) (Entered, error) {
 // SeesEntries tells whether each connection that enters an accept queue is counted: with tracepoints alone, but for those of
 // SO_REUSEPORT groups.
 func (p *Probe) SeesEntries() bool {
-	return p.config.Accepts && (p.plan.hooks(enqueueFunction) || p.plan.Backend == Tracepoint)
+	return p.config.Accepts
 }

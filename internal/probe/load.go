@@ -223,6 +223,7 @@ func configure(spec *ebpf.CollectionSpec, facts *Facts, plan Plan, config Config
 		{"check_req_args", uint32(facts.Functions["tcp_check_req"])},
 		{"timewait_args", uint32(facts.Functions["tcp_timewait_state_process"])},
 		{"accept_args", uint32(facts.Functions[acceptFunction])},
+		{"listen_args", uint32(facts.Functions[listenFunction])},
 		{"have_accepts", config.Accepts},
 		{"reqsk_timer", start(facts.Code[requestTimer])},
 		{"fates", fateTable(facts.Reasons)},

@@ -81,7 +81,7 @@ func placedFunctions() []string {
 }
 
 func hookedFunctions() []string {
-	names := append(namesOf(listenPath(), deaths(), acceptSide()), sleeperFunctions()...)
+	names := append(namesOf(listenPath(), deaths(), acceptSide()), append(sleeperFunctions(), listenFunctions()...)...)
 	return append(names, mptcp, "bpf_iter_task_file", sockFromFile)
 }
 
@@ -133,7 +133,7 @@ func Make(facts *Facts, backend string) (Plan, error) {
 	}
 	plan.Hooks = append(plan.Hooks, deathHooks(facts, plan.Backend, backend)...)
 	plan.Hooks = append(plan.Hooks, acceptHooks(facts, plan.Backend, backend)...)
-	plan.Hooks = append(plan.Hooks, ownerHooks(facts)...)
+	plan.Hooks = append(plan.Hooks, ownerHooks(facts, plan.Backend, backend)...)
 	plan.findBlind(facts)
 	return plan, nil
 }
@@ -275,21 +275,9 @@ func eventHooks(facts *Facts) ([]Hook, error) {
 	return hooks, nil
 }
 
-// listenHook is the second use of a tracepoint: who opens and closes listeners.
-const listenHook = "inet_sock_set_state (listen)"
-
 // ownerHooks find who holds the listeners, whatever sees the packets.
-func ownerHooks(facts *Facts) []Hook {
-	listen := Hook{Name: listenHook}
-	_, exists := facts.Tracepoints["inet_sock_set_state"]
-	switch err := facts.refusal(listenHook, Tracepoint); {
-	case !exists:
-		listen.Note = "not in the kernel's type information; listeners that open later are seen at their first drop only"
-	case err != nil:
-		listen.Note = "refused: " + err.Error() + "; listeners that open later are seen at their first drop only"
-	default:
-		listen.Backend, listen.Programs = Tracepoint, []string{"tp_btf_listen"}
-	}
+func ownerHooks(facts *Facts, plan, backend string) []Hook {
+	hooks := listenHooks(facts, plan, backend)
 	files := Hook{Name: "iter/task_file"}
 	const without = "holders are read from /proc instead, and the first drop in each namespace that listened before is not counted"
 	_, iterates := facts.Functions["bpf_iter_task_file"]
@@ -301,7 +289,7 @@ func ownerHooks(facts *Facts) []Hook {
 	default:
 		files.Backend, files.Programs = iterator, []string{"iter_task_file"}
 	}
-	return []Hook{listen, files}
+	return append(hooks, files)
 }
 
 func backendOf(hooks []Hook) string {

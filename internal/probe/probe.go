@@ -287,6 +287,9 @@ func (p *Probe) Start(holders Holders, named func(*Listener) bool) error {
 	for ns, listens := range holders.namespaces {
 		p.idle[ns.id] = !listens
 	}
+	if err := p.findSleepers(&holders); err != nil {
+		return err
+	}
 	books, err := p.track(&holders, named)
 	if err != nil {
 		return err

@@ -7,9 +7,9 @@ import (
 
 // Tables of recent things: the oldest give way.
 const (
-	maxQueued    = 32768 // connections in accept queues; the oldest ones' waiting time is forgotten
 	maxAcceptors = 16384 // processes and listeners that they accept from
 	maxListening = 16384 // ports that listen
+	maxInAccept  = 4096  // threads that slept in accept() at the start; the first accept of others is not seen
 )
 
 // keptPart of the namespaces' tables is for those that a filter names.
@@ -79,7 +79,7 @@ func size(spec *ebpf.CollectionSpec, facts *Facts, config Config) error {
 		}
 	}
 	if config.Accepts {
-		for name, entries := range map[string]uint32{"queued": maxQueued, "acceptors": maxAcceptors, "accept_calls": maxAcceptors,
+		for name, entries := range map[string]uint32{"sleepers": maxInAccept, "acceptors": maxAcceptors, "accept_calls": maxAcceptors,
 			"listening": maxListening, "children": maxAcceptors} {
 			spec.Maps[name].MaxEntries = entries
 		}

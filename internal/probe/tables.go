@@ -58,7 +58,7 @@ func answers() []Table {
 			Full:    "the oldest of the set gives way: its next packet has no number, and is counted as of another handshake",
 			Counted: "overflow.handshakes", Verdict: "which SYNs came again is not told of that time"},
 		{Object: "synspy", Name: "closing", Holds: "tasks that closed a listener", Full: forgetting + "; a task needs its row at once or never"},
-		{Object: "synspy", Name: "queued", Holds: "connections in accept queues", Full: forgetting + ": how long it waited"},
+		{Object: "synspy", Name: "sleepers", Holds: "threads that slept in accept() at the start", Full: forgetting + ": its first accept"},
 		{Object: "synspy", Name: "acceptors", Holds: "processes and listeners that they accept from", Full: forgetting + ": when it last accepted"},
 		{Object: "synspy", Name: "accept_calls", Holds: "threads in accept(), with kprobes",
 			Full: forgetting + "; what it accepts is known by its place in the queue, or when it is grafted"},
