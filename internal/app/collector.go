@@ -1,7 +1,6 @@
 package app
 
 import (
-	"cmp"
 	"context"
 	"maps"
 	"net/netip"
@@ -33,9 +32,10 @@ type collector struct {
 	step     time.Duration // what a point of the timelines covers
 	evidence diagnose.Evidence
 
-	rows     map[uint64]*evidenceRow // by listener
-	deaths   deathTable              // before any listener
-	reasoned deathTable              // at one, and for a reason that the kernel gave
+	rows map[uint64]*evidenceRow // by listener
+	followed
+	deaths   deathTable // before any listener
+	reasoned deathTable // at one, and for a reason that the kernel gave
 	met      *metWatch
 	programs programs
 	clients  map[netip.Addr]*event.ClientCount
@@ -46,8 +46,10 @@ type collector struct {
 	syns      uint64
 	toldAt    time.Time
 	foundAt   time.Time
+	changed   uint64      // what the listeners' changes were then
 	stacks    *stackWatch // nil where threads' stacks cannot be had
 	noStack   error       // why
+	attention *attention  // nil before the start
 	threads   *threadWatch
 	shortages *shortageWatch
 	strays    strayWatch
@@ -68,8 +70,13 @@ type evidenceRow struct {
 	halfOpen  *uint64 // when the window began
 	late      *uint64 // connections that entered, of those that had a SYN dropped before
 	points    []event.TimelinePoint
-	closed    *uint64 // when it was seen to be closed, ms since the start
-	arrived   uint64  // SYNs, at the last tick
+	closed    *uint64        // when it was seen to be closed, ms since the start
+	arrived   probe.Arrivals // at the last tick
+	stirred   bool           // something came to it, or waited there
+	droppedAt time.Time      // when it last dropped
+	lookedAt  time.Time      // when its queues were last read
+	seen      probe.Arrivals // then
+	entered   probe.Entered  // likewise
 
 	// What the timeline has of it, from the last reading on.
 	began   bool   // it was read
@@ -91,7 +98,7 @@ type evidenceRow struct {
 }
 
 func newCollector(s *session, options DiagnoseOptions) *collector {
-	c := &collector{options: options, session: s, rows: make(map[uint64]*evidenceRow), deaths: make(deathTable), reasoned: make(deathTable), met: newMetWatch(), programs: make(programs),
+	c := &collector{options: options, session: s, rows: make(map[uint64]*evidenceRow), followed: followed{sums: make(map[uint64]probe.Arrivals)}, deaths: make(deathTable), reasoned: make(deathTable), met: newMetWatch(), programs: make(programs),
 		clients: make(map[netip.Addr]*event.ClientCount), flows: make(flows), diverted: &diverted{}}
 	for c.step = 2 * pollInterval; c.step*event.MaxTimelinePoints <= options.Duration; {
 		c.step += pollInterval
@@ -105,16 +112,17 @@ func (c *collector) begin(ctx context.Context) error {
 	c.loadStrays()
 	c.openNetfilter()
 	c.forwards = openForwarded(c.options.Watch.Filter.NetNS)
-	err := c.poll()
+	err := c.poll(true)
 	if err != nil {
 		return err
 	}
 	c.setOut() // from here on everything is counted into the timelines
-	c.threads = newThreadWatch(c.start, c.options.Duration, c.session.log)
 	if c.stacks, err = openStacks(c.options.Watch.BTF, c.session.log); err != nil {
 		c.session.log.Debug("stacks of threads cannot be had", "error", err)
 		c.stacks, c.noStack = nil, err
 	}
+	c.attention = newAttention(c.start)
+	c.threads = newThreadWatch(c.attention, c.stacks, c.options.Duration, c.session.log)
 	c.look()
 	c.threads.begin(ctx)
 	c.shortages = newShortageWatch(c.threads.sampler, func() (shortages, error) { return c.session.probe.OpenShortages() }, c.session.log)
@@ -140,16 +148,34 @@ func (c *collector) since(mono uint64) uint32 {
 	return uint32((mono - c.mono) / uint64(time.Millisecond))
 }
 
-// find adds the listeners that match.
+// findEvery is how often it is asked which listeners match, and who holds them.
+const findEvery = time.Second
+
+// find adds the listeners that match, if there are others than before, and asks who holds those that are followed.
 func (c *collector) find() {
+	c.foundAt = time.Now()
+	if now := c.session.listeners.changed(); now != c.changed {
+		c.changed = now
+		c.match()
+		return
+	}
+	for _, r := range c.tracked {
+		r.processes = c.session.owners.Processes(r.listener.Socket, kernel.Monotonic())
+	}
+}
+
+func (c *collector) match() {
 	all := c.session.listeners.list()
 	for i := range all {
 		if c.session.listeners.matches(&all[i]) {
 			c.row(all[i].Socket, &all[i])
 		}
 	}
+	if len(c.rows) > maxPolled {
+		ranked := c.ranked()
+		c.first = ranked[:maxPolled]
+	}
 	c.mix(all, c.session.probe.Undivided(all, c.session.listeners.lived))
-	c.foundAt = time.Now()
 }
 
 // row is a listener's, made if it is new; nil where there are too many.
@@ -164,6 +190,9 @@ func (c *collector) row(socket uint64, l *probe.Listener) *evidenceRow {
 			r.born, r.readAt = true, c.since(at)
 		}
 		c.rows[socket] = r
+		if c.retrack = true; r.born || l.Accept.Len+l.Syn.Len > 0 {
+			c.stir(r)
+		}
 	}
 	r.processes = c.session.owners.Processes(socket, kernel.Monotonic())
 	return r
@@ -172,36 +201,44 @@ func (c *collector) row(socket uint64, l *probe.Listener) *evidenceRow {
 // look sees to it that the threads are watched that hold the listeners in trouble, or,
 // where none is, of the first ones.
 func (c *collector) look() {
-	ranked := c.ranked()
-	var pids []uint32
+	ranked := slices.SortedFunc(slices.Values(c.tracked), inTrouble)
 	var targets []threadTarget
 	for _, r := range ranked[:min(len(ranked), watchedListeners)] {
 		c.learn(r.processes[:min(len(r.processes), watchedProcesses)])
 		for _, p := range r.processes[:min(len(r.processes), watchedProcesses)] {
 			targets = append(targets, threadTarget{p.PID, p.Start, r.listener.Inode})
-			if !slices.Contains(pids, p.PID) {
-				pids = append(pids, p.PID)
-			}
 		}
 	}
 	c.threads.watch(targets)
-	if c.stacks != nil {
-		if err := c.stacks.watch(pids); err != nil {
-			c.session.log.Debug("watch stacks", "error", err)
-		}
+}
+
+// alarmed tells of a listener's drop: what its threads did explains those of its accept queue alone.
+func (c *collector) alarmed(r *evidenceRow, count *event.Count) {
+	if c.stir(r); count.Action == event.ActionIgnored {
+		return
+	}
+	r.droppedAt = time.Now()
+	if count.Cause == event.CauseAcceptQueueFull {
+		c.alarm()
+	}
+}
+
+// alarm has threads looked at closely for a while.
+func (c *collector) alarm() {
+	if c.attention != nil && c.attention.alarm(time.Now()) {
+		c.track()
+		c.look() // who is in trouble now comes first
+		c.attention.rouse()
 	}
 }
 
 // ranked lists the listeners, those that dropped most first, then the fullest.
 func (c *collector) ranked() []*evidenceRow {
-	return slices.SortedFunc(maps.Values(c.rows), func(a, b *evidenceRow) int {
-		return cmp.Or(cmp.Compare(dropsOf(b.counts), dropsOf(a.counts)), cmp.Compare(b.queue.Len, a.queue.Len),
-			cmp.Compare(b.arrived, a.arrived), cmp.Compare(a.listener.Port, b.listener.Port), cmp.Compare(a.listener.Socket, b.listener.Socket))
-	})
+	return slices.SortedFunc(maps.Values(c.rows), inTrouble)
 }
 
 func (c *collector) fullest() (most *evidenceRow) {
-	for _, r := range c.rows {
+	for _, r := range c.stirring {
 		if r.queue.Len > 0 && (most == nil || r.queue.Len > most.queue.Len) {
 			most = r
 		}
@@ -243,6 +280,7 @@ func (c *collector) Held(h event.Held) error {
 	}
 	if r := c.rows[h.Listener.Key]; r != nil {
 		r.counts = event.AddCount(r.counts, count)
+		c.alarmed(r, &count)
 		r.badAcks.Add(count, h.Kernel.Counters)
 		r.deferral.unseen = r.deferral.unseen || h.Cause == event.CauseDeferAccept
 		r.held(c, count, h.Again)
@@ -275,6 +313,7 @@ func (c *collector) Drop(d *event.Drop) error {
 	}
 	if r := c.rowOf(d); r != nil {
 		r.counts = event.AddCount(r.counts, count)
+		c.alarmed(r, &count)
 		r.badAcks.Record(d)
 		if d.Unsent {
 			r.unsent++
@@ -321,11 +360,11 @@ func (c *collector) client(d *event.Drop) {
 
 // Flush is a tick: the queues are read.
 func (c *collector) Flush() error {
-	if err := c.poll(); err != nil {
+	if err := c.poll(false); err != nil {
 		return err
 	}
 	c.followDeferred(false)
-	if time.Since(c.foundAt) >= time.Second {
+	if time.Since(c.foundAt) >= findEvery {
 		c.find()
 		c.look()
 	}
@@ -338,7 +377,7 @@ func (c *collector) Flush() error {
 // Summary is the end: what was counted in all. Nothing is counted any more, but what was
 // since the last tick is still to be read.
 func (c *collector) Summary(s event.Summary) error {
-	if err := c.poll(); err != nil {
+	if err := c.poll(true); err != nil {
 		return err
 	}
 	c.followDeferred(true)

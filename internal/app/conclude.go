@@ -23,6 +23,7 @@ func (c *collector) conclude(s event.Summary) {
 	e := &c.evidence
 	e.Files = c.shortages.files
 	e.Start, e.WindowMs = event.Time{Time: c.start}, uint64(time.Since(c.start).Milliseconds())
+	e.Closely = c.attention.told(uint32(e.WindowMs))
 	e.Filter = event.FilterText(c.options.Filters)
 	e.OneNetNS = event.Filtered(c.options.Filters, "netns")
 	for _, r := range c.options.Watch.Filter.Ports {
@@ -83,6 +84,9 @@ func (c *collector) listenersOf(s event.Summary) {
 	all := c.session.listeners.list()
 	c.mix(all, c.session.probe.Undivided(all, c.session.listeners.lived))
 	for _, r := range c.ranked() {
+		if r.skipped { // it was not followed
+			r.processes = c.session.owners.Processes(r.listener.Socket, kernel.Monotonic())
+		}
 		l := diagnose.Listener{ID: *described(&r.listener, true), Processes: c.tell(r.processes), Counts: r.counts,
 			StepMs: uint32(c.step.Milliseconds()), Timeline: slices.Clone(r.points), PeakAccepts: r.peak,
 			RetriesTold: r.told && !r.forgot, ClosedMs: r.closed}
@@ -313,9 +317,13 @@ func (c *collector) end() {
 	if err != nil {
 		c.session.log.Debug("read stacks", "error", err)
 	}
+	watched := func(*diagnose.Sample) bool { return true }
+	if c.stacks.sampler.Support().Late() {
+		watched = func(s *diagnose.Sample) bool { return diagnose.Within(c.evidence.Closely, s.OffsetMs) }
+	}
 	for i := range c.evidence.Listeners {
 		for j := range c.evidence.Listeners[i].Threads {
-			addStacks(&c.evidence.Listeners[i].Threads[j], stacks)
+			addStacks(&c.evidence.Listeners[i].Threads[j], stacks, watched)
 		}
 	}
 	if err := c.stacks.close(); err != nil {
@@ -329,7 +337,7 @@ const namingTime = 5 * time.Second
 // addStacks gives the samples of a thread the stacks of user space that go with them:
 // while it slept, the one that it slept in at the same place of the kernel; while it ran,
 // those that it was seen in, each as often as it was.
-func addStacks(t *diagnose.Thread, stacks []event.Stack) {
+func addStacks(t *diagnose.Thread, stacks []event.Stack, watched func(*diagnose.Sample) bool) {
 	asleep := make(map[string][]string)
 	longest := make(map[string]time.Duration)
 	var running []event.Stack
@@ -357,14 +365,14 @@ func addStacks(t *diagnose.Thread, stacks []event.Stack) {
 	slices.SortStableFunc(running, func(a, b event.Stack) int { return cmp.Compare(b.Samples, a.Samples) })
 	ran, told := uint64(0), uint64(0)
 	for i := range t.Samples {
-		if t.Samples[i].State == "R" {
+		if t.Samples[i].State == "R" && watched(&t.Samples[i]) {
 			ran++
 		}
 	}
 	for i := range t.Samples {
 		smp := &t.Samples[i]
 		switch {
-		case smp.State == "R" && runs > 0:
+		case smp.State == "R" && runs > 0 && watched(smp):
 			_, smp.User = split(nthSample(running, (2*told+1)*runs/(2*ran)).Frames)
 			smp.OnCPU = true
 			told++

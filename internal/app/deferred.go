@@ -102,7 +102,7 @@ func (d *deferral) end() *diagnose.Deferred {
 
 // followDeferred looks which of the handshakes are still half-open, for listeners that have any to follow.
 func (c *collector) followDeferred(now bool) {
-	for _, r := range c.rows {
+	for _, r := range c.stirring {
 		d := &r.deferral
 		if len(d.pending) == 0 || d.unseen || !now && time.Now().Before(d.next) {
 			continue

@@ -25,6 +25,7 @@ type listeners struct {
 	lists  uint64               // how often the holders were listed
 
 	turnedAway uint64
+	changes    uint64 // grows with whatever may change what list and matches say
 }
 
 type known struct {
@@ -79,6 +80,7 @@ func (l *listeners) add(listener probe.Listener) bool {
 		return false
 	}
 	l.known[listener.Socket] = &known{listener: listener, listed: l.lists}
+	l.changes++
 	at := placeOf(&listener)
 	l.places[at] = append(l.places[at], listener.Socket)
 	return true
@@ -95,6 +97,7 @@ func (l *listeners) open(m *probe.Message) {
 	}
 	have.opened, have.limit, have.asked, have.closed = m.Time, m.Listener.Accept.Limit, nil, 0
 	delete(l.closed, m.Listener.Socket)
+	l.changes++
 	if backlog := m.Backlog; m.Asked && backlog >= have.limit { // the limit is the smaller of it and somaxconn
 		have.asked = &backlog
 	}
@@ -127,6 +130,7 @@ func (l *listeners) close(socket, at uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed[socket] = time.Now()
+	l.changes++
 	if have, ok := l.known[socket]; ok {
 		have.closed = at
 	}
@@ -140,6 +144,20 @@ func (l *listeners) lived(socket uint64) (opened, closed uint64) {
 		return have.opened, have.closed
 	}
 	return 0, 0
+}
+
+// changed is another number once there are other listeners, or others match.
+func (l *listeners) changed() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.changes
+}
+
+// closing tells whether some listener closed a moment ago.
+func (l *listeners) closing() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.closed) > 0
 }
 
 // settleAfter is how long after its closing a listener's packets may still be under way.
@@ -221,6 +239,7 @@ func (l *listeners) remove(socket uint64) {
 		delete(l.places, at)
 	}
 	delete(l.known, socket)
+	l.changes++
 }
 
 // sockets lists all that are known.
@@ -274,6 +293,7 @@ func (l *listeners) want(socket uint64, wanted bool) bool {
 		return false
 	}
 	have.judged, have.wanted = true, wanted
+	l.changes++
 	return true
 }
 
@@ -314,8 +334,9 @@ func (l *listeners) meet(socket uint64) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if have, ok := l.known[socket]; ok {
+	if have, ok := l.known[socket]; ok && !have.met {
 		have.met = true
+		l.changes++
 	}
 }
 

@@ -37,7 +37,7 @@ func (c *collector) overflowed(s *event.Summary) {
 
 // counts tells whether the SYNs of a listener are counted as its own.
 func (c *collector) counts(r *evidenceRow) bool {
-	return c.session.listeners.remembers(r.listener.Socket) && (c.evidence.Overflow == nil || c.evidence.Overflow.Syns == 0 || r.arrived > 0)
+	return c.session.listeners.remembers(r.listener.Socket) && (c.evidence.Overflow == nil || c.evidence.Overflow.Syns == 0 || r.arrived.Syn > 0)
 }
 
 // lostSamples adds those of threads that had no room.

@@ -3,18 +3,28 @@ package app
 import (
 	"context"
 	"log/slog"
+	"slices"
+	"time"
 
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/probe"
 	"github.com/synspy/synspy/internal/symbol"
 )
 
-// stackWatch sees what the threads of some processes do, and names it.
+// stackWatch sees what the threads of some processes do, and names it. It is for one goroutine at a time.
 type stackWatch struct {
 	sampler *probe.Sampler
 	symbols *symbol.Symbols
 	log     *slog.Logger
+
+	pids    []uint32 // followed
+	closely bool
+	lookAt  time.Time       // when their code is to be looked at again
+	met     map[uint32]bool // whose code was looked at
 }
+
+// codeEvery is how often it is looked what code the processes watched have mapped.
+const codeEvery = time.Second
 
 // openStacks watches nobody yet. Where the kernel lets no thread be seen, the error is
 // probe.ErrCannotSample.
@@ -23,7 +33,46 @@ func openStacks(btfFile string, log *slog.Logger) (*stackWatch, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &stackWatch{sampler, symbol.New(log), log}, nil
+	return &stackWatch{sampler: sampler, symbols: symbol.New(log), log: log, met: make(map[uint32]bool)}, nil
+}
+
+// follow watches the processes if they are looked at closely, or if this kernel would not show a thread that has fallen asleep
+// by then. Else it opens their code alone: they may be gone when it is asked about.
+func (w *stackWatch) follow(pids []uint32, closely bool) {
+	if !closely && w.sampler.Support().Late() {
+		if w.closely {
+			w.rest()
+		}
+		w.meet(pids)
+		return
+	}
+	if w.closely && slices.Equal(pids, w.pids) && time.Now().Before(w.lookAt) {
+		return
+	}
+	w.closely, w.pids, w.lookAt = true, pids, time.Now().Add(codeEvery)
+	if err := w.watch(pids); err != nil {
+		w.log.Debug("watch stacks", "error", err)
+	}
+}
+
+func (w *stackWatch) rest() {
+	w.closely = false
+	if err := w.sampler.Watch(nil); err != nil {
+		w.log.Debug("stop watching stacks", "error", err)
+	}
+}
+
+// meet opens the code of processes that it has not seen before.
+func (w *stackWatch) meet(pids []uint32) {
+	for _, pid := range pids {
+		if w.met[pid] || len(w.met) >= symbol.MaxProcesses {
+			continue
+		}
+		w.met[pid] = true
+		if err := w.symbols.Watch(pid); err != nil {
+			w.log.Debug("looking at a process's code", "pid", pid, "err", err)
+		}
+	}
 }
 
 // watch replaces the set of processes watched; what was seen of others is kept.

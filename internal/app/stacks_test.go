@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/synspy/synspy/internal/diagnose"
 	"github.com/synspy/synspy/internal/event"
 )
 
@@ -206,4 +207,48 @@ console.log("ready"); setTimeout(hotSpin, 10)`)
 		return s.State == event.ThreadRunning && has(s, "hotSpin", false)
 	})
 	t.Log(stack)
+}
+
+// TestFollow: nobody is watched while nothing is wrong, if the kernel shows later who slept then; and what was seen stays.
+func TestFollow(t *testing.T) {
+	pid, _ := startHelper(t, "", "sh", "-c", "echo ready; exec sleep 3600")
+	w, err := openStacks("", slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := w.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	seen := func() int {
+		stacks, err := w.read(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(stacks)
+	}
+	w.follow([]uint32{pid}, false)
+	if late := w.sampler.Support().Late(); (seen() == 0) != late {
+		t.Errorf("%d stacks are seen while nothing is wrong; those of sleepers can be had later: %t", seen(), late)
+	}
+	asleep := func(s *event.Stack) bool { return s.State == event.ThreadSleeping && has(s, "nanosleep", true) }
+	w.follow([]uint32{pid}, true)
+	await(t, w, pid, "that sleeps", asleep)
+	w.follow([]uint32{pid}, false)
+	await(t, w, pid, "that slept", asleep)
+	w.follow([]uint32{pid}, true)
+	await(t, w, pid, "that sleeps again", asleep)
+}
+
+// TestAddStacks: those seen on a CPU go to the samples of the time in which that was watched.
+func TestAddStacks(t *testing.T) {
+	thread := diagnose.Thread{PID: 1, TID: 1, Samples: []diagnose.Sample{{OffsetMs: 100, State: "R"}, {OffsetMs: 900, State: "R"}, {OffsetMs: 1000, State: "R"}}}
+	stacks := []event.Stack{{PID: 1, TID: 1, State: event.ThreadRunning, Samples: 9, Frames: []event.Frame{{Function: "compute"}}}}
+	addStacks(&thread, stacks, func(s *diagnose.Sample) bool { return s.OffsetMs >= 900 })
+	for i, want := range []bool{false, true, true} {
+		if got := thread.Samples[i]; got.OnCPU != want || (len(got.User) > 0) != want {
+			t.Errorf("sample %d: %+v", i, got)
+		}
+	}
 }

@@ -85,7 +85,7 @@ func (c *collector) watchStrays() {
 
 // unanswered tells whether some listener's SYN-ACK was sent again, or failed to be.
 func (c *collector) unanswered() bool {
-	for _, r := range c.rows {
+	for _, r := range c.stirring {
 		if r.listener.Syn.Len > r.listener.Syn.Young {
 			return true
 		}

@@ -14,10 +14,11 @@ import (
 	"github.com/synspy/synspy/internal/owner"
 )
 
-// How often threads are looked at in a window that is short enough, of how many listeners, how
+// How often threads are looked at in a window that is short enough, closely and while nothing is wrong, of how many listeners, how
 // many samples are kept of each thread, of how many threads, and how many stacks are told apart.
 const (
 	threadsEvery     = 100 * time.Millisecond
+	calmEvery        = 500 * time.Millisecond
 	watchedListeners = 4
 	watchedProcesses = 32 // of each
 	maxSamples       = 1200
@@ -38,15 +39,24 @@ type threadKey struct {
 	inode    uint64
 }
 
+// A look takes no more than this part of the time: of processes with thousands of threads there are fewer.
+const (
+	closePart = 2
+	calmPart  = 100
+)
+
 // threadWatch reads on a goroutine of its own what threads do, and how their cgroups are
 // throttled: /proc may take its time.
 type threadWatch struct {
-	sampler *owner.Sampler
-	start   time.Time
-	every   time.Duration
-	log     *slog.Logger
-	stop    context.CancelFunc
-	done    chan struct{}
+	sampler   *owner.Sampler
+	frames    *stackWatch // nil for none
+	attention *attention
+	start     time.Time
+	every     time.Duration // between two close looks
+	log       *slog.Logger
+	closely   bool // the last look was; of the goroutine
+	stop      context.CancelFunc
+	done      chan struct{}
 
 	mu      sync.Mutex
 	targets []threadTarget
@@ -66,8 +76,9 @@ type throttling struct {
 }
 
 // newThreadWatch looks so often that the samples it keeps reach to the window's end.
-func newThreadWatch(start time.Time, window time.Duration, log *slog.Logger) *threadWatch {
-	return &threadWatch{sampler: owner.NewSampler("/proc", log), start: start, every: max(threadsEvery, window/maxSamples), log: log,
+func newThreadWatch(a *attention, stacks *stackWatch, window time.Duration, log *slog.Logger) *threadWatch {
+	return &threadWatch{sampler: owner.NewSampler("/proc", log), frames: stacks, attention: a, start: a.start,
+		every: max(threadsEvery, window/maxSamples), log: log,
 		stop: func() {}, done: make(chan struct{}), threads: make(map[threadKey]*diagnose.Thread), stacks: make(map[string][]string),
 		cpus: make(map[string]*throttling), cgroups: make(map[uint32]string), frozen: make(map[uint32][]frozenCgroup), refused: make(refusals)}
 }
@@ -94,25 +105,29 @@ func (w *threadWatch) watch(targets []threadTarget) {
 // run looks until the context ends.
 func (w *threadWatch) run(ctx context.Context) {
 	defer close(w.done)
-	ticker := time.NewTicker(w.every)
-	defer ticker.Stop()
+	next := time.NewTimer(w.every)
+	defer next.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
-			w.round()
+		case <-w.attention.roused:
+		case <-next.C:
 		}
+		next.Reset(w.round())
 	}
 }
 
-// round looks at all once: a sample tells what was done since the one before, so that one of a
+// round looks at all once, and tells how long not to look again. A sample tells what was done since the one before, so that one of a
 // process is for all its listeners.
-func (w *threadWatch) round() {
+func (w *threadWatch) round() (pause time.Duration) {
+	began := time.Now()
+	closely := w.attention.close(began)
 	w.mu.Lock()
 	targets := slices.Clone(w.targets)
 	w.mu.Unlock()
 	looked := make(map[uint32]*owner.Sample)
+	var pids []uint32
 	for _, target := range targets {
 		sample, ok := looked[target.pid]
 		if !ok {
@@ -122,11 +137,26 @@ func (w *threadWatch) round() {
 				w.refuse(target.pid, err)
 			}
 			looked[target.pid] = sample
+			pids = append(pids, target.pid)
 		}
 		if sample != nil {
 			w.take(target, sample)
 		}
 	}
+	took := time.Since(began)
+	if w.frames != nil {
+		w.frames.follow(pids, closely)
+	}
+	w.closely = closely
+	return pauseAfter(took, w.every, closely)
+}
+
+// pauseAfter is the time from the end of a look that took so long to the next one.
+func pauseAfter(took, every time.Duration, closely bool) time.Duration {
+	if closely {
+		return max(every, closePart*took) - took
+	}
+	return max(every, calmEvery, calmPart*took) - took
 }
 
 func (w *threadWatch) take(target threadTarget, sample *owner.Sample) {
@@ -160,6 +190,7 @@ func (w *threadWatch) take(target threadTarget, sample *owner.Sample) {
 		if len(thread.Samples) < maxSamples {
 			t.Stack = w.once(t.Stack)
 			one := sampleAt(at, &t)
+			one.Calm = !w.closely
 			one.Polls, one.Frozen = polls[i], sample.Frozen != "" || isFrozen(t.Stack)
 			thread.Samples = append(thread.Samples, one)
 		}
@@ -212,7 +243,8 @@ func inMs(ns *uint64) *float64 {
 }
 
 // takeCPU adds up how a cgroup was throttled from one look to the next, whichever of its
-// processes was looked at.
+// processes was looked at. While nothing was wrong that is a long time: it is all called throttled only if the quota ran out in
+// most of its periods.
 func (w *threadWatch) takeCPU(pid uint32, at uint32, cpu *event.CPU) {
 	if cpu.Cgroup == "" || cpu.QuotaUs == nil {
 		return
@@ -225,12 +257,13 @@ func (w *threadWatch) takeCPU(pid uint32, at uint32, cpu *event.CPU) {
 	}
 	have.QuotaUs, have.PeriodUs = cpu.QuotaUs, cpu.PeriodUs
 	throttled, ns := growth(have.last.Throttled, cpu.Throttled), growth(have.last.ThrottledNs, cpu.ThrottledNs)
-	have.Periods += growth(have.last.Periods, cpu.Periods)
+	periods := growth(have.last.Periods, cpu.Periods)
+	have.Periods += periods
 	have.Throttled += throttled
 	have.ThrottledMs += float64(ns) / 1e6
 	from := have.at
 	have.last, have.at = *cpu, at
-	if throttled+ns == 0 {
+	if throttled+ns == 0 || !w.closely && 2*throttled < periods {
 		return
 	}
 	if n := len(have.Spans); n > 0 && have.Spans[n-1].ToMs >= from {

@@ -13,7 +13,7 @@ import (
 // TestThrottlingAddedUp: whatever of a cgroup's processes are looked at, and however often, its
 // counters grew by what they grew.
 func TestThrottlingAddedUp(t *testing.T) {
-	w := newThreadWatch(time.Now(), time.Minute, slog.New(slog.DiscardHandler))
+	w := newThreadWatch(newAttention(time.Now()), nil, time.Minute, slog.New(slog.DiscardHandler))
 	look := func(pid, at uint32, periods, throttled, ns uint64) {
 		quota, during := uint64(20000), uint64(100)
 		w.takeCPU(pid, at, &event.CPU{Cgroup: "/a", QuotaUs: &quota, PeriodUs: &quota, Periods: &periods, Throttled: &throttled, ThrottledNs: &ns,
@@ -42,7 +42,7 @@ func TestSamplesReachToTheEnd(t *testing.T) {
 	for _, c := range []struct{ window, want time.Duration }{
 		{30 * time.Second, threadsEvery}, {2 * time.Minute, threadsEvery}, {10 * time.Minute, 500 * time.Millisecond},
 	} {
-		if got := newThreadWatch(time.Now(), c.window, slog.New(slog.DiscardHandler)).every; got != c.want {
+		if got := newThreadWatch(newAttention(time.Now()), nil, c.window, slog.New(slog.DiscardHandler)).every; got != c.want {
 			t.Errorf("of %v: every %v, want %v", c.window, got, c.want)
 		}
 	}
@@ -51,7 +51,7 @@ func TestSamplesReachToTheEnd(t *testing.T) {
 // TestThreadsOfTwoListeners: one process, two listeners: its threads ran as long for both.
 func TestThreadsOfTwoListeners(t *testing.T) {
 	pid := startServer(t, "spin")
-	w := newThreadWatch(time.Now(), time.Second, slog.New(slog.DiscardHandler))
+	w := newThreadWatch(newAttention(time.Now()), nil, time.Second, slog.New(slog.DiscardHandler))
 	w.watch([]threadTarget{{pid, 0, 1}, {pid, 0, 2}})
 	w.begin(context.Background())
 	time.Sleep(time.Second)
@@ -79,5 +79,69 @@ func TestThreadsOfTwoListeners(t *testing.T) {
 	}
 	if ran == 0 {
 		t.Error("a thread that spins did not run")
+	}
+}
+
+// TestCalmThrottling: a look long after the one before calls all that time throttled only if the quota ran out in most of it.
+func TestCalmThrottling(t *testing.T) {
+	look := func(w *threadWatch, at uint32, periods, throttled uint64) {
+		quota := uint64(20000)
+		ns := throttled * 1e6
+		w.takeCPU(1, at, &event.CPU{Cgroup: "/a", QuotaUs: &quota, PeriodUs: &quota, Periods: &periods, Throttled: &throttled, ThrottledNs: &ns})
+	}
+	for _, c := range []struct {
+		closely   bool
+		throttled uint64
+		spans     int
+	}{{true, 1, 1}, {false, 1, 0}, {false, 4, 1}} {
+		w := newThreadWatch(newAttention(time.Now()), nil, time.Minute, slog.New(slog.DiscardHandler))
+		w.closely = c.closely
+		look(w, 0, 100, 10)
+		look(w, 500, 105, 10+c.throttled)
+		if got := w.cpus["/a"]; len(got.Spans) != c.spans || got.Throttled != c.throttled {
+			t.Errorf("closely %t, throttled in %d of 5 periods: %+v", c.closely, c.throttled, got.CPU)
+		}
+	}
+}
+
+// TestRoused: who is roused looks at once, and says of the first samples that they tell of a time before.
+func TestRoused(t *testing.T) {
+	pid := startServer(t, "sleep")
+	a := newAttention(time.Now())
+	w := newThreadWatch(a, nil, time.Minute, slog.New(slog.DiscardHandler))
+	w.every = time.Hour // nothing but that would make it look
+	w.watch([]threadTarget{{pid, 0, 1}})
+	w.begin(context.Background())
+	samples := func() (calm, all int) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		for _, thread := range w.threads {
+			if len(thread.Samples) <= all {
+				continue
+			}
+			calm, all = 0, len(thread.Samples)
+			for _, s := range thread.Samples {
+				if s.Calm {
+					calm++
+				}
+			}
+		}
+		return calm, all
+	}
+	for want := 2; want <= 3; want++ {
+		a.alarm(time.Now())
+		a.rouse()
+		for began := time.Now(); ; time.Sleep(5 * time.Millisecond) {
+			if _, all := samples(); all >= want {
+				break
+			}
+			if time.Since(began) > 20*time.Second {
+				t.Fatal("nobody looks")
+			}
+		}
+	}
+	w.end()
+	if calm, all := samples(); calm != 2 || all != 3 {
+		t.Errorf("%d of %d samples tell of a time not looked at, want 2 of 3", calm, all)
 	}
 }

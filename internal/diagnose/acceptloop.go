@@ -187,7 +187,7 @@ func (s *subject) still() (part float64, calls []string) {
 	for _, t := range s.Threads {
 		before, first := uint32(0), true
 		for _, smp := range t.Samples {
-			if i := int(smp.OffsetMs / max(s.StepMs, 1)); i < len(steps) && s.standing[i] {
+			if i := int(smp.OffsetMs / max(s.StepMs, 1)); i < len(steps) && s.standing[i] && !smp.Calm {
 				// What it ran since the sample before may have been before the standstill.
 				if did := classify(smp, smp.OffsetMs-min(before, smp.OffsetMs), first); i > 0 && s.standing[i-1] || did != doingBusy {
 					steps[i].sampled = true

@@ -123,7 +123,7 @@ func cpuStarved(s *subject) *found {
 	}
 	var delay float64
 	s.eachSample(func(_ Thread, smp Sample, _ doing) {
-		if s.underPressure(smp) {
+		if s.underPressure(smp) && !smp.Calm {
 			delay += value(smp.DelayMs)
 		}
 	})
@@ -260,6 +260,9 @@ func (s *subject) cite(f *found) {
 	}
 	if s.drops > 0 && s.pressedMs > 0 && s.StepMs <= 100 { // longer steps say too much
 		f.saw("time in which the queue was full, or dropped packets", s.pressedMs, "ms")
+	}
+	if ms := s.unlookedMs(); ms > 0 && len(s.Threads) > 0 {
+		f.saw("time under pressure before its threads were looked at closely", ms, "ms")
 	}
 	if s.stallMs > 0 {
 		f.saw("longest time without an accept while connections waited", s.stallMs, "ms")

@@ -2,6 +2,7 @@ package diagnose
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/synspy/synspy/internal/event"
 )
@@ -54,6 +55,9 @@ type Evidence struct {
 	// Strays are seen only once handshakes go unanswered, or nothing arrives, for StraysMs; nil where they were not watched.
 	Strays   []Stray `json:"strays,omitempty"`
 	StraysMs *uint64 `json:"strays_ms,omitempty"`
+
+	// Closely is when threads were looked at closely: from the first sign of trouble on. Nil where they never were, or always.
+	Closely []Span `json:"closely,omitempty"`
 
 	Files   Files `json:"files,omitzero"` // of the machine, while a queue stood full
 	Missing []Gap `json:"missing,omitempty"`
@@ -216,6 +220,9 @@ type Sample struct {
 	// Polls tells whether that call would end by a connection at the listener: false where it is accept() of another socket,
 	// or an epoll instance without it; nil where that is not known, or it is no call that waits for connections.
 	Polls *bool `json:"polls,omitempty"`
+	// Calm says that threads had not been looked at closely until then: RunMs and DelayMs are of a time too long to say anything
+	// about the moment.
+	Calm bool `json:"calm,omitempty"`
 	// OnCPU says that its state is R and its stack one that a profiler saw it running in.
 	OnCPU bool `json:"on_cpu,omitempty"`
 	// RunMs and DelayMs are how long it ran, and was ready without a CPU, since its sample before.
@@ -267,6 +274,11 @@ type CPU struct {
 type Span struct {
 	FromMs uint32 `json:"from_ms"`
 	ToMs   uint32 `json:"to_ms"`
+}
+
+// Within tells whether one of the spans has an offset, in milliseconds since the window's start.
+func Within(spans []Span, offset uint32) bool {
+	return slices.ContainsFunc(spans, func(s Span) bool { return s.FromMs <= offset && offset <= s.ToMs })
 }
 
 // Member is one socket of a SO_REUSEPORT group.

@@ -174,7 +174,7 @@ func (s *subject) sharedDoing(step int, did doing) doing {
 	for _, t := range s.threads {
 		before := uint32(0)
 		for _, smp := range t.Samples {
-			if int(smp.OffsetMs/s.StepMs) == step {
+			if int(smp.OffsetMs/s.StepMs) == step && !smp.Calm {
 				ran, delayed = ran+value(smp.RunMs), delayed+value(smp.DelayMs)
 				most = max(most, float64(smp.OffsetMs-min(before, smp.OffsetMs)))
 			}
@@ -247,6 +247,20 @@ func (s *subject) ignores(smp Sample) bool {
 	return value(s.Accepts) > 0 // else it is no_acceptor's
 }
 
+// unlookedMs is how much of the time under pressure had passed before threads were looked at closely: of that nothing is concluded.
+func (s *subject) unlookedMs() (ms float64) {
+	if s.e.Closely == nil {
+		return 0
+	}
+	for i, pressed := range s.pressed {
+		from, to := uint32(i)*s.StepMs, uint32(i+1)*s.StepMs
+		if pressed && !slices.ContainsFunc(s.e.Closely, func(c Span) bool { return c.FromMs < to && from < c.ToMs }) {
+			ms += float64(s.StepMs)
+		}
+	}
+	return ms
+}
+
 // underPressure tells whether the queue was full, or dropped, when the sample was taken.
 func (s *subject) underPressure(smp Sample) bool {
 	i := int(smp.OffsetMs / max(s.StepMs, 1))
@@ -258,7 +272,7 @@ func (t Thread) key() uint64 { return uint64(t.PID)<<32 | uint64(t.TID) }
 // classify says what a sample shows; since is how long ago the thread's sample before was.
 func classify(smp Sample, since uint32, first bool) doing {
 	half := float64(since) / 2
-	known := !first && since > 0
+	known := !first && since > 0 && !smp.Calm
 	switch {
 	case smp.Frozen || smp.State == "T" || smp.State == "t":
 		return doingStopped

@@ -100,11 +100,20 @@ const (
 )
 
 // ranWithAccepts is the part of the steps with accepts in which the thread ran: -1 where that is not known. A thread
-// cannot accept without running.
+// cannot accept without running. That it ran at some time since a sample long before says little, so that is
+// asked only where nothing else is known; that it did not run all that time says as much as ever.
 func (l *Listener) ranWithAccepts(t Thread) float64 {
+	if part := l.ranInSteps(t, func(smp Sample) bool { return !smp.Calm || *smp.RunMs == 0 }); part >= 0 {
+		return part
+	}
+	return l.ranInSteps(t, func(Sample) bool { return true })
+}
+
+// ranInSteps is the same by those samples that tell.
+func (l *Listener) ranInSteps(t Thread, tells func(Sample) bool) float64 {
 	ran := make(map[int]bool) // of those steps for which there is a sample
 	for _, smp := range t.Samples {
-		if smp.RunMs != nil && l.StepMs > 0 {
+		if smp.RunMs != nil && l.StepMs > 0 && tells(smp) {
 			i := int(smp.OffsetMs / l.StepMs)
 			ran[i] = ran[i] || *smp.RunMs > 0
 		}

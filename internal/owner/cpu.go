@@ -1,12 +1,13 @@
 package owner
 
 import (
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/synspy/synspy/internal/event"
 )
@@ -14,16 +15,21 @@ import (
 // maxLevels is how far up a quota is looked for.
 const maxLevels = 16
 
-// cpuOf reads what the process's cgroup may use of the CPUs, and what it was
-// denied; nil where nothing is known.
-func (s *Sampler) cpuOf(dir int, now time.Time) *event.CPU {
+// membershipsOf lists the cgroups of the process; none where they are not known.
+func membershipsOf(dir int) []membership {
 	text, err := readAt(dir, liveThread(dir)+"cgroup")
 	if err != nil {
 		return nil
 	}
+	return parseMemberships(text)
+}
+
+// cpuOf reads what a process's cgroup may use of the CPUs, and what it was
+// denied; nil where nothing is known.
+func (s *Sampler) cpuOf(groups []membership, now time.Time) *event.CPU {
 	var cpu event.CPU
 	var key string
-	for _, m := range parseMemberships(text) {
+	for _, m := range groups {
 		isV2 := m.controllers[0] == v2
 		if m.deleted || !isV2 && !slices.Contains(m.controllers, "cpu") {
 			continue
@@ -152,7 +158,7 @@ func difference(now, before *uint64) *uint64 {
 }
 
 func readText(dir, name string) string {
-	text, err := os.ReadFile(filepath.Join(dir, name))
+	text, err := readAt(unix.AT_FDCWD, filepath.Join(dir, name))
 	if err != nil {
 		return ""
 	}

@@ -8,12 +8,8 @@ import (
 
 // frozenOf names the cgroup that keeps the process's threads from running, the highest that somebody froze, with all below
 // it, and the file that was written to for it. They are empty for none, and where no mount shows the hierarchy.
-func (s *Sampler) frozenOf(dir int) (cgroup, file string) {
-	text, err := readAt(dir, liveThread(dir)+"cgroup")
-	if err != nil {
-		return "", ""
-	}
-	for _, m := range parseMemberships(text) {
+func (s *Sampler) frozenOf(groups []membership) (cgroup, file string) {
+	for _, m := range groups {
 		isV2 := m.controllers[0] == v2
 		if m.deleted || !isV2 && !slices.Contains(m.controllers, "freezer") {
 			continue

@@ -49,6 +49,7 @@ type ran struct {
 	ticks
 	state string
 	call  *event.Syscall
+	stack []string // nil where it was not read
 	moved bool     // it ran since it was first looked at
 	serve []uint64 // inodes of listeners that it was seen to wait for
 }
@@ -89,6 +90,7 @@ type sampled struct {
 	accept uint64  // in accept(); 0: not, or not known
 	epoll  *polled // in epoll_wait()
 	waits  bool    // for something that may be any socket
+	still  bool    // it has not been on a CPU since it was last looked at, and did the same then
 	ran    ran
 }
 
@@ -125,8 +127,9 @@ func (s *Sampler) Sample(pid uint32, start, listener uint64) (*Sample, error) {
 	for i := range sample.threads[:min(len(sample.threads), maxThreads)] {
 		s.detail(dir, &sample.threads[i], sample)
 	}
-	sample.Frozen, sample.FrozenBy = s.frozenOf(dir)
-	sample.CPU = s.cpuOf(dir, sample.At)
+	groups := membershipsOf(dir)
+	sample.Frozen, sample.FrozenBy = s.frozenOf(groups)
+	sample.CPU = s.cpuOf(groups, sample.At)
 	s.forget(sample.At)
 	return sample, nil
 }
@@ -214,8 +217,9 @@ func (s *Sampler) progress(dir int, at string, t *sampled, of *Sample) {
 	if ok {
 		latest.ticks, ok = parseSchedstat(text)
 	}
-	if ok && before.call != nil && latest.ticks == before.ticks && before.state == t.State && asleep(t.State) {
-		t.Syscall = before.call
+	t.still = ok && before.call != nil && latest.ticks == before.ticks && before.state == t.State && asleep(t.State)
+	if t.still {
+		t.Syscall, latest.stack = before.call, before.stack
 	} else {
 		text, err = readAt(dir, at+"syscall")
 		of.refuse("syscall", err)
@@ -255,13 +259,22 @@ func inodeOfFile(dir int, number string) (uint64, error) {
 	return inode, nil
 }
 
-// detail reads what is told of a thread beyond that.
+// detail reads what is told of a thread beyond that: where one slept all the time, it sleeps at the same place.
 func (s *Sampler) detail(dir int, t *sampled, of *Sample) {
+	if t.still && t.ran.stack != nil {
+		t.Stack = t.ran.stack
+		return
+	}
 	text, err := readAt(dir, "task/"+strconv.FormatUint(uint64(t.TID), 10)+"/stack")
 	of.refuse("stack", err)
-	if err == nil {
-		t.Stack = parseStack(text)
+	if err != nil {
+		return
 	}
+	t.Stack = parseStack(text)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t.ran.stack = t.Stack
+	s.threads[threadID{t.TID, t.start}] = t.ran
 }
 
 // forget drops the oldest samples where there are too many.

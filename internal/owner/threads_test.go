@@ -1,8 +1,10 @@
 package owner
 
 import (
+	"bytes"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -327,7 +329,7 @@ func TestFrozen(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer unix.Close(dir)
-		cgroup, file = s.frozenOf(dir)
+		cgroup, file = s.frozenOf(membershipsOf(dir))
 		return cgroup
 	}
 	write("7/cgroup", "3:freezer:/docker/a\n0::/pods/b/c\n")
@@ -376,5 +378,57 @@ func TestDescriptors(t *testing.T) {
 	}
 	if _, err := s.DescriptorsOf(pid, 1); err == nil {
 		t.Error("another process's descriptors are taken for this one's")
+	}
+}
+
+// TestStackOfSleeper: the stack of a thread that has slept all the time is not read again, and is told all the same.
+func TestStackOfSleeper(t *testing.T) {
+	cmd := exec.Command("sleep", "3600")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // reports the kill
+	})
+	s := NewSampler("/proc", nil)
+	pid := uint32(cmd.Process.Pid)
+	var first, second *Sample
+	for began := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		var err error
+		if first, err = s.Sample(pid, 0, 0); err != nil {
+			t.Fatal(err)
+		}
+		if second, err = s.Sample(pid, 0, 0); err != nil {
+			t.Fatal(err)
+		}
+		if second.threads[0].still && len(first.threads[0].Stack) > 0 {
+			break
+		}
+		if len(second.Refused) > 0 || time.Since(began) > 10*time.Second {
+			t.Fatalf("it does not come to rest: %+v, refused %v", second.threads[0], second.Refused)
+		}
+	}
+	if a, b := first.threads[0].Stack, second.threads[0].Stack; !slices.Equal(a, b) || &a[0] != &b[0] {
+		t.Errorf("the stack was %q, and is %q, read again", a, b)
+	}
+}
+
+// TestReadAt: a file of any length is read, up to a bound.
+func TestReadAt(t *testing.T) {
+	dir := t.TempDir()
+	for _, length := range []int{0, 1, 1024, 1025, 100_000, maxText, maxText + 5000} {
+		path := filepath.Join(dir, "file")
+		text := bytes.Repeat([]byte("0123456789"), length/10+1)[:length]
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got, err := readAt(unix.AT_FDCWD, path)
+		if err != nil || !bytes.Equal(got, text[:min(length, maxText)]) {
+			t.Errorf("%d bytes are read as %d, error %v", length, len(got), err)
+		}
+	}
+	if _, err := readAt(unix.AT_FDCWD, dir); err == nil {
+		t.Error("a directory is read")
 	}
 }

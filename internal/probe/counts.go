@@ -1,8 +1,12 @@
 package probe
 
 import (
+	"errors"
 	"fmt"
 	"strings"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
 
 	"github.com/synspy/synspy/internal/bpf"
 	"github.com/synspy/synspy/internal/event"
@@ -50,38 +54,8 @@ type Arrivals struct {
 // that lost a packet.
 func (p *Probe) Arrivals() (arrivals []Arrivals, handshakes uint64, err error) {
 	sums := make(map[uint64]Arrivals)
-	add := func(socket, syn, ack uint64) {
-		sum := sums[socket]
-		sums[socket] = Arrivals{socket, sum.Syn + syn, sum.Ack + ack}
-	}
-	var (
-		socket uint64
-		total  bpf.SynspyArrivals
-		slots  []bpf.SynspySlot
-	)
-	// A listener that departs meanwhile would be in neither place, or in both.
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, a := range p.departed {
-		add(a.Socket, a.Syn, a.Ack)
-	}
-	entries := p.collection.Maps["arrived"].Iterate()
-	for entries.Next(&socket, &total) {
-		add(socket, total.Syn, total.Ack)
-	}
-	if err := entries.Err(); err != nil {
-		return nil, 0, fmt.Errorf("read arrivals: %w", err)
-	}
-	if err := p.collection.Maps["slots"].Lookup(uint32(0), &slots); err != nil {
-		return nil, 0, fmt.Errorf("read arrivals: %w", err)
-	}
-	for i := range slots {
-		handshakes += slots[i].Handshakes
-		for _, a := range slots[i].Arrivals {
-			if a.Key != 0 {
-				add(a.Id, a.Syn, a.Ack)
-			}
-		}
+	if handshakes, err = p.arrived(nil, sums); err != nil {
+		return nil, 0, err
 	}
 	for _, sum := range sums {
 		if sum.Syn+sum.Ack > 0 {
@@ -89,6 +63,78 @@ func (p *Probe) Arrivals() (arrivals []Arrivals, handshakes uint64, err error) {
 		}
 	}
 	return arrivals, handshakes, nil
+}
+
+// ArrivedAt puts into sums, by [Listener.Socket], the arrivals so far at these listeners, and at others whatever is at hand. A few
+// are looked up by themselves; if there are none, or many, the whole table is walked, which takes as long as it has room.
+func (p *Probe) ArrivedAt(sockets []uint64, sums map[uint64]Arrivals) error {
+	_, err := p.arrived(sockets, sums)
+	return err
+}
+
+// lookedUp is how many rows are looked up rather than found on a walk.
+const lookedUp = 16
+
+func (p *Probe) arrived(sockets []uint64, sums map[uint64]Arrivals) (handshakes uint64, err error) {
+	add := func(socket, syn, ack uint64) {
+		sum := sums[socket]
+		sums[socket] = Arrivals{socket, sum.Syn + syn, sum.Ack + ack}
+	}
+	// A listener that departs meanwhile would be in neither place, or in both.
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, a := range p.departed {
+		add(a.Socket, a.Syn, a.Ack)
+	}
+	if err := p.flushed(sockets, add); err != nil {
+		return 0, fmt.Errorf("read arrivals: %w", err)
+	}
+	err = p.eachSlot(func(slot *bpf.SynspySlot) {
+		handshakes += slot.Handshakes
+		for i := range slot.Arrivals {
+			if a := &slot.Arrivals[i]; a.Key != 0 {
+				add(a.Id, a.Syn, a.Ack)
+			}
+		}
+	})
+	if err != nil {
+		return 0, fmt.Errorf("read arrivals: %w", err)
+	}
+	return handshakes, nil
+}
+
+// flushed adds what has left the slots for the table.
+func (p *Probe) flushed(sockets []uint64, add func(socket, syn, ack uint64)) error {
+	table := p.collection.Maps["arrived"]
+	if len(sockets) == 0 || len(sockets) > lookedUp {
+		return everything(table, func(socket uint64, total *bpf.SynspyArrivals) error {
+			add(socket, total.Syn, total.Ack)
+			return nil
+		})
+	}
+	for _, socket := range sockets {
+		var total bpf.SynspyArrivals
+		err := table.Lookup(socket, &total)
+		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return err
+		}
+		add(socket, total.Syn, total.Ack)
+	}
+	return nil
+}
+
+// eachSlot hands f the slot of each CPU. They are large, and looked at as they come from the kernel.
+func (p *Probe) eachSlot(f func(*bpf.SynspySlot)) error {
+	raw, err := p.collection.Maps["slots"].LookupBytes(uint32(0))
+	if err != nil {
+		return err
+	}
+	const size = (int(unsafe.Sizeof(bpf.SynspySlot{})) + 7) &^ 7 // bpf_percpu_array_copy: round_up(value_size, 8)
+	for len(raw) >= size {
+		f((*bpf.SynspySlot)(unsafe.Pointer(unsafe.SliceData(raw))))
+		raw = raw[size:]
+	}
+	return nil
 }
 
 // twin ends the name of the second of two programs on one event, see seen_before in
@@ -117,13 +163,9 @@ func (p *Probe) Missed() (m Missed, err error) {
 			return m, fmt.Errorf("read %s: %w", v.name, err)
 		}
 	}
-	var slots []bpf.SynspySlot
-	if err := p.collection.Maps["slots"].Lookup(uint32(0), &slots); err != nil {
-		return m, fmt.Errorf("read what was forgotten: %w", err)
-	}
 	m.UnlistedSyns += p.departedSyns
-	for i := range slots {
-		m.Forgotten += slots[i].Forgotten
+	if err := p.eachSlot(func(slot *bpf.SynspySlot) { m.Forgotten += slot.Forgotten }); err != nil {
+		return m, fmt.Errorf("read what was forgotten: %w", err)
 	}
 	for name, program := range p.collection.Programs {
 		if strings.HasSuffix(name, twin) || p.collection.Programs[name+twin] != nil {

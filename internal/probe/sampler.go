@@ -11,6 +11,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 
 	"github.com/synspy/synspy/internal/bpf"
 	"github.com/synspy/synspy/internal/event"
@@ -34,9 +35,11 @@ type Sampler struct {
 	log      *slog.Logger
 	maps     *ebpf.Collection
 	programs []*ebpf.Collection
+	switches *ebpf.Program // nil: absences are not seen
 	sleepers *ebpf.Program // nil: threads that sleep already have no stacks
-	links    []link.Link
-	clocks   []int // descriptors of perf events, one a CPU
+	attached link.Link     // of switches; nil while nobody is watched
+	clocks   []int         // descriptors of perf events, one a CPU
+	ticking  bool          // the clocks are
 	support  SamplerSupport
 	frames   int // in a stack at most
 
@@ -44,6 +47,13 @@ type Sampler struct {
 	watched map[uint32]bool
 	sieve   map[uint32]uint64  // words that are not zero, or were not
 	before  map[uint32]sleeper // by thread
+	cut     []cutShort
+}
+
+// cutShort is an absence of which nobody saw the end, for the process was not watched any more.
+type cutShort struct {
+	thread bpf.SamplerThread
+	until  uint64
 }
 
 // SamplerSupport says which of its parts a sampler has, and why not the others.
@@ -55,6 +65,11 @@ type SamplerSupport struct {
 	SleepersUser bool
 	// Delay tells whether absences tell how long the thread waited for a CPU.
 	Delay bool
+}
+
+// Late tells whether who begins to watch when threads sleep already sees of them what it had seen of them falling asleep.
+func (s SamplerSupport) Late() bool {
+	return !s.OffCPU.Yes() || s.Sleepers.Yes() && s.SleepersUser
 }
 
 // Sample is one stack of one thread in one state.
@@ -95,7 +110,8 @@ func OpenSampler(btfFile string, log *slog.Logger) (*Sampler, error) {
 func (s *Sampler) Support() SamplerSupport { return s.support }
 
 // Watch replaces the set of processes watched. What was seen of others is kept. Threads that sleep
-// already are looked up once, when their process is new in the set.
+// already are looked up once, when their process is new in the set. While nobody is watched nothing is attached, and no
+// thread of the machine pays for it.
 func (s *Sampler) Watch(pids []uint32) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -105,6 +121,13 @@ func (s *Sampler) Watch(pids []uint32) error {
 	}
 	if len(wanted) > MaxWatched {
 		return fmt.Errorf("watch processes: %d are more than %d", len(wanted), MaxWatched)
+	}
+	if len(wanted) > 0 {
+		if err := s.wake(); err != nil {
+			return err
+		}
+	} else if err := s.rest(); err != nil {
+		return err
 	}
 	for _, pid := range slices.Collect(maps.Keys(s.watched)) {
 		if wanted[pid] {
@@ -137,6 +160,46 @@ func (s *Sampler) Watch(pids []uint32) error {
 	return nil
 }
 
+// wake attaches what sees threads.
+func (s *Sampler) wake() error {
+	if s.switches != nil && s.attached == nil {
+		attached, err := link.AttachTracing(link.TracingOptions{Program: s.switches})
+		if err != nil {
+			return fmt.Errorf("attach to sched_switch: %w", err)
+		}
+		s.attached = attached
+	}
+	return s.tick(true)
+}
+
+// rest detaches it.
+func (s *Sampler) rest() error {
+	err := s.tick(false)
+	if s.attached != nil {
+		err = errors.Join(err, s.attached.Close())
+		s.attached = nil
+	}
+	return err
+}
+
+// tick starts the clocks, or stops them.
+func (s *Sampler) tick(on bool) error {
+	request := uint(unix.PERF_EVENT_IOC_DISABLE)
+	if on {
+		request = unix.PERF_EVENT_IOC_ENABLE
+	}
+	if on == s.ticking {
+		return nil
+	}
+	for _, fd := range s.clocks {
+		if err := unix.IoctlSetInt(fd, request, 0); err != nil {
+			return fmt.Errorf("start or stop the clock of a CPU: %w", err)
+		}
+	}
+	s.ticking = on
+	return nil
+}
+
 // setSieve tells by bits which processes may be watched: see watches in bpf/sampler.bpf.c.
 func (s *Sampler) setSieve() error {
 	sieve := s.maps.Maps[bpf.SamplerMapSieve]
@@ -156,13 +219,16 @@ func (s *Sampler) setSieve() error {
 	return nil
 }
 
-// forget drops the absences of a process that is not watched any more: nobody would see them
-// end.
+// forget ends the absences of a process that is not watched any more: nobody would see them end.
 func (s *Sampler) forget(pid uint32) error {
 	threads := s.maps.Maps[bpf.SamplerMapThreads]
+	now := kernel.Monotonic()
 	return everything(threads, func(tid uint32, thread *bpf.SamplerThread) error {
 		if thread.Doing.Tgid != pid {
 			return nil
+		}
+		if thread.Left != 0 && thread.Left < now && len(s.cut) < maxSleepers {
+			s.cut = append(s.cut, cutShort{*thread, now})
 		}
 		if err := threads.Delete(tid); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 			return fmt.Errorf("stop watching thread %d: %w", tid, err)
@@ -189,6 +255,15 @@ func (s *Sampler) Read() ([]Sample, error) {
 	})
 	if err != nil {
 		return nil, err
+	}
+	for i := range s.cut {
+		sample, err := r.sample(s.cut[i].thread.Doing, s.cut[i].thread.Comm)
+		if err != nil {
+			return nil, err
+		}
+		away := time.Duration(s.cut[i].until - s.cut[i].thread.Left)
+		sample.Away += away
+		sample.Longest = max(sample.Longest, away)
 	}
 	err = everything(s.maps.Maps[bpf.SamplerMapThreads], func(_ uint32, thread *bpf.SamplerThread) error {
 		now := kernel.Monotonic() // after it was read

@@ -315,3 +315,34 @@ func pingPong(b *testing.B) {
 	}))
 	both.Wait()
 }
+
+// TestSamplerRests: while nobody is watched nothing is attached; what was seen is kept, also of who slept when the watch ended.
+func TestSamplerRests(t *testing.T) {
+	pid, threads := startSampled(t)
+	s := openTestSampler(t)
+	if s.attached != nil || s.ticking {
+		t.Fatal("a sampler that watches nobody is attached")
+	}
+	asleep := func(s *Sample) bool { return s.TID == threads["sleeps"] && s.State == event.ThreadSleeping }
+	for range 2 {
+		if err := s.Watch([]uint32{pid}); err != nil {
+			t.Fatal(err)
+		}
+		if s.attached == nil || !s.ticking {
+			t.Fatal("a sampler that watches somebody is not attached")
+		}
+		awaitSamples(t, s, "naps", func(s *Sample) bool { return s.TID == threads["naps"] && s.Times >= 2 })
+		awaitSamples(t, s, "spins", func(s *Sample) bool { return s.TID == threads["spins"] && s.State == event.ThreadRunning })
+		awaitSamples(t, s, "sleeps", func(s *Sample) bool { return asleep(s) && s.Ongoing > 0 })
+		if err := s.Watch(nil); err != nil {
+			t.Fatal(err)
+		}
+		if s.attached != nil || s.ticking {
+			t.Fatal("a sampler that watches nobody any more is attached")
+		}
+		slept := awaitSamples(t, s, "slept", asleep)
+		if slept.Ongoing > 0 || slept.Away == 0 || len(slept.Kernel) == 0 {
+			t.Errorf("of a thread that slept to the end of the watch: %+v", slept)
+		}
+	}
+}

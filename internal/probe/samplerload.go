@@ -59,7 +59,7 @@ func (s *Sampler) open(btfFile string) error {
 	if !s.support.OnCPU.Yes() && !s.support.OffCPU.Yes() {
 		return fmt.Errorf("%w: %w; %w", ErrCannotSample, s.support.OnCPU.Err, s.support.OffCPU.Err)
 	}
-	return nil
+	return s.rest() // it was attached to learn whether that is allowed
 }
 
 func (s *Sampler) tried(what string, err error) Support {
@@ -138,7 +138,7 @@ func (s *Sampler) openSwitches(spec *ebpf.CollectionSpec, options ebpf.Collectio
 	if err != nil {
 		return fmt.Errorf("attach to sched_switch: %w", err)
 	}
-	s.links = append(s.links, attached)
+	s.switches, s.attached = program, attached
 	return nil
 }
 
@@ -179,6 +179,7 @@ func (s *Sampler) openClocks(spec *ebpf.CollectionSpec, options ebpf.CollectionO
 			return errors.Join(fmt.Errorf("sample by the clock of CPU %d: %w", cpu, err), s.closeClocks())
 		}
 	}
+	s.ticking = true
 	return nil
 }
 
@@ -193,10 +194,7 @@ func (s *Sampler) closeClocks() error {
 
 // Close detaches everything and frees it.
 func (s *Sampler) Close() error {
-	errs := []error{s.closeClocks()}
-	for _, l := range s.links {
-		errs = append(errs, l.Close())
-	}
+	errs := []error{s.rest(), s.closeClocks()}
 	for _, collection := range s.programs {
 		collection.Close()
 	}

@@ -1,0 +1,205 @@
+package app
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/probe"
+)
+
+// What is counted is read at every tick, for all listeners at once. A listener's queues are read only where something may have
+// changed: where nothing came and nothing waited, nothing has.
+
+// How many listeners whose queues are neither full nor left alone are read at one tick, and how long one may go unread to which
+// nothing comes.
+const (
+	readAtOnce  = 16
+	restedEvery = time.Second
+)
+
+// followed are the listeners whose queues are followed.
+type followed struct {
+	tracked   []*evidenceRow // those
+	stirring  []*evidenceRow // those that something came to
+	first     []*evidenceRow // where there are more than can be followed: those by the lowest ports
+	retrack   bool           // they are to be chosen anew
+	trackedAt time.Time
+	sockets   []uint64                  // of the last tick, to be used again
+	sums      map[uint64]probe.Arrivals // likewise
+}
+
+// poll reads the listeners' queues, and what arrived and was accepted since the last
+// time: of all, or of those whose turn it is.
+func (c *collector) poll(all bool) error {
+	if err := c.readArrivals(); err != nil {
+		return err
+	}
+	c.track()
+	now := time.Now()
+	closing := c.session.listeners.closing()
+	var calm []*evidenceRow
+	for _, r := range c.tracked {
+		switch {
+		case r.closed != nil:
+		case !closing && !all && r.rests(now):
+			r.still(c)
+		case all || r.restless(now):
+			if err := c.pollOne(r, now); err != nil {
+				return err
+			}
+		default:
+			calm = append(calm, r)
+		}
+	}
+	if len(calm) > readAtOnce { // by turns
+		slices.SortFunc(calm, func(a, b *evidenceRow) int { return a.lookedAt.Compare(b.lookedAt) })
+		calm = calm[:readAtOnce]
+	}
+	for _, r := range calm {
+		if err := c.pollOne(r, now); err != nil {
+			return err
+		}
+	}
+	c.stand(c.tracked)
+	return nil
+}
+
+// readArrivals reads what arrived at the listeners.
+func (c *collector) readArrivals() error {
+	c.sockets = c.sockets[:0]
+	if len(c.rows) <= readAtOnce {
+		for socket := range c.rows {
+			c.sockets = append(c.sockets, socket)
+		}
+	}
+	clear(c.sums)
+	if err := c.session.probe.ArrivedAt(c.sockets, c.sums); err != nil {
+		return err
+	}
+	c.syns = 0
+	for socket, sum := range c.sums {
+		r := c.rows[socket]
+		if r == nil {
+			continue
+		}
+		c.syns += sum.Syn
+		if r.arrived = sum; sum.Syn+sum.Ack > 0 {
+			c.stir(r)
+		}
+	}
+	return nil
+}
+
+// stir notes that something came to a listener, or waits there.
+func (c *collector) stir(r *evidenceRow) {
+	if !r.stirred {
+		r.stirred, c.retrack = true, true
+		c.stirring = append(c.stirring, r)
+	}
+}
+
+// trackEvery is how often it is chosen anew which listeners are followed, where there are more than can be.
+const trackEvery = time.Second
+
+// track chooses the listeners whose queues are followed: all, or those in most trouble.
+func (c *collector) track() {
+	few := len(c.rows) <= maxPolled
+	if !c.retrack && (few || time.Since(c.trackedAt) < trackEvery) {
+		return
+	}
+	c.retrack, c.trackedAt = false, time.Now()
+	if few {
+		c.tracked = slices.Collect(maps.Values(c.rows))
+		return
+	}
+	candidates := slices.Clone(c.stirring)
+	for _, r := range c.first {
+		if !r.stirred {
+			candidates = append(candidates, r)
+		}
+	}
+	slices.SortFunc(candidates, inTrouble)
+	c.tracked = candidates[:min(len(candidates), maxPolled)]
+	for _, r := range c.rows {
+		if !r.skipped && !slices.Contains(c.tracked, r) {
+			r.skipped, r.gaps = true, true
+		}
+	}
+}
+
+// rests tells whether nothing can have changed since the listener was read. What came to one of a group may have been counted to
+// another.
+func (r *evidenceRow) rests(now time.Time) bool {
+	return r.began && !r.skipped && !r.undivided && r.arrived == r.seen && r.queue.Len == 0 && r.listener.Syn.Len == 0 && now.Sub(r.lookedAt) < restedEvery
+}
+
+// restless tells whether the listener is to be read at every tick: nothing is known of it yet, or it is, or was, in trouble.
+func (r *evidenceRow) restless(now time.Time) bool {
+	return !r.began || r.skipped || r.queue.Len > r.queue.Limit/2 || r.stands > 0 || now.Sub(r.droppedAt) < calmAfter
+}
+
+// still takes a reading that is the same as the last one.
+func (r *evidenceRow) still(c *collector) {
+	now := r.listener
+	r.read(c, c.offset(), &now, r.arrived.Syn, r.entered)
+}
+
+// pollOne reads a listener.
+func (c *collector) pollOne(r *evidenceRow, now time.Time) error {
+	arrived := r.arrived // before its queues: what came in between is of the next reading
+	l, ok, err := c.session.probe.Look(&r.listener)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		at := uint64(c.offset())
+		r.closed = &at
+		r.queue = event.Queue{}
+		return nil
+	}
+	if r.entered, err = c.session.probe.Entered(r.listener.Socket); err != nil {
+		return err
+	}
+	r.queue, r.listener.Accept, r.listener.Syn, r.listener.Reuseport = l.Accept, l.Accept, l.Syn, l.Reuseport
+	r.seen, r.lookedAt = arrived, now
+	r.read(c, c.offset(), &l, arrived.Syn, r.entered)
+	if r.queue.Len > 0 {
+		c.stir(r)
+	}
+	if r.queue.Len > r.queue.Limit/2 || r.stands >= standsAlone {
+		c.alarm()
+	}
+	return nil
+}
+
+// standsAlone is how long connections wait and none is accepted, in ms, before it is looked at who should have: less than what the
+// loop must stand still for to be called blocked.
+const standsAlone = 150
+
+// stand tells which listeners have nobody who takes anything out of their queue: it is full, or that lasts.
+func (c *collector) stand(rows []*evidenceRow) {
+	if c.shortages == nil { // not begun yet
+		return
+	}
+	var still []*evidenceRow
+	for _, r := range rows {
+		if r.closed == nil && (r.stands >= standsLong || r.stands > 0 && r.queue.Len > r.queue.Limit) {
+			still = append(still, r)
+		}
+	}
+	slices.SortFunc(still, inTrouble)
+	var now []standing
+	for _, r := range still[:min(len(still), watchedListeners)] {
+		now = append(now, standing{r.listener.Inode, r.processes, r.queue.Len > r.queue.Limit})
+	}
+	c.shortages.stand(now)
+}
+
+// inTrouble orders listeners: those that dropped most first, then the fullest.
+func inTrouble(a, b *evidenceRow) int {
+	return cmp.Or(cmp.Compare(dropsOf(b.counts), dropsOf(a.counts)), cmp.Compare(b.queue.Len, a.queue.Len),
+		cmp.Compare(b.arrived.Syn, a.arrived.Syn), cmp.Compare(a.listener.Port, b.listener.Port), cmp.Compare(a.listener.Socket, b.listener.Socket))
+}

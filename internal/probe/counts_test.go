@@ -1,0 +1,82 @@
+package probe
+
+import (
+	"log/slog"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/synspy/synspy/internal/bpf"
+)
+
+// TestArrivedAt: the same is read whether listeners are looked up, found on a walk of the table, or all counted, and of so many
+// that they make each other leave the slots of the CPUs.
+func TestArrivedAt(t *testing.T) {
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	facts, err := Gather("")
+	must(err)
+	p, err := Open(facts, Auto, Config{Rate: 100, RingSize: 1 << 16}, slog.New(slog.DiscardHandler))
+	must(err)
+	defer p.Close()
+	const rounds = 3
+	ports := make(map[uint16]bool)
+	for range 2 * len(bpf.SynspySlot{}.Arrivals) {
+		l, err := net.Listen("tcp4", "127.0.0.1:0")
+		must(err)
+		defer l.Close()
+		ports[uint16(l.Addr().(*net.TCPAddr).Port)] = true
+	}
+	holders, err := p.Holders()
+	must(err)
+	must(p.Start(holders, func(*Listener) bool { return true }))
+	var sockets []uint64
+	for i := range holders.List {
+		if h := &holders.List[i]; h.PID == uint32(os.Getpid()) && ports[h.Listener.Port] {
+			sockets = append(sockets, h.Listener.Socket)
+		}
+	}
+	if len(sockets) != len(ports) {
+		t.Fatalf("%d of %d listeners found", len(sockets), len(ports))
+	}
+	for range rounds {
+		for port := range ports {
+			conn, err := net.DialTCP("tcp4", nil, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: int(port)})
+			must(err)
+			conn.Close()
+		}
+	}
+	read := func(asked []uint64) map[uint64]Arrivals {
+		sums := make(map[uint64]Arrivals)
+		must(p.ArrivedAt(asked, sums))
+		return sums
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		var all, walked, looked uint64
+		list, _, err := p.Arrivals()
+		must(err)
+		counted := make(map[uint64]Arrivals)
+		for _, a := range list {
+			counted[a.Socket] = a
+		}
+		some, many := read(nil), read(sockets)
+		for _, socket := range sockets {
+			few := read([]uint64{socket})
+			all, walked, looked = all+counted[socket].Syn, walked+many[socket].Syn, looked+few[socket].Syn
+			if few[socket].Syn != some[socket].Syn { // ACKs may still be on their way
+				t.Errorf("listener %d: %+v looked up, %+v on a walk", socket, few[socket], some[socket])
+			}
+		}
+		if want := uint64(rounds * len(sockets)); all == want && walked == want && looked == want {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d SYNs were sent; counted %d, walked %d, looked up %d", rounds*len(sockets), all, walked, looked)
+		}
+	}
+}
