@@ -45,7 +45,8 @@ type shortageWatch struct {
 	done    chan struct{}
 
 	mu       sync.Mutex
-	standing []standing // what stands still now
+	standing []standing    // what stands still now
+	begun    chan struct{} // has something when something does
 
 	// Of the goroutine, until it has ended.
 	calls       shortages // nil before the first standstill, and where it cannot be had
@@ -78,7 +79,7 @@ type failureKey struct {
 }
 
 func newShortageWatch(sampler *owner.Sampler, open func() (shortages, error), log *slog.Logger) *shortageWatch {
-	return &shortageWatch{sampler: sampler, open: open, log: log, stop: func() {}, done: make(chan struct{}),
+	return &shortageWatch{sampler: sampler, open: open, log: log, stop: func() {}, done: make(chan struct{}), begun: make(chan struct{}, 1),
 		failures: make(map[failureKey]uint64), inodes: make(map[failureKey]uint64), descriptors: make(map[uint32]*diagnose.Descriptors)}
 }
 
@@ -97,23 +98,34 @@ func (w *shortageWatch) end() {
 func (w *shortageWatch) stand(now []standing) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.standing = now
+	news := len(w.standing) == 0 && len(now) > 0
+	if w.standing = now; news {
+		select {
+		case w.begun <- struct{}{}:
+		default:
+		}
+	}
 }
 
+// run sleeps while nothing stands still.
 func (w *shortageWatch) run(ctx context.Context) {
 	defer close(w.done)
 	defer w.finish()
-	ticker := time.NewTicker(pollInterval)
-	defer ticker.Stop()
+	next := time.NewTimer(pollInterval)
+	defer next.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case now := <-ticker.C:
-			w.mu.Lock()
-			list := w.standing
-			w.mu.Unlock()
-			w.tick(now, list)
+		case <-w.begun:
+		case <-next.C:
+		}
+		w.mu.Lock()
+		list := w.standing
+		w.mu.Unlock()
+		w.tick(time.Now(), list)
+		if len(list) > 0 || !w.attached.IsZero() {
+			next.Reset(pollInterval)
 		}
 	}
 }
