@@ -1,6 +1,7 @@
 package app
 
 import (
+	"runtime"
 	"testing"
 	"time"
 
@@ -36,19 +37,27 @@ func TestAttention(t *testing.T) {
 	}
 }
 
-// TestPauseAfter: looks keep their pace, and their part of the time, whatever they have to look at.
-func TestPauseAfter(t *testing.T) {
+// TestPeriodOf: looks keep their pace, and their part of a CPU, whatever they have to look at.
+func TestPeriodOf(t *testing.T) {
 	const ms = time.Millisecond
 	for _, c := range []struct {
-		took, every time.Duration
+		used, every time.Duration
 		closely     bool
 		want        time.Duration
 	}{
-		{1 * ms, threadsEvery, true, 99 * ms}, {80 * ms, threadsEvery, true, 80 * ms},
-		{1 * ms, threadsEvery, false, 499 * ms}, {40 * ms, threadsEvery, false, 3960 * ms}, {1 * ms, time.Second, false, 999 * ms},
+		{1 * ms, threadsEvery, true, 100 * ms}, {80 * ms, threadsEvery, true, 160 * ms},
+		{1 * ms, threadsEvery, false, 500 * ms}, {40 * ms, threadsEvery, false, 4000 * ms}, {1 * ms, time.Second, false, 1000 * ms},
 	} {
-		if got := pauseAfter(c.took, c.every, c.closely); got != c.want {
-			t.Errorf("after %v of every %v, closely %t: %v, want %v", c.took, c.every, c.closely, got, c.want)
+		if got := periodOf(c.used, c.every, c.closely); got != c.want {
+			t.Errorf("after %v of every %v, closely %t: %v, want %v", c.used, c.every, c.closely, got, c.want)
 		}
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	before := threadTime()
+	for end := time.Now().Add(20 * ms); time.Now().Before(end); { // on a CPU
+	}
+	if before == 0 || threadTime() < before {
+		t.Error("the CPU time of a thread is not known")
 	}
 }

@@ -124,6 +124,7 @@ func (c *collector) begin(ctx context.Context) error {
 	c.attention = newAttention(c.start)
 	c.threads = newThreadWatch(c.attention, c.stacks, c.options.Duration, c.session.log)
 	c.look()
+	c.alarmFull() // trouble that was there before is looked at from the start
 	c.threads.begin(ctx)
 	c.shortages = newShortageWatch(c.threads.sampler, func() (shortages, error) { return c.session.probe.OpenShortages() }, c.session.log)
 	c.shortages.begin(ctx)
@@ -220,6 +221,15 @@ func (c *collector) alarmed(r *evidenceRow, count *event.Count) {
 	r.droppedAt = time.Now()
 	if count.Cause == event.CauseAcceptQueueFull {
 		c.alarm()
+	}
+}
+
+// alarmFull is for queues that are full, or nearly, by the last reading.
+func (c *collector) alarmFull() {
+	for _, r := range c.tracked {
+		if r.halfFull() {
+			c.alarm()
+		}
 	}
 }
 

@@ -138,8 +138,11 @@ func (r *evidenceRow) rests(now time.Time) bool {
 
 // restless tells whether the listener is to be read at every tick: nothing is known of it yet, or it is, or was, in trouble.
 func (r *evidenceRow) restless(now time.Time) bool {
-	return !r.began || r.skipped || r.queue.Len > r.queue.Limit/2 || r.stands > 0 || now.Sub(r.droppedAt) < calmAfter
+	return !r.began || r.skipped || r.halfFull() || r.stands > 0 || now.Sub(r.droppedAt) < calmAfter
 }
+
+// halfFull tells whether its accept queue was more than half full when it was read.
+func (r *evidenceRow) halfFull() bool { return r.queue.Len > r.queue.Limit/2 }
 
 // still takes a reading that is the same as the last one.
 func (r *evidenceRow) still(c *collector) {
@@ -169,7 +172,7 @@ func (c *collector) pollOne(r *evidenceRow, now time.Time) error {
 	if r.queue.Len > 0 {
 		c.stir(r)
 	}
-	if r.queue.Len > r.queue.Limit/2 || r.stands >= standsAlone {
+	if r.halfFull() || r.stands >= standsAlone {
 		c.alarm()
 	}
 	return nil

@@ -4,10 +4,13 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/synspy/synspy/internal/diagnose"
 	"github.com/synspy/synspy/internal/event"
@@ -39,7 +42,7 @@ type threadKey struct {
 	inode    uint64
 }
 
-// A look takes no more than this part of the time: of processes with thousands of threads there are fewer.
+// Looks take no more than this part of a CPU: of processes with thousands of threads there are fewer.
 const (
 	closePart = 2
 	calmPart  = 100
@@ -105,6 +108,8 @@ func (w *threadWatch) watch(targets []threadTarget) {
 // run looks until the context ends.
 func (w *threadWatch) run(ctx context.Context) {
 	defer close(w.done)
+	runtime.LockOSThread() // its CPU time is that of the looks
+	defer runtime.UnlockOSThread()
 	next := time.NewTimer(w.every)
 	defer next.Stop()
 	for {
@@ -121,7 +126,7 @@ func (w *threadWatch) run(ctx context.Context) {
 // round looks at all once, and tells how long not to look again. A sample tells what was done since the one before, so that one of a
 // process is for all its listeners.
 func (w *threadWatch) round() (pause time.Duration) {
-	began := time.Now()
+	began, used := time.Now(), threadTime()
 	closely := w.attention.close(began)
 	w.mu.Lock()
 	targets := slices.Clone(w.targets)
@@ -143,20 +148,29 @@ func (w *threadWatch) round() (pause time.Duration) {
 			w.take(target, sample)
 		}
 	}
-	took := time.Since(began)
+	used = threadTime() - used
 	if w.frames != nil {
 		w.frames.follow(pids, closely)
 	}
 	w.closely = closely
-	return pauseAfter(took, w.every, closely)
+	return max(periodOf(used, w.every, closely)-time.Since(began), 0)
 }
 
-// pauseAfter is the time from the end of a look that took so long to the next one.
-func pauseAfter(took, every time.Duration, closely bool) time.Duration {
+// periodOf is the time from one look, which used the CPU for so long, to the next.
+func periodOf(used, every time.Duration, closely bool) time.Duration {
 	if closely {
-		return max(every, closePart*took) - took
+		return max(every, closePart*used)
 	}
-	return max(every, calmEvery, calmPart*took) - took
+	return max(every, calmEvery, calmPart*used)
+}
+
+// threadTime is how long the calling thread has been on a CPU, 0 where that is not known.
+func threadTime() time.Duration {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &now); err != nil {
+		return 0
+	}
+	return time.Duration(now.Nano())
 }
 
 func (w *threadWatch) take(target threadTarget, sample *owner.Sample) {
