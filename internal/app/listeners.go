@@ -394,29 +394,6 @@ func (l *listeners) matching() int {
 	return count
 }
 
-// described is a listener as records name it, with or without its queues.
-func described(l *probe.Listener, queues bool) *event.Listener {
-	if !l.Known {
-		return nil
-	}
-	out := &event.Listener{Addr: l.Addr, Port: l.Port, NetNS: l.NetNS, Proof: l.Proof, Key: l.Socket}
-	if l.Member {
-		out.Cookie, out.Inode = l.Cookie, l.Inode
-	}
-	if queues && l.Member {
-		accept, syn := l.Accept, l.Syn
-		out.AcceptQueue, out.SynQueue = &accept, &syn
-	}
-	if queues && l.Reuseport.Members > 0 {
-		reuseport := l.Reuseport
-		out.Reuseport = &reuseport
-	}
-	if l.Cgroup != 0 {
-		out.Cgroup = &event.Cgroup{ID: l.Cgroup}
-	}
-	return out
-}
-
 func compareListeners(a, b *event.Listener) int {
 	return cmp.Or(cmp.Compare(a.NetNS, b.NetNS), cmp.Compare(a.Port, b.Port), a.Addr.Compare(b.Addr),
 		cmp.Compare(a.Inode, b.Inode))

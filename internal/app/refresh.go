@@ -35,12 +35,11 @@ func newRefresher(read func() error, now func() uint64, log *slog.Logger) refres
 	return refresher{read: read, now: now, log: log, refreshed: now(), dropping: make(map[uint64]bool)}
 }
 
-// refreshHolders reads the holders again, as a record waits for it. It does so at a
+// refreshHolders reads the holders again, as a record that came now waits for it. It does so at a
 // listener's first drop, and at most once a second while drops go on. First drops
 // of other listeners wait their turn where reading takes long.
-func (r *refresher) refreshHolders(socket, dropped uint64) {
+func (r *refresher) refreshHolders(socket, dropped, now uint64) {
 	r.pollRefresh()
-	now := r.now()
 	if r.refresh == nil {
 		rest := max(uint64(refreshEvery), 2*r.refreshTook)
 		if !r.dropping[socket] && r.refreshed < dropped {

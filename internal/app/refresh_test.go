@@ -24,7 +24,7 @@ func TestRefreshIsFresh(t *testing.T) {
 	finish := make(chan struct{})
 	r := newTestRefresher(&clock, &readings, finish)
 	clock.Add(1)
-	r.refreshHolders(1, clock.Load()) // waits in vain
+	r.refreshHolders(1, clock.Load(), clock.Load()) // waits in vain
 	if r.refresh == nil || readings.Load() != 1 {
 		t.Fatalf("%d readings at the first drop", readings.Load())
 	}
@@ -35,7 +35,7 @@ func TestRefreshIsFresh(t *testing.T) {
 	}
 	clock.Add(uint64(time.Hour))
 	close(finish)
-	r.refreshHolders(1, clock.Load()) // of the same listener
+	r.refreshHolders(1, clock.Load(), clock.Load()) // of the same listener
 	r.settleRefresh()
 	if n := readings.Load(); n != 2 {
 		t.Errorf("%d readings for drops an hour apart, want 2", n)
@@ -56,7 +56,7 @@ func TestRefreshHoldsUpLittle(t *testing.T) {
 	waited := 0
 	for socket := range uint64(20) {
 		began := time.Now()
-		r.refreshHolders(socket, clock.Load())
+		r.refreshHolders(socket, clock.Load(), clock.Load())
 		if time.Since(began) > refreshWait/2 {
 			waited++
 		}
@@ -104,7 +104,7 @@ func TestRefreshRests(t *testing.T) {
 				dropped = clock.Load() - 1
 			}
 			clock.Add(c.since)
-			r.refreshHolders(1, dropped)
+			r.refreshHolders(1, dropped, r.now())
 			r.settleRefresh()
 			if n := readings.Load(); n != c.want {
 				t.Errorf("%d readings, want %d", n, c.want)

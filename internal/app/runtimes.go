@@ -5,6 +5,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/synspy/synspy/internal/kernel"
 	"github.com/synspy/synspy/internal/owner/containers"
 	"github.com/synspy/synspy/internal/probe"
 )
@@ -21,15 +22,14 @@ func askRuntimes(log *slog.Logger) *containers.Names {
 
 // nameHolders sees to it that the tables know who holds a record's listener and
 // what their containers are called, as far as the record may wait for that.
-func (t *trace) nameHolders(m *probe.Message) error {
-	began := time.Now()
-	t.refreshHolders(m.Listener.Socket, m.Time)
+func (t *trace) nameHolders(m *probe.Message, came uint64) error {
+	t.refreshHolders(m.Listener.Socket, m.Time, came)
 	if t.owners.AwaitsNames() {
 		sockets := []uint64{m.Listener.Socket}
 		if !m.Listener.Member {
 			sockets = t.listeners.group(&m.Listener)
 		}
-		t.owners.AwaitNames(refreshWait-time.Since(began), sockets...)
+		t.owners.AwaitNames(refreshWait-time.Duration(kernel.Monotonic()-came), sockets...)
 	}
 	return t.rejudgeRenamed()
 }

@@ -60,14 +60,13 @@ func (s *sampling) complete(drop *event.Drop, socket, arrived uint64) {
 	if len(drop.Processes) == 0 {
 		return
 	}
-	now := kernel.Monotonic()
 	s.take(0)
-	if s.done == nil && now-s.at[socket] >= uint64(sampleEvery) && now-s.began >= 10*s.took {
-		s.begin(drop, socket, now)
+	if s.done == nil && arrived >= s.at[socket]+uint64(sampleEvery) && arrived >= s.began+10*s.took {
+		s.begin(drop, socket, kernel.Monotonic())
 	}
 	if s.done != nil && s.of == socket && !s.waited {
 		s.waited = true
-		s.take(min(sampleWait, refreshWait-time.Duration(now-arrived)))
+		s.take(min(sampleWait, refreshWait-time.Duration(kernel.Monotonic()-arrived)))
 	}
 	for _, one := range s.ready[socket] {
 		one.tell(drop.Processes)

@@ -93,7 +93,7 @@ func (t *trace) tellSince(c, last probe.Count) error {
 		again -= of
 		err := t.stream.Held(event.Held{Header: event.Head(h.kind), Count: h.count, Cause: branch.Cause,
 			Stage: branch.Stage, Action: branch.Action, Listener: described(&c.Listener, false),
-			Kernel: event.Kernel{Counters: branch.CounterNames()},
+			Kernel: event.Kernel{Counters: c.Outcome.CounterNames()},
 			Others: !c.Listener.Known && branch.Stage != event.StageIngress, Again: of})
 		if err != nil {
 			return err

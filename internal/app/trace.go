@@ -6,13 +6,11 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"slices"
 	"syscall"
 	"time"
 
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
-	"github.com/synspy/synspy/internal/owner"
 	"github.com/synspy/synspy/internal/probe"
 	"github.com/synspy/synspy/internal/render"
 )
@@ -47,7 +45,9 @@ func Trace(ctx context.Context, stream render.Stream, options TraceOptions, log 
 		defer cancel()
 	}
 	ctx, stream = options.Record.alongside(ctx, stream)
-	err = newTrace(s, stream, options).run(ctx)
+	t := newTrace(s, stream, options)
+	t.kept = false // it writes them
+	err = t.run(ctx)
 	return errors.Join(err, options.Record.close(), s.close())
 }
 
@@ -69,11 +69,13 @@ type trace struct {
 	quietSeen map[uint64]probe.Arrivals
 	quietPast probe.Past // of those that were forgotten, what was told of by then
 	quiet     bool
+	room      *dropRoom // the record at hand
+	kept      bool      // the stream keeps records, or parts of them
 }
 
 func newTrace(s *session, stream render.Stream, options TraceOptions) *trace {
 	return &trace{session: s, stream: stream, options: options, held: make(map[heldKey]probe.Count),
-		withheld: make(map[withheldKey]uint64), beyond: make(map[heldKey]beyond)}
+		withheld: make(map[withheldKey]uint64), beyond: make(map[heldKey]beyond), kept: true}
 }
 
 func (t *trace) run(ctx context.Context) error {
@@ -116,7 +118,7 @@ func (t *trace) message(m *probe.Message) error {
 	began := kernel.Monotonic()
 	news := t.listeners.add(m.Listener)
 	if m.Listener.Known {
-		if err := t.nameHolders(m); err != nil {
+		if err := t.nameHolders(m, began); err != nil {
 			return err
 		}
 	} else if branch := m.Outcome.Branch(); branch.Stage == event.StageSyn || branch.Stage == event.StageAck {
@@ -140,7 +142,10 @@ func (t *trace) message(m *probe.Message) error {
 		t.pass(m)
 		return errEnough
 	}
-	drop := t.describe(m)
+	if t.kept || t.room == nil {
+		t.room = new(dropRoom)
+	}
+	drop := t.describe(m, t.room)
 	t.sampling.complete(drop, m.Listener.Socket, began)
 	if err := t.stream.Drop(drop); err != nil {
 		return err
@@ -174,47 +179,6 @@ func (t *trace) isWanted(m *probe.Message) bool {
 		return false
 	}
 	return t.listeners.isWanted(m.Listener.Socket)
-}
-
-// describe makes the record: what the kernel said, and whose listener it is.
-func (t *trace) describe(m *probe.Message) *event.Drop {
-	branch := m.Outcome.Branch()
-	drop := &event.Drop{
-		Header: event.Head("drop"), Time: t.wall(m.Time), Mono: m.Time, Cause: branch.Cause, Stage: branch.Stage,
-		Action: branch.Action, Proof: m.Proof, Attempt: m.Attempt, NetNS: m.NetNS,
-		Kernel: t.probe.Kernel(m), Listener: described(&m.Listener, true), ClientSees: m.Sees(), Unsent: m.Unsent,
-	}
-	if m.Device != 0 {
-		drop.Device = &event.Device{Index: m.Device}
-	}
-	if m.Met != "" {
-		drop.Connection = &event.Connection{State: m.Met, Inode: m.MetInode}
-	}
-	drop.Packet = slices.Clone(m.Packet)
-	if branch.Cause == event.CauseNoRouteBack { // what tells it from other ListenDrops
-		route := "IpOutNoRoutes"
-		if m.Family6 {
-			route = "Ip6OutNoRoutes"
-		}
-		drop.Kernel.Counters = append(drop.Kernel.Counters, route)
-	}
-	if branch.Kind == event.KindCookie {
-		drop.Type = "cookie"
-	}
-	if m.HasFlow {
-		client, server := m.Client, m.Server
-		drop.Client, drop.Server = &client, &server
-	}
-	switch {
-	case !m.Listener.Known:
-	case m.Listener.Member:
-		t.readAccepts(m.Listener.Socket, m.Time)
-		drop.Processes = t.owners.Processes(m.Listener.Socket, m.Time)
-	default:
-		drop.Processes = t.owners.ProcessesOfGroup(t.listeners.group(&m.Listener), m.Time)
-	}
-	drop.Cgroup, drop.Container, drop.Pod = owner.Top(drop.Processes)
-	return drop
 }
 
 func (t *trace) wall(mono uint64) event.Time {

@@ -235,13 +235,24 @@ func (b Branch) FunctionFor(v6 bool) string {
 	return b.Function
 }
 
-// CounterNames returns the counters as nstat prints them.
-func (b Branch) CounterNames() []string {
-	names := make([]string, len(b.Counters))
-	for i, c := range b.Counters {
-		names[i] = c.String()
+// namesOfCounters are the counters of each outcome, as nstat prints them.
+var namesOfCounters = func() (all [NumOutcomes][]string) {
+	for o := range all {
+		for _, c := range branches[o].Counters {
+			all[o] = append(all[o], c.String())
+		}
+		all[o] = slices.Clip(all[o])
 	}
-	return names
+	return all
+}()
+
+// CounterNames returns the counters of the outcome's branch, as nstat prints them. The caller may append to them, but must not
+// write to them.
+func (o Outcome) CounterNames() []string {
+	if o >= NumOutcomes {
+		return nil
+	}
+	return namesOfCounters[o]
 }
 
 // StagesOf lists the stages that a cause happens at; none where no branch is told apart for it.

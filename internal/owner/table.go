@@ -80,6 +80,7 @@ type holder struct {
 	since   uint64 // CLOCK_BOOTTIME when it was first named, ns
 	seen    uint64 // last Replace that listed it
 	task    *task  // nil until it was recognised
+	tried   uint64 // last Replace after which that was tried
 	accepts *accepts
 }
 

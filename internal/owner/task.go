@@ -29,8 +29,14 @@ type task struct {
 // or nil where it cannot be recognised. A process that is gone is where it was
 // last seen: it was that process, and no other, that held the socket.
 func (t *Table) inspect(s *socket, p *holder) *task {
-	if p.start == 0 && !t.recognise(s, p) {
-		return nil
+	if p.start == 0 {
+		if p.tried == t.gen {
+			return nil
+		}
+		p.tried = t.gen
+		if !t.recognise(s, p) {
+			return nil
+		}
 	}
 	id := taskID{p.pid, p.start}
 	k := p.task

@@ -89,7 +89,7 @@ func TestSignaturesAreDistinct(t *testing.T) {
 		if len(b.Counters) == 0 {
 			t.Errorf("outcome %d moves no counter", o)
 		}
-		key := fmt.Sprint(b.Stage, b.CounterNames())
+		key := fmt.Sprint(b.Stage, o.CounterNames())
 		if other, ok := seen[key]; ok && b.Cause != event.CauseBadHandshakeAck {
 			t.Errorf("outcomes %d and %d move the same counters at %v", other, o, b.Stage)
 		}

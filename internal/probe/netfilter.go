@@ -112,7 +112,7 @@ func (p *Probe) calledAt(callers [2]uint64) hookPlace {
 // Kernel is what the kernel told of the packet's death beyond its outcome.
 func (p *Probe) Kernel(m *Message) event.Kernel {
 	branch := m.Outcome.Branch()
-	k := event.Kernel{Function: branch.FunctionFor(m.Family6), Counters: branch.CounterNames(), Reason: p.Reason(m), Refusal: m.Refusal()}
+	k := event.Kernel{Function: branch.FunctionFor(m.Family6), Counters: m.Outcome.CounterNames(), Reason: p.Reason(m), Refusal: m.Refusal()}
 	if branch.Cause == event.CauseNetfilter {
 		at := p.hookOf(m)
 		k.Hook, k.Family = at.hook, at.family

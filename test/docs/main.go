@@ -65,7 +65,7 @@ func ways(c event.Cause) []string {
 			continue
 		}
 		row := fmt.Sprintf("| %v | %v | %s | %s | %s |\n", b.Stage, b.Action, or(b.Sees(), "nothing"),
-			or(b.Function, "named in the record"), or(strings.Join(b.CounterNames(), ", "), "none of the listen path"))
+			or(b.Function, "named in the record"), or(strings.Join(o.CounterNames(), ", "), "none of the listen path"))
 		if !slices.Contains(rows, row) {
 			rows = append(rows, row)
 		}

@@ -1,0 +1,82 @@
+package app
+
+import (
+	"io"
+	"log/slog"
+	"math"
+	"net/netip"
+	"os"
+	"testing"
+
+	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/kernel"
+	"github.com/synspy/synspy/internal/owner"
+	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/render"
+)
+
+// dropping is a trace of one listener that this process holds, and a message of a SYN that it dropped.
+func dropping(format render.Format) (*trace, *probe.Message) {
+	const socket = 1
+	log := slog.New(slog.DiscardHandler)
+	s := &session{log: log, owners: owner.New("/proc", log), listeners: newListeners(probe.Filter{}), sampling: newSampling(log),
+		acceptsRead: map[uint64]uint64{socket: math.MaxUint64}}
+	s.refresher = newRefresher(func() error { return nil }, func() uint64 { return 1 }, log)
+	s.owners.Opened(socket, 7, uint32(os.Getpid()), "app.test")
+	s.sampling.at[socket] = math.MaxUint64 / 2
+	t := newTrace(s, render.NewStream(io.Discard, render.Options{Format: format}), TraceOptions{})
+	t.kept = false
+	return t, &probe.Message{Kind: probe.KindRecord, Time: kernel.Monotonic(), Outcome: event.OutcomeSynAcceptQueueFull, HasFlow: true, Attempt: 1,
+		Proof: event.ProofState, NetNS: 1,
+		Client: event.Endpoint{Addr: netip.MustParseAddr("10.0.0.1"), Port: 40000}, Server: event.Endpoint{Addr: netip.MustParseAddr("10.0.0.2"), Port: 80},
+		Listener: probe.Listener{Known: true, Member: true, Socket: socket, Cookie: 1, Inode: 7, Cgroup: 3, NetNS: 1, Addr: netip.IPv4Unspecified(),
+			Port: 80, Accept: event.Queue{Len: 129, Limit: 128}, Syn: event.SynQueue{Len: 1, Limit: 128}}}
+}
+
+// TestRecordsAllocateNothing: once its listener is known, a record costs no allocation on its way to the stream and through it.
+func TestRecordsAllocateNothing(t *testing.T) {
+	for name, format := range map[string]render.Format{"table": render.FormatTable, "json": render.FormatJSON} {
+		tr, m := dropping(format)
+		if n := testing.AllocsPerRun(1000, func() {
+			if err := tr.message(m); err != nil {
+				t.Fatal(err)
+			}
+		}); n > 0 {
+			t.Errorf("%s: %v allocations a record", name, n)
+		}
+	}
+}
+
+// TestRecordsAreKept: where the stream keeps what it is given, the next record takes nothing of it.
+func TestRecordsAreKept(t *testing.T) {
+	tr, m := dropping(render.FormatJSON)
+	var kept keptDrops
+	tr.stream, tr.kept = &kept, true
+	for port := range uint16(3) {
+		m.Client.Port = port
+		m.Listener.Accept.Len = uint32(port)
+		if err := tr.message(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, d := range kept.drops {
+		if d.Client.Port != uint16(i) || d.Listener.AcceptQueue.Len != uint32(i) || len(d.Processes) != 1 {
+			t.Errorf("record %d: %+v", i, d)
+		}
+	}
+}
+
+// BenchmarkRecord is a record's journey from its message through a stream to nowhere.
+func BenchmarkRecord(b *testing.B) {
+	for name, format := range map[string]render.Format{"table": render.FormatTable, "json": render.FormatJSON} {
+		b.Run(name, func(b *testing.B) {
+			tr, m := dropping(format)
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := tr.message(m); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
