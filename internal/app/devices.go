@@ -34,7 +34,11 @@ func (c *collector) devices() {
 	if netns := c.options.Watch.Filter.NetNS; netns != 0 {
 		concerned[netns] = true
 	}
-	r := deviceReader{missing: func(why string) {
+	rules, err := kernel.CodeRanges("nft_do_chain") // asking for what is not there would make the kernel load nf_tables
+	if err != nil {
+		rules = nil
+	}
+	r := deviceReader{rules: len(rules) > 0, missing: func(why string) {
 		if aside {
 			return // what SYNs did arrive for does not rest on it
 		}
@@ -50,6 +54,7 @@ func (c *collector) devices() {
 // deviceReader reads the devices of network namespaces, and of those that packets for them come through.
 type deviceReader struct {
 	missing func(why string)
+	rules   bool // there is nf_tables to ask
 	own     uint64
 	roots   []uint64 // synspy's own, and that of the first process: where others get their packets from
 	known   []kernel.NetNS
@@ -163,6 +168,11 @@ func (r *deviceReader) readHere(ns *deviceNamespace, candidates []kernel.NetNS) 
 	var err error
 	if ns.devices, err = probe.Devices(); err != nil {
 		r.missing(fmt.Sprintf("in network namespace %d: %v", ns.inode, err))
+	}
+	if r.rules {
+		if err := kernel.AddNetdevRules(ns.devices); err != nil {
+			r.missing(fmt.Sprintf("in network namespace %d: %v", ns.inode, err))
+		}
 	}
 	if r.rank(ns.inode) == 0 {
 		return nil

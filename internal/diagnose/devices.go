@@ -91,8 +91,13 @@ func anyProgram(Program) bool { return true }
 func (p Program) xdp() bool     { return strings.HasSuffix(p.Hook, "XDP") }     // in any mode
 func (p Program) ingress() bool { return strings.HasSuffix(p.Hook, "ingress") } // tc's, with and without tcx
 
+func (p Program) netdev() bool { return strings.HasPrefix(p.Hook, "netdev") } // nftables'
+
 // what it is: "native XDP program".
 func (p Program) what() string {
+	if p.netdev() {
+		return p.Hook + " chain of nftables"
+	}
 	if p.ID == 0 {
 		return p.Hook + " filter"
 	}
@@ -102,8 +107,10 @@ func (p Program) what() string {
 func (p Program) String() string {
 	id := "id " + strconv.FormatUint(uint64(p.ID), 10)
 	switch {
+	case p.Redirect && p.netdev():
+		return "a rule (fwd) that sends what it matches to another device"
 	case p.Redirect:
-		return p.Filter + ", redirects what it matches to another device"
+		return Said(p.Filter) + ", redirects what it matches to another device"
 	case p.ID == 0:
 		return Said(p.Filter) + ", drops what it matches"
 	case p.Name == "":
@@ -131,7 +138,10 @@ func (d *Device) look(wanted func(Program) bool) string {
 	if plain(d.Name) {
 		dev = " dev " + d.Name
 	}
-	commands := []string{in + "bpftool net show" + dev}
+	var commands []string
+	if slices.ContainsFunc(d.Programs, func(p Program) bool { return wanted(p) && !p.netdev() }) {
+		commands = append(commands, in+"bpftool net show"+dev)
+	}
 	add := func(command string) {
 		if !slices.Contains(commands, command) {
 			commands = append(commands, command)
@@ -140,6 +150,8 @@ func (d *Device) look(wanted func(Program) bool) string {
 	for _, p := range d.Programs {
 		switch {
 		case !wanted(p):
+		case p.netdev():
+			add(in + "nft list ruleset netdev")
 		case p.xdp():
 			add(in + "ip -d link show" + dev)
 		case dev != "" && p.Hook == "tc ingress":

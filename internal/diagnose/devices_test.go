@@ -41,6 +41,8 @@ func TestPrograms(t *testing.T) {
 	}
 	arrived := evidence(healthyListener())
 	arrived.Devices = devices()
+	redirected := evidence(healthyListener())
+	redirected.Devices = []Device{{Name: "eth0", Programs: []Program{{Hook: "netdev ingress", Filter: "nftables", Redirect: true}}}}
 	on := func(e *Evidence, l event.Count) *Evidence { e.Counts = append(e.Counts, l); return e }
 	all := []string{"native XDP program on eth0: lb (id 37)", "tc ingress program on eth1: id 40", "tc ingress filter on eth1: flower, drops what it matches",
 		"tc ingress filter on eth1: u32, redirects what it matches to another device",
@@ -63,6 +65,8 @@ func TestPrograms(t *testing.T) {
 			e.Devices, e.Missing = e.Devices[:1], []Gap{{Need: NeedDevices, Why: "operation not permitted"}}
 		}), event.FindingNoSynArrived, event.ConfidenceProven, []string{all[0], unknown + "operation not permitted"}},
 		{"SYNs arrived", arrived, event.FindingHealthy, event.ConfidenceLikely, all},
+		{"SYNs arrived, and a rule redirects", redirected, event.FindingHealthy, event.ConfidenceLikely,
+			[]string{"netdev ingress chain of nftables on eth0: a rule (fwd) that sends what it matches to another device"}},
 		{"generic XDP dropped", taken(9, generic), event.FindingOtherDrops, event.ConfidenceProven, []string{all[0], all[4]}},
 		{"before 5.17 as well", taken(9, event.Kernel{Function: "netif_receive_generic_xdp.isra.0"}), event.FindingOtherDrops, event.ConfidenceProven,
 			[]string{all[0], all[4]}},
@@ -87,7 +91,7 @@ func TestPrograms(t *testing.T) {
 			var names []string
 			for _, ev := range f.Evidence {
 				what := fmt.Sprintf("%s: %v", ev.What, ev.Value)
-				if strings.Contains(what, "XDP") || strings.Contains(what, "tc") && !strings.HasPrefix(what, "kernel") {
+				if strings.Contains(what, "XDP") || strings.Contains(what, "netdev") || strings.Contains(what, "tc") && !strings.HasPrefix(what, "kernel") {
 					names = append(names, what)
 				}
 			}
@@ -95,7 +99,8 @@ func TestPrograms(t *testing.T) {
 				t.Errorf("named (-want +got):\n%s", diff)
 			}
 			programs := slices.ContainsFunc(tt.names, func(s string) bool { return strings.Contains(s, " on eth") })
-			if looks := strings.Contains(strings.Join(f.Fix, "; "), "bpftool net show dev eth"); looks != programs {
+			fixes := strings.Join(f.Fix, "; ")
+			if looks := strings.Contains(fixes, "bpftool net show dev eth") || strings.Contains(fixes, "nft list ruleset netdev"); looks != programs {
 				t.Errorf("the fixes are %q", f.Fix)
 			}
 			if says := strings.Contains(d.Verdict, "look at"); says != (programs && tt.want == event.FindingNoSynArrived) {

@@ -25,7 +25,7 @@ type Device struct {
 	Takers    []Taker
 }
 
-// Taker is a BPF program on a device, or another tc filter whose action is to drop or to redirect.
+// Taker is a BPF program on a device, another tc filter whose action is to drop or to redirect, or a rule of nftables that redirects.
 type Taker struct {
 	Hook   Hook
 	ID     uint32 // of the program; 0 for a filter
@@ -52,7 +52,9 @@ const (
 )
 
 // Egress tells whether it takes what is sent through the device.
-func (h Hook) Egress() bool { return h == HookTCXEgress || h == HookTCEgress || h == HookNetkit }
+func (h Hook) Egress() bool {
+	return h == HookTCXEgress || h == HookTCEgress || h == HookNetkit || h == HookNetdevEgress
+}
 
 // Of include/uapi/linux/if_link.h, pkt_sched.h, pkt_cls.h, act_api.h and net_namespace.h.
 const (
