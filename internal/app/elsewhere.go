@@ -68,7 +68,7 @@ func (c *collector) listening(places *deathPlaces, netns uint64, ports map[uint1
 		}
 		at := event.Listener{Addr: s.Addr, Port: s.Port, Cookie: s.Cookie, Inode: s.Inode, NetNS: netns}
 		l := c.elsewhereOf(places, &at, sockets[s.Inode])
-		l.V6Only = s.V6Only
+		l.V6Only, l.Throughout = s.V6Only, c.throughout(s.Inode)
 		if s.Iface != nil && *s.Iface != 0 {
 			device := space.devices[*s.Iface]
 			l.Device = device.Name
@@ -77,6 +77,16 @@ func (c *collector) listening(places *deathPlaces, netns uint64, ports map[uint1
 		list = append(list, l)
 	}
 	return list
+}
+
+// throughout tells whether a socket that listens at the end did so when the window began.
+func (c *collector) throughout(inode uint64) bool {
+	for _, r := range c.rows {
+		if r.listener.Inode == inode {
+			return !r.born && r.closed == nil
+		}
+	}
+	return false
 }
 
 func (c *collector) elsewhereOf(places *deathPlaces, at *event.Listener, socket uint64) diagnose.Elsewhere {

@@ -137,7 +137,7 @@ func noListener(e *Evidence) []*found {
 			"check the network namespace: a container's listener is not the host's")
 	}
 	if len(deaths) > 0 {
-		if doubts := elsewhereToo(e, deaths[0].NetNS); len(doubts) > 0 && f.Confidence == event.ConfidenceProven {
+		if doubts := elsewhereToo(e, deaths[0].NetNS); len(doubts) > 0 {
 			f.Confidence = event.ConfidenceLikely
 			f.Evidence = append(f.Evidence, doubts...)
 		}

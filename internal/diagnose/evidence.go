@@ -324,6 +324,8 @@ type Elsewhere struct {
 	V6Only    *bool           `json:"v6_only,omitempty"` // of IPv6 sockets
 	Device    string          `json:"device,omitempty"`  // that it is bound to
 	VRF       bool            `json:"vrf,omitempty"`     // which is one of a VRF's, or the VRF
+	// Throughout says that it listened from the beginning of the window to its end.
+	Throughout bool `json:"throughout,omitempty"`
 }
 
 // Diversion is where a rule sends SYNs that are for a port asked about, or where connections to it were seen to go.

@@ -43,6 +43,11 @@ func (l *Elsewhere) passed(d *Death) notChosen {
 		return notChosen{fmt.Sprintf("is in no VRF, and these SYNs came in through VRF %s", Said(device)),
 			fmt.Sprintf("start it in the VRF (ip vrf exec %s ...), or let listeners take what comes in through VRFs: sysctl -w net.ipv4.tcp_l3mdev_accept=1", word(device))}
 	}
+	if l.Throughout {
+		return notChosen{"listened all the time, and nothing in its address or device stands in their way: a program that chooses listeners may refuse them (sk_lookup, SO_REUSEPORT)",
+			"look at the programs that choose listeners: " + l.Enter.command() + "bpftool link show (type netns: sk_lookup); " +
+				"SO_ATTACH_REUSEPORT_EBPF is the process's own"}
+	}
 	return notChosen{"would take them now: it may have begun to listen later",
 		"watch again: a service that only now began to listen has nothing to be changed"}
 }

@@ -33,6 +33,7 @@ func TestPassedBy(t *testing.T) {
 		"a VRF":                {"10.0.0.1", Death{Device: "eth0"}, Elsewhere{Listener: on("0.0.0.0"), Device: "red", VRF: true}, "is bound to a VRF by its device red", "ip vrf exec"},
 		"out of a VRF":         {"10.0.0.1", Death{Device: "red", VRF: true}, Elsewhere{Listener: on("0.0.0.0")}, "is in no VRF", "tcp_l3mdev_accept=1"},
 		"its device, and more": {"10.0.0.1", Death{Device: "eth0"}, Elsewhere{Listener: on("10.0.0.2"), Device: "eth0"}, "is bound to the address 10.0.0.2", "10.0.0.1"},
+		"a program":            {"10.0.0.1", Death{}, Elsewhere{Listener: on("0.0.0.0"), Throughout: true}, "listened all the time, and nothing in its address or device stands in their way: a program", "bpftool link show"},
 		"nothing in its way":   {"10.0.0.1", Death{Device: "eth0"}, Elsewhere{Listener: on("0.0.0.0")}, "may have begun to listen later", "watch again"},
 	} {
 		t.Run(name, func(t *testing.T) {
