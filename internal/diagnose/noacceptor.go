@@ -30,7 +30,7 @@ func noAcceptor(s *subject) *found {
 	switch {
 	case len(s.Processes) == 0:
 		f.because = "nobody accepted a connection, and no process is known to hold the socket"
-		f.Settles = "a holder in a PID namespace that cannot be seen from here: run on the node, as root"
+		f.Settles = "who holds it: a process in a PID namespace that cannot be seen from here (run on the node, as root), an io_uring's table of files, or a message that nobody has read"
 	case len(ended) > 0:
 		f.because = fmt.Sprintf("%s, which accepted, has ended, and %s still holds the socket", actors(ended), actors(s.Processes))
 		f.Settles = "whether what still holds it was to accept: ss -tlnp names it, strace -f " + attach(f.Processes) + " shows what it does"

@@ -89,9 +89,16 @@ func (s *Stray) freer() freer {
 		return freer{"tc at ingress" + on, platform, []string{in + "tc filter show dev " + s.named() + " ingress; " + in + "bpftool net show"}}
 	case k.Reason == "XDP":
 		return freer{"an XDP program" + on, platform, []string{in + "bpftool net show"}}
+	case s.Answer && slices.Contains(discards, k.Function):
+		return freer{"IPsec, for want of a state, or a route that is no more (" + k.Function + ")", platform,
+			[]string{"see whether a policy has no state: " + in + "ip xfrm policy; " + in + "ip xfrm state; XfrmOutNoStates in /proc/net/xfrm_stat",
+				"otherwise look for a route or device that came and went: " + in + "ip monitor route link"}}
 	case slices.Contains(unrouted, k.Function):
-		return freer{"a route that refuses or discards it, or for want of one", "network",
-			[]string{"see which route it is: " + in + "ip route get " + s.Server.Addr.String()}}
+		to := s.Server.Addr.String()
+		if s.Answer {
+			to = "CLIENT"
+		}
+		return freer{"a route that refuses or discards it, or for want of one", "network", []string{"see which route it is: " + in + "ip route get " + to}}
 	case s.neighbour():
 		return freer{"the neighbour table" + on + ": the next hop did not answer ARP or neighbour discovery", "network",
 			[]string{"find out why the next hop does not answer: " + in + "ip neigh show; " + in + "ip route get CLIENT (wrong subnet or VLAN, its own firewall, a gateway that is down)"}}
@@ -119,6 +126,9 @@ func (s *Stray) Frame() bool { return !s.Answer && !s.Segment && !s.Syn }
 
 // unrouted free what is to be forwarded and has no route, or one of type blackhole, unreachable or prohibit.
 var unrouted = []string{"ip_error", "dst_discard", "dst_discard_out", "ip6_pkt_drop", "ip6_pkt_discard", "ip6_pkt_prohibit"}
+
+// discards free what this host sends by a route that is not to be used: IPsec hands one out while a policy has no state.
+var discards = []string{"dst_discard", "dst_discard_out", "xdst_queue_output"}
 
 // sniffers free copies of packets that are not lost.
 var sniffers = []string{"packet_rcv", "tpacket_rcv"}

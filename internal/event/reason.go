@@ -242,8 +242,8 @@ var reasons = []Reason{
 	},
 	{
 		Name: "TCP_FASTOPEN", Title: "Fast Open handshake", Owner: "client",
-		Explain:  "they did not fit the half-open handshake of a TCP Fast Open",
-		Fix:      []string{"look for middleboxes that do not pass Fast Open on; or do without it"},
+		Explain:  "they met a half-open TCP Fast Open handshake: SYNs sent again, since the SYN-ACK does not get to the client, or what does not fit it",
+		Fix:      []string{"find out where SYN-ACKs are lost: a firewall, or a middlebox that does not pass Fast Open on; or do without it"},
 		Settings: []Setting{{Name: "net.ipv4.tcp_fastopen", Try: "1", Only: "3", Why: "2 is the bit for servers"}},
 	},
 	{
