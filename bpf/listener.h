@@ -149,8 +149,10 @@ static __always_inline void bound_found(void)
 /* listener_read fills what the socket says of itself. */
 static __noinline int listener_read(struct sock *sk, struct listener *l)
 {
+	struct sock_reuseport *group = LOAD(struct sock, sk, sk_reuseport_cb);
 	struct net *net = LOAD(struct sock, sk, __sk_common.skc_net.net);
 
+	l->reuse_members = group ? LOAD(struct sock_reuseport, group, num_socks) : 0;
 	l->id = socket_id((__u64)sk);
 	l->family = LOAD(struct sock, sk, __sk_common.skc_family);
 	l->port = LOAD(struct sock, sk, __sk_common.skc_num);

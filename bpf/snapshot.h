@@ -171,7 +171,6 @@ static __noinline int look(__u64 address, __u64 id)
 	if (socket_id(address) != id || LOAD(struct sock, sk, __sk_common.skc_state) != TCP_LISTEN)
 		return ANSWER_GONE;
 	l->proof = LISTENER_GIVEN;
-	l->reuse_members = 0;
 	l->reuse_full = 0;
 	listener_read(sk, l);
 	if (socket_id(address) != id || LOAD(struct sock, sk, __sk_common.skc_state) != TCP_LISTEN)

@@ -166,7 +166,7 @@ func (c *collector) pollOne(r *evidenceRow, now time.Time) error {
 	if r.entered, err = c.session.probe.Entered(r.listener.Socket); err != nil {
 		return err
 	}
-	r.queue, r.listener.Accept, r.listener.Syn, r.listener.Reuseport = l.Accept, l.Accept, l.Syn, l.Reuseport
+	r.queue, r.listener.Accept, r.listener.Syn, r.listener.Reuseport.Members = l.Accept, l.Accept, l.Syn, l.Reuseport.Members
 	r.seen, r.lookedAt = arrived, now
 	r.read(c, c.offset(), &l, arrived.Syn, r.entered)
 	if r.queue.Len > 0 {

@@ -67,3 +67,59 @@ func TestLook(t *testing.T) {
 		t.Errorf("closed, and read as %+v, error %v", now, err)
 	}
 }
+
+// TestLookGroup: the listing of holders and a look at one both tell how many sockets the kernel has in a listener's group: a
+// listener bound to a device has one of its own.
+func TestLookGroup(t *testing.T) {
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	facts, err := Gather("")
+	must(err)
+	p, err := Open(facts, Auto, Config{Rate: 100, RingSize: 1 << 16}, slog.New(slog.DiscardHandler))
+	must(err)
+	defer p.Close()
+	at := &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}
+	listen := func(device string) {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		must(err)
+		t.Cleanup(func() { _ = unix.Close(fd) })
+		must(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
+		if device != "" {
+			must(unix.BindToDevice(fd, device))
+		}
+		must(unix.Bind(fd, at))
+		must(unix.Listen(fd, 8))
+		name, err := unix.Getsockname(fd)
+		must(err)
+		at.Port = name.(*unix.SockaddrInet4).Port
+	}
+	listen("")
+	listen("")
+	listen("lo")
+	holders, err := p.Holders()
+	must(err)
+	seen := 0
+	for _, h := range holders.List {
+		if h.PID != uint32(os.Getpid()) || int(h.Listener.Port) != at.Port {
+			continue
+		}
+		seen++
+		want := uint32(2)
+		if h.Listener.Device != 0 {
+			want = 1
+		}
+		now, ok, err := p.Look(&h.Listener)
+		must(err)
+		if !ok || h.Listener.Reuseport.Members != want || now.Reuseport.Members != want || now.Device != h.Listener.Device {
+			t.Errorf("device %d: %d members in the listing, %d and device %d on looking; want %d", h.Listener.Device, h.Listener.Reuseport.Members,
+				now.Reuseport.Members, now.Device, want)
+		}
+	}
+	if seen != 3 {
+		t.Errorf("%d listeners, want 3", seen)
+	}
+}
