@@ -34,11 +34,7 @@ func (c *collector) devices() {
 	if netns := c.options.Watch.Filter.NetNS; netns != 0 {
 		concerned[netns] = true
 	}
-	rules, err := kernel.CodeRanges("nft_do_chain") // asking for what is not there would make the kernel load nf_tables
-	if err != nil {
-		rules = nil
-	}
-	r := deviceReader{rules: len(rules) > 0, missing: func(why string) {
+	r := deviceReader{rules: kernel.HasNFTables(), missing: func(why string) {
 		if aside {
 			return // what SYNs did arrive for does not rest on it
 		}
@@ -54,7 +50,7 @@ func (c *collector) devices() {
 // deviceReader reads the devices of network namespaces, and of those that packets for them come through.
 type deviceReader struct {
 	missing func(why string)
-	rules   bool // there is nf_tables to ask
+	rules   bool // nftables is there: asking would make the kernel load it
 	own     uint64
 	roots   []uint64 // synspy's own, and that of the first process: where others get their packets from
 	known   []kernel.NetNS

@@ -51,14 +51,11 @@ func findDiversions(f *probe.Filter) *diverted {
 		return d
 	}
 	d.listSpaces(f.NetNS)
-	code, err := kernel.CodeRanges("nft_do_chain")
-	if err != nil {
-		d.doubt(0, fmt.Sprintf("whether there are nftables rules is not known: %v", err))
-	}
+	nftables := kernel.HasNFTables() // asking would make the kernel load it
 	for i := range d.spaces {
 		d.spaces[i].in(func() error {
 			s := &d.spaces[i]
-			if len(code) > 0 { // asking would make the kernel load nf_tables
+			if nftables {
 				d.rules(s)
 			}
 			d.oldTables(s)

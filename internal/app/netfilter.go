@@ -21,7 +21,7 @@ type netfilterCounts struct {
 // countedHere reads them in the calling thread's namespace.
 func (c *collector) countedHere() (n netfilterCounts) {
 	n.conntrack, n.tracks = kernel.ConntrackHere()
-	if !c.session.probe.HasNFTables() { // asking for rules would load it
+	if !kernel.HasNFTables() { // asking for rules would load it
 		return n
 	}
 	rules, err := kernel.FirewallRulesHere()

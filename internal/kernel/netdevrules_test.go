@@ -39,6 +39,10 @@ func TestNetdevRules(t *testing.T) {
 		if err := conn.Flush(); err != nil {
 			t.Skipf("no netdev chains here: %v", err)
 		}
+		// Distributions have it as a module.
+		if !kernel.HasNFTables() {
+			t.Error("a kernel that took a chain has no nftables")
+		}
 		if err := kernel.AddNetdevRules(before); err != nil {
 			return err
 		}

@@ -23,6 +23,15 @@ const maxFirewallRules = 16384
 // ErrManyRules says that a namespace has more rules than are read.
 var ErrManyRules = fmt.Errorf("more than %d rules", maxFirewallRules)
 
+// HasNFTables tells whether nftables is there to be asked: part of the kernel, or a module that is loaded.
+func HasNFTables() bool {
+	if HasModule("nf_tables") {
+		return true
+	}
+	code, err := CodeRanges("nft_do_chain") // knows no module's functions
+	return err == nil && len(code) > 0
+}
+
 // FirewallRulesHere lists those of the calling thread's network namespace. Asking makes the kernel load nf_tables where that is
 // a module: ask only where it is there. It takes CAP_NET_ADMIN in that namespace.
 func FirewallRulesHere() (list []FirewallRule, err error) {

@@ -78,12 +78,6 @@ func hookCallers() map[string]hookPlace {
 	}
 }
 
-// nfTablesFunction runs the rules of nftables.
-const nfTablesFunction = "nft_do_chain"
-
-// HasNFTables tells whether nftables was there when the probe was opened.
-func (p *Probe) HasNFTables() bool { return len(p.facts.Code[nfTablesFunction]) > 0 }
-
 // hookUnrouted is all that is known of where a packet without a route was.
 const hookUnrouted = "ingress or prerouting"
 

@@ -72,7 +72,7 @@ const sockFromFile = "bpf_sock_from_file"
 
 // placedFunctions lists the functions whose code addresses are needed.
 func placedFunctions() []string {
-	names := append(append(synFreers(), icmpFreers()...), requestTimer, rejectFunction, nfTablesFunction)
+	names := append(append(synFreers(), icmpFreers()...), requestTimer, rejectFunction)
 	for name := range fatesOfFunctions() {
 		names = append(names, name)
 	}
