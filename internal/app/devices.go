@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 
@@ -34,14 +35,14 @@ func (c *collector) devices() {
 	if netns := c.options.Watch.Filter.NetNS; netns != 0 {
 		concerned[netns] = true
 	}
-	r := deviceReader{rules: kernel.HasNFTables(), missing: func(why string) {
-		if aside {
+	r := deviceReader{rules: kernel.HasNFTables(), missing: func(why error) {
+		if aside && !errors.Is(why, fs.ErrPermission) {
 			return // what SYNs did arrive for does not rest on it
 		}
-		c.evidence.Missing = append(c.evidence.Missing, diagnose.Gap{Need: diagnose.NeedDevices, Why: why})
+		c.evidence.Missing = append(c.evidence.Missing, diagnose.Gap{Need: diagnose.NeedDevices, Why: why.Error()})
 	}}
 	if len(concerned) == 0 {
-		r.missing("no listener says which network namespace is meant: only the devices of synspy's own were asked")
+		r.missing(errors.New("no listener says which network namespace is meant: only the devices of synspy's own were asked"))
 	}
 	r.readAll(slices.Sorted(maps.Keys(concerned)))
 	c.evidence.Devices, c.evidence.DevicesRead = r.tell()
@@ -49,7 +50,7 @@ func (c *collector) devices() {
 
 // deviceReader reads the devices of network namespaces, and of those that packets for them come through.
 type deviceReader struct {
-	missing func(why string)
+	missing func(why error)
 	rules   bool // nftables is there: asking would make the kernel load it
 	own     uint64
 	roots   []uint64 // synspy's own, and that of the first process: where others get their packets from
@@ -78,7 +79,7 @@ type deviceAt struct {
 func (r *deviceReader) readAll(concerned []uint64) {
 	var err error
 	if r.own, err = kernel.Inode("/proc/thread-self/ns/net"); err != nil {
-		r.missing(err.Error())
+		r.missing(err)
 		return
 	}
 	r.roots = []uint64{r.own}
@@ -86,7 +87,7 @@ func (r *deviceReader) readAll(concerned []uint64) {
 		r.roots = append(r.roots, first)
 	}
 	if r.known, _, err = kernel.NetNamespaces("/proc"); err != nil {
-		r.missing(err.Error())
+		r.missing(err)
 	}
 	// Most other ends are in the roots: to be asked first.
 	slices.SortStableFunc(r.known, func(a, b kernel.NetNS) int { return r.rank(a.Inode) - r.rank(b.Inode) })
@@ -114,7 +115,7 @@ func (r *deviceReader) readEach(list []uint64, candidates []kernel.NetNS, throug
 			continue
 		}
 		if len(r.read) >= maxDeviceNamespaces {
-			r.missing(fmt.Sprintf("the devices of %d further network namespaces were not read", len(list)-i))
+			r.missing(fmt.Errorf("the devices of %d further network namespaces were not read", len(list)-i))
 			break
 		}
 		ns, paths := r.namespace(inode)
@@ -132,7 +133,7 @@ func (r *deviceReader) readEach(list []uint64, candidates []kernel.NetNS, throug
 			}
 		}
 		if err != nil {
-			r.missing(fmt.Sprintf("the devices of network namespace %d were not read: %v", inode, err))
+			r.missing(fmt.Errorf("the devices of network namespace %d were not read: %w", inode, err))
 		}
 	}
 	return next
@@ -163,11 +164,11 @@ func processNetNS(pid uint32) string { return fmt.Sprintf("/proc/%d/ns/net", pid
 func (r *deviceReader) readHere(ns *deviceNamespace, candidates []kernel.NetNS) (next []uint64) {
 	var err error
 	if ns.devices, err = probe.Devices(); err != nil {
-		r.missing(fmt.Sprintf("in network namespace %d: %v", ns.inode, err))
+		r.missing(fmt.Errorf("in network namespace %d: %w", ns.inode, err))
 	}
 	if r.rules {
 		if err := kernel.AddNetdevRules(ns.devices); err != nil {
-			r.missing(fmt.Sprintf("in network namespace %d: %v", ns.inode, err))
+			r.missing(fmt.Errorf("in network namespace %d: %w", ns.inode, err))
 		}
 	}
 	if r.rank(ns.inode) == 0 {
@@ -198,7 +199,7 @@ func (r *deviceReader) readHere(ns *deviceNamespace, candidates []kernel.NetNS) 
 		}
 	}
 	if n := len(elsewhere); n > 0 && !ns.through {
-		r.missing(fmt.Sprintf("devices of network namespace %d have their other ends in %s that could not be found", ns.inode, render.Plural(n, "other network namespace")))
+		r.missing(fmt.Errorf("devices of network namespace %d have their other ends in %s that could not be found", ns.inode, render.Plural(n, "other network namespace")))
 	}
 	return next
 }

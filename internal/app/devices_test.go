@@ -29,7 +29,7 @@ func TestWayIn(t *testing.T) {
 	}
 	node.Do(t, func() (err error) { lxc0, err = kerneltest.DeviceIndex("lxc0"); return err })
 	read := func(inodes ...uint64) (*deviceReader, map[uint64]bool) {
-		r := &deviceReader{missing: func(why string) { t.Errorf("missing: %s", why) }}
+		r := &deviceReader{missing: func(why error) { t.Errorf("missing: %v", why) }}
 		r.readAll(inodes)
 		through := make(map[uint64]bool)
 		for _, ns := range r.read {
@@ -74,7 +74,7 @@ func TestDevicesBesideDeaths(t *testing.T) {
 // TestNoWayIn: what cannot be read is told.
 func TestNoWayIn(t *testing.T) {
 	var told []string
-	r := &deviceReader{missing: func(why string) { told = append(told, why) }}
+	r := &deviceReader{missing: func(why error) { told = append(told, why.Error()) }}
 	r.readAll([]uint64{7})
 	if diff := cmp.Diff([]string{"the devices of network namespace 7 were not read: no way into it was found"}, told); diff != "" {
 		t.Errorf("told (-want +got):\n%s", diff)

@@ -219,14 +219,17 @@ func (f *found) takenBefore(e *Evidence, n uint64) {
 // takenUnseen takes it back that nothing is wrong where programs or filters see packets first: what they take of
 // some clients is neither among the SYNs that arrived nor among those that died.
 func (f *found) takenUnseen(e *Evidence) {
-	if len(e.Devices) == 0 {
+	unread := slices.ContainsFunc(e.Missing, func(g Gap) bool { return g.Need == NeedDevices })
+	if len(e.Devices) == 0 && !unread {
 		return
 	}
 	if f.Confidence == event.ConfidenceProven {
 		f.Confidence = event.ConfidenceLikely
 		f.Settles = "whether other clients' SYNs are taken before the IP stack: compare tcpdump on the port with the SYNs counted here"
 	}
-	f.because += "; SYNs that " + seesFirst(e) + " may have taken before the IP stack are not among them"
+	if len(e.Devices) > 0 {
+		f.because += "; SYNs that " + seesFirst(e) + " may have taken before the IP stack are not among them"
+	}
 	f.sawPrograms(e, anyProgram)
 	f.lookAtPrograms(e, anyProgram)
 }

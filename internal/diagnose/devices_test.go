@@ -43,6 +43,8 @@ func TestPrograms(t *testing.T) {
 	arrived.Devices = devices()
 	redirected := evidence(healthyListener())
 	redirected.Devices = []Device{{Name: "eth0", Programs: []Program{{Hook: "netdev ingress", Filter: "nftables", Redirect: true}}}}
+	unread := evidence(healthyListener())
+	unread.Missing = []Gap{{Need: NeedDevices, Why: "operation not permitted"}}
 	on := func(e *Evidence, l event.Count) *Evidence { e.Counts = append(e.Counts, l); return e }
 	all := []string{"native XDP program on eth0: lb (id 37)", "tc ingress program on eth1: id 40", "tc ingress filter on eth1: flower, drops what it matches",
 		"tc ingress filter on eth1: u32, redirects what it matches to another device",
@@ -65,6 +67,8 @@ func TestPrograms(t *testing.T) {
 			e.Devices, e.Missing = e.Devices[:1], []Gap{{Need: NeedDevices, Why: "operation not permitted"}}
 		}), event.FindingNoSynArrived, event.ConfidenceProven, []string{all[0], unknown + "operation not permitted"}},
 		{"SYNs arrived", arrived, event.FindingHealthy, event.ConfidenceLikely, all},
+		{"SYNs arrived, and the devices may not be read", unread, event.FindingHealthy, event.ConfidenceLikely,
+			[]string{unknown + "operation not permitted"}},
 		{"SYNs arrived, and a rule redirects", redirected, event.FindingHealthy, event.ConfidenceLikely,
 			[]string{"netdev ingress chain of nftables on eth0: a rule (fwd) that sends what it matches to another device"}},
 		{"generic XDP dropped", taken(9, generic), event.FindingOtherDrops, event.ConfidenceProven, []string{all[0], all[4]}},
