@@ -87,7 +87,7 @@ func RunLab(ctx context.Context, name string, stream Stream, options LabOptions,
 	defer stop()
 	ended := make(chan error, 1)
 	go func() {
-		ended <- Trace(tracing, records, TraceOptions{Watch: watch}, log)
+		ended <- Trace(tracing, records, TraceOptions{Watch: watch, Keeps: true}, log)
 	}()
 	select {
 	case err := <-ended:

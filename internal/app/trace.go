@@ -23,6 +23,7 @@ type TraceOptions struct {
 	Filters  []event.Filter // the watch's, as they were given
 	Status   io.Writer      // for people: standard error
 	Record   *Recording     // keeps the records, nil for none
+	Keeps    bool           // the stream keeps records, or parts of them: each gets memory of its own
 }
 
 // quietEvery is how often silence is explained.
@@ -46,7 +47,7 @@ func Trace(ctx context.Context, stream render.Stream, options TraceOptions, log 
 	}
 	ctx, stream = options.Record.alongside(ctx, stream)
 	t := newTrace(s, stream, options)
-	t.kept = false // it writes them
+	t.kept = options.Keeps
 	err = t.run(ctx)
 	return errors.Join(err, options.Record.close(), s.close())
 }
