@@ -88,16 +88,16 @@ static __always_inline __u32 past_extensions(struct slot *slot, struct layout *a
 	return next == IPPROTO_TCP ? offset : 0;
 }
 
-/* other_protocol is a first look at an IPv4 packet that is no TCP, as most that die are. */
-static __always_inline bool other_protocol(struct sk_buff *skb)
+/* other_protocol is a first look at an IPv4 packet that is no TCP, as most that die are. It
+ * takes no room on the stack, of which kfree_skb's calls have none to spare. */
+static __noinline bool other_protocol(struct slot *slot, struct sk_buff *skb)
 {
 	struct layout at = layout_of(skb);
-	__u64 words[2] = {};
 
 	if (skb->protocol != bpf_htons(ETH_P_IP))
 		return false;
-	read_words(words, at.head + at.network, 2);
-	return ((__u8 *)words)[IPV4_PROTOCOL] != IPPROTO_TCP;
+	read_words((__u64 *)slot->ip, at.head + at.network, 2);
+	return slot->ip[IPV4_PROTOCOL] != IPPROTO_TCP;
 }
 
 /* parse reads the addresses and, for TCP, the ports, flags and initial sequence
