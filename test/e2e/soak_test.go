@@ -5,8 +5,8 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os/exec"
-	"strings"
 	"testing"
 	"time"
 )
@@ -25,10 +25,12 @@ func TestSoak(t *testing.T) {
 	cmd := exec.Command(program, "lab", "run", "all", "--soak", soak.String(), "-o", "json")
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
-	if err != nil {
-		t.Errorf("%v\n%s", err, &stderr)
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
 	}
-	played, missed, ended := 0, 0, false
+	played, ended := 0, false
+	var again []string
 	for line := range bytes.Lines(out) {
 		var r struct {
 			Type, Name, Cannot string
@@ -40,11 +42,9 @@ func TestSoak(t *testing.T) {
 		switch {
 		case r.Type == "scenario" && r.Passed:
 			played++
-		case r.Type == "scenario" && onlyUnattributed(r.Mismatches):
-			missed++
-			t.Logf("%s: %q", r.Name, r.Mismatches)
 		case r.Type == "scenario" && r.Cannot == "":
-			t.Errorf("%s: %q", r.Name, r.Mismatches)
+			again = append(again, r.Name)
+			t.Logf("%s: %q", r.Name, r.Mismatches)
 		case r.Type == "summary":
 			ended = true
 			if !r.Balanced || r.Lost > 0 {
@@ -55,20 +55,16 @@ func TestSoak(t *testing.T) {
 	if played < 30 || !ended {
 		t.Errorf("%d scenarios passed, summary written: %t", played, ended)
 	}
-	if missed > 1+played/50 {
-		t.Errorf("in %d scenarios, %d passed, more packets than 1 in 1,000 stayed unattributed", missed, played)
+	if err != nil && len(again) == 0 {
+		t.Errorf("%v\n%s", err, &stderr)
 	}
-}
-
-// onlyUnattributed reports whether synspy left packets unattributed and was wrong in nothing. Some
-// guest kernels run no BPF program for ticks on end while one of the host's threads is current
-// (TestMissedEvents): a busy machine then shows it in a scenario of a hundred, which is no fault
-// as long as the ledger says so.
-func onlyUnattributed(mismatches []string) bool {
-	for _, m := range mismatches {
-		if !strings.HasSuffix(m, " unattributed") {
-			return false
-		}
+	// Some guest kernels run no BPF program for ticks on end while one of the host's threads is
+	// current (TestMissedEvents): on a busy machine a scenario of a hundred has a packet that no
+	// program saw. What is wrong in synspy fails alone as well, or fails more of them.
+	if len(again) > 1+played/50 {
+		t.Errorf("%d scenarios failed, %d passed: %q\n%s", len(again), played, again, &stderr)
 	}
-	return len(mismatches) > 0
+	for _, name := range again {
+		runProgram(t, 0, "lab", "run", name)
+	}
 }
