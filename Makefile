@@ -82,8 +82,6 @@ test: ## Run everything that CI runs
 	@$(MAKE) test-unit
 	$(call step,virtual machines: $(or $(KERNEL),standard))
 	@if scripts/debian-mirror.sh; then $(MAKE) test-vm KERNEL='$(or $(KERNEL),standard)' E2E_RUN='$(CI_E2E_RUN)'; fi
-	$(call step,instructions that packets pay for)
-	@if scripts/debian-mirror.sh 2>/dev/null; then $(MAKE) check-instructions; fi
 
 ## Building
 

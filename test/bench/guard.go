@@ -21,7 +21,7 @@ const (
 
 // leastSpread is told of figures whose boots happen to agree, in instructions: repeated boots of
 // all figures have been seen to differ by so much.
-const leastSpread = 8
+const leastSpread = 20
 
 // change is what became of one figure.
 type change struct {
