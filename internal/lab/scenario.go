@@ -245,6 +245,15 @@ func wantAnswers(clients []*Client, n int) error {
 	return nil
 }
 
+// unanswered sends a burst of which no SYN may be answered.
+func (w *World) unanswered(ctx context.Context, server netip.AddrPort, n int) ([]*Client, error) {
+	clients, err := w.Burst(ctx, server, n)
+	if err != nil {
+		return nil, err
+	}
+	return clients, wantAnswers(clients, 0)
+}
+
 // addresses lists the clients' own addresses.
 func addresses(clients []*Client) []netip.AddrPort {
 	list := make([]netip.AddrPort, len(clients))

@@ -1,7 +1,6 @@
 package probe
 
 import (
-	"log/slog"
 	"net"
 	"os"
 	"testing"
@@ -13,17 +12,7 @@ import (
 // TestArrivedAt: the same is read whether listeners are looked up, found on a walk of the table, or all counted, and of so many
 // that they make each other leave the slots of the CPUs.
 func TestArrivedAt(t *testing.T) {
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	facts, err := Gather("")
-	must(err)
-	p, err := Open(facts, Auto, Config{Rate: 100, RingSize: 1 << 16}, slog.New(slog.DiscardHandler))
-	must(err)
-	defer p.Close()
+	p, must := openHere(t)
 	const rounds = 3
 	ports := make(map[uint16]bool)
 	for range 2 * len(bpf.SynspySlot{}.Arrivals) {

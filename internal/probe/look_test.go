@@ -11,10 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestLook reads the queue of a listener of this process as it fills, and finds it
-// gone once it is closed.
-func TestLook(t *testing.T) {
-	must := func(err error) {
+// openHere loads and attaches a probe as this kernel lets it, until the test ends. must ends the test on an error.
+func openHere(t *testing.T) (p *Probe, must func(error)) {
+	t.Helper()
+	must = func(err error) {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
@@ -22,9 +22,16 @@ func TestLook(t *testing.T) {
 	}
 	facts, err := Gather("")
 	must(err)
-	p, err := Open(facts, Auto, Config{Rate: 100, RingSize: 1 << 16}, slog.New(slog.DiscardHandler))
+	p, err = Open(facts, Auto, Config{Rate: 100, RingSize: 1 << 16}, slog.New(slog.DiscardHandler))
 	must(err)
-	defer p.Close()
+	t.Cleanup(func() { p.Close() })
+	return p, must
+}
+
+// TestLook reads the queue of a listener of this process as it fills, and finds it
+// gone once it is closed.
+func TestLook(t *testing.T) {
+	p, must := openHere(t)
 	const limit = 3
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	must(err)
@@ -71,17 +78,7 @@ func TestLook(t *testing.T) {
 // TestLookGroup: the listing of holders and a look at one both tell how many sockets the kernel has in a listener's group: a
 // listener bound to a device has one of its own.
 func TestLookGroup(t *testing.T) {
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	facts, err := Gather("")
-	must(err)
-	p, err := Open(facts, Auto, Config{Rate: 100, RingSize: 1 << 16}, slog.New(slog.DiscardHandler))
-	must(err)
-	defer p.Close()
+	p, must := openHere(t)
 	at := &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}
 	listen := func(device string) {
 		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
