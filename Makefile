@@ -119,7 +119,7 @@ clean: ## Remove what make built
 ## Checking
 
 .PHONY: lint
-lint: need-go $(golangci_lint) check-vagrant ## go vet, gofmt, clang-format, golangci-lint (with staticcheck), dead code, tidy modules
+lint: need-go $(golangci_lint) check-vagrant ## go vet, gofmt, clang-format, golangci-lint (with staticcheck), dead code, tidy modules, architecture
 	@scripts/install-deps.sh lint
 	$(GO) mod tidy -diff
 	$(GO) vet ./...
@@ -129,6 +129,7 @@ lint: need-go $(golangci_lint) check-vagrant ## go vet, gofmt, clang-format, gol
 		echo "not formatted, run make format:" $$unformatted >&2; exit 1; fi
 	$(CLANG_FORMAT) --dry-run -Werror $(wildcard bpf/*.c bpf/*.h)
 	$(golangci_lint) run ./...
+	$(GO) test -count=1 ./test/architecture
 
 # Built from source once; about 100 s on two cores.
 $(golangci_lint): | need-go

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command synspy says which listening socket dropped or reset a TCP handshake,
 // whose it is, and why.
 package main

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package bpf holds the kernel side as compiled objects with their Go bindings.
 // Both are generated from the bpf folder and committed, so that building
 // synspy needs no clang.

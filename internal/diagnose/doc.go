@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package diagnose turns what was seen in a window into findings. It is pure: an
 // Evidence goes in, an event.Diagnosis comes out; who collected it, and whether live or
 // from a file, is not its business.

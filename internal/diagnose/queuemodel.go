@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package diagnose
 
 // queueModel replays arrivals through an accept queue. It counts in millionths of a connection, so that the

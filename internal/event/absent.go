@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package event
 
 // What is unknown is absent from JSON: `omitzero` asks these. A value beyond the

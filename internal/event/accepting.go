@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package event
 
 // Accepting is a listener's accept side: what entered its accept queue, and what

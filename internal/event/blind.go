@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package event
 
 // Blind is a way to die that does not show as what it is: what the hooks of a run

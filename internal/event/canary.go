@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package event
 
 // CanaryOutcome is how a connection attempt ended, as the client's kernel saw it.

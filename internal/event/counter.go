@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package event
 
 // Counter is one of the kernel's listen-path counters that the ledger closes

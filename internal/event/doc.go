@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package event holds synspy's domain types: the causes a handshake packet can
 // die of, the kernel counters that prove them, and the records users read.
 //

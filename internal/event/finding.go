@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package event
 
 // FindingID names a finding of diagnose. Names are fixed by the record schema.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package event
 
 // Listing is one listening TCP socket as it stands (type "listener"). Nil and empty

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package event
 
 // Meaning is everything said about one of the kernel's counters anywhere: synspy

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package event
 
 // Origin is the run of synspy that records come from, and the machine that it watched. What is unknown is absent.

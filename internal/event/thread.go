@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package event
 
 // Thread is what one thread of a process was doing when it was sampled, as

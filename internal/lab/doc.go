@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package lab is the oracle: each scenario builds a private network namespace
 // and plays TCP clients into it packet by packet, so that the number of
 // handshakes the kernel drops, and why, is known before anyone looks.

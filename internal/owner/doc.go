@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package owner answers whose listener it is: socket -> process -> cgroup ->
 // container -> pod.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package probe puts the BPF programs into the kernel and reads what they say.
 //
 // Its files follow the order of a run: facts about this kernel, the plan made

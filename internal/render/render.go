@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package render turns records into what people and programs read: the live
 // stream, the finite tables, and NDJSON.
 //

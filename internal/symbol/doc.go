@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package symbol names addresses in processes and in the kernel: by the symbol tables of the
 // files that a process has mapped, by the tables that Go binaries keep when stripped, by the perf map that a
 // runtime writes of what it compiles, and by the kernel's own list.

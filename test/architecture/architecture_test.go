@@ -20,6 +20,7 @@ import (
 const (
 	module = "github.com/synspy/synspy"
 	ebpf   = "github.com/cilium/ebpf"
+	root   = "../.." // where go.mod is
 )
 
 // mayImport lists, for each part of the house, the other parts it may import. A part is a folder of internal
@@ -180,7 +181,7 @@ func isStandard(importPath string) bool {
 func listPackages() ([]listedPackage, error) {
 	var stderr bytes.Buffer
 	cmd := exec.Command("go", "list", "-e", "-json=ImportPath,Imports", "./...")
-	cmd.Dir = "../.." // where go.mod is
+	cmd.Dir = root
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package architecture
 
 import (
@@ -55,7 +57,7 @@ type listed struct {
 func loadProduct(t *testing.T) *product {
 	t.Helper()
 	cmd := exec.Command("go", "list", "-export", "-deps", "-json=ImportPath,Dir,Export,GoFiles,Standard,Module", "./cmd/...")
-	cmd.Dir, cmd.Stderr = "../..", os.Stderr
+	cmd.Dir, cmd.Stderr = root, os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatal(err)

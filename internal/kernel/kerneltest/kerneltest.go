@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package kerneltest makes private network namespaces for tests, with devices, tc filters and programs in them.
 package kerneltest
 

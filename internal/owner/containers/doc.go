@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package containers asks the container runtimes of this machine what their
 // containers and pods are called: CRI over gRPC (containerd, CRI-O,
 // cri-dockerd), and the HTTP API of Docker and Podman, always over a unix
