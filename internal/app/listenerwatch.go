@@ -41,7 +41,7 @@ func (l *listing) repeat(ctx context.Context) error {
 			return nil
 		}
 		last = time.Now()
-		if err := errors.Join(reader.next(), l.forgetClosed(s.probe), s.probe.Retire(), s.probe.MakeRoom()); err != nil {
+		if err := errors.Join(reader.next(), l.forgetClosed(s.probe), s.probe.AttachLate(), s.probe.Retire(), s.probe.MakeRoom()); err != nil {
 			return err
 		}
 		if err := l.round(reader.of); err != nil {

@@ -136,7 +136,7 @@ func (t *trace) tellMissed(overflow *event.Overflow) error {
 	}
 	if missed.Skipped > 0 {
 		t.say(fmt.Sprintf("events skipped by the kernel: %d, a program of ours being interrupted by itself: "+
-			"deaths before a listener may be missing", missed.Skipped))
+			"deaths before a listener and arrivals may be missing", missed.Skipped))
 	}
 	return nil
 }

@@ -201,7 +201,7 @@ func (t *trace) tick() error {
 	now := time.Now()
 	if now.Sub(t.heldAt) >= time.Second {
 		t.heldAt = now
-		if err := errors.Join(t.tellHeld(), t.forgetClosed(), t.probe.Retire(), t.probe.MakeRoom()); err != nil {
+		if err := errors.Join(t.tellHeld(), t.forgetClosed(), t.probe.AttachLate(), t.probe.Retire(), t.probe.MakeRoom()); err != nil {
 			return err
 		}
 	}

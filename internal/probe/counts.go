@@ -5,7 +5,6 @@ package probe
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -139,10 +138,6 @@ func (p *Probe) eachSlot(f func(*bpf.SynspySlot)) error {
 	return nil
 }
 
-// twin ends the name of the second of two programs on one event, see seen_before in
-// bpf/freed.h.
-const twin = "_twin"
-
 // Missed is what the kernel side could not keep, and counted instead.
 type Missed struct {
 	Untracked      uint64 // packets and counter movements of namespaces that no table had room for
@@ -169,15 +164,8 @@ func (p *Probe) Missed() (m Missed, err error) {
 	if err := p.eachSlot(func(slot *bpf.SynspySlot) { m.Forgotten += slot.Forgotten }); err != nil {
 		return m, fmt.Errorf("read what was forgotten: %w", err)
 	}
-	for name, program := range p.collection.Programs {
-		if strings.HasSuffix(name, twin) || p.collection.Programs[name+twin] != nil {
-			continue // where one of the two was skipped, the other ran
-		}
-		stats, err := program.Stats()
-		if err != nil {
-			return m, fmt.Errorf("read what %s missed: %w", name, err)
-		}
-		m.Skipped += stats.RecursionMisses // told since 5.12
+	if m.Skipped, err = p.skipped(readSkips); err != nil {
+		return m, err
 	}
 	return m, nil
 }

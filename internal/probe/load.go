@@ -102,6 +102,9 @@ func load(facts *Facts, plan Plan, config Config) (*ebpf.Collection, error) {
 	programs := []string{snapshotProgram}
 	for _, hook := range plan.Hooks {
 		programs = append(programs, hook.Programs...)
+		if hook.Late != "" {
+			programs = append(programs, hook.Late)
+		}
 	}
 	collection, _, err := loadSome(facts, plan, config, programs)
 	if err != nil && plan.uses(Kprobe) && facts.RdonlyCast && !facts.noKprobeCast {

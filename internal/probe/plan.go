@@ -104,6 +104,7 @@ type Hook struct {
 	Name     string
 	Backend  string   // empty: not hooked
 	Programs []string // as in bpf/synspy.bpf.c
+	Late     string   // another one, loaded with them and attached by [Probe.AttachLate]; empty: none
 	Note     string
 	Core     bool
 	Accepts  bool          // serves Config.Accepts alone
@@ -262,7 +263,11 @@ func eventHooks(facts *Facts) ([]Hook, error) {
 		if !facts.Tracepoint.Maybe() {
 			return nil, fmt.Errorf("%w: %w", ErrCannotTrace, facts.Tracepoint.Err)
 		}
-		hook := Hook{Name: f.name, Backend: Tracepoint, Programs: []string{"tp_btf_" + f.name, "tp_btf_" + f.name + twin}, Core: f.core}
+		program := "tp_btf_" + f.name
+		hook := Hook{Name: f.name, Backend: Tracepoint, Programs: []string{program, program + twin}, Core: f.core}
+		if f.name == "inet_sock_set_state" {
+			hook.Programs, hook.Late = []string{program}, program+twin
+		}
 		if f.name == "consume_skb" && facts.Tracepoints[f.name] < 2 {
 			hook.Note = "does not tell the place (6.5 does): packets are told apart by their state"
 		}

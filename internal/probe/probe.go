@@ -36,6 +36,7 @@ type Probe struct {
 	sizes      sizes
 	collection *ebpf.Collection
 	links      []link.Link
+	late       late
 	names      *names
 	reader     *ringbuf.Reader
 	mu         sync.Mutex // guards what follows
