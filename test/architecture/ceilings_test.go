@@ -34,7 +34,7 @@ var ceilings = map[string]measures{
 	"internal/lab":               {files: 67, cycle: 46, long: 838},
 	"internal/owner":             {files: 25, cycle: 12, long: 181},
 	"internal/owner/containers":  {files: 25, cycle: 6, long: 50},
-	"internal/probe":             {files: 42, cycle: 32, long: 568},
+	"internal/probe":             {files: 43, cycle: 33, long: 576},
 	"internal/render":            {files: 25, cycle: 8, long: 407},
 	"internal/symbol":            {files: 25, cycle: 6, long: 139},
 	"test/architecture":          {files: 25, cycle: 6, long: 47},
@@ -42,7 +42,7 @@ var ceilings = map[string]measures{
 	"test/docs":                  {files: 25, cycle: 6, long: 12},
 	"test/e2e":                   {files: 25, cycle: 6, long: 402},
 	"test/sentences":             {files: 25, cycle: 6, long: 44},
-	"test/vm":                    {files: 25, cycle: 19, long: 168},
+	"test/vm":                    {files: 25, cycle: 20, long: 169},
 }
 
 func TestCeilings(t *testing.T) {
