@@ -10,7 +10,8 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/lab/server"
+	"github.com/synspy/synspy/internal/lab/world"
 )
 
 // TestForeignTraffic: what others on the machine drop meanwhile, at a listener and before any, fails no scenario.
@@ -35,12 +36,12 @@ func TestForeignTraffic(t *testing.T) {
 // test ends.
 func flooding(t *testing.T) {
 	t.Helper()
-	w, err := lab.NewWorld(t.Context())
+	w, err := world.New(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	full, closed := netip.AddrPortFrom(lab.ServerAddr4, 8080), netip.AddrPortFrom(lab.ServerAddr4, 8081)
-	_, err = w.StartServer(lab.ServerConfig{Listeners: []lab.ListenConfig{{Addr: netip.MustParseAddrPort("0.0.0.0:8080"), Backlog: 1}}})
+	full, closed := netip.AddrPortFrom(world.ServerAddr4, 8080), netip.AddrPortFrom(world.ServerAddr4, 8081)
+	_, err = server.Start(w, server.Config{Listeners: []server.ListenConfig{{Addr: netip.MustParseAddrPort("0.0.0.0:8080"), Backlog: 1}}})
 	if err == nil {
 		err = w.Handshakes(t.Context(), full, 2)
 	}

@@ -17,7 +17,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/lab/server"
+	"github.com/synspy/synspy/internal/lab/world"
 )
 
 // patience bounds the wait for anything that must happen: it only runs out on a
@@ -160,18 +161,18 @@ func ofType(records []record, kind string) int {
 // so, until the test ends. It returns what --netns takes.
 func dropping(t *testing.T) string {
 	t.Helper()
-	w, err := lab.NewWorld(t.Context())
+	w, err := world.New(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	any4, server := netip.MustParseAddrPort("0.0.0.0:8080"), netip.AddrPortFrom(lab.ServerAddr4, 8080)
-	if _, err = w.StartServer(lab.ServerConfig{Listeners: []lab.ListenConfig{{Addr: any4, Backlog: 1}}}); err == nil {
-		err = w.Handshakes(t.Context(), server, 2)
+	any4, s := netip.MustParseAddrPort("0.0.0.0:8080"), netip.AddrPortFrom(world.ServerAddr4, 8080)
+	if _, err = server.Start(w, server.Config{Listeners: []server.ListenConfig{{Addr: any4, Backlog: 1}}}); err == nil {
+		err = w.Handshakes(t.Context(), s, 2)
 	}
 	if err != nil {
 		t.Fatal(errors.Join(err, w.Close()))
 	}
-	client, stop, done := w.Client(server), make(chan struct{}), make(chan error)
+	client, stop, done := w.Client(s), make(chan struct{}), make(chan error)
 	go func() {
 		for {
 			select {

@@ -12,17 +12,18 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/synspy/synspy/internal/event"
-	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/lab/incident"
+	"github.com/synspy/synspy/internal/lab/world"
 )
 
-// incident plays one of the lab's until the test ends, and returns its network namespace.
-func incident(t *testing.T, name string) (netns uint64) {
+// playIncident plays one of the lab's until the test ends, and returns its network namespace.
+func playIncident(t *testing.T, name string) (netns uint64) {
 	t.Helper()
-	made, ok := lab.FindIncident(name)
+	made, ok := incident.Find(name)
 	if !ok {
 		t.Fatalf("no incident %s", name)
 	}
-	w, err := lab.NewWorld(t.Context())
+	w, err := world.New(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +52,7 @@ func TestRefusedEvidence(t *testing.T) {
 		}
 		return list
 	}
-	netns := incident(t, "diagnose-blocked")
+	netns := playIncident(t, "diagnose-blocked")
 	for _, tt := range []struct {
 		lost string
 		has  []uintptr
@@ -150,7 +151,7 @@ func TestLimits(t *testing.T) {
 // TestUnseenProcesses looks from a PID namespace of its own, and from below a /proc that hides other users' processes.
 func TestUnseenProcesses(t *testing.T) {
 	t.Parallel()
-	netns := incident(t, "diagnose-blocked")
+	netns := playIncident(t, "diagnose-blocked")
 	const drop = `exec setpriv --reuid 65534 --regid 65534 --clear-groups --inh-caps -all,+bpf,+perfmon,+syslog --ambient-caps -all,+bpf,+perfmon,+syslog "$0" `
 	for _, tt := range []struct {
 		name, before, takes string

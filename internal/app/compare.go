@@ -8,15 +8,15 @@ import (
 	"slices"
 
 	"github.com/synspy/synspy/internal/event"
-	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/lab/scenario"
 )
 
 // compare holds synspy's account against what was done: expectation = records =
 // the kernel's own counters, read by the lab without BPF.
-func compare(v *Verdict, want lab.Expectation, got *recorder, netns uint64) {
+func compare(v *Verdict, want scenario.Expectation, got *recorder, netns uint64) {
 	c, whole := &comparison{verdict: v}, want.Records
 	v.Expected, v.Recorded = []event.Count{}, []event.Count{}
-	want.Records = slices.DeleteFunc(slices.Clone(want.Records), func(r lab.Expect) bool {
+	want.Records = slices.DeleteFunc(slices.Clone(want.Records), func(r scenario.Expect) bool {
 		what, unseen := unseenBy(got.hooks, r)
 		if unseen {
 			v.Unseen = append(v.Unseen, what)
@@ -75,7 +75,7 @@ func (c *comparison) same(what string, want, got []event.Count) {
 
 // ledger compares the kernel's counters three ways: as the lab read them, as
 // synspy read them, and as synspy explains them.
-func (c *comparison) ledger(want lab.Expectation, summary *event.Summary, netns uint64) {
+func (c *comparison) ledger(want scenario.Expectation, summary *event.Summary, netns uint64) {
 	if !summary.Balanced {
 		c.fail("the ledger does not balance")
 	}
@@ -107,7 +107,7 @@ func (c *comparison) ledger(want lab.Expectation, summary *event.Summary, netns 
 	}
 }
 
-func (c *comparison) counts(want lab.Expectation, got *recorder) {
+func (c *comparison) counts(want scenario.Expectation, got *recorder) {
 	summary := &got.summary
 	for _, w := range c.verdict.Expected {
 		var have uint64
@@ -151,7 +151,7 @@ func (c *comparison) counts(want lab.Expectation, got *recorder) {
 }
 
 // records compares what each record of a group says.
-func (c *comparison) records(want *lab.Expect, got *recorder, netns uint64) {
+func (c *comparison) records(want *scenario.Expect, got *recorder, netns uint64) {
 	n := 0
 	for i := range got.drops {
 		d := &got.drops[i]
@@ -170,7 +170,7 @@ func (c *comparison) records(want *lab.Expect, got *recorder, netns uint64) {
 	}
 }
 
-func (c *comparison) record(want *lab.Expect, d *event.Drop, n int, netns uint64) {
+func (c *comparison) record(want *scenario.Expect, d *event.Drop, n int, netns uint64) {
 	if d.Proof == event.ProofUnknown || (len(want.Cause.Info().Counters) > 1 && d.Proof != event.ProofCounters) {
 		c.fail("record %d of %v: proof %v", n, d.Cause, d.Proof)
 	}
@@ -220,7 +220,7 @@ func (c *comparison) record(want *lab.Expect, d *event.Drop, n int, netns uint64
 }
 
 // packet compares whose packet it was.
-func (c *comparison) packet(want *lab.Expect, d *event.Drop, n int) {
+func (c *comparison) packet(want *scenario.Expect, d *event.Drop, n int) {
 	if n < len(want.Clients) {
 		var client netip.AddrPort
 		if d.Client != nil {
@@ -233,7 +233,7 @@ func (c *comparison) packet(want *lab.Expect, d *event.Drop, n int) {
 }
 
 // owners makes sure that nobody is named who has nothing to do with it.
-func (c *comparison) owners(want lab.Expectation, got *recorder) {
+func (c *comparison) owners(want scenario.Expectation, got *recorder) {
 	for i := range got.drops {
 		d := &got.drops[i]
 		for _, p := range d.Processes {

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/synspy/synspy/internal/event"
-	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/lab/scenario"
 )
 
 // TestUnseen: only what makes no record at all is left out of what a scenario expects.
@@ -31,7 +31,7 @@ func TestUnseen(t *testing.T) {
 		{event.CauseBadSyn, event.StageSyn, ""},
 		{event.CauseICMPError, event.StageAck, ""},
 	} {
-		got, unseen := unseenBy(hooks, lab.Expect{Cause: test.cause, Stage: test.stage})
+		got, unseen := unseenBy(hooks, scenario.Expect{Cause: test.cause, Stage: test.stage})
 		if got != test.want || unseen != (test.want != "") {
 			t.Errorf("%v at %v: %q, %v", test.cause, test.stage, got, unseen)
 		}
@@ -47,17 +47,17 @@ func TestUntold(t *testing.T) {
 		{Cause: event.CauseBadSyn, Stage: event.StageSyn, Part: "with FIN", Shows: event.ShowsNothing, Why: "no event"},
 		{Cause: event.CauseSynBacklogReserve, Stage: event.StageSyn, Shows: "syn_backlog_reserve", Why: "inferred"},
 	}}}
-	expect := func(cause event.Cause, stage event.Stage, n int) lab.Expect {
-		return lab.Expect{Cause: cause, Stage: stage, Action: event.ActionDropped, Count: n}
+	expect := func(cause event.Cause, stage event.Stage, n int) scenario.Expect {
+		return scenario.Expect{Cause: cause, Stage: stage, Action: event.ActionDropped, Count: n}
 	}
 	count := func(cause event.Cause, stage event.Stage, n uint64) event.Count {
 		return event.Count{Cause: cause, Stage: stage, Action: event.ActionDropped, Count: n}
 	}
-	filtered := []lab.Expect{expect(event.CauseSocketFilter, event.StageSyn, 3), expect(event.CauseSocketFilter, event.StageAck, 2)}
-	badSyns := []lab.Expect{expect(event.CauseBadSyn, event.StageSyn, 6), expect(event.CauseICMPError, event.StageAck, 1)}
+	filtered := []scenario.Expect{expect(event.CauseSocketFilter, event.StageSyn, 3), expect(event.CauseSocketFilter, event.StageAck, 2)}
+	badSyns := []scenario.Expect{expect(event.CauseBadSyn, event.StageSyn, 6), expect(event.CauseICMPError, event.StageAck, 1)}
 	for _, test := range []struct {
 		name     string
-		records  []lab.Expect
+		records  []scenario.Expect
 		recorded []event.Count
 		passed   bool
 		want     bool
@@ -70,7 +70,7 @@ func TestUntold(t *testing.T) {
 		{"in part", badSyns, []event.Count{count(event.CauseBadSyn, event.StageSyn, 3), count(event.CauseICMPError, event.StageAck, 1)}, false, true},
 		{"in part, and another one is missing", badSyns, []event.Count{count(event.CauseBadSyn, event.StageSyn, 3)}, false, false},
 		{"all of it", badSyns, []event.Count{count(event.CauseBadSyn, event.StageSyn, 6), count(event.CauseICMPError, event.StageAck, 1)}, true, false},
-		{"weaker proof", []lab.Expect{expect(event.CauseSynBacklogReserve, event.StageSyn, 2)}, nil, false, false},
+		{"weaker proof", []scenario.Expect{expect(event.CauseSynBacklogReserve, event.StageSyn, 2)}, nil, false, false},
 	} {
 		v := &Verdict{Recorded: test.recorded, Passed: test.passed, Summary: event.Summary{Balanced: true}}
 		if why := untold(v, test.records, hooks); (why != "") != test.want {
@@ -86,13 +86,13 @@ func TestUntold(t *testing.T) {
 // TestAllTold: what the hooks may not tell in part is no excuse where all of it was told,
 // and nothing is not all of something.
 func TestAllTold(t *testing.T) {
-	policy := []lab.Expect{{Cause: event.CausePolicy, Stage: event.StageIngress, Action: event.ActionDropped, Count: 3}}
+	policy := []scenario.Expect{{Cause: event.CausePolicy, Stage: event.StageIngress, Action: event.ActionDropped, Count: 3}}
 	row := func(cause event.Cause, n uint64) []event.Count {
 		return []event.Count{{Cause: cause, Stage: event.StageIngress, Action: event.ActionDropped, Count: n}}
 	}
 	for _, test := range []struct {
 		name     string
-		records  []lab.Expect
+		records  []scenario.Expect
 		recorded []event.Count
 		want     bool
 	}{

@@ -13,6 +13,8 @@ import (
 
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/lab/incident"
+	"github.com/synspy/synspy/internal/lab/world"
 	"github.com/synspy/synspy/internal/render"
 )
 
@@ -40,7 +42,7 @@ func Scenarios() []Scenario {
 // Incidents lists what the lab makes to be diagnosed.
 func Incidents() []Scenario {
 	var list []Scenario
-	for _, i := range lab.Incidents() {
+	for _, i := range incident.All() {
 		list = append(list, Scenario{i.Name, i.Title})
 	}
 	return list
@@ -70,18 +72,18 @@ func RunLab(ctx context.Context, name string, stream Stream, options LabOptions,
 		return Verdict{}, noScenario(name)
 	}
 	began := time.Now()
-	world, err := lab.NewWorld(ctx)
+	w, err := world.New(ctx)
 	if err != nil {
 		return Verdict{}, fmt.Errorf("%w: %w", ErrUnable, err)
 	}
-	defer func() { _ = world.Close() }() // nothing is lost with it
+	defer func() { _ = w.Close() }() // nothing is lost with it
 	if scenario.Prepare != nil {
-		if err := scenario.Prepare(world); err != nil {
+		if err := scenario.Prepare(w); err != nil {
 			return Verdict{}, fmt.Errorf("%w: %s: %w", ErrUnable, name, err)
 		}
 	}
 	watch := options.Watch
-	watch.Filter.NetNS = world.NetNS()
+	watch.Filter.NetNS = w.NetNS()
 	watch.Rate = 0
 	records := &recorder{Stream: stream, ready: make(chan struct{})}
 
@@ -100,9 +102,9 @@ func RunLab(ctx context.Context, name string, stream Stream, options LabOptions,
 	if progress == nil {
 		progress = func(string, ...any) {}
 	}
-	expected, playErr := scenario.Play(ctx, world, progress)
+	expected, playErr := scenario.Play(ctx, w, progress)
 	stop()
-	if errors.Is(playErr, lab.ErrCannotHold) {
+	if errors.Is(playErr, world.ErrCannotHold) {
 		return Verdict{}, errors.Join(fmt.Errorf("%w: %s: %w", ErrUnable, name, playErr), <-ended)
 	}
 	if err := errors.Join(playErr, <-ended); err != nil {
@@ -110,7 +112,7 @@ func RunLab(ctx context.Context, name string, stream Stream, options LabOptions,
 	}
 	verdict := Verdict{Header: event.Head("scenario"), Name: name, Backend: records.backend,
 		Summary: records.summary, Cookies: records.summary.Cookies, DurationMs: time.Since(began).Milliseconds()}
-	compare(&verdict, expected, records, world.NetNS())
+	compare(&verdict, expected, records, w.NetNS())
 	if verdict.Cannot != "" {
 		return verdict, fmt.Errorf("%w: %s: %s", ErrUnable, name, verdict.Cannot)
 	}

@@ -17,7 +17,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/synspy/synspy/internal/event"
-	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/lab/incident"
+	"github.com/synspy/synspy/internal/lab/world"
 	"github.com/synspy/synspy/internal/probe"
 )
 
@@ -26,7 +27,7 @@ const incidentTime = 6 * time.Second
 
 // IsIncident tells whether the lab's scenario is one to diagnose.
 func IsIncident(name string) bool {
-	_, ok := lab.FindIncident(name)
+	_, ok := incident.Find(name)
 	return ok
 }
 
@@ -46,23 +47,23 @@ type IncidentVerdict struct {
 // the diagnosis with what was done. The error wraps ErrMismatch if the first finding is
 // another one, or if anything else is called a cause.
 func RunIncident(ctx context.Context, name string, options LabOptions, status io.Writer, log *slog.Logger) (IncidentVerdict, error) {
-	incident, ok := lab.FindIncident(name)
+	incident, ok := incident.Find(name)
 	if !ok {
 		return IncidentVerdict{}, noScenario(name)
 	}
 	began := time.Now()
 	v := IncidentVerdict{Header: event.Head("scenario"), Name: name, Expected: incident.Finding, Findings: []string{}}
-	world, err := lab.NewWorld(ctx)
+	w, err := world.New(ctx)
 	if err != nil {
 		return IncidentVerdict{}, fmt.Errorf("%w: %w", ErrUnable, err)
 	}
-	defer func() { _ = world.Close() }() // nothing is lost with it
+	defer func() { _ = w.Close() }() // nothing is lost with it
 	progress := options.Progress
 	if progress == nil {
 		progress = func(string, ...any) {}
 	}
-	traffic, err := incident.Begin(ctx, world, progress)
-	if errors.Is(err, lab.ErrCannotHold) {
+	traffic, err := incident.Begin(ctx, w, progress)
+	if errors.Is(err, world.ErrCannotHold) {
 		return IncidentVerdict{}, fmt.Errorf("%w: %s: %w", ErrUnable, name, err)
 	}
 	if err != nil {
@@ -73,8 +74,8 @@ func RunIncident(ctx context.Context, name string, options LabOptions, status io
 	playing, stop := context.WithCancel(ctx)
 	defer stop()
 	watch := options.Watch
-	watch.Filter.NetNS, watch.Rate = world.NetNS(), DiagnoseRate
-	filters := []event.Filter{{Name: "netns", Value: fmt.Sprint(world.NetNS())}}
+	watch.Filter.NetNS, watch.Rate = w.NetNS(), DiagnoseRate
+	filters := []event.Filter{{Name: "netns", Value: fmt.Sprint(w.NetNS())}}
 	for _, port := range incident.Ports {
 		watch.Filter.Ports = append(watch.Filter.Ports, probe.PortRange{Low: port, High: port})
 		filters = append(filters, event.Filter{Name: "port", Value: fmt.Sprint(port)})
@@ -100,7 +101,7 @@ func RunIncident(ctx context.Context, name string, options LabOptions, status io
 }
 
 // judge compares the findings with the one that was made.
-func (v *IncidentVerdict) judge(made *lab.Incident) {
+func (v *IncidentVerdict) judge(made *incident.Incident) {
 	first := ""
 	for i, f := range v.Diagnosis.Findings {
 		v.Findings = append(v.Findings, string(f.Severity)+" "+string(f.ID))
@@ -143,7 +144,7 @@ func (v *IncidentVerdict) judge(made *lab.Incident) {
 }
 
 // mistaken notes what a finding must not say, and files that it names and that are not there.
-func (v *IncidentVerdict) mistaken(made *lab.Incident, f *event.Finding) {
+func (v *IncidentVerdict) mistaken(made *incident.Incident, f *event.Finding) {
 	said := f.Title + "\n" + strings.Join(f.Fix, "\n")
 	for _, words := range made.Never {
 		if strings.Contains(said, words) {

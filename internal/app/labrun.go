@@ -16,6 +16,8 @@ import (
 
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/lab/scenario"
+	"github.com/synspy/synspy/internal/lab/world"
 )
 
 // LabRun is what to play under one trace.
@@ -55,7 +57,7 @@ const crowd = 8192
 // scenario's account differs, or the trace's does not balance.
 func RunLabTogether(ctx context.Context, run LabRun, watch Watch, log *slog.Logger) (event.Summary, error) {
 	var none event.Summary
-	scenarios := make([]lab.Scenario, 0, len(run.Names))
+	scenarios := make([]scenario.Scenario, 0, len(run.Names))
 	for _, name := range run.Names {
 		scenario, ok := lab.Find(name)
 		if !ok {
@@ -93,7 +95,7 @@ func RunLabTogether(ctx context.Context, run LabRun, watch Watch, log *slog.Logg
 }
 
 // worlds are namespaces in which scenarios are prepared.
-type worlds []*lab.World
+type worlds []*world.World
 
 func (w worlds) close() error {
 	var errs []error
@@ -105,18 +107,18 @@ func (w worlds) close() error {
 
 // prepareAll makes the kernel load what it loads on demand, and has there, until the
 // worlds are closed, what a trace looks for when it begins.
-func prepareAll(ctx context.Context, scenarios []lab.Scenario) (prepared worlds, err error) {
+func prepareAll(ctx context.Context, scenarios []scenario.Scenario) (prepared worlds, err error) {
 	for _, scenario := range scenarios {
 		if scenario.Prepare == nil {
 			continue
 		}
-		world, err := lab.NewWorld(ctx)
+		w, err := world.New(ctx)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("%w: %w", ErrUnable, err), prepared.close())
 		}
-		prepared = append(prepared, world)
-		err = scenario.Prepare(world)
-		if err != nil && !errors.Is(err, lab.ErrCannotHold) { // that is told when it is its turn
+		prepared = append(prepared, w)
+		err = scenario.Prepare(w)
+		if err != nil && !errors.Is(err, world.ErrCannotHold) { // that is told when it is its turn
 			return nil, errors.Join(fmt.Errorf("%w: %s: %w", ErrUnable, scenario.Name, err), prepared.close())
 		}
 	}
@@ -150,7 +152,7 @@ func (b *workbench) Flush() error {
 }
 
 // play plays everything once, or for as long as a soak is to take.
-func (b *workbench) play(ctx context.Context, scenarios []lab.Scenario) error {
+func (b *workbench) play(ctx context.Context, scenarios []scenario.Scenario) error {
 	if b.run.Soak == 0 {
 		for _, scenario := range scenarios {
 			if err := b.one(ctx, scenario); err != nil {
@@ -192,7 +194,7 @@ func (b *workbench) failure() error {
 
 // one plays a scenario and judges it. One that could not be played to the end says
 // nothing about synspy; beside others and on a slow machine it gets a second chance.
-func (b *workbench) one(ctx context.Context, scenario lab.Scenario) error {
+func (b *workbench) one(ctx context.Context, scenario scenario.Scenario) error {
 	verdict, drops, err := b.attempt(ctx, scenario)
 	if errors.Is(err, errNotPlayed) {
 		verdict, drops, err = b.attempt(ctx, scenario)
@@ -213,13 +215,13 @@ func (b *workbench) one(ctx context.Context, scenario lab.Scenario) error {
 var errOthers = errors.New("not judged")
 
 // alone plays a scenario under a trace of its own namespace alone, which others cannot fill.
-func (b *workbench) alone(ctx context.Context, scenario lab.Scenario) (Verdict, []event.Drop, error) {
+func (b *workbench) alone(ctx context.Context, scenario scenario.Scenario) (Verdict, []event.Drop, error) {
 	var kept keptDrops
 	verdict, err := RunLab(ctx, scenario.Name, &kept, LabOptions{Watch: b.watch}, b.trace.log)
 	switch {
 	case errors.Is(err, ErrMismatch):
 		err = nil
-	case errors.Is(err, ErrUnable) && errors.Is(err, lab.ErrCannotHold) && verdict.Name == "":
+	case errors.Is(err, ErrUnable) && errors.Is(err, world.ErrCannotHold) && verdict.Name == "":
 		verdict = Verdict{Header: event.Head("scenario"), Name: scenario.Name, Backend: b.ready.Backend, Cannot: err.Error()}
 		err = nil
 	case err != nil && verdict.Name != "": // nothing that it is about is told here
@@ -244,20 +246,20 @@ func (k *keptDrops) Drop(d *event.Drop) error {
 var errNotPlayed = errors.New("not played to the end")
 
 // attempt plays a scenario in a namespace of its own.
-func (b *workbench) attempt(ctx context.Context, scenario lab.Scenario) (Verdict, []event.Drop, error) {
+func (b *workbench) attempt(ctx context.Context, scenario scenario.Scenario) (Verdict, []event.Drop, error) {
 	began := time.Now()
 	verdict := Verdict{Header: event.Head("scenario"), Name: scenario.Name, Backend: b.ready.Backend}
-	world, err := lab.NewWorld(ctx)
+	w, err := world.New(ctx)
 	if err != nil {
 		return verdict, nil, fmt.Errorf("%w: %w", ErrUnable, err)
 	}
-	defer func() { _ = world.Close() }() // nothing is lost with it
-	b.records.play(world.NetNS())
-	defer b.records.forget(world.NetNS())
+	defer func() { _ = w.Close() }() // nothing is lost with it
+	b.records.play(w.NetNS())
+	defer b.records.forget(w.NetNS())
 	missed := b.records.notCome()
 	if scenario.Prepare != nil {
-		err := scenario.Prepare(world)
-		if errors.Is(err, lab.ErrCannotHold) {
+		err := scenario.Prepare(w)
+		if errors.Is(err, world.ErrCannotHold) {
 			verdict.Cannot = err.Error()
 			return verdict, nil, nil
 		}
@@ -269,9 +271,9 @@ func (b *workbench) attempt(ctx context.Context, scenario lab.Scenario) (Verdict
 	if err != nil {
 		return verdict, nil, err
 	}
-	expected, err := scenario.Play(ctx, world, func(string, ...any) {})
+	expected, err := scenario.Play(ctx, w, func(string, ...any) {})
 	switch {
-	case errors.Is(err, lab.ErrCannotHold):
+	case errors.Is(err, world.ErrCannotHold):
 		verdict.Cannot = err.Error()
 		return verdict, nil, nil
 	case err != nil && ctx.Err() == nil:
@@ -279,7 +281,7 @@ func (b *workbench) attempt(ctx context.Context, scenario lab.Scenario) (Verdict
 	case err != nil:
 		return verdict, nil, fmt.Errorf("play %s: %w", scenario.Name, err)
 	}
-	got, err := b.collect(world.NetNS(), began, expected.Quiet, seen, missed)
+	got, err := b.collect(w.NetNS(), began, expected.Quiet, seen, missed)
 	if errors.Is(err, errOthers) {
 		return verdict, nil, err
 	}
@@ -287,7 +289,7 @@ func (b *workbench) attempt(ctx context.Context, scenario lab.Scenario) (Verdict
 		return verdict, nil, fmt.Errorf("play %s: %w", scenario.Name, err)
 	}
 	verdict.Summary, verdict.Cookies = got.summary, got.summary.Cookies
-	compare(&verdict, expected, got, world.NetNS())
+	compare(&verdict, expected, got, w.NetNS())
 	verdict.DurationMs = time.Since(began).Milliseconds()
 	return verdict, got.drops, nil
 }

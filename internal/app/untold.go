@@ -8,12 +8,12 @@ import (
 	"strings"
 
 	"github.com/synspy/synspy/internal/event"
-	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/lab/scenario"
 )
 
 // unseenBy tells whether the hooks make no records of these, which the ready record
 // says as well.
-func unseenBy(hooks []event.Hook, r lab.Expect) (what string, unseen bool) {
+func unseenBy(hooks []event.Hook, r scenario.Expect) (what string, unseen bool) {
 	for _, b := range blindTo(hooks, r) {
 		if b.Unseen() {
 			return fmt.Sprintf("%v at %v: %s", r.Cause, r.Stage, b.Why), true
@@ -23,7 +23,7 @@ func unseenBy(hooks []event.Hook, r lab.Expect) (what string, unseen bool) {
 }
 
 // shownInstead counts records of other causes that some of these are said to show as.
-func shownInstead(got *recorder, r lab.Expect) uint64 {
+func shownInstead(got *recorder, r scenario.Expect) uint64 {
 	var n uint64
 	for _, b := range blindTo(got.hooks, r) {
 		for i := range got.drops {
@@ -36,7 +36,7 @@ func shownInstead(got *recorder, r lab.Expect) uint64 {
 }
 
 // blindTo lists what the hooks do not tell of these records.
-func blindTo(hooks []event.Hook, r lab.Expect) []event.Blind {
+func blindTo(hooks []event.Hook, r scenario.Expect) []event.Blind {
 	var list []event.Blind
 	for _, hook := range hooks {
 		for _, b := range hook.Blind {
@@ -52,7 +52,7 @@ func blindTo(hooks []event.Hook, r lab.Expect) []event.Blind {
 // untold says why the hooks cannot tell what a scenario is about, although they told
 // everything else and all that they said they would. It is empty where the account
 // differs for no such reason, or where enough is told to judge by.
-func untold(v *Verdict, records []lab.Expect, hooks []event.Hook) string {
+func untold(v *Verdict, records []scenario.Expect, hooks []event.Hook) string {
 	var (
 		why   []string
 		told  = make(map[event.Count]uint64) // what must be there, without counts
@@ -104,13 +104,13 @@ func untold(v *Verdict, records []lab.Expect, hooks []event.Hook) string {
 }
 
 // allTold tells whether every record is there, whatever the hooks may not tell of others.
-func allTold(v *Verdict, records []lab.Expect) bool {
+func allTold(v *Verdict, records []scenario.Expect) bool {
 	var expected, recorded uint64
 	for _, r := range records {
 		expected += uint64(r.Count)
 	}
 	for _, c := range v.Recorded {
-		if slices.ContainsFunc(records, func(r lab.Expect) bool { return r.Cause == c.Cause }) {
+		if slices.ContainsFunc(records, func(r scenario.Expect) bool { return r.Cause == c.Cause }) {
 			recorded += c.Count
 		}
 	}

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/synspy/synspy/internal/event"
-	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/lab/server"
 	"github.com/synspy/synspy/internal/probe"
 	"github.com/synspy/synspy/internal/render"
 )
@@ -40,7 +40,7 @@ func Clocks() []string { return []string{"local", "utc", "relative"} }
 
 // LabHelper runs this process as a server of the lab if it was started as one,
 // and then returns true.
-func LabHelper() bool { return lab.HelperMain() }
+func LabHelper() bool { return server.HelperMain() }
 
 // Writing is how to write to standard output.
 type Writing struct{ options render.Options }

@@ -10,33 +10,17 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/btf"
+	"github.com/synspy/synspy/internal/lab/server"
+	"github.com/synspy/synspy/internal/lab/world"
 	"golang.org/x/sys/unix"
 )
 
-func TestMemberOf(t *testing.T) {
-	number := &btf.Int{Name: "u16", Size: 2}
-	pair := &btf.Struct{Members: []btf.Member{{Name: "remote", Type: number}, {Name: "local", Type: number, Offset: 16}}}
-	either := &btf.Union{Members: []btf.Member{{Name: "both", Type: &btf.Int{Size: 4}}, {Type: pair}}}
-	outer := &btf.Typedef{Type: &btf.Struct{Members: []btf.Member{
-		{Name: "first", Type: number}, {Type: either, Offset: 64}, {Name: "named", Type: pair, Offset: 96},
-	}}}
-	for name, want := range map[string]btf.Bits{"first": 0, "both": 64, "remote": 64, "local": 80, "named": 96} {
-		if m, ok := memberOf(outer, name); !ok || m.Offset != want || m.Name != name {
-			t.Errorf("%s: got %s at bit %d (%t), want %d", name, m.Name, m.Offset, ok, want)
-		}
-	}
-	if m, ok := memberOf(outer, "none"); ok {
-		t.Errorf("found a member that is not there at bit %d", m.Offset)
-	}
-}
-
 // TestRefuseIngress runs the program on packets, without a cgroup.
 func TestRefuseIngress(t *testing.T) {
-	for _, f := range []family{family4, family6} {
+	for _, f := range []world.Family{world.Family4, world.Family6} {
 		program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 			Type: ebpf.CGroupSKB, AttachType: ebpf.AttachCGroupInetIngress, License: "GPL",
-			Instructions: refuseIngress(f, []refusal{{port, flagSYN}, {port + 1, flagACK}}),
+			Instructions: world.RefuseIngress(f, []world.Refusal{{Port: world.Port, Flags: world.FlagSYN}, {Port: world.Port + 1, Flags: world.FlagACK}}),
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -47,17 +31,17 @@ func TestRefuseIngress(t *testing.T) {
 			flags uint8
 			want  uint32
 		}{
-			{port, flagSYN, 0}, {port, flagACK, 1}, {port, flagSYN | flagACK, 1},
-			{port + 1, flagSYN, 1}, {port + 1, flagACK, 0}, {port + 1, flagACK | flagPSH, 1},
-			{port + 2, flagSYN, 1}, {port + 2, flagACK, 1},
+			{world.Port, world.FlagSYN, 0}, {world.Port, world.FlagACK, 1}, {world.Port, world.FlagSYN | world.FlagACK, 1},
+			{world.Port + 1, world.FlagSYN, 1}, {world.Port + 1, world.FlagACK, 0}, {world.Port + 1, world.FlagACK | world.FlagPSH, 1},
+			{world.Port + 2, world.FlagSYN, 1}, {world.Port + 2, world.FlagACK, 1},
 		} {
-			to := at(f.server, packet.port)
+			to := world.At(f.Server, packet.port)
 			ethernet := append(make([]byte, 12), 0x08, 0x00)
-			if f.ipv6() {
+			if f.IPv6() {
 				ethernet = append(make([]byte, 12), 0x86, 0xdd)
 			}
 			got, err := program.Run(&ebpf.RunOptions{
-				Data: append(ethernet, segment{src: at(f.server, 20000), dst: to, flags: packet.flags}.marshal()...),
+				Data: append(ethernet, world.Segment{Src: world.At(f.Server, 20000), Dst: to, Flags: packet.flags}.Marshal()...),
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -76,14 +60,14 @@ func TestCgroup(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := newWorld(t)
-	c, err := w.newCgroup()
-	if errors.Is(err, ErrCannotHold) {
+	c, err := w.NewCgroup()
+	if errors.Is(err, world.ErrCannotHold) {
 		t.Skip(err)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := w.StartServer(ServerConfig{cgroup: c.dir, Listeners: []ListenConfig{{Addr: any4, Backlog: backlog}}})
+	server, err := server.Start(w, server.Config{Cgroup: c.Dir, Listeners: []server.ListenConfig{{Addr: world.Any4, Backlog: world.Backlog}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,38 +75,38 @@ func TestCgroup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(string(member), "/"+c.name+"\n") {
-		t.Errorf("the server's cgroups are %q, want %s among them", member, c.name)
+	if !strings.Contains(string(member), "/"+c.Name+"\n") {
+		t.Errorf("the server's cgroups are %q, want %s among them", member, c.Name)
 	}
 	if now, err := os.ReadFile("/proc/self/mounts"); err != nil || string(now) != string(mounts) {
 		t.Errorf("the mounts of this process changed (%v)", err)
 	}
-	all, err := mountCgroups()
+	all, err := world.MountCgroups()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer all.Close()
 	var st unix.Stat_t
-	if err := unix.Fstatat(int(all.Fd()), c.name, &st, 0); err != nil {
+	if err := unix.Fstatat(int(all.Fd()), c.Name, &st, 0); err != nil {
 		t.Errorf("the cgroup cannot be seen by another mount: %v", err)
 	}
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.Fstatat(int(all.Fd()), c.name, &st, 0); !errors.Is(err, unix.ENOENT) {
+	if err := unix.Fstatat(int(all.Fd()), c.Name, &st, 0); !errors.Is(err, unix.ENOENT) {
 		t.Errorf("the cgroup is left behind (%v)", err)
 	}
 }
 
 // TestDropSYNs runs the program on packets, without a device.
 func TestDropSYNs(t *testing.T) {
-	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.XDP, License: "GPL", Instructions: dropSYNs(ethernetHeader, port)})
+	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.XDP, License: "GPL", Instructions: world.DropSYNs(world.EthernetHeader, world.Port)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer program.Close()
-	client := at(server4, 20000)
-	syn := segment{src: client, dst: at(server4, port), flags: flagSYN}.marshal()
+	client := world.At(world.Server4, 20000)
+	syn := world.Segment{Src: client, Dst: world.At(world.Server4, world.Port), Flags: world.FlagSYN}.Marshal()
 	udp := append([]byte{}, syn...)
 	udp[9] = unix.IPPROTO_UDP
 	for _, tt := range []struct {
@@ -130,14 +114,14 @@ func TestDropSYNs(t *testing.T) {
 		packet []byte
 		want   uint32
 	}{
-		{"SYN", syn, dropXDP},
-		{"SYN with options", segment{src: client, dst: at(server4, port), flags: flagSYN, options: synOptions()}.marshal(), dropXDP},
-		{"SYN-ACK", segment{src: client, dst: at(server4, port), flags: flagSYN | flagACK}.marshal(), passXDP},
-		{"ACK", segment{src: client, dst: at(server4, port), flags: flagACK}.marshal(), passXDP},
-		{"SYN to another port", segment{src: client, dst: at(server4, port+1), flags: flagSYN}.marshal(), passXDP},
-		{"IPv6", segment{src: at(server6, 20000), dst: at(server6, port), flags: flagSYN}.marshal(), passXDP},
-		{"no TCP", udp, passXDP},
-		{"cut short", syn[:39], passXDP},
+		{"SYN", syn, world.DropXDP},
+		{"SYN with options", world.Segment{Src: client, Dst: world.At(world.Server4, world.Port), Flags: world.FlagSYN, Options: world.SYNOptions()}.Marshal(), world.DropXDP},
+		{"SYN-ACK", world.Segment{Src: client, Dst: world.At(world.Server4, world.Port), Flags: world.FlagSYN | world.FlagACK}.Marshal(), world.PassXDP},
+		{"ACK", world.Segment{Src: client, Dst: world.At(world.Server4, world.Port), Flags: world.FlagACK}.Marshal(), world.PassXDP},
+		{"SYN to another port", world.Segment{Src: client, Dst: world.At(world.Server4, world.Port+1), Flags: world.FlagSYN}.Marshal(), world.PassXDP},
+		{"IPv6", world.Segment{Src: world.At(world.Server6, 20000), Dst: world.At(world.Server6, world.Port), Flags: world.FlagSYN}.Marshal(), world.PassXDP},
+		{"no TCP", udp, world.PassXDP},
+		{"cut short", syn[:39], world.PassXDP},
 	} {
 		got, err := program.Run(&ebpf.RunOptions{Data: append(append(make([]byte, 12), 0x08, 0x00), tt.packet...)})
 		if err != nil {

@@ -5,13 +5,16 @@ package lab
 import (
 	"context"
 	"fmt"
+	"github.com/synspy/synspy/internal/lab/scenario"
+	"github.com/synspy/synspy/internal/lab/server"
+	"github.com/synspy/synspy/internal/lab/world"
 	"os"
 	"testing"
 	"time"
 )
 
 func TestMain(m *testing.M) {
-	if HelperMain() {
+	if server.HelperMain() {
 		return
 	}
 	// No skip: a test run without the oracle proves nothing.
@@ -30,10 +33,10 @@ const orphanEnv = "SYNSPY_LAB_ORPHAN"
 
 // orphanServer starts a server, prints its process ID, and waits to be killed.
 func orphanServer() int {
-	w, err := NewWorld(context.Background())
+	w, err := world.New(context.Background())
 	if err == nil {
-		var server *Server
-		if server, err = w.idleServer(any4, backlog); err == nil {
+		var server *server.Server
+		if server, err = scenario.IdleServer(w, world.Any4, world.Backlog); err == nil {
 			fmt.Println(server.PID)
 			time.Sleep(time.Minute)
 		}

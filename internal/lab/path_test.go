@@ -12,15 +12,17 @@ import (
 	"testing"
 
 	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/lab/scenario"
+	"github.com/synspy/synspy/internal/lab/world"
 )
 
 // checkClients holds what the clients of each row saw to the row's action, so
 // that a record that says reset is one whose client was reset. What happens
 // before a listener may be answered in other ways than by TCP.
-func checkClients(t *testing.T, w *World, e Expectation) {
+func checkClients(t *testing.T, w *world.World, e scenario.Expectation) {
 	t.Helper()
-	clients := make(map[netip.AddrPort]*Client)
-	for _, c := range w.players {
+	clients := make(map[netip.AddrPort]*world.Client)
+	for _, c := range w.Players {
 		clients[c.Local] = c
 	}
 	for _, r := range e.Records {
@@ -46,8 +48,8 @@ func checkClients(t *testing.T, w *World, e Expectation) {
 
 // exited reports whether a server is gone on purpose: the end of a process is
 // one of the ways a listener closes.
-func exited(e Expectation, pid int) bool {
-	if !slices.ContainsFunc(e.Records, func(r Expect) bool { return r.Cause == event.CauseListenerClosed }) {
+func exited(e scenario.Expectation, pid int) bool {
+	if !slices.ContainsFunc(e.Records, func(r scenario.Expect) bool { return r.Cause == event.CauseListenerClosed }) {
 		return false
 	}
 	_, err := os.Stat(fmt.Sprintf("/proc/%d", pid))
@@ -56,6 +58,6 @@ func exited(e Expectation, pid int) bool {
 
 // perBranch reports causes of which only some branches move ListenDrops: what
 // the cause table lists says nothing about a particular record of theirs.
-func perBranch(r Expect) bool {
+func perBranch(r scenario.Expect) bool {
 	return r.Cause == event.CauseBadSyn || r.Cause == event.CauseKernelOther || r.Cause == event.CauseDeniedByLSM
 }

@@ -16,12 +16,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/lab/listenpath"
+	"github.com/synspy/synspy/internal/lab/scenario"
+	"github.com/synspy/synspy/internal/lab/world"
 )
 
 // shortened are scenarios whose real pace would only make the test slow.
-var shortened = map[string]slowConfig{
-	"slow-accept":       {pause: 5 * time.Second, timeout: 1500 * time.Millisecond, rounds: 2},
-	"slow-accept-abort": {pause: 5 * time.Second, timeout: 1500 * time.Millisecond, rounds: 1, abort: true},
+var shortened = map[string]listenpath.SlowConfig{
+	"slow-accept":       {Pause: 5 * time.Second, Timeout: 1500 * time.Millisecond, Rounds: 2},
+	"slow-accept-abort": {Pause: 5 * time.Second, Timeout: 1500 * time.Millisecond, Rounds: 1, Abort: true},
 }
 
 // TestScenarios plays every scenario with nobody watching: the kernel's own
@@ -32,7 +35,7 @@ func TestScenarios(t *testing.T) {
 			t.Parallel()
 			play := s.Play
 			if config, ok := shortened[s.Name]; ok {
-				play = playSlowAccept(config)
+				play = listenpath.PlaySlowAccept(config)
 			}
 			w := newWorld(t)
 			before, err := w.Counters()
@@ -40,13 +43,13 @@ func TestScenarios(t *testing.T) {
 				t.Fatal(err)
 			}
 			e, err := play(t.Context(), w, t.Logf)
-			if errors.Is(err, ErrCannotHold) {
+			if errors.Is(err, world.ErrCannotHold) {
 				t.Skip(err)
 			}
 			if err != nil {
 				t.Fatal(err)
 			}
-			moved, err := w.since(before)
+			moved, err := scenario.Since(w, before)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -59,7 +62,7 @@ func TestScenarios(t *testing.T) {
 			checkClients(t, w, e)
 			if e.FromCounters {
 				time.Sleep(1200 * time.Millisecond) // past the next retransmission
-				if later, err := w.since(before); err != nil || !maps.Equal(later, moved) {
+				if later, err := scenario.Since(w, before); err != nil || !maps.Equal(later, moved) {
 					t.Errorf("the cut network still moves counters: %s (%v)", format(later), err)
 				}
 			}
@@ -69,7 +72,7 @@ func TestScenarios(t *testing.T) {
 
 // checkLedger holds the records to the counters their causes list, as the
 // tracer's ledger will.
-func checkLedger(t *testing.T, e Expectation) {
+func checkLedger(t *testing.T, e scenario.Expectation) {
 	t.Helper()
 	sums := make(map[event.Counter]uint64)
 	for _, r := range e.Records {
@@ -90,7 +93,7 @@ func checkLedger(t *testing.T, e Expectation) {
 	}
 }
 
-func checkRecords(t *testing.T, w *World, e Expectation) {
+func checkRecords(t *testing.T, w *world.World, e scenario.Expectation) {
 	t.Helper()
 	for i, r := range e.Records {
 		if r.Count == 0 || r.Cause == event.CauseUnknown || r.Action == event.ActionUnknown {
@@ -99,7 +102,7 @@ func checkRecords(t *testing.T, w *World, e Expectation) {
 		if r.Clients != nil && len(r.Clients) != r.Count || r.Attempts != nil && len(r.Attempts) != r.Count {
 			t.Errorf("row %d has %d records, %d clients, %d attempts", i, r.Count, len(r.Clients), len(r.Attempts))
 		}
-		if r.AcceptQueue != (Queue{}) && len(e.PIDs) == 1 { // a group has two queues on one port
+		if r.AcceptQueue != (scenario.Queue{}) && len(e.PIDs) == 1 { // a group has two queues on one port
 			if n := acceptQueue(t, w, r.Listener.Port()); n != r.AcceptQueue.Len {
 				t.Errorf("the accept queue of %s holds %d, expected %d", r.Listener, n, r.AcceptQueue.Len)
 			}
@@ -155,11 +158,11 @@ func TestScenarioTable(t *testing.T) {
 // TestNothingLeftBehind plays the scenario with the most parts (two Worlds, two
 // servers) and then looks for their threads, processes, and open files.
 func TestNothingLeftBehind(t *testing.T) {
-	w, err := NewWorld(t.Context())
+	w, err := world.New(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := playOtherNamespace(t.Context(), w, t.Logf)
+	e, err := listenpath.PlayOtherNamespace(t.Context(), w, t.Logf)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,11 +20,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/lab/listenpath"
+	"github.com/synspy/synspy/internal/lab/scenario"
+	"github.com/synspy/synspy/internal/lab/server"
+	"github.com/synspy/synspy/internal/lab/world"
 )
 
-func newWorld(t *testing.T) *World {
+func newWorld(t *testing.T) *world.World {
 	t.Helper()
-	w, err := NewWorld(t.Context())
+	w, err := world.New(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,9 +105,9 @@ func TestWorldFromMainThread(t *testing.T) {
 
 func TestServerProcess(t *testing.T) {
 	w := newWorld(t)
-	server, err := w.StartServer(ServerConfig{
-		Comm:      []byte(hostileComm),
-		Listeners: []ListenConfig{{Addr: any4, Backlog: backlog}, {Addr: netip.AddrPortFrom(netip.IPv6Unspecified(), 81), Backlog: 5, Accept: true}},
+	server, err := server.Start(w, server.Config{
+		Comm:      []byte(listenpath.HostileComm),
+		Listeners: []server.ListenConfig{{Addr: world.Any4, Backlog: world.Backlog}, {Addr: netip.AddrPortFrom(netip.IPv6Unspecified(), 81), Backlog: 5, Accept: true}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -118,20 +122,20 @@ func TestServerProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.TrimSuffix(string(comm), "\n"); got != hostileComm {
-		t.Errorf("the server's name is %q, want %q", got, hostileComm)
+	if got := strings.TrimSuffix(string(comm), "\n"); got != listenpath.HostileComm {
+		t.Errorf("the server's name is %q, want %q", got, listenpath.HostileComm)
 	}
-	if err := w.Handshakes(t.Context(), server4, capacity); err != nil {
+	if err := w.Handshakes(t.Context(), world.Server4, world.Capacity); err != nil {
 		t.Fatal(err)
 	}
-	if n := acceptQueue(t, w, port); n != capacity {
-		t.Errorf("the accept queue holds %d, want %d", n, capacity)
+	if n := acceptQueue(t, w, world.Port); n != world.Capacity {
+		t.Errorf("the accept queue holds %d, want %d", n, world.Capacity)
 	}
 }
 
 func TestServerFailure(t *testing.T) {
 	w := newWorld(t)
-	_, err := w.StartServer(ServerConfig{Listeners: []ListenConfig{
+	_, err := server.Start(w, server.Config{Listeners: []server.ListenConfig{
 		{Addr: netip.MustParseAddrPort("192.0.2.1:80"), Backlog: 1},
 	}})
 	if err == nil || !strings.Contains(err.Error(), "192.0.2.1:80") {
@@ -141,14 +145,14 @@ func TestServerFailure(t *testing.T) {
 
 func TestClientTimestampsAndData(t *testing.T) {
 	w := newWorld(t)
-	if _, err := w.StartServer(ServerConfig{Listeners: []ListenConfig{{Addr: any4, Backlog: 16}}}); err != nil {
+	if _, err := server.Start(w, server.Config{Listeners: []server.ListenConfig{{Addr: world.Any4, Backlog: 16}}}); err != nil {
 		t.Fatal(err)
 	}
 	before, err := w.Counters()
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := w.Client(server4)
+	c := w.Client(world.Server4)
 	c.Timestamps = true
 	if err := c.Handshake(t.Context()); err != nil {
 		t.Fatal(err)
@@ -165,18 +169,18 @@ func TestClientTimestampsAndData(t *testing.T) {
 		t.Error("the client was reset")
 	}
 	// A half-open client that changes its mind: tcp_check_req drops the request.
-	c = w.Client(server4)
+	c = w.Client(world.Server4)
 	if err := errors.Join(c.SYN(), c.WaitSYNACK(t.Context()), c.RST()); err != nil {
 		t.Fatal(err)
 	}
-	moved, err := w.since(before)
+	moved, err := scenario.Since(w, before)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := counters(map[event.Counter]uint64{event.CounterEmbryonicRsts: 1}); !maps.Equal(moved, want) {
+	if want := scenario.Counters(map[event.Counter]uint64{event.CounterEmbryonicRsts: 1}); !maps.Equal(moved, want) {
 		t.Errorf("counters moved %v, want %v", moved, want)
 	}
-	if n := acceptQueue(t, w, port); n != 1 {
+	if n := acceptQueue(t, w, world.Port); n != 1 {
 		t.Errorf("the accept queue holds %d, want 1", n)
 	}
 }
@@ -186,15 +190,15 @@ func TestBurstOfMany(t *testing.T) {
 	if err := w.Sysctl("net.ipv4.tcp_syncookies", "2"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.StartServer(ServerConfig{Listeners: []ListenConfig{{Addr: any4, Backlog: 16}}}); err != nil {
+	if _, err := server.Start(w, server.Config{Listeners: []server.ListenConfig{{Addr: world.Any4, Backlog: 16}}}); err != nil {
 		t.Fatal(err)
 	}
 	const n = 3000
-	clients, err := w.Burst(t.Context(), server4, n)
+	clients, err := w.Burst(t.Context(), world.Server4, n)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := wantAnswers(clients, n); err != nil {
+	if err := scenario.WantAnswers(clients, n); err != nil {
 		t.Error(err)
 	}
 	seen := make(map[netip.AddrPort]bool)
@@ -238,7 +242,7 @@ func TestServerDiesWithParent(t *testing.T) {
 }
 
 func TestCloseTwiceAndDoAfterClose(t *testing.T) {
-	w, err := NewWorld(t.Context())
+	w, err := world.New(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -253,7 +257,7 @@ func TestCloseTwiceAndDoAfterClose(t *testing.T) {
 func TestCancelledContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := NewWorld(ctx); !errors.Is(err, context.Canceled) {
+	if _, err := world.New(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("NewWorld gave %v", err)
 	}
 }
@@ -270,16 +274,16 @@ func TestWithoutPrivileges(t *testing.T) {
 			result <- err
 			return
 		}
-		result <- unshare()
+		result <- world.Unshare()
 	}()
-	if err := <-result; !errors.Is(err, ErrPrivilege) {
+	if err := <-result; !errors.Is(err, world.ErrPrivilege) {
 		t.Errorf("without capabilities: %v", err)
 	}
 }
 
 // acceptQueue reads sk_ack_backlog of a listener from /proc/net/tcp and tcp6,
 // where a listener's rx_queue is its accept queue.
-func acceptQueue(t *testing.T, w *World, port uint16) int {
+func acceptQueue(t *testing.T, w *world.World, port uint16) int {
 	t.Helper()
 	length := -1
 	err := w.Do(func() error {
@@ -329,10 +333,10 @@ func namespaceUsers(t *testing.T, inodes map[uint64]bool) []string {
 func TestIPv6AtOnce(t *testing.T) {
 	for range 30 {
 		w := newWorld(t)
-		if _, err := w.idleServer(any6, backlog); err != nil {
+		if _, err := scenario.IdleServer(w, world.Any6, world.Backlog); err != nil {
 			t.Fatal(err)
 		}
-		if err := w.Handshakes(t.Context(), server6, 1); err != nil {
+		if err := w.Handshakes(t.Context(), world.Server6, 1); err != nil {
 			t.Fatal(err)
 		}
 		if err := w.Close(); err != nil {

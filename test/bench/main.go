@@ -23,14 +23,14 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/lab/server"
 )
 
 // errMissed says that a target of the project is missed.
 var errMissed = errors.New("a target is missed")
 
 func main() {
-	if lab.HelperMain() {
+	if server.HelperMain() {
 		return
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

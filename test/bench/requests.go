@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/lab/world"
 )
 
 // requestsConfig is a comparison of whole servers: requests a second with and without synspy, on
@@ -62,7 +62,7 @@ func runRequests(ctx context.Context, args []string, stdout, stderr io.Writer) e
 }
 
 // tracers are synspy's verbs that watch a server. Others on this machine may listen on that port.
-func (c *requestsConfig) tracers(world *lab.World, port int) []tracer {
+func (c *requestsConfig) tracers(world *world.World, port int) []tracer {
 	diagnose := []string{c.synspy, "diagnose", "--backend", c.backend, "--netns", world.Path(), "--port", strconv.Itoa(port), "--duration", "1h"}
 	return []tracer{
 		{name: verbTrace, argv: []string{c.synspy, "trace", "--backend", c.backend}, ready: "synspy: watching on", anyCPU: true},
@@ -72,7 +72,7 @@ func (c *requestsConfig) tracers(world *lab.World, port int) []tracer {
 
 // server measures one server with each verb, and gives rows of the table.
 func (c *requestsConfig) server(ctx context.Context, name string, stderr io.Writer) (rows [][]string, err error) {
-	world, err := lab.NewWorld(ctx)
+	world, err := world.New(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +147,7 @@ func requestRow(server, verb string, pairs []requestPair) []string {
 }
 
 // half has clients ask for a while, each request on a new connection.
-func (c *requestsConfig) half(world *lab.World, server *requestServer, watching *running) (load, error) {
+func (c *requestsConfig) half(world *world.World, server *requestServer, watching *running) (load, error) {
 	time.Sleep(settle)
 	used := func() float64 {
 		const userHZ = 100

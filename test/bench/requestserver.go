@@ -19,7 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/lab/world"
 )
 
 // nginxConfig has two workers share one listener and close each connection.
@@ -62,7 +62,7 @@ type requestServer struct {
 }
 
 // startServer starts a server in the world's namespace, and waits until it answers.
-func startServer(ctx context.Context, world *lab.World, name string, port int) (*requestServer, error) {
+func startServer(ctx context.Context, world *world.World, name string, port int) (*requestServer, error) {
 	dir, err := os.MkdirTemp("", "bench-")
 	if err != nil {
 		return nil, err

@@ -17,7 +17,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/lab/server"
+	"github.com/synspy/synspy/internal/lab/world"
 )
 
 // What a machine with many listeners and many processes has.
@@ -73,7 +74,7 @@ func runScale(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 }
 
 func measureScale(ctx context.Context, synspy string, record recorder, log io.Writer) (err error) {
-	w, err := lab.NewWorld(ctx)
+	w, err := world.New(ctx)
 	if err != nil {
 		return fmt.Errorf("set up traffic: %w", err)
 	}
@@ -84,7 +85,7 @@ func measureScale(ctx context.Context, synspy string, record recorder, log io.Wr
 		return err
 	}
 	// Backlog 0: one handshake fills the queue.
-	_, err = w.StartServer(lab.ServerConfig{Listeners: []lab.ListenConfig{
+	_, err = server.Start(w, server.Config{Listeners: []server.ListenConfig{
 		{Addr: netip.AddrPortFrom(netip.IPv4Unspecified(), scaleFirst), Many: scaleListeners}}})
 	if err != nil {
 		return err
@@ -113,7 +114,7 @@ func measureScale(ctx context.Context, synspy string, record recorder, log io.Wr
 
 // scaleServer is one of the listeners that drop, spread over all there are.
 func scaleServer(i int) netip.AddrPort {
-	return netip.AddrPortFrom(lab.ServerAddr4, uint16(scaleFirst+i*(scaleListeners/scaleDropping)))
+	return netip.AddrPortFrom(world.ServerAddr4, uint16(scaleFirst+i*(scaleListeners/scaleDropping)))
 }
 
 // scaleStart measures the time from exec to ready a few times.
@@ -139,11 +140,11 @@ func scaleStart(ctx context.Context, tr tracer, listeners int, record recorder) 
 
 // scaleDelays drops SYNs on many listeners, one by one, and measures how long after
 // each drop its line is there to be read.
-func scaleDelays(ctx context.Context, w *lab.World, tr tracer, load string) (got result, err error) {
-	var churner *lab.Server
+func scaleDelays(ctx context.Context, w *world.World, tr tracer, load string) (got result, err error) {
+	var churner *server.Server
 	if load == scaleChurning {
-		churner, err = w.StartServer(lab.ServerConfig{Comm: []byte("churner"), Churn: &lab.ChurnConfig{PerSecond: scaleChurn},
-			Listeners: []lab.ListenConfig{{Addr: netip.AddrPortFrom(netip.IPv4Unspecified(), scaleFirst-1)}}})
+		churner, err = server.Start(w, server.Config{Comm: []byte("churner"), Churn: &server.ChurnConfig{PerSecond: scaleChurn},
+			Listeners: []server.ListenConfig{{Addr: netip.AddrPortFrom(netip.IPv4Unspecified(), scaleFirst-1)}}})
 		if err != nil {
 			return got, err
 		}
@@ -161,7 +162,7 @@ func scaleDelays(ctx context.Context, w *lab.World, tr tracer, load string) (got
 	delays := make(chan []float64, 1)
 	go func() { delays <- readDelays(lines) }()
 	begin := time.Now()
-	var churnedBefore, churned lab.Churned
+	var churnedBefore, churned server.Churned
 	if churner != nil {
 		if churnedBefore, err = churner.Churned(); err != nil {
 			return got, errors.Join(err, r.abandon())

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/lab/world"
 )
 
 // stopwatch counts the instructions that a machine executes while it runs: in a virtual
@@ -51,7 +51,7 @@ func lapCost() float64 {
 }
 
 // within runs f in the world's namespace, on a thread of its own.
-func within(world *lab.World, f func() error) error {
+func within(world *world.World, f func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // for good: the thread ends with this

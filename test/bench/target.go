@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/synspy/synspy/internal/event"
-	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/lab/world"
 )
 
 // Backlogs of the listener: one that no burst fills and one that is full after
@@ -27,7 +27,7 @@ const pool = floodSize
 
 // target is a listener in a namespace of its own, and the device that reaches it.
 type target struct {
-	world    *lab.World
+	world    *world.World
 	device   *device
 	listener int
 	port     uint16
@@ -38,7 +38,7 @@ type target struct {
 }
 
 func newTarget(ctx context.Context, port uint16) (_ *target, err error) {
-	world, err := lab.NewWorld(ctx)
+	world, err := world.New(ctx)
 	if err != nil {
 		return nil, err
 	}

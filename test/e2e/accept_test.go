@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/lab/world"
 )
 
 // TestAccept: of the processes that hold a listener, who accepts from it.
@@ -87,7 +87,7 @@ func testAccept(t *testing.T, late bool) {
 
 // dropUntilNamed loses SYNs until a record names so many processes. The first may come
 // before the processes were read again: they wait for that, but not for long.
-func dropUntilNamed(t *testing.T, w *lab.World, tr *tracer, n int) {
+func dropUntilNamed(t *testing.T, w *world.World, tr *tracer, n int) {
 	t.Helper()
 	deadline := time.Now().Add(patience)
 	for lost := 1; time.Now().Before(deadline); lost++ {

@@ -18,7 +18,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/lab/server"
+	"github.com/synspy/synspy/internal/lab/world"
 )
 
 // TestVanishedNamespace closes namespaces while they are traced, and lets new
@@ -27,13 +28,13 @@ func TestVanishedNamespace(t *testing.T) {
 	const generations = 6
 	// A port of its own: other tests' namespaces may get the same numbers.
 	const port = 8137
-	server4 := netip.AddrPortFrom(lab.ServerAddr4, port)
+	server4 := netip.AddrPortFrom(world.ServerAddr4, port)
 	tr := start(t, "--port", strconv.Itoa(port))
 	drops := make(map[uint64]int)
 	for i := range generations {
-		w, err := lab.NewWorld(context.Background())
+		w, err := world.New(context.Background())
 		must(t, err)
-		startServer(t, w, fmt.Sprintf("short-lived-%d", i), lab.ListenConfig{Addr: anyAddr(port), Backlog: 3})
+		startServer(t, w, fmt.Sprintf("short-lived-%d", i), server.ListenConfig{Addr: anyAddr(port), Backlog: 3})
 		fill(t, w, server4, 3)
 		loseSYNs(t, w, server4, 5+i)
 		drops[w.NetNS()] += 5 + i // its number, too, may come again
@@ -41,7 +42,7 @@ func TestVanishedNamespace(t *testing.T) {
 		settleRCU(t) // cleanup_net frees it after a grace period or two
 	}
 	w := newWorld(t)
-	server := startServer(t, w, "survivor", lab.ListenConfig{Addr: anyAddr(port), Backlog: 3})
+	server := startServer(t, w, "survivor", server.ListenConfig{Addr: anyAddr(port), Backlog: 3})
 	fill(t, w, server4, 3)
 	loseSYNs(t, w, server4, 9)
 	a := tr.stop()
@@ -101,9 +102,9 @@ func settleRCU(t testing.TB) {
 
 // TestVanishedDuringStop closes the only namespace asked for, then stops.
 func TestVanishedDuringStop(t *testing.T) {
-	w, err := lab.NewWorld(context.Background())
+	w, err := world.New(context.Background())
 	must(t, err)
-	startServer(t, w, "short-lived", lab.ListenConfig{Addr: anyAddr(port), Backlog: 3})
+	startServer(t, w, "short-lived", server.ListenConfig{Addr: anyAddr(port), Backlog: 3})
 	fill(t, w, server4, 3)
 	tr := start(t, "--netns", w.Path())
 	loseSYNs(t, w, server4, 5)
@@ -126,7 +127,7 @@ func TestManyListeners(t *testing.T) {
 	t.Logf("%d listeners: ready after %v, %d KiB at its peak", many, tr.took, peakMemory(t, tr.cmd.Process.Pid))
 	want := map[uint16]int{first: 2, first + 4711: 3, first + many - 1: 4}
 	for port, n := range want {
-		to := netip.AddrPortFrom(lab.ServerAddr4, port)
+		to := netip.AddrPortFrom(world.ServerAddr4, port)
 		fill(t, w, to, backlog)
 		loseSYNs(t, w, to, n)
 	}
@@ -174,7 +175,7 @@ func TestManyDroppingListeners(t *testing.T) {
 	h := startHelper(t, w, helperConfig{Comm: "many", First: first, Count: many, Backlog: 0})
 	tr := start(t, "--rate", "0", "--netns", w.Path())
 	for i := range many {
-		to := netip.AddrPortFrom(lab.ServerAddr4, uint16(first+i))
+		to := netip.AddrPortFrom(world.ServerAddr4, uint16(first+i))
 		fill(t, w, to, 0)
 		must(t, w.Inject(w.SYNFrames(to, 2)))
 	}
@@ -243,7 +244,7 @@ const hostile = "ev\x1b[2J\n\"<b>\xff\xfe"
 // TestHostileComm: a process name is anybody's to choose.
 func TestHostileComm(t *testing.T) {
 	w := newWorld(t)
-	server := startServer(t, w, hostile, lab.ListenConfig{Addr: anyAddr(port), Backlog: 3})
+	server := startServer(t, w, hostile, server.ListenConfig{Addr: anyAddr(port), Backlog: 3})
 	fill(t, w, server4, 3)
 	tr := start(t, "--netns", w.Path())
 	table, stderr := exec.Command(program, "trace", "--netns", w.Path(), "--count", "5", "--no-color"), bytes.Buffer{}
@@ -294,7 +295,7 @@ func TestHostileComm(t *testing.T) {
 // TestTwoAtOnce: two of them see the same, and neither disturbs the other.
 func TestTwoAtOnce(t *testing.T) {
 	w := newWorld(t)
-	server := startServer(t, w, "watched", lab.ListenConfig{Addr: anyAddr(port), Backlog: 3})
+	server := startServer(t, w, "watched", server.ListenConfig{Addr: anyAddr(port), Backlog: 3})
 	first := start(t, "--netns", w.Path(), "--rate", "0")
 	fill(t, w, server4, 3)
 	loseSYNs(t, w, server4, 5)
@@ -315,7 +316,7 @@ func TestListenerReplaced(t *testing.T) {
 	tr := start(t, "--netns", w.Path(), "--rate", "0")
 	var pids []int
 	for i := range 5 {
-		server := startServer(t, w, fmt.Sprintf("restart-%d", i), lab.ListenConfig{Addr: anyAddr(port), Backlog: 3})
+		server := startServer(t, w, fmt.Sprintf("restart-%d", i), server.ListenConfig{Addr: anyAddr(port), Backlog: 3})
 		fill(t, w, server4, 3)
 		loseSYNs(t, w, server4, 2)
 		// Two SYNs, then the four that were queued when it closed.

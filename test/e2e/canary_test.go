@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/synspy/synspy/internal/event"
-	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/lab/world"
 )
 
 // probing is a synspy canary of one probe that runs in a world's namespace.
@@ -26,7 +26,7 @@ type probing struct {
 	out *bufio.Scanner
 }
 
-func startCanary(t *testing.T, w *lab.World, to netip.AddrPort, args ...string) *probing {
+func startCanary(t *testing.T, w *world.World, to netip.AddrPort, args ...string) *probing {
 	t.Helper()
 	cmd := exec.Command(program, append([]string{"canary", to.String(), "--count", "1", "-o", "json"}, args...)...)
 	cmd.Stderr = os.Stderr
@@ -56,7 +56,7 @@ func (p *probing) record() event.Canary {
 
 // listenIn makes a listener of this process in the namespace: it accepts when the
 // test does. Its accept queue holds one.
-func listenIn(t *testing.T, w *lab.World, filter []unix.SockFilter) (fd int) {
+func listenIn(t *testing.T, w *world.World, filter []unix.SockFilter) (fd int) {
 	t.Helper()
 	must(t, w.Do(func() (err error) {
 		fd, err = listen(port, 0)
@@ -86,7 +86,7 @@ func onlySYNs(port uint32) []unix.SockFilter {
 
 // closing tells whether a client of the port is connected as far as it knows, and
 // waits for its FIN to be acknowledged.
-func closing(t *testing.T, w *lab.World) bool {
+func closing(t *testing.T, w *world.World) bool {
 	t.Helper()
 	var text []byte
 	must(t, w.Do(func() (err error) {
@@ -208,7 +208,7 @@ func TestCanaryRefused(t *testing.T) {
 	if r := startCanary(t, w, server4).record(); r.Outcome != event.CanaryRefused || r.Answer != event.CanaryAnswerRST {
 		t.Errorf("%+v", r)
 	}
-	if r := startCanary(t, w, netip.AddrPortFrom(lab.ServerAddr6, port)).record(); r.Outcome != event.CanaryRefused {
+	if r := startCanary(t, w, netip.AddrPortFrom(world.ServerAddr6, port)).record(); r.Outcome != event.CanaryRefused {
 		t.Errorf("%+v", r)
 	}
 }

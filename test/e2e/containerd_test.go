@@ -21,7 +21,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/lab/server"
+	"github.com/synspy/synspy/internal/lab/world"
 )
 
 // containerdConfig is all private: no other containerd is touched, and no network
@@ -50,7 +51,7 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.internal.v1.
 // containerd is a running containerd of Debian's, with the test's image in it.
 type containerd struct {
 	t       testing.TB
-	w       *lab.World
+	w       *world.World
 	dir     string
 	socket  string
 	cmd     *exec.Cmd
@@ -70,7 +71,7 @@ type sandbox struct {
 
 // startContainerd starts one in the World's namespace: pods that ask for the
 // "node's" network get that.
-func startContainerd(t testing.TB, w *lab.World) *containerd {
+func startContainerd(t testing.TB, w *world.World) *containerd {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "synspy-ctd-") // short: it has sockets in it
 	must(t, err)
@@ -171,7 +172,7 @@ func (c *containerd) pod(namespace, name, uid string) *sandbox {
 }
 
 // run starts a container in the pod and returns its ID and PID.
-func (p *sandbox) run(name string, server *lab.ServerConfig) string {
+func (p *sandbox) run(name string, server *server.Config) string {
 	c := p.of
 	c.t.Helper()
 	config := &cri.ContainerConfig{

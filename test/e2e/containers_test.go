@@ -15,7 +15,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/lab/server"
+	"github.com/synspy/synspy/internal/lab/world"
 )
 
 // TestContainers: a pod of a real containerd, two containers, one of which
@@ -38,9 +39,9 @@ func TestContainers(t *testing.T) {
 
 	p := c.pod("synspy-e2e", "api-7f9c", uid)
 	p.run("sidecar", nil)
-	id := p.run("app", &lab.ServerConfig{Comm: []byte("in-a-pod"),
-		Listeners: []lab.ListenConfig{{Addr: anyAddr(port), Backlog: 3}}})
-	startServer(t, w, "outside", lab.ListenConfig{Addr: anyAddr(otherPort), Backlog: 3})
+	id := p.run("app", &server.Config{Comm: []byte("in-a-pod"),
+		Listeners: []server.ListenConfig{{Addr: anyAddr(port), Backlog: 3}}})
+	startServer(t, w, "outside", server.ListenConfig{Addr: anyAddr(otherPort), Backlog: 3})
 	other := netip.AddrPortFrom(server4.Addr(), otherPort)
 	c.await("the pod's listener", func(context.Context) error { return listening(w, port) })
 	fill(t, w, server4, 3)
@@ -154,7 +155,7 @@ func TestContainers(t *testing.T) {
 }
 
 // listening tells whether somebody listens on the port in the World.
-func listening(w *lab.World, port int) error {
+func listening(w *world.World, port int) error {
 	return w.Do(func() error {
 		table, err := os.ReadFile("/proc/thread-self/net/tcp")
 		if err == nil && !strings.Contains(string(table), fmt.Sprintf(":%04X 00000000:0000 0A", port)) {

@@ -17,20 +17,20 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/lab/world"
 )
 
 // crew is a server with all its processes, in a namespace that has no other.
 type crew struct {
 	t      *testing.T
-	w      *lab.World
+	w      *world.World
 	leader int // the process that was started
 	output bytes.Buffer
 }
 
 // startCrew starts a server in the namespace. Its processes end with the test: they are
 // one process group.
-func startCrew(t *testing.T, w *lab.World, cmd *exec.Cmd) *crew {
+func startCrew(t *testing.T, w *world.World, cmd *exec.Cmd) *crew {
 	t.Helper()
 	c := &crew{t: t, w: w}
 	cmd.Stdout, cmd.Stderr = &c.output, &c.output

@@ -13,7 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/synspy/synspy/internal/event"
-	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/lab/server"
+	"github.com/synspy/synspy/internal/lab/world"
 )
 
 // TestCrowd has 1,200 network namespaces come, lose SYNs and end, as any user may have them, and then a server in a later one
@@ -39,8 +40,8 @@ func TestCrowd(t *testing.T) {
 	}
 	time.Sleep(2 * time.Second) // they are looked for once a second, and their memory goes later than they
 	w := newWorld(t)
-	to := netip.AddrPortFrom(lab.ServerAddr4, port)
-	startServer(t, w, "victim", lab.ListenConfig{Addr: anyAddr(port), Backlog: 1})
+	to := netip.AddrPortFrom(world.ServerAddr4, port)
+	startServer(t, w, "victim", server.ListenConfig{Addr: anyAddr(port), Backlog: 1})
 	fill(t, w, to, 1)
 	loseSYNs(t, w, to, lost)
 	a := tr.stop()

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/lab/server"
 )
 
 // kernelTypes is where the kernel keeps its own type information.
@@ -169,7 +169,7 @@ func TestTypeMissing(t *testing.T) {
 
 			w := newWorld(t)
 			tr := start(t, "--netns", w.Path(), "--btf", types)
-			server := startServer(t, w, "degraded", lab.ListenConfig{Addr: anyAddr(port), Backlog: 3})
+			server := startServer(t, w, "degraded", server.ListenConfig{Addr: anyAddr(port), Backlog: 3})
 			fill(t, w, server4, 3)
 			loseSYNs(t, w, server4, 5)
 			a := tr.stop()

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/lab/server"
 )
 
 // TestDiagnoseEnds: what is said where there is little to say, or something ends before the time.
@@ -30,7 +30,7 @@ func TestDiagnoseEnds(t *testing.T) {
 // testClosedPort: clients are refused, since the server listens on another port.
 func testClosedPort(t *testing.T) {
 	w := newWorld(t)
-	startServer(t, w, "elsewhere", lab.ListenConfig{Addr: anyAddr(port + 1), Backlog: 128, Accept: true})
+	startServer(t, w, "elsewhere", server.ListenConfig{Addr: anyAddr(port + 1), Backlog: 128, Accept: true})
 	visitors(t, w, 1, 50*time.Millisecond)
 	d := beginDiagnosis(t, "--netns", w.Path(), "--port", "8080", "--duration", "2s").end()
 	if len(d.Findings) == 0 || d.Findings[0].ID != "no_listener" || d.Findings[0].Severity != "cause" || d.Findings[0].Confidence != "proven" {
@@ -41,9 +41,9 @@ func testClosedPort(t *testing.T) {
 // testSeveralListeners: one of three listeners that match is in trouble.
 func testSeveralListeners(t *testing.T) {
 	w := newWorld(t)
-	startServer(t, w, "well", lab.ListenConfig{Addr: anyAddr(port + 1), Backlog: 128, Accept: true})
-	startServer(t, w, "alone", lab.ListenConfig{Addr: anyAddr(port + 2), Backlog: 128, Accept: true})
-	stuck := startServer(t, w, "stuck", lab.ListenConfig{Addr: anyAddr(port), Backlog: 4})
+	startServer(t, w, "well", server.ListenConfig{Addr: anyAddr(port + 1), Backlog: 128, Accept: true})
+	startServer(t, w, "alone", server.ListenConfig{Addr: anyAddr(port + 2), Backlog: 128, Accept: true})
+	stuck := startServer(t, w, "stuck", server.ListenConfig{Addr: anyAddr(port), Backlog: 4})
 	visitors(t, w, 1, 50*time.Millisecond)
 	time.Sleep(500 * time.Millisecond)
 	d := beginDiagnosis(t, "--netns", w.Path(), "--port", "8080-8082", "--duration", "2s").end()
@@ -74,7 +74,7 @@ func testVanishes(t *testing.T) {
 // testInterrupted: Ctrl-C ends the watching, and what was seen is judged.
 func testInterrupted(t *testing.T) {
 	w := newWorld(t)
-	startServer(t, w, "well", lab.ListenConfig{Addr: anyAddr(port), Backlog: 128, Accept: true})
+	startServer(t, w, "well", server.ListenConfig{Addr: anyAddr(port), Backlog: 128, Accept: true})
 	visitors(t, w, 1, 50*time.Millisecond)
 	s := beginDiagnosis(t, "--netns", w.Path(), "--duration", "10m")
 	time.Sleep(2500 * time.Millisecond)

@@ -18,7 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/lab/world"
 )
 
 // What synspy diagnose writes, as its documentation has it.
@@ -118,18 +118,18 @@ func (s *session) end() *diagnosis {
 
 // visitors are ordinary clients on the loopback device of a namespace, so many a second until
 // the test ends: each asks for a page and stays.
-func visitors(t *testing.T, w *lab.World, atOnce int, every time.Duration) {
+func visitors(t *testing.T, w *world.World, atOnce int, every time.Duration) {
 	t.Helper()
 	visitorsWhoSay(t, w, "GET / HTTP/1.1\r\nHost: test\r\n\r\n", atOnce, every)
 }
 
 // silentVisitors ask for nothing, and stay.
-func silentVisitors(t *testing.T, w *lab.World, atOnce int, every time.Duration) {
+func silentVisitors(t *testing.T, w *world.World, atOnce int, every time.Duration) {
 	t.Helper()
 	visitorsWhoSay(t, w, "", atOnce, every)
 }
 
-func visitorsWhoSay(t *testing.T, w *lab.World, words string, atOnce int, every time.Duration) {
+func visitorsWhoSay(t *testing.T, w *world.World, words string, atOnce int, every time.Duration) {
 	t.Helper()
 	quit, done := make(chan struct{}), make(chan struct{})
 	var open []int
@@ -190,7 +190,7 @@ func connecting() (int, error) {
 }
 
 // secureVisitors come so many a second until the test ends, shake hands by TLS, and leave.
-func secureVisitors(t *testing.T, w *lab.World, atOnce int, every time.Duration) {
+func secureVisitors(t *testing.T, w *world.World, atOnce int, every time.Duration) {
 	t.Helper()
 	var visits sync.WaitGroup
 	visit := func(fd int) {

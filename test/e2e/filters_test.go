@@ -11,7 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/lab/server"
+	"github.com/synspy/synspy/internal/lab/world"
 )
 
 // fate is one packet that died, as the wire told.
@@ -29,9 +30,9 @@ func compareFates(a, b fate) int {
 
 // market is a namespace with three servers whose packets die in several ways.
 type market struct {
-	w                *lab.World
-	web, db, mail    *lab.Server // ports 8080 (also IPv6), 8081, 8082
-	webGroup, dbPath string      // cgroups
+	w                *world.World
+	web, db, mail    *server.Server // ports 8080 (also IPv6), 8081, 8082
+	webGroup, dbPath string         // cgroups
 	truth            []fate
 }
 
@@ -48,9 +49,9 @@ func newMarket(t *testing.T) *market {
 	m.webGroup, webDir = newCgroup(t, "web.slice")
 	m.dbPath, dbDir = newCgroup(t, "db.slice")
 	m.w = newWorld(t)
-	m.web = startServer(t, m.w, "web-front", lab.ListenConfig{Addr: netip.AddrPortFrom(netip.IPv6Unspecified(), portWeb), Backlog: 3})
-	m.db = startServer(t, m.w, "db[1]", lab.ListenConfig{Addr: anyAddr(portDB), Backlog: 1})
-	m.mail = startServer(t, m.w, "web-mail", lab.ListenConfig{Addr: anyAddr(portMail), Backlog: 8})
+	m.web = startServer(t, m.w, "web-front", server.ListenConfig{Addr: netip.AddrPortFrom(netip.IPv6Unspecified(), portWeb), Backlog: 3})
+	m.db = startServer(t, m.w, "db[1]", server.ListenConfig{Addr: anyAddr(portDB), Backlog: 1})
+	m.mail = startServer(t, m.w, "web-mail", server.ListenConfig{Addr: anyAddr(portMail), Backlog: 8})
 	moveTo(t, webDir, m.web.PID)
 	moveTo(t, dbDir, m.db.PID)
 	return m
@@ -59,16 +60,16 @@ func newMarket(t *testing.T) *market {
 // play lets packets of all servers die and notes each one's fate.
 func (m *market) play(t *testing.T) {
 	t.Helper()
-	lose := func(clients []*lab.Client, port uint16, cause, stage string) {
+	lose := func(clients []*world.Client, port uint16, cause, stage string) {
 		for _, c := range clients {
 			m.truth = append(m.truth, fate{c.Local, port, cause, stage})
 		}
 	}
 	must(t, m.w.Sysctl("net.ipv4.tcp_max_syn_backlog", "4096"))
 	must(t, m.w.Sysctl("net.ipv4.tcp_syncookies", "0"))
-	clients, err := m.w.Burst(t.Context(), netip.AddrPortFrom(lab.ServerAddr4, portMail), 20)
+	clients, err := m.w.Burst(t.Context(), netip.AddrPortFrom(world.ServerAddr4, portMail), 20)
 	must(t, err)
-	clients = slices.DeleteFunc(clients, (*lab.Client).Answered)
+	clients = slices.DeleteFunc(clients, (*world.Client).Answered)
 	if len(clients) < 5 {
 		t.Fatalf("%d of 20 SYNs died in the full SYN queue", len(clients))
 	}
@@ -80,7 +81,7 @@ func (m *market) play(t *testing.T) {
 	lose(syns, portWeb, "accept_queue_full", "syn")
 	lose(loseSYNs(t, m.w, server6, 2), portWeb, "accept_queue_full", "syn")
 
-	db := netip.AddrPortFrom(lab.ServerAddr4, portDB)
+	db := netip.AddrPortFrom(world.ServerAddr4, portDB)
 	fill(t, m.w, db, 1)
 	lose(loseSYNs(t, m.w, db, 3), portDB, "accept_queue_full", "syn")
 }
@@ -106,7 +107,7 @@ func TestFilters(t *testing.T) {
 		{"port range", func(*market) []string { return []string{"--port", "1-80,8081-8082"} }, onPort(portDB, portMail)},
 		{"addr", func(*market) []string { return []string{"--addr", "fd99::/64"} },
 			func(f fate) bool { return f.client.Addr().Is6() }},
-		{"addr IPv4", func(*market) []string { return []string{"--addr", lab.ServerAddr4.String()} },
+		{"addr IPv4", func(*market) []string { return []string{"--addr", world.ServerAddr4.String()} },
 			func(f fate) bool { return f.client.Addr().Is4() }},
 		{"client", func(*market) []string { return []string{"--client", oneClient} },
 			func(f fate) bool { return f.client.Addr() == netip.MustParseAddr(oneClient) }},
@@ -194,17 +195,17 @@ func TestNetNSFilter(t *testing.T) {
 	for _, by := range []string{"path", "inode", "PID"} {
 		t.Run(by, func(t *testing.T) {
 			w, other := newWorld(t), newWorld(t)
-			server := startServer(t, w, "asked-for", lab.ListenConfig{Addr: anyAddr(port), Backlog: 3})
-			startServer(t, other, "not-asked-for", lab.ListenConfig{Addr: anyAddr(port), Backlog: 3})
+			s := startServer(t, w, "asked-for", server.ListenConfig{Addr: anyAddr(port), Backlog: 3})
+			startServer(t, other, "not-asked-for", server.ListenConfig{Addr: anyAddr(port), Backlog: 3})
 			fill(t, w, server4, 3)
 			fill(t, other, server4, 3)
 			tr := start(t, "--netns", map[string]string{
-				"path": w.Path(), "inode": fmt.Sprint(w.NetNS()), "PID": fmt.Sprint(server.PID),
+				"path": w.Path(), "inode": fmt.Sprint(w.NetNS()), "PID": fmt.Sprint(s.PID),
 			}[by])
 			loseSYNs(t, w, server4, 5)
 			loseSYNs(t, other, server4, 7)
 			a := tr.stop()
-			a.wantOwner(w, 5, "asked-for", server.PID)
+			a.wantOwner(w, 5, "asked-for", s.PID)
 			if len(a.drops) != 5 {
 				t.Errorf("%d records, want 5", len(a.drops))
 			}
@@ -221,12 +222,12 @@ func TestNetNSFilter(t *testing.T) {
 // TestFilterLate: a process filter that nothing matches yet says so and waits.
 func TestFilterLate(t *testing.T) {
 	w := newWorld(t)
-	early := startServer(t, w, "early", lab.ListenConfig{Addr: anyAddr(port), Backlog: 3})
+	early := startServer(t, w, "early", server.ListenConfig{Addr: anyAddr(port), Backlog: 3})
 	fill(t, w, server4, 3)
 	tr := start(t, "--netns", w.Path(), "--comm", "late*")
 	loseSYNs(t, w, server4, 2)
-	late := startServer(t, w, "late-one", lab.ListenConfig{Addr: anyAddr(portDB), Backlog: 3})
-	to := netip.AddrPortFrom(lab.ServerAddr4, portDB)
+	late := startServer(t, w, "late-one", server.ListenConfig{Addr: anyAddr(portDB), Backlog: 3})
+	to := netip.AddrPortFrom(world.ServerAddr4, portDB)
 	fill(t, w, to, 3)
 	loseSYNs(t, w, to, 3)
 	loseSYNs(t, w, server4, 2)

@@ -15,7 +15,8 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
 
-	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/lab/server"
+	"github.com/synspy/synspy/internal/lab/world"
 )
 
 // queues is a listener's state when a SYN arrives: all that a tool which looks
@@ -27,7 +28,7 @@ type queues struct {
 }
 
 // queuesOf reads it from the namespace's /proc/net/tcp; of a group, what waits for all members.
-func queuesOf(t testing.TB, w *lab.World, port, limit int) queues {
+func queuesOf(t testing.TB, w *world.World, port, limit int) queues {
 	t.Helper()
 	q := queues{limit: limit}
 	must(t, w.Do(func() error {
@@ -103,7 +104,7 @@ func TestEntryStateGuessFails(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t)
-			server := startServer(t, w, "guessed", lab.ListenConfig{Addr: anyAddr(port), Backlog: tt.backlog})
+			server := startServer(t, w, "guessed", server.ListenConfig{Addr: anyAddr(port), Backlog: tt.backlog})
 			tr := start(t, "--netns", w.Path(), "--rate", "0", "--cookies")
 			must(t, w.Handshakes(t.Context(), server4, tt.filled))
 
@@ -177,7 +178,7 @@ func sameMap(a, b map[netip.AddrPort]string) bool {
 func TestCurrentAttributionFails(t *testing.T) {
 	const drops = 20
 	w := newWorld(t)
-	server := startServer(t, w, "innocent", lab.ListenConfig{Addr: anyAddr(port), Backlog: 3})
+	server := startServer(t, w, "innocent", server.ListenConfig{Addr: anyAddr(port), Backlog: 3})
 	fill(t, w, server4, 3)
 	tr := start(t, "--netns", w.Path(), "--rate", "0")
 	current := watchCurrent(t)

@@ -16,7 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/lab/world"
 )
 
 const helperReady = "ready"
@@ -54,7 +54,7 @@ type helper struct {
 
 // startHelper starts a helper in the world's namespace, and returns when it has
 // done what its config says. It ends with the test.
-func startHelper(t *testing.T, w *lab.World, config helperConfig) helper {
+func startHelper(t *testing.T, w *world.World, config helperConfig) helper {
 	t.Helper()
 	cmd := helperCommand(config)
 	stdin, err := cmd.StdinPipe()

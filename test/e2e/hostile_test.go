@@ -17,7 +17,7 @@ import (
 	"github.com/cilium/ebpf/link"
 
 	"github.com/synspy/synspy/internal/kernel/kerneltest"
-	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/lab/server"
 )
 
 // TestHostileCgroup: a cgroup's name is the choice of whoever may make one, as in
@@ -26,7 +26,7 @@ func TestHostileCgroup(t *testing.T) {
 	for _, name := range []string{hostileName, hostileName + " (deleted)", "v1:cpu:\t'" + strings.Repeat("\x9b\u202e", 60)} {
 		path, dir := newCgroup(t, name)
 		w := newWorld(t)
-		server := startServer(t, w, hostile, lab.ListenConfig{Addr: anyAddr(port), Backlog: 3})
+		server := startServer(t, w, hostile, server.ListenConfig{Addr: anyAddr(port), Backlog: 3})
 		moveTo(t, dir, server.PID)
 		fill(t, w, server4, 3)
 		file := filepath.Join(t.TempDir(), "records")

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/synspy/synspy/internal/kernel/kerneltest"
-	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/lab/server"
 )
 
 // TestIncidentTC: a tc program that drops SYNs is named where the kernel says that tc did it.
@@ -27,7 +27,7 @@ func TestIncidentTC(t *testing.T) {
 		directAction    = 1
 	)
 	w := newWorld(t)
-	startServer(t, w, "innocent", lab.ListenConfig{Addr: anyAddr(port), Backlog: 8})
+	startServer(t, w, "innocent", server.ListenConfig{Addr: anyAddr(port), Backlog: 8})
 	shot, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: "drop_all", Type: ebpf.SchedCLS, License: "GPL",
 		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 2), asm.Return()}}) // TC_ACT_SHOT
 	must(t, err)

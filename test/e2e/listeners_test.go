@@ -14,7 +14,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/lab/server"
 )
 
 // listing is a record of synspy listeners.
@@ -90,10 +90,10 @@ func testAsSS(t *testing.T) {
 		return netip.AddrPortFrom(netip.MustParseAddr(addr), port)
 	}
 	server := startServer(t, w, "a\x1b[2J\"<b>\xff",
-		lab.ListenConfig{Addr: anyAddr(8080), Backlog: 3}, lab.ListenConfig{Addr: v6("::", 8081), Backlog: 200},
-		lab.ListenConfig{Addr: v6("127.0.0.1", 8082), Backlog: 100000},
-		lab.ListenConfig{Addr: anyAddr(8084), Backlog: 7, MPTCP: true},
-		lab.ListenConfig{Addr: anyAddr(8083), Backlog: 9, ReusePort: true}, lab.ListenConfig{Addr: anyAddr(8083), Backlog: 9, ReusePort: true})
+		server.ListenConfig{Addr: anyAddr(8080), Backlog: 3}, server.ListenConfig{Addr: v6("::", 8081), Backlog: 200},
+		server.ListenConfig{Addr: v6("127.0.0.1", 8082), Backlog: 100000},
+		server.ListenConfig{Addr: anyAddr(8084), Backlog: 7, MPTCP: true},
+		server.ListenConfig{Addr: anyAddr(8083), Backlog: 9, ReusePort: true}, server.ListenConfig{Addr: anyAddr(8083), Backlog: 9, ReusePort: true})
 	must(t, w.Handshakes(t.Context(), server4, 2))
 	var want, got []string
 	must(t, w.Do(func() error {
@@ -148,12 +148,12 @@ func testAsSS(t *testing.T) {
 // testListFull: warnings, each with what shows it, and the exit code.
 func testListFull(t *testing.T) {
 	w := newWorld(t)
-	startServer(t, w, "idle", lab.ListenConfig{Addr: anyAddr(9090), Backlog: 128})
+	startServer(t, w, "idle", server.ListenConfig{Addr: anyAddr(9090), Backlog: 128})
 	args := []string{"--netns", w.Path(), "--exit-code"}
 	if l := list(t, 0, args...); len(l) != 1 || len(l[0].Warnings) != 0 {
 		t.Errorf("an idle listener: %+v", l)
 	}
-	server := startServer(t, w, "full", lab.ListenConfig{Addr: anyAddr(port), Backlog: 3})
+	server := startServer(t, w, "full", server.ListenConfig{Addr: anyAddr(port), Backlog: 3})
 	fill(t, w, server4, 3)
 	loseSYNs(t, w, server4, 4)
 	l := list(t, 4, append(args, "--sort", "queue")...)
@@ -182,7 +182,7 @@ func testListFull(t *testing.T) {
 // testListWatch: rates.
 func testListWatch(t *testing.T) {
 	w := newWorld(t)
-	startServer(t, w, "full", lab.ListenConfig{Addr: anyAddr(port), Backlog: 3})
+	startServer(t, w, "full", server.ListenConfig{Addr: anyAddr(port), Backlog: 3})
 	fill(t, w, server4, 3)
 	cmd := exec.Command(program, "listeners", "--watch", "--interval", "200ms", "--netns", w.Path(), "-o", "json", "--duration", "1m")
 	stdout, err := cmd.StdoutPipe()

@@ -11,14 +11,14 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/lab/server"
 )
 
 // program is the synspy under test.
 var program string
 
 func TestMain(m *testing.M) {
-	if lab.HelperMain() || helperMain() {
+	if server.HelperMain() || helperMain() {
 		return
 	}
 	os.Exit(testMain(m))

@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/lab/server"
 )
 
 // staleFor is how long a record may name what is no longer so: who holds a listener is
@@ -111,7 +111,7 @@ func testMPTCP(t *testing.T) {
 	w := newWorld(t)
 	must(t, w.Sysctl("net.mptcp.enabled", "1"))
 	tr := start(t, "--netns", w.Path())
-	server := startServer(t, w, "mptcp", lab.ListenConfig{Addr: anyAddr(port), Backlog: 3, MPTCP: true, Accept: true, Pause: time.Hour})
+	server := startServer(t, w, "mptcp", server.ListenConfig{Addr: anyAddr(port), Backlog: 3, MPTCP: true, Accept: true, Pause: time.Hour})
 	must(t, w.Handshakes(t.Context(), server4, 1))
 	c := &crew{t: t, w: w}
 	c.await("it accepts", func() bool { return len(c.connected()) == 1 })

@@ -10,7 +10,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/lab/server"
+	"github.com/synspy/synspy/internal/lab/world"
 )
 
 // socketsOf lists the inodes of a process's open sockets.
@@ -40,7 +41,7 @@ func readSockets(pid int) (inodes []uint64, err error) {
 
 // wantOwner checks that each of n drops of the namespace names exactly these
 // processes, and the listener's own inode.
-func (a *account) wantOwner(w *lab.World, n int, comm string, pids ...int) []record {
+func (a *account) wantOwner(w *world.World, n int, comm string, pids ...int) []record {
 	t := a.t
 	t.Helper()
 	drops := a.of(w.NetNS())
@@ -68,7 +69,7 @@ func (a *account) wantOwner(w *lab.World, n int, comm string, pids ...int) []rec
 func TestOwners(t *testing.T) {
 	t.Run("before the start", func(t *testing.T) {
 		w := newWorld(t)
-		server := startServer(t, w, "early", lab.ListenConfig{Addr: anyAddr(port), Backlog: 3})
+		server := startServer(t, w, "early", server.ListenConfig{Addr: anyAddr(port), Backlog: 3})
 		fill(t, w, server4, 3)
 		tr := start(t, "--netns", w.Path())
 		loseSYNs(t, w, server4, 1) // the very first record
@@ -81,7 +82,7 @@ func TestOwners(t *testing.T) {
 	t.Run("after the start", func(t *testing.T) {
 		w := newWorld(t)
 		tr := start(t, "--netns", w.Path())
-		server := startServer(t, w, "late", lab.ListenConfig{Addr: anyAddr(port), Backlog: 3})
+		server := startServer(t, w, "late", server.ListenConfig{Addr: anyAddr(port), Backlog: 3})
 		fill(t, w, server4, 3)
 		loseSYNs(t, w, server4, 5)
 		a := tr.stop()
@@ -97,8 +98,8 @@ func TestOwners(t *testing.T) {
 	})
 	t.Run("equal ports in two namespaces", func(t *testing.T) {
 		a, b := newWorld(t), newWorld(t)
-		inA := startServer(t, a, "in-a", lab.ListenConfig{Addr: anyAddr(port), Backlog: 3})
-		inB := startServer(t, b, "in-b", lab.ListenConfig{Addr: anyAddr(port), Backlog: 1})
+		inA := startServer(t, a, "in-a", server.ListenConfig{Addr: anyAddr(port), Backlog: 3})
+		inB := startServer(t, b, "in-b", server.ListenConfig{Addr: anyAddr(port), Backlog: 1})
 		fill(t, a, server4, 3)
 		fill(t, b, server4, 1)
 		tr := start(t)
@@ -148,19 +149,19 @@ func testPrefork(t *testing.T, late bool) {
 	}
 }
 
-func reuseport(backlog int, accept bool) lab.ListenConfig {
-	return lab.ListenConfig{Addr: anyAddr(port), Backlog: backlog, ReusePort: true, Accept: accept}
+func reuseport(backlog int, accept bool) server.ListenConfig {
+	return server.ListenConfig{Addr: anyAddr(port), Backlog: backlog, ReusePort: true, Accept: accept}
 }
 
 // loseSome connects clients until some of them met a full member, and returns
 // how many did.
-func loseSome(t testing.TB, w *lab.World, want int) (lost int) {
+func loseSome(t testing.TB, w *world.World, want int) (lost int) {
 	t.Helper()
 	return loseBetween(t, w, want, func() {})
 }
 
 // loseBetween does so, and calls connected after each client that met a member with room.
-func loseBetween(t testing.TB, w *lab.World, want int, connected func()) (lost int) {
+func loseBetween(t testing.TB, w *world.World, want int, connected func()) (lost int) {
 	t.Helper()
 	for range 2000 {
 		clients, err := w.Burst(t.Context(), server4, 1)
@@ -216,7 +217,7 @@ func testReuseportOne(t *testing.T) {
 // where the kernel hands it over; tracepoints say that they don't know.
 func testReuseportAll(t *testing.T) {
 	w := newWorld(t)
-	members := map[int]*lab.Server{}
+	members := map[int]*server.Server{}
 	for _, name := range []string{"member-a", "member-b"} {
 		s := startServer(t, w, name, reuseport(3, false))
 		members[s.PID] = s

@@ -6,12 +6,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/lab/server"
+	"github.com/synspy/synspy/internal/lab/world"
 )
 
 // flood writes n prebuilt SYNs, each of a client of its own, into a full accept
 // queue: every one is dropped.
-func flood(t testing.TB, w *lab.World, n int) {
+func flood(t testing.TB, w *world.World, n int) {
 	t.Helper()
 	must(t, w.Inject(w.SYNFrames(server4, n)))
 }
@@ -32,7 +33,7 @@ func TestRate(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t)
-			server := startServer(t, w, "flooded", lab.ListenConfig{Addr: anyAddr(port), Backlog: 3})
+			server := startServer(t, w, "flooded", server.ListenConfig{Addr: anyAddr(port), Backlog: 3})
 			fill(t, w, server4, 3)
 			before := counters(t, w)
 			tr := start(t, append([]string{"--netns", w.Path()}, tt.args...)...)
@@ -91,7 +92,7 @@ func TestRate(t *testing.T) {
 func TestRateIsPerSecond(t *testing.T) {
 	const rate = 10
 	w := newWorld(t)
-	startServer(t, w, "limited", lab.ListenConfig{Addr: anyAddr(port), Backlog: 3})
+	startServer(t, w, "limited", server.ListenConfig{Addr: anyAddr(port), Backlog: 3})
 	fill(t, w, server4, 3)
 	tr := start(t, "--netns", w.Path(), "--rate", "10")
 	flood(t, w, 50)

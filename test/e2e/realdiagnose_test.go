@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/lab/world"
 )
 
 // trouble is a server as one meets them, in trouble.
@@ -27,7 +27,7 @@ type trouble struct {
 	begin func(*crew) int
 	// somaxconn bounds the accept queue, whatever the server asks for.
 	somaxconn int
-	come      func(t *testing.T, w *lab.World, atOnce int, every time.Duration) // visitors, if it is nil
+	come      func(t *testing.T, w *world.World, atOnce int, every time.Duration) // visitors, if it is nil
 	atOnce    int
 	every     time.Duration
 	// want is the first finding, or one of several that are as true; the only cause.

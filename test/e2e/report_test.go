@@ -20,7 +20,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/lab/server"
 )
 
 // TestReport: names that are HTML do nothing in a browser that opens the report. The same
@@ -79,7 +79,7 @@ var element = regexp.MustCompile(`(?i)<(script|img|iframe|link|object|embed|base
 func recordHostile(t *testing.T, file, name string) string {
 	t.Helper()
 	w := newWorld(t)
-	startServer(t, w, "hostile", lab.ListenConfig{Addr: anyAddr(port), Backlog: 3})
+	startServer(t, w, "hostile", server.ListenConfig{Addr: anyAddr(port), Backlog: 3})
 	fill(t, w, server4, 3)
 	tr := start(t, "--netns", w.Path(), "--write", file)
 	loseSYNs(t, w, server4, 3)

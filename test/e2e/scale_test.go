@@ -9,7 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/lab/server"
+	"github.com/synspy/synspy/internal/lab/world"
 )
 
 // TestChurn drops SYNs on a few of 10,000 listeners of one process, and on one that
@@ -21,14 +22,14 @@ func TestChurn(t *testing.T) {
 		during, pause        = 4 * time.Second, 20 * time.Millisecond
 	)
 	w := newWorld(t)
-	holder := startServer(t, w, "holder", lab.ListenConfig{Addr: anyAddr(first), Many: many, Backlog: backlog})
-	churner, err := w.StartServer(lab.ServerConfig{Comm: []byte("churner"), Churn: &lab.ChurnConfig{PerSecond: 2000},
-		Listeners: []lab.ListenConfig{{Addr: anyAddr(port), Backlog: backlog}}})
+	holder := startServer(t, w, "holder", server.ListenConfig{Addr: anyAddr(first), Many: many, Backlog: backlog})
+	churner, err := server.Start(w, server.Config{Comm: []byte("churner"), Churn: &server.ChurnConfig{PerSecond: 2000},
+		Listeners: []server.ListenConfig{{Addr: anyAddr(port), Backlog: backlog}}})
 	must(t, err)
 	ports := []uint16{first, port, first + 4711, first + many - 1}
 	frames := make(map[uint16][][]byte)
 	for _, p := range ports {
-		to := netip.AddrPortFrom(lab.ServerAddr4, p)
+		to := netip.AddrPortFrom(world.ServerAddr4, p)
 		fill(t, w, to, backlog)
 		frames[p] = w.SYNFrames(to, int(during/pause)/len(ports))
 	}

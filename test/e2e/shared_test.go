@@ -12,19 +12,20 @@ import (
 	"testing"
 	"time"
 
-	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/lab/server"
+	"github.com/synspy/synspy/internal/lab/world"
 )
 
 const filtered = "IPReversePathFilter"
 
 // strict makes a namespace drop what comes from addresses that it has no route to.
-func strict(t testing.TB, w *lab.World) {
+func strict(t testing.TB, w *world.World) {
 	t.Helper()
 	must(t, w.Sysctl("net.ipv4.conf.all.rp_filter", "1"))
 }
 
 // spoofSYNs sends SYNs from an address that the namespace has no route to.
-func spoofSYNs(t testing.TB, w *lab.World, n int) {
+func spoofSYNs(t testing.TB, w *world.World, n int) {
 	t.Helper()
 	for i := range n {
 		local := netip.AddrPortFrom(netip.MustParseAddr("192.0.2.9"), uint16(30000+i))
@@ -33,13 +34,13 @@ func spoofSYNs(t testing.TB, w *lab.World, n int) {
 }
 
 // spoofUDP sends packets from there that are no SYNs.
-func spoofUDP(t testing.TB, w *lab.World, n int) {
+func spoofUDP(t testing.TB, w *world.World, n int) {
 	t.Helper()
 	p := make([]byte, 28)
 	p[0], p[8], p[9] = 0x45, 64, 17
 	binary.BigEndian.PutUint16(p[2:], uint16(len(p)))
 	copy(p[12:], []byte{192, 0, 2, 9})
-	copy(p[16:], lab.ServerAddr4.AsSlice())
+	copy(p[16:], world.ServerAddr4.AsSlice())
 	sum := uint32(0)
 	for i := 0; i < 20; i += 2 {
 		sum += uint32(binary.BigEndian.Uint16(p[i:]))
@@ -74,12 +75,12 @@ func TestShared(t *testing.T) {
 			w := newWorld(t)
 			strict(t, w)
 			if !tt.late {
-				startServer(t, w, "strict", lab.ListenConfig{Addr: anyAddr(port), Backlog: 8})
+				startServer(t, w, "strict", server.ListenConfig{Addr: anyAddr(port), Backlog: 8})
 			}
 			spoofSYNs(t, w, tt.before)
 			tr := start(t, "--netns", w.Path())
 			if tt.late {
-				startServer(t, w, "strict", lab.ListenConfig{Addr: anyAddr(port), Backlog: 8})
+				startServer(t, w, "strict", server.ListenConfig{Addr: anyAddr(port), Backlog: 8})
 			}
 			spoofSYNs(t, w, tt.syns)
 			spoofUDP(t, w, tt.others)
@@ -108,7 +109,7 @@ func TestSharedFiltered(t *testing.T) {
 	const syns = 6
 	w := newWorld(t)
 	strict(t, w)
-	startServer(t, w, "strict", lab.ListenConfig{Addr: anyAddr(port), Backlog: 8})
+	startServer(t, w, "strict", server.ListenConfig{Addr: anyAddr(port), Backlog: 8})
 	all, some := start(t, "--netns", w.Path()), start(t, "--netns", w.Path(), "--cause", "no_listener")
 	spoofSYNs(t, w, syns)
 	a, b := all.stop(), some.stop()
@@ -126,11 +127,11 @@ func TestSharedFiltered(t *testing.T) {
 // absent, also where it has the number of one that ended.
 func TestSharedLater(t *testing.T) {
 	const before, syns = 5, 20
-	first, err := lab.NewWorld(t.Context())
+	first, err := world.New(t.Context())
 	must(t, err)
 	defer first.Close()
 	strict(t, first)
-	startServer(t, first, "first", lab.ListenConfig{Addr: anyAddr(port), Backlog: 8})
+	startServer(t, first, "first", server.ListenConfig{Addr: anyAddr(port), Backlog: 8})
 	spoofSYNs(t, first, before)
 	tr := start(t)
 	must(t, first.Close())
@@ -141,7 +142,7 @@ func TestSharedLater(t *testing.T) {
 		second = newWorld(t)
 	}
 	strict(t, second)
-	startServer(t, second, "second", lab.ListenConfig{Addr: anyAddr(port), Backlog: 8})
+	startServer(t, second, "second", server.ListenConfig{Addr: anyAddr(port), Backlog: 8})
 	spoofSYNs(t, second, syns)
 	a := tr.stop()
 	r, ok := a.row(second.NetNS(), filtered)

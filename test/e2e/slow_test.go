@@ -15,7 +15,8 @@ import (
 	"time"
 
 	"github.com/synspy/synspy/internal/event"
-	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/lab/server"
+	"github.com/synspy/synspy/internal/lab/world"
 )
 
 // The article's case, in small: 20 ordinary clients connect over loopback, from
@@ -28,9 +29,9 @@ const (
 	slowRuns    = 20
 )
 
-func startSlowServer(t testing.TB, w *lab.World, more ...lab.ListenConfig) *lab.Server {
+func startSlowServer(t testing.TB, w *world.World, more ...server.ListenConfig) *server.Server {
 	t.Helper()
-	return startServer(t, w, "slow", append([]lab.ListenConfig{
+	return startServer(t, w, "slow", append([]server.ListenConfig{
 		{Addr: anyAddr(port), Backlog: 1, Accept: true, Pause: slowPause}}, more...)...)
 }
 
@@ -57,7 +58,7 @@ func slowRun(t *testing.T, args ...string) (drops, unattributed int) {
 // wantAll holds an account of a slow server against the kernel's counters, all
 // of which stand still. filtered is what the filters must have kept out. It
 // returns how many ListenOverflows stayed unattributed.
-func (a *account) wantAll(w *lab.World, server *lab.Server, before map[event.Counter]uint64, filtered int) int {
+func (a *account) wantAll(w *world.World, server *server.Server, before map[event.Counter]uint64, filtered int) int {
 	t := a.t
 	t.Helper()
 	netns := w.NetNS()
@@ -210,10 +211,10 @@ func testSlowWithTcpdump(t *testing.T) {
 func testSlowSecondPort(t *testing.T) {
 	const second = port + 1
 	w := newWorld(t)
-	server := startSlowServer(t, w, lab.ListenConfig{Addr: anyAddr(second), Backlog: 1})
+	server := startSlowServer(t, w, server.ListenConfig{Addr: anyAddr(second), Backlog: 1})
 	before := counters(t, w)
 	tr := start(t, "--netns", w.Path(), "--rate", "0", "--port", fmt.Sprint(port))
-	other := netip.AddrPortFrom(lab.ServerAddr4, second)
+	other := netip.AddrPortFrom(world.ServerAddr4, second)
 	fill(t, w, other, 1)
 	frames := w.SYNFrames(other, 50)
 	h := startHerd(t, w, server4, crowd, slowTimeout)

@@ -14,7 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/lab/server"
+	"github.com/synspy/synspy/internal/lab/world"
 )
 
 // What is said of threads, as the documentation has it.
@@ -60,7 +61,7 @@ type (
 
 // watchDrops loses SYNs of the world's full listener until so many records have told of the
 // threads of its process, and returns these records and how many there were in all.
-func watchDrops(t *testing.T, w *lab.World, pid, want int) (told []sampledRecord, all int) {
+func watchDrops(t *testing.T, w *world.World, pid, want int) (told []sampledRecord, all int) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "records")
 	tr := start(t, "--netns", w.Path(), "--rate", "0", "--write", file)
@@ -105,7 +106,7 @@ func TestThreads(t *testing.T) {
 // testAsleep: the thread that should accept sleeps after each accept.
 func testAsleep(t *testing.T) {
 	w := newWorld(t)
-	server := startServer(t, w, "slow", lab.ListenConfig{Addr: anyAddr(port), Backlog: 1, Accept: true, Pause: time.Hour})
+	server := startServer(t, w, "slow", server.ListenConfig{Addr: anyAddr(port), Backlog: 1, Accept: true, Pause: time.Hour})
 	must(t, w.Handshakes(t.Context(), server4, 1)) // which it accepts, and then sleeps
 	for deadline := time.Now().Add(patience); queuesOf(t, w, port, 0).established > 1; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -139,7 +140,7 @@ func testAsleep(t *testing.T) {
 }
 
 // fillUp completes handshakes until one more SYN is not answered.
-func fillUp(t *testing.T, w *lab.World) {
+func fillUp(t *testing.T, w *world.World) {
 	t.Helper()
 	for range 100 {
 		clients, err := w.Burst(t.Context(), server4, 1)

@@ -9,7 +9,8 @@ import (
 	"testing"
 
 	"github.com/synspy/synspy/internal/event"
-	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/lab/server"
+	"github.com/synspy/synspy/internal/lab/world"
 )
 
 // overflowAtAck sends 10 SYNs to a listen(3) that nobody accepts from, then
@@ -18,11 +19,11 @@ import (
 //
 // Cookies' ACKs go first: they need no place in the SYN queue, so whatever its
 // exact limit is, the number of ACKs lost is 6.
-func overflowAtAck(t testing.TB, w *lab.World, to netip.AddrPort) (acks, syns []*lab.Client) {
+func overflowAtAck(t testing.TB, w *world.World, to netip.AddrPort) (acks, syns []*world.Client) {
 	t.Helper()
 	clients, err := w.Burst(t.Context(), to, 10)
 	must(t, err)
-	var ordered, requests []*lab.Client
+	var ordered, requests []*world.Client
 	for _, c := range clients {
 		switch {
 		case !c.Answered():
@@ -48,12 +49,12 @@ func overflowAtAck(t testing.TB, w *lab.World, to netip.AddrPort) (acks, syns []
 func TestTUN(t *testing.T) {
 	path, dir := newCgroup(t, "tun")
 	w, other := newWorld(t), newWorld(t)
-	server := startServer(t, w, "tun-server", lab.ListenConfig{Addr: anyAddr(port), Backlog: 3})
-	moveTo(t, dir, server.PID)
-	if have := cgroupOf(t, server.PID); have != path {
+	s := startServer(t, w, "tun-server", server.ListenConfig{Addr: anyAddr(port), Backlog: 3})
+	moveTo(t, dir, s.PID)
+	if have := cgroupOf(t, s.PID); have != path {
 		t.Fatalf("/proc says the server is in cgroup %s, want %s", have, path)
 	}
-	healthy := startServer(t, other, "tun-healthy", lab.ListenConfig{Addr: anyAddr(port), Backlog: 512, Accept: true})
+	healthy := startServer(t, other, "tun-healthy", server.ListenConfig{Addr: anyAddr(port), Backlog: 512, Accept: true})
 
 	tr := start(t, "--rate", "0")
 	before := counters(t, w)
@@ -105,11 +106,11 @@ func TestTUN(t *testing.T) {
 		if l.endpoint != (endpoint{netip.IPv4Unspecified(), port}) || l.AcceptQueue == nil || *l.AcceptQueue != (queue{4, 3}) {
 			t.Errorf("record %d: listener %+v, accept queue %+v", i, l, l.AcceptQueue)
 		}
-		if r.Server == nil || *r.Server != (endpoint{lab.ServerAddr4, port}) {
+		if r.Server == nil || *r.Server != (endpoint{world.ServerAddr4, port}) {
 			t.Errorf("record %d: server %v", i, r.Server)
 		}
-		if len(r.Processes) != 1 || r.Processes[0].PID != server.PID || r.Processes[0].Comm != "tun-server" {
-			t.Errorf("record %d: processes %+v, want %d tun-server", i, r.Processes, server.PID)
+		if len(r.Processes) != 1 || r.Processes[0].PID != s.PID || r.Processes[0].Comm != "tun-server" {
+			t.Errorf("record %d: processes %+v, want %d tun-server", i, r.Processes, s.PID)
 			continue
 		}
 		for _, cg := range []*cgroup{r.Cgroup, r.Processes[0].Cgroup} {

@@ -17,7 +17,8 @@ import (
 	"time"
 
 	"github.com/synspy/synspy/internal/event"
-	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/lab/server"
+	"github.com/synspy/synspy/internal/lab/world"
 )
 
 // TestWhatIf plays a burst against a small backlog, and again against the limit that the
@@ -113,7 +114,7 @@ func TestAskedBacklog(t *testing.T) {
 	w := newWorld(t)
 	must(t, w.Sysctl("net.core.somaxconn", strconv.Itoa(somaxconn)))
 	d := diagnoseMeanwhile(t, w, func(ctx context.Context) error {
-		_, err := w.StartServer(lab.ServerConfig{Comm: []byte("asking"), Listeners: []lab.ListenConfig{
+		_, err := server.Start(w, server.Config{Comm: []byte("asking"), Listeners: []server.ListenConfig{
 			{Addr: anyAddr(port), Backlog: backlog, Accept: true, Pause: 3 * time.Millisecond}}})
 		if err != nil {
 			return err
@@ -137,14 +138,14 @@ func TestAskedBacklog(t *testing.T) {
 }
 
 // unhurried starts a server that waits between accepts, and not also for a CPU that others have.
-func unhurried(t *testing.T, w *lab.World, group, comm string, backlog int, pause time.Duration) {
+func unhurried(t *testing.T, w *world.World, group, comm string, backlog int, pause time.Duration) {
 	t.Helper()
-	server := startServer(t, w, comm, lab.ListenConfig{Addr: anyAddr(port), Backlog: backlog, Accept: true, Pause: pause})
+	server := startServer(t, w, comm, server.ListenConfig{Addr: anyAddr(port), Backlog: backlog, Accept: true, Pause: pause})
 	join(t, group, server.PID)
 }
 
 // diagnoseMeanwhile diagnoses a namespace from before the traffic begins until a little after it ended.
-func diagnoseMeanwhile(t *testing.T, w *lab.World, traffic func(context.Context) error) (d event.Diagnosis) {
+func diagnoseMeanwhile(t *testing.T, w *world.World, traffic func(context.Context) error) (d event.Diagnosis) {
 	t.Helper()
 	cmd := exec.Command(program, "diagnose", "--netns", w.Path(), "--duration", "1m", "-o", "json")
 	var stdout bytes.Buffer
@@ -177,7 +178,7 @@ func diagnoseMeanwhile(t *testing.T, w *lab.World, traffic func(context.Context)
 
 // burst lets clients come one right after the other, each of which tries once. Each finishes its
 // handshake, if it can, before the next begins: so all meet the accept queue, and none the SYN queue.
-func burst(w *lab.World, n int) func(context.Context) error {
+func burst(w *world.World, n int) func(context.Context) error {
 	return func(ctx context.Context) error {
 		_, err := burstOf(ctx, w, n)
 		return err
@@ -185,7 +186,7 @@ func burst(w *lab.World, n int) func(context.Context) error {
 }
 
 // burstOf returns the clients that got no answer.
-func burstOf(ctx context.Context, w *lab.World, n int) (lost []*lab.Client, err error) {
+func burstOf(ctx context.Context, w *world.World, n int) (lost []*world.Client, err error) {
 	for range n {
 		c := w.Client(server4)
 		if err := errors.Join(c.SYN(), w.Barrier(ctx)); err != nil {

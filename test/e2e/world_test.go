@@ -21,21 +21,22 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/synspy/synspy/internal/event"
-	"github.com/synspy/synspy/internal/lab"
+	"github.com/synspy/synspy/internal/lab/server"
+	"github.com/synspy/synspy/internal/lab/world"
 )
 
 const port = 8080
 
 var (
-	server4 = netip.AddrPortFrom(lab.ServerAddr4, port)
-	server6 = netip.AddrPortFrom(lab.ServerAddr6, port)
+	server4 = netip.AddrPortFrom(world.ServerAddr4, port)
+	server6 = netip.AddrPortFrom(world.ServerAddr6, port)
 )
 
 func anyAddr(port uint16) netip.AddrPort { return netip.AddrPortFrom(netip.IPv4Unspecified(), port) }
 
-func newWorld(t testing.TB) *lab.World {
+func newWorld(t testing.TB) *world.World {
 	t.Helper()
-	w, err := lab.NewWorld(context.Background())
+	w, err := world.New(context.Background())
 	must(t, err)
 	t.Cleanup(func() {
 		if err := w.Close(); err != nil {
@@ -48,21 +49,21 @@ func newWorld(t testing.TB) *lab.World {
 }
 
 // startServer starts a server with one listener that nobody accepts from.
-func startServer(t testing.TB, w *lab.World, comm string, listeners ...lab.ListenConfig) *lab.Server {
+func startServer(t testing.TB, w *world.World, comm string, listeners ...server.ListenConfig) *server.Server {
 	t.Helper()
-	s, err := w.StartServer(lab.ServerConfig{Comm: []byte(comm), Listeners: listeners})
+	s, err := server.Start(w, server.Config{Comm: []byte(comm), Listeners: listeners})
 	must(t, err)
 	return s
 }
 
 // fill completes as many handshakes as listen(backlog) holds: one more than backlog.
-func fill(t testing.TB, w *lab.World, to netip.AddrPort, backlog int) {
+func fill(t testing.TB, w *world.World, to netip.AddrPort, backlog int) {
 	t.Helper()
 	must(t, w.Handshakes(t.Context(), to, backlog+1))
 }
 
 // loseSYNs sends SYNs that must get no answer.
-func loseSYNs(t testing.TB, w *lab.World, to netip.AddrPort, n int) []*lab.Client {
+func loseSYNs(t testing.TB, w *world.World, to netip.AddrPort, n int) []*world.Client {
 	t.Helper()
 	clients, err := w.Burst(t.Context(), to, n)
 	must(t, err)
@@ -74,7 +75,7 @@ func loseSYNs(t testing.TB, w *lab.World, to netip.AddrPort, n int) []*lab.Clien
 	return clients
 }
 
-func counters(t testing.TB, w *lab.World) map[event.Counter]uint64 {
+func counters(t testing.TB, w *world.World) map[event.Counter]uint64 {
 	t.Helper()
 	c, err := w.Counters()
 	must(t, err)
@@ -82,13 +83,13 @@ func counters(t testing.TB, w *lab.World) map[event.Counter]uint64 {
 }
 
 // moved is how far a counter of the namespace moved since before.
-func moved(t testing.TB, w *lab.World, before map[event.Counter]uint64, c event.Counter) int {
+func moved(t testing.TB, w *world.World, before map[event.Counter]uint64, c event.Counter) int {
 	t.Helper()
 	return int(counters(t, w)[c] - before[c])
 }
 
 // cutLoopback ends all traffic over loopback: nothing is retransmitted any more.
-func cutLoopback(t testing.TB, w *lab.World) {
+func cutLoopback(t testing.TB, w *world.World) {
 	t.Helper()
 	must(t, w.Do(func() error {
 		ifr, err := unix.NewIfreq("lo")
@@ -184,7 +185,7 @@ type herd struct {
 
 // startHerd lets n clients connect to the address, each again and again for as
 // long as timeout at a time, on a thread of its own that is bound to a CPU.
-func startHerd(t testing.TB, w *lab.World, to netip.AddrPort, n int, timeout time.Duration) *herd {
+func startHerd(t testing.TB, w *world.World, to netip.AddrPort, n int, timeout time.Duration) *herd {
 	t.Helper()
 	cpus := onlineCPUs(t)
 	if len(cpus) < 2 {
@@ -282,7 +283,7 @@ func sameList[T any](a, b []T, compare func(T, T) int) bool {
 }
 
 // locals lists the clients' own addresses.
-func locals(clients []*lab.Client) []netip.AddrPort {
+func locals(clients []*world.Client) []netip.AddrPort {
 	list := make([]netip.AddrPort, len(clients))
 	for i, c := range clients {
 		list[i] = c.Local
