@@ -194,10 +194,12 @@ static __always_inline bool within_rate(struct count *count, __u64 now)
 	return count->used++ < rate;
 }
 
+/* wakeup wakes the reader when much waits. Else the kernel does for the first message in an empty
+ * ring, which then waits for others: so does not each of them. */
 static __always_inline __u64 wakeup(void)
 {
 	return bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) >= wakeup_bytes ? BPF_RB_FORCE_WAKEUP :
-									     BPF_RB_NO_WAKEUP;
+									     0;
 }
 
 /* wire_length is how long the packet was, by its IP header. */

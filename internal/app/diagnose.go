@@ -56,7 +56,7 @@ func Diagnose(ctx context.Context, options DiagnoseOptions, log *slog.Logger) (e
 	if options.Begun != nil {
 		options.Begun()
 	}
-	err = newTrace(s, c, TraceOptions{Watch: watch}).run(ctx)
+	err = newTrace(s, c, TraceOptions{Watch: watch, Tick: pollInterval}).run(ctx)
 	c.end()
 	if err = errors.Join(err, s.close()); err != nil {
 		return event.Diagnosis{}, err

@@ -48,7 +48,7 @@ func (l *listing) repeat(ctx context.Context) error {
 			return err
 		}
 		return l.enough()
-	})
+	}, pollInterval)
 	if errors.Is(err, errEnough) {
 		err = nil
 	}

@@ -3,6 +3,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -26,10 +27,18 @@ type TraceOptions struct {
 	Status   io.Writer      // for people: standard error
 	Record   *Recording     // keeps the records, nil for none
 	Keeps    bool           // the stream keeps records, or parts of them: each gets memory of its own
+	Tick     time.Duration  // how often the stream is flushed where no records come; 0: idleTick
 }
+
+// idleTick is how often it is looked whether a trace's reader went away, and whether a container has a name.
+const idleTick = time.Second
 
 // quietEvery is how often silence is explained.
 const quietEvery = 10 * time.Second
+
+// stillHeld is for how long after the last message records may have been held back that were not told of. In a second in which
+// the kernel side holds back any, it delivers one first, or loses it since the ring buffer is full: then others come.
+const stillHeld = 5 * time.Second
 
 // errEnough ends a stream that has shown what was asked for.
 var errEnough = errors.New("enough records")
@@ -68,6 +77,8 @@ type trace struct {
 	withheld  map[withheldKey]uint64
 	beyond    map[heldKey]beyond // records that came after --count was reached
 	heldAt    time.Time
+	tickedAt  time.Time
+	cameAt    time.Time // the last tick before the last message
 	quietAt   time.Time
 	quietSeen map[uint64]probe.Arrivals
 	quietPast probe.Past // of those that were forgotten, what was told of by then
@@ -95,7 +106,8 @@ func (t *trace) run(ctx context.Context) error {
 		t.say("no listener matches yet; waiting for one")
 	}
 	t.heldAt, t.quietAt, t.quiet = time.Now(), time.Now(), true
-	err := t.probe.Read(ctx, t.message, t.tick)
+	t.tickedAt, t.cameAt = t.heldAt, t.heldAt
+	err := t.probe.Read(ctx, t.message, t.tick, cmp.Or(t.options.Tick, idleTick))
 	if err != nil && !errors.Is(err, errEnough) {
 		return ignoreClosedPipe(err)
 	}
@@ -108,6 +120,7 @@ func (t *trace) run(ctx context.Context) error {
 
 // message is a record's journey: named, judged, described, written.
 func (t *trace) message(m *probe.Message) error {
+	t.cameAt = t.tickedAt
 	switch m.Kind {
 	case probe.KindOpened:
 		t.listeners.open(m)
@@ -188,7 +201,7 @@ func (t *trace) wall(mono uint64) event.Time {
 	return event.Time{Time: time.Unix(0, int64(mono)+int64(t.clock))}
 }
 
-// tick runs every 50 ms: flush what waits, tell what was held back, explain silence.
+// tick runs after records came, and now and then: flush what waits, tell what was held back, explain silence.
 func (t *trace) tick() error {
 	t.clock = kernel.WallClock()
 	t.rejudge()
@@ -199,9 +212,15 @@ func (t *trace) tick() error {
 		return err
 	}
 	now := time.Now()
+	t.tickedAt = now
 	if now.Sub(t.heldAt) >= time.Second {
 		t.heldAt = now
-		if err := errors.Join(t.tellHeld(), t.forgetClosed(), t.probe.AttachLate(), t.probe.Retire(), t.probe.MakeRoom()); err != nil {
+		if now.Sub(t.cameAt) < stillHeld {
+			if err := t.tellHeld(); err != nil {
+				return err
+			}
+		}
+		if err := errors.Join(t.forgetClosed(), t.probe.AttachLate(), t.probe.Retire(), t.probe.MakeRoom()); err != nil {
 			return err
 		}
 	}

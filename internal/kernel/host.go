@@ -7,7 +7,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -51,26 +50,6 @@ func parseCPUList(text string) ([]int, error) {
 		}
 	}
 	return cpus, nil
-}
-
-// WallClock returns what must be added to CLOCK_MONOTONIC, which BPF programs
-// read, to get the wall clock. Steps of the wall clock change it.
-func WallClock() time.Duration {
-	var mono unix.Timespec
-	before := time.Now()
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &mono); err != nil {
-		return 0
-	}
-	return time.Duration(before.UnixNano() - mono.Nano())
-}
-
-// Monotonic returns CLOCK_MONOTONIC in nanoseconds.
-func Monotonic() uint64 {
-	var mono unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &mono); err != nil {
-		return 0
-	}
-	return uint64(mono.Nano())
 }
 
 // SecurityModules lists the active Linux security modules; none where the kernel does

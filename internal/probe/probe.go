@@ -3,7 +3,6 @@
 package probe
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,9 +20,6 @@ import (
 
 	"github.com/synspy/synspy/internal/bpf"
 )
-
-// flushEvery bounds how long a record waits in the ring buffer for others.
-const flushEvery = 50 * time.Millisecond
 
 // Probe is the BPF side of one run. It is made by Open, begun by Start, read by
 // Read, ended by Stop, and freed by Close.
@@ -298,37 +294,6 @@ func (p *Probe) Start(holders Holders, named func(*Listener) bool) error {
 		return err
 	}
 	return p.openLedger(books)
-}
-
-// Read hands every message to f until the context ends or f returns an error.
-// tick is called at least every 50 ms, also when nothing comes.
-func (p *Probe) Read(ctx context.Context, f func(*Message) error, tick func() error) error {
-	var (
-		record  ringbuf.Record
-		message Message
-	)
-	for ctx.Err() == nil {
-		p.reader.SetDeadline(time.Now().Add(flushEvery))
-		for ctx.Err() == nil {
-			err := p.reader.ReadInto(&record)
-			if errors.Is(err, os.ErrDeadlineExceeded) {
-				break
-			}
-			if err != nil {
-				return fmt.Errorf("read ring buffer: %w", err)
-			}
-			if !message.decode(record.RawSample) {
-				return fmt.Errorf("decode message of %d bytes: unknown kind", len(record.RawSample))
-			}
-			if err := f(&message); err != nil {
-				return err
-			}
-		}
-		if err := tick(); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // Stop ends counting, takes the closing values and hands over what is still in
