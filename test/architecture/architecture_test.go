@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package architecture holds the direction of imports between this module's packages: cmd, app, then the
-// working packages, which do not know each other, then kernel and bpf, then event. The depguard rules in
-// .golangci.yml say the same to editors; this test needs nothing but go.
+// Package architecture tests the shape of the source, and needs nothing but go and git: which package may
+// import which, how many files a package has and how they use each other, how wide lines are, what
+// sources and commits say at their top. make lint runs it.
 package architecture
 
 import (
@@ -125,7 +125,7 @@ func violations(p listedPackage) []string {
 	}
 	allowed, known := mayImport[from]
 	if !known {
-		return []string{fmt.Sprintf("%s: %s is no part of the house: give it a place in mayImport and .golangci.yml",
+		return []string{fmt.Sprintf("%s: %s is no part of the house: give it a place in mayImport (test/architecture)",
 			p.ImportPath, from)}
 	}
 	var out []string

@@ -3,27 +3,16 @@
 package architecture
 
 import (
-	"encoding/json"
-	"errors"
-	"fmt"
 	"go/ast"
-	"go/importer"
-	"go/parser"
 	"go/token"
 	"go/types"
-	"io"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"slices"
-	"strings"
 	"testing"
 )
 
 // TestEvidenceIsCollected: a field of diagnose.Evidence, or of anything in it, that only tests write is a rule that
 // never speaks, or one that speaks as if nothing had been seen.
 func TestEvidenceIsCollected(t *testing.T) {
-	p := loadProduct(t)
+	p := load(t, "./cmd/...")
 	written := p.written()
 	evidence := p.packages[module+"/internal/diagnose"].Scope().Lookup("Evidence")
 	fields := p.fields(evidence.Type())
@@ -37,81 +26,8 @@ func TestEvidenceIsCollected(t *testing.T) {
 	}
 }
 
-// product is what the program is made of, without tests.
-type product struct {
-	fset     *token.FileSet
-	info     *types.Info
-	files    []*ast.File
-	packages map[string]*types.Package // of the module, from source: their fields are the same wherever they are used
-	others   types.Importer
-}
-
-// listed is what go list says of a package.
-type listed struct {
-	ImportPath, Dir, Export string
-	GoFiles                 []string
-	Standard                bool
-	Module                  *struct{ Path string }
-}
-
-func loadProduct(t *testing.T) *product {
-	t.Helper()
-	cmd := exec.Command("go", "list", "-export", "-deps", "-json=ImportPath,Dir,Export,GoFiles,Standard,Module", "./cmd/...")
-	cmd.Dir, cmd.Stderr = root, os.Stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var all []listed // each after what it imports
-	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
-		var l listed
-		if err := d.Decode(&l); errors.Is(err, io.EOF) {
-			break
-		} else if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, l)
-	}
-	p := &product{fset: token.NewFileSet(), packages: make(map[string]*types.Package),
-		info: &types.Info{Types: make(map[ast.Expr]types.TypeAndValue), Uses: make(map[*ast.Ident]types.Object), Selections: make(map[*ast.SelectorExpr]*types.Selection)}}
-	p.others = importer.ForCompiler(p.fset, "gc", func(path string) (io.ReadCloser, error) {
-		i := slices.IndexFunc(all, func(l listed) bool { return l.ImportPath == path })
-		if i < 0 {
-			return nil, fmt.Errorf("no package %s", path)
-		}
-		return os.Open(all[i].Export)
-	})
-	for _, l := range all {
-		if l.Module == nil || l.Module.Path != module {
-			continue
-		}
-		var files []*ast.File
-		for _, name := range l.GoFiles {
-			file, err := parser.ParseFile(p.fset, filepath.Join(l.Dir, name), nil, parser.SkipObjectResolution)
-			if err != nil {
-				t.Fatal(err)
-			}
-			files = append(files, file)
-		}
-		config := types.Config{Importer: p}
-		if p.packages[l.ImportPath], err = config.Check(l.ImportPath, p.fset, files, p.info); err != nil {
-			t.Fatal(err)
-		}
-		p.files = append(p.files, files...)
-	}
-	return p
-}
-
-// Import is for the type checker.
-func (p *product) Import(path string) (*types.Package, error) {
-	if have := p.packages[path]; have != nil {
-		return have, nil
-	}
-	return p.others.Import(path)
-}
-
 // fields lists the exported fields of the module's structs that are to be found in a type, by name.
-func (p *product) fields(of types.Type) map[string]*types.Var {
+func (p *source) fields(of types.Type) map[string]*types.Var {
 	found, seen := make(map[string]*types.Var), make(map[types.Type]bool)
 	var walk func(types.Type)
 	walk = func(t types.Type) {
@@ -146,7 +62,7 @@ func (p *product) fields(of types.Type) map[string]*types.Var {
 }
 
 // written are the fields that something in the product gives a value.
-func (p *product) written() map[types.Object]bool {
+func (p *source) written() map[types.Object]bool {
 	written := make(map[types.Object]bool)
 	for _, file := range p.files {
 		ast.Inspect(file, func(n ast.Node) bool {
@@ -174,7 +90,7 @@ func (p *product) written() map[types.Object]bool {
 }
 
 // target marks a field that is assigned to, and those of the structs that it is a part of.
-func (p *product) target(to ast.Expr, written map[types.Object]bool) {
+func (p *source) target(to ast.Expr, written map[types.Object]bool) {
 	for {
 		switch e := to.(type) {
 		case *ast.ParenExpr:
@@ -199,7 +115,7 @@ func (p *product) target(to ast.Expr, written map[types.Object]bool) {
 }
 
 // literal marks the fields that a literal of a struct names, or has.
-func (p *product) literal(lit *ast.CompositeLit, written map[types.Object]bool) {
+func (p *source) literal(lit *ast.CompositeLit, written map[types.Object]bool) {
 	t := p.info.Types[lit].Type
 	if pointer, ok := t.Underlying().(*types.Pointer); ok { // an element of a slice of pointers
 		t = pointer.Elem()

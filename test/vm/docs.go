@@ -11,7 +11,7 @@ import (
 )
 
 // The results in docs/kernels.md lie between these lines. A run of the matrix
-// replaces the rows of the kernels it ran on, and leaves the others.
+// replaces what is said of the kernels it ran on, and leaves the others.
 const (
 	resultsBegin = "<!-- results: written by make test-vm VM_FLAGS='--docs docs/kernels.md' -->"
 	resultsEnd   = "<!-- end of results -->"
@@ -34,21 +34,30 @@ func writeResults(path string, runs []kernelRun) error {
 }
 
 // updateResults gives the document with new rows, in the order of the table of
-// kernels. A kernel on which not everything ran keeps the row it had.
+// kernels. A kernel on which not everything ran keeps the row and the notes it had.
 func updateResults(text string, runs []kernelRun) (string, error) {
 	before, rest, found := strings.Cut(text, resultsBegin+"\n")
 	old, after, closed := strings.Cut(rest, resultsEnd)
 	if !found || !closed {
 		return "", errors.New("no table of results in it")
 	}
-	rows := resultRows(old)
+	rows, notes := resultRows(old), parseNotes(old)
 	for _, run := range runs {
-		if run.err == nil && len(run.cells) > 0 {
-			rows[run.kernel.name] = run.resultRow()
+		if run.err != nil || len(run.cells) == 0 {
+			continue
 		}
+		name := run.kernel.name
+		rows[name] = run.resultRow()
+		notes = slices.DeleteFunc(notes, func(n note) bool { return n.kernel == name })
+		notes = append(notes, run.notes()...)
 	}
+	return before + resultsBegin + "\n" + resultTable(rows) + formatNotes(notes) + "\n" + resultsEnd + after, nil
+}
+
+func resultTable(rows map[string]string) string {
 	var table strings.Builder
-	table.WriteString("\n| kernel | Linux | " + strings.Join(allBackends, " | ") + " |\n|---|---|" + strings.Repeat("---|", len(allBackends)) + "\n")
+	fmt.Fprintf(&table, "\n| kernel | Linux | %s |\n|---|---|%s\n",
+		strings.Join(allBackends, " | "), strings.Repeat("---|", len(allBackends)))
 	for _, k := range kernelTable {
 		row := rows[k.name]
 		if row == "" {
@@ -56,7 +65,7 @@ func updateResults(text string, runs []kernelRun) (string, error) {
 		}
 		table.WriteString(row + "\n")
 	}
-	return before + resultsBegin + "\n" + table.String() + "\n" + resultsEnd + after, nil
+	return table.String()
 }
 
 // resultRows finds the rows of a table of results by their kernels' names.
@@ -64,12 +73,16 @@ func resultRows(text string) map[string]string {
 	rows := map[string]string{}
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
-		name, _, _ := strings.Cut(strings.Trim(line, "| "), " ")
-		if slices.ContainsFunc(kernelTable, func(k kernel) bool { return k.name == name }) {
+		name, _, _ := strings.Cut(strings.TrimPrefix(line, "| "), " ")
+		if strings.HasPrefix(line, "| ") && isKernel(name) {
 			rows[name] = line
 		}
 	}
 	return rows
+}
+
+func isKernel(name string) bool {
+	return slices.ContainsFunc(kernelTable, func(k kernel) bool { return k.name == name })
 }
 
 // resultRow counts scenarios by backend.
@@ -81,39 +94,37 @@ func (run kernelRun) resultRow() string {
 	return "| " + strings.Join(columns, " | ") + " |"
 }
 
-// result says how a backend's scenarios went: "15 of 15", what failed, and why
-// others cannot be.
+// result says how many of a backend's scenarios passed: "15/15", or "no" if the
+// kernel cannot have the backend.
 func (run kernelRun) result(backend string) string {
+	if run.missing(backend) != "" {
+		return "no"
+	}
 	var total, good int
-	var bad []string
-	why := map[string][]string{} // reason: scenarios
-	var order []string
 	for _, c := range run.cells {
 		if c.backend != backend {
 			continue
 		}
 		total++
-		switch c.verdict {
-		case passed:
+		if c.verdict == passed {
 			good++
-		case failed:
-			bad = append(bad, c.name)
-		case cannot:
-			if why[c.reason] == nil {
-				order = append(order, c.reason)
-			}
-			why[c.reason] = append(why[c.reason], c.name)
 		}
 	}
-	if len(order) == 1 && len(why[order[0]]) == total {
-		return "cannot: " + order[0]
+	return fmt.Sprintf("%d/%d", good, total)
+}
+
+// missing says why the kernel cannot have a backend at all: the one reason why
+// none of its scenarios can be played. It is empty if some can.
+func (run kernelRun) missing(backend string) string {
+	reason := ""
+	for _, c := range run.cells {
+		if c.backend != backend {
+			continue
+		}
+		if c.verdict != cannot || reason != "" && c.reason != reason {
+			return ""
+		}
+		reason = c.reason
 	}
-	text := fmt.Sprintf("%d of %d", good, total)
-	if len(bad) > 0 {
-		text += "; failed: " + strings.Join(bad, ", ")
-	}
-	for _, reason := range order {
-		text += "; cannot " + strings.Join(why[reason], ", ") + ": " + reason
-	}
-	return text
+	return reason
 }
