@@ -51,7 +51,12 @@ func updateResults(text string, runs []kernelRun) (string, error) {
 		notes = slices.DeleteFunc(notes, func(n note) bool { return n.kernel == name })
 		notes = append(notes, run.notes()...)
 	}
-	return before + resultsBegin + "\n" + resultTable(rows) + formatNotes(notes) + "\n" + resultsEnd + after, nil
+	var kernels []string
+	for _, k := range kernelTable {
+		kernels = append(kernels, k.name)
+	}
+	results := resultTable(rows) + formatNotes(notes, kernels)
+	return before + resultsBegin + "\n" + results + "\n" + resultsEnd + after, nil
 }
 
 func resultTable(rows map[string]string) string {
@@ -127,4 +132,26 @@ func (run kernelRun) missing(backend string) string {
 		reason = c.reason
 	}
 	return reason
+}
+
+// notes are those of a kernel, for what did not pass.
+func (run kernelRun) notes() []note {
+	var notes []note
+	for _, backend := range allBackends {
+		if reason := run.missing(backend); reason != "" {
+			notes = append(notes, note{everything, reason, run.kernel.name, backend})
+			continue
+		}
+		for _, c := range run.cells {
+			if c.backend != backend || c.verdict == passed {
+				continue
+			}
+			reason := c.reason
+			if c.verdict == failed {
+				reason = didNotPass
+			}
+			notes = append(notes, note{c.name, reason, run.kernel.name, backend})
+		}
+	}
+	return notes
 }

@@ -78,8 +78,8 @@ func TestUpdateResults(t *testing.T) {
 	}
 }
 
-// TestDocs holds docs/kernels.md to the table of kernels: each has its row, which fits a screen, and
-// what cannot be is there with the reason.
+// TestDocs holds docs/kernels.md to the table of kernels: each has its row, which fits a screen,
+// and what cannot be is there with the reason.
 func TestDocs(t *testing.T) {
 	path := "../../docs/kernels.md"
 	content, err := os.ReadFile(path)
@@ -100,7 +100,9 @@ func TestDocs(t *testing.T) {
 			t.Errorf("%s: the row of %s does not fit a screen", path, k.name)
 		}
 		for _, e := range k.cannot {
-			if !slices.ContainsFunc(notes, func(n note) bool { return n.kernel == k.name && n.reason == e.reason }) {
+			if !slices.ContainsFunc(notes, func(n note) bool {
+				return n.kernel == k.name && n.reason == e.reason
+			}) {
 				t.Errorf("%s: no note on %s says %q", path, k.name, e.reason)
 			}
 		}

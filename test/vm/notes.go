@@ -21,28 +21,6 @@ const (
 	didNotPass = "failed" // the reason of a scenario that should have passed
 )
 
-// notes are those of a kernel, for what did not pass.
-func (run kernelRun) notes() []note {
-	var notes []note
-	for _, backend := range allBackends {
-		if reason := run.missing(backend); reason != "" {
-			notes = append(notes, note{everything, reason, run.kernel.name, backend})
-			continue
-		}
-		for _, c := range run.cells {
-			if c.backend != backend || c.verdict == passed {
-				continue
-			}
-			reason := c.reason
-			if c.verdict == failed {
-				reason = didNotPass
-			}
-			notes = append(notes, note{c.name, reason, run.kernel.name, backend})
-		}
-	}
-	return notes
-}
-
 // A line of notes is "- scenario, scenario: reason (kernel: backend, backend; kernel: all)".
 const (
 	noteBegin = "- "
@@ -50,9 +28,9 @@ const (
 	allOfThem = "all"
 )
 
-// formatNotes writes a line for the scenarios that have the same reason at the same places, in the order
-// of their names.
-func formatNotes(notes []note) string {
+// formatNotes writes a line for the scenarios that have the same reason at the same places, in the
+// order of their names. Kernels are told in the order given.
+func formatNotes(notes []note, kernels []string) string {
 	type cause struct{ scenario, reason string }
 	type line struct{ reason, where string }
 	byCause := map[cause][]note{}
@@ -62,7 +40,7 @@ func formatNotes(notes []note) string {
 	}
 	scenarios := map[line][]string{}
 	for c, notes := range byCause {
-		l := line{c.reason, places(notes)}
+		l := line{c.reason, places(notes, kernels)}
 		scenarios[l] = append(scenarios[l], c.scenario)
 	}
 	var lines []string
@@ -78,13 +56,15 @@ func formatNotes(notes []note) string {
 	return "\n" + strings.Join(lines, "")
 }
 
-// places says on which kernels, and with which of their backends, in the order of both tables.
-func places(notes []note) string {
+// places says on which kernels, and with which of their backends.
+func places(notes []note, kernels []string) string {
 	var places []string
-	for _, k := range kernelTable {
+	for _, kernel := range kernels {
 		var backends []string
 		for _, backend := range allBackends {
-			if slices.ContainsFunc(notes, func(n note) bool { return n.kernel == k.name && n.backend == backend }) {
+			if slices.ContainsFunc(notes, func(n note) bool {
+				return n.kernel == kernel && n.backend == backend
+			}) {
 				backends = append(backends, backend)
 			}
 		}
@@ -92,7 +72,7 @@ func places(notes []note) string {
 			backends = []string{allOfThem}
 		}
 		if len(backends) > 0 {
-			places = append(places, k.name+": "+strings.Join(backends, ", "))
+			places = append(places, kernel+": "+strings.Join(backends, ", "))
 		}
 	}
 	return strings.Join(places, "; ")
