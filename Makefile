@@ -90,14 +90,15 @@ build: need-go ## Build bin/synspy, static
 	$(GO) build -trimpath -tags $(TAGS) -ldflags '$(LDFLAGS)' -o bin/synspy ./cmd/synspy
 
 .PHONY: generate
-generate: need-go ## Compile bpf/ and regenerate internal/bpf (clang-19), docs/causes.md and docs/playbook.md
+generate: need-go ## Compile bpf/ to internal/bpf (clang-19), and write what docs/ has from tables and types
 	@scripts/install-deps.sh generate
 	$(GO) generate ./internal/bpf
-	$(GO) run ./test/docs > docs/causes.md
+	$(GO) run ./test/docs causes > docs/causes.md
 	$(GO) run ./test/docs playbook > docs/playbook.md
+	$(GO) run ./test/docs schema > docs/schema/v1.json
 
 .PHONY: check-generate
-check-generate: need-go ## Fail if internal/bpf is not what bpf/ compiles to
+check-generate: need-go ## Fail if what is generated is not what it is generated from
 	@scripts/install-deps.sh generate
 	@scripts/check-generate.sh
 

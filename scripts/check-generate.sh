@@ -41,12 +41,10 @@ if ((status)); then
     echo "check-generate: run make generate and commit the result" >&2
     exit 1
 fi
-if ! "${GO:-go}" run ./test/docs | cmp -s docs/causes.md -; then
-    echo "check-generate: docs/causes.md is not what the cause table says: run make generate and commit the result" >&2
-    exit 1
-fi
-if ! "${GO:-go}" run ./test/docs playbook | cmp -s docs/playbook.md -; then
-    echo "check-generate: docs/playbook.md is not what the table of findings says: run make generate and commit the result" >&2
-    exit 1
-fi
-echo "internal/bpf is what bpf/ compiles to, and docs/causes.md and docs/playbook.md what their tables say"
+for page in causes:docs/causes.md playbook:docs/playbook.md schema:docs/schema/v1.json; do
+    if ! "${GO:-go}" run ./test/docs "${page%%:*}" | cmp -s "${page#*:}" -; then
+        echo "check-generate: ${page#*:} is not what it is made from: run make generate and commit the result" >&2
+        exit 1
+    fi
+done
+echo "internal/bpf is what bpf/ compiles to, and docs/ has what its tables and types say"

@@ -8,6 +8,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/synspy/synspy/test/schema"
 )
 
 // accepting is the address of a listener that accepts.
@@ -61,6 +63,9 @@ func TestCanaryInterrupted(t *testing.T) {
 		t.Fatal(err)
 	}
 	rest, code := p.exit()
+	if _, err := schema.CheckLines([]byte(rest)); err != nil {
+		t.Error(err)
+	}
 	lines := strings.Split(strings.TrimSpace(rest), "\n")
 	var summary struct {
 		Type string `json:"type"`

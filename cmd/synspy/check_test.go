@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/synspy/synspy/test/schema"
 )
 
 // check is a row of synspy check -o json.
@@ -37,6 +39,9 @@ func decodeChecks(t *testing.T, text string) map[string]check {
 		var c check
 		if err := json.Unmarshal([]byte(line), &c); err != nil {
 			t.Fatalf("decode %q: %v", line, err)
+		}
+		if err := schema.Check([]byte(line)); err != nil {
+			t.Error(err)
 		}
 		if c.V != 1 || c.Type != "check" || c.Name == "" {
 			t.Errorf("not a check of version 1 with a name: %s", line)

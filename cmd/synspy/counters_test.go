@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/synspy/synspy/internal/kernel"
+	"github.com/synspy/synspy/test/schema"
 )
 
 // counters is a record of synspy counters -o json.
@@ -37,6 +38,9 @@ func decodeCounters(t *testing.T, text string) []counters {
 		var c counters
 		if err := json.Unmarshal([]byte(line), &c); err != nil {
 			t.Fatalf("decode %q: %v", line, err)
+		}
+		if err := schema.Check([]byte(line)); err != nil {
+			t.Error(err)
 		}
 		if c.V != 1 || c.Type != "counters" || c.NetNS == 0 {
 			t.Errorf("not a record of version 1: %s", line)

@@ -87,15 +87,18 @@ func LossTable(w io.Writer, rows []LossRow, opts Options) error {
 	return Table(w, []Column{{Title: "CAPABILITY"}, {Title: "HERE", Style: attachedStyle}, {Title: "COMMAND"}, {Title: "LOST WITHOUT IT"}}, cells, opts)
 }
 
+// hookRecord is a row of HookTable in JSON.
+type hookRecord struct {
+	event.Header
+	event.Hook
+}
+
 // HookTable writes the plan; in JSON one record of type "check" for each hook,
 // which has a backend where a check has a status.
 func HookTable(w io.Writer, hooks []event.Hook, opts Options) error {
 	if opts.Format == FormatJSON {
 		for _, h := range hooks {
-			if err := WriteJSON(w, struct {
-				event.Header
-				event.Hook
-			}{event.Head("check"), h}); err != nil {
+			if err := WriteJSON(w, hookRecord{event.Head("check"), h}); err != nil {
 				return err
 			}
 		}
@@ -121,20 +124,25 @@ func attachedStyle(cell string) string {
 	return styleYellow
 }
 
+// blindRecord is a row of BlindTable in JSON.
+type blindRecord struct {
+	event.Header
+	CheckRow
+	Cause event.Cause `json:"cause"`
+	Stage event.Stage `json:"stage,omitzero"`
+	Part  string      `json:"part,omitempty"` // which of these deaths; absent: all of them
+	Shows string      `json:"shows"`          // what is seen instead
+}
+
 // BlindTable writes what is not told as what it is, and why; in JSON one record of
 // type "check" for each, named "cause".
 func BlindTable(w io.Writer, blind []event.Blind, opts Options) error {
 	if opts.Format == FormatJSON {
 		for _, b := range blind {
-			if err := WriteJSON(w, struct {
-				event.Header
-				CheckRow
-				Cause event.Cause `json:"cause"`
-				Stage event.Stage `json:"stage,omitzero"`
-				Part  string      `json:"part,omitempty"`
-				Shows string      `json:"shows"`
-			}{event.Head("check"), CheckRow{Name: "cause", Status: CheckMissing, Detail: b.Why}, b.Cause, b.Stage,
-				b.Part, b.Shows}); err != nil {
+			row := CheckRow{Name: "cause", Status: CheckMissing, Detail: b.Why}
+			if err := WriteJSON(w, blindRecord{
+				event.Head("check"), row, b.Cause, b.Stage, b.Part, b.Shows,
+			}); err != nil {
 				return err
 			}
 		}

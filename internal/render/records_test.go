@@ -87,6 +87,17 @@ func fill(r *rand.Rand, v reflect.Value) {
 		for i := range v.Len() {
 			fill(r, v.Index(i))
 		}
+	case reflect.Map:
+		v.Set(reflect.MakeMap(v.Type()))
+		for range r.IntN(4) {
+			key := reflect.New(v.Type().Key()).Elem()
+			value := reflect.New(v.Type().Elem()).Elem()
+			fill(r, key)
+			fill(r, value)
+			v.SetMapIndex(key, value)
+		}
+	case reflect.Interface: // a value of event.Evidence
+		v.Set(reflect.ValueOf([]any{r.Uint64(), r.Float64(), "text", true}[r.IntN(4)]))
 	case reflect.String:
 		s := hostile[r.IntN(len(hostile))]
 		if r.IntN(2) == 0 {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package architecture tests the shape of the source, and needs nothing but go and git: which package may
-// import which, how many files a package has and how they use each other, how wide lines are, what
-// sources and commits say at their top. make lint runs it.
+// Package architecture tests the shape of the source, and needs nothing but go and git: which
+// package may import which, how many files a package has and how they use each other, how wide
+// lines are, what sources and commits say at their top. make lint runs it.
 package architecture
 
 import (
@@ -23,9 +23,9 @@ const (
 	root   = "../.." // where go.mod is
 )
 
-// mayImport lists, for each part of the house, the other parts it may import. A part is a folder of internal
-// with all its subfolders, or cmd. Everything else in the module (test, deploy, docs) is nobody's to import and free in
-// what it imports.
+// mayImport lists, for each part of the house, the other parts it may import. A part is a folder of
+// internal with all its subfolders, or cmd. Everything else in the module (test, deploy, docs) is
+// nobody's to import and free in what it imports.
 var mayImport = map[string][]string{
 	"cmd":      {"app", "event"},
 	"app":      {"probe", "owner", "symbol", "diagnose", "render", "metrics", "lab", "canary", "kernel", "bpf", "event"},
@@ -42,8 +42,8 @@ var mayImport = map[string][]string{
 	"event":    {},
 }
 
-// ebpfUsers are the only parts that import cilium/ebpf. The lab makes refusals of its own with it: those of security
-// modules, of cgroups' programs and of XDP.
+// ebpfUsers are the only parts that import cilium/ebpf. The lab makes refusals of its own with it:
+// those of security modules, of cgroups' programs and of XDP.
 var ebpfUsers = []string{"probe", "bpf", "lab"}
 
 // listedPackage is what is read of a package in the output of go list -json.
@@ -148,8 +148,8 @@ func violations(p listedPackage) []string {
 	return out
 }
 
-// partOf names the part of the house that an import path belongs to: "cmd", a folder of internal, or "" for
-// anything else.
+// partOf names the part of the house that an import path belongs to: "cmd", a folder of internal,
+// or "" for anything else.
 func partOf(importPath string) string {
 	rest, ok := strings.CutPrefix(importPath, module+"/")
 	if !ok {
@@ -176,8 +176,8 @@ func isStandard(importPath string) bool {
 	return !strings.Contains(first, ".")
 }
 
-// listPackages asks go for every package of this module. A package that does not compile is listed all the same (-e): the
-// compiler reports it better than this test would.
+// listPackages asks go for every package of this module. A package that does not compile is listed
+// all the same (-e): the compiler reports it better than this test would.
 func listPackages() ([]listedPackage, error) {
 	var stderr bytes.Buffer
 	cmd := exec.Command("go", "list", "-e", "-json=ImportPath,Imports", "./...")

@@ -20,8 +20,8 @@ type measures struct {
 // allowed is what a package may have that ceilings does not name.
 var allowed = measures{files: 25, cycle: 6, long: 0}
 
-// ceilings are the packages that have more than is allowed: what they had when their row was written.
-// A change may lower these numbers, and removes a row that is no longer needed.
+// ceilings are the packages that have more than is allowed: what they had when their row was
+// written. A change may lower these numbers, and removes a row that is no longer needed.
 var ceilings = map[string]measures{
 	"cmd/synspy":                 {files: 25, cycle: 13, long: 231},
 	"internal/app":               {files: 66, cycle: 51, long: 828},
@@ -37,9 +37,9 @@ var ceilings = map[string]measures{
 	"internal/probe":             {files: 43, cycle: 33, long: 576},
 	"internal/render":            {files: 25, cycle: 8, long: 407},
 	"internal/symbol":            {files: 25, cycle: 6, long: 139},
-	"test/architecture":          {files: 25, cycle: 6, long: 47},
+	"test/architecture":          {files: 25, cycle: 6, long: 35},
 	"test/bench":                 {files: 37, cycle: 20, long: 205},
-	"test/docs":                  {files: 25, cycle: 6, long: 12},
+	"test/docs":                  {files: 25, cycle: 6, long: 11},
 	"test/e2e":                   {files: 25, cycle: 6, long: 402},
 	"test/sentences":             {files: 25, cycle: 6, long: 44},
 	"test/vm":                    {files: 25, cycle: 19, long: 168},
@@ -86,8 +86,8 @@ func TestCeilings(t *testing.T) {
 	}
 }
 
-// slack reports whether a ceiling is more than a tenth too high. Less is let pass, so that changes made
-// side by side need not all write the same row.
+// slack reports whether a ceiling is more than a tenth too high. Less is let pass, so that changes
+// made side by side need not all write the same row.
 func slack(is, ceiling, allowed int) bool {
 	return ceiling > allowed && 10*max(is, allowed) < 9*ceiling
 }

@@ -10,8 +10,8 @@ import (
 	"unicode/utf8"
 )
 
-// subjectsSince is when the rule for subjects came; older commits stay as they are. A date rather than
-// a commit: it holds in a shallow clone, on a detached head and after a rebase alike.
+// subjectsSince is when the rule for subjects came; older commits stay as they are. A date rather
+// than a commit: it holds in a shallow clone, on a detached head and after a rebase alike.
 const subjectsSince = "2026-11-28T15:40:00Z"
 
 const subjectLimit = 72 // columns

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestEvidenceIsCollected: a field of diagnose.Evidence, or of anything in it, that only tests write is a rule that
-// never speaks, or one that speaks as if nothing had been seen.
+// TestEvidenceIsCollected: a field of diagnose.Evidence, or of anything in it, that only tests
+// write is a rule that never speaks, or one that speaks as if nothing had been seen.
 func TestEvidenceIsCollected(t *testing.T) {
 	p := load(t, "./cmd/...")
 	written := p.written()

@@ -101,8 +101,8 @@ func trackedFiles(t *testing.T) []string {
 	return strings.FieldsFunc(out, func(r rune) bool { return r == 0 })
 }
 
-// git asks git of this checkout, whoever it belongs to. A test is skipped where the files are not in
-// one, as when they came in an archive.
+// git asks git of this checkout, whoever it belongs to. A test is skipped where the files are not
+// in one, as when they came in an archive.
 func git(t *testing.T, arguments ...string) string {
 	t.Helper()
 	if _, err := os.Stat(filepath.Join(root, ".git")); os.IsNotExist(err) {

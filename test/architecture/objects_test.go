@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// TestObjectsAreAsked: the maps of every object that is compiled are among those that say what happens when they are full.
+// TestObjectsAreAsked: the maps of every object that is compiled are among those that say what
+// happens when they are full.
 func TestObjectsAreAsked(t *testing.T) {
 	asked, err := os.ReadFile("../../internal/probe/tables_test.go")
 	if err != nil {

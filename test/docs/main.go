@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Docs writes docs/causes.md from the cause table, or with the argument "playbook" docs/playbook.md from
-// the table of findings, on standard output.
+// Docs writes a page of the documentation on standard output: docs/causes.md from the table of
+// causes, docs/playbook.md from that of findings, docs/schema/v1.json from the types of the
+// records.
 package main
 
 import (
@@ -15,11 +16,14 @@ import (
 )
 
 func main() {
-	page := causes
-	if len(os.Args) > 1 && os.Args[1] == "playbook" {
-		page = playbook
+	pages := map[string]func(io.Writer) error{
+		"causes": causes, "playbook": playbook, "schema": schema,
 	}
-	if err := page(os.Stdout); err != nil {
+	if len(os.Args) != 2 || pages[os.Args[1]] == nil {
+		fmt.Fprintln(os.Stderr, "docs: say which page: causes, playbook or schema")
+		os.Exit(2)
+	}
+	if err := pages[os.Args[1]](os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "docs:", err)
 		os.Exit(1)
 	}

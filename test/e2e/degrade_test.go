@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/synspy/synspy/internal/lab/server"
+	"github.com/synspy/synspy/test/schema"
 )
 
 // kernelTypes is where the kernel keeps its own type information.
@@ -237,6 +238,7 @@ func TestShownAs(t *testing.T) {
 					Hooks []struct{ Blind []blind }
 				}
 				must(t, json.Unmarshal(line, &r))
+				must(t, schema.Check(line))
 				for _, hook := range r.Hooks {
 					told = append(told, hook.Blind...)
 				}

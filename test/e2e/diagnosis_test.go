@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/synspy/synspy/internal/lab/world"
+	"github.com/synspy/synspy/test/schema"
 )
 
 // What synspy diagnose writes, as its documentation has it.
@@ -112,6 +113,9 @@ func (s *session) end() *diagnosis {
 	d := &diagnosis{}
 	if err := json.Unmarshal(s.out.Bytes(), d); err != nil || d.Type != "diagnosis" {
 		s.t.Fatalf("synspy diagnose wrote %q: %v", s.out.Bytes()[:min(s.out.Len(), 500)], err)
+	}
+	if err := schema.Check(s.out.Bytes()); err != nil {
+		s.t.Error(err)
 	}
 	return d
 }

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/test/schema"
 	"github.com/synspy/synspy/test/sentences"
 )
 
@@ -102,6 +103,9 @@ func playIncident(name string) (v incidentVerdict, text string, err error) {
 	}
 	var d diagnosis
 	if err := errors.Join(json.Unmarshal(lines[0], &d), json.Unmarshal(lines[1], &v)); err != nil {
+		return v, "", err
+	}
+	if _, err := schema.CheckLines(out); err != nil {
 		return v, "", err
 	}
 	if v.Name != name || (failed == nil) != v.Passed {

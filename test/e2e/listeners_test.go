@@ -15,6 +15,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/synspy/synspy/internal/lab/server"
+	"github.com/synspy/synspy/test/schema"
 )
 
 // listing is a record of synspy listeners.
@@ -65,6 +66,7 @@ func listings(t testing.TB, out string) (all []listing) {
 	for line := range strings.Lines(out) {
 		var l listing
 		must(t, json.Unmarshal([]byte(line), &l))
+		must(t, schema.Check([]byte(line)))
 		if l.V != 1 || l.Type != "listener" || l.Time.IsZero() || l.Warnings == nil || !utf8.ValidString(line) {
 			t.Fatalf("no record of a listener: %s", line)
 		}

@@ -20,6 +20,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/test/schema"
 )
 
 // patience is how long anything that must happen may take, also under emulation.
@@ -190,6 +191,9 @@ func start(t testing.TB, args ...string) *tracer {
 	return tr
 }
 
+// checkedDrops is how many records of a stream are held against the schema.
+const checkedDrops = 100
+
 func (tr *tracer) read(r io.Reader) {
 	defer close(tr.ended)
 	lines := bufio.NewScanner(r)
@@ -203,6 +207,9 @@ func (tr *tracer) read(r io.Reader) {
 			tr.readErr = errors.Join(tr.readErr, fmt.Errorf("decode %q: %w", lines.Bytes(), err))
 		}
 		rec.read = time.Now()
+		if rec.Type != "drop" || len(tr.records) < checkedDrops { // thousands are alike
+			tr.readErr = errors.Join(tr.readErr, schema.Check(lines.Bytes()))
+		}
 		tr.mu.Lock()
 		tr.records = append(tr.records, rec)
 		tr.mu.Unlock()
