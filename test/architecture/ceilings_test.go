@@ -3,7 +3,6 @@
 package architecture
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,48 +13,34 @@ import (
 type measures struct {
 	files int // Go files without tests
 	cycle int // files of the largest set in which each reaches every other one
-	long  int // lines of more than 100 columns, those of tests too
 }
 
 // allowed is what a package may have that ceilings does not name.
-var allowed = measures{files: 25, cycle: 6, long: 0}
+var allowed = measures{files: 25, cycle: 6}
 
-// ceilings are the packages that have more than is allowed: what they had when their row was
-// written. A change may lower these numbers, and removes a row that is no longer needed.
+// ceilings are the packages that have more than is allowed: what they had when their row was written.
+// A change may lower these numbers, and removes a row that is no longer needed.
 var ceilings = map[string]measures{
-	"cmd/synspy":                 {files: 25, cycle: 13, long: 231},
-	"internal/app":               {files: 66, cycle: 51, long: 828},
-	"internal/bpf":               {files: 25, cycle: 6, long: 4},
-	"internal/canary":            {files: 25, cycle: 6, long: 50},
-	"internal/diagnose":          {files: 40, cycle: 31, long: 1557},
-	"internal/event":             {files: 25, cycle: 6, long: 507},
-	"internal/kernel":            {files: 25, cycle: 6, long: 181},
-	"internal/kernel/kerneltest": {files: 25, cycle: 6, long: 8},
-	"internal/lab":               {files: 67, cycle: 46, long: 838},
-	"internal/owner":             {files: 25, cycle: 12, long: 181},
-	"internal/owner/containers":  {files: 25, cycle: 6, long: 50},
-	"internal/probe":             {files: 43, cycle: 33, long: 576},
-	"internal/render":            {files: 25, cycle: 8, long: 407},
-	"internal/symbol":            {files: 25, cycle: 6, long: 139},
-	"test/architecture":          {files: 25, cycle: 6, long: 35},
-	"test/bench":                 {files: 37, cycle: 20, long: 205},
-	"test/docs":                  {files: 25, cycle: 6, long: 11},
-	"test/e2e":                   {files: 25, cycle: 6, long: 402},
-	"test/sentences":             {files: 25, cycle: 6, long: 44},
-	"test/vm":                    {files: 25, cycle: 19, long: 168},
+	"cmd/synspy":            {files: 25, cycle: 13},
+	"internal/app":          {files: 66, cycle: 51},
+	"internal/diagnose":     {files: 40, cycle: 31},
+	"internal/lab/incident": {files: 25, cycle: 12},
+	"internal/owner":        {files: 25, cycle: 12},
+	"internal/probe":        {files: 43, cycle: 33},
+	"internal/render":       {files: 25, cycle: 8},
+	"test/bench":            {files: 37, cycle: 20},
+	"test/vm":               {files: 25, cycle: 19},
 }
+
+// longLinesCeiling is how many lines of Go may have more than 100 columns, in the whole module. It
+// may only fall.
+const longLinesCeiling = 6527
 
 func TestCeilings(t *testing.T) {
 	graphs := load(t, "./...").fileGraphs()
-	long := longLines(t)
-	for folder := range long {
-		if graphs[folder] == nil {
-			graphs[folder] = fileGraph{} // of tests alone
-		}
-	}
 	for folder, graph := range graphs {
 		cycle := graph.largestCycle()
-		is := measures{files: len(graph), cycle: len(cycle), long: len(long[folder])}
+		is := measures{files: len(graph), cycle: len(cycle)}
 		ceiling, named := ceilings[folder]
 		if !named {
 			ceiling = allowed
@@ -65,18 +50,14 @@ func TestCeilings(t *testing.T) {
 				folder, is.files, ceiling.files)
 		}
 		if is.cycle > ceiling.cycle {
-			t.Errorf("%s has %d files that use each other in circles, and may have %d: "+
-				"move what two of them need into a third one, or pass it as a value: %s",
+			t.Errorf("%s has %d files that use each other in circles, and may have %d: move "+
+				"what two of them need into a third one, or pass it as a value: %s",
 				folder, is.cycle, ceiling.cycle, strings.Join(cycle, " "))
 		}
-		if is.long > ceiling.long {
-			t.Errorf("%s has %d lines of more than 100 columns (a tab is 8), and may have %d: "+
-				"wrap those that are new%s", folder, is.long, ceiling.long, some(long[folder]))
-		}
-		if named && (slack(is.files, ceiling.files, allowed.files) ||
-			slack(is.cycle, ceiling.cycle, allowed.cycle) || slack(is.long, ceiling.long, allowed.long)) {
-			t.Errorf("%s is better than its row says: write {files: %d, cycle: %d, long: %d}, or remove it",
-				folder, max(is.files, allowed.files), max(is.cycle, allowed.cycle), is.long)
+		if slack(is.files, ceiling.files, allowed.files) ||
+			slack(is.cycle, ceiling.cycle, allowed.cycle) {
+			t.Errorf("%s is better than its row says: write {files: %d, cycle: %d}, or remove it",
+				folder, max(is.files, allowed.files), max(is.cycle, allowed.cycle))
 		}
 	}
 	for folder := range ceilings {
@@ -86,24 +67,27 @@ func TestCeilings(t *testing.T) {
 	}
 }
 
+func TestLongLines(t *testing.T) {
+	long := longLines(t)
+	if long > longLinesCeiling {
+		t.Errorf("%d lines of Go have more than 100 columns (a tab is 8), and %d may: "+
+			"wrap those that the change adds", long, longLinesCeiling)
+	}
+	if slack(long, longLinesCeiling, 0) {
+		t.Errorf("%d lines of Go have more than 100 columns: lower longLinesCeiling to that", long)
+	}
+}
+
 // slack reports whether a ceiling is more than a tenth too high. Less is let pass, so that changes
 // made side by side need not all write the same row.
 func slack(is, ceiling, allowed int) bool {
 	return ceiling > allowed && 10*max(is, allowed) < 9*ceiling
 }
 
-// some names the first few lines, if they are few.
-func some(lines []string) string {
-	if len(lines) > 10 {
-		return ": git diff main | grep -E '^\\+.{100}' shows most of them"
-	}
-	return ": " + strings.Join(lines, " ")
-}
-
-// longLines lists the lines of more than 100 columns as file:line, by folder.
-func longLines(t *testing.T) map[string][]string {
+// longLines counts the lines of Go of more than 100 columns.
+func longLines(t *testing.T) int {
 	t.Helper()
-	long := make(map[string][]string)
+	long := 0
 	for _, name := range trackedFiles(t) {
 		if !strings.HasSuffix(name, ".go") {
 			continue
@@ -114,10 +98,9 @@ func longLines(t *testing.T) map[string][]string {
 		} else if err != nil {
 			t.Fatal(err)
 		}
-		for i, line := range strings.Split(string(content), "\n") {
-			if columns(line) > 100 {
-				dir := filepath.Dir(name)
-				long[dir] = append(long[dir], fmt.Sprintf("%s:%d", name, i+1))
+		for line := range strings.Lines(string(content)) {
+			if columns(strings.TrimSuffix(line, "\n")) > 100 {
+				long++
 			}
 		}
 	}
