@@ -12,14 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// serve starts a server with one listener.
-func serve(w *world.World, comm string, l server.ListenConfig) (*server.Server, error) {
-	if !l.Addr.IsValid() {
-		l.Addr = world.Any4
-	}
-	return server.Start(w, server.Config{Comm: []byte(comm), Listeners: []server.ListenConfig{l}})
-}
-
 // acceptIncidents are those of a process that does not accept fast enough.
 func acceptIncidents() []Incident {
 	return []Incident{

@@ -124,15 +124,6 @@ func answerIncidents() []Incident {
 	}
 }
 
-// innocent starts a server that accepts at once.
-func innocent(w *world.World, log func(string, ...any)) error {
-	s, err := serve(w, "lab-innocent", server.ListenConfig{Backlog: 512, Accept: true})
-	if err == nil {
-		log("process %d accepts at once", s.PID)
-	}
-	return err
-}
-
 // attachEgress lets the cgroup's sockets send nothing.
 func attachEgress(w *world.World, c *world.Cgroup) error {
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{

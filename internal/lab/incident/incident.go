@@ -7,7 +7,6 @@ import (
 	"context"
 	"github.com/synspy/synspy/internal/lab/world"
 	"net/netip"
-	"slices"
 )
 
 // Incident is a listener in trouble: what somebody is called for at night, made on
@@ -35,19 +34,3 @@ type Incident struct {
 
 // traffic plays clients until the context ends.
 type traffic func(context.Context) error
-
-// All lists what the lab can make for a diagnosis.
-func All() []Incident {
-	return slices.Concat(acceptIncidents(), acceptorIncidents(), cpuIncidents(), queueIncidents(), pathIncidents(), portIncidents(), answerIncidents(), firewallIncidents(), reasonIncidents(),
-		deferIncidents())
-}
-
-// Find returns the incident of that name.
-func Find(name string) (Incident, bool) {
-	all := All()
-	i := slices.IndexFunc(all, func(i Incident) bool { return i.Name == name })
-	if i < 0 {
-		return Incident{}, false
-	}
-	return all[i], true
-}
