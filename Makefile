@@ -93,9 +93,10 @@ build: need-go ## Build bin/synspy, static
 generate: need-go ## Compile bpf/ to internal/bpf (clang-19), and write what docs/ has from tables and types
 	@scripts/install-deps.sh generate
 	$(GO) generate ./internal/bpf
-	$(GO) run ./test/docs causes > docs/causes.md
-	$(GO) run ./test/docs playbook > docs/playbook.md
-	$(GO) run ./test/docs schema > docs/schema/v1.json
+	@scripts/generated.sh | while read -r page file; do \
+		echo "$(GO) run ./test/docs $$page > $$file"; \
+		$(GO) run ./test/docs "$$page" > "$$file.new"; mv "$$file.new" "$$file"; \
+	done
 
 .PHONY: check-generate
 check-generate: need-go ## Fail if what is generated is not what it is generated from

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Docs writes a page of the documentation on standard output: docs/causes.md from the table of
-// causes, docs/playbook.md from that of findings, docs/schema/v1.json from the types of the
-// records.
+// Docs writes on standard output what is made from Go: docs/causes.md from the table of causes,
+// docs/playbook.md from that of findings, docs/schema/v1.json from the types of the records, and the
+// names of system calls from golang.org/x/sys. make generate says where each goes.
 package main
 
 import (
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -17,10 +18,14 @@ import (
 
 func main() {
 	pages := map[string]func(io.Writer) error{
-		"causes": causes, "playbook": playbook, "schema": schema,
+		"causes":         causes,
+		"playbook":       playbook,
+		"schema":         schema,
+		"syscalls-amd64": syscalls("amd64"),
+		"syscalls-arm64": syscalls("arm64"),
 	}
 	if len(os.Args) != 2 || pages[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "docs: say which page: causes, playbook or schema")
+		fmt.Fprintln(os.Stderr, "docs: say what to write:", slices.Sorted(maps.Keys(pages)))
 		os.Exit(2)
 	}
 	if err := pages[os.Args[1]](os.Stdout); err != nil {
