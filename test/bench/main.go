@@ -24,13 +24,14 @@ import (
 	"time"
 
 	"github.com/synspy/synspy/internal/lab/server"
+	"github.com/synspy/synspy/test/churn"
 )
 
 // errMissed says that a target of the project is missed.
 var errMissed = errors.New("a target is missed")
 
 func main() {
-	if server.HelperMain() {
+	if server.HelperMain() || churn.Main() {
 		return
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/synspy/synspy/internal/lab/server"
 	"github.com/synspy/synspy/internal/lab/world"
+	"github.com/synspy/synspy/test/churn"
 )
 
 // What a machine with many listeners and many processes has.
@@ -141,10 +142,11 @@ func scaleStart(ctx context.Context, tr tracer, listeners int, record recorder) 
 // scaleDelays drops SYNs on many listeners, one by one, and measures how long after
 // each drop its line is there to be read.
 func scaleDelays(ctx context.Context, w *world.World, tr tracer, load string) (got result, err error) {
-	var churner *server.Server
+	var churner *churn.Server
 	if load == scaleChurning {
-		churner, err = server.Start(w, server.Config{Comm: []byte("churner"), Churn: &server.ChurnConfig{PerSecond: scaleChurn},
-			Listeners: []server.ListenConfig{{Addr: netip.AddrPortFrom(netip.IPv4Unspecified(), scaleFirst-1)}}})
+		churner, err = churn.Start(w, churn.Config{
+			Comm: "churner", Port: scaleFirst - 1, PerSecond: scaleChurn,
+		})
 		if err != nil {
 			return got, err
 		}
@@ -162,9 +164,9 @@ func scaleDelays(ctx context.Context, w *world.World, tr tracer, load string) (g
 	delays := make(chan []float64, 1)
 	go func() { delays <- readDelays(lines) }()
 	begin := time.Now()
-	var churnedBefore, churned server.Churned
+	var churnedBefore, churned churn.Done
 	if churner != nil {
-		if churnedBefore, err = churner.Churned(); err != nil {
+		if churnedBefore, err = churner.Done(); err != nil {
 			return got, errors.Join(err, r.abandon())
 		}
 	}
@@ -180,7 +182,7 @@ func scaleDelays(ctx context.Context, w *world.World, tr tracer, load string) (g
 	}
 	took := time.Since(begin).Seconds()
 	if churner != nil {
-		if churned, err = churner.Churned(); err != nil {
+		if churned, err = churner.Done(); err != nil {
 			return got, errors.Join(err, r.abandon())
 		}
 	}

@@ -12,13 +12,14 @@ import (
 	"testing"
 
 	"github.com/synspy/synspy/internal/lab/server"
+	"github.com/synspy/synspy/test/churn"
 )
 
 // program is the synspy under test.
 var program string
 
 func TestMain(m *testing.M) {
-	if server.HelperMain() || helperMain() {
+	if server.HelperMain() || churn.Main() || helperMain() {
 		return
 	}
 	os.Exit(testMain(m))

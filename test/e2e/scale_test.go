@@ -11,6 +11,7 @@ import (
 
 	"github.com/synspy/synspy/internal/lab/server"
 	"github.com/synspy/synspy/internal/lab/world"
+	"github.com/synspy/synspy/test/churn"
 )
 
 // TestChurn drops SYNs on a few of 10,000 listeners of one process, and on one that
@@ -23,9 +24,11 @@ func TestChurn(t *testing.T) {
 	)
 	w := newWorld(t)
 	holder := startServer(t, w, "holder", server.ListenConfig{Addr: anyAddr(first), Many: many, Backlog: backlog})
-	churner, err := server.Start(w, server.Config{Comm: []byte("churner"), Churn: &server.ChurnConfig{PerSecond: 2000},
-		Listeners: []server.ListenConfig{{Addr: anyAddr(port), Backlog: backlog}}})
+	churner, err := churn.Start(w, churn.Config{
+		Comm: "churner", Port: port, Backlog: backlog, PerSecond: 2000,
+	})
 	must(t, err)
+	t.Cleanup(func() { must(t, churner.Close()) })
 	ports := []uint16{first, port, first + 4711, first + many - 1}
 	frames := make(map[uint16][][]byte)
 	for _, p := range ports {
@@ -34,7 +37,7 @@ func TestChurn(t *testing.T) {
 		frames[p] = w.SYNFrames(to, int(during/pause)/len(ports))
 	}
 	tr := start(t, "--rate", "0", "--netns", w.Path())
-	before, err := churner.Churned()
+	before, err := churner.Done()
 	must(t, err)
 	began := time.Now()
 	want := make(map[uint16]int)
@@ -46,7 +49,7 @@ func TestChurn(t *testing.T) {
 	}
 	peak := peakMemory(t, tr.cmd.Process.Pid)
 	a := tr.stop()
-	churned, err := churner.Churned()
+	churned, err := churner.Done()
 	must(t, err)
 	took := time.Since(began)
 	if len(churned.PIDs) == 0 || churned.Listeners == 0 {

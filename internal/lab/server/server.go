@@ -28,10 +28,9 @@ const helperEnv = "SYNSPY_LAB_HELPER"
 
 // What a server says, and what it can be told, a line each.
 const (
-	helperReady   = "ready"
-	helperClose   = "close"
-	helperClosed  = "closed"
-	helperChurned = "churned"
+	helperReady  = "ready"
+	helperClose  = "close"
+	helperClosed = "closed"
 )
 
 // Config describes a server process.
@@ -40,9 +39,8 @@ type Config struct {
 	// means "lab-server".
 	Comm      []byte
 	Listeners []ListenConfig
-	Hogs      int          // threads that do nothing but compute
-	Sleepers  int          // threads that do nothing but sleep
-	Churn     *ChurnConfig // with at least one listener
+	Hogs      int // threads that do nothing but compute
+	Sleepers  int // threads that do nothing but sleep
 
 	Cgroup *os.File // of version 2, to run in; nil: the caller's
 }
@@ -166,17 +164,13 @@ func HelperMain() bool {
 	if !ok {
 		return false
 	}
-	listeners, churning, err := serve(text)
+	listeners, err := serve(text)
 	if err != nil {
 		fmt.Fprintln(os.Stdout, err)
 		return true
 	}
 	fmt.Fprintln(os.Stdout, helperReady)
 	for told := bufio.NewScanner(os.Stdin); told.Scan(); { // ends with the parent, however that ends
-		if told.Text() == helperChurned && churning != nil {
-			fmt.Fprintln(os.Stdout, churning.report())
-			continue
-		}
 		if told.Text() != helperClose {
 			continue
 		}
@@ -193,27 +187,27 @@ func HelperMain() bool {
 }
 
 // serve opens the listeners and returns their descriptors.
-func serve(text string) ([]int, *churn, error) {
+func serve(text string) ([]int, error) {
 	var config Config
 	if err := json.Unmarshal([]byte(text), &config); err != nil {
-		return nil, nil, fmt.Errorf("decode server config: %w", err)
+		return nil, fmt.Errorf("decode server config: %w", err)
 	}
 	// Unlike PR_SET_NAME, which names the calling thread, this names the main
 	// thread from whichever thread runs here (comm_write).
 	if err := os.WriteFile("/proc/self/comm", config.Comm, 0); err != nil {
-		return nil, nil, fmt.Errorf("set process name: %w", err)
+		return nil, fmt.Errorf("set process name: %w", err)
 	}
 	var listeners []int
 	for _, l := range config.Listeners {
 		if err := allowFiles(l.Many); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		for i := range max(l.Many, 1) {
 			one := l
 			one.Addr = netip.AddrPortFrom(l.Addr.Addr(), l.Addr.Port()+uint16(i))
 			fd, err := listen(one)
 			if err != nil {
-				return nil, nil, fmt.Errorf("listen on %s: %w", one.Addr, err)
+				return nil, fmt.Errorf("listen on %s: %w", one.Addr, err)
 			}
 			listeners = append(listeners, fd)
 			if l.Accept {
@@ -229,11 +223,11 @@ func serve(text string) ([]int, *churn, error) {
 			case l.Workers > 0:
 				// The listener is theirs alone.
 				if err := errors.Join(prefork(fd, l.Workers, l.Pause), unix.Close(fd)); err != nil {
-					return nil, nil, err
+					return nil, err
 				}
 			case l.Files > 0:
 				if err := leaveFiles(l.Files); err != nil {
-					return nil, nil, err
+					return nil, err
 				}
 				go tightLoop(fd, l.Pause)
 			}
@@ -245,11 +239,7 @@ func serve(text string) ([]int, *churn, error) {
 	for range config.Sleepers {
 		go sleeper()
 	}
-	if config.Churn == nil {
-		return listeners, nil, nil
-	}
-	churning, err := startChurn(*config.Churn, listeners[0], config.Comm)
-	return listeners, churning, err
+	return listeners, nil
 }
 
 // allowFiles raises the limit of open files for that many listeners, if it must be.

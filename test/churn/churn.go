@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package server
+// Package churn runs a server whose listener thousands of short-lived processes inherit.
+package churn
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -17,26 +17,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ChurnConfig makes a server run short-lived processes, each of which inherits its
-// first listener, until it ends. Some stay for a moment. Meanwhile it opens and closes
-// a listener of its own, at a port that the kernel chooses.
-type ChurnConfig struct {
-	PerSecond int // as many as that, or as the machine can
-}
-
 const (
 	churnWorkers = 4
 	lingerEvery  = 20 // processes: one stays
 	lingerFor    = "0.02"
 	reopenEvery  = 10 * time.Millisecond
 )
-
-// Churned is what a churning server has done so far.
-type Churned struct {
-	Comm      string // that its processes have once they have executed their program
-	PIDs      []int  // of all its processes
-	Listeners int    // opened and closed
-}
 
 // churn does what the config says and remembers it.
 type churn struct {
@@ -47,18 +33,19 @@ type churn struct {
 	null     *os.File
 
 	mu   sync.Mutex
-	done Churned
+	done Done
 	err  error
 }
 
-func startChurn(config ChurnConfig, listener int, comm []byte) (*churn, error) {
+func startChurn(perSecond, listener int, comm string) (*churn, error) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
 	}
-	c := &churn{listener: uintptr(listener), comm: append(comm[:len(comm):len(comm)], 0), null: null}
+	c := &churn{listener: uintptr(listener), comm: append([]byte(comm), 0), null: null}
 	if busybox, err := exec.LookPath("busybox"); err == nil { // static: three times as fast
-		c.brief, c.linger = []string{busybox, "true"}, []string{busybox, "sleep", lingerFor}
+		c.brief = []string{busybox, "true"}
+		c.linger = []string{busybox, "sleep", lingerFor}
 	} else {
 		short, err := exec.LookPath("true")
 		if err != nil {
@@ -71,7 +58,7 @@ func startChurn(config ChurnConfig, listener int, comm []byte) (*churn, error) {
 		c.brief, c.linger = []string{short}, []string{stay, lingerFor}
 	}
 	c.done.Comm = filepath.Base(c.brief[0])
-	pause := time.Second * churnWorkers / time.Duration(max(1, config.PerSecond))
+	pause := time.Second * churnWorkers / time.Duration(max(1, perSecond))
 	for range churnWorkers {
 		go c.run(pause)
 	}
@@ -141,31 +128,9 @@ func (c *churn) fail(err error) {
 	c.err = err
 }
 
-// report says in one line what was done, or what went wrong.
-func (c *churn) report() string {
+// report says what was done, or what went wrong.
+func (c *churn) report() (Done, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.err != nil {
-		return c.err.Error()
-	}
-	text, err := json.Marshal(c.done)
-	if err != nil {
-		return err.Error()
-	}
-	return string(text)
-}
-
-// Churned asks a churning server what it has done so far.
-func (s *Server) Churned() (done Churned, err error) {
-	if _, err := fmt.Fprintln(s.stdin, helperChurned); err != nil {
-		return done, fmt.Errorf("ask server %d: %w", s.PID, err)
-	}
-	line, err := s.line()
-	if err != nil {
-		return done, fmt.Errorf("ask server %d: %w", s.PID, err)
-	}
-	if err := json.Unmarshal([]byte(line), &done); err != nil {
-		return done, fmt.Errorf("ask server %d: it said %q", s.PID, line)
-	}
-	return done, nil
+	return c.done, c.err
 }
