@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/synspy/synspy/internal/diagnose"
+	"github.com/synspy/synspy/internal/diagnose/evidence"
 )
 
 // calmAfter is how long after the last sign of trouble threads are looked at closely. Who comes again does so within some seconds.
@@ -20,7 +20,7 @@ type attention struct {
 
 	mu    sync.Mutex
 	until time.Time // zero: never yet
-	spans []diagnose.Span
+	spans []evidence.Span
 }
 
 func newAttention(start time.Time) *attention {
@@ -34,7 +34,7 @@ func (a *attention) alarm(now time.Time) (news bool) {
 	news = !now.Before(a.until)
 	a.until = now.Add(calmAfter)
 	if news {
-		a.spans = append(a.spans, diagnose.Span{FromMs: a.offset(now)})
+		a.spans = append(a.spans, evidence.Span{FromMs: a.offset(now)})
 	}
 	a.spans[len(a.spans)-1].ToMs = a.offset(a.until)
 	return news
@@ -56,11 +56,11 @@ func (a *attention) close(now time.Time) bool {
 }
 
 // told lists when they were, until an offset.
-func (a *attention) told(end uint32) (spans []diagnose.Span) {
+func (a *attention) told(end uint32) (spans []evidence.Span) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, s := range a.spans {
-		spans = append(spans, diagnose.Span{FromMs: s.FromMs, ToMs: min(s.ToMs, end)})
+		spans = append(spans, evidence.Span{FromMs: s.FromMs, ToMs: min(s.ToMs, end)})
 	}
 	return spans
 }

@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/synspy/synspy/internal/diagnose"
+	"github.com/synspy/synspy/internal/diagnose/evidence"
 )
 
 // TestAttention: threads are looked at closely from the first sign of trouble until a while after the last, and that is told.
@@ -26,7 +26,7 @@ func TestAttention(t *testing.T) {
 	if !a.alarm(at(20_000)) {
 		t.Error("trouble after a calm is no news")
 	}
-	want := []diagnose.Span{{FromMs: 1000, ToMs: 12_000}, {FromMs: 20_000, ToMs: 25_000}}
+	want := []evidence.Span{{FromMs: 1000, ToMs: 12_000}, {FromMs: 20_000, ToMs: 25_000}}
 	if diff := cmp.Diff(want, a.told(25_000)); diff != "" {
 		t.Error(diff)
 	}

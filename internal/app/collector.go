@@ -9,7 +9,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/synspy/synspy/internal/diagnose"
+	"github.com/synspy/synspy/internal/diagnose/evidence"
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
 	"github.com/synspy/synspy/internal/probe"
@@ -32,7 +32,7 @@ type collector struct {
 	start    time.Time
 	mono     uint64        // the same by CLOCK_MONOTONIC, ns
 	step     time.Duration // what a point of the timelines covers
-	evidence diagnose.Evidence
+	evidence evidence.Evidence
 
 	rows map[uint64]*evidenceRow // by listener
 	followed
@@ -67,7 +67,7 @@ type evidenceRow struct {
 	queue     event.Queue
 	cookies   uint64
 	unsent    uint64 // handshakes given up since their SYN-ACK could not be sent again
-	badAcks   diagnose.BadAcks
+	badAcks   evidence.BadAcks
 	deferral  deferral
 	halfOpen  *uint64 // when the window began
 	late      *uint64 // connections that entered, of those that had a SYN dropped before

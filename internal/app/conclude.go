@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/synspy/synspy/internal/diagnose"
+	"github.com/synspy/synspy/internal/diagnose/evidence"
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
 	"github.com/synspy/synspy/internal/owner"
@@ -89,7 +90,7 @@ func (c *collector) listenersOf(s event.Summary) {
 		if r.skipped { // it was not followed
 			r.processes = c.session.owners.Processes(r.listener.Socket, kernel.Monotonic())
 		}
-		l := diagnose.Listener{ID: *described(&r.listener, true), Processes: c.tell(r.processes), Counts: r.counts,
+		l := evidence.Listener{ID: *described(&r.listener, true), Processes: c.tell(r.processes), Counts: r.counts,
 			StepMs: uint32(c.step.Milliseconds()), Timeline: slices.Clone(r.points), PeakAccepts: r.peak,
 			RetriesTold: r.told && !r.forgot, ClosedMs: r.closed}
 		row := seen[r.listener.Socket]
@@ -127,7 +128,7 @@ func (c *collector) listenersOf(s event.Summary) {
 		l.AcceptFailures, l.Descriptors = c.shortages.of(r.listener.Inode, r.processes)
 		l.Missing = append(l.Missing, c.threads.refused.of(r.processes)...)
 		if len(r.processes) == 0 && !kernel.SeesAllProcesses() {
-			l.Missing = append(l.Missing, diagnose.Gap{Need: diagnose.NeedOwners, By: []string{hostProcesses},
+			l.Missing = append(l.Missing, evidence.Gap{Need: evidence.NeedOwners, By: []string{hostProcesses},
 				Why: "processes outside of this PID namespace are not to be seen"})
 		}
 		c.evidence.Listeners = append(c.evidence.Listeners, l)
@@ -168,7 +169,7 @@ func waitsOf(a *event.Accepting) (buckets []event.Bucket) {
 
 // sysctls reads those of a listener's namespace, through a process in it where it is not synspy's own, and says what it takes where
 // that was refused.
-func (c *collector) sysctls(r *evidenceRow, known map[uint64]kernel.ListenSettings) (diagnose.Sysctls, []diagnose.Gap) {
+func (c *collector) sysctls(r *evidenceRow, known map[uint64]kernel.ListenSettings) (evidence.Sysctls, []evidence.Gap) {
 	netns := r.listener.NetNS
 	settings, ok := known[netns]
 	paths := make([]string, 0, 1+len(r.processes))
@@ -178,7 +179,7 @@ func (c *collector) sysctls(r *evidenceRow, known map[uint64]kernel.ListenSettin
 	for _, p := range r.processes {
 		paths = append(paths, processNetNS(p.PID))
 	}
-	var gaps []diagnose.Gap
+	var gaps []evidence.Gap
 	for _, path := range paths {
 		if ok {
 			break
@@ -188,7 +189,7 @@ func (c *collector) sysctls(r *evidenceRow, known map[uint64]kernel.ListenSettin
 		if ok = err == nil; ok {
 			gaps = nil
 		} else if by := enteringTakes(err); len(by) > 0 && gaps == nil {
-			gaps = []diagnose.Gap{{Need: diagnose.NeedSysctls, By: by, Why: "the settings of another network namespace are refused here"}}
+			gaps = []evidence.Gap{{Need: evidence.NeedSysctls, By: by, Why: "the settings of another network namespace are refused here"}}
 		}
 		if err != nil {
 			c.session.log.Debug("read sysctls", "path", path, "error", err)
@@ -197,7 +198,7 @@ func (c *collector) sysctls(r *evidenceRow, known map[uint64]kernel.ListenSettin
 	if ok {
 		known[netns] = settings
 	}
-	return diagnose.Sysctls{Syncookies: settings.Syncookies, MaxSynBacklog: settings.MaxSynBacklog, Somaxconn: settings.Somaxconn,
+	return evidence.Sysctls{Syncookies: settings.Syncookies, MaxSynBacklog: settings.MaxSynBacklog, Somaxconn: settings.Somaxconn,
 		AbortOnOverflow: settings.AbortOnOverflow, SynackRetries: settings.SynackRetries}, gaps
 }
 
@@ -217,7 +218,7 @@ func (c *collector) members() {
 		if slices.ContainsFunc(group, func(i int) bool { return int(c.rows[all[i].ID.Key].listener.Reuseport.Members) != len(group) }) {
 			continue
 		}
-		var members []diagnose.Member
+		var members []evidence.Member
 		of := event.Reuseport{Members: uint32(len(group))}
 		for _, i := range group {
 			members = append(members, memberOf(&all[i]))
@@ -231,8 +232,8 @@ func (c *collector) members() {
 	}
 }
 
-func memberOf(l *diagnose.Listener) diagnose.Member {
-	m := diagnose.Member{Listener: l.ID, Processes: l.Processes, Accepts: l.Accepts}
+func memberOf(l *evidence.Listener) evidence.Member {
+	m := evidence.Member{Listener: l.ID, Processes: l.Processes, Accepts: l.Accepts}
 	var dropped, full uint64
 	var busiest uint32
 	for _, count := range l.Counts {
@@ -259,7 +260,7 @@ func (c *collector) replaced() {
 		if all[i].ClosedMs == nil {
 			continue
 		}
-		at := slices.IndexFunc(all, func(l diagnose.Listener) bool {
+		at := slices.IndexFunc(all, func(l evidence.Listener) bool {
 			return l.ClosedMs == nil && l.ID.Port == all[i].ID.Port && l.ID.NetNS == all[i].ID.NetNS && l.ID.Addr == all[i].ID.Addr
 		})
 		if at >= 0 {
@@ -271,32 +272,32 @@ func (c *collector) replaced() {
 
 // gaps lists what could not be had.
 func (c *collector) gaps() {
-	missing := func(need diagnose.Need, why string, by ...string) {
+	missing := func(need evidence.Need, why string, by ...string) {
 		by = slices.DeleteFunc(by, func(s string) bool { return s == "" })
-		c.evidence.Missing = append(c.evidence.Missing, diagnose.Gap{Need: need, Why: why, By: by})
+		c.evidence.Missing = append(c.evidence.Missing, evidence.Gap{Need: need, Why: why, By: by})
 	}
 	for _, r := range c.rows {
 		if r.undivided {
-			missing(diagnose.NeedDivision, "this backend does not see which socket of a SO_REUSEPORT group a SYN or a connection came to")
+			missing(evidence.NeedDivision, "this backend does not see which socket of a SO_REUSEPORT group a SYN or a connection came to")
 			break
 		}
 	}
 	if err := c.shortages.refused; err != nil {
-		missing(diagnose.NeedFailures, "this kernel does not tell what accept() returned: "+err.Error())
+		missing(evidence.NeedFailures, "this kernel does not tell what accept() returned: "+err.Error())
 	}
 	if c.stacks == nil {
-		missing(diagnose.NeedOnCPU, "this kernel lets no program sample threads", kernel.Exhausted(c.noStack))
+		missing(evidence.NeedOnCPU, "this kernel lets no program sample threads", kernel.Exhausted(c.noStack))
 	} else if err := c.stacks.sampler.Support().OnCPU.Err; err != nil {
-		missing(diagnose.NeedOnCPU, "this kernel refuses samples of threads that run: "+err.Error())
+		missing(evidence.NeedOnCPU, "this kernel refuses samples of threads that run: "+err.Error())
 	}
 	hidden := sync.OnceValue(kernel.SymbolsTake) // it reads them all
 	for _, hook := range c.session.ready().Hooks {
 		if hook.Name == probe.AnswerAgain && !hook.Attached {
-			missing(diagnose.NeedSynAcks, hook.Note)
+			missing(evidence.NeedSynAcks, hook.Note)
 		}
 		for _, blind := range hook.Blind {
 			if blind.Unseen() && blind.Stage == event.StageIngress {
-				missing(diagnose.NeedIngress, fmt.Sprintf("%s is not seen: %s", blind.Cause, blind.Why), hidden()...)
+				missing(evidence.NeedIngress, fmt.Sprintf("%s is not seen: %s", blind.Cause, blind.Why), hidden()...)
 			}
 		}
 	}
@@ -319,9 +320,9 @@ func (c *collector) end() {
 	if err != nil {
 		c.session.log.Debug("read stacks", "error", err)
 	}
-	watched := func(*diagnose.Sample) bool { return true }
+	watched := func(*evidence.Sample) bool { return true }
 	if c.stacks.sampler.Support().Late() {
-		watched = func(s *diagnose.Sample) bool { return diagnose.Within(c.evidence.Closely, s.OffsetMs) }
+		watched = func(s *evidence.Sample) bool { return evidence.Within(c.evidence.Closely, s.OffsetMs) }
 	}
 	for i := range c.evidence.Listeners {
 		for j := range c.evidence.Listeners[i].Threads {
@@ -339,7 +340,7 @@ const namingTime = 5 * time.Second
 // addStacks gives the samples of a thread the stacks of user space that go with them:
 // while it slept, the one that it slept in at the same place of the kernel; while it ran,
 // those that it was seen in, each as often as it was.
-func addStacks(t *diagnose.Thread, stacks []event.Stack, watched func(*diagnose.Sample) bool) {
+func addStacks(t *evidence.Thread, stacks []event.Stack, watched func(*evidence.Sample) bool) {
 	asleep := make(map[string][]string)
 	longest := make(map[string]time.Duration)
 	var running []event.Stack

@@ -15,7 +15,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/synspy/synspy/internal/diagnose"
+	"github.com/synspy/synspy/internal/diagnose/evidence"
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
 	"github.com/synspy/synspy/internal/owner"
@@ -70,9 +70,9 @@ func (t deathTable) add(key deathKey, met *event.Connection, n uint64) {
 }
 
 // tell lists them, most first.
-func (t deathTable) tell(places *deathPlaces) (list []diagnose.Death) {
+func (t deathTable) tell(places *deathPlaces) (list []evidence.Death) {
 	for key, of := range t {
-		d := diagnose.Death{Cause: key.cause, Action: key.action, Server: key.server, NetNS: key.netns, Count: of.count,
+		d := evidence.Death{Cause: key.cause, Action: key.action, Server: key.server, NetNS: key.netns, Count: of.count,
 			Kernel: event.Kernel{Function: key.kernel[0], Reason: key.kernel[1], Hook: key.kernel[2], Family: key.kernel[3], Refusal: key.kernel[4]}}
 		if key.met != "" {
 			d.Met = &event.Connection{State: key.met}
@@ -83,7 +83,7 @@ func (t deathTable) tell(places *deathPlaces) (list []diagnose.Death) {
 		places.find(&d, key.device)
 		list = append(list, d)
 	}
-	slices.SortFunc(list, func(a, b diagnose.Death) int {
+	slices.SortFunc(list, func(a, b evidence.Death) int {
 		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Cause, b.Cause), cmp.Compare(a.Server.Port, b.Server.Port),
 			a.Server.Addr.Compare(b.Server.Addr), cmp.Compare(a.Device, b.Device), cmp.Compare(a.Kernel.Reason, b.Kernel.Reason))
 	})
@@ -175,7 +175,7 @@ type deathPlaces struct {
 
 // deathSpace is a network namespace in which packets died.
 type deathSpace struct {
-	enter   diagnose.Enter
+	enter   evidence.Enter
 	paths   []string
 	devices map[uint32]kernel.Device
 	addrs   []net.Addr // on its devices; nil where they could not be read
@@ -208,7 +208,7 @@ func (p *deathPlaces) holders(inodes map[uint64]bool) (list []event.Process) {
 }
 
 // find fills in where a death was.
-func (p *deathPlaces) find(d *diagnose.Death, device uint32) {
+func (p *deathPlaces) find(d *evidence.Death, device uint32) {
 	if d.NetNS == 0 {
 		return
 	}

@@ -8,7 +8,7 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/synspy/synspy/internal/diagnose"
+	"github.com/synspy/synspy/internal/diagnose/evidence"
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
 )
@@ -17,7 +17,7 @@ import (
 // client waits for the server to speak.
 type deferral struct {
 	pending map[netip.AddrPort]*heldBack // by client
-	done    diagnose.Deferred
+	done    evidence.Deferred
 	next    time.Time // when to look again
 	unseen  bool      // it could not be looked at, or there were too many
 }
@@ -85,7 +85,7 @@ func (d *deferral) settle(h *heldBack) bool {
 }
 
 // end is what the window showed, nil where that is not all.
-func (d *deferral) end() *diagnose.Deferred {
+func (d *deferral) end() *evidence.Deferred {
 	if d.unseen {
 		return nil
 	}

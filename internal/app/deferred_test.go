@@ -8,7 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/synspy/synspy/internal/diagnose"
+	"github.com/synspy/synspy/internal/diagnose/evidence"
 	"github.com/synspy/synspy/internal/event"
 )
 
@@ -35,7 +35,7 @@ func TestDeferral(t *testing.T) {
 	late := client(5)
 	d.ignored(&late, 2600)
 	d.see(2600, at(1)) // looked at before that ACK
-	if diff := cmp.Diff(&diagnose.Deferred{Watched: 4, Held: 2, AtEnd: 1, Young: 1, LongestMs: 1600}, d.end()); diff != "" {
+	if diff := cmp.Diff(&evidence.Deferred{Watched: 4, Held: 2, AtEnd: 1, Young: 1, LongestMs: 1600}, d.end()); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 	d.unseen = true

@@ -10,7 +10,7 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/synspy/synspy/internal/diagnose"
+	"github.com/synspy/synspy/internal/diagnose/evidence"
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
 	"github.com/synspy/synspy/internal/probe"
@@ -25,11 +25,11 @@ const maxDeviceNamespaces = 64
 func (c *collector) devices() {
 	concerned := make(map[uint64]bool)
 	for key := range c.deaths {
-		if key.netns != 0 && diagnose.TakenBefore(event.Kernel{Function: key.kernel[0], Reason: key.kernel[1]}) {
+		if key.netns != 0 && evidence.TakenBefore(event.Kernel{Function: key.kernel[0], Reason: key.kernel[1]}) {
 			concerned[key.netns] = true
 		}
 	}
-	arrived := slices.ContainsFunc(c.evidence.Listeners, func(l diagnose.Listener) bool { return valueOf(l.Syns) > 0 }) || valueOf(c.evidence.GroupSyns) > 0
+	arrived := slices.ContainsFunc(c.evidence.Listeners, func(l evidence.Listener) bool { return valueOf(l.Syns) > 0 }) || valueOf(c.evidence.GroupSyns) > 0
 	aside := arrived && len(concerned) == 0
 	for _, r := range c.rows {
 		concerned[r.listener.NetNS] = true
@@ -41,7 +41,7 @@ func (c *collector) devices() {
 		if aside && !errors.Is(why, fs.ErrPermission) {
 			return // what SYNs did arrive for does not rest on it
 		}
-		c.evidence.Missing = append(c.evidence.Missing, diagnose.Gap{Need: diagnose.NeedDevices, Why: why.Error()})
+		c.evidence.Missing = append(c.evidence.Missing, evidence.Gap{Need: evidence.NeedDevices, Why: why.Error()})
 	}}
 	if len(concerned) == 0 {
 		r.missing(errors.New("no listener says which network namespace is meant: only the devices of synspy's own were asked"))
@@ -64,7 +64,7 @@ type deviceReader struct {
 // deviceNamespace is a network namespace whose devices were read.
 type deviceNamespace struct {
 	inode   uint64
-	enter   diagnose.Enter
+	enter   evidence.Enter
 	through bool // packets for the namespaces concerned come through it
 	devices []kernel.Device
 }
@@ -122,7 +122,7 @@ func (r *deviceReader) readEach(list []uint64, candidates []kernel.NetNS, throug
 		}
 		ns, paths := r.namespace(inode)
 		if ns.through = through; inode == r.own {
-			ns.enter, paths = diagnose.Enter{}, []string{""}
+			ns.enter, paths = evidence.Enter{}, []string{""}
 		}
 		r.read = append(r.read, ns)
 		err := errors.New("no way into it was found")
@@ -208,7 +208,7 @@ func (r *deviceReader) readHere(ns *deviceNamespace, candidates []kernel.NetNS) 
 
 // tell lists the devices with programs that packets for the first namespaces may meet, the likelier ones
 // first, and how many devices there are in all, nil where none could be read.
-func (r *deviceReader) tell() (list []diagnose.Device, read *uint64) {
+func (r *deviceReader) tell() (list []evidence.Device, read *uint64) {
 	var n uint64
 	for _, ns := range r.read {
 		n += uint64(len(ns.devices))
@@ -239,14 +239,14 @@ func (r *deviceReader) distance(ns *deviceNamespace, d *kernel.Device) int {
 
 // device leaves out what does not see packets that come in: programs at egress, but where the packets go
 // out to a namespace concerned.
-func (r *deviceReader) device(ns *deviceNamespace, d *kernel.Device) diagnose.Device {
-	out := diagnose.Device{Name: d.Name, Enter: ns.enter}
+func (r *deviceReader) device(ns *deviceNamespace, d *kernel.Device) evidence.Device {
+	out := evidence.Device{Name: d.Name, Enter: ns.enter}
 	if ns.inode != r.own {
 		out.NetNS = ns.inode
 	}
 	for _, t := range d.Takers {
 		if !t.Hook.Egress() || r.ends[deviceAt{ns.inode, d.Index}] {
-			out.Programs = append(out.Programs, diagnose.Program{Hook: string(t.Hook), ID: t.ID, Name: t.Name, Filter: t.Filter, Redirect: t.Redirect})
+			out.Programs = append(out.Programs, evidence.Program{Hook: string(t.Hook), ID: t.ID, Name: t.Name, Filter: t.Filter, Redirect: t.Redirect})
 		}
 	}
 	return out

@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
-	"github.com/synspy/synspy/internal/diagnose"
+	"github.com/synspy/synspy/internal/diagnose/evidence"
 	"github.com/synspy/synspy/internal/kernel"
 	"github.com/synspy/synspy/internal/kernel/kerneltest"
 	"github.com/synspy/synspy/internal/probe"
@@ -66,7 +66,7 @@ func TestDevicesBesideDeaths(t *testing.T) {
 	c := newCollector(nil, DiagnoseOptions{Duration: time.Minute})
 	c.rows[1] = &evidenceRow{listener: probe.Listener{Socket: 1, NetNS: own}}
 	syns := uint64(50)
-	c.evidence.Listeners = []diagnose.Listener{{Syns: &syns}}
+	c.evidence.Listeners = []evidence.Listener{{Syns: &syns}}
 	c.drops = 1
 	if c.devices(); c.evidence.DevicesRead == nil {
 		t.Error("no device was asked for programs")
@@ -95,19 +95,19 @@ func TestNoWayIn(t *testing.T) {
 func TestTellDevices(t *testing.T) {
 	id := int32(3)
 	both := []kernel.Taker{{Hook: kernel.HookTCIngress, ID: 1, Name: "in"}, {Hook: kernel.HookTCEgress, ID: 2}, {Hook: kernel.HookNetkit, ID: 3}}
-	in := diagnose.Program{Hook: "tc ingress", ID: 1, Name: "in"}
+	in := evidence.Program{Hook: "tc ingress", ID: 1, Name: "in"}
 	r := deviceReader{own: 1, ends: map[deviceAt]bool{{1, 5}: true}, read: []*deviceNamespace{
-		{inode: 2, enter: diagnose.Enter{PID: 812}, devices: []kernel.Device{{Index: 1, Name: "lo"}, {Index: 5, Name: "eth0", LinkNetNS: &id, Takers: both}}},
+		{inode: 2, enter: evidence.Enter{PID: 812}, devices: []kernel.Device{{Index: 1, Name: "lo"}, {Index: 5, Name: "eth0", LinkNetNS: &id, Takers: both}}},
 		{inode: 1, through: true, devices: []kernel.Device{
 			{Index: 4, Name: "lxc0", LinkNetNS: &id, Takers: both}, {Index: 5, Name: "lxc1", LinkNetNS: &id, Takers: both},
 			{Index: 6, Name: "eth0", Takers: []kernel.Taker{{Hook: kernel.HookTCEgress, ID: 9}}}, {Index: 7, Name: "eth1", Takers: both}}},
 	}}
 	list, read := r.tell()
-	want := []diagnose.Device{
-		{Name: "eth0", NetNS: 2, Enter: diagnose.Enter{PID: 812}, Programs: []diagnose.Program{in}},
-		{Name: "lxc1", Programs: []diagnose.Program{in, {Hook: "tc egress", ID: 2}, {Hook: "netkit", ID: 3}}},
-		{Name: "eth1", Programs: []diagnose.Program{in}},
-		{Name: "lxc0", Programs: []diagnose.Program{in}},
+	want := []evidence.Device{
+		{Name: "eth0", NetNS: 2, Enter: evidence.Enter{PID: 812}, Programs: []evidence.Program{in}},
+		{Name: "lxc1", Programs: []evidence.Program{in, {Hook: "tc egress", ID: 2}, {Hook: "netkit", ID: 3}}},
+		{Name: "eth1", Programs: []evidence.Program{in}},
+		{Name: "lxc0", Programs: []evidence.Program{in}},
 	}
 	if diff := cmp.Diff(want, list); diff != "" {
 		t.Errorf("devices (-want +got):\n%s", diff)

@@ -9,7 +9,7 @@ import (
 	"os"
 	"slices"
 
-	"github.com/synspy/synspy/internal/diagnose"
+	"github.com/synspy/synspy/internal/diagnose/evidence"
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
 	"github.com/synspy/synspy/internal/probe"
@@ -26,16 +26,16 @@ const (
 type diverted struct {
 	ports  []uint16
 	spaces []divertedSpace
-	list   []diagnose.Diversion
-	doubts []diagnose.Doubt
-	gave   []diagnose.Diversion // without a change to the packet, as records of what died show
+	list   []evidence.Diversion
+	doubts []evidence.Doubt
+	gave   []evidence.Diversion // without a change to the packet, as records of what died show
 }
 
 // divertedSpace is a network namespace whose rules and connections are read.
 type divertedSpace struct {
 	inode uint64
 	own   bool
-	enter diagnose.Enter
+	enter evidence.Enter
 	paths []string
 	drops map[uint64]uint32 // of listeners when the window began, by inode
 }
@@ -107,7 +107,7 @@ func (d *diverted) listSpaces(only uint64) {
 }
 
 // waysInto lists how a namespace can be entered.
-func waysInto(ns *kernel.NetNS) (enter diagnose.Enter, paths []string) {
+func waysInto(ns *kernel.NetNS) (enter evidence.Enter, paths []string) {
 	for _, name := range ns.Names {
 		enter.Name = cmp.Or(enter.Name, name)
 		paths = append(paths, kernel.NamedNetNS(name))
@@ -144,7 +144,7 @@ func (s *divertedSpace) count() error {
 }
 
 func (d *diverted) doubt(netns uint64, why string) {
-	doubt := diagnose.Doubt{NetNS: netns, Why: why}
+	doubt := evidence.Doubt{NetNS: netns, Why: why}
 	for i := range d.spaces {
 		if s := &d.spaces[i]; s.inode == netns {
 			doubt.Own, doubt.Enter = s.own, s.enter
@@ -168,7 +168,7 @@ func (d *diverted) rules(s *divertedSpace) {
 			continue // it is for other ports
 		}
 		if at < 0 || r.To.Port() == 0 && !r.To.Addr().IsValid() {
-			d.doubt(s.inode, fmt.Sprintf("a %s rule in %s may send SYNs elsewhere", r.Kind, diagnose.Said(r.Where)))
+			d.doubt(s.inode, fmt.Sprintf("a %s rule in %s may send SYNs elsewhere", r.Kind, evidence.Said(r.Where)))
 			continue
 		}
 		for _, port := range d.ports {
@@ -176,7 +176,7 @@ func (d *diverted) rules(s *divertedSpace) {
 				continue
 			}
 			to := netip.AddrPortFrom(r.To.Addr(), cmp.Or(r.To.Port(), port))
-			d.add(s, diagnose.Diversion{By: r.Kind + " rule in " + r.Where, Transparent: r.Kind == "tproxy",
+			d.add(s, evidence.Diversion{By: r.Kind + " rule in " + r.Where, Transparent: r.Kind == "tproxy",
 				From: netip.AddrPortFrom(netip.Addr{}, port), To: to}, 0)
 		}
 	}
@@ -201,15 +201,15 @@ func (d *diverted) connections(s *divertedSpace, died map[netip.AddrPort]netip.A
 		}
 		for _, t := range tracked {
 			at, dead := died[t.Client]
-			d.add(s, diagnose.Diversion{By: "connection tracking", From: t.Asked, To: t.Given, Proven: dead && at == t.Given}, 1)
+			d.add(s, evidence.Diversion{By: "connection tracking", From: t.Asked, To: t.Given, Proven: dead && at == t.Given}, 1)
 		}
 	}
 }
 
 // add takes a diversion, or one more connection that went its way.
-func (d *diverted) add(s *divertedSpace, v diagnose.Diversion, connections uint64) {
+func (d *diverted) add(s *divertedSpace, v evidence.Diversion, connections uint64) {
 	v.NetNS, v.Own, v.Enter = s.inode, s.own, s.enter
-	i := slices.IndexFunc(d.list, func(o diagnose.Diversion) bool {
+	i := slices.IndexFunc(d.list, func(o evidence.Diversion) bool {
 		return o.NetNS == v.NetNS && o.By == v.By && o.From == v.From && o.To == v.To
 	})
 	if i < 0 {
@@ -257,7 +257,7 @@ func (d *diverted) given(drop *event.Drop) {
 	if drop.Listener == nil || drop.Server == nil || drop.Server.Port == drop.Listener.Port || !slices.Contains(d.ports, drop.Server.Port) {
 		return
 	}
-	v := diagnose.Diversion{By: "TPROXY, an sk_lookup program or bpf_sk_assign", Transparent: true, Proven: true, NetNS: drop.Listener.NetNS,
+	v := evidence.Diversion{By: "TPROXY, an sk_lookup program or bpf_sk_assign", Transparent: true, Proven: true, NetNS: drop.Listener.NetNS,
 		From: netip.AddrPortFrom(netip.Addr{}, drop.Server.Port), To: netip.AddrPortFrom(drop.Listener.Addr, drop.Listener.Port)}
 	if len(d.gave) < toldDiversions && !slices.Contains(d.gave, v) {
 		d.gave = append(d.gave, v)
@@ -288,7 +288,7 @@ func (c *collector) diversions() {
 	}
 	for i := range d.spaces {
 		for _, name := range programs[d.spaces[i].inode] {
-			d.doubt(d.spaces[i].inode, "the sk_lookup program "+diagnose.Said(name)+" gives packets to sockets of its choice")
+			d.doubt(d.spaces[i].inode, "the sk_lookup program "+evidence.Said(name)+" gives packets to sockets of its choice")
 		}
 	}
 	e := &c.evidence
@@ -319,7 +319,7 @@ func (c *collector) others() {
 			if c.session.listeners.matches(&probe.Listener{Addr: l.Addr, Port: l.Port, NetNS: s.inode, Socket: sockets[l.Inode]}) {
 				continue
 			}
-			o := diagnose.Other{Listener: at, Own: s.own, Enter: s.enter}
+			o := evidence.Other{Listener: at, Own: s.own, Enter: s.enter}
 			if before, ok := s.drops[l.Inode]; ok && l.Drops != nil && *l.Drops != before {
 				n := uint64(*l.Drops - before)
 				o.Drops = &n
@@ -334,5 +334,5 @@ func (c *collector) others() {
 			}
 		}
 	}
-	slices.SortStableFunc(c.evidence.Others, func(a, b diagnose.Other) int { return cmp.Compare(valueOf(b.Drops), valueOf(a.Drops)) })
+	slices.SortStableFunc(c.evidence.Others, func(a, b evidence.Other) int { return cmp.Compare(valueOf(b.Drops), valueOf(a.Drops)) })
 }

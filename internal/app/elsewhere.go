@@ -6,7 +6,7 @@ import (
 	"cmp"
 	"slices"
 
-	"github.com/synspy/synspy/internal/diagnose"
+	"github.com/synspy/synspy/internal/diagnose/evidence"
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
 	"github.com/synspy/synspy/internal/probe"
@@ -16,7 +16,7 @@ import (
 const maxElsewhere = 64
 
 // elsewhere lists the listeners that have the port of a SYN that found none, those of the same namespace first.
-func (c *collector) elsewhere(places *deathPlaces) (list []diagnose.Elsewhere) {
+func (c *collector) elsewhere(places *deathPlaces) (list []evidence.Elsewhere) {
 	ports := make(map[uint16]bool)
 	spaces := make(map[uint64]bool)
 	for key := range c.deaths {
@@ -40,7 +40,7 @@ func (c *collector) elsewhere(places *deathPlaces) (list []diagnose.Elsewhere) {
 			list = append(list, c.elsewhereOf(places, described(l, false), l.Socket))
 		}
 	}
-	slices.SortStableFunc(list, func(a, b diagnose.Elsewhere) int {
+	slices.SortStableFunc(list, func(a, b evidence.Elsewhere) int {
 		return cmp.Compare(rankOf(spaces[a.Listener.NetNS]), rankOf(spaces[b.Listener.NetNS]))
 	})
 	return list[:min(len(list), maxElsewhere)]
@@ -54,7 +54,7 @@ func rankOf(same bool) int {
 }
 
 // listening lists a namespace's listeners on these ports, with what decides whom the kernel's lookup chooses.
-func (c *collector) listening(places *deathPlaces, netns uint64, ports map[uint16]bool, sockets map[uint64]uint64) (list []diagnose.Elsewhere) {
+func (c *collector) listening(places *deathPlaces, netns uint64, ports map[uint16]bool, sockets map[uint64]uint64) (list []evidence.Elsewhere) {
 	space := places.space(netns)
 	if space == nil {
 		return nil
@@ -91,8 +91,8 @@ func (c *collector) throughout(inode uint64) bool {
 	return false
 }
 
-func (c *collector) elsewhereOf(places *deathPlaces, at *event.Listener, socket uint64) diagnose.Elsewhere {
-	l := diagnose.Elsewhere{Listener: *at, Own: at.NetNS == places.own}
+func (c *collector) elsewhereOf(places *deathPlaces, at *event.Listener, socket uint64) evidence.Elsewhere {
+	l := evidence.Elsewhere{Listener: *at, Own: at.NetNS == places.own}
 	if space := places.space(at.NetNS); space != nil {
 		l.Enter = space.enter
 	}

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/synspy/synspy/internal/diagnose"
+	"github.com/synspy/synspy/internal/diagnose/evidence"
 	"github.com/synspy/synspy/internal/kernel"
 )
 
@@ -71,7 +71,7 @@ func (c *collector) forwarded() {
 	for _, ns := range w.spaces {
 		now, ok := w.read(ns)
 		was := w.before[ns.Inode]
-		f := diagnose.Forwarded{NetNS: ns.Inode, Own: ns.Inode == w.own, Before: w.only != 0 && ns.Inode != w.only,
+		f := evidence.Forwarded{NetNS: ns.Inode, Own: ns.Inode == w.own, Before: w.only != 0 && ns.Inode != w.only,
 			Packets: now.forwarded - min(was.forwarded, now.forwarded), IPVS: now.ipvs - min(was.ipvs, now.ipvs)}
 		if !ok || f.Packets+f.IPVS == 0 {
 			continue
@@ -82,6 +82,6 @@ func (c *collector) forwarded() {
 		e.Forwarded = append(e.Forwarded, f)
 	}
 	for _, why := range w.gaps[:min(len(w.gaps), toldDiversions)] {
-		e.Missing = append(e.Missing, diagnose.Gap{Need: diagnose.NeedForwarded, Why: why})
+		e.Missing = append(e.Missing, evidence.Gap{Need: evidence.NeedForwarded, Why: why})
 	}
 }

@@ -18,7 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/synspy/synspy/internal/diagnose"
+	"github.com/synspy/synspy/internal/diagnose/evidence"
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
 	"github.com/synspy/synspy/internal/owner"
@@ -330,7 +330,7 @@ func (l *listing) tellRefused(samples map[uint32]*owner.Sample) {
 		}
 	}
 	for _, g := range refused.of(processes) {
-		if g.Need == diagnose.NeedCalls {
+		if g.Need == evidence.NeedCalls {
 			l.say(fmt.Sprintf("connections wait; whether those sleep who should accept them could not be seen, of %s\n  that takes %s",
 				countProcesses(len(g.PIDs)), strings.Join(g.By, " and ")))
 		}

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/synspy/synspy/internal/diagnose"
+	"github.com/synspy/synspy/internal/diagnose/evidence"
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/probe"
 )
@@ -19,7 +19,7 @@ func TestMembers(t *testing.T) {
 		l := probe.Listener{Known: true, Member: true, Socket: socket, NetNS: 1, Addr: netip.IPv4Unspecified(), Port: uint16(80 + socket/10),
 			Device: device, Reuseport: event.Reuseport{Members: members}}
 		c.rows[socket] = &evidenceRow{listener: l}
-		c.evidence.Listeners = append(c.evidence.Listeners, diagnose.Listener{ID: *described(&l, true)})
+		c.evidence.Listeners = append(c.evidence.Listeners, evidence.Listener{ID: *described(&l, true)})
 	}
 	listen(1, 0, 2) // a group of two
 	listen(2, 0, 2)

@@ -7,7 +7,7 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/synspy/synspy/internal/diagnose"
+	"github.com/synspy/synspy/internal/diagnose/evidence"
 	"github.com/synspy/synspy/internal/kernel"
 )
 
@@ -80,7 +80,7 @@ func (c *collector) closeNetfilter(places *deathPlaces) {
 		}
 		places.enter(netns, space, func() error {
 			for _, q := range kernel.PacketQueuesHere() {
-				c.evidence.Queues = append(c.evidence.Queues, diagnose.PacketQueue{NetNS: netns, Number: q.Number, PortID: q.PortID,
+				c.evidence.Queues = append(c.evidence.Queues, evidence.PacketQueue{NetNS: netns, Number: q.Number, PortID: q.PortID,
 					Waiting: q.Waiting, Comm: kernel.Comm("/proc", q.PortID)})
 			}
 			if before, known := c.netfilter[netns]; known {
@@ -99,17 +99,17 @@ func (c *collector) counted(netns uint64, before, now netfilterCounts) {
 			was = 0
 		}
 		if packets > was {
-			c.evidence.Rules = append(c.evidence.Rules, diagnose.FirewallRule{NetNS: netns, Family: rule.Family, Table: rule.Table,
+			c.evidence.Rules = append(c.evidence.Rules, evidence.FirewallRule{NetNS: netns, Family: rule.Family, Table: rule.Table,
 				Chain: rule.Chain, Handle: rule.Handle, Packets: packets - was})
 		}
 	}
-	slices.SortFunc(c.evidence.Rules, func(a, b diagnose.FirewallRule) int {
+	slices.SortFunc(c.evidence.Rules, func(a, b evidence.FirewallRule) int {
 		return cmp.Or(cmp.Compare(b.Packets, a.Packets), cmp.Compare(a.Chain, b.Chain), cmp.Compare(a.Handle, b.Handle))
 	})
 	b, n := before.conntrack, now.conntrack
 	if !before.tracks || !now.tracks || n.Drops < b.Drops {
 		return
 	}
-	c.evidence.Conntrack = append(c.evidence.Conntrack, diagnose.Conntrack{NetNS: netns, Count: n.Count, Max: n.Max, Buckets: n.Buckets, Drops: n.Drops - b.Drops,
+	c.evidence.Conntrack = append(c.evidence.Conntrack, evidence.Conntrack{NetNS: netns, Count: n.Count, Max: n.Max, Buckets: n.Buckets, Drops: n.Drops - b.Drops,
 		EarlyDrops: n.EarlyDrops - min(n.EarlyDrops, b.EarlyDrops), InsertFailed: n.InsertFailed - min(n.InsertFailed, b.InsertFailed)})
 }

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/synspy/synspy/internal/diagnose"
+	"github.com/synspy/synspy/internal/diagnose/evidence"
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
 )
@@ -29,18 +29,18 @@ func unseenProcesses() (what, takes string) {
 }
 
 // refusals is the evidence of processes that was refused, by process.
-type refusals map[uint32][]diagnose.Gap
+type refusals map[uint32][]evidence.Gap
 
 // evidenceIn says what the files below /proc/PID are evidence of.
 var evidenceIn = map[string]struct {
-	need diagnose.Need
+	need evidence.Need
 	why  string
 }{
-	"syscall":   {diagnose.NeedCalls, "the system calls of this process's threads are refused"},
-	"fd":        {diagnose.NeedCalls, "the open files of this process are refused"},
-	"fdinfo":    {diagnose.NeedCalls, "the open files of this process are refused"},
-	"stack":     {diagnose.NeedStacks, "the kernel stacks of this process's threads are refused"},
-	"schedstat": {diagnose.NeedCPU, "how long this process's threads ran is refused"},
+	"syscall":   {evidence.NeedCalls, "the system calls of this process's threads are refused"},
+	"fd":        {evidence.NeedCalls, "the open files of this process are refused"},
+	"fdinfo":    {evidence.NeedCalls, "the open files of this process are refused"},
+	"stack":     {evidence.NeedStacks, "the kernel stacks of this process's threads are refused"},
+	"schedstat": {evidence.NeedCPU, "how long this process's threads ran is refused"},
 }
 
 // files notes the files of a process that could not be read.
@@ -55,33 +55,33 @@ func (r refusals) files(pid uint32, refused map[string]error) {
 
 // process notes that nothing of a process could be read. One that has ended refuses nothing.
 func (r refusals) process(pid uint32, err error) {
-	if r.has(pid, diagnose.NeedThreads) {
+	if r.has(pid, evidence.NeedThreads) {
 		return
 	}
 	by := kernel.RefusedFile("stat", err)
 	if errors.Is(err, fs.ErrNotExist) {
 		by = kernel.HiddenProcess(pid)
 	}
-	for _, need := range []diagnose.Need{diagnose.NeedThreads, diagnose.NeedCalls} {
+	for _, need := range []evidence.Need{evidence.NeedThreads, evidence.NeedCalls} {
 		r.add(pid, need, "what this process does is hidden", by)
 	}
 }
 
-func (r refusals) has(pid uint32, need diagnose.Need) bool {
-	return slices.ContainsFunc(r[pid], func(g diagnose.Gap) bool { return g.Need == need })
+func (r refusals) has(pid uint32, need evidence.Need) bool {
+	return slices.ContainsFunc(r[pid], func(g evidence.Gap) bool { return g.Need == need })
 }
 
-func (r refusals) add(pid uint32, need diagnose.Need, why string, by []string) {
+func (r refusals) add(pid uint32, need evidence.Need, why string, by []string) {
 	if len(by) > 0 {
-		r[pid] = append(r[pid], diagnose.Gap{Need: need, Why: why, By: by, PIDs: []uint32{pid}})
+		r[pid] = append(r[pid], evidence.Gap{Need: need, Why: why, By: by, PIDs: []uint32{pid}})
 	}
 }
 
 // of lists what was refused of these processes, those of which the same was as one.
-func (r refusals) of(processes []event.Process) (all []diagnose.Gap) {
+func (r refusals) of(processes []event.Process) (all []evidence.Gap) {
 	for _, p := range processes {
 		for _, g := range r[p.PID] {
-			i := slices.IndexFunc(all, func(o diagnose.Gap) bool { return o.Need == g.Need && slices.Equal(o.By, g.By) })
+			i := slices.IndexFunc(all, func(o evidence.Gap) bool { return o.Need == g.Need && slices.Equal(o.By, g.By) })
 			if i >= 0 {
 				all[i].PIDs = append(all[i].PIDs, p.PID)
 				continue

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/synspy/synspy/internal/diagnose"
+	"github.com/synspy/synspy/internal/diagnose/evidence"
 	"github.com/synspy/synspy/internal/event"
 )
 
@@ -28,7 +28,7 @@ func TestRefusals(t *testing.T) {
 	r.process(uint32(os.Getpid()), absent) // it lives
 	r.process(uint32(gone.Process.Pid), absent)
 
-	needs := func(pids ...uint32) (all []diagnose.Need) {
+	needs := func(pids ...uint32) (all []evidence.Need) {
 		var of []event.Process
 		for _, pid := range pids {
 			of = append(of, event.Process{PID: pid})
@@ -43,12 +43,12 @@ func TestRefusals(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		pid  uint32
-		want []diagnose.Need
+		want []evidence.Need
 	}{
-		{1, []diagnose.Need{diagnose.NeedCalls}},
-		{2, []diagnose.Need{diagnose.NeedCalls}},
-		{3, []diagnose.Need{diagnose.NeedThreads, diagnose.NeedCalls}},
-		{uint32(os.Getpid()), []diagnose.Need{diagnose.NeedThreads, diagnose.NeedCalls}},
+		{1, []evidence.Need{evidence.NeedCalls}},
+		{2, []evidence.Need{evidence.NeedCalls}},
+		{3, []evidence.Need{evidence.NeedThreads, evidence.NeedCalls}},
+		{uint32(os.Getpid()), []evidence.Need{evidence.NeedThreads, evidence.NeedCalls}},
 		{uint32(gone.Process.Pid), nil},
 	} {
 		if got := needs(tt.pid); !slices.Equal(got, tt.want) {

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/synspy/synspy/internal/diagnose"
+	"github.com/synspy/synspy/internal/diagnose/evidence"
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/owner"
 	"github.com/synspy/synspy/internal/probe"
@@ -60,8 +60,8 @@ type shortageWatch struct {
 	total       uint64    // calls that had failed
 	failures    map[failureKey]uint64
 	inodes      map[failureKey]uint64 // of the listeners, resolved when a call was first seen to fail
-	descriptors map[uint32]*diagnose.Descriptors
-	files       diagnose.Files
+	descriptors map[uint32]*evidence.Descriptors
+	files       evidence.Files
 }
 
 // standing is a listener whose queue nothing leaves.
@@ -82,7 +82,7 @@ type failureKey struct {
 
 func newShortageWatch(sampler *owner.Sampler, open func() (shortages, error), log *slog.Logger) *shortageWatch {
 	return &shortageWatch{sampler: sampler, open: open, log: log, stop: func() {}, done: make(chan struct{}), begun: make(chan struct{}, 1),
-		failures: make(map[failureKey]uint64), inodes: make(map[failureKey]uint64), descriptors: make(map[uint32]*diagnose.Descriptors)}
+		failures: make(map[failureKey]uint64), inodes: make(map[failureKey]uint64), descriptors: make(map[uint32]*evidence.Descriptors)}
 }
 
 func (w *shortageWatch) begin(ctx context.Context) {
@@ -229,7 +229,7 @@ func (w *shortageWatch) count(list []standing) {
 			}
 			d := w.descriptors[p.PID]
 			if d == nil {
-				d = &diagnose.Descriptors{PID: p.PID}
+				d = &evidence.Descriptors{PID: p.PID}
 				w.descriptors[p.PID] = d
 			}
 			d.Readings++
@@ -242,12 +242,12 @@ func (w *shortageWatch) count(list []standing) {
 		}
 	}
 	if open, most := w.sampler.OpenFiles(); open >= w.files.Open {
-		w.files = diagnose.Files{Open: open, Max: most}
+		w.files = evidence.Files{Open: open, Max: most}
 	}
 }
 
 // of tells what was seen for a listener. To be called after end.
-func (w *shortageWatch) of(inode uint64, processes []event.Process) (failures []diagnose.AcceptFailure, descriptors []diagnose.Descriptors) {
+func (w *shortageWatch) of(inode uint64, processes []event.Process) (failures []evidence.AcceptFailure, descriptors []evidence.Descriptors) {
 	pids := pidsOf(processes)
 	for key, n := range w.failures {
 		at := w.inodes[key]
@@ -255,14 +255,14 @@ func (w *shortageWatch) of(inode uint64, processes []event.Process) (failures []
 			continue
 		}
 		name := unix.ErrnoName(unix.Errno(key.errno))
-		i := slices.IndexFunc(failures, func(f diagnose.AcceptFailure) bool { return f.PID == key.pid && f.Errno == name })
+		i := slices.IndexFunc(failures, func(f evidence.AcceptFailure) bool { return f.PID == key.pid && f.Errno == name })
 		if i < 0 {
 			i = len(failures)
-			failures = append(failures, diagnose.AcceptFailure{PID: key.pid, Errno: name})
+			failures = append(failures, evidence.AcceptFailure{PID: key.pid, Errno: name})
 		}
 		failures[i].Count += n
 	}
-	slices.SortFunc(failures, func(a, b diagnose.AcceptFailure) int { return int(a.PID) - int(b.PID) })
+	slices.SortFunc(failures, func(a, b evidence.AcceptFailure) int { return int(a.PID) - int(b.PID) })
 	for _, pid := range pids {
 		if d := w.descriptors[pid]; d != nil {
 			descriptors = append(descriptors, *d)

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/synspy/synspy/internal/diagnose"
+	"github.com/synspy/synspy/internal/diagnose/evidence"
 	"github.com/synspy/synspy/internal/event"
 )
 
@@ -245,9 +245,9 @@ func TestFollow(t *testing.T) {
 
 // TestAddStacks: those seen on a CPU go to the samples of the time in which that was watched.
 func TestAddStacks(t *testing.T) {
-	thread := diagnose.Thread{PID: 1, TID: 1, Samples: []diagnose.Sample{{OffsetMs: 100, State: "R"}, {OffsetMs: 900, State: "R"}, {OffsetMs: 1000, State: "R"}}}
+	thread := evidence.Thread{PID: 1, TID: 1, Samples: []evidence.Sample{{OffsetMs: 100, State: "R"}, {OffsetMs: 900, State: "R"}, {OffsetMs: 1000, State: "R"}}}
 	stacks := []event.Stack{{PID: 1, TID: 1, State: event.ThreadRunning, Samples: 9, Frames: []event.Frame{{Function: "compute"}}}}
-	addStacks(&thread, stacks, func(s *diagnose.Sample) bool { return s.OffsetMs >= 900 })
+	addStacks(&thread, stacks, func(s *evidence.Sample) bool { return s.OffsetMs >= 900 })
 	for i, want := range []bool{false, true, true} {
 		if got := thread.Samples[i]; got.OnCPU != want || (len(got.User) > 0) != want {
 			t.Errorf("sample %d: %+v", i, got)

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/synspy/synspy/internal/diagnose"
+	"github.com/synspy/synspy/internal/diagnose/evidence"
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/probe"
 )
@@ -111,14 +111,14 @@ func (c *collector) strayed(places *deathPlaces) {
 		err = c.readStrays(places)
 	}
 	if err != nil {
-		c.evidence.Missing = append(c.evidence.Missing, diagnose.Gap{Need: diagnose.NeedWayOut,
+		c.evidence.Missing = append(c.evidence.Missing, evidence.Gap{Need: evidence.NeedWayOut,
 			Why: fmt.Sprintf("what this host drops on the way out was not watched: %v", err), By: enteringTakes(err)})
 		return
 	}
 	ms := uint64(time.Since(w.since).Milliseconds())
 	c.evidence.StraysMs = &ms
 	if w.unasked != "" {
-		c.evidence.Missing = append(c.evidence.Missing, diagnose.Gap{Need: diagnose.NeedForwarded,
+		c.evidence.Missing = append(c.evidence.Missing, evidence.Gap{Need: evidence.NeedForwarded,
 			Why: "SYNs for the network namespace asked about that die in another one were not all watched: " + w.unasked})
 	}
 }
@@ -140,7 +140,7 @@ func (c *collector) readStrays(places *deathPlaces) error {
 	list = slices.DeleteFunc(list, func(s probe.Stray) bool { return !c.concerns(s.Server) })
 	slices.SortFunc(list, func(a, b probe.Stray) int { return int(min(b.Count, 1<<30)) - int(min(a.Count, 1<<30)) })
 	for _, s := range list[:min(len(list), maxStrays)] {
-		stray := diagnose.Stray{Answer: s.Answer, Segment: s.Segment, Syn: s.Syn, Server: s.Server, NetNS: s.NetNS, MAC: s.MAC, Kernel: s.Kernel, Count: s.Count}
+		stray := evidence.Stray{Answer: s.Answer, Segment: s.Segment, Syn: s.Syn, Server: s.Server, NetNS: s.NetNS, MAC: s.MAC, Kernel: s.Kernel, Count: s.Count}
 		if s.Answer || s.Segment {
 			stray.From = c.sender(&s, places)
 		}
@@ -207,7 +207,7 @@ func (c *collector) sender(s *probe.Stray, places *deathPlaces) (from uint64) {
 }
 
 // here names the stray's device, in whose namespace it is called, and tells whether the server's address is one there.
-func here(stray *diagnose.Stray, device uint32) (local bool, err error) {
+func here(stray *evidence.Stray, device uint32) (local bool, err error) {
 	d, err := net.InterfaceByIndex(int(device))
 	if err != nil {
 		return true, err

@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/synspy/synspy/internal/diagnose"
+	"github.com/synspy/synspy/internal/diagnose/evidence"
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/owner"
 )
@@ -65,7 +65,7 @@ type threadWatch struct {
 
 	mu      sync.Mutex
 	targets []threadTarget
-	threads map[threadKey]*diagnose.Thread
+	threads map[threadKey]*evidence.Thread
 	stacks  map[string][]string // each once: most samples have the same
 	cpus    map[string]*throttling
 	cgroups map[uint32]string         // of a process: the one that limits it
@@ -75,7 +75,7 @@ type threadWatch struct {
 
 // throttling is a cgroup's, and what it was at the last look.
 type throttling struct {
-	diagnose.CPU
+	evidence.CPU
 	last event.CPU
 	at   uint32
 }
@@ -84,7 +84,7 @@ type throttling struct {
 func newThreadWatch(a *attention, stacks *stackWatch, window time.Duration, log *slog.Logger) *threadWatch {
 	return &threadWatch{sampler: owner.NewSampler("/proc", log), frames: stacks, attention: a, start: a.start,
 		every: max(threadsEvery, window/maxSamples), log: log,
-		stop: func() {}, done: make(chan struct{}), threads: make(map[threadKey]*diagnose.Thread), stacks: make(map[string][]string),
+		stop: func() {}, done: make(chan struct{}), threads: make(map[threadKey]*evidence.Thread), stacks: make(map[string][]string),
 		cpus: make(map[string]*throttling), cgroups: make(map[uint32]string), frozen: make(map[uint32][]frozenCgroup), refused: make(refusals)}
 }
 
@@ -191,7 +191,7 @@ func (w *threadWatch) take(target threadTarget, sample *owner.Sample) {
 			if len(w.threads) >= maxWatched {
 				continue
 			}
-			thread = &diagnose.Thread{PID: target.pid, TID: t.TID}
+			thread = &evidence.Thread{PID: target.pid, TID: t.TID}
 			w.threads[key] = thread
 		}
 		thread.Comm = t.Comm
@@ -235,8 +235,8 @@ func (w *threadWatch) once(stack []string) []string {
 	return stack
 }
 
-func sampleAt(at uint32, t *event.Thread) diagnose.Sample {
-	s := diagnose.Sample{OffsetMs: at, State: t.State, Kernel: t.Stack}
+func sampleAt(at uint32, t *event.Thread) evidence.Sample {
+	s := evidence.Sample{OffsetMs: at, State: t.State, Kernel: t.Stack}
 	if t.Syscall != nil {
 		s.Syscall = t.Syscall.Name
 	}
@@ -268,7 +268,7 @@ func (w *threadWatch) takeCPU(pid uint32, at uint32, cpu *event.CPU) {
 	w.cgroups[pid] = cpu.Cgroup
 	have := w.cpus[cpu.Cgroup]
 	if have == nil {
-		have = &throttling{CPU: diagnose.CPU{Cgroup: event.Cgroup{Path: cpu.Cgroup}, Dir: cpu.Dir, V1: cpu.V1}, last: *cpu, at: at}
+		have = &throttling{CPU: evidence.CPU{Cgroup: event.Cgroup{Path: cpu.Cgroup}, Dir: cpu.Dir, V1: cpu.V1}, last: *cpu, at: at}
 		w.cpus[cpu.Cgroup] = have
 	}
 	have.QuotaUs, have.PeriodUs = cpu.QuotaUs, cpu.PeriodUs
@@ -286,7 +286,7 @@ func (w *threadWatch) takeCPU(pid uint32, at uint32, cpu *event.CPU) {
 		have.Spans[n-1].ToMs = at
 		return
 	}
-	have.Spans = append(have.Spans, diagnose.Span{FromMs: from, ToMs: at})
+	have.Spans = append(have.Spans, evidence.Span{FromMs: from, ToMs: at})
 }
 
 // growth is 0 where a counter is not known, or another cgroup took the path.
@@ -301,13 +301,13 @@ func valueOf(n *uint64) uint64 {
 
 // of lists what was seen for a listener: its processes' threads, the cgroups that limit
 // them, and those that froze them. To be called after end.
-func (w *threadWatch) of(inode uint64, processes []event.Process) (threads []diagnose.Thread, cpus []diagnose.CPU, frozen []frozenCgroup) {
+func (w *threadWatch) of(inode uint64, processes []event.Process) (threads []evidence.Thread, cpus []evidence.CPU, frozen []frozenCgroup) {
 	for key, t := range w.threads {
 		if key.inode == inode {
 			threads = append(threads, *t)
 		}
 	}
-	slices.SortFunc(threads, func(a, b diagnose.Thread) int {
+	slices.SortFunc(threads, func(a, b evidence.Thread) int {
 		if a.PID != b.PID {
 			return int(a.PID) - int(b.PID)
 		}

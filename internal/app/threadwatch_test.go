@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/synspy/synspy/internal/diagnose"
+	"github.com/synspy/synspy/internal/diagnose/evidence"
 	"github.com/synspy/synspy/internal/event"
 )
 
@@ -34,7 +34,7 @@ func TestThrottlingAddedUp(t *testing.T) {
 	if got.Periods != 3 || got.Throttled != 2 || got.ThrottledMs != 60 {
 		t.Errorf("%d periods, %d of them throttled, for %v ms, want 3, 2, 60", got.Periods, got.Throttled, got.ThrottledMs)
 	}
-	if want := []diagnose.Span{{FromMs: 0, ToMs: 100}, {FromMs: 200, ToMs: 300}}; len(got.Spans) != 2 || got.Spans[0] != want[0] || got.Spans[1] != want[1] {
+	if want := []evidence.Span{{FromMs: 0, ToMs: 100}, {FromMs: 200, ToMs: 300}}; len(got.Spans) != 2 || got.Spans[0] != want[0] || got.Spans[1] != want[1] {
 		t.Errorf("throttled in %v, want %v", got.Spans, want)
 	}
 }

@@ -3,7 +3,7 @@
 package app
 
 import (
-	"github.com/synspy/synspy/internal/diagnose"
+	"github.com/synspy/synspy/internal/diagnose/evidence"
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/probe"
 )
@@ -28,7 +28,7 @@ func (c *collector) mix(all []probe.Listener, undivided map[uint64]bool) {
 }
 
 // undivide takes out what was counted to some member of the group, maybe another one.
-func undivide(l *diagnose.Listener) {
+func undivide(l *evidence.Listener) {
 	l.Syns, l.Accepts, l.Finished = nil, nil, nil
 	l.PeakAccepts, l.RetriesTold, l.Late = 0, false, nil
 	for i := range l.Timeline {

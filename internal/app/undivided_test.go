@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/synspy/synspy/internal/diagnose"
+	"github.com/synspy/synspy/internal/diagnose/evidence"
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/probe"
 )
@@ -55,7 +55,7 @@ func TestUndivided(t *testing.T) {
 // TestUndivide: such counts are unknown, not zero; drops are each socket's own.
 func TestUndivide(t *testing.T) {
 	n := uint64(4)
-	l := diagnose.Listener{Syns: &n, Accepts: &n, Finished: &n, Timeline: []event.TimelinePoint{{Arrivals: &n, Accepts: &n, Drops: &n}}}
+	l := evidence.Listener{Syns: &n, Accepts: &n, Finished: &n, Timeline: []event.TimelinePoint{{Arrivals: &n, Accepts: &n, Drops: &n}}}
 	undivide(&l)
 	if p := l.Timeline[0]; l.Syns != nil || l.Accepts != nil || l.Finished != nil || p.Arrivals != nil || p.Accepts != nil || p.Drops == nil {
 		t.Errorf("%+v, %+v", l, p)

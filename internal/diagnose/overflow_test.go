@@ -6,10 +6,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/synspy/synspy/internal/diagnose/evidence"
 	"github.com/synspy/synspy/internal/event"
 )
 
-// TestOverflow holds that nothing is said to be healthy, or not to have arrived, of what a table had no room for.
+// TestOverflow holds that nothing is said to be healthy, or not to have arrived, of what a table
+// had no room for.
 func TestOverflow(t *testing.T) {
 	full := map[string]event.Overflow{
 		"namespaces": {Namespaces: 1}, "drops": {Drops: 1}, "syns": {Syns: 1}, "unnamed": {Unnamed: 1}, "changes": {Changes: 1},
@@ -20,12 +22,14 @@ func TestOverflow(t *testing.T) {
 			e := quietEvidence(syns)
 			e.Overflow = &overflow
 			d := Diagnose(e)
-			if len(d.Findings) == 0 || d.Findings[0].ID != event.FindingOtherDrops || d.Overflow == nil {
+			if len(d.Findings) == 0 || d.Findings[0].ID != event.FindingOtherDrops ||
+				d.Overflow == nil {
 				t.Errorf("%s, %d SYNs: %+v", name, syns, d.Findings)
 			}
 			for _, f := range d.Findings {
 				if f.Confidence == event.ConfidenceProven {
-					t.Errorf("%s, %d SYNs: %s is called proven", name, syns, f.ID)
+					t.Errorf("%s, %d SYNs: %s is called proven", name, syns,
+						f.ID)
 				}
 			}
 			if strings.Contains(d.Verdict, "not the problem") {
@@ -38,8 +42,10 @@ func TestOverflow(t *testing.T) {
 			if syns > 0 {
 				want = event.FindingHealthy
 			}
-			if len(d.Findings) != 2 || d.Findings[0].ID != want || d.Findings[1].ID != event.FindingOtherDrops {
-				t.Errorf("%s, %d SYNs, none of it asked for: %+v", name, syns, d.Findings)
+			if len(d.Findings) != 2 || d.Findings[0].ID != want ||
+				d.Findings[1].ID != event.FindingOtherDrops {
+				t.Errorf("%s, %d SYNs, none of it asked for: %+v", name, syns,
+					d.Findings)
 			}
 		}
 	}
@@ -51,10 +57,11 @@ func TestOverflow(t *testing.T) {
 }
 
 // quietEvidence is a listener that got so many SYNs and dropped none.
-func quietEvidence(syns uint64) *Evidence {
+func quietEvidence(syns uint64) *evidence.Evidence {
 	balanced := true
 	none := uint64(0)
-	return &Evidence{WindowMs: 10000, Filter: "port 443", Ports: []uint16{443}, Balanced: &balanced, Listeners: []Listener{{
-		ID: event.Listener{Port: 443}, Syns: &syns, Accepts: &syns, Finished: &syns, SynAcksAgain: &none, Cookies: &none,
-	}}}
+	return &evidence.Evidence{WindowMs: 10000, Filter: "port 443", Ports: []uint16{443},
+		Balanced: &balanced, Listeners: []evidence.Listener{{
+			ID: event.Listener{Port: 443}, Syns: &syns, Accepts: &syns, Finished: &syns, SynAcksAgain: &none, Cookies: &none,
+		}}}
 }

@@ -3,6 +3,7 @@
 package diagnose
 
 import (
+	"github.com/synspy/synspy/internal/diagnose/whatif"
 	"math/rand/v2"
 	"testing"
 )
@@ -18,43 +19,52 @@ func TestQueueModel(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		name string
-		m    queueModel
-		want modelled
+		m    whatif.QueueModel
+		want whatif.Modelled
 	}{
-		{"limit+1 fit", queueModel{Limit: 4, StepMs: 100,
+		{"limit+1 fit", whatif.QueueModel{Limit: 4, StepMs: 100,
 			Arrivals: steps(3, map[int]uint64{0: 6}), Capacity: steps(3, nil)},
-			modelled{Dropped: 1, Lost: 1, WaitMs: 300}},
-		{"limit zero holds one", queueModel{Limit: 0, StepMs: 100,
+			whatif.Modelled{Dropped: 1, Lost: 1, WaitMs: 300}},
+		{"limit zero holds one", whatif.QueueModel{Limit: 0, StepMs: 100,
 			Arrivals: steps(3, map[int]uint64{0: 2}), Capacity: steps(3, nil)},
-			modelled{Dropped: 1, Lost: 1, WaitMs: 300}},
-		{"what is there already counts", queueModel{Limit: 4, Initial: 5, StepMs: 100,
+			whatif.Modelled{Dropped: 1, Lost: 1, WaitMs: 300}},
+		{"what is there already counts", whatif.QueueModel{Limit: 4, Initial: 5,
+			StepMs:   100,
 			Arrivals: steps(2, map[int]uint64{0: 1}), Capacity: steps(2, nil)},
-			modelled{Dropped: 1, Lost: 1}},
-		{"a retry gets through", queueModel{Limit: 0, StepMs: 100, Retries: retriesLinear,
-			Arrivals: steps(12, map[int]uint64{0: 2}), Capacity: steps(12, map[int]uint64{5: 1 * one, 6: 1 * one})},
-			modelled{Dropped: 1, Again: 1, WaitMs: 500}},
-		{"retries are dropped too", queueModel{Limit: 0, StepMs: 100, Retries: retriesLinear,
+			whatif.Modelled{Dropped: 1, Lost: 1}},
+		{"a retry gets through", whatif.QueueModel{Limit: 0, StepMs: 100,
+			Retries:  whatif.RetriesLinear,
+			Arrivals: steps(12, map[int]uint64{0: 2}), Capacity: steps(12,
+				map[int]uint64{5: 1 * whatif.One, 6: 1 * whatif.One})},
+			whatif.Modelled{Dropped: 1, Again: 1, WaitMs: 500}},
+		{"retries are dropped too", whatif.QueueModel{Limit: 0, StepMs: 100,
+			Retries:  whatif.RetriesLinear,
 			Arrivals: steps(25, map[int]uint64{0: 2}), Capacity: steps(25, nil)},
-			modelled{Dropped: 3, Again: 2, Lost: 1, WaitMs: 2500}},
-		{"the older clients wait longer between them", queueModel{Limit: 0, StepMs: 100, Retries: retriesExponential,
+			whatif.Modelled{Dropped: 3, Again: 2, Lost: 1, WaitMs: 2500}},
+		{"the older clients wait longer between them", whatif.QueueModel{Limit: 0,
+			StepMs: 100, Retries: whatif.RetriesExponential,
 			Arrivals: steps(25, map[int]uint64{0: 2}), Capacity: steps(25, nil)},
-			modelled{Dropped: 2, Again: 1, Lost: 1, WaitMs: 2500}},
-		{"idle capacity is not saved up", queueModel{Limit: 0, StepMs: 100,
-			Arrivals: steps(9, map[int]uint64{8: 3}), Capacity: []uint64{9 * one, 9 * one, 9 * one, 9 * one, 9 * one, 9 * one, 9 * one, 9 * one, 0}},
-			modelled{Dropped: 2, Lost: 2, WaitMs: 100}},
-		{"capacity is spread over the step", queueModel{Limit: 0, StepMs: 100,
-			Arrivals: steps(1, map[int]uint64{0: 4}), Capacity: []uint64{5 * one}},
-			modelled{}},
-		{"or over a part of it", queueModel{Limit: 0, StepMs: 100, Burst: 2,
-			Arrivals: steps(1, map[int]uint64{0: 4}), Capacity: []uint64{5 * one}},
-			modelled{Dropped: 2, Lost: 2}},
-		{"or all at once", queueModel{Limit: 0, StepMs: 100, Burst: atOnce,
-			Arrivals: steps(1, map[int]uint64{0: 4}), Capacity: []uint64{5 * one}},
-			modelled{Dropped: 3, Lost: 3}},
-		{"nothing", queueModel{StepMs: 50}, modelled{}},
+			whatif.Modelled{Dropped: 2, Again: 1, Lost: 1, WaitMs: 2500}},
+		{"idle capacity is not saved up", whatif.QueueModel{Limit: 0, StepMs: 100,
+			Arrivals: steps(9, map[int]uint64{8: 3}), Capacity: []uint64{9 * whatif.One,
+				9 * whatif.One, 9 * whatif.One, 9 * whatif.One, 9 * whatif.One, 9 * whatif.One, 9 * whatif.One, 9 * whatif.One, 0}},
+			whatif.Modelled{Dropped: 2, Lost: 2, WaitMs: 100}},
+		{"capacity is spread over the step", whatif.QueueModel{Limit: 0, StepMs: 100,
+			Arrivals: steps(1,
+				map[int]uint64{0: 4}), Capacity: []uint64{5 * whatif.One}},
+			whatif.Modelled{}},
+		{"or over a part of it", whatif.QueueModel{Limit: 0, StepMs: 100, Burst: 2,
+			Arrivals: steps(1,
+				map[int]uint64{0: 4}), Capacity: []uint64{5 * whatif.One}},
+			whatif.Modelled{Dropped: 2, Lost: 2}},
+		{"or all at once", whatif.QueueModel{Limit: 0, StepMs: 100, Burst: whatif.AtOnce,
+			Arrivals: steps(1,
+				map[int]uint64{0: 4}), Capacity: []uint64{5 * whatif.One}},
+			whatif.Modelled{Dropped: 3, Lost: 3}},
+		{"nothing", whatif.QueueModel{StepMs: 50}, whatif.Modelled{}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := tt.m.run(); got != tt.want {
+			if got := tt.m.Run(); got != tt.want {
 				t.Errorf("got %+v, want %+v", got, tt.want)
 			}
 		})
@@ -65,21 +75,21 @@ func TestQueueModel(t *testing.T) {
 func TestAdmit(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 3))
 	for range 20_000 {
-		length, limit, each, n := r.Uint64N(30*one), r.Uint64N(20)*one, r.Uint64N(2*one), r.Uint64N(60)
+		length, limit, each, n := r.Uint64N(30*whatif.One), r.Uint64N(20)*whatif.One, r.Uint64N(2*whatif.One), r.Uint64N(60)
 		if r.IntN(4) == 0 {
 			each = 0
 		}
 		slow, wantAdmitted, wantDropped := length, uint64(0), uint64(0)
 		for range n {
-			if serve(&slow, each); slow > limit {
+			if whatif.Serve(&slow, each); slow > limit {
 				wantDropped++
 			} else {
-				slow += one
+				slow += whatif.One
 				wantAdmitted++
 			}
 		}
 		was := length
-		admitted, dropped := admit(&length, limit, each, n)
+		admitted, dropped := whatif.Admit(&length, limit, each, n)
 		if admitted != wantAdmitted || dropped != wantDropped || length != slow {
 			t.Fatalf("length %d, limit %d, each %d, n %d: %d admitted, %d dropped, length %d; want %d, %d, %d",
 				was, limit, each, n, admitted, dropped, length, wantAdmitted, wantDropped, slow)
@@ -88,10 +98,11 @@ func TestAdmit(t *testing.T) {
 }
 
 // randomModel makes a window with standstills and bursts.
-func randomModel(r *rand.Rand) queueModel {
-	m := queueModel{Limit: r.Uint32N(40), Initial: r.Uint32N(10), StepMs: 50, Burst: []uint64{0, 1, 3, atOnce}[r.IntN(4)]}
+func randomModel(r *rand.Rand) whatif.QueueModel {
+	m := whatif.QueueModel{Limit: r.Uint32N(40), Initial: r.Uint32N(10), StepMs: 50,
+		Burst: []uint64{0, 1, 3, whatif.AtOnce}[r.IntN(4)]}
 	for range 1 + r.IntN(120) {
-		arrivals, capacity := r.Uint64N(6), r.Uint64N(6*one)
+		arrivals, capacity := r.Uint64N(6), r.Uint64N(6*whatif.One)
 		if r.IntN(10) == 0 {
 			arrivals = r.Uint64N(120)
 		}
@@ -103,21 +114,22 @@ func randomModel(r *rand.Rand) queueModel {
 	return m
 }
 
-// TestMoreNeverHurts is what the table of a diagnosis rests on: without retries a larger limit and more
-// workers never drop more.
+// TestMoreNeverHurts is what the table of a diagnosis rests on: without retries a larger limit and
+// more workers never drop more.
 func TestMoreNeverHurts(t *testing.T) {
 	for seed := range uint64(500) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		m := randomModel(r)
-		base := m.run()
+		base := m.Run()
 		more := m
 		more.Limit += 1 + r.Uint32N(50)
-		if got := more.run(); got.Dropped > base.Dropped {
-			t.Fatalf("seed %d: limit %d drops %d, %d drops %d", seed, m.Limit, base.Dropped, more.Limit, got.Dropped)
+		if got := more.Run(); got.Dropped > base.Dropped {
+			t.Fatalf("seed %d: limit %d drops %d, %d drops %d", seed, m.Limit,
+				base.Dropped, more.Limit, got.Dropped)
 		}
 		workers := m
-		workers.Capacity = scale(m.Capacity, 1+r.Float64()*3)
-		if got := workers.run(); got.Dropped > base.Dropped {
+		workers.Capacity = whatif.Scale(m.Capacity, 1+r.Float64()*3)
+		if got := workers.Run(); got.Dropped > base.Dropped {
 			t.Fatalf("seed %d: more workers: %+v, before %+v", seed, got, base)
 		}
 	}
@@ -130,15 +142,15 @@ func FuzzQueueModel(f *testing.F) {
 	f.Fuzz(func(t *testing.T, seed uint64, limit uint32, linear bool) {
 		m := randomModel(rand.New(rand.NewPCG(seed, 2)))
 		m.Limit = limit
-		m.Retries = retriesExponential
+		m.Retries = whatif.RetriesExponential
 		if linear {
-			m.Retries = retriesLinear
+			m.Retries = whatif.RetriesLinear
 		}
 		var handshakes uint64
 		for _, a := range m.Arrivals {
 			handshakes += a
 		}
-		got := m.run()
+		got := m.Run()
 		if got.Lost > handshakes || got.Lost > got.Dropped {
 			t.Errorf("%d lost of %d, %d dropped", got.Lost, handshakes, got.Dropped)
 		}
@@ -146,7 +158,7 @@ func FuzzQueueModel(f *testing.F) {
 			t.Errorf("a wait of %v ms in %d steps", got.WaitMs, len(m.Arrivals))
 		}
 		m.Limit = uint32(handshakes) + m.Initial
-		if got := m.run(); got.Dropped != 0 {
+		if got := m.Run(); got.Dropped != 0 {
 			t.Errorf("room for all, and %d dropped", got.Dropped)
 		}
 	})

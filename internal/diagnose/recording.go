@@ -11,13 +11,16 @@ import (
 	"strings"
 	"time"
 
+	"github.com/synspy/synspy/internal/diagnose/advice"
+	"github.com/synspy/synspy/internal/diagnose/evidence"
+	"github.com/synspy/synspy/internal/diagnose/rules"
 	"github.com/synspy/synspy/internal/event"
 )
 
 // Recording makes evidence of a trace's records, as a file of them has it. The zero value is ready.
 type Recording struct {
-	// Asked is the filters given while reading: what they kept out is no lack of the recording. They are the last ones of
-	// the ready record's.
+	// Asked is the filters given while reading: what they kept out is no lack of the recording.
+	// They are the last ones of the ready record's.
 	Asked []event.Filter
 
 	recount   event.Recount
@@ -27,7 +30,7 @@ type Recording struct {
 	order     []*recorded
 	listeners map[listenerKey]*recorded
 	counts    []event.Count
-	ingress   []Death
+	ingress   []evidence.Death
 	clients   map[netip.Addr]uint64
 	held      bool // not every packet has a record
 }
@@ -40,7 +43,7 @@ type listenerKey struct {
 }
 
 type recorded struct {
-	Listener
+	evidence.Listener
 	drops []moment
 }
 
@@ -63,7 +66,8 @@ func (r *Recording) Add(record any) {
 		}
 	case *event.Held:
 		r.held = true
-		count := event.Count{Cause: rec.Cause, Stage: rec.Stage, Action: rec.Action, Count: rec.Count}
+		count := event.Count{Cause: rec.Cause, Stage: rec.Stage, Action: rec.Action,
+			Count: rec.Count}
 		if l := r.count(rec.Listener, count); l != nil {
 			l.BadAcks.Add(count, rec.Kernel.Counters)
 		}
@@ -84,7 +88,7 @@ func (r *Recording) drop(d *event.Drop) {
 	}
 	if d.Type == "cookie" {
 		if l := r.listener(d.Listener); l != nil {
-			n := value(l.Cookies) + 1
+			n := evidence.Value(l.Cookies) + 1
 			l.Cookies = &n
 		}
 		return
@@ -108,7 +112,7 @@ func (r *Recording) drop(d *event.Drop) {
 	}
 	l.BadAcks.Record(d)
 	if d.Unsent {
-		n := value(l.Unsent) + 1
+		n := evidence.Value(l.Unsent) + 1
 		l.Unsent = &n
 	}
 	l.drops = append(l.drops, moment{d.Time.Time, d.Listener.AcceptQueue, d.Listener.SynQueue})
@@ -128,21 +132,25 @@ func (l *recorded) gap(processes []event.Process) {
 			since = p.LastAcceptMs
 		}
 	}
-	if since != nil && *since > value(l.LongestGapMs) {
+	if since != nil && *since > evidence.Value(l.LongestGapMs) {
 		l.LongestGapMs = since
 	}
 }
 
 func (r *Recording) death(d *event.Drop) {
-	death := Death{Cause: d.Cause, Action: d.Action, NetNS: d.NetNS, Kernel: d.Kernel}
+	death := evidence.Death{Cause: d.Cause, Action: d.Action, NetNS: d.NetNS, Kernel: d.Kernel}
 	death.Kernel.Counters = nil
 	if d.Server != nil {
 		death.Server = *d.Server
 	}
-	i := slices.IndexFunc(r.ingress, func(o Death) bool {
-		return o.Cause == death.Cause && o.Action == death.Action && o.Server == death.Server && o.NetNS == death.NetNS &&
-			o.Kernel.Function == death.Kernel.Function && o.Kernel.Reason == death.Kernel.Reason && o.Kernel.Hook == death.Kernel.Hook &&
-			o.Kernel.Family == death.Kernel.Family && o.Kernel.Refusal == death.Kernel.Refusal
+	i := slices.IndexFunc(r.ingress, func(o evidence.Death) bool {
+		return o.Cause == death.Cause && o.Action == death.Action &&
+			o.Server == death.Server && o.NetNS == death.NetNS &&
+			o.Kernel.Function == death.Kernel.Function &&
+			o.Kernel.Reason == death.Kernel.Reason &&
+			o.Kernel.Hook == death.Kernel.Hook &&
+			o.Kernel.Family == death.Kernel.Family &&
+			o.Kernel.Refusal == death.Kernel.Refusal
 	})
 	if i < 0 {
 		if len(r.ingress) == maxDeaths { // a scan of every port
@@ -192,8 +200,8 @@ func (r *Recording) listener(of *event.Listener) *recorded {
 }
 
 // Evidence is what the records add up to.
-func (r *Recording) Evidence() *Evidence {
-	e := &Evidence{Counts: slices.Clone(r.counts), Ingress: slices.Clone(r.ingress)}
+func (r *Recording) Evidence() *evidence.Evidence {
+	e := &evidence.Evidence{Counts: slices.Clone(r.counts), Ingress: slices.Clone(r.ingress)}
 	if r.ready != nil {
 		e.Start = r.ready.Time
 	}
@@ -212,12 +220,14 @@ func (r *Recording) Evidence() *Evidence {
 		e.WindowMs = uint64(r.last.Sub(start).Milliseconds())
 	}
 	why := "a file of records does not have it"
-	for _, n := range []Need{NeedAccepts, NeedTimeline, NeedThreads, NeedOnCPU, NeedCPU, NeedThrottled, NeedSysctls, NeedMembers,
-		NeedSynAcks, NeedDevices, NeedForwarded} {
-		e.Missing = append(e.Missing, Gap{Need: n, Why: why})
+	for _, n := range []evidence.Need{evidence.NeedAccepts, evidence.NeedTimeline,
+		evidence.NeedThreads, evidence.NeedOnCPU, evidence.NeedCPU, evidence.NeedThrottled, evidence.NeedSysctls, evidence.NeedMembers,
+		evidence.NeedSynAcks, evidence.NeedDevices, evidence.NeedForwarded} {
+		e.Missing = append(e.Missing, evidence.Gap{Need: n, Why: why})
 	}
 	if r.summary == nil {
-		e.Missing = append(e.Missing, Gap{Need: NeedSyns, Why: "the file has no summary: its recording was cut short"})
+		e.Missing = append(e.Missing, evidence.Gap{Need: evidence.NeedSyns,
+			Why: "the file has no summary: its recording was cut short"})
 	} else {
 		r.summed(e)
 	}
@@ -237,12 +247,12 @@ func (r *Recording) Evidence() *Evidence {
 		n := uint64(len(e.Clients))
 		e.ClientsSeen = &n
 	}
-	e.Clients = bound(e.Clients, maxClients)
+	e.Clients = evidence.Bound(e.Clients, rules.MaxClients)
 	return e
 }
 
 // filtered says what the recording leaves out, and what is not known of what was asked for.
-func (r *Recording) filtered(e *Evidence) {
+func (r *Recording) filtered(e *evidence.Evidence) {
 	all := r.Asked // where the beginning is missing, its filters are not known
 	if r.ready != nil {
 		all = r.ready.Filters
@@ -254,7 +264,8 @@ func (r *Recording) filtered(e *Evidence) {
 	e.OneNetNS = event.Filtered(all, "netns")
 	of := all[:len(all)-len(r.Asked)]
 	if len(of) > 0 {
-		e.LeftOut = "the recording was filtered by " + event.FilterText(of) + ": what that left out is not among its records"
+		e.LeftOut = "the recording was filtered by " + event.FilterText(of) +
+			": what that left out is not among its records"
 	}
 	for _, f := range all {
 		if f.Name == "port" {
@@ -272,12 +283,14 @@ func (r *Recording) filtered(e *Evidence) {
 	case has("cause", "stage"):
 		e.Silence = SilentCause
 	case e.Unsure > 0:
-		e.Silence = unsure(e)
+		e.Silence = rules.Unsure(e)
 	case nowhere && r.recount.UnsureSyns > 0:
-		e.Silence = many(r.recount.UnsureSyns, "SYN") + " came to listeners of which the recording does not say whether the filter asks for them"
+		e.Silence = advice.Many(r.recount.UnsureSyns, "SYN") +
+			" came to listeners of which the recording does not say whether the filter asks for them"
 	case nowhere && has("pid", "comm", "cgroup", "container", "pod"):
 		e.Silence = "the recording tells of no listener that the filter matches"
-	case nowhere && len(of) > 0 && slices.ContainsFunc(r.Asked, func(f event.Filter) bool { return !slices.Contains(of, f) }):
+	case nowhere && len(of) > 0 && slices.ContainsFunc(r.Asked,
+		func(f event.Filter) bool { return !slices.Contains(of, f) }):
 		e.Silence = e.LeftOut
 	}
 }
@@ -311,14 +324,15 @@ const (
 )
 
 // summed takes what the summary says, which is exact where records were held back.
-func (r *Recording) summed(e *Evidence) {
+func (r *Recording) summed(e *evidence.Evidence) {
 	s := r.summary
 	e.WindowMs = uint64(max(s.DurationMs, 0))
 	e.Differs = difference(r.counts, s.Counts)
 	e.Counts, e.Ledger, e.Overflow, e.Balanced = s.Counts, s.Ledger, s.Overflow, &s.Balanced
 	for _, seen := range s.Seen {
-		if l := &seen.Listener; l.Cookie == 0 && l.Inode == 0 && !seen.Others { // of a group whose members were not told apart
-			e.GroupSyns = sum(e.GroupSyns, &seen.Syn)
+		if l := &seen.Listener; l.Cookie == 0 && l.Inode == 0 &&
+			!seen.Others { // of a group whose members were not told apart
+			e.GroupSyns = evidence.Sum(e.GroupSyns, &seen.Syn)
 			continue
 		}
 		if l := r.listener(&seen.Listener); l != nil && !seen.Others {
@@ -354,18 +368,23 @@ func difference(a, b []event.Count) uint64 {
 	return uint64(max(more, fewer))
 }
 
-// maxTimed bounds the listeners that get a timeline: each has up to MaxTimelinePoints, and a small file may name many.
+// maxTimed bounds the listeners that get a timeline: each has up to MaxTimelinePoints, and a small
+// file may name many.
 const maxTimed = 256
 
-// timed lists the listeners that get a timeline, those with most drops. None does where the window is too long for offsets
-// in milliseconds: 49 days.
+// timed lists the listeners that get a timeline, those with most drops. None does where the window
+// is too long for offsets in milliseconds: 49 days.
 func (r *Recording) timed(windowMs uint64) []*recorded {
 	if windowMs == 0 || windowMs > math.MaxUint32 {
 		return nil
 	}
-	most := slices.DeleteFunc(slices.Clone(r.order), func(l *recorded) bool { return len(l.drops) == 0 })
-	slices.SortStableFunc(most, func(a, b *recorded) int { return cmp.Compare(len(b.drops), len(a.drops)) })
-	return bound(most, maxTimed)
+	most := slices.DeleteFunc(slices.Clone(r.order),
+		func(l *recorded) bool { return len(l.drops) == 0 })
+	slices.SortStableFunc(most, func(a, b *recorded) int {
+		return cmp.Compare(len(b.drops),
+			len(a.drops))
+	})
+	return evidence.Bound(most, maxTimed)
 }
 
 // timeline puts the drops, and the queues they found, into steps.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/synspy/synspy/internal/diagnose/evidence"
 	"github.com/synspy/synspy/internal/event"
 )
 
@@ -18,7 +19,7 @@ const dropLine = `{"v":1,"type":"drop","time":"2026-11-22T04:55:0%d.100000000Z",
 	`"listener":{"addr":"0.0.0.0","port":443,"cookie":"4711","netns":7,"accept_queue":{"len":17,"limit":16}%s},` +
 	`"processes":[{"pid":812,"comm":"server","role":"acceptor","last_accept_ms":%d}]}`
 
-func record(t *testing.T, lines ...string) *Evidence {
+func record(t *testing.T, lines ...string) *evidence.Evidence {
 	t.Helper()
 	var r Recording
 	for _, line := range lines {
@@ -49,16 +50,22 @@ func TestRecording(t *testing.T) {
 		want    []string
 		verdict string
 	}{
-		{"overflows", []string{ready, fmt.Sprintf(dropLine, 2, 7, "", 1900), fmt.Sprintf(dropLine, 5, 8, "", 4900), held, summary(full, 900)},
-			[]string{"cause other_drops", "contributing backlog_too_small"}, "42 handshake packets to 0.0.0.0:443 died"},
+		{"overflows", []string{ready, fmt.Sprintf(dropLine, 2, 7, "", 1900),
+			fmt.Sprintf(dropLine, 5, 8, "", 4900), held, summary(full, 900)},
+			[]string{"cause other_drops",
+				"contributing backlog_too_small"}, "42 handshake packets to 0.0.0.0:443 died"},
 		{"one of a group", []string{ready, fmt.Sprintf(dropLine, 2, 7, `,"reuseport":{"members":4,"full":1}`, 1900), held, fmt.Sprintf(dropLine, 6, 8, `,"reuseport":{"members":4,"full":1}`, 900), summary(full, 900)},
 			[]string{"cause reuseport_imbalance"}, "1 of the 4"},
 		{"a firewall", []string{ready, netfilter, netfilter, summary(`{"cause":"netfilter","stage":"ingress","action":"dropped","count":2}`, 0)},
 			[]string{"cause dropped_before_listener"}, "2 handshake packets died"},
-		{"healthy", []string{ready, summary("", 900)}, []string{"note healthy"}, "900 SYNs arrived and none was dropped"},
-		{"nothing came", []string{ready, summary("", 0)}, []string{"note no_syn_arrived"}, "No SYN"},
+		{"healthy", []string{ready, summary("", 900)}, []string{"note healthy"},
+			"900 SYNs arrived and none was dropped"},
+		{"nothing came", []string{ready, summary("", 0)}, []string{"note no_syn_arrived"},
+			"No SYN"},
 		{"cut short", []string{ready}, nil, "this input does not say"},
-		{"cut short at a drop", []string{fmt.Sprintf(dropLine, 2, 7, "", 1900)}, []string{"cause other_drops", "contributing backlog_too_small"}, "1 handshake packet to"},
+		{"cut short at a drop", []string{fmt.Sprintf(dropLine, 2, 7, "", 1900)},
+			[]string{"cause other_drops",
+				"contributing backlog_too_small"}, "1 handshake packet to"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			d := Diagnose(record(t, tt.lines...))
@@ -67,18 +74,22 @@ func TestRecording(t *testing.T) {
 				got = append(got, string(f.Severity)+" "+string(f.ID))
 				complete(t, f)
 			}
-			if diff := cmp.Diff(tt.want, got); diff != "" || !strings.Contains(d.Verdict, tt.verdict) {
+			if diff := cmp.Diff(tt.want, got); diff != "" ||
+				!strings.Contains(d.Verdict, tt.verdict) {
 				t.Errorf("findings (-want +got):\n%s%s", diff, d.Verdict)
 			}
-			if len(d.Cannot) == 0 || !strings.Contains(fmt.Sprint(d.Cannot), "accept_loop_blocked") {
+			if len(d.Cannot) == 0 || !strings.Contains(fmt.Sprint(d.Cannot),
+				"accept_loop_blocked") {
 				t.Errorf("what a file cannot support is not said: %v", d.Cannot)
 			}
 		})
 	}
 
-	e := record(t, ready, fmt.Sprintf(dropLine, 2, 7, "", 1900), fmt.Sprintf(dropLine, 5, 8, "", 4900), held, summary(full, 900))
+	e := record(t, ready, fmt.Sprintf(dropLine, 2, 7, "", 1900), fmt.Sprintf(dropLine, 5, 8, "",
+		4900), held, summary(full, 900))
 	l := e.Listeners[0]
-	if len(e.Listeners) != 1 || *l.LongestGapMs != 4900 || *l.Syns != 900 || l.dropped(event.CauseAcceptQueueFull) != 42 {
+	if len(e.Listeners) != 1 || *l.LongestGapMs != 4900 || *l.Syns != 900 ||
+		l.Dropped(event.CauseAcceptQueueFull) != 42 {
 		t.Errorf("listener %+v", l)
 	}
 	var drops uint64
@@ -86,19 +97,23 @@ func TestRecording(t *testing.T) {
 		drops += *p.Drops
 	}
 	if drops != 2 || l.Timeline[21].AcceptQueue == nil || len(l.Timeline) != 100 {
-		t.Errorf("timeline of %d points has %d drops, at 2.1 s %+v", len(l.Timeline), drops, l.Timeline[21])
+		t.Errorf("timeline of %d points has %d drops, at 2.1 s %+v", len(l.Timeline), drops,
+			l.Timeline[21])
 	}
 	if e.ClientsSeen != nil || len(e.Clients) != 2 {
-		t.Errorf("clients %v of %v, though records were held back", e.Clients, e.ClientsSeen)
+		t.Errorf("clients %v of %v, though records were held back", e.Clients,
+			e.ClientsSeen)
 	}
 }
 
-// TestRecordedGroup: what came to a group whose members were not told apart came to no further member.
+// TestRecordedGroup: what came to a group whose members were not told apart came to no further
+// member.
 func TestRecordedGroup(t *testing.T) {
 	e := record(t, `{"v":1,"type":"ready"}`, fmt.Sprintf(dropLine, 2, 7, "", 1900),
 		`{"v":1,"type":"summary","duration_ms":10000,"counts":[],"ledger":[],"balanced":true,`+
 			`"seen":[{"listener":{"addr":"0.0.0.0","port":443,"netns":7,"proof":"state"},"syn":77,"ack":43}]}`)
-	if len(e.Listeners) != 1 || e.Listeners[0].Syns != nil || e.GroupSyns == nil || *e.GroupSyns != 77 {
+	if len(e.Listeners) != 1 || e.Listeners[0].Syns != nil || e.GroupSyns == nil ||
+		*e.GroupSyns != 77 {
 		t.Errorf("SYNs to groups %v, listeners %+v", e.GroupSyns, e.Listeners)
 	}
 }
@@ -122,7 +137,9 @@ func TestFilteredRecording(t *testing.T) {
 				says = append(says, c.Why)
 			}
 		}
-		if !strings.Contains(d.Verdict, tt.verdict) || (tt.says == "") != (len(says) == 0) || !strings.Contains(strings.Join(says, ""), tt.says) {
+		if !strings.Contains(d.Verdict, tt.verdict) ||
+			(tt.says == "") != (len(says) == 0) || !strings.Contains(strings.Join(says,
+			""), tt.says) {
 			t.Errorf("%s: %s; not told: %q", tt.name, d.Verdict, says)
 		}
 	}
@@ -156,7 +173,8 @@ func TestVastRecordings(t *testing.T) {
 			}
 			for i := range p.Timeline[min(1, len(p.Timeline)):] {
 				if p.Timeline[i+1].OffsetMs <= p.Timeline[i].OffsetMs {
-					t.Fatalf("%s: point %d is not after the one before", name, i+1)
+					t.Fatalf("%s: point %d is not after the one before", name,
+						i+1)
 				}
 			}
 		}
@@ -176,11 +194,13 @@ func TestVastRecordings(t *testing.T) {
 		}
 	}
 	if timed != maxTimed || len(e.Listeners[0].Timeline) == 0 || len(e.Listeners) != 5001 {
-		t.Errorf("%d of %d listeners have a timeline, want the %d with most drops", timed, len(e.Listeners), maxTimed)
+		t.Errorf("%d of %d listeners have a timeline, want the %d with most drops", timed,
+			len(e.Listeners), maxTimed)
 	}
 }
 
-// TestRecordingContradictsItself: where records were taken out or changed, nothing that rests on them is proven.
+// TestRecordingContradictsItself: where records were taken out or changed, nothing that rests on
+// them is proven.
 func TestRecordingContradictsItself(t *testing.T) {
 	const closed = `{"v":1,"type":"drop","time":"2026-11-22T04:55:01.000000000Z","cause":"no_listener","stage":"ingress","action":"reset",` +
 		`"client":{"addr":"10.0.0.9","port":5},"server":{"addr":"10.0.0.1","port":443},"netns":7}`
@@ -200,8 +220,10 @@ func TestRecordingContradictsItself(t *testing.T) {
 	} {
 		e := record(t, append([]string{`{"v":1,"type":"ready","time":"2026-11-22T04:55:00.000000000Z"}`}, tt.lines...)...)
 		d := Diagnose(e)
-		if e.Differs != tt.want || strings.Contains(d.Verdict, "contradicts itself") != (tt.want > 0) {
-			t.Errorf("%s: differs by %d, want %d: %s", tt.name, e.Differs, tt.want, d.Verdict)
+		if e.Differs != tt.want || strings.Contains(d.Verdict,
+			"contradicts itself") != (tt.want > 0) {
+			t.Errorf("%s: differs by %d, want %d: %s", tt.name, e.Differs, tt.want,
+				d.Verdict)
 		}
 		for _, f := range d.Findings {
 			if tt.want > 0 && f.Confidence == event.ConfidenceProven {

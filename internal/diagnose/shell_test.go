@@ -12,23 +12,31 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/synspy/synspy/internal/diagnose/advice"
+	"github.com/synspy/synspy/internal/diagnose/evidence"
+	"github.com/synspy/synspy/internal/diagnose/rules"
 	"github.com/synspy/synspy/internal/event"
 )
 
 // TestWord: a shell takes a quoted name as that name, and nothing else.
 func TestWord(t *testing.T) {
 	for _, name := range []string{"eth0.100@if2", "$(id)", "x;id", "`id`", "x';id;'", "a b", "net.ipv4.conf.$(id).forwarding=1", "/a/(b)/c", "~", "*", "\"", "\\", "#x", "x\nid"} {
-		if out, err := exec.Command("sh", "-c", "printf %s "+word(name)).CombinedOutput(); err != nil || string(out) != name {
-			t.Errorf("%q became %q, which a shell takes as %q: %v", name, word(name), out, err)
+		if out, err := exec.Command("sh", "-c",
+			"printf %s "+evidence.Word(name)).CombinedOutput(); err != nil ||
+			string(out) != name {
+			t.Errorf("%q became %q, which a shell takes as %q: %v", name,
+				evidence.Word(name), out, err)
 		}
 	}
-	if word("eth0") != "eth0" || Said("nginx: worker") != "nginx: worker" || Said("a b;id") != "'a b;id'" {
+	if evidence.Word("eth0") != "eth0" || evidence.Said("nginx: worker") != "nginx: worker" ||
+		evidence.Said("a b;id") != "'a b;id'" {
 		t.Error("what needs no quotes has some, or the reverse")
 	}
 }
 
 // namesFromOutside are fields whose text somebody else chose.
-var namesFromOutside = []string{"Comm", "Name", "Path", "Dir", "Device", "Table", "Chain", "Script", "Title", "Namespace", "Container", "By"}
+var namesFromOutside = []string{"Comm", "Name", "Path", "Dir", "Device", "Table", "Chain", "Script",
+	"Title", "Namespace", "Container", "By"}
 
 // rename gives all that is named from outside another name.
 func rename(v reflect.Value, name string) {
@@ -45,8 +53,10 @@ func rename(v reflect.Value, name string) {
 		for i := range v.NumField() {
 			field, of := v.Field(i), v.Type().Field(i)
 			switch {
-			case !of.IsExported() || v.Type() == reflect.TypeFor[event.LedgerRow]() && of.Name == "Counter":
-			case field.Kind() == reflect.String && slices.Contains(namesFromOutside, of.Name):
+			case !of.IsExported() || v.Type() == reflect.TypeFor[event.LedgerRow]() &&
+				of.Name == "Counter":
+			case field.Kind() == reflect.String && slices.Contains(namesFromOutside,
+				of.Name):
 				field.SetString(name)
 			default:
 				rename(field, name)
@@ -56,30 +66,38 @@ func rename(v reflect.Value, name string) {
 	}
 }
 
-// TestNamesInText: whoever names a device, a namespace, a cgroup, a process or a table puts no command of theirs into text
-// that is to be pasted.
+// TestNamesInText: whoever names a device, a namespace, a cgroup, a process or a table puts no
+// command of theirs into text that is to be pasted.
 func TestNamesInText(t *testing.T) {
-	pods := event.Process{PID: 812, Comm: "x", Pod: &event.Pod{Namespace: "x", Name: "x", UID: "u1", Container: "x"}, Cgroup: &event.Cgroup{Path: "/x"}}
-	docker := event.Process{PID: 812, Comm: "x", Container: &event.Container{Runtime: "docker", ID: "abc", Name: "x"}}
-	list := []*Evidence{}
+	pods := event.Process{PID: 812, Comm: "x", Pod: &event.Pod{Namespace: "x", Name: "x",
+		UID: "u1", Container: "x"}, Cgroup: &event.Cgroup{Path: "/x"}}
+	docker := event.Process{PID: 812, Comm: "x", Container: &event.Container{Runtime: "docker",
+		ID: "abc", Name: "x"}}
+	list := []*evidence.Evidence{}
 	for _, reason := range event.TellingReasons() {
-		for _, enter := range []Enter{{PID: 812}, {Name: "x"}, {}} {
-			d := death(event.CauseKernelOther, "f", reason, func(d *Death) {
+		for _, enter := range []evidence.Enter{{PID: 812}, {Name: "x"}, {}} {
+			d := death(event.CauseKernelOther, "f", reason, func(d *evidence.Death) {
 				d.Enter, d.Met, d.Holders = enter, &event.Connection{State: "ESTAB"}, []event.Process{pods}
 			})
 			list = append(list, killed(d))
 		}
 	}
-	ruled := killed(death(event.CauseNetfilter, "nft_do_chain", "NETFILTER_DROP", func(d *Death) { d.Kernel.Family, d.Kernel.Hook = "netdev", "ingress" }))
-	ruled.Rules = []FirewallRule{{NetNS: 4026532000, Family: "netdev", Table: "x", Chain: "x", Handle: 3, Packets: 8}}
-	ruled.Queues = []PacketQueue{{Number: 1, Comm: "x", Waiting: 3}}
-	bound := killed(death(event.CauseNoListener, "tcp_v4_rcv", "NO_SOCKET", func(d *Death) { d.VRF = true }))
+	ruled := killed(death(event.CauseNetfilter, "nft_do_chain", "NETFILTER_DROP",
+		func(d *evidence.Death) { d.Kernel.Family, d.Kernel.Hook = "netdev", "ingress" }))
+	ruled.Rules = []evidence.FirewallRule{{NetNS: 4026532000, Family: "netdev", Table: "x",
+		Chain: "x", Handle: 3, Packets: 8}}
+	ruled.Queues = []evidence.PacketQueue{{Number: 1, Comm: "x", Waiting: 3}}
+	bound := killed(death(event.CauseNoListener, "tcp_v4_rcv", "NO_SOCKET",
+		func(d *evidence.Death) { d.VRF = true }))
 	for _, dev := range []string{"", "eth9"} {
-		bound.Elsewhere = append(bound.Elsewhere, Elsewhere{Listener: event.Listener{Addr: netip.IPv4Unspecified(), Port: 443, NetNS: 4026532000}, Device: dev, Processes: []event.Process{docker}})
+		bound.Elsewhere = append(bound.Elsewhere,
+			evidence.Elsewhere{Listener: event.Listener{Addr: netip.IPv4Unspecified(),
+				Port: 443, NetNS: 4026532000}, Device: dev, Processes: []event.Process{docker}})
 	}
-	taken := taken(8, event.Kernel{Function: "do_xdp_generic"}, event.Kernel{Function: "__netif_receive_skb_core", Reason: "TC_INGRESS"})
+	taken := taken(8, event.Kernel{Function: "do_xdp_generic"},
+		event.Kernel{Function: "__netif_receive_skb_core", Reason: "TC_INGRESS"})
 	for i := range taken.Devices {
-		taken.Devices[i].NetNS, taken.Devices[i].Enter = 4026532000, Enter{Name: "x", PID: 7}
+		taken.Devices[i].NetNS, taken.Devices[i].Enter = 4026532000, evidence.Enter{Name: "x", PID: 7}
 	}
 	list = append(list, ruled, bound, taken)
 	checked := 0
@@ -111,28 +129,34 @@ func TestNamesInText(t *testing.T) {
 			for _, unit := range []string{"", ".service"} {
 				l, who := healthyListener(), p
 				rename(reflect.ValueOf(&who), name)
-				cpu := CPU{Cgroup: event.Cgroup{Path: "/x" + name + unit}, Dir: "/sys/fs/cgroup/x" + name + unit, QuotaUs: ptr(uint64(5)), PeriodUs: ptr(uint64(10))}
-				check(sysctlKnob(&l, "net.core.somaxconn", nil, 512, []event.Process{who}, "").Where)
-				check(listenKnob(&l, []event.Process{who}, 512, "").Where)
-				check(quotaKnob(cpu, []event.Process{who}, "").Where)
+				cpu := evidence.CPU{Cgroup: event.Cgroup{Path: "/x" + name + unit},
+					Dir: "/sys/fs/cgroup/x" + name +
+						unit, QuotaUs: ptr(uint64(5)), PeriodUs: ptr(uint64(10))}
+				check(advice.SysctlKnob(&l, "net.core.somaxconn", nil, 512,
+					[]event.Process{who}, "").Where)
+				check(advice.ListenKnob(&l, []event.Process{who}, 512, "").Where)
+				check(advice.QuotaKnob(cpu, []event.Process{who}, "").Where)
 				cpu.Cgroup.Path = ""
-				check(quotaKnob(cpu, []event.Process{who}, "").Where)
+				check(advice.QuotaKnob(cpu, []event.Process{who}, "").Where)
 				cpu.Dir = ""
 				cpu.Cgroup.Path = "/x" + name + unit
-				check(quotaKnob(cpu, nil, "").Where)
-				check(cpu.file("cpu.max"))
+				check(advice.QuotaKnob(cpu, nil, "").Where)
+				check(advice.File(&cpu, "cpu.max"))
 			}
 		}
-		for _, s := range []Stray{{Answer: true, Device: name, Enter: Enter{Name: name}, Kernel: event.Kernel{Reason: "TC_EGRESS"}},
-			{Answer: true, Device: name, Enter: Enter{Name: name}, Kernel: event.Kernel{Hook: "output", Family: "netdev"}}} {
-			by := s.freer()
-			check(by.place + s.Enter.inSpace(5, false))
-			for _, fix := range by.fix {
+		for _, s := range []evidence.Stray{{Answer: true, Device: name,
+			Enter: evidence.Enter{Name: name}, Kernel: event.Kernel{Reason: "TC_EGRESS"}},
+			{Answer: true, Device: name, Enter: evidence.Enter{Name: name},
+				Kernel: event.Kernel{Hook: "output", Family: "netdev"}}} {
+			by := s.Freer()
+			check(by.Place + s.Enter.InSpace(5, false))
+			for _, fix := range by.Fix {
 				check(fix)
 			}
 		}
-		d := Diversion{By: "dnat rule in table ip " + name + ", chain c", NetNS: 5, Enter: Enter{Name: name}}
-		check(d.how())
+		d := evidence.Diversion{By: "dnat rule in table ip " + name + ", chain c", NetNS: 5,
+			Enter: evidence.Enter{Name: name}}
+		check(rules.How(&d))
 	}
 	if checked < 100 {
 		t.Errorf("the names were in %d texts: too few for a test", checked)

@@ -6,18 +6,21 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/synspy/synspy/internal/diagnose/evidence"
 	"github.com/synspy/synspy/internal/event"
 )
 
-// TestNotAddedUp: deaths in two network namespaces that have the same addresses are two findings, each with its place.
+// TestNotAddedUp: deaths in two network namespaces that have the same addresses are two findings,
+// each with its place.
 func TestNotAddedUp(t *testing.T) {
-	for _, cause := range []event.Cause{event.CauseNetfilter, event.CauseRPFilter, event.CauseChecksum, event.CausePolicy} {
+	for _, cause := range []event.Cause{event.CauseNetfilter, event.CauseRPFilter,
+		event.CauseChecksum, event.CausePolicy} {
 		e := ingress(cause, event.ActionDropped, 12, nil)
 		here := e.Ingress[0]
-		here.Kernel.Reason, here.Count, here.Enter, here.Device = "", 7, Enter{Name: "web"}, "eth0"
+		here.Kernel.Reason, here.Count, here.Enter, here.Device = "", 7, evidence.Enter{Name: "web"}, "eth0"
 		there := here
-		there.NetNS, there.Count, there.Enter = here.NetNS+1, 5, Enter{PID: 812}
-		e.Ingress = []Death{here, there}
+		there.NetNS, there.Count, there.Enter = here.NetNS+1, 5, evidence.Enter{PID: 812}
+		e.Ingress = []evidence.Death{here, there}
 		d := Diagnose(e)
 		if len(d.Findings) != 2 {
 			t.Errorf("%s: %d findings", cause, len(d.Findings))
@@ -30,7 +33,8 @@ func TestNotAddedUp(t *testing.T) {
 					said += seen.What + " " + text + "; "
 				}
 			}
-			if !strings.Contains(said, "network namespace "+want) || !strings.Contains(said, "device eth0") {
+			if !strings.Contains(said, "network namespace "+want) ||
+				!strings.Contains(said, "device eth0") {
 				t.Errorf("%s: finding %d says %s", cause, i, said)
 			}
 		}

@@ -3,6 +3,7 @@
 package diagnose
 
 import (
+	"github.com/synspy/synspy/internal/diagnose/rules"
 	"strings"
 	"testing"
 )
@@ -15,7 +16,7 @@ func TestFunction(t *testing.T) {
 		"Table::operator[](int)+0x9": "Table::operator[](int)",
 		"do_accept+0x1f":             "do_accept",
 	} {
-		if got := function(frame); got != want {
+		if got := rules.Function(frame); got != want {
 			t.Errorf("%s: %q, want %q", frame, got, want)
 		}
 	}
@@ -29,7 +30,7 @@ func TestFitting(t *testing.T) {
 		for i := range frames {
 			frames[i] = long
 		}
-		if got := fitting(frames); len(got) != tt.want {
+		if got := rules.Fitting(frames); len(got) != tt.want {
 			t.Errorf("%d of %d frames, want %d", len(got), tt.frames, tt.want)
 		}
 	}

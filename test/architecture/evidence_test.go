@@ -9,12 +9,12 @@ import (
 	"testing"
 )
 
-// TestEvidenceIsCollected: a field of diagnose.Evidence, or of anything in it, that only tests
+// TestEvidenceIsCollected: a field of evidence.Evidence, or of anything in it, that only tests
 // write is a rule that never speaks, or one that speaks as if nothing had been seen.
 func TestEvidenceIsCollected(t *testing.T) {
 	p := load(t, "./cmd/...")
 	written := p.written()
-	evidence := p.packages[module+"/internal/diagnose"].Scope().Lookup("Evidence")
+	evidence := p.packages[module+"/internal/diagnose/evidence"].Scope().Lookup("Evidence")
 	fields := p.fields(evidence.Type())
 	if len(fields) < 100 {
 		t.Errorf("only %d fields found", len(fields))

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/synspy/synspy/internal/diagnose"
+	"github.com/synspy/synspy/internal/diagnose/evidence"
 	"github.com/synspy/synspy/internal/event"
 )
 
@@ -70,12 +71,12 @@ func TestContradictionsAreSeen(t *testing.T) {
 }
 
 // randomEvidence is a window in which anything may have happened; what is counted in it fits together.
-func randomEvidence(r *rand.Rand) *diagnose.Evidence {
+func randomEvidence(r *rand.Rand) *evidence.Evidence {
 	few := func(most uint64) uint64 { // often nothing, or one
 		return [...]uint64{0, 0, 1, 2, 30, r.Uint64N(most + 1)}[r.IntN(6)]
 	}
 	balanced := true
-	e := &diagnose.Evidence{WindowMs: 10_000, Balanced: &balanced}
+	e := &evidence.Evidence{WindowMs: 10_000, Balanced: &balanced}
 	if r.IntN(3) == 0 {
 		e.Ports = []uint16{443}
 	}
@@ -95,7 +96,7 @@ func randomEvidence(r *rand.Rand) *diagnose.Evidence {
 		}
 		if n := few(300); n > 0 {
 			e.Counts = event.AddCount(e.Counts, event.Count{Cause: cause, Stage: event.StageIngress, Action: action, Count: n})
-			e.Ingress = append(e.Ingress, diagnose.Death{Cause: cause, Action: action, NetNS: 4026531840, Count: n,
+			e.Ingress = append(e.Ingress, evidence.Death{Cause: cause, Action: action, NetNS: 4026531840, Count: n,
 				Server: event.Endpoint{Addr: netip.MustParseAddr("10.0.0.1"), Port: uint16(443 + r.IntN(3))}})
 		}
 	}
@@ -118,10 +119,10 @@ func randomEvidence(r *rand.Rand) *diagnose.Evidence {
 }
 
 // randomListener lets SYNs come to a queue of some limit, accepts some of them, and has handshakes end in other ways.
-func randomListener(r *rand.Rand, few func(uint64) uint64) diagnose.Listener {
+func randomListener(r *rand.Rand, few func(uint64) uint64) evidence.Listener {
 	const step = 100
 	limit := []uint32{0, 1, 8, 128}[r.IntN(4)]
-	l := diagnose.Listener{
+	l := evidence.Listener{
 		ID: event.Listener{Addr: netip.MustParseAddr("10.0.0.1"), Port: 443, NetNS: 4026531840, Cookie: 1 + r.Uint64N(99),
 			AcceptQueue: &event.Queue{Limit: limit}, SynQueue: &event.SynQueue{Limit: limit}},
 		Processes: []event.Process{{PID: 812, Comm: "server", Role: event.RoleAcceptor}}, StepMs: step, RetriesTold: r.IntN(2) == 0,
@@ -178,7 +179,7 @@ func randomListener(r *rand.Rand, few func(uint64) uint64) diagnose.Listener {
 		n := few(40)
 		count(event.CauseDeferAccept, event.StageAck, event.ActionIgnored, n)
 		if r.IntN(2) == 0 {
-			l.Deferred = &diagnose.Deferred{Watched: n, Held: min(n, few(40)), LongestMs: 4000}
+			l.Deferred = &evidence.Deferred{Watched: n, Held: min(n, few(40)), LongestMs: 4000}
 		}
 	}
 	if r.IntN(4) == 0 {
