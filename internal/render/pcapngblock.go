@@ -10,8 +10,8 @@ import (
 )
 
 // The blocks and options of pcapng (draft-ietf-opsawg-pcapng) that are written here.
-// A library does it as well, but brings tables of all protocols along: seven megabytes
-// in every process, for three kinds of block.
+// gopacket's pcapgo does it as well, but links the layers of every protocol: a program that only
+// writes a packet with it is 1.9 MB larger, which is 8 % of this one, for three kinds of block.
 const (
 	sectionBlock   = 0x0a0d0d0a
 	interfaceBlock = 1
