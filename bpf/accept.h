@@ -15,6 +15,7 @@
 #ifndef SYNSPY_ACCEPT_H
 #define SYNSPY_ACCEPT_H
 
+#include "arrival.h"
 #include "listener.h"
 #include "maps.h"
 #include "packet.h"
@@ -132,35 +133,30 @@ static __always_inline bool joined(__u64 child)
 }
 
 /* has_entered counts a child that is in its listener's accept queue, and the marks of both
- * queues. finished: 1 if a half-open handshake has just left the other one for it. Two CPUs
- * may lose each other's mark, never each other's count. */
-static __noinline int has_entered(__u64 id, __u64 sk, __u64 child, __u32 finished)
+ * queues. finished: 1 if a half-open handshake has just left the other one for it. */
+static __always_inline void has_entered(struct arrival *at, __u64 sk, __u64 child, __u32 finished)
 {
-	struct accepting *row;
+	struct arrivals *seen = &at->seen;
 	__u32 accept_len, syn_len;
 
 	if (joined(child))
-		return 0;
-	row = accepting_of(id);
-	if (!row)
-		return 0;
-	__sync_fetch_and_add(&row->arrivals, 1);
+		return;
+	seen->entered++;
 	if (syns_lost && came_again(child))
-		__sync_fetch_and_add(&row->came_again, 1);
+		seen->came_again++;
 	accept_len = LOAD(struct sock, sk, sk_ack_backlog);
 	if (!accept_len) /* it was accepted at once */
 		accept_len = 1;
 	syn_len = LOAD(struct inet_connection_sock, sk, icsk_accept_queue.qlen.counter) + finished;
-	if (row->reading != accept_reading) {
-		row->reading = accept_reading;
-		row->accept_max = 0;
-		row->syn_max = 0;
+	if (seen->reading != accept_reading) {
+		seen->reading = accept_reading;
+		seen->accept_max = 0;
+		seen->syn_max = 0;
 	}
-	if (accept_len > row->accept_max)
-		row->accept_max = accept_len;
-	if (syn_len > row->syn_max)
-		row->syn_max = syn_len;
-	return 0;
+	if (accept_len > seen->accept_max)
+		seen->accept_max = accept_len;
+	if (syn_len > seen->syn_max)
+		seen->syn_max = syn_len;
 }
 
 /* fast_opened is the entry of inet_csk_reqsk_queue_add: of Fast Open's children, which no
@@ -179,7 +175,8 @@ static __always_inline int fast_opened(__u64 sk, __u64 request, __u64 child)
 	    (filter.netns && filter.netns != LOAD(struct net, net, ns.inum)))
 		return 0;
 	sk = number(slot, (void *)sk);
-	return has_entered(socket_id(sk), sk, number(slot, (void *)child), 0);
+	has_entered(arrival_at(slot, sk), sk, number(slot, (void *)child), 0);
+	return 0;
 }
 
 /* note_acceptor remembers when this process accepted from the listener: when it first did in

@@ -10,32 +10,46 @@
 #include "maps.h"
 #include "packet.h"
 
-static __noinline int arrivals_flush(struct arrival *a)
+/* arrivals_add adds what one place has. Two CPUs may lose each other's mark, never each other's count. */
+static __always_inline void arrivals_add(struct arrivals *to, struct arrivals *more)
 {
-	struct arrivals *total, fresh = { .syn = a->syn, .ack = a->ack };
+	__sync_fetch_and_add(&to->syn, more->syn);
+	__sync_fetch_and_add(&to->ack, more->ack);
+	__sync_fetch_and_add(&to->entered, more->entered);
+	__sync_fetch_and_add(&to->came_again, more->came_again);
+	if (more->reading != accept_reading)
+		return;
+	if (to->reading != more->reading) {
+		to->reading = more->reading;
+		to->accept_max = 0;
+		to->syn_max = 0;
+	}
+	if (more->accept_max > to->accept_max)
+		to->accept_max = more->accept_max;
+	if (more->syn_max > to->syn_max)
+		to->syn_max = more->syn_max;
+}
+
+static __always_inline void arrivals_flush(struct arrival *a)
+{
+	struct arrivals *total;
 	__u64 id = a->id;
 
 	total = bpf_map_lookup_elem(&arrived, &id);
-	if (total) {
-		__sync_fetch_and_add(&total->syn, fresh.syn);
-		__sync_fetch_and_add(&total->ack, fresh.ack);
-		return 0;
+	if (!total) {
+		if (!bpf_map_update_elem(&arrived, &id, &a->seen, BPF_NOEXIST)) {
+			__sync_fetch_and_add(&arrived_made, 1);
+			return;
+		}
+		total = bpf_map_lookup_elem(&arrived, &id); /* another CPU made it this moment */
 	}
-	if (!bpf_map_update_elem(&arrived, &id, &fresh, BPF_NOEXIST)) {
-		__sync_fetch_and_add(&arrived_made, 1);
-		return 0;
-	}
-	total = bpf_map_lookup_elem(&arrived, &id); /* another CPU made it this moment */
 	if (!total) {
 		id = 0; /* the table is full: "other listeners" */
-		__sync_fetch_and_add(&unlisted_syns, fresh.syn);
+		__sync_fetch_and_add(&unlisted_syns, a->seen.syn);
 		total = bpf_map_lookup_elem(&arrived, &id);
 	}
-	if (total) {
-		__sync_fetch_and_add(&total->syn, fresh.syn);
-		__sync_fetch_and_add(&total->ack, fresh.ack);
-	}
-	return 0;
+	if (total)
+		arrivals_add(total, &a->seen);
 }
 
 static __always_inline struct arrival *arrival_of(struct slot *slot, __u64 key)
@@ -45,32 +59,60 @@ static __always_inline struct arrival *arrival_of(struct slot *slot, __u64 key)
 	return &slot->arrivals[index];
 }
 
+/* arrival_begin makes room for a listener where another is. Who reads both the slots and the table
+ * meanwhile sees that by the moves. */
+static __noinline int arrival_begin(struct arrival *a, __u64 key, __u64 sk)
+{
+	bool moves = a->key;
+
+	if (moves) {
+		__sync_fetch_and_add(&moves_begun, 1);
+		arrivals_flush(a);
+	}
+	a->key = key;
+	a->sk = sk;
+	a->id = socket_id(sk);
+	a->net = have_path ? (__u64)LOAD(struct sock, sk, __sk_common.skc_net.net) : 0;
+	__builtin_memset(&a->seen, 0, sizeof(a->seen));
+	if (moves)
+		__sync_fetch_and_add(&moves_ended, 1);
+	return 0;
+}
+
+static __always_inline void count_arrival(struct slot *slot, struct arrival *at, bool syn)
+{
+	if (!slot->gate)
+		return;
+	if (syn)
+		at->seen.syn++;
+	else
+		at->seen.ack++;
+}
+
 static __always_inline void arrived_at(struct slot *slot, __u64 key, __u64 sk, bool syn)
 {
 	struct arrival *a = arrival_of(slot, key);
 
-	if (!slot->gate)
-		return;
-	if (a->key != key) {
-		if (a->key)
-			arrivals_flush(a);
-		a->key = key;
-		a->sk = sk;
-		a->id = socket_id(sk);
-		a->syn = 0;
-		a->ack = 0;
-	}
-	if (syn)
-		a->syn++;
-	else
-		a->ack++;
+	if (a->key != key && slot->gate)
+		arrival_begin(a, key, sk);
+	count_arrival(slot, a, syn);
 }
 
-/* arrived_at_socket counts for a listener that is at hand. Another may have come to its
- * address: then it has opened. */
+/* arrival_at is the place of a listener that is at hand. Another may have come to its address:
+ * then it has opened. */
+static __always_inline struct arrival *arrival_at(struct slot *slot, __u64 sk)
+{
+	__u64 key = sk ^ (__u64)listen_generation << 48;
+	struct arrival *a = arrival_of(slot, key);
+
+	if (a->key != key)
+		arrival_begin(a, key, sk);
+	return a;
+}
+
 static __always_inline void arrived_at_socket(struct slot *slot, __u64 sk, bool syn)
 {
-	arrived_at(slot, sk ^ (__u64)listen_generation << 48, sk, syn);
+	count_arrival(slot, arrival_at(slot, sk), syn);
 }
 
 #endif

@@ -33,33 +33,61 @@
 			to[places[i]] = from[i];                                          \
 	} while (0)
 
-/* read_counters reads those of one stage. From 6.2 on a cast lets the verifier
- * turn each into a plain load; tracing programs only (see have_rdonly_cast). */
+/* read_cast reads those of one stage. From 6.2 on a cast lets the verifier turn each into a
+ * plain load; tracing programs only (see have_rdonly_cast). */
+static __always_inline void read_cast(__u64 mib, __u64 *to, __u32 which)
+{
+	void *typed = bpf_rdonly_cast((void *)mib, bpf_core_type_id_kernel(struct linux_mib));
+
+	if (which & (1 << COUNTER_LISTEN_OVERFLOWS | 1 << COUNTER_LISTEN_DROPS))
+		READ_NEIGHBOURS(typed, to, which, 2, COUNTER_LISTEN_OVERFLOWS,
+				COUNTER_LISTEN_DROPS);
+	if (which & (1 << COUNTER_REQ_Q_FULL_DO_COOKIES | 1 << COUNTER_REQ_Q_FULL_DROP))
+		READ_NEIGHBOURS(typed, to, which, 2, COUNTER_REQ_Q_FULL_DO_COOKIES,
+				COUNTER_REQ_Q_FULL_DROP);
+	READ_NEIGHBOURS(typed, to, which, 4, COUNTER_SYNCOOKIES_SENT, COUNTER_SYNCOOKIES_RECV,
+			COUNTER_SYNCOOKIES_FAILED, COUNTER_EMBRYONIC_RSTS);
+	if (which & 1 << COUNTER_DEFER_ACCEPT_DROP)
+		READ_NEIGHBOURS(typed, to, which, 1, COUNTER_DEFER_ACCEPT_DROP);
+	if (which & 1 << COUNTER_FASTOPEN_LISTEN_OVERFLOW)
+		READ_NEIGHBOURS(typed, to, which, 1, COUNTER_FASTOPEN_LISTEN_OVERFLOW);
+}
+
+/* read_counters is the same wherever it is called. */
 static __always_inline void read_counters(__u64 mib, __u64 *to, __u32 which, bool cast)
 {
 	if (cast && have_rdonly_cast) {
-		void *typed = bpf_rdonly_cast((void *)mib,
-					      bpf_core_type_id_kernel(struct linux_mib));
-
-		if (which & (1 << COUNTER_LISTEN_OVERFLOWS | 1 << COUNTER_LISTEN_DROPS))
-			READ_NEIGHBOURS(typed, to, which, 2, COUNTER_LISTEN_OVERFLOWS,
-					COUNTER_LISTEN_DROPS);
-		if (which & (1 << COUNTER_REQ_Q_FULL_DO_COOKIES | 1 << COUNTER_REQ_Q_FULL_DROP))
-			READ_NEIGHBOURS(typed, to, which, 2, COUNTER_REQ_Q_FULL_DO_COOKIES,
-					COUNTER_REQ_Q_FULL_DROP);
-		READ_NEIGHBOURS(typed, to, which, 4, COUNTER_SYNCOOKIES_SENT,
-				COUNTER_SYNCOOKIES_RECV, COUNTER_SYNCOOKIES_FAILED,
-				COUNTER_EMBRYONIC_RSTS);
-		if (which & 1 << COUNTER_DEFER_ACCEPT_DROP)
-			READ_NEIGHBOURS(typed, to, which, 1, COUNTER_DEFER_ACCEPT_DROP);
-		if (which & 1 << COUNTER_FASTOPEN_LISTEN_OVERFLOW)
-			READ_NEIGHBOURS(typed, to, which, 1, COUNTER_FASTOPEN_LISTEN_OVERFLOW);
+		read_cast(mib, to, which);
 		return;
 	}
 #pragma unroll
 	for (int i = 0; i < NUM_COUNTERS; i++)
 		if (which & 1 << i)
 			bpf_probe_read_kernel(&to[i], 8, (void *)(mib + mib_index[i] * 8));
+}
+
+static __always_inline __u64 sum_of(const __u64 *counters, __u32 which)
+{
+	__u64 sum = 0;
+
+#pragma unroll
+	for (int i = 0; i < NUM_COUNTERS; i++)
+		if (which & 1 << i)
+			sum += counters[i];
+	return sum;
+}
+
+/* sum_signs adds those of which one moves whenever any counter does: in registers, where it can. */
+static __always_inline __u64 sum_signs(struct slot *slot, __u64 mib, __u32 signs)
+{
+	__u64 read[NUM_COUNTERS];
+
+	if (have_rdonly_cast) {
+		read_cast(mib, read, signs);
+		return sum_of(read, signs);
+	}
+	read_counters(mib, slot->now, signs, false);
+	return sum_of(slot->now, signs);
 }
 
 /* locate learns this CPU's per-CPU offset: where the slot is for this CPU, less

@@ -287,24 +287,24 @@ struct snapshot {
 struct arrivals {
 	__u64 syn;
 	__u64 ack;
+	__u64 entered; /* connections that entered the accept queue */
+	__u64 came_again; /* of these, those that had a SYN dropped before */
+	__u32 reading; /* accept_reading, when the marks were last set */
+	__u32 accept_max; /* connections in the accept queue */
+	__u32 syn_max; /* half-open handshakes */
+	__u32 pad;
 };
 
 #define NUM_WAITS 28
 
 /* What a listener accepted. */
 struct accepting {
-	__u64 arrivals; /* connections that entered the accept queue */
 	__u64 accepts;
 	__u64 waited; /* by those whose waiting time is known, in all, ns */
 	__u64 last; /* accept, CLOCK_MONOTONIC, ns; 0: none yet */
 	__u64 gap; /* the longest between two accepts, ns */
 	__u64 waits[NUM_WAITS]; /* 0: under 1 us; n: under 2^n us; the last one has no end */
-	__u32 reading; /* accept_reading, when the marks were last set */
-	__u32 accept_max; /* connections in the accept queue */
-	__u32 syn_max; /* half-open handshakes */
-	__u32 pad;
 	__u64 answered_again; /* SYN-ACKs sent again */
-	__u64 came_again; /* of arrivals, those that had a SYN dropped before */
 	__u64 asked_again; /* SYNs that met their own half-open handshake */
 	__u64 noted; /* the span and process of the last accept that acceptors were told of */
 };

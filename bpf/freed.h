@@ -65,9 +65,7 @@ static __always_inline bool is_syn(struct slot *slot)
 
 static __always_inline struct tally *moved_in(struct slot *slot, __u64 net)
 {
-	return movement(slot, net,
-			number(slot, LOAD(struct net, net, mib.net_statistics)) + slot->offset,
-			SIGNS_ANY);
+	return movement(slot, net, SIGNS_ANY);
 }
 
 /* fits tells whether the listener that a lookup chose, which survey() has just looked at, can be
@@ -283,7 +281,7 @@ static __always_inline int established(struct sock *sk, bool twin)
 	parse_request(&slot->packet, sk);
 	likely = arrived_for(slot, net, 0, false);
 	if (have_accepts && likely && slot->gate && !shares_port(likely))
-		has_entered(socket_id(likely), likely, number(slot, sk), 0);
+		has_entered(arrival_of(slot, slot->arrival), likely, number(slot, sk), 0);
 	tally = moved_in(slot, net);
 	slot->given = 0;
 	slot->died = false;

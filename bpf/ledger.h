@@ -88,35 +88,28 @@ static __always_inline __u64 net_id(__u64 net)
 	return BPF_CORE_READ(n, net_cookie);
 }
 
-/* unrouted_on is IpOutNoRoutes or Ip6OutNoRoutes of the CPU whose memory is at offset. */
-static __always_inline __u64 unrouted_on(__u64 net, __u64 offset, bool v6)
+/* routes_on is the address of IpOutNoRoutes or Ip6OutNoRoutes of the CPU whose memory is at offset. */
+static __always_inline __u64 routes_on(__u64 net, __u64 offset, bool v6)
 {
 	struct net *n = (struct net *)net;
-	__u64 count = 0, mib;
+	__u64 mib;
 
-	if (!out_no_routes)
-		return 0;
 	if (v6)
 		mib = (__u64)BPF_CORE_READ(n, mib.ipv6_statistics);
 	else
 		mib = (__u64)BPF_CORE_READ(n, mib.ip_statistics);
-	bpf_probe_read_kernel(&count, 8, (void *)(mib + offset + out_no_routes * 8));
-	return count;
+	return mib + offset + out_no_routes * 8;
 }
 
-/* unrouted_here is the same of this CPU, by plain loads where there is a cast. */
-static __always_inline __u64 unrouted_here(struct slot *slot, __u64 net, bool v6)
+/* unrouted_on is the counter itself. */
+static __always_inline __u64 unrouted_on(__u64 net, __u64 offset, bool v6)
 {
-	struct net *n;
-	__u64 mib;
+	__u64 count = 0;
 
-	if (!have_rdonly_cast || !out_no_routes)
-		return unrouted_on(net, slot->offset, v6);
-	n = bpf_rdonly_cast((void *)net, bpf_core_type_id_kernel(struct net));
-	mib = v6 ? number(slot, n->mib.ipv6_statistics) : number(slot, n->mib.ip_statistics);
-	return *(__u64 *)(bpf_rdonly_cast((void *)(mib + slot->offset),
-					  bpf_core_type_id_kernel(struct linux_mib)) +
-			  out_no_routes * 8);
+	if (!out_no_routes)
+		return 0;
+	bpf_probe_read_kernel(&count, 8, (void *)routes_on(net, offset, v6));
+	return count;
 }
 
 /* What summing a namespace's counters over the CPUs needs. */
@@ -277,32 +270,50 @@ static __always_inline __u32 place_of(__u64 net)
 	return (net * 0x9e3779b97f4a7c15ULL >> 56) & (KNOWN_NAMESPACES - 1);
 }
 
+/* known_key is of a namespace until a listener opens: then another may have come to its address. */
+static __always_inline __u64 known_key(__u64 net)
+{
+	return net ^ (__u64)listen_generation << 48;
+}
+
 /* note_routes remembers how often a route was missing until now. */
 static __always_inline void note_routes(struct slot *slot, __u64 net, bool v6)
 {
-	__u32 place = place_of(net);
+	struct known *known = &slot->known[place_of(net)];
 
-	if (slot->known[place].net == net)
-		slot->known[place].unrouted[v6 ? 1 : 0] = unrouted_here(slot, net, v6);
+	if (known->key == known_key(net) && known->routes[v6 ? 1 : 0])
+		read_words(&known->unrouted[v6 ? 1 : 0], (void *)known->routes[v6 ? 1 : 0], 1);
+}
+
+/* know makes place for a namespace. */
+static __noinline int know(struct slot *slot, __u64 net)
+{
+	struct known *known = &slot->known[place_of(net)];
+	__u64 id = net_id(net);
+
+	known->key = known_key(net);
+	known->mib = number(slot, LOAD(struct net, net, mib.net_statistics)) + slot->offset;
+	known->routes[0] = out_no_routes ? routes_on(net, slot->offset, false) : 0;
+	known->routes[1] = out_no_routes ? routes_on(net, slot->offset, true) : 0;
+	known->sums[SIGNS_SYN] = known->sums[SIGNS_ANY] = -1;
+	if (known->id != id) {
+		known->id = id;
+		known->unrouted[0] = known->unrouted[1] = 0;
+	}
+	return 0;
 }
 
 /* moved_since leaves in slot->delta what moved in net since this CPU last looked,
  * and returns its tally; NULL when nothing did. */
-static __noinline struct tally *moved_since(struct slot *slot, __u64 net, __u64 mib)
+static __noinline struct tally *moved_since(struct slot *slot, __u64 net)
 {
-	__u64 id = net_id(net);
-	__u32 place = place_of(net);
+	struct known *known = &slot->known[place_of(net)];
 	struct tally *tally;
 	__u64 any = 0;
 
 	slot->net = net;
-	slot->id = id;
-	if (slot->known[place].id !=
-	    id) { /* one that is new has opened a listener, which leads here */
-		slot->known[place].id = id;
-		slot->known[place].unrouted[0] = slot->known[place].unrouted[1] = 0;
-	}
-	read_counters(mib, slot->now, ALL_COUNTERS, true);
+	slot->id = known->id;
+	read_counters(known->mib, slot->now, ALL_COUNTERS, true);
 #pragma unroll
 	for (int i = 0; i < NUM_COUNTERS; i++)
 		any |= slot->now[i];
@@ -311,7 +322,7 @@ static __noinline struct tally *moved_since(struct slot *slot, __u64 net, __u64 
 			begin_opening(net, false);
 		return NULL;
 	}
-	tally = tally_here(id);
+	tally = tally_here(slot->id);
 	if (!tally)
 		tally = begin_tally(slot, net);
 	if (!tally)
@@ -328,28 +339,18 @@ static __noinline struct tally *moved_since(struct slot *slot, __u64 net, __u64 
 
 /* movement is moved_since behind a memory of the last sum of the signs, so that a
  * packet which moved nothing touches this CPU's slot and no map. */
-static __always_inline struct tally *movement(struct slot *slot, __u64 net, __u64 mib,
-					      enum signs signs)
+static __always_inline struct tally *movement(struct slot *slot, __u64 net, enum signs signs)
 {
-	/* Another namespace may have come to this address: then it has opened a listener. */
-	__u64 sum = (__u64)listen_generation << 40;
-	__u32 place = place_of(net);
-	const __u32 which = signs == SIGNS_SYN ? SYN_SIGNS : ALL_SIGNS;
+	struct known *known = &slot->known[place_of(net)];
+	__u64 sum;
 
-	read_counters(mib, slot->now, which, true);
-#pragma unroll
-	for (int i = 0; i < NUM_COUNTERS; i++)
-		if (which & 1 << i)
-			sum += slot->now[i];
-	if (slot->known[place].net != net) {
-		slot->known[place].net = net;
-		slot->known[place].sums[SIGNS_SYN] = slot->known[place].sums[SIGNS_ANY] = -1;
-		slot->known[place].unrouted[0] = slot->known[place].unrouted[1] = 0;
-	}
-	if (slot->known[place].sums[signs] == sum)
+	if (known->key != known_key(net))
+		know(slot, net);
+	sum = sum_signs(slot, known->mib, signs == SIGNS_SYN ? SYN_SIGNS : ALL_SIGNS);
+	if (known->sums[signs] == sum)
 		return NULL;
-	slot->known[place].sums[signs] = sum;
-	return moved_since(slot, net, mib);
+	known->sums[signs] = sum;
+	return moved_since(slot, net);
 }
 
 /* in_reserve is the kernel's own formula (tcp_conn_request): cookies off, and only the
@@ -392,7 +393,7 @@ static __always_inline bool unrouted_since(struct slot *slot)
 
 	if (!tally)
 		return false;
-	now = unrouted_here(slot, net, v6);
+	now = unrouted_on(net, slot->offset, v6);
 	last = v6 ? tally->unrouted[1] : tally->unrouted[0];
 	if (slot->known[place].id == id && slot->known[place].unrouted[v6] > last)
 		last = slot->known[place].unrouted[v6];

@@ -79,6 +79,7 @@ __u64 openings_made = 0, openings_held = 0;
 __u64 tallies_made = 0, tallies_held = 0;
 __u64 counts_made = 0, counts_held = 0;
 __u64 arrived_made = 0, arrived_held = 0;
+__u64 moves_begun = 0, moves_ended = 0; /* of counts from a CPU's slot to the table of arrivals */
 __u64 acceptings_made = 0, acceptings_held = 0;
 __u64 changes_lost = 0; /* openings and closings of listeners that the ring had no room for */
 /* Tasks put among the sleepers, less those that Go took out again, and those taken out here. */
@@ -113,12 +114,22 @@ enum signs {
 	NUM_SIGNS,
 };
 
+/* A namespace whose counters this CPU looks at. */
+struct known {
+	__u64 key; /* its struct net, and since when: see movement() */
+	__u64 mib; /* address of its counters on this CPU */
+	__u64 sums[NUM_SIGNS]; /* see movement() */
+	__u64 id; /* whose the next are: another may have come to this address */
+	__u64 unrouted[2]; /* IpOutNoRoutes and Ip6OutNoRoutes, when last looked at */
+	__u64 routes[2]; /* addresses of these on this CPU; 0: not known */
+};
+
 struct arrival {
 	__u64 key;
 	__u64 sk;
 	__u64 id; /* socket_id() of it */
-	__u64 syn;
-	__u64 ack;
+	__u64 net; /* its namespace; 0: with tracepoints alone */
+	struct arrivals seen;
 	__u64 drops; /* by survey(), when last looked at; with tracepoints alone */
 };
 
@@ -202,12 +213,7 @@ struct slot {
 	} rejected;
 	struct count fresh; /* what a new row of counts is made from */
 	struct tally blank; /* likewise of tallies */
-	struct {
-		__u64 net;
-		__u64 sums[NUM_SIGNS]; /* see movement() */
-		__u64 id; /* whose the next are: another may have come to this address */
-		__u64 unrouted[2];
-	} known[KNOWN_NAMESPACES];
+	struct known known[KNOWN_NAMESPACES];
 	struct arrival arrivals[KNOWN_ARRIVALS];
 };
 

@@ -17,31 +17,17 @@
 #include "maps.h"
 #include "record.h"
 
-/* where is a socket's namespace and its counters on this CPU. */
-struct where {
-	__u64 net;
-	__u64 mib; /* 0: of no interest */
-};
-
-static __always_inline struct where where_typed(struct slot *slot, struct sock *sk)
+/* arrival_wanted is a listener's place among the arrivals; NULL: it is of no interest. */
+static __always_inline struct arrival *arrival_wanted(struct slot *slot, __u64 sk)
 {
-	struct net *net = sk->__sk_common.skc_net.net;
+	struct net *net;
 
-	if (filter.netns && filter.netns != net->ns.inum)
-		return (struct where){};
-	return (struct where){ number(slot, net),
-			       number(slot, net->mib.net_statistics) + slot->offset };
-}
-
-static __always_inline struct where where_untyped(struct slot *slot, struct sock *sk)
-{
-	struct net *net = LOAD(struct sock, sk, __sk_common.skc_net.net);
-
-	if (filter.netns && filter.netns != LOAD(struct net, net, ns.inum))
-		return (struct where){};
-	return (struct where){ number(slot, net),
-			       number(slot, LOAD(struct net, net, mib.net_statistics)) +
-				       slot->offset };
+	if (filter.netns) {
+		net = LOAD(struct sock, sk, __sk_common.skc_net.net);
+		if (filter.netns != LOAD(struct net, net, ns.inum))
+			return NULL;
+	}
+	return arrival_at(slot, sk);
 }
 
 /* listener_of is the socket itself, or, where Fast Open hands tcp_check_req the
@@ -92,30 +78,35 @@ static __noinline int check(struct slot *slot, struct sk_buff *skb, __u64 sk, __
 }
 
 /* leave is a function's exit: the packet counts as arrived, and what moved as its. */
-static __always_inline int leave(struct slot *slot, struct where at, __u64 sk, struct sk_buff *skb,
-				 enum stage stage, bool syn, bool v6)
+static __always_inline int leave(struct slot *slot, struct arrival *at, __u64 sk,
+				 struct sk_buff *skb, enum stage stage, bool syn, bool v6)
 {
+	__u64 net = at->net;
 	struct tally *tally;
 
-	if (!at.mib)
-		return 0;
 	if (stage != STAGE_ICMP)
-		arrived_at_socket(slot, sk, syn);
-	tally = movement(slot, at.net, at.mib, stage == STAGE_SYN ? SIGNS_SYN : SIGNS_ANY);
+		count_arrival(slot, at, syn);
+	tally = movement(slot, net, stage == STAGE_SYN ? SIGNS_SYN : SIGNS_ANY);
 	if (tally)
 		settle(slot, tally, skb, sk, stage);
 	else
-		note_routes(slot, at.net, v6);
+		note_routes(slot, net, v6);
 	slot->denied = 0;
 	return tally ? 1 : 0;
 }
 
 /* enter is a function's entry: what moved until now moved elsewhere. */
-static __always_inline int enter(struct slot *slot, struct where at)
+static __always_inline int enter(struct slot *slot, __u64 sk)
 {
-	struct tally *tally = at.mib ? movement(slot, at.net, at.mib, SIGNS_ANY) : NULL;
+	struct arrival *at = arrival_wanted(slot, sk);
+	struct tally *tally = at ? movement(slot, at->net, SIGNS_ANY) : NULL;
 
 	return tally ? unexplained(slot, tally) : 0;
+}
+
+static __always_inline bool is_v6(struct sk_buff *skb)
+{
+	return LOAD(struct sk_buff, skb, protocol) == bpf_htons(ETH_P_IPV6);
 }
 
 /* The IPv6 functions hand IPv4 packets to the IPv4 ones, which are hooked as well. */
@@ -128,7 +119,18 @@ static __always_inline int enter_typed(struct sock *sk)
 {
 	struct slot *slot = this_slot();
 
-	return slot ? enter(slot, where_typed(slot, sk)) : 0;
+	return slot ? enter(slot, number(slot, sk)) : 0;
+}
+
+static __always_inline int leave_syn(struct slot *slot, __u64 sk, struct sk_buff *skb, bool v6)
+{
+	struct arrival *at = arrival_wanted(slot, sk);
+
+	if (!at)
+		return 0;
+	slot->died = false;
+	leave(slot, at, sk, skb, STAGE_SYN, true, v6);
+	return 0;
 }
 
 static __always_inline int leave_typed(struct sock *sk, struct sk_buff *skb, bool v6)
@@ -137,32 +139,37 @@ static __always_inline int leave_typed(struct sock *sk, struct sk_buff *skb, boo
 
 	if (!slot || handed_on(skb, v6))
 		return 0;
-	slot->died = false;
-	leave(slot, where_typed(slot, sk), number(slot, sk), skb, STAGE_SYN, true, v6);
-	return 0;
+	return leave_syn(slot, number(slot, sk), skb, v6);
 }
 
 /* leave_verdict is for a function that returns a new socket, the listener or nothing:
  * tcp_check_req, which has the half-open handshake as well, and the cookie checks, which
- * may have freed the packet. */
-static __always_inline int leave_verdict(struct slot *slot, __u64 sk, struct where at,
-					 struct sk_buff *skb, __u64 request, __u64 returned,
-					 bool v6)
+ * may have freed the packet. Where tcp_check_req makes a connection none of the counters moves. */
+static __always_inline int leave_verdict(struct slot *slot, __u64 sk, struct sk_buff *skb,
+					 __u64 request, __u64 returned, bool v6)
 {
+	struct arrival *at = arrival_wanted(slot, sk);
 	bool child = returned && returned != sk;
-	bool syn = request && !child && tcp_flags(skb) & TCP_FLAG_SYN; /* sent again */
 
-	slot->died = !returned;
-	slot->checking = request != 0;
-	if (!leave(slot, at, sk, skb, STAGE_ACK, syn, v6) && request && at.mib && !child)
-		check(slot, skb, sk, request);
-	slot->freed = 0;
+	if (!at)
+		return 0;
 	if (child) { /* it is in the accept queue */
 		slot->orphan.key = 0; /* another listener took it over */
-		if (have_accepts && slot->gate && at.mib)
-			has_entered(socket_id(sk), sk, number(slot, (void *)returned),
-				    request != 0);
+		if (have_accepts && slot->gate)
+			has_entered(at, sk, number(slot, (void *)returned), request != 0);
 	}
+	if (child && request) {
+		count_arrival(slot, at, false);
+		return 0;
+	}
+	if (request)
+		v6 = is_v6(skb);
+	slot->died = !returned;
+	slot->checking = request != 0;
+	if (!leave(slot, at, sk, skb, STAGE_ACK, request && tcp_flags(skb) & TCP_FLAG_SYN, v6) &&
+	    request)
+		check(slot, skb, sk, request);
+	slot->freed = 0;
 	return 0;
 }
 
@@ -177,12 +184,7 @@ static __always_inline int enter_kept(struct sock *sk, __u64 key, __u64 request)
 	slot->sk = (__u64)sk;
 	slot->skb = key;
 	slot->request = request;
-	return enter(slot, where_untyped(slot, sk));
-}
-
-static __always_inline bool is_v6(struct sk_buff *skb)
-{
-	return BPF_CORE_READ(skb, protocol) == bpf_htons(ETH_P_IPV6);
+	return enter(slot, (__u64)sk);
 }
 
 /* kept is what the entry left; its socket is 0 if that is nothing. */
@@ -190,7 +192,6 @@ struct kept {
 	struct slot *slot;
 	struct sk_buff *skb;
 	__u64 sk;
-	struct where at;
 };
 
 static __always_inline struct kept take_kept(void)
@@ -203,7 +204,6 @@ static __always_inline struct kept take_kept(void)
 	k.sk = k.slot->sk;
 	k.slot->skb = 0;
 	k.slot->died = false;
-	k.at = where_untyped(k.slot, (struct sock *)k.sk);
 	return k;
 }
 
@@ -212,7 +212,7 @@ static __always_inline int leave_kept(void)
 	struct kept k = take_kept();
 
 	if (k.sk)
-		leave(k.slot, k.at, k.sk, k.skb, STAGE_SYN, true, is_v6(k.skb));
+		leave_syn(k.slot, k.sk, k.skb, is_v6(k.skb));
 	return 0;
 }
 
@@ -224,8 +224,7 @@ static __always_inline int leave_kept_verdict(__u64 returned, bool v6)
 	if (!k.sk)
 		return 0;
 	request = k.slot->request;
-	return leave_verdict(k.slot, k.sk, k.at, k.skb, request, returned,
-			     request ? is_v6(k.skb) : v6);
+	return leave_verdict(k.slot, k.sk, k.skb, request, returned, v6);
 }
 
 /* leave_checked is the exit of tcp_check_req, or, without a request, of a cookie check. */
@@ -236,8 +235,7 @@ static __always_inline int leave_checked(struct sock *sk, struct sk_buff *skb, _
 
 	if (!slot)
 		return 0;
-	return leave_verdict(slot, number(slot, sk), where_typed(slot, sk), skb, request, returned,
-			     request ? skb->protocol == bpf_htons(ETH_P_IPV6) : v6);
+	return leave_verdict(slot, number(slot, sk), skb, request, returned, v6);
 }
 
 /* enter_request is for a function that gets the half-open handshake itself: it may
@@ -255,9 +253,13 @@ static __always_inline int enter_request(struct sock *request)
 static __always_inline int leave_request(void)
 {
 	struct kept k = take_kept();
+	struct arrival *at;
 
-	if (k.sk)
-		leave(k.slot, k.at, k.sk, NULL, STAGE_ICMP, false, false);
+	if (!k.sk)
+		return 0;
+	at = arrival_wanted(k.slot, k.sk);
+	if (at)
+		leave(k.slot, at, k.sk, NULL, STAGE_ICMP, false, false);
 	return 0;
 }
 

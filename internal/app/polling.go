@@ -165,7 +165,7 @@ func (c *collector) pollOne(r *evidenceRow, now time.Time) error {
 		r.queue = event.Queue{}
 		return nil
 	}
-	if r.entered, err = c.session.probe.Entered(r.listener.Socket); err != nil {
+	if r.entered, err = c.session.probe.Entered(r.listener.Socket, arrived); err != nil {
 		return err
 	}
 	r.queue, r.listener.Accept, r.listener.Syn, r.listener.Reuseport.Members = l.Accept, l.Accept, l.Syn, l.Reuseport.Members

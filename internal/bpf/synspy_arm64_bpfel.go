@@ -15,18 +15,12 @@ import (
 
 type SynspyAccepting struct {
 	_             structs.HostLayout
-	Arrivals      uint64
 	Accepts       uint64
 	Waited        uint64
 	Last          uint64
 	Gap           uint64
 	Waits         [28]uint64
-	Reading       uint32
-	AcceptMax     uint32
-	SynMax        uint32
-	Pad           uint32
 	AnsweredAgain uint64
-	CameAgain     uint64
 	AskedAgain    uint64
 	Noted         uint64
 }
@@ -53,9 +47,15 @@ const (
 )
 
 type SynspyArrivals struct {
-	_   structs.HostLayout
-	Syn uint64
-	Ack uint64
+	_         structs.HostLayout
+	Syn       uint64
+	Ack       uint64
+	Entered   uint64
+	CameAgain uint64
+	Reading   uint32
+	AcceptMax uint32
+	SynMax    uint32
+	Pad       uint32
 }
 
 type SynspyAttemptSet struct {
@@ -564,18 +564,20 @@ type SynspySlot struct {
 	Blank SynspyTally
 	Known [32]struct {
 		_        structs.HostLayout
-		Net      uint64
+		Key      uint64
+		Mib      uint64
 		Sums     [2]uint64
 		Id       uint64
 		Unrouted [2]uint64
+		Routes   [2]uint64
 	}
 	Arrivals [32]struct {
 		_     structs.HostLayout
 		Key   uint64
 		Sk    uint64
 		Id    uint64
-		Syn   uint64
-		Ack   uint64
+		Net   uint64
+		Seen  SynspyArrivals
 		Drops uint64
 	}
 }
@@ -748,6 +750,8 @@ const (
 	SynspyVarListenGeneration                   = "listen_generation"
 	SynspyVarMibIndex                           = "mib_index"
 	SynspyVarMigrated                           = "migrated"
+	SynspyVarMovesBegun                         = "moves_begun"
+	SynspyVarMovesEnded                         = "moves_ended"
 	SynspyVarOpeningsHeld                       = "openings_held"
 	SynspyVarOpeningsMade                       = "openings_made"
 	SynspyVarOpeningsRoom                       = "openings_room"
@@ -973,6 +977,8 @@ type SynspyVariableSpecs struct {
 	ListenGeneration    *ebpf.VariableSpec `ebpf:"listen_generation"`
 	MibIndex            *ebpf.VariableSpec `ebpf:"mib_index"`
 	Migrated            *ebpf.VariableSpec `ebpf:"migrated"`
+	MovesBegun          *ebpf.VariableSpec `ebpf:"moves_begun"`
+	MovesEnded          *ebpf.VariableSpec `ebpf:"moves_ended"`
 	OpeningsHeld        *ebpf.VariableSpec `ebpf:"openings_held"`
 	OpeningsMade        *ebpf.VariableSpec `ebpf:"openings_made"`
 	OpeningsRoom        *ebpf.VariableSpec `ebpf:"openings_room"`
@@ -1123,6 +1129,8 @@ type SynspyVariables struct {
 	ListenGeneration    *ebpf.Variable `ebpf:"listen_generation"`
 	MibIndex            *ebpf.Variable `ebpf:"mib_index"`
 	Migrated            *ebpf.Variable `ebpf:"migrated"`
+	MovesBegun          *ebpf.Variable `ebpf:"moves_begun"`
+	MovesEnded          *ebpf.Variable `ebpf:"moves_ended"`
 	OpeningsHeld        *ebpf.Variable `ebpf:"openings_held"`
 	OpeningsMade        *ebpf.Variable `ebpf:"openings_made"`
 	OpeningsRoom        *ebpf.Variable `ebpf:"openings_room"`

@@ -5,6 +5,7 @@ package probe
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -66,23 +67,25 @@ func (p *Probe) Accepting() (map[uint64]Accepting, error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	rows := make(map[uint64]Accepting)
-	add := func(socket uint64, raw *bpf.SynspyAccepting) {
-		if !unused(raw) {
-			rows[socket] = p.acceptingOf(raw)
-		}
+	if _, err := p.readArrivals(nil); err != nil {
+		return nil, err
 	}
-	for socket, raw := range p.accepting.departed {
-		add(socket, &raw)
-	}
-	err := eachRow(p, "acceptings", func(socket uint64, raw *bpf.SynspyAccepting) {
-		if before, ok := p.accepting.departed[socket]; ok {
-			addAccepting(raw, &before)
-		}
-		add(socket, raw)
-	})
+	taken, err := p.readAccepts()
 	if err != nil {
 		return nil, err
+	}
+	rows := make(map[uint64]Accepting)
+	add := func(socket uint64) {
+		in, out := p.arrived[socket], taken[socket]
+		if !unused(&in, &out) {
+			rows[socket] = p.acceptingOf(&in, &out)
+		}
+	}
+	for socket := range p.arrived {
+		add(socket)
+	}
+	for socket := range taken {
+		add(socket)
 	}
 	p.accepting.reading++
 	if err := p.collection.Variables["accept_reading"].Set(p.accepting.reading); err != nil {
@@ -94,12 +97,24 @@ func (p *Probe) Accepting() (map[uint64]Accepting, error) {
 	return rows, nil
 }
 
-// acceptingOf is a row as it is told, under mu.
-func (p *Probe) acceptingOf(raw *bpf.SynspyAccepting) Accepting {
+// readAccepts reads what was accepted from each listener, under mu.
+func (p *Probe) readAccepts() (map[uint64]bpf.SynspyAccepting, error) {
+	taken := maps.Clone(p.accepting.departed)
+	err := eachRow(p, "acceptings", func(socket uint64, raw *bpf.SynspyAccepting) {
+		sum := taken[socket]
+		addAccepting(&sum, raw)
+		taken[socket] = sum
+	})
+	return taken, err
+}
+
+// acceptingOf is what entered a listener's accept queue and what left it, as it is told, under mu.
+func (p *Probe) acceptingOf(in *bpf.SynspyArrivals, raw *bpf.SynspyAccepting) Accepting {
 	hooked := p.plan.hooks(acceptFunction)
-	a := Accepting{Arrivals: raw.Arrivals, Accepts: raw.Accepts, Timed: hooked && p.SeesEntries(), Waits: raw.Waits, Waited: raw.Waited,
-		Last: raw.Last, Gap: raw.Gap, Marked: raw.Reading == p.accepting.reading && raw.AcceptMax > 0,
-		AcceptMax: raw.AcceptMax, SynMax: raw.SynMax}
+	a := Accepting{Arrivals: in.Entered, Accepts: raw.Accepts, Timed: hooked && p.SeesEntries(),
+		Waits: raw.Waits, Waited: raw.Waited, Last: raw.Last, Gap: raw.Gap,
+		Marked:    in.Reading == p.accepting.reading && in.AcceptMax > 0,
+		AcceptMax: in.AcceptMax, SynMax: in.SynMax}
 	if hooked {
 		a.Proof = event.ProofReturn
 	}
@@ -115,8 +130,13 @@ func (p *Probe) acceptingOf(raw *bpf.SynspyAccepting) Accepting {
 }
 
 // unused tells whether nothing happened to a listener's accept side.
-func unused(raw *bpf.SynspyAccepting) bool {
-	return raw.Arrivals+raw.Accepts+raw.AnsweredAgain+raw.AskedAgain == 0
+func unused(in *bpf.SynspyArrivals, raw *bpf.SynspyAccepting) bool {
+	return in.Entered == 0 && !happened(raw)
+}
+
+// happened tells whether anything was counted in a row.
+func happened(raw *bpf.SynspyAccepting) bool {
+	return raw.Accepts+raw.AnsweredAgain+raw.AskedAgain > 0
 }
 
 // seesAskedAgain tells whether a SYN that meets its own half-open handshake is known to: tcp_check_req tells, or kfree_skb the socket.
@@ -155,7 +175,7 @@ func (p *Probe) departAccepting(socket uint64) error {
 	defer p.mu.Unlock()
 	var raw bpf.SynspyAccepting
 	ok, err := p.take("acceptings", socket, &raw)
-	if err != nil || !ok || unused(&raw) {
+	if err != nil || !ok || !happened(&raw) {
 		return err
 	}
 	before, known := p.accepting.departed[socket]
@@ -170,20 +190,15 @@ func (p *Probe) departAccepting(socket uint64) error {
 
 // addAccepting adds what an earlier row of the same listener had.
 func addAccepting(to, before *bpf.SynspyAccepting) {
-	to.Arrivals += before.Arrivals
 	to.Accepts += before.Accepts
 	to.Waited += before.Waited
 	to.AnsweredAgain += before.AnsweredAgain
-	to.CameAgain += before.CameAgain
 	to.AskedAgain += before.AskedAgain
 	for i := range to.Waits {
 		to.Waits[i] += before.Waits[i]
 	}
 	to.Last = max(to.Last, before.Last)
 	to.Gap = max(to.Gap, before.Gap)
-	if to.AcceptMax == 0 && to.SynMax == 0 {
-		to.Reading, to.AcceptMax, to.SynMax = before.Reading, before.AcceptMax, before.SynMax
-	}
 }
 
 // LastAccepts is when a process last accepted from a listener: a CLOCK_MONOTONIC

@@ -3,10 +3,106 @@
 package probe
 
 import (
+	"log/slog"
+	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"testing"
+	"time"
+
+	"github.com/synspy/synspy/internal/bpf"
+	"github.com/synspy/synspy/internal/event"
 )
+
+// TestEntered: what entered the accept queues, and how long these were at most, is the same wherever
+// it is kept: so many listeners make each other leave the slots of the CPUs.
+func TestEntered(t *testing.T) {
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	facts, err := Gather("")
+	must(err)
+	config := Config{Rate: 100, RingSize: 1 << 16, Accepts: true}
+	p, err := Open(facts, Auto, config, slog.New(slog.DiscardHandler))
+	must(err)
+	defer p.Close()
+	const rounds = 3
+	listeners := make(map[uint16]net.Listener)
+	for range 2 * len(bpf.SynspySlot{}.Arrivals) {
+		l, err := net.Listen("tcp4", "127.0.0.1:0")
+		must(err)
+		defer l.Close()
+		listeners[uint16(l.Addr().(*net.TCPAddr).Port)] = l
+	}
+	holders, err := p.Holders()
+	must(err)
+	must(p.Start(holders, func(*Listener) bool { return true }))
+	sockets := make(map[uint64]bool)
+	for i := range holders.List {
+		h := &holders.List[i]
+		if h.PID == uint32(os.Getpid()) && listeners[h.Listener.Port] != nil {
+			sockets[h.Listener.Socket] = true
+		}
+	}
+	for range rounds {
+		for port := range listeners {
+			at := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: int(port)}
+			conn, err := net.DialTCP("tcp4", nil, at)
+			must(err)
+			defer conn.Close()
+		}
+	}
+	entered := func() (n uint64) {
+		list, _, err := p.Arrivals()
+		must(err)
+		for _, a := range list {
+			if sockets[a.Socket] {
+				n += a.Entered
+			}
+		}
+		return n
+	}
+	want := uint64(rounds * len(listeners))
+	for deadline := time.Now().Add(10 * time.Second); entered() != want; {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d of %d connections entered", entered(), want)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	rows, err := p.Accepting()
+	must(err)
+	for socket := range sockets {
+		if a := rows[socket]; a.Arrivals != rounds || !a.Marked || a.AcceptMax != rounds {
+			t.Errorf("listener %d: %+v, want a queue of %d connections", socket, a, rounds)
+		}
+	}
+	rows, err = p.Accepting()
+	must(err)
+	for socket := range sockets {
+		if a := rows[socket]; a.Arrivals != rounds || a.Marked {
+			t.Errorf("listener %d: %+v, want no marks since the last reading", socket, a)
+		}
+	}
+	for _, l := range listeners {
+		for range rounds {
+			conn, err := l.Accept()
+			must(err)
+			conn.Close()
+		}
+	}
+	rows, err = p.Accepting()
+	must(err)
+	for socket := range sockets {
+		a := rows[socket]
+		if a.Proof == event.ProofReturn && (a.Accepts != rounds || a.Last == 0 || a.Waited == 0) {
+			t.Errorf("listener %d: %+v, want %d accepts", socket, a, rounds)
+		}
+	}
+}
 
 // TestMarkAcceptors: a connection names the listener that the kernel would have
 // chosen among those that its process holds, or none.

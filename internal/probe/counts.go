@@ -49,18 +49,25 @@ func (p *Probe) Counts() ([]Count, error) {
 type Arrivals struct {
 	Socket   uint64
 	Syn, Ack uint64
+	Entered  uint64 // connections that entered the accept queue, with Config.Accepts
+	Again    uint64 // of these, those that had a SYN dropped before, as far as the table of tries knows
+}
+
+func arrivalsOf(socket uint64, raw *bpf.SynspyArrivals) Arrivals {
+	return Arrivals{socket, raw.Syn, raw.Ack, raw.Entered, raw.CameAgain}
 }
 
 // Arrivals returns the arrivals so far, and the number of distinct handshakes
 // that lost a packet.
 func (p *Probe) Arrivals() (arrivals []Arrivals, handshakes uint64, err error) {
-	sums := make(map[uint64]Arrivals)
-	if handshakes, err = p.arrived(nil, sums); err != nil {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if handshakes, err = p.readArrivals(nil); err != nil {
 		return nil, 0, err
 	}
-	for _, sum := range sums {
+	for socket, sum := range p.arrived {
 		if sum.Syn+sum.Ack > 0 {
-			arrivals = append(arrivals, sum)
+			arrivals = append(arrivals, arrivalsOf(socket, &sum))
 		}
 	}
 	return arrivals, handshakes, nil
@@ -69,47 +76,85 @@ func (p *Probe) Arrivals() (arrivals []Arrivals, handshakes uint64, err error) {
 // ArrivedAt puts into sums, by [Listener.Socket], the arrivals so far at these listeners, and at others whatever is at hand. A few
 // are looked up by themselves; if there are none, or many, the whole table is walked, which takes as long as it has room.
 func (p *Probe) ArrivedAt(sockets []uint64, sums map[uint64]Arrivals) error {
-	_, err := p.arrived(sockets, sums)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, err := p.readArrivals(sockets)
+	for socket, sum := range p.arrived {
+		sums[socket] = arrivalsOf(socket, &sum)
+	}
 	return err
 }
 
-// lookedUp is how many rows are looked up rather than found on a walk.
-const lookedUp = 16
+const (
+	lookedUp = 16 // how many rows are looked up rather than found on a walk
+	sumTries = 3  // how often arrivals are read that are moved meanwhile: some may be missing then
+)
 
-func (p *Probe) arrived(sockets []uint64, sums map[uint64]Arrivals) (handshakes uint64, err error) {
-	add := func(socket, syn, ack uint64) {
-		sum := sums[socket]
-		sums[socket] = Arrivals{socket, sum.Syn + syn, sum.Ack + ack}
-	}
-	// A listener that departs meanwhile would be in neither place, or in both.
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, a := range p.departed {
-		add(a.Socket, a.Syn, a.Ack)
-	}
-	if err := p.flushed(sockets, add); err != nil {
-		return 0, fmt.Errorf("read arrivals: %w", err)
-	}
-	err = p.eachSlot(func(slot *bpf.SynspySlot) {
-		handshakes += slot.Handshakes
-		for i := range slot.Arrivals {
-			if a := &slot.Arrivals[i]; a.Key != 0 {
-				add(a.Id, a.Syn, a.Ack)
-			}
+// readArrivals leaves in p.arrived, under mu, what arrived at these listeners, or at all. A
+// listener that departs meanwhile would be in neither place, or in both.
+func (p *Probe) readArrivals(sockets []uint64) (handshakes uint64, err error) {
+	for range sumTries {
+		before, err := p.moves()
+		if err != nil {
+			return 0, err
 		}
-	})
-	if err != nil {
-		return 0, fmt.Errorf("read arrivals: %w", err)
+		if handshakes, err = p.sumArrivals(sockets); err != nil {
+			return 0, fmt.Errorf("read arrivals: %w", err)
+		}
+		after, err := p.moves()
+		if err != nil {
+			return 0, err
+		}
+		if before.begun == before.ended && after.begun == before.begun {
+			break
+		}
 	}
 	return handshakes, nil
 }
 
+// moves counts how often a CPU's slot gave a listener's place to another, and what was counted there
+// to the table.
+type moves struct{ begun, ended uint64 }
+
+func (p *Probe) moves() (m moves, err error) {
+	if err := p.collection.Variables["moves_begun"].Get(&m.begun); err != nil {
+		return m, fmt.Errorf("read moves: %w", err)
+	}
+	if err := p.collection.Variables["moves_ended"].Get(&m.ended); err != nil {
+		return m, fmt.Errorf("read moves: %w", err)
+	}
+	return m, nil
+}
+
+func (p *Probe) sumArrivals(sockets []uint64) (handshakes uint64, err error) {
+	clear(p.arrived)
+	add := func(socket uint64, more *bpf.SynspyArrivals) {
+		sum := p.arrived[socket]
+		addArrivals(&sum, more)
+		p.arrived[socket] = sum
+	}
+	for socket, raw := range p.departed {
+		add(socket, &raw)
+	}
+	if err := p.flushed(sockets, add); err != nil {
+		return 0, err
+	}
+	return handshakes, p.eachSlot(func(slot *bpf.SynspySlot) {
+		handshakes += slot.Handshakes
+		for i := range slot.Arrivals {
+			if a := &slot.Arrivals[i]; a.Key != 0 {
+				add(a.Id, &a.Seen)
+			}
+		}
+	})
+}
+
 // flushed adds what has left the slots for the table.
-func (p *Probe) flushed(sockets []uint64, add func(socket, syn, ack uint64)) error {
+func (p *Probe) flushed(sockets []uint64, add func(socket uint64, more *bpf.SynspyArrivals)) error {
 	table := p.collection.Maps["arrived"]
 	if len(sockets) == 0 || len(sockets) > lookedUp {
 		return everything(table, func(socket uint64, total *bpf.SynspyArrivals) error {
-			add(socket, total.Syn, total.Ack)
+			add(socket, total)
 			return nil
 		})
 	}
@@ -119,9 +164,25 @@ func (p *Probe) flushed(sockets []uint64, add func(socket, syn, ack uint64)) err
 		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 			return err
 		}
-		add(socket, total.Syn, total.Ack)
+		add(socket, &total)
 	}
 	return nil
+}
+
+// addArrivals adds what was counted in another place. Marks are those of the last reading at which
+// any were set.
+func addArrivals(to, more *bpf.SynspyArrivals) {
+	to.Syn += more.Syn
+	to.Ack += more.Ack
+	to.Entered += more.Entered
+	to.CameAgain += more.CameAgain
+	if more.Reading > to.Reading {
+		to.Reading, to.AcceptMax, to.SynMax = more.Reading, 0, 0
+	}
+	if more.Reading == to.Reading {
+		to.AcceptMax = max(to.AcceptMax, more.AcceptMax)
+		to.SynMax = max(to.SynMax, more.SynMax)
+	}
 }
 
 // eachSlot hands f the slot of each CPU. They are large, and looked at as they come from the kernel.

@@ -22,8 +22,9 @@ type Entered struct {
 	AnsweredAgain, AskedAgain *uint64
 }
 
-// Entered reads it. Unlike [Probe.Accepting] it looks at nothing else, and ends no marks.
-func (p *Probe) Entered(socket uint64) (Entered, error) {
+// Entered reads it, but for what [Probe.ArrivedAt] has read there. Unlike [Probe.Accepting] it
+// looks at nothing else, and ends no marks.
+func (p *Probe) Entered(socket uint64, arrived Arrivals) (Entered, error) {
 	if !p.config.Accepts {
 		return Entered{}, ErrNoAccepts
 	}
@@ -37,9 +38,9 @@ func (p *Probe) Entered(socket uint64) (Entered, error) {
 		addAccepting(&raw, &before)
 	}
 	p.mu.Unlock()
-	e := Entered{Arrivals: raw.Arrivals}
+	e := Entered{Arrivals: arrived.Entered}
 	if p.SeesEntries() {
-		e.Again = &raw.CameAgain
+		e.Again = &arrived.Again
 	}
 	if p.plan.hooks(acceptFunction) {
 		e.Accepts = &raw.Accepts

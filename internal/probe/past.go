@@ -16,8 +16,9 @@ type Past struct {
 }
 
 type past struct {
-	listeners, syn, ack uint64
-	accepting           bpf.SynspyAccepting
+	listeners uint64
+	arrived   bpf.SynspyArrivals
+	accepting bpf.SynspyAccepting
 }
 
 // Forget ends what is known of listeners that closed one by one. What reached those that count is in Past. It returns those
@@ -42,17 +43,16 @@ func (p *Probe) Forget(sockets []uint64, counts func(Arrivals) bool) (still []ui
 
 // aside are the listeners whose arrivals some CPU has not added to their row.
 func (p *Probe) aside() (map[uint64]bool, error) {
-	var slots []bpf.SynspySlot
-	if err := p.collection.Maps["slots"].Lookup(uint32(0), &slots); err != nil {
-		return nil, fmt.Errorf("read arrivals: %w", err)
-	}
 	aside := make(map[uint64]bool)
-	for i := range slots {
-		for _, a := range slots[i].Arrivals {
-			if a.Key != 0 {
+	err := p.eachSlot(func(slot *bpf.SynspySlot) {
+		for i := range slot.Arrivals {
+			if a := &slot.Arrivals[i]; a.Key != 0 {
 				aside[a.Id] = true
 			}
 		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read arrivals: %w", err)
 	}
 	return aside, nil
 }
@@ -60,29 +60,25 @@ func (p *Probe) aside() (map[uint64]bool, error) {
 func (p *Probe) forget(socket uint64, counts func(Arrivals) bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if arrived := p.departed[socket]; arrived.Syn+arrived.Ack > 0 && counts(arrived) {
-		p.past.add(arrived, p.accepting.departed[socket])
+	arrived := p.departed[socket]
+	if arrived.Syn+arrived.Ack > 0 && counts(arrivalsOf(socket, &arrived)) {
+		p.past.listeners++
+		addArrivals(&p.past.arrived, &arrived)
+		accepted := p.accepting.departed[socket]
+		addAccepting(&p.past.accepting, &accepted)
 	}
 	delete(p.departed, socket)
 	delete(p.accepting.departed, socket)
 	delete(p.accepting.backlog, socket)
 }
 
-func (p *past) add(arrived Arrivals, accepted bpf.SynspyAccepting) {
-	p.listeners++
-	p.syn += arrived.Syn
-	p.ack += arrived.Ack
-	addAccepting(&accepted, &p.accepting)
-	p.accepting = accepted
-}
-
 // Past returns what is known of those that Forget ended.
 func (p *Probe) Past() Past {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	told := Past{Listeners: p.past.listeners, Syn: p.past.syn, Ack: p.past.ack}
-	if !unused(&p.past.accepting) {
-		a := p.acceptingOf(&p.past.accepting)
+	told := Past{Listeners: p.past.listeners, Syn: p.past.arrived.Syn, Ack: p.past.arrived.Ack}
+	if !unused(&p.past.arrived, &p.past.accepting) {
+		a := p.acceptingOf(&p.past.arrived, &p.past.accepting)
 		told.Accepting = &a
 	}
 	return told

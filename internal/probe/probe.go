@@ -41,7 +41,8 @@ type Probe struct {
 	retired    []book          // of namespaces that are gone
 	retirement retirement      // when those were last looked for
 	held       map[string]int64
-	departed   map[uint64]Arrivals
+	departed   map[uint64]bpf.SynspyArrivals
+	arrived    map[uint64]bpf.SynspyArrivals // see readArrivals
 	resting    resting
 	// SYNs to listeners that closed, beyond as many as are kept one by one.
 	departedSyns uint64
@@ -78,7 +79,8 @@ func openBy(one attacher, facts *Facts, backend string, config Config, log *slog
 			plan.Hooks = slices.DeleteFunc(plan.Hooks, func(h Hook) bool { return h.Accepts })
 		}
 		p := &Probe{config: config, facts: facts, plan: plan, log: log, cpus: cpus, names: newNames(facts.Reasons),
-			departed: make(map[uint64]Arrivals), held: make(map[string]int64), sizes: sizesFor(facts, cpus)}
+			departed: make(map[uint64]bpf.SynspyArrivals), arrived: make(map[uint64]bpf.SynspyArrivals),
+			held: make(map[string]int64), sizes: sizesFor(facts, cpus)}
 		err = p.open(one)
 		if err == nil {
 			facts.cache, facts.types = nil, nil // decoded types are not needed any more

@@ -160,8 +160,9 @@ func (p *Probe) departArrivals(socket uint64) error {
 		socket = 0
 		p.departedSyns += total.Syn
 	}
-	before := p.departed[socket]
-	p.departed[socket] = Arrivals{socket, before.Syn + total.Syn, before.Ack + total.Ack}
+	sum := p.departed[socket]
+	addArrivals(&sum, &total)
+	p.departed[socket] = sum
 	return nil
 }
 
@@ -240,7 +241,7 @@ func (p *Probe) arrivedNow() (map[uint64]uint64, error) {
 func (p *Probe) acceptedNow() (map[uint64]uint64, error) {
 	now := make(map[uint64]uint64)
 	err := eachRow(p, "acceptings", func(socket uint64, raw *bpf.SynspyAccepting) {
-		now[socket] = raw.Arrivals + raw.Accepts + raw.AnsweredAgain + raw.AskedAgain
+		now[socket] = raw.Accepts + raw.AnsweredAgain + raw.AskedAgain
 	})
 	return now, err
 }
