@@ -6,6 +6,6 @@ cat <<END
 causes docs/causes.md
 playbook docs/playbook.md
 schema docs/schema/v1.json
-syscalls-amd64 internal/owner/syscalls_linux_amd64.go
-syscalls-arm64 internal/owner/syscalls_linux_arm64.go
+syscalls-amd64 internal/thread/syscalls_linux_amd64.go
+syscalls-arm64 internal/thread/syscalls_linux_arm64.go
 END

@@ -24,6 +24,7 @@ import (
 	"github.com/synspy/synspy/internal/owner"
 	"github.com/synspy/synspy/internal/probe"
 	"github.com/synspy/synspy/internal/render"
+	"github.com/synspy/synspy/internal/thread"
 )
 
 // ListenersOptions are those of synspy listeners.
@@ -57,7 +58,7 @@ func Listeners(ctx context.Context, to io.Writer, writing Writing, options Liste
 		return usage("--sort %q: want one of %s", options.Sort, strings.Join(SortOrders(), ", "))
 	}
 	l := &listing{options: options, to: to, render: writing.options, log: log, owners: owner.New("/proc", log),
-		sampler: owner.NewSampler("/proc", log), chosen: newListeners(options.Watch.Filter),
+		sampler: thread.NewSampler("/proc", log), chosen: newListeners(options.Watch.Filter),
 		told: make(map[string]bool)}
 	defer debug.SetGCPercent(debug.SetGCPercent(listingGC))
 	names := askRuntimes(log)
@@ -86,7 +87,7 @@ type listing struct {
 	render  render.Options
 	log     *slog.Logger
 	owners  *owner.Table
-	sampler *owner.Sampler
+	sampler *thread.Sampler
 	chosen  *listeners                      // the filters
 	holders func(func(*probe.Holder)) error // nil without BPF
 	told    map[string]bool
@@ -295,7 +296,7 @@ func (l *listing) look(all []*found) {
 			waiting = append(waiting, f)
 		}
 	}
-	once := make(map[uint32]*owner.Sample)
+	once := make(map[uint32]*thread.Sample)
 	for _, f := range waiting {
 		if calls := l.sample(f, once); len(calls) > 0 {
 			asleep = append(asleep, f)
@@ -320,7 +321,7 @@ func (l *listing) look(all []*found) {
 }
 
 // tellRefused says of how many holders it could not be seen whether they sleep.
-func (l *listing) tellRefused(samples map[uint32]*owner.Sample) {
+func (l *listing) tellRefused(samples map[uint32]*thread.Sample) {
 	refused := make(refusals)
 	var processes []event.Process
 	for pid, sample := range samples {
@@ -339,7 +340,7 @@ func (l *listing) tellRefused(samples map[uint32]*owner.Sample) {
 
 // sample looks at the holders' threads, and names the calls that all of them sleep in where
 // none of these can accept. A process is read once, however many listeners it has.
-func (l *listing) sample(f *found, once map[uint32]*owner.Sample) (calls []string) {
+func (l *listing) sample(f *found, once map[uint32]*thread.Sample) (calls []string) {
 	elsewhere := true // somebody holds it, so that it is known who
 	for i := range f.looked.processes {
 		p := &f.looked.processes[i]

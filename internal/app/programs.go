@@ -6,7 +6,7 @@ import (
 	"slices"
 
 	"github.com/synspy/synspy/internal/event"
-	"github.com/synspy/synspy/internal/owner"
+	"github.com/synspy/synspy/internal/thread"
 )
 
 // maxPrograms bounds the processes of which it is asked what they run.
@@ -28,7 +28,7 @@ func (c *collector) learn(processes []event.Process) {
 		if c.programs[id] != nil || len(c.programs) >= maxPrograms {
 			continue
 		}
-		program, err := owner.ProgramOf("/proc", p.PID, p.Start)
+		program, err := thread.ProgramOf("/proc", p.PID, p.Start)
 		if err != nil {
 			c.session.log.Debug("ask what a process runs", "pid", p.PID, "error", err)
 			continue

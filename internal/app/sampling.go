@@ -10,7 +10,7 @@ import (
 
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
-	"github.com/synspy/synspy/internal/owner"
+	"github.com/synspy/synspy/internal/thread"
 )
 
 // A listener's threads are sampled at most so often, and of so many of its
@@ -27,7 +27,7 @@ const (
 // own, one at a time: /proc may take its time.
 type sampling struct {
 	log     *slog.Logger
-	sampler *owner.Sampler
+	sampler *thread.Sampler
 	at      map[uint64]uint64    // when a listener was sampled last, CLOCK_MONOTONIC, ns
 	ready   map[uint64][]sampled // what no record has told yet
 	began   uint64
@@ -48,11 +48,11 @@ type sampled struct {
 	pid    uint32
 	start  uint64
 	inode  uint64
-	sample *owner.Sample
+	sample *thread.Sample
 }
 
 func newSampling(log *slog.Logger) *sampling {
-	return &sampling{log: log, sampler: owner.NewSampler("/proc", log), at: make(map[uint64]uint64),
+	return &sampling{log: log, sampler: thread.NewSampler("/proc", log), at: make(map[uint64]uint64),
 		ready: make(map[uint64][]sampled)}
 }
 
@@ -156,7 +156,7 @@ func (s *sampled) tell(processes []event.Process) {
 	}
 }
 
-func fillSample(p *event.Process, sample *owner.Sample, inode uint64) {
+func fillSample(p *event.Process, sample *thread.Sample, inode uint64) {
 	p.SampledAt = event.Time{Time: sample.At}
 	p.ThreadCount = int64(sample.Total)
 	p.Threads = sample.Threads(inode)

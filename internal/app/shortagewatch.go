@@ -13,8 +13,8 @@ import (
 
 	"github.com/synspy/synspy/internal/diagnose/evidence"
 	"github.com/synspy/synspy/internal/event"
-	"github.com/synspy/synspy/internal/owner"
 	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/thread"
 )
 
 // What accept() returns is watched only while nothing leaves a queue. Where every system call pays for that, the queue must be full,
@@ -40,7 +40,7 @@ type shortages interface {
 // shortageWatch finds out, on a goroutine of its own, whether what stands still tries to accept and cannot: for want of a
 // descriptor, a file or memory.
 type shortageWatch struct {
-	sampler *owner.Sampler
+	sampler *thread.Sampler
 	open    func() (shortages, error)
 	log     *slog.Logger
 	stop    context.CancelFunc
@@ -80,7 +80,7 @@ type failureKey struct {
 	errno int32
 }
 
-func newShortageWatch(sampler *owner.Sampler, open func() (shortages, error), log *slog.Logger) *shortageWatch {
+func newShortageWatch(sampler *thread.Sampler, open func() (shortages, error), log *slog.Logger) *shortageWatch {
 	return &shortageWatch{sampler: sampler, open: open, log: log, stop: func() {}, done: make(chan struct{}), begun: make(chan struct{}, 1),
 		failures: make(map[failureKey]uint64), inodes: make(map[failureKey]uint64), descriptors: make(map[uint32]*evidence.Descriptors)}
 }

@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/synspy/synspy/internal/event"
-	"github.com/synspy/synspy/internal/owner"
 	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/thread"
 )
 
 // failingCalls is an accept() that fails as often as is wanted in each window.
@@ -64,7 +64,7 @@ func TestShortageWindows(t *testing.T) {
 		{"it stands for a moment", failingCalls{costly: true}, func(ms int) bool { return ms >= 3000 && ms < 3100 }, 1, shortageWindow / 2},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			w := newShortageWatch(owner.NewSampler("/proc", nil), func() (shortages, error) { return &tt.calls, nil }, slog.New(slog.DiscardHandler))
+			w := newShortageWatch(thread.NewSampler("/proc", nil), func() (shortages, error) { return &tt.calls, nil }, slog.New(slog.DiscardHandler))
 			here[0].full = tt.name != "costly, and it is not full"
 			began := time.Now()
 			var attached time.Duration
@@ -103,7 +103,7 @@ func TestShortageWindows(t *testing.T) {
 // TestShortagesRefused: where it cannot be had it is asked for once, and descriptors are counted all the same.
 func TestShortagesRefused(t *testing.T) {
 	asked := 0
-	w := newShortageWatch(owner.NewSampler("/proc", nil), func() (shortages, error) { asked++; return nil, errors.New("no") }, slog.New(slog.DiscardHandler))
+	w := newShortageWatch(thread.NewSampler("/proc", nil), func() (shortages, error) { asked++; return nil, errors.New("no") }, slog.New(slog.DiscardHandler))
 	for i := range 20 {
 		w.tick(time.Now().Add(time.Duration(i)*time.Second), []standing{{7, []event.Process{{PID: uint32(os.Getpid())}}, true}})
 	}

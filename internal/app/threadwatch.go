@@ -16,7 +16,7 @@ import (
 
 	"github.com/synspy/synspy/internal/diagnose/evidence"
 	"github.com/synspy/synspy/internal/event"
-	"github.com/synspy/synspy/internal/owner"
+	"github.com/synspy/synspy/internal/thread"
 )
 
 // How often threads are looked at in a window that is short enough, closely and while nothing is wrong, of how many listeners, how
@@ -53,7 +53,7 @@ const (
 // threadWatch reads on a goroutine of its own what threads do, and how their cgroups are
 // throttled: /proc may take its time.
 type threadWatch struct {
-	sampler   *owner.Sampler
+	sampler   *thread.Sampler
 	frames    *stackWatch // nil for none
 	attention *attention
 	start     time.Time
@@ -82,7 +82,7 @@ type throttling struct {
 
 // newThreadWatch looks so often that the samples it keeps reach to the window's end.
 func newThreadWatch(a *attention, stacks *stackWatch, window time.Duration, log *slog.Logger) *threadWatch {
-	return &threadWatch{sampler: owner.NewSampler("/proc", log), frames: stacks, attention: a, start: a.start,
+	return &threadWatch{sampler: thread.NewSampler("/proc", log), frames: stacks, attention: a, start: a.start,
 		every: max(threadsEvery, window/maxSamples), log: log,
 		stop: func() {}, done: make(chan struct{}), threads: make(map[threadKey]*evidence.Thread), stacks: make(map[string][]string),
 		cpus: make(map[string]*throttling), cgroups: make(map[uint32]string), frozen: make(map[uint32][]frozenCgroup), refused: make(refusals)}
@@ -133,7 +133,7 @@ func (w *threadWatch) round() (pause time.Duration) {
 	w.mu.Lock()
 	targets := slices.Clone(w.targets)
 	w.mu.Unlock()
-	looked := make(map[uint32]*owner.Sample)
+	looked := make(map[uint32]*thread.Sample)
 	var pids []uint32
 	for _, target := range targets {
 		sample, ok := looked[target.pid]
@@ -175,7 +175,7 @@ func threadTime() time.Duration {
 	return time.Duration(now.Nano())
 }
 
-func (w *threadWatch) take(target threadTarget, sample *owner.Sample) {
+func (w *threadWatch) take(target threadTarget, sample *thread.Sample) {
 	at := uint32(sample.At.Sub(w.start).Milliseconds())
 	w.mu.Lock()
 	defer w.mu.Unlock()

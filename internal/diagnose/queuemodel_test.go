@@ -3,9 +3,10 @@
 package diagnose
 
 import (
-	"github.com/synspy/synspy/internal/diagnose/whatif"
 	"math/rand/v2"
 	"testing"
+
+	"github.com/synspy/synspy/internal/diagnose/whatif"
 )
 
 // TestQueueModel replays windows that can be worked out by hand.

@@ -3,9 +3,10 @@
 package diagnose
 
 import (
-	"github.com/synspy/synspy/internal/diagnose/rules"
 	"strings"
 	"testing"
+
+	"github.com/synspy/synspy/internal/diagnose/rules"
 )
 
 // TestFunction: a frame is named as it is in the source.

@@ -10,9 +10,10 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
 	"github.com/synspy/synspy/internal/lab/server"
 	"github.com/synspy/synspy/internal/lab/world"
-	"golang.org/x/sys/unix"
 )
 
 // TestRefuseIngress runs the program on packets, without a cgroup.

@@ -3,10 +3,11 @@
 package lab
 
 import (
+	"slices"
+
 	"github.com/synspy/synspy/internal/lab/ingress"
 	"github.com/synspy/synspy/internal/lab/listenpath"
 	"github.com/synspy/synspy/internal/lab/scenario"
-	"slices"
 )
 
 // Scenarios lists all scenarios, the ones that need no explanation first.

@@ -5,12 +5,13 @@ package lab
 import (
 	"context"
 	"fmt"
-	"github.com/synspy/synspy/internal/lab/scenario"
-	"github.com/synspy/synspy/internal/lab/server"
-	"github.com/synspy/synspy/internal/lab/world"
 	"os"
 	"testing"
 	"time"
+
+	"github.com/synspy/synspy/internal/lab/scenario"
+	"github.com/synspy/synspy/internal/lab/server"
+	"github.com/synspy/synspy/internal/lab/world"
 )
 
 func TestMain(m *testing.M) {

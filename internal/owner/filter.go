@@ -5,10 +5,14 @@ package owner
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path"
+	"path/filepath"
 	"strings"
 
 	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/kernel/cgroup"
 )
 
 // Filter selects listeners by who holds them. Empty fields select all.
@@ -65,7 +69,7 @@ func (t *Table) Match(socket uint64, f Filter) (matched, pending bool) {
 		return false, false
 	}
 	if f.Cgroup != "" {
-		f.Cgroup = t.proc.mounts.strip(f.Cgroup)
+		f.Cgroup = t.proc.Mounts.Strip(f.Cgroup)
 	}
 	processes := t.refresh(s).processes
 	for i := range processes {
@@ -138,4 +142,22 @@ func MatchCgroup(pattern, cgroup string) bool {
 		}
 		cgroup = path.Dir(cgroup)
 	}
+}
+
+// FindCgroup looks for a cgroup by its path, from the root of its hierarchy or
+// as a directory below a mount of cgroupfs. The error is fs.ErrNotExist where
+// no hierarchy has it.
+func (t *Table) FindCgroup(path string) (event.Cgroup, error) {
+	path = t.proc.Mounts.Strip(path)
+	for _, wantV2 := range []bool{true, false} {
+		for _, m := range t.proc.Mounts {
+			if m.V2 != wantV2 {
+				continue
+			}
+			if dir, err := os.Stat(filepath.Join(m.Point, path)); err == nil && dir.IsDir() {
+				return event.Cgroup{ID: cgroup.InodeOf(filepath.Join(m.Point, path)), Path: path}, nil
+			}
+		}
+	}
+	return event.Cgroup{}, fmt.Errorf("find cgroup %s: %w", path, fs.ErrNotExist)
 }

@@ -5,6 +5,7 @@ package owner
 import (
 	"time"
 
+	"github.com/synspy/synspy/internal/kernel/cgroup"
 	"github.com/synspy/synspy/internal/owner/containers"
 )
 
@@ -63,7 +64,7 @@ func (t *Table) name(k *task) {
 	}
 	k.named = a
 	// New values: records may still have the old ones.
-	container, pod := containerOf(k.cgroup.Path, t.proc.own)
+	container, pod := cgroup.ContainerOf(k.cgroup.Path, t.proc.Own)
 	container.Name = a.Name
 	if container.Runtime == "" {
 		container.Runtime = a.Runtime

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/kernel/cgroup"
 	"github.com/synspy/synspy/internal/owner/containers"
 )
 
@@ -40,7 +41,7 @@ func answering(t *testing.T, name string) (at containers.Endpoint, leave chan st
 		case <-r.Context().Done():
 			return
 		}
-		_ = json.NewEncoder(w).Encode(map[string]any{"Id": hexID, "Name": "/" + name, "Config": map[string]any{
+		_ = json.NewEncoder(w).Encode(map[string]any{"Id": containerID, "Name": "/" + name, "Config": map[string]any{
 			"Labels": map[string]string{"io.kubernetes.pod.name": name, "io.kubernetes.pod.namespace": "prod",
 				"io.kubernetes.container.name": name}}})
 	})}
@@ -60,7 +61,7 @@ func TestNamedByRuntime(t *testing.T) {
 	t.Cleanup(func() { names.Close() })
 	tab := New("/proc", nil)
 	tab.AskRuntimes(names)
-	path := testCgroup(t, tab, v2, pid, "docker-"+hexID+".scope")
+	path := testCgroup(t, tab, cgroup.V2, pid, "docker-"+containerID+".scope")
 	t.Cleanup(end)
 
 	holders, _, err := ScanProc("/proc", func(i uint64) bool { return i == inode })
@@ -71,7 +72,7 @@ func TestNamedByRuntime(t *testing.T) {
 		holders[i].Socket = 1
 	}
 	tab.Replace(holders)
-	byName, byID := Filter{Container: "*<b>*"}, Filter{Container: hexID[:12]}
+	byName, byID := Filter{Container: "*<b>*"}, Filter{Container: containerID[:12]}
 	if matched, pending := tab.Match(1, byName); matched || !pending {
 		t.Errorf("before the answer: matched %t, pending %t", matched, pending)
 	}
@@ -83,7 +84,7 @@ func TestNamedByRuntime(t *testing.T) {
 	}
 	tab.AwaitNames(time.Millisecond, 1, 2)
 	before := find(tab.Processes(1, 0), pid)
-	unnamed := &event.Container{ID: hexID, Runtime: "docker"}
+	unnamed := &event.Container{ID: containerID, Runtime: "docker"}
 	if diff := cmp.Diff(unnamed, before.Container); diff != "" || before.Pod != nil {
 		t.Errorf("before the answer: pod %v, %s", before.Pod, diff)
 	}
@@ -98,7 +99,7 @@ func TestNamedByRuntime(t *testing.T) {
 	// As JSON has it: what the API cannot carry is replaced.
 	const name = "\x1b[2J\"\n\u202e<b>\ufffd"
 	want := &event.Process{PID: pid, Comm: "server", Role: event.RoleHolder, Cgroup: before.Cgroup, Start: before.Start,
-		Container: &event.Container{ID: hexID, Name: name, Runtime: "docker"},
+		Container: &event.Container{ID: containerID, Name: name, Runtime: "docker"},
 		Pod:       &event.Pod{Namespace: "prod", Name: name, Container: name}}
 	for _, when := range []string{"named", "read again", "dead"} {
 		if diff := cmp.Diff(want, find(tab.Processes(1, 0), pid)); diff != "" {
@@ -106,7 +107,7 @@ func TestNamedByRuntime(t *testing.T) {
 		}
 		for filter, want := range map[Filter]bool{
 			byName: true, byID: true, {Pod: "prod/*"}: true, {Pod: "*<b>*"}: true, {Container: name, Pod: "prod/" + name}: true,
-			{Container: hexID[:7]}: false, {Container: "web"}: false, {Pod: "pro/*"}: false, {Pod: "prod/x"}: false,
+			{Container: containerID[:7]}: false, {Container: "web"}: false, {Pod: "pro/*"}: false, {Pod: "prod/x"}: false,
 			{Cgroup: path, Container: "x"}: false, {PID: pid + 1, Pod: "prod/*"}: false,
 		} {
 			if matched, pending := tab.Match(1, filter); matched != want || pending {

@@ -13,13 +13,18 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/synspy/synspy/internal/event"
 	"golang.org/x/sys/unix"
+
+	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/kernel/cgroup"
 )
 
 // commEnv turns the test binary into a process that is called by its value,
 // holds what it inherited, and lives until its standard input ends.
 const commEnv = "SYNSPY_OWNER_COMM"
+
+// containerID is as runtimes make them.
+const containerID = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
 func TestMain(m *testing.M) {
 	if comm, ok := os.LookupEnv(commEnv); ok {
@@ -100,14 +105,14 @@ func find(list []event.Process, pid uint32) *event.Process {
 // into it, in the first hierarchy that allows it.
 func testCgroup(t *testing.T, tab *Table, hierarchy string, pid uint32, name string) string {
 	t.Helper()
-	i := slices.IndexFunc(tab.proc.mounts, func(m cgroupMount) bool {
-		return m.root == "/" && (hierarchy == v2 && m.v2 || slices.Contains(m.options, hierarchy))
+	i := slices.IndexFunc(tab.proc.Mounts, func(m cgroup.Mount) bool {
+		return m.Root == "/" && (hierarchy == cgroup.V2 && m.V2 || slices.Contains(m.Options, hierarchy))
 	})
 	if i < 0 {
 		t.Skipf("no hierarchy %q is mounted here", hierarchy)
 	}
 	path := "/synspy-test-" + strconv.Itoa(os.Getpid()) + "/" + name
-	point := tab.proc.mounts[i].point
+	point := tab.proc.Mounts[i].Point
 	dir := filepath.Join(point, path)
 	t.Cleanup(func() {
 		_ = os.WriteFile(filepath.Join(point, "cgroup.procs"), []byte(strconv.Itoa(int(pid))), 0)
@@ -127,13 +132,13 @@ func testCgroup(t *testing.T, tab *Table, hierarchy string, pid uint32, name str
 }
 
 func TestRealProcess(t *testing.T) {
-	for _, h := range []string{v2, "name=systemd"} {
+	for _, h := range []string{cgroup.V2, "name=systemd"} {
 		t.Run("hierarchy "+h, func(t *testing.T) {
 			ln, inode := listenTCP(t)
 			const hostile = "\x1b[31m)\xff S 1" // 15 bytes at most
 			pid, end := holderProcess(t, hostile, ln)
 			tab := New("/proc", nil)
-			path := testCgroup(t, tab, h, pid, "docker-"+hexID+".scope")
+			path := testCgroup(t, tab, h, pid, "docker-"+containerID+".scope")
 			t.Cleanup(end) // before the cgroup is removed
 
 			holders, _, err := ScanProc("/proc", func(i uint64) bool { return i == inode })
@@ -154,7 +159,7 @@ func TestRealProcess(t *testing.T) {
 			if p.Cgroup == nil || p.Cgroup.Path != path || p.Cgroup.ID == 0 {
 				t.Errorf("cgroup: %+v, want %s", p.Cgroup, path)
 			}
-			if p.Container == nil || p.Container.ID != hexID || p.Container.Runtime != "docker" {
+			if p.Container == nil || p.Container.ID != containerID || p.Container.Runtime != "docker" {
 				t.Errorf("container: %+v", p.Container)
 			}
 			if got, err := tab.FindCgroup(path); err != nil || got != *p.Cgroup {
@@ -185,7 +190,7 @@ func TestReusedPID(t *testing.T) {
 	pid, end := holderProcess(t, "newcomer", ln)
 	defer end()
 	tab := New("/proc", nil)
-	st, err := tab.proc.stat(pid)
+	st, err := tab.proc.Stat(pid)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,8 +198,8 @@ func TestReusedPID(t *testing.T) {
 		start uint64
 		known bool
 	}{
-		"same":  {tab.proc.nanoseconds(st.start), true},
-		"other": {tab.proc.nanoseconds(st.start - 1), false},
+		"same":  {tab.proc.Nanoseconds(st.Start), true},
+		"other": {tab.proc.Nanoseconds(st.Start - 1), false},
 	} {
 		tab.Replace([]Holder{{Socket: 1, Inode: inode, PID: pid, Comm: "departed", StartNs: c.start}})
 		p := find(tab.Processes(1, 0), pid)

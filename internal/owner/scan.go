@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"os"
 	"strconv"
+
+	"github.com/synspy/synspy/internal/kernel/proc"
 )
 
 // ScanProc finds sockets and who holds them by reading every /proc/PID/fd, for
@@ -25,7 +27,7 @@ func ScanProc(procRoot string, wanted func(inode uint64) bool) (holders []Holder
 	if err != nil {
 		return nil, 0, fmt.Errorf("scan processes: %w", err)
 	}
-	p := newProcfs(procRoot, slog.New(slog.DiscardHandler))
+	p := proc.New(procRoot, slog.New(slog.DiscardHandler))
 	seen := make(map[uint64]bool)
 	for _, name := range names {
 		pid, err := strconv.ParseUint(name, 10, 32)
@@ -33,11 +35,11 @@ func ScanProc(procRoot string, wanted func(inode uint64) bool) (holders []Holder
 			continue
 		}
 		clear(seen)
-		before, err := p.stat(uint32(pid))
+		before, err := p.Stat(uint32(pid))
 		if err != nil {
 			continue // gone
 		}
-		err = p.sockets(uint32(pid), func(inode uint64) bool {
+		err = p.Sockets(uint32(pid), func(inode uint64) bool {
 			if wanted == nil || wanted(inode) {
 				seen[inode] = true
 			}
@@ -49,19 +51,14 @@ func ScanProc(procRoot string, wanted func(inode uint64) bool) (holders []Holder
 		if len(seen) == 0 {
 			continue
 		}
-		if after, err := p.stat(uint32(pid)); err != nil || after.start != before.start {
+		if after, err := p.Stat(uint32(pid)); err != nil || after.Start != before.Start {
 			continue // the descriptors may be another process's
 		}
 		for inode := range seen {
 			holders = append(holders, Holder{
-				Inode: inode, PID: uint32(pid), Comm: before.comm, StartNs: p.nanoseconds(before.start),
+				Inode: inode, PID: uint32(pid), Comm: before.Comm, StartNs: p.Nanoseconds(before.Start),
 			})
 		}
 	}
 	return holders, unreadable, nil
-}
-
-// nanoseconds is the inverse of ticks.
-func (p *procfs) nanoseconds(ticks uint64) uint64 {
-	return uint64(int64(ticks*nsPerTick) - p.bootNs)
 }

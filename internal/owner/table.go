@@ -10,10 +10,12 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
+	"github.com/synspy/synspy/internal/kernel/proc"
 	"github.com/synspy/synspy/internal/owner/containers"
-	"golang.org/x/sys/unix"
 )
 
 // Bounds of the table. A process may open listeners without end; we may not.
@@ -41,7 +43,7 @@ type Holder struct {
 // any goroutine.
 type Table struct {
 	log   *slog.Logger
-	proc  *procfs
+	proc  *proc.FS
 	now   func() time.Time
 	names *containers.Names // nil: nobody is asked
 
@@ -100,7 +102,7 @@ func New(procRoot string, log *slog.Logger) *Table {
 	}
 	return &Table{
 		log:     log,
-		proc:    newProcfs(procRoot, log),
+		proc:    proc.New(procRoot, log),
 		now:     time.Now,
 		gen:     1,
 		sockets: make(map[uint64]*socket),
@@ -184,7 +186,7 @@ func (t *Table) take(h Holder, now uint64) {
 	}
 	s.seen = t.gen
 	p := s.holder(h.PID)
-	start := t.proc.ticks(h.StartNs)
+	start := t.proc.Ticks(h.StartNs)
 	if p != nil && !p.is(start) {
 		s.holders = slices.DeleteFunc(s.holders, func(other *holder) bool { return other == p })
 		t.holders--
@@ -214,7 +216,7 @@ func (p *holder) is(start uint64) bool {
 	case start == 0:
 		return true
 	case p.start == 0:
-		return start*nsPerTick <= p.since
+		return start*proc.NsPerTick <= p.since
 	default:
 		return start == p.start
 	}
@@ -252,7 +254,7 @@ func (t *Table) Accepted(key uint64, pid uint32, startNs uint64, at ...uint64) {
 	if s == nil {
 		return
 	}
-	p, start := s.holder(pid), t.proc.ticks(startNs)
+	p, start := s.holder(pid), t.proc.Ticks(startNs)
 	if p == nil || !p.is(start) {
 		return
 	}

@@ -6,6 +6,8 @@ import (
 	"maps"
 
 	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/kernel/cgroup"
+	"github.com/synspy/synspy/internal/kernel/proc"
 	"github.com/synspy/synspy/internal/owner/containers"
 )
 
@@ -63,15 +65,15 @@ func (t *Table) inspect(s *socket, p *holder) *task {
 
 // place reads where the process runs.
 func (t *Table) place(k *task, p *holder) {
-	cg, err := t.proc.cgroupOf(p.pid, p.start)
+	cg, err := t.proc.CgroupOf(p.pid, p.start)
 	if err != nil {
 		t.log.Debug("reading the cgroup of a listener's owner", "pid", p.pid, "err", err)
 		return
 	}
 	if cg != nil && (k.cgroup == nil || *k.cgroup != *cg) {
 		k.cgroup = cg
-		k.container, k.pod = containerOf(cg.Path, t.proc.own)
-		k.key, k.named = keyOf(cg.Path, k.container), nil
+		k.container, k.pod = cgroup.ContainerOf(cg.Path, t.proc.Own)
+		k.key, k.named = cgroup.KeyOf(cg.Path, k.container), nil
 	}
 }
 
@@ -79,17 +81,17 @@ func (t *Table) place(k *task, p *holder) {
 // event named. It must still be called the same, or hold the very socket; a
 // thread's own name is why the first may fail.
 func (t *Table) recognise(s *socket, p *holder) bool {
-	st, err := t.proc.stat(p.pid)
+	st, err := t.proc.Stat(p.pid)
 	if err != nil {
 		return false
 	}
-	if st.start*nsPerTick > p.since {
+	if st.Start*proc.NsPerTick > p.since {
 		return false // younger than the event
 	}
-	if st.comm != p.comm && (s.inode == 0 || !t.proc.holds(p.pid, s.inode)) {
+	if st.Comm != p.comm && (s.inode == 0 || !t.proc.Holds(p.pid, s.inode)) {
 		return false
 	}
-	p.start = st.start
+	p.start = st.Start
 	return true
 }
 

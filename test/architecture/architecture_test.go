@@ -28,9 +28,10 @@ const (
 // nobody's to import and free in what it imports.
 var mayImport = map[string][]string{
 	"cmd":      {"app", "event"},
-	"app":      {"probe", "owner", "symbol", "diagnose", "render", "metrics", "lab", "canary", "kernel", "bpf", "event"},
+	"app":      {"probe", "owner", "thread", "symbol", "diagnose", "render", "metrics", "lab", "canary", "kernel", "bpf", "event"},
 	"probe":    {"kernel", "bpf", "event"},
 	"owner":    {"kernel", "event"},
+	"thread":   {"kernel", "event"},
 	"symbol":   {"kernel", "event"},
 	"diagnose": {"kernel", "event"},
 	"render":   {"kernel", "event"},

@@ -4,10 +4,11 @@ package evidence
 
 import (
 	"fmt"
-	"github.com/synspy/synspy/internal/event"
 	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/synspy/synspy/internal/event"
 )
 
 // Reason is what is said about a death beyond its cause; false where that is all.

@@ -4,10 +4,11 @@ package evidence
 
 import (
 	"fmt"
-	"github.com/synspy/synspy/internal/event"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/synspy/synspy/internal/event"
 )
 
 // XDP reports whether it sees packets before the kernel has made them its own.

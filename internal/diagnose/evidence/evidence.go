@@ -5,9 +5,10 @@
 package evidence
 
 import (
-	"github.com/synspy/synspy/internal/event"
 	"net/netip"
 	"slices"
+
+	"github.com/synspy/synspy/internal/event"
 )
 
 // Evidence is everything that one window showed, after the filters. It is plain data, can be

@@ -4,8 +4,9 @@ package evidence
 
 import (
 	"cmp"
-	"github.com/synspy/synspy/internal/event"
 	"slices"
+
+	"github.com/synspy/synspy/internal/event"
 )
 
 // Handshakes adds up what became of the handshakes that reached the listeners. It is nil where

@@ -3,8 +3,9 @@
 package evidence
 
 import (
-	"github.com/synspy/synspy/internal/event"
 	"slices"
+
+	"github.com/synspy/synspy/internal/event"
 )
 
 // Failed is how many packets died whose client may have been let down by it.

@@ -3,9 +3,10 @@
 package evidence
 
 import (
-	"github.com/synspy/synspy/internal/event"
 	"slices"
 	"strings"
+
+	"github.com/synspy/synspy/internal/event"
 )
 
 // DeferredCount is how many of the listener's ACKs TCP_DEFER_ACCEPT ignored.

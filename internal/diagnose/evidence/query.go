@@ -4,10 +4,11 @@ package evidence
 
 import (
 	"cmp"
-	"github.com/synspy/synspy/internal/event"
 	"net/netip"
 	"slices"
 	"strconv"
+
+	"github.com/synspy/synspy/internal/event"
 )
 
 // TellsReason reports whether this kernel has a drop reason.

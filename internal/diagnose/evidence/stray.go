@@ -4,9 +4,10 @@ package evidence
 
 import (
 	"cmp"
-	"github.com/synspy/synspy/internal/event"
 	"slices"
 	"strings"
+
+	"github.com/synspy/synspy/internal/event"
 )
 
 // freer is who frees SYN-ACKs on their way out, and what to do about it.

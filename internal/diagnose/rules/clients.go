@@ -4,6 +4,7 @@ package rules
 
 import (
 	"fmt"
+
 	"github.com/synspy/synspy/internal/diagnose/advice"
 	"github.com/synspy/synspy/internal/diagnose/evidence"
 	"github.com/synspy/synspy/internal/event"

@@ -3,10 +3,11 @@
 package rules
 
 import (
+	"strings"
+
 	"github.com/synspy/synspy/internal/diagnose/advice"
 	"github.com/synspy/synspy/internal/diagnose/evidence"
 	"github.com/synspy/synspy/internal/event"
-	"strings"
 )
 
 // overflow says what the tables had no room for, where a packet that died may be among it: then

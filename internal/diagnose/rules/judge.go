@@ -5,9 +5,10 @@ package rules
 
 import (
 	"cmp"
+	"slices"
+
 	"github.com/synspy/synspy/internal/diagnose/evidence"
 	"github.com/synspy/synspy/internal/event"
-	"slices"
 )
 
 // rules turn evidence into findings. They do not know each other, except that quiet and otherDrops

@@ -4,12 +4,13 @@ package rules
 
 import (
 	"fmt"
+	"slices"
+	"strings"
+
 	"github.com/synspy/synspy/internal/diagnose/advice"
 	"github.com/synspy/synspy/internal/diagnose/evidence"
 	"github.com/synspy/synspy/internal/diagnose/whatif"
 	"github.com/synspy/synspy/internal/event"
-	"slices"
-	"strings"
 )
 
 // Doing is what the accepting threads did at a moment.

@@ -4,9 +4,10 @@ package incident
 
 import (
 	"context"
+	"time"
+
 	"github.com/synspy/synspy/internal/lab/server"
 	"github.com/synspy/synspy/internal/lab/world"
-	"time"
 )
 
 // acceptorIncidents are those in which it takes a closer look to see who accepts, and what keeps it from that.

@@ -10,6 +10,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
+
 	"github.com/synspy/synspy/internal/lab/server"
 	"github.com/synspy/synspy/internal/lab/world"
 )

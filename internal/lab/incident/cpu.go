@@ -7,9 +7,10 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/synspy/synspy/internal/lab/server"
 	"github.com/synspy/synspy/internal/lab/world"
-	"golang.org/x/sys/unix"
 )
 
 // cpuIncidents are those of a process that would accept if it ran.

@@ -7,8 +7,9 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/synspy/synspy/internal/lab/world"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/synspy/synspy/internal/lab/world"
 )
 
 // patience is for how long a client of a crowd tries, and how often: as Linux does

@@ -6,9 +6,10 @@ import (
 	"context"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/synspy/synspy/internal/lab/server"
 	"github.com/synspy/synspy/internal/lab/world"
-	"golang.org/x/sys/unix"
 )
 
 // deferIncidents are those of listeners with TCP_DEFER_ACCEPT, which ignores ACKs until data comes.

@@ -5,8 +5,9 @@ package incident
 
 import (
 	"context"
-	"github.com/synspy/synspy/internal/lab/world"
 	"net/netip"
+
+	"github.com/synspy/synspy/internal/lab/world"
 )
 
 // Incident is a listener in trouble: what somebody is called for at night, made on

@@ -9,6 +9,7 @@ import (
 
 	"github.com/cilium/ebpf/link"
 	"github.com/google/nftables"
+
 	"github.com/synspy/synspy/internal/lab/world"
 )
 

@@ -10,9 +10,10 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
 	"github.com/synspy/synspy/internal/lab/server"
 	"github.com/synspy/synspy/internal/lab/world"
-	"golang.org/x/sys/unix"
 )
 
 // portIncidents are those in which the port that clients use is not that of the listener.

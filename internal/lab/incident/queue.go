@@ -5,9 +5,10 @@ package incident
 import (
 	"context"
 	"errors"
+	"time"
+
 	"github.com/synspy/synspy/internal/lab/server"
 	"github.com/synspy/synspy/internal/lab/world"
-	"time"
 )
 
 // queueIncidents are those of queues that are too small for what comes.

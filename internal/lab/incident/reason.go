@@ -4,10 +4,11 @@ package incident
 
 import (
 	"context"
-	"github.com/synspy/synspy/internal/lab/server"
-	"github.com/synspy/synspy/internal/lab/world"
 	"net/netip"
 	"time"
+
+	"github.com/synspy/synspy/internal/lab/server"
+	"github.com/synspy/synspy/internal/lab/world"
 )
 
 // reasonIncidents are SYNs that the kernel drops for a reason with a setting or a cure of its own, and a setting that

@@ -5,7 +5,9 @@ package ingress
 import (
 	"context"
 	"errors"
+
 	"github.com/google/nftables"
+
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/lab/scenario"
 	"github.com/synspy/synspy/internal/lab/server"

@@ -8,9 +8,10 @@ import (
 	"fmt"
 	"net/netip"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/synspy/synspy/internal/lab/scenario"
 	"github.com/synspy/synspy/internal/lab/world"
-	"golang.org/x/sys/unix"
 )
 
 // playOutbound connects from the server's host to elsewhere. Its own firewall

@@ -10,10 +10,11 @@ import (
 	"slices"
 
 	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
 	"github.com/synspy/synspy/internal/lab/scenario"
 	"github.com/synspy/synspy/internal/lab/server"
 	"github.com/synspy/synspy/internal/lab/world"
-	"golang.org/x/sys/unix"
 )
 
 // playXFRM wants IPsec for one of two ports, as `ip xfrm policy add dir in ...

@@ -4,6 +4,7 @@ package scenario
 
 import (
 	"context"
+
 	"github.com/synspy/synspy/internal/lab/world"
 )
 

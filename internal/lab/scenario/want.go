@@ -4,6 +4,7 @@ package scenario
 
 import (
 	"fmt"
+
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/lab/world"
 )

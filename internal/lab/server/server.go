@@ -19,8 +19,9 @@ import (
 	"time"
 	"unsafe"
 
-	"github.com/synspy/synspy/internal/lab/world"
 	"golang.org/x/sys/unix"
+
+	"github.com/synspy/synspy/internal/lab/world"
 )
 
 // helperEnv makes a re-executed binary a server; its value is a ServerConfig.

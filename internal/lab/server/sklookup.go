@@ -12,8 +12,9 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
-	"github.com/synspy/synspy/internal/lab/world"
 	"golang.org/x/sys/unix"
+
+	"github.com/synspy/synspy/internal/lab/world"
 )
 
 // Steer has an sk_lookup program give the SYNs for a port to a server's listener, wherever that is bound to. The error wraps

@@ -3,8 +3,9 @@
 package world
 
 import (
-	"github.com/cilium/ebpf/btf"
 	"testing"
+
+	"github.com/cilium/ebpf/btf"
 )
 
 func TestMemberOf(t *testing.T) {

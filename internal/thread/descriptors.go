@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package owner
+package thread
 
 import (
 	"fmt"
@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/synspy/synspy/internal/kernel/proc"
 )
 
 // Descriptors is how many file descriptors a process has open, and may have.
@@ -24,19 +26,19 @@ type Descriptors struct {
 // DescriptorsOf reads them. The start, in clock ticks since boot, must be the process's own unless it is 0. Errors are those of
 // /proc/PID/limits and /proc/PID/fd, which take the right to trace the process.
 func (s *Sampler) DescriptorsOf(pid uint32, start uint64) (Descriptors, error) {
-	dir, err := s.proc.open(pid)
+	dir, err := s.proc.Open(pid)
 	if err != nil {
 		return Descriptors{}, fmt.Errorf("count descriptors: %w", err)
 	}
 	defer unix.Close(dir)
-	st, err := statAt(dir)
-	if err == nil && start != 0 && st.start != start {
-		err = fmt.Errorf("process %d: %w", pid, errOtherProcess)
+	st, err := proc.StatAt(dir)
+	if err == nil && start != 0 && st.Start != start {
+		err = fmt.Errorf("process %d: %w", pid, proc.ErrOtherProcess)
 	}
 	if err != nil {
 		return Descriptors{}, fmt.Errorf("count descriptors: %w", err)
 	}
-	text, err := readAt(dir, "limits")
+	text, err := proc.ReadAt(dir, "limits")
 	if err != nil {
 		return Descriptors{}, fmt.Errorf("count descriptors: %w", err)
 	}
@@ -101,7 +103,7 @@ func parseFileLimit(limits []byte) uint64 {
 
 // SocketOf is the inode of the socket that a process has open under a number; 0 where it is none, or not known.
 func (s *Sampler) SocketOf(pid uint32, fd int32) uint64 {
-	dir, err := s.proc.open(pid)
+	dir, err := s.proc.Open(pid)
 	if err != nil {
 		return 0
 	}
@@ -112,7 +114,7 @@ func (s *Sampler) SocketOf(pid uint32, fd int32) uint64 {
 
 // OpenFiles reads how many files the whole system has open, and may have (fs.file-nr); zeros where that is not known.
 func (s *Sampler) OpenFiles() (open, most uint64) {
-	f := strings.Fields(readText(s.proc.root, filepath.Join("sys", "fs", "file-nr"))) // "1952	0	9223372036854775807"
+	f := strings.Fields(readText(s.proc.Root, filepath.Join("sys", "fs", "file-nr"))) // "1952	0	9223372036854775807"
 	if len(f) != 3 {
 		return 0, 0
 	}

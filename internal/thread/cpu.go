@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package owner
+package thread
 
 import (
 	"path/filepath"
@@ -12,31 +12,33 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/kernel/cgroup"
+	"github.com/synspy/synspy/internal/kernel/proc"
 )
 
 // maxLevels is how far up a quota is looked for.
 const maxLevels = 16
 
 // membershipsOf lists the cgroups of the process; none where they are not known.
-func membershipsOf(dir int) []membership {
-	text, err := readAt(dir, liveThread(dir)+"cgroup")
+func membershipsOf(dir int) []cgroup.Membership {
+	text, err := proc.ReadAt(dir, proc.LiveThread(dir)+"cgroup")
 	if err != nil {
 		return nil
 	}
-	return parseMemberships(text)
+	return cgroup.ParseMemberships(text)
 }
 
 // cpuOf reads what a process's cgroup may use of the CPUs, and what it was
 // denied; nil where nothing is known.
-func (s *Sampler) cpuOf(groups []membership, now time.Time) *event.CPU {
+func (s *Sampler) cpuOf(groups []cgroup.Membership, now time.Time) *event.CPU {
 	var cpu event.CPU
 	var key string
 	for _, m := range groups {
-		isV2 := m.controllers[0] == v2
-		if m.deleted || !isV2 && !slices.Contains(m.controllers, "cpu") {
+		isV2 := m.Controllers[0] == cgroup.V2
+		if m.Deleted || !isV2 && !slices.Contains(m.Controllers, "cpu") {
 			continue
 		}
-		path, at := s.proc.mounts.locate(m)
+		path, at := s.proc.Mounts.Locate(m)
 		if at == "" {
 			continue
 		}
@@ -160,7 +162,7 @@ func difference(now, before *uint64) *uint64 {
 }
 
 func readText(dir, name string) string {
-	text, err := readAt(unix.AT_FDCWD, filepath.Join(dir, name))
+	text, err := proc.ReadAt(unix.AT_FDCWD, filepath.Join(dir, name))
 	if err != nil {
 		return ""
 	}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package owner
+package proc
 
 import (
 	"os"
@@ -28,18 +28,18 @@ func TestLiveThread(t *testing.T) {
 	}
 	defer unix.Close(dir)
 	write("stat", "7 (a) Z b) S 1 7")
-	if got := liveThread(dir); got != "" {
+	if got := LiveThread(dir); got != "" {
 		t.Errorf("a process that lives: %q", got)
 	}
 	write("stat", "7 (ab) Z 1 7")
 	write("task/7/stat", "7 (ab) Z 1 7")
 	write("task/8/stat", "8 (ab) X 1 7")
 	write("task/9/stat", "9 (ab) S 1 7")
-	if got := liveThread(dir); got != "task/9/" {
+	if got := LiveThread(dir); got != "task/9/" {
 		t.Errorf("a first thread that ended: %q", got)
 	}
 	write("task/9/stat", "9 (ab) Z 1 7")
-	if got := liveThread(dir); got != "" {
+	if got := LiveThread(dir); got != "" {
 		t.Errorf("all have ended: %q", got)
 	}
 }

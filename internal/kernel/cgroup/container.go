@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package owner
+package cgroup
 
 import (
 	"slices"
@@ -27,10 +27,10 @@ var parents = map[string]string{
 	"k8s.io": "containerd",
 }
 
-// containerOf reads a cgroup's path: the container is the outermost one named in it of those that synspy itself (own) is
+// ContainerOf reads a cgroup's path: the container is the outermost one named in it of those that synspy itself (own) is
 // not in, the pod the deepest above or at that. Who is root in a container may give the cgroups below it any name, that of
 // another container of the machine, or of a pod, too. Nil is none, or not one of the forms known here.
-func containerOf(path string, own []membership) (*event.Container, *event.Pod) {
+func ContainerOf(path string, own []Membership) (*event.Container, *event.Pod) {
 	elements := strings.Split(path, "/")
 	var container *event.Container
 	var pod *event.Pod
@@ -44,7 +44,7 @@ func containerOf(path string, own []membership) (*event.Container, *event.Pod) {
 		}
 		container = &event.Container{ID: id, Runtime: runtime}
 		here := strings.Join(elements[:i+1], "/")
-		if !slices.ContainsFunc(own, func(m membership) bool { return m.path == here || strings.HasPrefix(m.path, here+"/") }) {
+		if !slices.ContainsFunc(own, func(m Membership) bool { return m.path == here || strings.HasPrefix(m.path, here+"/") }) {
 			break
 		}
 	}
@@ -95,9 +95,9 @@ func podElement(element string, above []string) string {
 	return ""
 }
 
-// keyOf says whom to ask about a container. Below a user's slice the tree of
+// KeyOf says whom to ask about a container. Below a user's slice the tree of
 // cgroups is his, and so are the names in it.
-func keyOf(path string, c *event.Container) containers.Key {
+func KeyOf(path string, c *event.Container) containers.Key {
 	if c == nil {
 		return containers.Key{}
 	}

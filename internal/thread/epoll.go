@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package owner
+package thread
 
 import (
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/synspy/synspy/internal/kernel/proc"
 )
 
 // polled is what an epoll instance waits for.
@@ -30,11 +32,11 @@ func pollsOf(dir int, number string) (p *polled, err error) {
 // read tells whether all was read.
 func (p *polled) read(dir int, number string, depth int) (bool, error) {
 	var own unix.Stat_t
-	text, err := readAt(dir, "fdinfo/"+number)
+	text, err := proc.ReadAt(dir, "fdinfo/"+number)
 	if err == nil {
 		err = unix.Fstatat(dir, "fd/"+number, &own, 0)
 	}
-	if err != nil || len(text) >= maxText || depth == 0 {
+	if err != nil || len(text) >= proc.MaxText || depth == 0 {
 		return false, err
 	}
 	whole := true

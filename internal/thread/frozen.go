@@ -1,22 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package owner
+package thread
 
 import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/synspy/synspy/internal/kernel/cgroup"
 )
 
 // frozenOf names the cgroup that keeps the process's threads from running, the highest that somebody froze, with all below
 // it, and the file that was written to for it. They are empty for none, and where no mount shows the hierarchy.
-func (s *Sampler) frozenOf(groups []membership) (cgroup, file string) {
+func (s *Sampler) frozenOf(groups []cgroup.Membership) (path, file string) {
 	for _, m := range groups {
-		isV2 := m.controllers[0] == v2
-		if m.deleted || !isV2 && !slices.Contains(m.controllers, "freezer") {
+		isV2 := m.Controllers[0] == cgroup.V2
+		if m.Deleted || !isV2 && !slices.Contains(m.Controllers, "freezer") {
 			continue
 		}
-		path, at := s.proc.mounts.locate(m)
+		path, at := s.proc.Mounts.Locate(m)
 		if at == "" || !frozen(at, isV2) {
 			continue
 		}

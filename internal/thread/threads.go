@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package owner
+// Package thread reads what a process's threads do: their states and system calls, the time they ran and waited, the CPU that
+// their cgroups let them have, and the descriptors they are short of.
+package thread
 
 import (
 	"bytes"
@@ -8,15 +10,16 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/synspy/synspy/internal/event"
 	"golang.org/x/sys/unix"
+
+	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/kernel/proc"
 )
 
 // Bounds of a sampling.
@@ -31,7 +34,7 @@ const (
 // attached to, and a task that is gone, or sleeps too deeply to be killed, holds
 // nobody up. Its methods may be called from any goroutine.
 type Sampler struct {
-	proc  *procfs
+	proc  *proc.FS
 	names map[int64]string
 
 	mu      sync.Mutex
@@ -67,7 +70,7 @@ func NewSampler(procRoot string, log *slog.Logger) *Sampler {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Sampler{proc: newProcfs(procRoot, log), names: syscallNames(), threads: make(map[threadID]ran),
+	return &Sampler{proc: proc.New(procRoot, log), names: syscallNames(), threads: make(map[threadID]ran),
 		cpus: make(map[string]cpuBefore), turns: make(map[uint32]turn)}
 }
 
@@ -101,19 +104,19 @@ type sampled struct {
 // Listener is the inode of the socket that matters most: where there are more
 // threads than are told, those that serve it, or once did, come first.
 func (s *Sampler) Sample(pid uint32, start, listener uint64) (*Sample, error) {
-	dir, err := s.proc.open(pid)
+	dir, err := s.proc.Open(pid)
 	if err != nil {
 		return nil, fmt.Errorf("sample process: %w", err)
 	}
 	defer unix.Close(dir)
-	st, err := statAt(dir)
+	st, err := proc.StatAt(dir)
 	if err != nil {
 		return nil, fmt.Errorf("sample process: %w", err)
 	}
-	if start != 0 && st.start != start {
-		return nil, fmt.Errorf("sample process %d: %w", pid, errOtherProcess)
+	if start != 0 && st.Start != start {
+		return nil, fmt.Errorf("sample process %d: %w", pid, proc.ErrOtherProcess)
 	}
-	tids, err := threadsOf(dir)
+	tids, err := proc.ThreadsOf(dir)
 	if err != nil {
 		return nil, fmt.Errorf("sample process: %w", err)
 	}
@@ -136,40 +139,18 @@ func (s *Sampler) Sample(pid uint32, start, listener uint64) (*Sample, error) {
 	return sample, nil
 }
 
-// threadsOf lists a process's threads, ascending.
-func threadsOf(dir int) ([]uint32, error) {
-	fd, err := unix.Openat(dir, "task", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: "task", Err: err}
-	}
-	d := os.NewFile(uintptr(fd), "task")
-	defer d.Close()
-	names, err := d.Readdirnames(-1)
-	if err != nil && len(names) == 0 {
-		return nil, err
-	}
-	tids := make([]uint32, 0, len(names))
-	for _, name := range names {
-		if tid, err := strconv.ParseUint(name, 10, 32); err == nil {
-			tids = append(tids, uint32(tid))
-		}
-	}
-	slices.Sort(tids)
-	return tids, nil
-}
-
 // thread reads a thread's state, how much it ran, and what it waits for.
 func (s *Sampler) thread(dir int, tid uint32, epolls map[string]*polled, of *Sample) (sampled, error) {
 	at := "task/" + strconv.FormatUint(uint64(tid), 10) + "/"
-	text, err := readAt(dir, at+"stat")
+	text, err := proc.ReadAt(dir, at+"stat")
 	if err != nil {
 		return sampled{}, err
 	}
-	st, err := parseStat(text)
+	st, err := proc.ParseStat(text)
 	if err != nil {
 		return sampled{}, err
 	}
-	t := sampled{Thread: event.Thread{TID: tid, Comm: st.comm, State: parseState(text)}, start: st.start}
+	t := sampled{Thread: event.Thread{TID: tid, Comm: st.Comm, State: parseState(text)}, start: st.Start}
 	s.progress(dir, at, &t, of)
 	if t.Syscall == nil || len(t.Syscall.Args) == 0 {
 		return t, nil
@@ -213,7 +194,7 @@ func (s *Sampler) progress(dir int, at string, t *sampled, of *Sample) {
 	before, known := s.threads[id]
 	s.mu.Unlock()
 	latest := ran{at: now, same: now, state: t.State, moved: before.moved, serve: before.serve}
-	text, err := readAt(dir, at+"schedstat")
+	text, err := proc.ReadAt(dir, at+"schedstat")
 	of.refuse("schedstat", err)
 	ok := err == nil
 	if ok {
@@ -223,7 +204,7 @@ func (s *Sampler) progress(dir int, at string, t *sampled, of *Sample) {
 	if t.still {
 		t.Syscall, latest.stack = before.call, before.stack
 	} else {
-		text, err = readAt(dir, at+"syscall")
+		text, err = proc.ReadAt(dir, at+"syscall")
 		of.refuse("syscall", err)
 		if err == nil {
 			t.Syscall = parseSyscall(text, s.names)
@@ -257,7 +238,7 @@ func inodeOfFile(dir int, number string) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	inode, _ := socketInode(buf[:n])
+	inode, _ := proc.SocketInode(buf[:n])
 	return inode, nil
 }
 
@@ -267,7 +248,7 @@ func (s *Sampler) detail(dir int, t *sampled, of *Sample) {
 		t.Stack = t.ran.stack
 		return
 	}
-	text, err := readAt(dir, "task/"+strconv.FormatUint(uint64(t.TID), 10)+"/stack")
+	text, err := proc.ReadAt(dir, "task/"+strconv.FormatUint(uint64(t.TID), 10)+"/stack")
 	of.refuse("stack", err)
 	if err != nil {
 		return

@@ -1,70 +1,43 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package owner
+package thread
 
 import (
-	"bytes"
 	"fmt"
 	"path"
 	"slices"
 	"strings"
 
-	"github.com/synspy/synspy/internal/event"
 	"golang.org/x/sys/unix"
+
+	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/kernel/cgroup"
+	"github.com/synspy/synspy/internal/kernel/proc"
 )
 
 // ProgramOf tells what a process runs, by the name of its executable and, where that is an
 // interpreter, of what it interprets. The start, in clock ticks since boot, must be the process's own
 // unless it is 0. What was not allowed to be read is absent.
 func ProgramOf(procRoot string, pid uint32, start uint64) (event.Software, error) {
-	dir, err := (&procfs{root: procRoot}).open(pid)
+	dir, err := (&proc.FS{Root: procRoot}).Open(pid)
 	if err != nil {
 		return event.Software{}, err
 	}
 	defer unix.Close(dir)
-	st, err := statAt(dir)
+	st, err := proc.StatAt(dir)
 	if err != nil {
 		return event.Software{}, err
 	}
-	if start != 0 && st.start != start {
-		return event.Software{}, fmt.Errorf("process %d: %w", pid, errOtherProcess)
+	if start != 0 && st.Start != start {
+		return event.Software{}, fmt.Errorf("process %d: %w", pid, proc.ErrOtherProcess)
 	}
 	var p event.Software
-	live := liveThread(dir)
+	live := proc.LiveThread(dir)
 	p.Name = executable(dir, live+"exe")
-	if text, err := readAt(dir, live+"cmdline"); err == nil {
+	if text, err := proc.ReadAt(dir, live+"cmdline"); err == nil {
 		p.Script, p.Title = commandOf(p.Name, text)
 	}
 	return p, nil
-}
-
-// liveThread is the path, below the process's directory, of a thread that has not ended: empty where
-// that is the first one. One that ended has let go of its memory and, as version 1 has it, of its cgroup.
-func liveThread(dir int) string {
-	if !ended(dir, "stat") {
-		return ""
-	}
-	tids, err := threadsOf(dir)
-	if err != nil {
-		return ""
-	}
-	for _, tid := range tids {
-		thread := fmt.Sprintf("task/%d/", tid)
-		if !ended(dir, thread+"stat") {
-			return thread
-		}
-	}
-	return ""
-}
-
-// ended tells whether the task of that stat is a zombie or dead.
-func ended(dir int, name string) bool {
-	text, err := readAt(dir, name)
-	if err != nil {
-		return true
-	}
-	end := bytes.LastIndexByte(text, ')')
-	return end < 0 || end+2 >= len(text) || text[end+2] == 'Z' || text[end+2] == 'X'
 }
 
 // executable is the name of the file that a link of /proc leads to; the file itself is not touched.
@@ -74,7 +47,7 @@ func executable(dir int, name string) string {
 	if err != nil || n == 0 || buf[0] != '/' {
 		return ""
 	}
-	return path.Base(strings.TrimSuffix(string(buf[:n]), deletedMark))
+	return path.Base(strings.TrimSuffix(string(buf[:n]), cgroup.DeletedMark))
 }
 
 // interpreters run what an argument names.

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package owner
+package thread
 
 import (
-	"bytes"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -18,6 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/kernel/cgroup"
+	"github.com/synspy/synspy/internal/kernel/proc"
 )
 
 func TestParseSyscall(t *testing.T) {
@@ -293,7 +294,7 @@ func TestPollsOf(t *testing.T) {
 	put(inner, listener)
 	defer unix.Close(event)
 	put(outer, event)
-	dir, err := newProcfs("/proc", slog.New(slog.DiscardHandler)).open(uint32(os.Getpid()))
+	dir, err := proc.New("/proc", slog.New(slog.DiscardHandler)).Open(uint32(os.Getpid()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -322,8 +323,8 @@ func TestFrozen(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s := &Sampler{proc: &procfs{mounts: cgroupMounts{{v2: true, root: "/", point: root + "/v2"},
-		{options: []string{"rw", "freezer"}, root: "/", point: root + "/v1"}}}}
+	s := &Sampler{proc: &proc.FS{Mounts: cgroup.Mounts{{V2: true, Root: "/", Point: root + "/v2"},
+		{Options: []string{"rw", "freezer"}, Root: "/", Point: root + "/v1"}}}}
 	var file string
 	of := func() (cgroup string) {
 		dir, err := unix.Open(filepath.Join(root, "7"), unix.O_RDONLY|unix.O_DIRECTORY, 0)
@@ -366,7 +367,7 @@ func TestDescriptors(t *testing.T) {
 	if err != nil || free.Full || free.Open < 3 || free.Limit != before.Cur {
 		t.Errorf("%+v, %v; the limit is %d", free, err, before.Cur)
 	}
-	dir, err := s.proc.open(pid)
+	dir, err := s.proc.Open(pid)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -413,24 +414,5 @@ func TestStackOfSleeper(t *testing.T) {
 	}
 	if a, b := first.threads[0].Stack, second.threads[0].Stack; !slices.Equal(a, b) || &a[0] != &b[0] {
 		t.Errorf("the stack was %q, and is %q, read again", a, b)
-	}
-}
-
-// TestReadAt: a file of any length is read, up to a bound.
-func TestReadAt(t *testing.T) {
-	dir := t.TempDir()
-	for _, length := range []int{0, 1, 1024, 1025, 100_000, maxText, maxText + 5000} {
-		path := filepath.Join(dir, "file")
-		text := bytes.Repeat([]byte("0123456789"), length/10+1)[:length]
-		if err := os.WriteFile(path, text, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		got, err := readAt(unix.AT_FDCWD, path)
-		if err != nil || !bytes.Equal(got, text[:min(length, maxText)]) {
-			t.Errorf("%d bytes are read as %d, error %v", length, len(got), err)
-		}
-	}
-	if _, err := readAt(unix.AT_FDCWD, dir); err == nil {
-		t.Error("a directory is read")
 	}
 }
