@@ -21,7 +21,9 @@ func TestRefuseIngress(t *testing.T) {
 	for _, f := range []world.Family{world.Family4, world.Family6} {
 		program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 			Type: ebpf.CGroupSKB, AttachType: ebpf.AttachCGroupInetIngress, License: "GPL",
-			Instructions: world.RefuseIngress(f, []world.Refusal{{Port: world.Port, Flags: world.FlagSYN}, {Port: world.Port + 1, Flags: world.FlagACK}}),
+			Instructions: world.RefuseIngress(f,
+				[]world.Refusal{{Port: world.Port, Flags: world.FlagSYN},
+					{Port: world.Port + 1, Flags: world.FlagACK}}),
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -32,8 +34,10 @@ func TestRefuseIngress(t *testing.T) {
 			flags uint8
 			want  uint32
 		}{
-			{world.Port, world.FlagSYN, 0}, {world.Port, world.FlagACK, 1}, {world.Port, world.FlagSYN | world.FlagACK, 1},
-			{world.Port + 1, world.FlagSYN, 1}, {world.Port + 1, world.FlagACK, 0}, {world.Port + 1, world.FlagACK | world.FlagPSH, 1},
+			{world.Port, world.FlagSYN, 0}, {world.Port, world.FlagACK, 1}, {world.Port,
+				world.FlagSYN | world.FlagACK, 1},
+			{world.Port + 1, world.FlagSYN, 1}, {world.Port + 1, world.FlagACK,
+				0}, {world.Port + 1, world.FlagACK | world.FlagPSH, 1},
 			{world.Port + 2, world.FlagSYN, 1}, {world.Port + 2, world.FlagACK, 1},
 		} {
 			to := world.At(f.Server, packet.port)
@@ -42,13 +46,15 @@ func TestRefuseIngress(t *testing.T) {
 				ethernet = append(make([]byte, 12), 0x86, 0xdd)
 			}
 			got, err := program.Run(&ebpf.RunOptions{
-				Data: append(ethernet, world.Segment{Src: world.At(f.Server, 20000), Dst: to, Flags: packet.flags}.Marshal()...),
+				Data: append(ethernet, world.Segment{Src: world.At(f.Server, 20000),
+					Dst: to, Flags: packet.flags}.Marshal()...),
 			})
 			if err != nil {
 				t.Fatal(err)
 			}
 			if got != packet.want {
-				t.Errorf("flags %#x to %s: got %d, want %d", packet.flags, to, got, packet.want)
+				t.Errorf("flags %#x to %s: got %d, want %d", packet.flags, to, got,
+					packet.want)
 			}
 		}
 	}
@@ -68,7 +74,9 @@ func TestCgroup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := server.Start(w, server.Config{Cgroup: c.Dir, Listeners: []server.ListenConfig{{Addr: world.Any4, Backlog: world.Backlog}}})
+	server, err := server.Start(w,
+		server.Config{Cgroup: c.Dir,
+			Listeners: []server.ListenConfig{{Addr: world.Any4, Backlog: world.Backlog}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +87,8 @@ func TestCgroup(t *testing.T) {
 	if !strings.Contains(string(member), "/"+c.Name+"\n") {
 		t.Errorf("the server's cgroups are %q, want %s among them", member, c.Name)
 	}
-	if now, err := os.ReadFile("/proc/self/mounts"); err != nil || string(now) != string(mounts) {
+	if now, err := os.ReadFile("/proc/self/mounts"); err != nil ||
+		string(now) != string(mounts) {
 		t.Errorf("the mounts of this process changed (%v)", err)
 	}
 	all, err := world.MountCgroups()
@@ -101,13 +110,15 @@ func TestCgroup(t *testing.T) {
 
 // TestDropSYNs runs the program on packets, without a device.
 func TestDropSYNs(t *testing.T) {
-	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.XDP, License: "GPL", Instructions: world.DropSYNs(world.EthernetHeader, world.Port)})
+	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.XDP, License: "GPL",
+		Instructions: world.DropSYNs(world.EthernetHeader, world.Port)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer program.Close()
 	client := world.At(world.Server4, 20000)
-	syn := world.Segment{Src: client, Dst: world.At(world.Server4, world.Port), Flags: world.FlagSYN}.Marshal()
+	syn := world.Segment{Src: client, Dst: world.At(world.Server4, world.Port),
+		Flags: world.FlagSYN}.Marshal()
 	udp := append([]byte{}, syn...)
 	udp[9] = unix.IPPROTO_UDP
 	for _, tt := range []struct {
@@ -116,15 +127,24 @@ func TestDropSYNs(t *testing.T) {
 		want   uint32
 	}{
 		{"SYN", syn, world.DropXDP},
-		{"SYN with options", world.Segment{Src: client, Dst: world.At(world.Server4, world.Port), Flags: world.FlagSYN, Options: world.SYNOptions()}.Marshal(), world.DropXDP},
-		{"SYN-ACK", world.Segment{Src: client, Dst: world.At(world.Server4, world.Port), Flags: world.FlagSYN | world.FlagACK}.Marshal(), world.PassXDP},
-		{"ACK", world.Segment{Src: client, Dst: world.At(world.Server4, world.Port), Flags: world.FlagACK}.Marshal(), world.PassXDP},
-		{"SYN to another port", world.Segment{Src: client, Dst: world.At(world.Server4, world.Port+1), Flags: world.FlagSYN}.Marshal(), world.PassXDP},
-		{"IPv6", world.Segment{Src: world.At(world.Server6, 20000), Dst: world.At(world.Server6, world.Port), Flags: world.FlagSYN}.Marshal(), world.PassXDP},
+		{"SYN with options",
+			world.Segment{Src: client, Dst: world.At(world.Server4, world.Port),
+				Flags: world.FlagSYN, Options: world.SYNOptions()}.Marshal(), world.DropXDP},
+		{"SYN-ACK", world.Segment{Src: client, Dst: world.At(world.Server4, world.Port),
+			Flags: world.FlagSYN | world.FlagACK}.Marshal(), world.PassXDP},
+		{"ACK", world.Segment{Src: client, Dst: world.At(world.Server4, world.Port),
+			Flags: world.FlagACK}.Marshal(), world.PassXDP},
+		{"SYN to another port",
+			world.Segment{Src: client, Dst: world.At(world.Server4, world.Port+1),
+				Flags: world.FlagSYN}.Marshal(), world.PassXDP},
+		{"IPv6", world.Segment{Src: world.At(world.Server6, 20000),
+			Dst: world.At(world.Server6,
+				world.Port), Flags: world.FlagSYN}.Marshal(), world.PassXDP},
 		{"no TCP", udp, world.PassXDP},
 		{"cut short", syn[:39], world.PassXDP},
 	} {
-		got, err := program.Run(&ebpf.RunOptions{Data: append(append(make([]byte, 12), 0x08, 0x00), tt.packet...)})
+		got, err := program.Run(&ebpf.RunOptions{Data: append(append(make([]byte, 12), 0x08,
+			0x00), tt.packet...)})
 		if err != nil {
 			t.Fatal(err)
 		}

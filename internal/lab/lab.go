@@ -12,7 +12,8 @@ import (
 
 // Scenarios lists all scenarios, the ones that need no explanation first.
 func Scenarios() []scenario.Scenario {
-	return slices.Concat(listenpath.Queues(), listenpath.Path(), listenpath.LSM(), ingress.Scenarios())
+	return slices.Concat(listenpath.Queues(), listenpath.Path(), listenpath.LSM(),
+		ingress.Scenarios())
 }
 
 // Find returns the scenario of that name.

@@ -20,7 +20,8 @@ func TestMain(m *testing.M) {
 	}
 	// No skip: a test run without the oracle proves nothing.
 	if os.Geteuid() != 0 {
-		fmt.Fprintln(os.Stderr, "FAIL: internal/lab makes network namespaces and TUN devices: run its tests as root")
+		fmt.Fprintln(os.Stderr,
+			"FAIL: internal/lab makes network namespaces and TUN devices: run its tests as root")
 		os.Exit(1)
 	}
 	if os.Getenv(orphanEnv) != "" {

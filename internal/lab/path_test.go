@@ -32,15 +32,21 @@ func checkClients(t *testing.T, w *world.World, e scenario.Expectation) {
 		for _, address := range r.Clients {
 			c := clients[address]
 			if c == nil {
-				t.Errorf("%s at %s: nobody played client %s", r.Cause, r.Stage, address)
+				t.Errorf("%s at %s: nobody played client %s", r.Cause, r.Stage,
+					address)
 				continue
 			}
-			// When a timer finds the listener gone nothing is sent: the RST comes later.
-			if c.WasReset() != (r.Action == event.ActionReset && r.Stage != event.StageTimer) {
-				t.Errorf("%s at %s, %s: client %s was reset: %t", r.Cause, r.Stage, r.Action, address, c.WasReset())
+			// When a timer finds the listener gone nothing is sent: the RST comes
+			// later.
+			if c.WasReset() != (r.Action == event.ActionReset &&
+				r.Stage != event.StageTimer) {
+				t.Errorf("%s at %s, %s: client %s was reset: %t", r.Cause, r.Stage,
+					r.Action, address, c.WasReset())
 			}
-			if r.Stage == event.StageSyn && c.Answered() != (r.Action == event.ActionIgnored) {
-				t.Errorf("%s at %s, %s: client %s got a SYN-ACK: %t", r.Cause, r.Stage, r.Action, address, c.Answered())
+			if r.Stage == event.StageSyn &&
+				c.Answered() != (r.Action == event.ActionIgnored) {
+				t.Errorf("%s at %s, %s: client %s got a SYN-ACK: %t", r.Cause,
+					r.Stage, r.Action, address, c.Answered())
 			}
 		}
 	}
@@ -49,7 +55,8 @@ func checkClients(t *testing.T, w *world.World, e scenario.Expectation) {
 // exited reports whether a server is gone on purpose: the end of a process is
 // one of the ways a listener closes.
 func exited(e scenario.Expectation, pid int) bool {
-	if !slices.ContainsFunc(e.Records, func(r scenario.Expect) bool { return r.Cause == event.CauseListenerClosed }) {
+	if !slices.ContainsFunc(e.Records,
+		func(r scenario.Expect) bool { return r.Cause == event.CauseListenerClosed }) {
 		return false
 	}
 	_, err := os.Stat(fmt.Sprintf("/proc/%d", pid))
@@ -59,5 +66,6 @@ func exited(e scenario.Expectation, pid int) bool {
 // perBranch reports causes of which only some branches move ListenDrops: what
 // the cause table lists says nothing about a particular record of theirs.
 func perBranch(r scenario.Expect) bool {
-	return r.Cause == event.CauseBadSyn || r.Cause == event.CauseKernelOther || r.Cause == event.CauseDeniedByLSM
+	return r.Cause == event.CauseBadSyn || r.Cause == event.CauseKernelOther ||
+		r.Cause == event.CauseDeniedByLSM
 }

@@ -23,8 +23,9 @@ import (
 
 // shortened are scenarios whose real pace would only make the test slow.
 var shortened = map[string]listenpath.SlowConfig{
-	"slow-accept":       {Pause: 5 * time.Second, Timeout: 1500 * time.Millisecond, Rounds: 2},
-	"slow-accept-abort": {Pause: 5 * time.Second, Timeout: 1500 * time.Millisecond, Rounds: 1, Abort: true},
+	"slow-accept": {Pause: 5 * time.Second, Timeout: 1500 * time.Millisecond, Rounds: 2},
+	"slow-accept-abort": {Pause: 5 * time.Second, Timeout: 1500 * time.Millisecond, Rounds: 1,
+		Abort: true},
 }
 
 // TestScenarios plays every scenario with nobody watching: the kernel's own
@@ -55,15 +56,18 @@ func TestScenarios(t *testing.T) {
 			}
 			t.Logf("counters: %s", format(moved))
 			if !maps.Equal(moved, e.Counters) {
-				t.Errorf("the kernel counted\n%s, expected\n%s", format(moved), format(e.Counters))
+				t.Errorf("the kernel counted\n%s, expected\n%s", format(moved),
+					format(e.Counters))
 			}
 			checkLedger(t, e)
 			checkRecords(t, w, e)
 			checkClients(t, w, e)
 			if e.FromCounters {
 				time.Sleep(1200 * time.Millisecond) // past the next retransmission
-				if later, err := scenario.Since(w, before); err != nil || !maps.Equal(later, moved) {
-					t.Errorf("the cut network still moves counters: %s (%v)", format(later), err)
+				if later, err := scenario.Since(w, before); err != nil ||
+					!maps.Equal(later, moved) {
+					t.Errorf("the cut network still moves counters: %s (%v)",
+						format(later), err)
 				}
 			}
 		})
@@ -80,12 +84,14 @@ func checkLedger(t *testing.T, e scenario.Expectation) {
 			sums[c] += uint64(r.Count)
 		}
 	}
-	for _, c := range []event.Counter{event.CounterListenOverflows, event.CounterListenDrops, event.CounterTCPReqQFullDrop} {
+	for _, c := range []event.Counter{event.CounterListenOverflows, event.CounterListenDrops,
+		event.CounterTCPReqQFullDrop} {
 		if c == event.CounterListenDrops && slices.ContainsFunc(e.Records, perBranch) {
 			continue
 		}
 		if sums[c] != e.Counters[c] {
-			t.Errorf("records explain %s %d, the kernel moves it by %d", c, sums[c], e.Counters[c])
+			t.Errorf("records explain %s %d, the kernel moves it by %d", c, sums[c],
+				e.Counters[c])
 		}
 	}
 	if got := e.Counters[event.CounterSyncookiesSent]; got != uint64(e.Cookies) {
@@ -96,15 +102,20 @@ func checkLedger(t *testing.T, e scenario.Expectation) {
 func checkRecords(t *testing.T, w *world.World, e scenario.Expectation) {
 	t.Helper()
 	for i, r := range e.Records {
-		if r.Count == 0 || r.Cause == event.CauseUnknown || r.Action == event.ActionUnknown {
+		if r.Count == 0 || r.Cause == event.CauseUnknown ||
+			r.Action == event.ActionUnknown {
 			t.Errorf("row %d says nothing: %+v", i, r)
 		}
-		if r.Clients != nil && len(r.Clients) != r.Count || r.Attempts != nil && len(r.Attempts) != r.Count {
-			t.Errorf("row %d has %d records, %d clients, %d attempts", i, r.Count, len(r.Clients), len(r.Attempts))
+		if r.Clients != nil && len(r.Clients) != r.Count || r.Attempts != nil &&
+			len(r.Attempts) != r.Count {
+			t.Errorf("row %d has %d records, %d clients, %d attempts", i, r.Count,
+				len(r.Clients), len(r.Attempts))
 		}
-		if r.AcceptQueue != (scenario.Queue{}) && len(e.PIDs) == 1 { // a group has two queues on one port
+		if r.AcceptQueue != (scenario.Queue{}) &&
+			len(e.PIDs) == 1 { // a group has two queues on one port
 			if n := acceptQueue(t, w, r.Listener.Port()); n != r.AcceptQueue.Len {
-				t.Errorf("the accept queue of %s holds %d, expected %d", r.Listener, n, r.AcceptQueue.Len)
+				t.Errorf("the accept queue of %s holds %d, expected %d", r.Listener,
+					n, r.AcceptQueue.Len)
 			}
 		}
 	}

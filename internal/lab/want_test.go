@@ -33,17 +33,18 @@ var elsewhere = map[string]world.Stats{
 	"netfilter-ingress":         {},
 	"netfilter-queue":           {},
 	"rp-filter":                 {"IPReversePathFilter": 4},
-	"checksum":                  {"TcpPassiveOpens": 1, "TcpInCsumErrors": 2, "IpExtInCsumErrors": 1},
-	"checksum-ipv6":             {"TcpPassiveOpens": 1, "TcpInCsumErrors": 2},
-	"cpu-backlog":               {},
-	"policy":                    {"TCPMinTTLDrop": 3},
-	"policy-xfrm":               {"XfrmInTmplMismatch": 3},
-	"socket-filter":             {"TcpPassiveOpens": 1},
-	"socket-filter-cgroup":      {"TcpPassiveOpens": 1},
-	"kernel-other":              {"TcpPassiveOpens": 1},
-	"other-host":                {},
-	"outbound":                  {"TcpActiveOpens": 2},
-	"sniffer":                   {"TcpPassiveOpens": 10, "TcpOutRsts": 3},
+	"checksum": {"TcpPassiveOpens": 1, "TcpInCsumErrors": 2,
+		"IpExtInCsumErrors": 1},
+	"checksum-ipv6":        {"TcpPassiveOpens": 1, "TcpInCsumErrors": 2},
+	"cpu-backlog":          {},
+	"policy":               {"TCPMinTTLDrop": 3},
+	"policy-xfrm":          {"XfrmInTmplMismatch": 3},
+	"socket-filter":        {"TcpPassiveOpens": 1},
+	"socket-filter-cgroup": {"TcpPassiveOpens": 1},
+	"kernel-other":         {"TcpPassiveOpens": 1},
+	"other-host":           {},
+	"outbound":             {"TcpActiveOpens": 2},
+	"sniffer":              {"TcpPassiveOpens": 10, "TcpOutRsts": 3},
 }
 
 // answeredLater are scenarios in which a client that lost a SYN gets a SYN-ACK
@@ -96,7 +97,8 @@ func TestIngress(t *testing.T) {
 // answers are the RSTs (or ICMP errors, which refuse as well) and SYN-ACKs that left for a client.
 type answers struct{ resets, synAcks int }
 
-func checkWire(t *testing.T, e scenario.Expectation, left map[netip.AddrPort]answers, answeredLater bool) {
+func checkWire(t *testing.T, e scenario.Expectation, left map[netip.AddrPort]answers,
+	answeredLater bool) {
 	t.Helper()
 	records := make(map[netip.AddrPort]answers) // how many of them are resets
 	for _, r := range e.Records {
@@ -114,10 +116,12 @@ func checkWire(t *testing.T, e scenario.Expectation, left map[netip.AddrPort]ans
 	for client, want := range records {
 		got := left[client]
 		if got.resets != want.resets {
-			t.Errorf("%d RSTs left for client %s, the records say %d", got.resets, client, want.resets)
+			t.Errorf("%d RSTs left for client %s, the records say %d", got.resets,
+				client, want.resets)
 		}
 		if !answeredLater && got.synAcks != want.synAcks {
-			t.Errorf("%d SYN-ACKs left for client %s, the records say %d", got.synAcks, client, want.synAcks)
+			t.Errorf("%d SYN-ACKs left for client %s, the records say %d", got.synAcks,
+				client, want.synAcks)
 		}
 	}
 }
@@ -196,10 +200,12 @@ func refusedByICMP(b []byte) (client netip.AddrPort, ok bool) {
 	switch {
 	case len(b) >= 2*v4+16 && b[0] == 0x45 && b[9] == unix.IPPROTO_ICMP && b[v4] == 3:
 		inner := b[v4+8:]
-		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(inner[12:16])), binary.BigEndian.Uint16(inner[v4:])), true
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(inner[12:16])),
+			binary.BigEndian.Uint16(inner[v4:])), true
 	case len(b) >= 2*v6+16 && b[0]>>4 == 6 && b[6] == unix.IPPROTO_ICMPV6 && b[v6] == 1:
 		inner := b[v6+8:]
-		return netip.AddrPortFrom(netip.AddrFrom16([16]byte(inner[8:24])), binary.BigEndian.Uint16(inner[v6:])), true
+		return netip.AddrPortFrom(netip.AddrFrom16([16]byte(inner[8:24])),
+			binary.BigEndian.Uint16(inner[v6:])), true
 	}
 	return client, false
 }

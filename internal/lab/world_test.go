@@ -80,7 +80,8 @@ func TestWorldIsPrivate(t *testing.T) {
 		t.Fatal(err)
 	}
 	if strings.TrimSpace(string(inside)) != "2" || string(outside) != string(hostSysctl) {
-		t.Errorf("tcp_syncookies is %q inside, %q outside (before: %q)", inside, outside, hostSysctl)
+		t.Errorf("tcp_syncookies is %q inside, %q outside (before: %q)", inside, outside,
+			hostSysctl)
 	}
 	if err := w.Sysctl("kernel.printk", "1"); err == nil {
 		t.Error("a sysctl of the whole host was accepted")
@@ -106,8 +107,10 @@ func TestWorldFromMainThread(t *testing.T) {
 func TestServerProcess(t *testing.T) {
 	w := newWorld(t)
 	server, err := server.Start(w, server.Config{
-		Comm:      []byte(listenpath.HostileComm),
-		Listeners: []server.ListenConfig{{Addr: world.Any4, Backlog: world.Backlog}, {Addr: netip.AddrPortFrom(netip.IPv6Unspecified(), 81), Backlog: 5, Accept: true}},
+		Comm: []byte(listenpath.HostileComm),
+		Listeners: []server.ListenConfig{{Addr: world.Any4, Backlog: world.Backlog},
+			{Addr: netip.AddrPortFrom(netip.IPv6Unspecified(), 81), Backlog: 5,
+				Accept: true}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -145,7 +148,9 @@ func TestServerFailure(t *testing.T) {
 
 func TestClientTimestampsAndData(t *testing.T) {
 	w := newWorld(t)
-	if _, err := server.Start(w, server.Config{Listeners: []server.ListenConfig{{Addr: world.Any4, Backlog: 16}}}); err != nil {
+	if _, err := server.Start(w,
+		server.Config{Listeners: []server.ListenConfig{{Addr: world.Any4,
+			Backlog: 16}}}); err != nil {
 		t.Fatal(err)
 	}
 	before, err := w.Counters()
@@ -190,7 +195,9 @@ func TestBurstOfMany(t *testing.T) {
 	if err := w.Sysctl("net.ipv4.tcp_syncookies", "2"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := server.Start(w, server.Config{Listeners: []server.ListenConfig{{Addr: world.Any4, Backlog: 16}}}); err != nil {
+	if _, err := server.Start(w,
+		server.Config{Listeners: []server.ListenConfig{{Addr: world.Any4,
+			Backlog: 16}}}); err != nil {
 		t.Fatal(err)
 	}
 	const n = 3000
@@ -295,11 +302,13 @@ func acceptQueue(t *testing.T, w *world.World, port uint16) int {
 			defer f.Close()
 			for lines := bufio.NewScanner(f); lines.Scan(); {
 				fields := strings.Fields(lines.Text())
-				if len(fields) < 5 || fields[3] != "0A" || !strings.HasSuffix(fields[1], fmt.Sprintf(":%04X", port)) {
+				if len(fields) < 5 || fields[3] != "0A" ||
+					!strings.HasSuffix(fields[1], fmt.Sprintf(":%04X", port)) {
 					continue
 				}
 				var tx int
-				if _, err := fmt.Sscanf(fields[4], "%X:%X", &tx, &length); err != nil {
+				if _, err := fmt.Sscanf(fields[4], "%X:%X", &tx,
+					&length); err != nil {
 					return err
 				}
 			}

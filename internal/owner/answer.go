@@ -26,7 +26,8 @@ type Answer struct {
 	ages      []uint64
 }
 
-// Ask is Processes in the room given: what it returned before is overwritten, with the ages of the last accepts.
+// Ask is Processes in the room given: what it returned before is overwritten, with the ages of the
+// last accepts.
 func (t *Table) Ask(room *Answer, socket, atNs uint64) []event.Process {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -79,7 +80,8 @@ func (t *Table) ProcessesOfGroup(sockets []uint64, atNs uint64) []event.Process 
 	for _, p := range list {
 		if last := len(merged) - 1; last >= 0 && merged[last].PID == p.PID {
 			m := &merged[last]
-			if p.LastAcceptMs != nil && (m.LastAcceptMs == nil || *p.LastAcceptMs < *m.LastAcceptMs) {
+			if p.LastAcceptMs != nil && (m.LastAcceptMs == nil ||
+				*p.LastAcceptMs < *m.LastAcceptMs) {
 				m.LastAcceptMs = p.LastAcceptMs
 			}
 			continue
@@ -116,7 +118,8 @@ func (t *Table) refresh(s *socket) *view {
 	if v := s.view; v != nil && v.gen == t.gen && v.names == names {
 		return v
 	}
-	v := &view{processes: make([]event.Process, 0, len(s.holders)), of: slices.Clone(s.holders), gen: t.gen, names: names}
+	v := &view{processes: make([]event.Process, 0, len(s.holders)), of: slices.Clone(s.holders),
+		gen: t.gen, names: names}
 	slices.SortFunc(v.of, func(a, b *holder) int {
 		return cmp.Or(cmp.Compare(rank(b.role), rank(a.role)), cmp.Compare(a.pid, b.pid))
 	})

@@ -11,19 +11,22 @@ import (
 
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel/cgroup"
+	"github.com/synspy/synspy/internal/owner/containers"
 )
 
 func TestFindCgroup(t *testing.T) {
 	root := t.TempDir()
 	tab := none(t)
-	tab.proc.Mounts = cgroup.ParseMounts([]byte("42 35 0:41 / " + root + "/unified rw - cgroup2 cgroup2 rw\n"))
+	tab.proc.Mounts = cgroup.ParseMounts([]byte("42 35 0:41 / " + root +
+		"/unified rw - cgroup2 cgroup2 rw\n"))
 	dir := filepath.Join(root, "unified/a/b")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	for _, path := range []string{"/a/b", "a/b/", dir} {
 		got, err := tab.FindCgroup(path)
-		if want := (event.Cgroup{ID: cgroup.InodeOf(dir), Path: "/a/b"}); err != nil || got != want {
+		if want := (event.Cgroup{ID: cgroup.InodeOf(dir), Path: "/a/b"}); err != nil ||
+			got != want {
 			t.Errorf("%s: got %v, %v", path, got, err)
 		}
 	}
@@ -82,7 +85,20 @@ func TestMatch(t *testing.T) {
 	if got, _ := tab.Match(2, Filter{PID: 100}); got {
 		t.Error("unknown socket matches")
 	}
-	if (Filter{Comm: "a["}).Validate() == nil || (Filter{Comm: "a*", Cgroup: "/b"}).Validate() != nil {
+	if (Filter{Comm: "a["}).Validate() == nil ||
+		(Filter{Comm: "a*", Cgroup: "/b"}).Validate() != nil {
 		t.Error("Validate")
+	}
+}
+
+// TestKeyOf: runtimes are asked for a container as the user that it belongs to.
+func TestKeyOf(t *testing.T) {
+	c := &event.Container{ID: containerID, Runtime: "podman"}
+	want := containers.Key{ID: containerID, Runtime: "podman", User: "1000"}
+	if got := keyOf("/user.slice/user-1000.slice/session-3.scope/x", c); got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	if got := keyOf("/a", nil); got != (containers.Key{}) {
+		t.Errorf("no container: %+v", got)
 	}
 }

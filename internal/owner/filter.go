@@ -35,7 +35,8 @@ func (f Filter) Validate() error {
 			return fmt.Errorf("parse glob %q: %w", pattern, err)
 		}
 	}
-	if namespace, name, ok := strings.Cut(f.Pod, "/"); ok && (namespace == "" || name == "" || strings.Contains(name, "/")) {
+	if namespace, name, ok := strings.Cut(f.Pod, "/"); ok && (namespace == "" || name == "" ||
+		strings.Contains(name, "/")) {
 		return errors.New("want NAMESPACE/NAME")
 	}
 	return nil
@@ -86,7 +87,8 @@ func (f Filter) Matches(p *event.Process) bool {
 	return (f.PID == 0 || f.PID == p.PID) &&
 		(f.Comm == "" || matchName(f.Comm, p.Comm)) &&
 		(f.Cgroup == "" || p.Cgroup != nil && MatchCgroup(f.Cgroup, p.Cgroup.Path)) &&
-		(f.Container == "" || matchContainer(f.Container, p.Container) || matchShown(f.Container, p)) &&
+		(f.Container == "" || matchContainer(f.Container, p.Container) ||
+			matchShown(f.Container, p)) &&
 		(f.Pod == "" || matchPod(f.Pod, p.Pod))
 }
 
@@ -101,12 +103,14 @@ func matchContainer(pattern string, c *event.Container) bool {
 	}
 }
 
-// matchShown takes what stands in the column CONTAINER where it is no container's own name: a pod, or a container of one; or the
-// last part of a cgroup where there is neither. A terminal shortens it with an ellipsis.
+// matchShown takes what stands in the column CONTAINER where it is no container's own name: a pod,
+// or a container of one; or the last part of a cgroup where there is neither. A terminal shortens
+// it with an ellipsis.
 func matchShown(pattern string, p *event.Process) bool {
 	before, after, cut := strings.Cut(pattern, "…")
 	for _, shown := range p.Places() {
-		if matchName(pattern, shown) || cut && len(shown) >= len(before)+len(after) && strings.HasPrefix(shown, before) && strings.HasSuffix(shown, after) {
+		if matchName(pattern, shown) || cut && len(shown) >= len(before)+len(after) &&
+			strings.HasPrefix(shown, before) && strings.HasSuffix(shown, after) {
 			return true
 		}
 	}
@@ -154,8 +158,10 @@ func (t *Table) FindCgroup(path string) (event.Cgroup, error) {
 			if m.V2 != wantV2 {
 				continue
 			}
-			if dir, err := os.Stat(filepath.Join(m.Point, path)); err == nil && dir.IsDir() {
-				return event.Cgroup{ID: cgroup.InodeOf(filepath.Join(m.Point, path)), Path: path}, nil
+			if dir, err := os.Stat(filepath.Join(m.Point, path)); err == nil &&
+				dir.IsDir() {
+				return event.Cgroup{ID: cgroup.InodeOf(filepath.Join(m.Point,
+					path)), Path: path}, nil
 			}
 		}
 	}

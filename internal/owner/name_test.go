@@ -22,7 +22,8 @@ const hostileName = "\x1b[2J\"\n\u202e<b>\xff"
 
 // answering starts a runtime with Docker's API that waits for leave before it
 // calls every container by the name, in a pod of that name.
-func answering(t *testing.T, name string) (at containers.Endpoint, leave chan struct{}, stop func()) {
+func answering(t *testing.T, name string) (at containers.Endpoint, leave chan struct{},
+	stop func()) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "synspy-") // short: a socket's path is
 	if err != nil {
@@ -35,15 +36,18 @@ func answering(t *testing.T, name string) (at containers.Endpoint, leave chan st
 		t.Fatal(err)
 	}
 	leave = make(chan struct{})
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter,
+		r *http.Request) {
 		select {
 		case <-leave:
 		case <-r.Context().Done():
 			return
 		}
-		_ = json.NewEncoder(w).Encode(map[string]any{"Id": containerID, "Name": "/" + name, "Config": map[string]any{
-			"Labels": map[string]string{"io.kubernetes.pod.name": name, "io.kubernetes.pod.namespace": "prod",
-				"io.kubernetes.container.name": name}}})
+		_ = json.NewEncoder(w).Encode(map[string]any{"Id": containerID, "Name": "/" + name,
+			"Config": map[string]any{
+				"Labels": map[string]string{"io.kubernetes.pod.name": name,
+					"io.kubernetes.pod.namespace":  "prod",
+					"io.kubernetes.container.name": name}}})
 	})}
 	go func() { _ = server.Serve(l) }()
 	stop = func() { server.Close() }
@@ -98,7 +102,8 @@ func TestNamedByRuntime(t *testing.T) {
 	stop()
 	// As JSON has it: what the API cannot carry is replaced.
 	const name = "\x1b[2J\"\n\u202e<b>\ufffd"
-	want := &event.Process{PID: pid, Comm: "server", Role: event.RoleHolder, Cgroup: before.Cgroup, Start: before.Start,
+	want := &event.Process{PID: pid, Comm: "server", Role: event.RoleHolder,
+		Cgroup: before.Cgroup, Start: before.Start,
 		Container: &event.Container{ID: containerID, Name: name, Runtime: "docker"},
 		Pod:       &event.Pod{Namespace: "prod", Name: name, Container: name}}
 	for _, when := range []string{"named", "read again", "dead"} {
@@ -111,7 +116,8 @@ func TestNamedByRuntime(t *testing.T) {
 			{Cgroup: path, Container: "x"}: false, {PID: pid + 1, Pod: "prod/*"}: false,
 		} {
 			if matched, pending := tab.Match(1, filter); matched != want || pending {
-				t.Errorf("%s: %+v: matched %t, pending %t", when, filter, matched, pending)
+				t.Errorf("%s: %+v: matched %t, pending %t", when, filter, matched,
+					pending)
 			}
 		}
 		if when == "read again" {

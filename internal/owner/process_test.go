@@ -106,7 +106,8 @@ func find(list []event.Process, pid uint32) *event.Process {
 func testCgroup(t *testing.T, tab *Table, hierarchy string, pid uint32, name string) string {
 	t.Helper()
 	i := slices.IndexFunc(tab.proc.Mounts, func(m cgroup.Mount) bool {
-		return m.Root == "/" && (hierarchy == cgroup.V2 && m.V2 || slices.Contains(m.Options, hierarchy))
+		return m.Root == "/" && (hierarchy == cgroup.V2 && m.V2 ||
+			slices.Contains(m.Options, hierarchy))
 	})
 	if i < 0 {
 		t.Skipf("no hierarchy %q is mounted here", hierarchy)
@@ -115,7 +116,8 @@ func testCgroup(t *testing.T, tab *Table, hierarchy string, pid uint32, name str
 	point := tab.proc.Mounts[i].Point
 	dir := filepath.Join(point, path)
 	t.Cleanup(func() {
-		_ = os.WriteFile(filepath.Join(point, "cgroup.procs"), []byte(strconv.Itoa(int(pid))), 0)
+		_ = os.WriteFile(filepath.Join(point, "cgroup.procs"),
+			[]byte(strconv.Itoa(int(pid))), 0)
 		for d := dir; d != point; d = filepath.Dir(d) {
 			if err := unix.Rmdir(d); err != nil {
 				t.Errorf("remove %s: %v", d, err)
@@ -125,7 +127,8 @@ func testCgroup(t *testing.T, tab *Table, hierarchy string, pid uint32, name str
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Skipf("cgroupfs is not ours to write: %v", err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(int(pid))), 0); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(int(pid))),
+		0); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -141,7 +144,8 @@ func TestRealProcess(t *testing.T) {
 			path := testCgroup(t, tab, h, pid, "docker-"+containerID+".scope")
 			t.Cleanup(end) // before the cgroup is removed
 
-			holders, _, err := ScanProc("/proc", func(i uint64) bool { return i == inode })
+			holders, _, err := ScanProc("/proc",
+				func(i uint64) bool { return i == inode })
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -159,7 +163,8 @@ func TestRealProcess(t *testing.T) {
 			if p.Cgroup == nil || p.Cgroup.Path != path || p.Cgroup.ID == 0 {
 				t.Errorf("cgroup: %+v, want %s", p.Cgroup, path)
 			}
-			if p.Container == nil || p.Container.ID != containerID || p.Container.Runtime != "docker" {
+			if p.Container == nil || p.Container.ID != containerID ||
+				p.Container.Runtime != "docker" {
 				t.Errorf("container: %+v", p.Container)
 			}
 			if got, err := tab.FindCgroup(path); err != nil || got != *p.Cgroup {
@@ -176,7 +181,8 @@ func TestRealProcess(t *testing.T) {
 			// Dead, it is still who held it and where it ran.
 			end()
 			tab.Replace(holders)
-			if p := find(tab.Processes(1, 0), pid); p == nil || p.Cgroup == nil || p.Cgroup.Path != path {
+			if p := find(tab.Processes(1, 0), pid); p == nil || p.Cgroup == nil ||
+				p.Cgroup.Path != path {
 				t.Errorf("after its death: %+v", p)
 			}
 		})
@@ -201,7 +207,8 @@ func TestReusedPID(t *testing.T) {
 		"same":  {tab.proc.Nanoseconds(st.Start), true},
 		"other": {tab.proc.Nanoseconds(st.Start - 1), false},
 	} {
-		tab.Replace([]Holder{{Socket: 1, Inode: inode, PID: pid, Comm: "departed", StartNs: c.start}})
+		tab.Replace([]Holder{{Socket: 1, Inode: inode, PID: pid, Comm: "departed",
+			StartNs: c.start}})
 		p := find(tab.Processes(1, 0), pid)
 		if p == nil || p.Comm != "departed" || (p.Cgroup != nil) != c.known {
 			t.Errorf("%s: %+v", name, p)
@@ -238,7 +245,8 @@ func TestOpenedIsRecognised(t *testing.T) {
 		t.Errorf("after its death: %+v", p)
 	}
 	// A process of that PID that started later is another one.
-	tab.Replace([]Holder{{Socket: 1, Inode: inode, PID: pid, Comm: "next", StartNs: bootNs() + 1e9}})
+	tab.Replace([]Holder{{Socket: 1, Inode: inode, PID: pid, Comm: "next", StartNs: bootNs() +
+		1e9}})
 	if p := find(tab.Processes(1, 0), pid); p == nil || p.Role != event.RoleHolder {
 		t.Errorf("its successor: %+v", p)
 	}
@@ -264,13 +272,14 @@ func TestScanProc(t *testing.T) {
 	if err != nil || len(some) != 1 || int(some[0].PID) != os.Getpid() {
 		t.Errorf("after its death: %+v, %v", some, err)
 	}
-	if _, _, err := ScanProc(filepath.Join(t.TempDir(), "none"), nil); err == nil || !strings.Contains(err.Error(), "none") {
+	if _, _, err := ScanProc(filepath.Join(t.TempDir(), "none"), nil); err == nil ||
+		!strings.Contains(err.Error(), "none") {
 		t.Errorf("no /proc: %v", err)
 	}
 }
 
-// TestCachedAnswer: once asked about, a listener costs no allocation a record, and its process is not read again: neither one
-// that is known nor one that ended, or is not recognised.
+// TestCachedAnswer: once asked about, a listener costs no allocation a record, and its process is
+// not read again: neither one that is known nor one that ended, or is not recognised.
 func TestCachedAnswer(t *testing.T) {
 	_, inode := listenTCP(t)
 	tab := New("/proc", nil)

@@ -17,7 +17,8 @@ import (
 // wanted accepts are listed, nil accepts all; once per process however many
 // descriptors it has. Holders have no Socket: [Table.Replace] finds it by the
 // inode. Unreadable is how many processes refused to be read.
-func ScanProc(procRoot string, wanted func(inode uint64) bool) (holders []Holder, unreadable int, err error) {
+func ScanProc(procRoot string, wanted func(inode uint64) bool) (holders []Holder, unreadable int,
+	err error) {
 	dir, err := os.Open(procRoot)
 	if err != nil {
 		return nil, 0, fmt.Errorf("scan processes: %w", err)

@@ -120,7 +120,8 @@ func New(procRoot string, log *slog.Logger) *Table {
 // records of what it dropped while it was open may still be under way.
 func (t *Table) Replace(holders []Holder) { t.ReplaceAll(slices.Values(holders)) }
 
-// ReplaceAll is Replace of holders that come one by one. Whoever asks for any meanwhile waits until the last one has come.
+// ReplaceAll is Replace of holders that come one by one. Whoever asks for any meanwhile waits until
+// the last one has come.
 func (t *Table) ReplaceAll(holders iter.Seq[Holder]) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -144,7 +145,8 @@ func (t *Table) ReplaceAll(holders iter.Seq[Holder]) {
 		case s.seen == t.gen:
 			s.fresh = false
 			t.holders -= len(s.holders)
-			s.holders = slices.DeleteFunc(s.holders, func(h *holder) bool { return h.seen != t.gen })
+			s.holders = slices.DeleteFunc(s.holders,
+				func(h *holder) bool { return h.seen != t.gen })
 			t.holders += len(s.holders)
 		case !s.closed.IsZero():
 			// bury decides.
@@ -188,7 +190,8 @@ func (t *Table) take(h Holder, now uint64) {
 	p := s.holder(h.PID)
 	start := t.proc.Ticks(h.StartNs)
 	if p != nil && !p.is(start) {
-		s.holders = slices.DeleteFunc(s.holders, func(other *holder) bool { return other == p })
+		s.holders = slices.DeleteFunc(s.holders,
+			func(other *holder) bool { return other == p })
 		t.holders--
 		p = nil
 	}
@@ -355,7 +358,8 @@ func (t *Table) add(s *socket, pid uint32, comm string, now uint64) *holder {
 
 // find is where the process is among the holders, or would be.
 func (s *socket) find(pid uint32) (int, bool) {
-	return slices.BinarySearchFunc(s.holders, pid, func(p *holder, pid uint32) int { return cmp.Compare(p.pid, pid) })
+	return slices.BinarySearchFunc(s.holders, pid,
+		func(p *holder, pid uint32) int { return cmp.Compare(p.pid, pid) })
 }
 
 // holder is that process's, nil if it is none.

@@ -67,7 +67,8 @@ func TestAcceptorByState(t *testing.T) {
 	holders := func(start uint64, accepted bool) []Holder {
 		return []Holder{
 			{Socket: 1, Inode: 10, PID: 100, Comm: "master", StartNs: 5e8},
-			{Socket: 1, Inode: 10, PID: 101, Comm: "worker", StartNs: start, Accepted: accepted},
+			{Socket: 1, Inode: 10, PID: 101, Comm: "worker", StartNs: start,
+				Accepted: accepted},
 		}
 	}
 	for round, test := range []struct {
@@ -149,7 +150,8 @@ func TestClosed(t *testing.T) {
 	tab.now = func() time.Time { return clock }
 	tab.Opened(1, 10, 100, "a")
 	tab.Closed(1)
-	tab.Replace([]Holder{{Socket: 1, Inode: 10, PID: 101, StartNs: 1e9}}) // ran before the close
+	tab.Replace([]Holder{{Socket: 1, Inode: 10, PID: 101,
+		StartNs: 1e9}}) // ran before the close
 	if got := tab.Processes(1, 0); len(got) != 1 || got[0].PID != 100 {
 		t.Errorf("just closed: %v", got)
 	}
@@ -189,7 +191,8 @@ func TestBounded(t *testing.T) {
 	tab.now = func() time.Time { return time.Now().Add(2 * graveTime) }
 	tab.Replace(nil)
 	if tab.holders != 0 || len(tab.sockets) != 0 || len(tab.tasks) != 0 {
-		t.Errorf("left: %d holders, %d sockets, %d tasks", tab.holders, len(tab.sockets), len(tab.tasks))
+		t.Errorf("left: %d holders, %d sockets, %d tasks", tab.holders, len(tab.sockets),
+			len(tab.tasks))
 	}
 }
 
@@ -226,7 +229,8 @@ func TestGroup(t *testing.T) {
 		{PID: 102, Comm: "w2", Role: event.RoleAcceptor, LastAcceptMs: ms(2000)},
 		{PID: 101, Comm: "w1", Role: event.RoleHolder},
 	}
-	if diff := cmp.Diff(want, tab.ProcessesOfGroup([]uint64{1, 2, 77}, 4e9), ignoreStart); diff != "" {
+	if diff := cmp.Diff(want, tab.ProcessesOfGroup([]uint64{1, 2, 77}, 4e9),
+		ignoreStart); diff != "" {
 		t.Error(diff)
 	}
 	if got := tab.ProcessesOfGroup([]uint64{77}, 0); got != nil {
@@ -246,7 +250,8 @@ func TestTop(t *testing.T) {
 		t.Errorf("got %v", c)
 	}
 	// A weaker role's cgroup is not the stronger one's.
-	if c, _, _ := Top([]event.Process{{Role: event.RoleListener}, {Role: event.RoleHolder, Cgroup: cg("/x")}}); c != nil {
+	if c, _, _ := Top([]event.Process{{Role: event.RoleListener}, {Role: event.RoleHolder,
+		Cgroup: cg("/x")}}); c != nil {
 		t.Errorf("got %v", c)
 	}
 	if c, k, p := Top(nil); c != nil || k != nil || p != nil {
@@ -306,7 +311,8 @@ func TestConcurrent(t *testing.T) {
 				case 2:
 					tab.Closed(s)
 				case 3:
-					tab.Replace([]Holder{{Socket: s, Inode: s, PID: uint32(i), StartNs: 1e9}})
+					tab.Replace([]Holder{{Socket: s, Inode: s, PID: uint32(i),
+						StartNs: 1e9}})
 				case 4:
 					_, _ = tab.Match(s, Filter{Comm: "x", Cgroup: "/a"})
 				}
@@ -323,23 +329,25 @@ func TestConcurrent(t *testing.T) {
 func BenchmarkProcesses(b *testing.B) {
 	for _, n := range []int{1, 8, 64} {
 		for _, accepting := range []bool{false, true} {
-			b.Run(fmt.Sprintf("holders=%d/accepting=%t", n, accepting), func(b *testing.B) {
-				tab := none(b)
-				var holders []Holder
-				for i := range n {
-					holders = append(holders, Holder{Socket: 1, Inode: 1, PID: uint32(i + 1), Comm: "nginx", StartNs: 1e9})
-				}
-				tab.Replace(holders)
-				if accepting {
-					for _, h := range holders {
-						tab.Accepted(1, h.PID, h.StartNs, 1e9)
+			b.Run(fmt.Sprintf("holders=%d/accepting=%t", n, accepting),
+				func(b *testing.B) {
+					tab := none(b)
+					var holders []Holder
+					for i := range n {
+						holders = append(holders, Holder{Socket: 1, Inode: 1,
+							PID: uint32(i + 1), Comm: "nginx", StartNs: 1e9})
 					}
-				}
-				b.ReportAllocs()
-				for b.Loop() {
-					tab.Processes(1, 2e9)
-				}
-			})
+					tab.Replace(holders)
+					if accepting {
+						for _, h := range holders {
+							tab.Accepted(1, h.PID, h.StartNs, 1e9)
+						}
+					}
+					b.ReportAllocs()
+					for b.Loop() {
+						tab.Processes(1, 2e9)
+					}
+				})
 		}
 	}
 }
@@ -359,7 +367,8 @@ func BenchmarkReplace(b *testing.B) {
 	tab := none(b)
 	var holders []Holder
 	for i := range 1000 {
-		holders = append(holders, Holder{Socket: uint64(i%100) + 1, Inode: uint64(i%100) + 1, PID: uint32(i + 1), Comm: "nginx", StartNs: 1e9})
+		holders = append(holders, Holder{Socket: uint64(i%100) + 1, Inode: uint64(i%100) +
+			1, PID: uint32(i + 1), Comm: "nginx", StartNs: 1e9})
 	}
 	b.ReportAllocs()
 	for b.Loop() {

@@ -73,7 +73,7 @@ func (t *Table) place(k *task, p *holder) {
 	if cg != nil && (k.cgroup == nil || *k.cgroup != *cg) {
 		k.cgroup = cg
 		k.container, k.pod = cgroup.ContainerOf(cg.Path, t.proc.Own)
-		k.key, k.named = cgroup.KeyOf(cg.Path, k.container), nil
+		k.key, k.named = keyOf(cg.Path, k.container), nil
 	}
 }
 
@@ -122,4 +122,12 @@ func (t *Table) forget() {
 		k.used = false
 		return unused
 	})
+}
+
+// keyOf says whom to ask about a container.
+func keyOf(path string, c *event.Container) containers.Key {
+	if c == nil {
+		return containers.Key{}
+	}
+	return containers.Key{ID: c.ID, Runtime: c.Runtime, User: cgroup.UserOf(path)}
 }

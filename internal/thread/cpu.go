@@ -77,7 +77,8 @@ func quotaOf(dir string, isV2 bool, cpu *event.CPU) bool {
 		quota, period = parseNumber(f[0]), parseNumber(f[1])
 	} else {
 		// -1 for none
-		quota, period = parseNumber(readText(dir, "cpu.cfs_quota_us")), parseNumber(readText(dir, "cpu.cfs_period_us"))
+		quota, period = parseNumber(readText(dir,
+			"cpu.cfs_quota_us")), parseNumber(readText(dir, "cpu.cfs_period_us"))
 	}
 	if quota == nil || period == nil {
 		return false
@@ -145,7 +146,8 @@ func (s *Sampler) since(key string, cpu *event.CPU, now time.Time) {
 		cpu.ThrottledDuring = difference(cpu.Throttled, before.cpu.Throttled)
 		cpu.ThrottledNsDuring = difference(cpu.ThrottledNs, before.cpu.ThrottledNs)
 		if p, was := cpu.Pressure, before.cpu.Pressure; p != nil && was != nil {
-			p.SomeUsDuring, p.FullUsDuring = difference(p.SomeUs, was.SomeUs), difference(p.FullUs, was.FullUs)
+			p.SomeUsDuring, p.FullUsDuring = difference(p.SomeUs,
+				was.SomeUs), difference(p.FullUs, was.FullUs)
 		}
 	}
 	s.cpus[key] = cpuBefore{now, *cpu}

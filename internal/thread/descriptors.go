@@ -19,12 +19,14 @@ import (
 type Descriptors struct {
 	Open  uint64
 	Limit uint64 // its soft RLIMIT_NOFILE
-	// Full tells that each number below the limit is taken: whatever takes a new one fails with EMFILE.
+	// Full tells that each number below the limit is taken: whatever takes a new one fails with
+	// EMFILE.
 	Full bool
 }
 
-// DescriptorsOf reads them. The start, in clock ticks since boot, must be the process's own unless it is 0. Errors are those of
-// /proc/PID/limits and /proc/PID/fd, which take the right to trace the process.
+// DescriptorsOf reads them. The start, in clock ticks since boot, must be the process's own unless
+// it is 0. Errors are those of /proc/PID/limits and /proc/PID/fd, which take the right to trace the
+// process.
 func (s *Sampler) DescriptorsOf(pid uint32, start uint64) (Descriptors, error) {
 	dir, err := s.proc.Open(pid)
 	if err != nil {
@@ -43,10 +45,12 @@ func (s *Sampler) DescriptorsOf(pid uint32, start uint64) (Descriptors, error) {
 		return Descriptors{}, fmt.Errorf("count descriptors: %w", err)
 	}
 	d := Descriptors{Limit: parseFileLimit(text)}
-	// Since 6.2 the size of the directory is how many there are: then they need not be listed while there are few.
+	// Since 6.2 the size of the directory is how many there are: then they need not be listed
+	// while there are few.
 	var size unix.Stat_t
 	if err := unix.Fstatat(dir, "fd", &size, 0); err != nil {
-		return d, fmt.Errorf("count descriptors: %w", &os.PathError{Op: "stat", Path: "fd", Err: err})
+		return d, fmt.Errorf("count descriptors: %w",
+			&os.PathError{Op: "stat", Path: "fd", Err: err})
 	}
 	if d.Open = uint64(size.Size); d.Open > 0 && d.Open < d.Limit {
 		return d, nil
@@ -63,7 +67,8 @@ const maxListed = 1 << 20
 func countDescriptors(dir int, limit uint64) (below, all uint64, err error) {
 	fd, err := unix.Openat(dir, "fd", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return 0, 0, fmt.Errorf("count descriptors: %w", &os.PathError{Op: "open", Path: "fd", Err: err})
+		return 0, 0, fmt.Errorf("count descriptors: %w",
+			&os.PathError{Op: "open", Path: "fd", Err: err})
 	}
 	list := os.NewFile(uintptr(fd), "fd")
 	defer list.Close()
@@ -87,8 +92,8 @@ func countDescriptors(dir int, limit uint64) (below, all uint64, err error) {
 	return below, all, nil
 }
 
-// parseFileLimit takes the soft limit from the line "Max open files            1024                 524288               files";
-// 0 for none.
+// parseFileLimit takes the soft limit from the line "Max open files            1024
+// 524288               files"; 0 for none.
 func parseFileLimit(limits []byte) uint64 {
 	for line := range strings.Lines(string(limits)) {
 		if rest, ok := strings.CutPrefix(line, "Max open files"); ok {
@@ -101,7 +106,8 @@ func parseFileLimit(limits []byte) uint64 {
 	return 0
 }
 
-// SocketOf is the inode of the socket that a process has open under a number; 0 where it is none, or not known.
+// SocketOf is the inode of the socket that a process has open under a number; 0 where it is none,
+// or not known.
 func (s *Sampler) SocketOf(pid uint32, fd int32) uint64 {
 	dir, err := s.proc.Open(pid)
 	if err != nil {
@@ -112,9 +118,11 @@ func (s *Sampler) SocketOf(pid uint32, fd int32) uint64 {
 	return inode
 }
 
-// OpenFiles reads how many files the whole system has open, and may have (fs.file-nr); zeros where that is not known.
+// OpenFiles reads how many files the whole system has open, and may have (fs.file-nr); zeros where
+// that is not known.
 func (s *Sampler) OpenFiles() (open, most uint64) {
-	f := strings.Fields(readText(s.proc.Root, filepath.Join("sys", "fs", "file-nr"))) // "1952	0	9223372036854775807"
+	f := strings.Fields(readText(s.proc.Root,
+		filepath.Join("sys", "fs", "file-nr"))) // "1952	0	9223372036854775807"
 	if len(f) != 3 {
 		return 0, 0
 	}

@@ -19,7 +19,8 @@ type polled struct {
 
 func (p *polled) has(inode uint64) bool { return p != nil && inode != 0 && p.inodes[inode] }
 
-// maxNested is how many epoll instances within each other are followed: the kernel allows no more (EP_MAX_NESTS).
+// maxNested is how many epoll instances within each other are followed: the kernel allows no more
+// (EP_MAX_NESTS).
 const maxNested = 5
 
 // pollsOf reads what the epoll instance with a descriptor of the process waits for.
@@ -45,8 +46,8 @@ func (p *polled) read(dir int, number string, depth int) (bool, error) {
 		if f.inode != own.Ino {
 			continue
 		}
-		// Epoll instances, timers, signals and the like have one inode between them. What had the number when it was added
-		// need not have it now, nor in this process.
+		// Epoll instances, timers, signals and the like have one inode between them. What
+		// had the number when it was added need not have it now, nor in this process.
 		buf := make([]byte, 64)
 		n, err := unix.Readlinkat(dir, "fd/"+f.number, buf)
 		link := string(buf[:max(n, 0)])

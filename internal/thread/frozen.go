@@ -10,8 +10,9 @@ import (
 	"github.com/synspy/synspy/internal/kernel/cgroup"
 )
 
-// frozenOf names the cgroup that keeps the process's threads from running, the highest that somebody froze, with all below
-// it, and the file that was written to for it. They are empty for none, and where no mount shows the hierarchy.
+// frozenOf names the cgroup that keeps the process's threads from running, the highest that
+// somebody froze, with all below it, and the file that was written to for it. They are empty for
+// none, and where no mount shows the hierarchy.
 func (s *Sampler) frozenOf(groups []cgroup.Membership) (path, file string) {
 	for _, m := range groups {
 		isV2 := m.Controllers[0] == cgroup.V2

@@ -16,8 +16,8 @@ import (
 )
 
 // ProgramOf tells what a process runs, by the name of its executable and, where that is an
-// interpreter, of what it interprets. The start, in clock ticks since boot, must be the process's own
-// unless it is 0. What was not allowed to be read is absent.
+// interpreter, of what it interprets. The start, in clock ticks since boot, must be the process's
+// own unless it is 0. What was not allowed to be read is absent.
 func ProgramOf(procRoot string, pid uint32, start uint64) (event.Software, error) {
 	dir, err := (&proc.FS{Root: procRoot}).Open(pid)
 	if err != nil {
@@ -51,14 +51,16 @@ func executable(dir int, name string) string {
 }
 
 // interpreters run what an argument names.
-var interpreters = []string{"python", "pypy", "ruby", "perl", "node", "nodejs", "php", "java", "bash", "dash", "sh", "lua", "luajit", "bun", "deno", "dotnet"}
+var interpreters = []string{"python", "pypy", "ruby", "perl", "node", "nodejs", "php", "java",
+	"bash", "dash", "sh", "lua", "luajit", "bun", "deno", "dotnet"}
 
-// commandOf reads the arguments of a process: what its interpreter was told to run, without a path, and, of
-// one that wrote over its arguments, the first word of what it wrote.
+// commandOf reads the arguments of a process: what its interpreter was told to run, without a path,
+// and, of one that wrote over its arguments, the first word of what it wrote.
 func commandOf(name string, cmdline []byte) (script, title string) {
 	args := strings.Split(strings.TrimRight(string(cmdline), "\x00"), "\x00")
 	if first, _, spaced := strings.Cut(args[0], " "); spaced || strings.HasSuffix(first, ":") {
-		title = strings.TrimSuffix(path.Base(first), ":") // "nginx: worker process", "puma 6.4.2 (tcp://0.0.0.0:80)"
+		title = strings.TrimSuffix(path.Base(first),
+			":") // "nginx: worker process", "puma 6.4.2 (tcp://0.0.0.0:80)"
 	}
 	if !slices.Contains(interpreters, unversioned(name)) || title != "" {
 		return "", title
@@ -69,8 +71,11 @@ func commandOf(name string, cmdline []byte) (script, title string) {
 		switch {
 		case (arg == "-m" || arg == "-jar") && i+1 < len(args):
 			return path.Base(args[i+1]), ""
-		case java && slices.Contains([]string{"-cp", "-classpath", "--class-path", "-p", "--module-path"}, arg),
-			!java && slices.Contains([]string{"-W", "-X", "-r", "--require", "-I"}, arg):
+		case java &&
+			slices.Contains([]string{"-cp", "-classpath", "--class-path", "-p",
+				"--module-path"}, arg),
+			!java && slices.Contains([]string{"-W", "-X", "-r", "--require", "-I"},
+				arg):
 			i++ // its value
 		case arg == "-c" || arg == "-e" || arg == "-":
 			return "", "" // the program is an argument itself

@@ -21,18 +21,22 @@ func TestCommand(t *testing.T) {
 		script string
 		title  string
 	}{
-		{"python3.11", []string{"/usr/bin/python3.11", "-u", "/usr/local/bin/gunicorn", "app:app"}, "gunicorn", ""},
+		{"python3.11", []string{"/usr/bin/python3.11", "-u", "/usr/local/bin/gunicorn",
+			"app:app"}, "gunicorn", ""},
 		{"python3", []string{"python3", "-m", "http.server", "80"}, "http.server", ""},
 		{"python3", []string{"python3", "-W", "ignore", "server.py"}, "server.py", ""},
 		{"python3", []string{"python3", "-c", "import socket"}, "", ""},
 		{"python3.11", []string{"gunicorn: master [app]"}, "", "gunicorn"},
 		{"ruby3.1", []string{"puma 6.4.2 (tcp://0.0.0.0:9292) [shop]"}, "", "puma"},
 		{"nginx", []string{"nginx: worker process"}, "", "nginx"},
-		{"java", []string{"java", "-Xmx1g", "-cp", "/a.jar:/b.jar", "-Dx=y", "org.apache.catalina.startup.Bootstrap", "start"}, "org.apache.catalina.startup.Bootstrap", ""},
+		{"java", []string{"java", "-Xmx1g", "-cp", "/a.jar:/b.jar", "-Dx=y",
+			"org.apache.catalina.startup.Bootstrap", "start"}, "org.apache.catalina.startup.Bootstrap", ""},
 		{"java", []string{"java", "-jar", "/srv/shop.jar"}, "shop.jar", ""},
-		{"node", []string{"node", "--inspect", "-r", "dotenv", "/srv/server.js"}, "server.js", ""},
+		{"node", []string{"node", "--inspect", "-r", "dotenv", "/srv/server.js"},
+			"server.js", ""},
 		{"redis-server", []string{"redis-server", "/etc/redis.conf"}, "", ""},
-		{"redis-server", []string{"/usr/bin/redis-server 127.0.0.1:6379"}, "", "redis-server"},
+		{"redis-server", []string{"/usr/bin/redis-server 127.0.0.1:6379"}, "",
+			"redis-server"},
 		{"python3", []string{""}, "", ""},
 	} {
 		script, title := commandOf(tt.name, []byte(strings.Join(tt.args, "\x00")+"\x00"))

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package thread reads what a process's threads do: their states and system calls, the time they ran and waited, the CPU that
-// their cgroups let them have, and the descriptors they are short of.
+// Package thread reads what a process's threads do: their states and system calls, the time they
+// ran and waited, the CPU that their cgroups let them have, and the descriptors they are short of.
 package thread
 
 import (
@@ -70,8 +70,9 @@ func NewSampler(procRoot string, log *slog.Logger) *Sampler {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Sampler{proc: proc.New(procRoot, log), names: syscallNames(), threads: make(map[threadID]ran),
-		cpus: make(map[string]cpuBefore), turns: make(map[uint32]turn)}
+	return &Sampler{proc: proc.New(procRoot, log), names: syscallNames(),
+		threads: make(map[threadID]ran),
+		cpus:    make(map[string]cpuBefore), turns: make(map[uint32]turn)}
 }
 
 // Sample is what one process was doing.
@@ -80,9 +81,11 @@ type Sample struct {
 	Total  int        // threads that it had
 	CPU    *event.CPU // nil where its cgroup tells nothing
 	Frozen string     // the cgroup that keeps its threads from running; empty for none
-	// FrozenBy is the file that says so to the kernel: cgroup.freeze, or of version 1 freezer.state.
+	// FrozenBy is the file that says so to the kernel: cgroup.freeze, or of version 1
+	// freezer.state.
 	FrozenBy string
-	// Refused has the files below /proc/PID that are there and could not be read, such as "syscall", and the error.
+	// Refused has the files below /proc/PID that are there and could not be read, such as
+	// "syscall", and the error.
 	Refused map[string]error
 	threads []sampled
 	cut     bool // some threads were not read at all
@@ -120,7 +123,8 @@ func (s *Sampler) Sample(pid uint32, start, listener uint64) (*Sample, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sample process: %w", err)
 	}
-	sample := &Sample{At: time.Now(), Total: len(tids), cut: len(tids) > maxThreadsRead, Refused: make(map[string]error)}
+	sample := &Sample{At: time.Now(), Total: len(tids), cut: len(tids) > maxThreadsRead,
+		Refused: make(map[string]error)}
 	epolls := make(map[string]*polled)
 	for _, tid := range s.choose(pid, tids) {
 		if t, err := s.thread(dir, tid, epolls, sample); err == nil { // else it is gone
@@ -140,7 +144,8 @@ func (s *Sampler) Sample(pid uint32, start, listener uint64) (*Sample, error) {
 }
 
 // thread reads a thread's state, how much it ran, and what it waits for.
-func (s *Sampler) thread(dir int, tid uint32, epolls map[string]*polled, of *Sample) (sampled, error) {
+func (s *Sampler) thread(dir int, tid uint32, epolls map[string]*polled, of *Sample) (sampled,
+	error) {
 	at := "task/" + strconv.FormatUint(uint64(tid), 10) + "/"
 	text, err := proc.ReadAt(dir, at+"stat")
 	if err != nil {
@@ -150,13 +155,15 @@ func (s *Sampler) thread(dir int, tid uint32, epolls map[string]*polled, of *Sam
 	if err != nil {
 		return sampled{}, err
 	}
-	t := sampled{Thread: event.Thread{TID: tid, Comm: st.Comm, State: parseState(text)}, start: st.Start}
+	t := sampled{Thread: event.Thread{TID: tid, Comm: st.Comm, State: parseState(text)},
+		start: st.Start}
 	s.progress(dir, at, &t, of)
 	if t.Syscall == nil || len(t.Syscall.Args) == 0 {
 		return t, nil
 	}
-	fd, _ := strconv.ParseUint(strings.TrimPrefix(t.Syscall.Args[0], "0x"), 16, 64) // as the kernel writes it
-	number := strconv.FormatUint(fd&0xffffffff, 10)                                 // an int
+	fd, _ := strconv.ParseUint(strings.TrimPrefix(t.Syscall.Args[0], "0x"), 16,
+		64) // as the kernel writes it
+	number := strconv.FormatUint(fd&0xffffffff, 10) // an int
 	switch t.Syscall.Name {
 	case "accept", "accept4":
 		t.accept, err = inodeOfFile(dir, number)
@@ -185,8 +192,8 @@ func (s *Sample) refuse(file string, err error) {
 	}
 }
 
-// progress reads how much a thread has run since it was last looked at, and the call that it is in: one that slept then and
-// has not run since is in the same.
+// progress reads how much a thread has run since it was last looked at, and the call that it is in:
+// one that slept then and has not run since is in the same.
 func (s *Sampler) progress(dir int, at string, t *sampled, of *Sample) {
 	now := of.At
 	id := threadID{t.TID, t.start}
@@ -200,7 +207,8 @@ func (s *Sampler) progress(dir int, at string, t *sampled, of *Sample) {
 	if ok {
 		latest.ticks, ok = parseSchedstat(text)
 	}
-	t.still = ok && before.call != nil && latest.ticks == before.ticks && before.state == t.State && asleep(t.State)
+	t.still = ok && before.call != nil && latest.ticks == before.ticks &&
+		before.state == t.State && asleep(t.State)
 	if t.still {
 		t.Syscall, latest.stack = before.call, before.stack
 	} else {
@@ -229,7 +237,10 @@ func (s *Sampler) progress(dir int, at string, t *sampled, of *Sample) {
 }
 
 // asleep tells whether a state is one that a thread does not leave without a CPU.
-func asleep(state string) bool { return state == "S" || state == "D" || state == "T" || state == "t" }
+func asleep(state string) bool {
+	return state == "S" || state == "D" || state == "T" ||
+		state == "t"
+}
 
 // inodeOfFile is the inode of a process's open socket; 0 where that is not known.
 func inodeOfFile(dir int, number string) (uint64, error) {
@@ -242,7 +253,8 @@ func inodeOfFile(dir int, number string) (uint64, error) {
 	return inode, nil
 }
 
-// detail reads what is told of a thread beyond that: where one slept all the time, it sleeps at the same place.
+// detail reads what is told of a thread beyond that: where one slept all the time, it sleeps at the
+// same place.
 func (s *Sampler) detail(dir int, t *sampled, of *Sample) {
 	if t.still && t.ran.stack != nil {
 		t.Stack = t.ran.stack
@@ -264,7 +276,8 @@ func (s *Sampler) detail(dir int, t *sampled, of *Sample) {
 func (s *Sampler) forget(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for age := time.Minute; len(s.threads)+len(s.cpus) > maxRemembered && age > time.Second; age /= 2 {
+	for age := time.Minute; len(s.threads)+len(s.cpus) > maxRemembered &&
+		age > time.Second; age /= 2 {
 		for id, r := range s.threads {
 			if now.Sub(r.at) > age {
 				delete(s.threads, id)
@@ -285,13 +298,15 @@ func (s *Sampler) forget(now time.Time) {
 	}
 }
 
-// rank puts the threads that say most first: those that serve the listener, or were seen to before; those that run; those
-// that ran since they were first looked at; those that wait for anything; and then by number. Who accepts is in accept() only
-// while there is nothing to accept, and what it does at other times is what matters.
+// rank puts the threads that say most first: those that serve the listener, or were seen to before;
+// those that run; those that ran since they were first looked at; those that wait for anything; and
+// then by number. Who accepts is in accept() only while there is nothing to accept, and what it
+// does at other times is what matters.
 func (s *Sample) rank(listener uint64) {
 	weight := func(t *sampled) int {
 		switch {
-		case listener != 0 && (s.accepts(t, listener) != "" || slices.Contains(t.ran.serve, listener)):
+		case listener != 0 && (s.accepts(t, listener) != "" ||
+			slices.Contains(t.ran.serve, listener)):
 			return 0
 		case t.State == "R", t.State == "D", t.RanNs != nil && *t.RanNs > 0:
 			return 1
@@ -334,8 +349,8 @@ func (s *Sample) Threads(inode uint64) []event.Thread {
 	return list
 }
 
-// Polls tells for each of Threads whether the call that it sleeps in would end by a connection at the listener with the
-// inode; nil where that is not known, or it sleeps in no such call.
+// Polls tells for each of Threads whether the call that it sleeps in would end by a connection at
+// the listener with the inode; nil where that is not known, or it sleeps in no such call.
 func (s *Sample) Polls(inode uint64) []*bool {
 	list := make([]*bool, 0, min(len(s.threads), maxThreads))
 	for i := range s.threads[:min(len(s.threads), maxThreads)] {
@@ -359,7 +374,8 @@ func (s *Sample) Elsewhere(inode uint64) (calls []string, yes bool) {
 	}
 	for i := range s.threads {
 		t := &s.threads[i]
-		if !asleep(t.State) || t.Syscall == nil || t.Syscall.Name == "" || t.waits || inode != 0 && t.accept == inode {
+		if !asleep(t.State) || t.Syscall == nil || t.Syscall.Name == "" || t.waits ||
+			inode != 0 && t.accept == inode {
 			return nil, false
 		}
 		if !slices.Contains(calls, t.Syscall.Name) {
@@ -395,7 +411,8 @@ func parseSyscall(text []byte, names map[int64]string) *event.Syscall {
 		return nil
 	}
 	call := &event.Syscall{Number: n, Args: f[1:7:7]}
-	if stack, err := strconv.ParseUint(strings.TrimPrefix(f[7], "0x"), 16, 64); err == nil && stack >= wordLimit {
+	if stack, err := strconv.ParseUint(strings.TrimPrefix(f[7], "0x"), 16, 64); err == nil &&
+		stack >= wordLimit {
 		call.Name = names[n]
 	}
 	return call
@@ -420,7 +437,8 @@ func parseStack(text []byte) (frames []string) {
 	return frames
 }
 
-// ticks is how long a thread was on a CPU, and waited for one, in nanoseconds, and how often it was given one.
+// ticks is how long a thread was on a CPU, and waited for one, in nanoseconds, and how often it was
+// given one.
 type ticks struct{ onCPU, waited, times uint64 }
 
 // parseSchedstat reads them. A kernel that does not keep them shows zeros.
@@ -432,7 +450,8 @@ func parseSchedstat(text []byte) (ticks, bool) {
 	onCPU, err1 := strconv.ParseUint(f[0], 10, 64)
 	waited, err2 := strconv.ParseUint(f[1], 10, 64)
 	times, err3 := strconv.ParseUint(f[2], 10, 64)
-	return ticks{onCPU, waited, times}, errors.Join(err1, err2, err3) == nil && (onCPU > 0 || times > 0)
+	return ticks{onCPU, waited, times}, errors.Join(err1, err2, err3) == nil &&
+		(onCPU > 0 || times > 0)
 }
 
 func number(n uint64) *uint64 { return &n }

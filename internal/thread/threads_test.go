@@ -30,10 +30,12 @@ func TestParseSyscall(t *testing.T) {
 		{"running\n", nil},
 		{"", nil},
 		{"-1 0x7ffc 0x7f\n", nil}, // blocked, but in no call
-		{"230 0x1 0x1 0x7ffc2619e6c0 0x0 0x0 0x0 0x7ffc2619e600 0x7f00\n", &event.Syscall{Name: "clock_nanosleep", Number: 230,
-			Args: []string{"0x1", "0x1", "0x7ffc2619e6c0", "0x0", "0x0", "0x0"}}},
-		{"9999 0x1 0x2 0x3 0x4 0x5 0x6 0x7ffc2619e600 0x7f00\n", &event.Syscall{Number: 9999,
-			Args: []string{"0x1", "0x2", "0x3", "0x4", "0x5", "0x6"}}},
+		{"230 0x1 0x1 0x7ffc2619e6c0 0x0 0x0 0x0 0x7ffc2619e600 0x7f00\n",
+			&event.Syscall{Name: "clock_nanosleep", Number: 230,
+				Args: []string{"0x1", "0x1", "0x7ffc2619e6c0", "0x0", "0x0", "0x0"}}},
+		{"9999 0x1 0x2 0x3 0x4 0x5 0x6 0x7ffc2619e600 0x7f00\n",
+			&event.Syscall{Number: 9999,
+				Args: []string{"0x1", "0x2", "0x3", "0x4", "0x5", "0x6"}}},
 		// A 32-bit program: its calls are numbered differently.
 		{"230 0x1 0x2 0x3 0x4 0x5 0x6 0xffa01000 0xf7f01000\n", &event.Syscall{Number: 230,
 			Args: []string{"0x1", "0x2", "0x3", "0x4", "0x5", "0x6"}}},
@@ -43,7 +45,8 @@ func TestParseSyscall(t *testing.T) {
 			t.Errorf("%q:\n%s", c.text, diff)
 		}
 	}
-	if syscallNames()[0] == "" || !slices.Contains([]string{"accept", "accept4"}, syscallNames()[sysAccept()]) {
+	if syscallNames()[0] == "" || !slices.Contains([]string{"accept", "accept4"},
+		syscallNames()[sysAccept()]) {
 		t.Errorf("the table does not know its own numbers")
 	}
 }
@@ -73,10 +76,12 @@ func TestParseThreadFiles(t *testing.T) {
 		}
 	}
 	stack := parseStack([]byte("[<0>] hrtimer_nanosleep+0xab/0x150\n[<0>] do_thing+0x1/0x2 [tun]\nnonsense\n[<0>] 0xffffffff\n"))
-	if want := []string{"hrtimer_nanosleep", "do_thing [tun]", "0xffffffff"}; !slices.Equal(stack, want) {
+	if want := []string{"hrtimer_nanosleep", "do_thing [tun]",
+		"0xffffffff"}; !slices.Equal(stack, want) {
 		t.Errorf("stack %q, want %q", stack, want)
 	}
-	if deep := parseStack([]byte(strings.Repeat("[<0>] f+0x1/0x2\n", 1000))); len(deep) != maxFrames {
+	if deep := parseStack([]byte(strings.Repeat("[<0>] f+0x1/0x2\n",
+		1000))); len(deep) != maxFrames {
 		t.Errorf("%d frames of a deep stack", len(deep))
 	}
 	for text, want := range map[string]ticks{
@@ -105,20 +110,26 @@ func TestParseCPU(t *testing.T) {
 		want  event.CPU
 		quota bool
 	}{
-		"v1": {map[string]string{"cpu.cfs_quota_us": "2000\n", "cpu.cfs_period_us": "100000\n",
-			"cpu.stat": "nr_periods 5\nnr_throttled 4\nthrottled_time 123456789\nnr_bursts 0\n"}, false,
-			event.CPU{QuotaUs: n(2000), PeriodUs: n(100000), Periods: n(5), Throttled: n(4), ThrottledNs: n(123456789)}, true},
-		"v1 without": {map[string]string{"cpu.cfs_quota_us": "-1\n", "cpu.cfs_period_us": "100000\n"}, false, event.CPU{}, false},
+		"v1": {map[string]string{"cpu.cfs_quota_us": "2000\n",
+			"cpu.cfs_period_us": "100000\n",
+			"cpu.stat":          "nr_periods 5\nnr_throttled 4\nthrottled_time 123456789\nnr_bursts 0\n"}, false,
+			event.CPU{QuotaUs: n(2000), PeriodUs: n(100000), Periods: n(5),
+				Throttled: n(4), ThrottledNs: n(123456789)}, true},
+		"v1 without": {map[string]string{"cpu.cfs_quota_us": "-1\n",
+			"cpu.cfs_period_us": "100000\n"}, false, event.CPU{}, false},
 		"v2": {map[string]string{"cpu.max": "20000 100000\n",
 			"cpu.stat": "usage_usec 9\nnr_periods 5\nnr_throttled 4\nthrottled_usec 7\n"}, true,
-			event.CPU{QuotaUs: n(20000), PeriodUs: n(100000), Periods: n(5), Throttled: n(4), ThrottledNs: n(7000)}, true},
-		"v2 without": {map[string]string{"cpu.max": "max 100000\n"}, true, event.CPU{}, false},
-		"none":       {nil, true, event.CPU{}, false},
+			event.CPU{QuotaUs: n(20000), PeriodUs: n(100000), Periods: n(5),
+				Throttled: n(4), ThrottledNs: n(7000)}, true},
+		"v2 without": {map[string]string{"cpu.max": "max 100000\n"}, true, event.CPU{},
+			false},
+		"none": {nil, true, event.CPU{}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			for file, text := range c.files {
-				if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600); err != nil {
+				if err := os.WriteFile(filepath.Join(dir, file), []byte(text),
+					0o600); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -133,10 +144,12 @@ func TestParseCPU(t *testing.T) {
 	}
 	dir := t.TempDir()
 	text := "some avg10=87.66 avg60=56.94 avg300=39.61 total=309374606\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
-	if err := os.WriteFile(filepath.Join(dir, "cpu.pressure"), []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "cpu.pressure"), []byte(text),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(&event.Pressure{SomeUs: n(309374606), FullUs: n(0)}, pressureOf(dir)); diff != "" {
+	if diff := cmp.Diff(&event.Pressure{SomeUs: n(309374606), FullUs: n(0)},
+		pressureOf(dir)); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -161,7 +174,8 @@ func TestSample(t *testing.T) {
 	if sample, err = s.Sample(pid, 0, 0); err != nil {
 		t.Fatal(err)
 	}
-	if !slices.ContainsFunc(sample.Threads(0), func(t event.Thread) bool { return t.RanNs != nil && *t.RanNs > 0 }) {
+	if !slices.ContainsFunc(sample.Threads(0),
+		func(t event.Thread) bool { return t.RanNs != nil && *t.RanNs > 0 }) {
 		t.Error("no thread ran between two samples")
 	}
 	if _, err := s.Sample(pid, 1, 0); err == nil {
@@ -177,7 +191,8 @@ func TestSampleAccepts(t *testing.T) {
 	call := func(name string) *event.Syscall { return &event.Syscall{Name: name} }
 	sample := &Sample{Total: 4, threads: []sampled{
 		{Thread: event.Thread{TID: 1, State: "S", Syscall: call("futex")}},
-		{Thread: event.Thread{TID: 2, State: "S", Syscall: call("epoll_wait")}, epoll: &polled{inodes: map[uint64]bool{7: true}, whole: true}, waits: true},
+		{Thread: event.Thread{TID: 2, State: "S", Syscall: call("epoll_wait")},
+			epoll: &polled{inodes: map[uint64]bool{7: true}, whole: true}, waits: true},
 		{Thread: event.Thread{TID: 3, State: "S", Syscall: call("accept")}, accept: 8},
 		{Thread: event.Thread{TID: 4, State: "S", Syscall: call("poll")}, waits: true},
 	}}
@@ -203,7 +218,8 @@ func TestSampleAccepts(t *testing.T) {
 	}
 	sample.threads = []sampled{sample.threads[0], sample.threads[2]}
 	sample.Total = 2
-	if calls, yes := sample.Elsewhere(7); !yes || !slices.Equal(calls, []string{"futex", "accept"}) {
+	if calls, yes := sample.Elsewhere(7); !yes ||
+		!slices.Equal(calls, []string{"futex", "accept"}) {
 		t.Errorf("asleep in futex and in accept() on another: %v %v", calls, yes)
 	}
 	if _, yes := sample.Elsewhere(8); yes {
@@ -215,7 +231,8 @@ func TestSampleAccepts(t *testing.T) {
 	}
 }
 
-// TestServersStay: a thread that was seen to wait for the listener is told of whatever it does later, among however many.
+// TestServersStay: a thread that was seen to wait for the listener is told of whatever it does
+// later, among however many.
 func TestServersStay(t *testing.T) {
 	s := NewSampler("/proc", nil)
 	look := func(doing func(tid uint32) sampled) *Sample {
@@ -273,7 +290,8 @@ func TestPollsOf(t *testing.T) {
 		return fd
 	}
 	put := func(in, fd int) {
-		if err := unix.EpollCtl(in, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN}); err != nil {
+		if err := unix.EpollCtl(in, unix.EPOLL_CTL_ADD, fd,
+			&unix.EpollEvent{Events: unix.EPOLLIN}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -323,7 +341,8 @@ func TestFrozen(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s := &Sampler{proc: &proc.FS{Mounts: cgroup.Mounts{{V2: true, Root: "/", Point: root + "/v2"},
+	s := &Sampler{proc: &proc.FS{Mounts: cgroup.Mounts{{V2: true, Root: "/", Point: root +
+		"/v2"},
 		{Options: []string{"rw", "freezer"}, Root: "/", Point: root + "/v1"}}}}
 	var file string
 	of := func() (cgroup string) {
@@ -356,7 +375,8 @@ func TestFrozen(t *testing.T) {
 	}
 }
 
-// TestDescriptors: this process, with its limit lowered to what it has open, and one that it has above it.
+// TestDescriptors: this process, with its limit lowered to what it has open, and one that it has
+// above it.
 func TestDescriptors(t *testing.T) {
 	s, pid := NewSampler("/proc", nil), uint32(os.Getpid())
 	var before unix.Rlimit
@@ -374,7 +394,8 @@ func TestDescriptors(t *testing.T) {
 	defer unix.Close(dir)
 	below, all, err := countDescriptors(dir, 2)
 	if err != nil || below != 2 || all < free.Open {
-		t.Errorf("%d below 2, %d in all, %v; %d were open before", below, all, err, free.Open)
+		t.Errorf("%d below 2, %d in all, %v; %d were open before", below, all, err,
+			free.Open)
 	}
 	if got := parseFileLimit([]byte("Max file locks unlimited unlimited locks\nMax open files            1024                 524288               files\n")); got != 1024 {
 		t.Errorf("limit %d", got)
@@ -384,7 +405,8 @@ func TestDescriptors(t *testing.T) {
 	}
 }
 
-// TestStackOfSleeper: the stack of a thread that has slept all the time is not read again, and is told all the same.
+// TestStackOfSleeper: the stack of a thread that has slept all the time is not read again, and is
+// told all the same.
 func TestStackOfSleeper(t *testing.T) {
 	cmd := exec.Command("sleep", "3600")
 	if err := cmd.Start(); err != nil {
@@ -409,10 +431,12 @@ func TestStackOfSleeper(t *testing.T) {
 			break
 		}
 		if len(second.Refused) > 0 || time.Since(began) > 10*time.Second {
-			t.Fatalf("it does not come to rest: %+v, refused %v", second.threads[0], second.Refused)
+			t.Fatalf("it does not come to rest: %+v, refused %v", second.threads[0],
+				second.Refused)
 		}
 	}
-	if a, b := first.threads[0].Stack, second.threads[0].Stack; !slices.Equal(a, b) || &a[0] != &b[0] {
+	if a, b := first.threads[0].Stack, second.threads[0].Stack; !slices.Equal(a, b) ||
+		&a[0] != &b[0] {
 		t.Errorf("the stack was %q, and is %q, read again", a, b)
 	}
 }

@@ -7,14 +7,15 @@ import "slices"
 // maxTurns is of how many processes it is remembered which threads were read.
 const maxTurns = 1024
 
-// turn is where the reading of a process's threads goes on that has too many, and those worth reading each time.
+// turn is where the reading of a process's threads goes on that has too many, and those worth
+// reading each time.
 type turn struct {
 	next int
 	keep []uint32 // ascending
 }
 
-// choose picks the threads to be read: all, or those that serve a listener or ran, and of the others by turns as many as there
-// is room for.
+// choose picks the threads to be read: all, or those that serve a listener or ran, and of the
+// others by turns as many as there is room for.
 func (s *Sampler) choose(pid uint32, tids []uint32) []uint32 {
 	if len(tids) <= maxThreadsRead {
 		return tids
@@ -43,7 +44,8 @@ func (s *Sampler) choose(pid uint32, tids []uint32) []uint32 {
 // maxServed is how many listeners a thread is remembered to have waited for.
 const maxServed = 8
 
-// remember notes what each thread did, whom it serves, and which of a process with too many are to be read again.
+// remember notes what each thread did, whom it serves, and which of a process with too many are to
+// be read again.
 func (s *Sampler) remember(pid uint32, sample *Sample, listener uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -54,7 +56,8 @@ func (s *Sampler) remember(pid uint32, sample *Sample, listener uint64) {
 		if t.epoll.has(listener) {
 			inode = listener
 		}
-		if inode != 0 && len(t.ran.serve) < maxServed && !slices.Contains(t.ran.serve, inode) {
+		if inode != 0 && len(t.ran.serve) < maxServed &&
+			!slices.Contains(t.ran.serve, inode) {
 			t.ran.serve = append(slices.Clip(t.ran.serve), inode)
 		}
 		s.threads[threadID{t.TID, t.start}] = t.ran

@@ -23,7 +23,6 @@ var allowed = measures{files: 25, cycle: 6}
 var ceilings = map[string]measures{
 	"cmd/synspy":      {files: 25, cycle: 13},
 	"internal/app":    {files: 66, cycle: 51},
-	"internal/owner":  {files: 25, cycle: 12},
 	"internal/probe":  {files: 45, cycle: 35},
 	"internal/render": {files: 25, cycle: 8},
 	"test/bench":      {files: 37, cycle: 20},
@@ -32,7 +31,7 @@ var ceilings = map[string]measures{
 
 // longLinesCeiling is how many lines of Go may have more than 100 columns, in the whole module. It
 // may only fall.
-const longLinesCeiling = 5407
+const longLinesCeiling = 4660
 
 func TestCeilings(t *testing.T) {
 	graphs := load(t, "./...").fileGraphs()

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cgroup finds the cgroup of a process among its hierarchies, and what container a cgroup's path names.
+// Package cgroup finds the cgroup of a process among its hierarchies, and what container a cgroup's
+// path names.
 package cgroup
 
 import (
@@ -157,7 +158,8 @@ func (mounts Mounts) rank(m Membership) int {
 // shows, and its directory, empty where no mount shows it.
 func (mounts Mounts) Locate(m Membership) (path, dir string) {
 	for _, mnt := range mounts {
-		if mnt.V2 != (m.Controllers[0] == V2) || !mnt.V2 && !slices.Contains(mnt.Options, m.Controllers[0]) {
+		if mnt.V2 != (m.Controllers[0] == V2) || !mnt.V2 && !slices.Contains(mnt.Options,
+			m.Controllers[0]) {
 			continue
 		}
 		rest, ok := below(mnt.Root, m.path)

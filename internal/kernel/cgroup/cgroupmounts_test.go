@@ -18,25 +18,40 @@ func TestChooseCgroup(t *testing.T) {
 		name, mounts, cgroup string
 		path, dir            string
 	}{
-		{"v2", mountsV2, "0::/system.slice/nginx.service\n", "/system.slice/nginx.service", "cg/system.slice/nginx.service"},
+		{"v2", mountsV2, "0::/system.slice/nginx.service\n", "/system.slice/nginx.service",
+			"cg/system.slice/nginx.service"},
 		{"v2 root", mountsV2, "0::/\n", "/", "cg"},
 		{"v2 colon", mountsV2, "0::/a:b:c\n", "/a:b:c", "cg/a:b:c"},
 		{"v2 deleted", mountsV2, "0::/gone (deleted)\n", "/gone", ""},
-		{"v1 systemd first", mountsV1, "4:memory:/m\n2:cpu,cpuacct:/c\n1:name=systemd:/s\n", "/s", "systemd/s"},
-		{"v1 cpu next", mountsV1, "4:memory:/m\n2:cpu,cpuacct:/c\n1:name=systemd:/\n", "/c", "cpu/c"},
-		{"v1 memory next", mountsV1, "4:memory:/m\n3:pids:/p\n2:cpu,cpuacct:/\n1:name=systemd:/\n", "/m", "mem ory/m"},
+		{"v1 systemd first", mountsV1, "4:memory:/m\n2:cpu,cpuacct:/c\n1:name=systemd:/s\n",
+			"/s", "systemd/s"},
+		{"v1 cpu next", mountsV1, "4:memory:/m\n2:cpu,cpuacct:/c\n1:name=systemd:/\n", "/c",
+			"cpu/c"},
+		{"v1 memory next", mountsV1,
+			"4:memory:/m\n3:pids:/p\n2:cpu,cpuacct:/\n1:name=systemd:/\n", "/m", "mem ory/m"},
 		{"v1 other", mountsV1, "9:devices:/d\n2:cpu,cpuacct:/\n", "/d", ""},
 		{"v1 all root", mountsV1, "4:memory:/\n1:name=systemd:/\n", "/", "systemd"},
-		{"hybrid v2", mountsHybrid, "4:memory:/m\n1:name=systemd:/s\n0::/u\n", "/u", "unified/u"},
-		{"hybrid v2 root", mountsHybrid, "4:memory:/m\n1:name=systemd:/\n0::/\n", "/m", "mem ory/m"},
-		{"hybrid all root", mountsHybrid, "4:memory:/\n1:name=systemd:/\n0::/\n", "/", "unified"},
-		{"hybrid container", mountsHybrid, "4:memory:/docker/" + hexID + "\n1:name=systemd:/docker/" + hexID + "\n0::/system.slice/containerd.service\n",
+		{"hybrid v2", mountsHybrid, "4:memory:/m\n1:name=systemd:/s\n0::/u\n", "/u",
+			"unified/u"},
+		{"hybrid v2 root", mountsHybrid, "4:memory:/m\n1:name=systemd:/\n0::/\n", "/m",
+			"mem ory/m"},
+		{"hybrid all root", mountsHybrid, "4:memory:/\n1:name=systemd:/\n0::/\n", "/",
+			"unified"},
+		{"hybrid container", mountsHybrid, "4:memory:/docker/" + hexID +
+			"\n1:name=systemd:/docker/" + hexID +
+			"\n0::/system.slice/containerd.service\n",
 			"/docker/" + hexID, "systemd/docker/" + hexID},
-		{"hybrid container in v2 too", mountsHybrid, "1:name=systemd:/system.slice/docker-" + hexID + ".scope\n0::/system.slice/docker-" + hexID + ".scope\n",
-			"/system.slice/docker-" + hexID + ".scope", "unified/system.slice/docker-" + hexID + ".scope"},
-		{"v1 container, systemd elsewhere", mountsV1, "4:memory:/kubepods/pod" + uid + "/" + hexID + "\n1:name=systemd:/system.slice/crio.service\n",
-			"/kubepods/pod" + uid + "/" + hexID, "mem ory/kubepods/pod" + uid + "/" + hexID},
-		{"host tree bound in", mountsHostBind, "0::/../../../kubepods/pod1\n", "/kubepods/pod1", "host/kubepods/pod1"},
+		{"hybrid container in v2 too", mountsHybrid,
+			"1:name=systemd:/system.slice/docker-" + hexID +
+				".scope\n0::/system.slice/docker-" + hexID + ".scope\n",
+			"/system.slice/docker-" + hexID + ".scope", "unified/system.slice/docker-" +
+				hexID + ".scope"},
+		{"v1 container, systemd elsewhere", mountsV1, "4:memory:/kubepods/pod" + uid + "/" +
+			hexID + "\n1:name=systemd:/system.slice/crio.service\n",
+			"/kubepods/pod" + uid + "/" + hexID, "mem ory/kubepods/pod" + uid + "/" +
+				hexID},
+		{"host tree bound in", mountsHostBind, "0::/../../../kubepods/pod1\n",
+			"/kubepods/pod1", "host/kubepods/pod1"},
 		{"host root", mountsHostBind, "0::/../../..\n", "/", "host"},
 		{"host tree, own", mountsHostBind, "0::/mine\n", "/mine", ""},
 		{"only our own tree", mountsOwnOnly, "0::/../../other\n", "/../../other", ""},
@@ -61,7 +76,8 @@ func TestChooseCgroup(t *testing.T) {
 			if c.path == "" {
 				want = nil
 			}
-			if diff := cmp.Diff(want, mounts.Choose(ParseMemberships([]byte(c.cgroup)))); diff != "" {
+			if diff := cmp.Diff(want,
+				mounts.Choose(ParseMemberships([]byte(c.cgroup)))); diff != "" {
 				t.Error(diff)
 			}
 		})

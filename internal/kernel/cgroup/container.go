@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/synspy/synspy/internal/event"
-	"github.com/synspy/synspy/internal/owner/containers"
 )
 
 // scopes are the prefixes that runtimes give to a container's cgroup.
@@ -27,9 +26,10 @@ var parents = map[string]string{
 	"k8s.io": "containerd",
 }
 
-// ContainerOf reads a cgroup's path: the container is the outermost one named in it of those that synspy itself (own) is
-// not in, the pod the deepest above or at that. Who is root in a container may give the cgroups below it any name, that of
-// another container of the machine, or of a pod, too. Nil is none, or not one of the forms known here.
+// ContainerOf reads a cgroup's path: the container is the outermost one named in it of those that
+// synspy itself (own) is not in, the pod the deepest above or at that. Who is root in a container
+// may give the cgroups below it any name, that of another container of the machine, or of a pod,
+// too. Nil is none, or not one of the forms known here.
 func ContainerOf(path string, own []Membership) (*event.Container, *event.Pod) {
 	elements := strings.Split(path, "/")
 	var container *event.Container
@@ -44,7 +44,10 @@ func ContainerOf(path string, own []Membership) (*event.Container, *event.Pod) {
 		}
 		container = &event.Container{ID: id, Runtime: runtime}
 		here := strings.Join(elements[:i+1], "/")
-		if !slices.ContainsFunc(own, func(m Membership) bool { return m.path == here || strings.HasPrefix(m.path, here+"/") }) {
+		if !slices.ContainsFunc(own, func(m Membership) bool {
+			return m.path == here ||
+				strings.HasPrefix(m.path, here+"/")
+		}) {
 			break
 		}
 	}
@@ -79,7 +82,8 @@ func containerElement(element, parent string) (id, runtime string) {
 func podElement(element string, above []string) string {
 	// With a container's name after it where both share an element.
 	slice, _, _ := strings.Cut(element, ":")
-	if name, ok := strings.CutSuffix(slice, ".slice"); ok && strings.Contains(name, "kubepods") {
+	if name, ok := strings.CutSuffix(slice, ".slice"); ok && strings.Contains(name,
+		"kubepods") {
 		if i := strings.LastIndex(name, "-pod"); i >= 0 {
 			return podUID(strings.ReplaceAll(name[i+len("-pod"):], "_", "-"))
 		}
@@ -95,23 +99,19 @@ func podElement(element string, above []string) string {
 	return ""
 }
 
-// KeyOf says whom to ask about a container. Below a user's slice the tree of
+// UserOf is the user below whose slice a cgroup is; empty: nobody's, or root's. There the tree of
 // cgroups is his, and so are the names in it.
-func KeyOf(path string, c *event.Container) containers.Key {
-	if c == nil {
-		return containers.Key{}
-	}
-	k := containers.Key{ID: c.ID, Runtime: c.Runtime}
+func UserOf(path string) (user string) {
 	for element := range strings.SplitSeq(path, "/") {
 		uid, ok := cutBoth(element, "user@", ".service")
 		if !ok {
 			uid, ok = cutBoth(element, "user-", ".slice")
 		}
 		if n, err := strconv.ParseUint(uid, 10, 32); ok && err == nil && n != 0 {
-			k.User = strconv.FormatUint(n, 10)
+			user = strconv.FormatUint(n, 10)
 		}
 	}
-	return k
+	return user
 }
 
 func cutBoth(s, prefix, suffix string) (string, bool) {

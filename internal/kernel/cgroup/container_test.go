@@ -5,9 +5,6 @@ package cgroup
 import (
 	"strings"
 	"testing"
-
-	"github.com/synspy/synspy/internal/event"
-	"github.com/synspy/synspy/internal/owner/containers"
 )
 
 func TestContainerOf(t *testing.T) {
@@ -25,43 +22,65 @@ func TestContainerOf(t *testing.T) {
 		{"/machine.slice/libpod-" + hexID + ".scope/container", hexID, "podman", ""},
 		{"/libpod_parent/libpod-" + hexID, hexID, "podman", ""},
 		{"/machine.slice/libpod-conmon-" + hexID + ".scope", "", "", ""},
-		{"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod" + uid_ + ".slice/cri-containerd-" + hexID + ".scope", hexID, "containerd", uid},
-		{"/kubepods.slice/kubepods-pod" + uid_ + ".slice/crio-" + hexID + ".scope", hexID, "cri-o", uid},
-		{"/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod" + uid_ + ".slice/docker-" + hexID + ".scope", hexID, "docker", uid},
-		{"/kubepods.slice/kubepods-pod" + uid_ + ".slice/crio-conmon-" + hexID + ".scope", "", "", uid},
-		{"/kubepods.slice/kubepods-pod" + hash + ".slice/crio-" + hexID + ".scope", hexID, "cri-o", hash},
+		{"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod" + uid_ +
+			".slice/cri-containerd-" + hexID + ".scope", hexID, "containerd", uid},
+		{"/kubepods.slice/kubepods-pod" + uid_ + ".slice/crio-" + hexID + ".scope", hexID,
+			"cri-o", uid},
+		{"/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod" + uid_ +
+			".slice/docker-" + hexID + ".scope", hexID, "docker", uid},
+		{"/kubepods.slice/kubepods-pod" + uid_ + ".slice/crio-conmon-" + hexID + ".scope",
+			"", "", uid},
+		{"/kubepods.slice/kubepods-pod" + hash + ".slice/crio-" + hexID + ".scope", hexID,
+			"cri-o", hash},
 		{"/kubepods/burstable/pod" + uid + "/" + hexID, hexID, "", uid},
 		{"/kubepods/pod" + uid + "/" + hexID, hexID, "", uid},
 		{"/kubepods/besteffort/pod" + uid + "/crio-" + hexID, hexID, "cri-o", uid},
-		{"/system.slice/containerd.service/kubepods-burstable-pod" + uid_ + ".slice:cri-containerd:" + hexID, hexID, "containerd", uid},
+		{"/system.slice/containerd.service/kubepods-burstable-pod" + uid_ +
+			".slice:cri-containerd:" + hexID, hexID, "containerd", uid},
 		{"/../../kubepods/pod" + uid + "/" + hexID, hexID, "", uid},
 		// nerdctl with the cgroupfs driver; the namespace could be anyone's directory.
 		{"/default/" + hexID, hexID, "", ""},
 		// What a user of ctr calls a container is no ID.
 		{"/default/web", "", "", ""},
-		{"/system.slice/system-docker.slice/docker-" + hexID + ".scope", hexID, "docker", ""},
+		{"/system.slice/system-docker.slice/docker-" + hexID + ".scope", hexID, "docker",
+			""},
 		// Rootless.
-		{"/user.slice/user-1000.slice/user@1000.service/user.slice/docker-" + hexID + ".scope", hexID, "docker", ""},
-		{"/user.slice/user-1000.slice/user@1000.service/user.slice/nerdctl-" + hexID + ".scope", hexID, "containerd", ""},
-		{"/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-" + hexID + ".scope/container", hexID, "podman", ""},
-		{"/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-conmon-" + hexID + ".scope", "", "", ""},
-		{"/user.slice/user-1000.slice/user@1000.service/user.slice/podman-4242.scope", "", "", ""},
+		{"/user.slice/user-1000.slice/user@1000.service/user.slice/docker-" + hexID +
+			".scope", hexID, "docker", ""},
+		{"/user.slice/user-1000.slice/user@1000.service/user.slice/nerdctl-" + hexID +
+			".scope", hexID, "containerd", ""},
+		{"/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-" + hexID +
+			".scope/container", hexID, "podman", ""},
+		{"/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-conmon-" + hexID +
+			".scope", "", "", ""},
+		{"/user.slice/user-1000.slice/user@1000.service/user.slice/podman-4242.scope", "",
+			"", ""},
 		// Podman's pods are no Kubernetes pods.
-		{"/machine.slice/machine-libpod_pod_" + hexID + ".slice/libpod-" + hexID + ".scope/container", hexID, "podman", ""},
-		{"/libpod_parent/" + strings.Repeat("f", 64) + "/libpod-" + hexID, hexID, "podman", ""},
-		// CRI-O: crun moves the container one down; conmon has a cgroup of its own, or the pod's.
-		{"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod" + uid_ + ".slice/crio-" + hexID + ".scope/container", hexID, "cri-o", uid},
+		{"/machine.slice/machine-libpod_pod_" + hexID + ".slice/libpod-" + hexID +
+			".scope/container", hexID, "podman", ""},
+		{"/libpod_parent/" + strings.Repeat("f", 64) + "/libpod-" + hexID, hexID, "podman",
+			""},
+		// CRI-O: crun moves the container one down; conmon has a cgroup of its own, or the
+		// pod's.
+		{"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod" + uid_ +
+			".slice/crio-" + hexID + ".scope/container", hexID, "cri-o", uid},
 		{"/kubepods/burstable/pod" + uid + "/crio-conmon-" + hexID, "", "", uid},
 		{"/system.slice/crio-conmon-" + hexID + ".scope", "", "", ""},
-		{"/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod" + uid_ + ".slice", "", "", uid},
+		{"/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod" + uid_ +
+			".slice", "", "", uid},
 		// A process that is not in a container of the pod, only in its cgroup.
 		{"/kubepods/burstable/pod" + uid, "", "", uid},
 		// systemd in the container.
-		{"/kubepods.slice/kubepods-pod" + uid_ + ".slice/cri-containerd-" + hexID + ".scope/system.slice/nginx.service", hexID, "containerd", uid},
+		{"/kubepods.slice/kubepods-pod" + uid_ + ".slice/cri-containerd-" + hexID +
+			".scope/system.slice/nginx.service", hexID, "containerd", uid},
 		// Nested: the outermost counts.
-		{"/docker/" + outerID + "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod" + uid_ + ".slice/cri-containerd-" + hexID + ".scope", outerID, "docker", ""},
-		{"/system.slice/docker-" + outerID + ".scope/kubepods.slice/kubepods-pod" + uid_ + ".slice/cri-containerd-" + hexID + ".scope", outerID, "docker", ""},
-		{"/system.slice/docker-" + outerID + ".scope/kubepods/pod" + uid, outerID, "docker", ""},
+		{"/docker/" + outerID +
+			"/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod" + uid_ +
+			".slice/cri-containerd-" + hexID + ".scope", outerID, "docker", ""},
+		{"/system.slice/docker-" + outerID + ".scope/kubepods.slice/kubepods-pod" + uid_ +
+			".slice/cri-containerd-" + hexID + ".scope", outerID, "docker", ""},
+		{"/system.slice/docker-" + outerID + ".scope/kubepods/pod" + uid, outerID, "docker",
+			""},
 		{"/kubepods/pod" + uid + "/" + outerID + "/docker/" + hexID, outerID, "", uid},
 		// Not quite.
 		{"/docker/" + hexID[1:], "", "", ""},
@@ -79,13 +98,13 @@ func TestContainerOf(t *testing.T) {
 			uid = pod.UID
 		}
 		if id != c.id || runtime != c.runtime || uid != c.pod {
-			t.Errorf("%s:\n got %q %q pod %q\nwant %q %q pod %q", c.path, id, runtime, uid, c.id, c.runtime, c.pod)
+			t.Errorf("%s:\n got %q %q pod %q\nwant %q %q pod %q", c.path, id, runtime,
+				uid, c.id, c.runtime, c.pod)
 		}
 	}
 }
 
-func TestKeyOf(t *testing.T) {
-	c := &event.Container{ID: hexID, Runtime: "podman"}
+func TestUserOf(t *testing.T) {
 	for path, user := range map[string]string{
 		"/machine.slice/x": "",
 		"/user.slice/user-1000.slice/user@1000.service/user.slice/x": "1000",
@@ -95,27 +114,22 @@ func TestKeyOf(t *testing.T) {
 		"/user.slice/user-1000.slice.d/x":                            "",
 		"/user.slice/user-4294967296.slice/x":                        "",
 	} {
-		if got, want := KeyOf(path, c), (containers.Key{ID: hexID, Runtime: "podman", User: user}); got != want {
-			t.Errorf("%s: %+v, want %+v", path, got, want)
+		if got := UserOf(path); got != user {
+			t.Errorf("%s: user %q, want %q", path, got, user)
 		}
-	}
-	if got := KeyOf("/a", nil); got != (containers.Key{}) {
-		t.Errorf("no container: %+v", got)
 	}
 }
 
-// TestForgedContainer makes a cgroup with the names of another container and its pod inside a container's own: that is
-// named, unless synspy is in it as well.
+// TestForgedContainer makes a cgroup with the names of another container and its pod inside a
+// container's own: that is named, unless synspy is in it as well.
 func TestForgedContainer(t *testing.T) {
 	outer := "/docker/" + outerID
 	forged := outer + "/kubepods/pod" + uid + "/cri-containerd-" + hexID + ".scope"
-	for own, want := range map[string]string{"/user.slice": outerID, outer + "0/init": outerID, outer: hexID, outer + "/init": hexID} {
+	for own, want := range map[string]string{"/user.slice": outerID, outer + "0/init": outerID,
+		outer: hexID, outer + "/init": hexID} {
 		c, pod := ContainerOf(forged, []Membership{{path: own}})
 		if c == nil || c.ID != want || (pod != nil) != (want == hexID) {
 			t.Errorf("seen from %s: container %+v pod %+v, want %s", own, c, pod, want)
-		}
-		if got := KeyOf(forged, c); got.ID != want {
-			t.Errorf("seen from %s: the runtimes are asked for %+v", own, got)
 		}
 	}
 }

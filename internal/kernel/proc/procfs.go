@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package proc reads processes by /proc, each through its own directory, so that nothing is read of another one that has its
-// number by then.
+// Package proc reads processes by /proc, each through its own directory, so that nothing is read of
+// another one that has its number by then.
 package proc
 
 import (
@@ -238,8 +238,9 @@ func ReadAt(dir int, name string) ([]byte, error) {
 	return text[:min(len(text), MaxText)], nil
 }
 
-// LiveThread is the path, below the process's directory, of a thread that has not ended: empty where
-// that is the first one. One that ended has let go of its memory and, as version 1 has it, of its cgroup.
+// LiveThread is the path, below the process's directory, of a thread that has not ended: empty
+// where that is the first one. One that ended has let go of its memory and, as version 1 has it, of
+// its cgroup.
 func LiveThread(dir int) string {
 	if !ended(dir, "stat") {
 		return ""

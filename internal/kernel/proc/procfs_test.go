@@ -58,7 +58,8 @@ func TestReadAt(t *testing.T) {
 }
 
 func FuzzParsers(f *testing.F) {
-	f.Add([]byte("0::/a\n1:name=systemd:/b\n"), []byte("42 35 0:41 / /cg rw - cgroup2 cgroup2 rw\n"))
+	f.Add([]byte("0::/a\n1:name=systemd:/b\n"),
+		[]byte("42 35 0:41 / /cg rw - cgroup2 cgroup2 rw\n"))
 	f.Add([]byte("0::/../../a\n"), []byte("50 49 0:26 /../.. /host\\04 ro - cgroup2 c rw\n"))
 	f.Fuzz(func(t *testing.T, membership, mounts []byte) {
 		cgroup.ParseMounts(mounts).Choose(cgroup.ParseMemberships(membership))

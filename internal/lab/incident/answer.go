@@ -15,7 +15,8 @@ import (
 	"github.com/synspy/synspy/internal/lab/world"
 )
 
-// answerIncidents are those in which the host itself drops its SYN-ACKs, or gets frames that are not its own.
+// answerIncidents are those in which the host itself drops its SYN-ACKs, or gets frames that are
+// not its own.
 func answerIncidents() []Incident {
 	const every = 50 * time.Millisecond
 	// refused is 20 clients a second whose answers something drops.
@@ -27,8 +28,10 @@ func answerIncidents() []Incident {
 			Name: "diagnose-answer-firewall", Title: "the host's own firewall drops the answers", Finding: "return_path_lost",
 			Explain: "nftables drops the SYN-ACKs to 20 clients a second in the output hook; none leaves.",
 			Names:   []string{"netfilter at output"},
-			Begin: func(_ context.Context, w *world.World, log func(string, ...any)) (traffic, error) {
-				if err := w.FirewallAnswers(world.Server4, world.HookOutput); err != nil {
+			Begin: func(_ context.Context, w *world.World,
+				log func(string, ...any)) (traffic, error) {
+				if err := w.FirewallAnswers(world.Server4,
+					world.HookOutput); err != nil {
 					return nil, err
 				}
 				return refused(w, log)
@@ -38,8 +41,10 @@ func answerIncidents() []Incident {
 			Name: "diagnose-answer-postrouting", Title: "the answers are dropped after routing", Finding: "return_path_lost",
 			Explain: "diagnose-answer-firewall with the postrouting hook.",
 			Names:   []string{"netfilter at postrouting"},
-			Begin: func(_ context.Context, w *world.World, log func(string, ...any)) (traffic, error) {
-				if err := w.FirewallAnswers(world.Server4, world.HookPostrouting); err != nil {
+			Begin: func(_ context.Context, w *world.World,
+				log func(string, ...any)) (traffic, error) {
+				if err := w.FirewallAnswers(world.Server4,
+					world.HookPostrouting); err != nil {
 					return nil, err
 				}
 				return refused(w, log)
@@ -49,8 +54,10 @@ func answerIncidents() []Incident {
 			Name: "diagnose-ack-firewall", Title: "the host's own firewall drops the handshakes' ACKs", Finding: "return_path_lost",
 			Explain: "nftables drops what 20 clients a second send after their SYN, as 'ct state invalid drop' may: they take themselves for connected.",
 			Names:   []string{"clients' segments without SYN dropped by netfilter at input"},
-			Begin: func(_ context.Context, w *world.World, log func(string, ...any)) (traffic, error) {
-				if err := w.Rule(world.Server4, world.HookInput, world.FlagACK, world.Drop().Verdict); err != nil {
+			Begin: func(_ context.Context, w *world.World,
+				log func(string, ...any)) (traffic, error) {
+				if err := w.Rule(world.Server4, world.HookInput, world.FlagACK,
+					world.Drop().Verdict); err != nil {
 					return nil, err
 				}
 				return refused(w, log)
@@ -60,7 +67,8 @@ func answerIncidents() []Incident {
 			Name: "diagnose-answer-cgroup", Title: "a cgroup's program drops the answers", Finding: "return_path_lost",
 			Explain: "The server runs in a cgroup whose egress program drops all that its sockets send, as systemd's IPAddressDeny=any does.",
 			Names:   []string{"a cgroup's egress program"},
-			Begin: func(_ context.Context, w *world.World, log func(string, ...any)) (traffic, error) {
+			Begin: func(_ context.Context, w *world.World,
+				log func(string, ...any)) (traffic, error) {
 				c, err := w.NewCgroup()
 				if err != nil {
 					return nil, err
@@ -68,12 +76,15 @@ func answerIncidents() []Incident {
 				if err := attachEgress(w, c); err != nil {
 					return nil, err
 				}
-				s, err := server.Start(w, server.Config{Comm: []byte("lab-innocent"), Cgroup: c.Dir,
-					Listeners: []server.ListenConfig{{Addr: world.Any4, Backlog: 512, Accept: true}}})
+				s, err := server.Start(w,
+					server.Config{Comm: []byte("lab-innocent"), Cgroup: c.Dir,
+						Listeners: []server.ListenConfig{{Addr: world.Any4,
+							Backlog: 512, Accept: true}}})
 				if err != nil {
 					return nil, err
 				}
-				log("process %d accepts at once, in a cgroup that may send nothing", s.PID)
+				log("process %d accepts at once, in a cgroup that may send nothing",
+					s.PID)
 				return steady(w, world.Server4, every, 1), nil
 			},
 		},
@@ -81,7 +92,8 @@ func answerIncidents() []Incident {
 			Name: "diagnose-answer-tc", Title: "a program on the device drops the answers", Finding: "return_path_lost",
 			Explain: "A tcx program drops whatever is sent through the device.",
 			Names:   []string{"tc at egress of " + world.TUNName},
-			Begin: func(_ context.Context, w *world.World, log func(string, ...any)) (traffic, error) {
+			Begin: func(_ context.Context, w *world.World,
+				log func(string, ...any)) (traffic, error) {
 				if err := attachTCXEgress(w, world.TUNName); err != nil {
 					return nil, err
 				}
@@ -92,19 +104,25 @@ func answerIncidents() []Incident {
 			Name: "diagnose-answer-neighbour", Title: "the clients' router does not answer ARP", Finding: "return_path_lost",
 			Explain: "20 clients a second come through an Ethernet device whose other side never answers ARP: the SYN-ACKs wait for an address, and are dropped.",
 			Names:   []string{"the neighbour table of lab1"},
-			Begin: func(_ context.Context, w *world.World, log func(string, ...any)) (traffic, error) {
+			Begin: func(_ context.Context, w *world.World,
+				log func(string, ...any)) (traffic, error) {
 				e, err := w.Ethernet("lab1")
 				if err != nil {
 					return nil, err
 				}
-				if err := w.Do(func() error { return world.Configure4("lab1", netip.AddrFrom4([4]byte{10, 98, 0, 1}), 24) }); err != nil {
+				if err := w.Do(func() error {
+					return world.Configure4("lab1",
+						netip.AddrFrom4([4]byte{10, 98, 0, 1}), 24)
+				}); err != nil {
 					return nil, err
 				}
 				n := uint16(0)
-				c := &crowd{w: w, server: world.Server4, through: e, deaf: true, local: func() netip.AddrPort {
-					n++
-					return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 98, 0, 2}), 20000+n)
-				}}
+				c := &crowd{w: w, server: world.Server4, through: e, deaf: true,
+					local: func() netip.AddrPort {
+						n++
+						return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 98, 0,
+							2}), 20000+n)
+					}}
 				return c.steady(every, 1), innocent(w, log)
 			},
 		},
@@ -112,7 +130,8 @@ func answerIncidents() []Incident {
 			Name: "diagnose-other-mac", Title: "frames for another host", Finding: "no_syn_arrived",
 			Explain: "The SYNs of 20 clients a second come in frames for another MAC address, as from a router whose ARP entry is stale.",
 			Names:   []string{"02:00:00:00:00:99", "lab1"},
-			Begin: func(_ context.Context, w *world.World, log func(string, ...any)) (traffic, error) {
+			Begin: func(_ context.Context, w *world.World,
+				log func(string, ...any)) (traffic, error) {
 				e, err := w.Ethernet("lab1")
 				if err != nil {
 					return nil, err
@@ -135,7 +154,8 @@ func attachEgress(w *world.World, c *world.Cgroup) error {
 		return world.Untaken("cgroup_skb", err)
 	}
 	w.Keep(program)
-	attached, err := link.AttachRawLink(link.RawLinkOptions{Target: int(c.Dir.Fd()), Program: program, Attach: ebpf.AttachCGroupInetEgress})
+	attached, err := link.AttachRawLink(link.RawLinkOptions{Target: int(c.Dir.Fd()),
+		Program: program, Attach: ebpf.AttachCGroupInetEgress})
 	if err != nil {
 		return world.Untaken("cgroup_skb", err)
 	}
@@ -158,7 +178,8 @@ func attachTCXEgress(w *world.World, device string) error {
 		if err != nil {
 			return err
 		}
-		attached, err := link.AttachTCX(link.TCXOptions{Program: program, Interface: index, Attach: ebpf.AttachTCXEgress})
+		attached, err := link.AttachTCX(link.TCXOptions{Program: program, Interface: index,
+			Attach: ebpf.AttachTCXEgress})
 		if err != nil {
 			return world.Untaken("tcx", err)
 		}

@@ -19,12 +19,16 @@ func cpuIncidents() []Incident {
 		{
 			Name: "diagnose-throttled", Title: "the process has used up its CPU quota", Finding: "cpu_throttled",
 			Explain: "A server with listen(fd, 8) needs 20 ms of CPU time for each of 20 clients a second, and its cgroup may use 2 ms in 100.",
-			Begin: func(_ context.Context, w *world.World, log func(string, ...any)) (traffic, error) {
-				s, err := serve(w, "lab-throttled", server.ListenConfig{Backlog: 8, Accept: true, Busy: 20 * time.Millisecond})
+			Begin: func(_ context.Context, w *world.World,
+				log func(string, ...any)) (traffic, error) {
+				s, err := serve(w, "lab-throttled",
+					server.ListenConfig{Backlog: 8, Accept: true,
+						Busy: 20 * time.Millisecond})
 				if err != nil {
 					return nil, err
 				}
-				if err := w.LimitCPU(s.PID, 2*time.Millisecond, 100*time.Millisecond); err != nil {
+				if err := w.LimitCPU(s.PID, 2*time.Millisecond,
+					100*time.Millisecond); err != nil {
 					return nil, err
 				}
 				log("process %d may use 2 ms of CPU time in 100 ms", s.PID)
@@ -34,19 +38,24 @@ func cpuIncidents() []Incident {
 		{
 			Name: "diagnose-starved", Title: "the process waits for a CPU", Finding: "cpu_starved",
 			Explain: "A server with listen(fd, 8) and the lowest priority shares a CPU with 16 threads that compute, while 20 clients a second come.",
-			Begin: func(_ context.Context, w *world.World, log func(string, ...any)) (traffic, error) {
-				s, err := serve(w, "lab-starved", server.ListenConfig{Backlog: 8, Accept: true, Busy: 5 * time.Millisecond})
+			Begin: func(_ context.Context, w *world.World,
+				log func(string, ...any)) (traffic, error) {
+				s, err := serve(w, "lab-starved",
+					server.ListenConfig{Backlog: 8, Accept: true,
+						Busy: 5 * time.Millisecond})
 				if err != nil {
 					return nil, err
 				}
-				hogs, err := server.Start(w, server.Config{Comm: []byte("lab-hog"), Hogs: 16})
+				hogs, err := server.Start(w,
+					server.Config{Comm: []byte("lab-hog"), Hogs: 16})
 				if err != nil {
 					return nil, err
 				}
 				if err := starve(s.PID, hogs.PID); err != nil {
 					return nil, err
 				}
-				log("process %d shares a CPU with the 16 threads of process %d", s.PID, hogs.PID)
+				log("process %d shares a CPU with the 16 threads of process %d",
+					s.PID, hogs.PID)
 				return steady(w, world.Server4, 50*time.Millisecond, 1), nil
 			},
 		},
@@ -67,13 +76,21 @@ func starve(pid, hogs int) error {
 		}
 	}
 	for _, p := range []int{pid, hogs} {
-		if err := world.EachThread(p, func(tid int) error { return unix.SchedSetaffinity(tid, &one) }); err != nil {
+		if err := world.EachThread(p,
+			func(tid int) error {
+				return unix.SchedSetaffinity(tid,
+					&one)
+			}); err != nil {
 			return fmt.Errorf("set CPU affinity of process %d: %w", p, err)
 		}
 	}
 	// Also of the hogs: who runs this may have been started with another.
 	for p, nice := range map[int]int{pid: 19, hogs: 0} {
-		if err := world.EachThread(p, func(tid int) error { return unix.Setpriority(unix.PRIO_PROCESS, tid, nice) }); err != nil {
+		if err := world.EachThread(p,
+			func(tid int) error {
+				return unix.Setpriority(unix.PRIO_PROCESS, tid,
+					nice)
+			}); err != nil {
 			return fmt.Errorf("set priority of process %d: %w", p, err)
 		}
 	}

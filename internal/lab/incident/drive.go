@@ -12,7 +12,8 @@ func serve(w *world.World, comm string, l server.ListenConfig) (*server.Server, 
 	if !l.Addr.IsValid() {
 		l.Addr = world.Any4
 	}
-	return server.Start(w, server.Config{Comm: []byte(comm), Listeners: []server.ListenConfig{l}})
+	return server.Start(w,
+		server.Config{Comm: []byte(comm), Listeners: []server.ListenConfig{l}})
 }
 
 // innocent starts a server that accepts at once.

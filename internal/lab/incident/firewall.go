@@ -10,11 +10,14 @@ import (
 	"github.com/synspy/synspy/internal/lab/world"
 )
 
-// firewallIncidents are those in which netfilter stops SYNs, and in other ways than by dropping them.
+// firewallIncidents are those in which netfilter stops SYNs, and in other ways than by dropping
+// them.
 func firewallIncidents() []Incident {
 	const every = 50 * time.Millisecond
-	stopped := func(prepare func(*world.World) error) func(context.Context, *world.World, func(string, ...any)) (traffic, error) {
-		return func(_ context.Context, w *world.World, log func(string, ...any)) (traffic, error) {
+	stopped := func(prepare func(*world.World) error) func(context.Context, *world.World,
+		func(string, ...any)) (traffic, error) {
+		return func(_ context.Context, w *world.World, log func(string, ...any)) (traffic,
+			error) {
 			if err := prepare(w); err != nil {
 				return nil, err
 			}
@@ -27,7 +30,9 @@ func firewallIncidents() []Incident {
 			Explain: "nftables rejects the SYNs of 20 clients a second as firewalld does; they see no route to the host.",
 			Names:   []string{"icmp admin-prohibited", "input"},
 			Begin: stopped(func(w *world.World) error {
-				return w.Firewall(world.Server4, world.HookInput, world.RejectICMP(13, "icmp admin-prohibited", event.SeesUnreachable).Verdict)
+				return w.Firewall(world.Server4, world.HookInput,
+					world.RejectICMP(13, "icmp admin-prohibited",
+						event.SeesUnreachable).Verdict)
 			}),
 		},
 		{
@@ -56,8 +61,9 @@ func firewallIncidents() []Incident {
 		{
 			Name: "diagnose-conntrack-full", Title: "the connection tracking table is full", Finding: "dropped_before_listener",
 			Explain: "The table holds as many entries as net.netfilter.nf_conntrack_max lets it; no rule drops anything.",
-			Names:   []string{"net.netfilter.nf_conntrack_max", "net.netfilter.nf_conntrack_count"},
-			Begin:   stopped((*world.World).Track),
+			Names: []string{"net.netfilter.nf_conntrack_max",
+				"net.netfilter.nf_conntrack_count"},
+			Begin: stopped((*world.World).Track),
 		},
 	}
 }

@@ -20,12 +20,13 @@ type Incident struct {
 	Names   []string // words that the evidence of that finding must have, nil for any
 	Advice  []string // words that its fixes must have, likewise
 	Never   []string // words that no finding's title or fix may have
-	// Harmless says that nobody is let down: nothing may be called a cause, the first finding neither.
+	// Harmless says that nobody is let down: nothing may be called a cause, the first finding
+	// neither.
 	Harmless bool
 	// Unproven says that the first finding must not be called proven.
 	Unproven bool
-	// Ports are those that are asked about, nil for all. Place is where the listener is that the first finding must
-	// name, the zero value for any.
+	// Ports are those that are asked about, nil for all. Place is where the listener is that
+	// the first finding must name, the zero value for any.
 	Ports []uint16
 	Place netip.AddrPort
 	// Begin sets the trouble up, and returns what keeps it going until the context

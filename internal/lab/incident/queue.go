@@ -17,8 +17,11 @@ func queueIncidents() []Incident {
 		{
 			Name: "diagnose-burst", Title: "clients come all at once", Finding: "connection_burst",
 			Explain: "A server with listen(fd, 128) takes 4 ms a client, which is enough for the 20 a second that come; after a second and a half 400 come at once, as after a restart.",
-			Begin: func(_ context.Context, w *world.World, log func(string, ...any)) (traffic, error) {
-				s, err := serve(w, "lab-burst", server.ListenConfig{Backlog: 128, Accept: true, Busy: 4 * time.Millisecond})
+			Begin: func(_ context.Context, w *world.World,
+				log func(string, ...any)) (traffic, error) {
+				s, err := serve(w, "lab-burst",
+					server.ListenConfig{Backlog: 128, Accept: true,
+						Busy: 4 * time.Millisecond})
 				if err != nil {
 					return nil, err
 				}
@@ -27,14 +30,17 @@ func queueIncidents() []Incident {
 				}
 				log("process %d can take 250 clients a second", s.PID)
 				return func(ctx context.Context) error {
-					usual, cancel := context.WithTimeout(ctx, 1500*time.Millisecond)
+					usual, cancel := context.WithTimeout(ctx,
+						1500*time.Millisecond)
 					defer cancel()
-					if err := steady(w, world.Server4, 50*time.Millisecond, 1)(usual); err != nil || ctx.Err() != nil {
+					if err := steady(w, world.Server4, 50*time.Millisecond,
+						1)(usual); err != nil || ctx.Err() != nil {
 						return err
 					}
 					c := &crowd{w: w, server: world.Server4}
 					for range 20 { // the accept queue is to be met, not the SYN queue
-						if err := errors.Join(c.come(20), c.proceed()); err != nil {
+						if err := errors.Join(c.come(20),
+							c.proceed()); err != nil {
 							return err
 						}
 					}
@@ -45,8 +51,11 @@ func queueIncidents() []Incident {
 		{
 			Name: "diagnose-tiny-backlog", Title: "a tiny backlog", Finding: "backlog_too_small",
 			Explain: "A server with listen(fd, 1) takes 4 ms a client; 10 clients come together twice a second.",
-			Begin: func(_ context.Context, w *world.World, log func(string, ...any)) (traffic, error) {
-				s, err := serve(w, "lab-tiny", server.ListenConfig{Backlog: 1, Accept: true, Busy: 4 * time.Millisecond})
+			Begin: func(_ context.Context, w *world.World,
+				log func(string, ...any)) (traffic, error) {
+				s, err := serve(w, "lab-tiny",
+					server.ListenConfig{Backlog: 1, Accept: true,
+						Busy: 4 * time.Millisecond})
 				if err != nil {
 					return nil, err
 				}
@@ -60,35 +69,43 @@ func queueIncidents() []Incident {
 		{
 			Name: "diagnose-capped-backlog", Title: "a backlog that somaxconn cut", Finding: "backlog_capped",
 			Explain: "A server calls listen(fd, 4096) where net.core.somaxconn is 8, and takes 4 ms a client; 30 clients come together twice a second.",
-			Begin: func(_ context.Context, w *world.World, log func(string, ...any)) (traffic, error) {
+			Begin: func(_ context.Context, w *world.World,
+				log func(string, ...any)) (traffic, error) {
 				if err := w.Sysctl("net.core.somaxconn", "8"); err != nil {
 					return nil, err
 				}
 				return func(ctx context.Context) error {
-					// listen() is to be seen: what it asks for is visible only then.
-					s, err := serve(w, "lab-capped", server.ListenConfig{Backlog: 4096, Accept: true, Busy: 4 * time.Millisecond})
+					// listen() is to be seen: what it asks for is visible only
+					// then.
+					s, err := serve(w, "lab-capped",
+						server.ListenConfig{Backlog: 4096, Accept: true,
+							Busy: 4 * time.Millisecond})
 					if err != nil {
 						return err
 					}
 					if err := w.Favour(s.PID); err != nil {
 						return err
 					}
-					log("process %d called listen(fd, 4096), somaxconn is 8", s.PID)
-					return steady(w, world.Server4, 500*time.Millisecond, 30)(ctx)
+					log("process %d called listen(fd, 4096), somaxconn is 8",
+						s.PID)
+					return steady(w, world.Server4, 500*time.Millisecond,
+						30)(ctx)
 				}, nil
 			},
 		},
 		{
 			Name: "diagnose-syn-flood-cookies", Title: "a SYN flood, answered by cookies", Finding: "syn_queue_pressure",
 			Explain: "Half-open handshakes of 400 clients a second that never answer, beside 20 that do, fill the SYN queue of listen(fd, 64); SYN cookies answer the rest, and nothing is dropped.",
-			Begin: func(_ context.Context, w *world.World, log func(string, ...any)) (traffic, error) {
+			Begin: func(_ context.Context, w *world.World,
+				log func(string, ...any)) (traffic, error) {
 				return synFlood(w, "1", log)
 			},
 		},
 		{
 			Name: "diagnose-syn-flood", Title: "the same without cookies", Finding: "syncookies_disabled",
 			Explain: "With tcp_syncookies=0 the SYNs that find the SYN queue full are dropped.",
-			Begin: func(_ context.Context, w *world.World, log func(string, ...any)) (traffic, error) {
+			Begin: func(_ context.Context, w *world.World,
+				log func(string, ...any)) (traffic, error) {
 				return synFlood(w, "0", log)
 			},
 		},

@@ -11,8 +11,8 @@ import (
 	"github.com/synspy/synspy/internal/lab/world"
 )
 
-// reasonIncidents are SYNs that the kernel drops for a reason with a setting or a cure of its own, and a setting that
-// is not where the server is.
+// reasonIncidents are SYNs that the kernel drops for a reason with a setting or a cure of its own,
+// and a setting that is not where the server is.
 func reasonIncidents() []Incident {
 	const every = 50 * time.Millisecond
 	device := "net.ipv4.conf." + world.TUNName
@@ -20,9 +20,12 @@ func reasonIncidents() []Incident {
 		{
 			Name: "diagnose-route-localnet", Title: "SYNs for 127.0.0.1 from outside", Finding: "other_drops",
 			Explain: "The SYNs of 20 clients a second come in for 127.0.0.1, as after a DNAT rule; the server listens there.",
-			Names:   []string{world.TUNName}, Advice: []string{device + ".route_localnet to 1 (now 0)"},
-			Begin: func(_ context.Context, w *world.World, log func(string, ...any)) (traffic, error) {
-				if err := w.Sysctls("net.ipv4.conf.all.route_localnet", "0", device+".route_localnet", "0"); err != nil {
+			Names:   []string{world.TUNName}, Advice: []string{device +
+				".route_localnet to 1 (now 0)"},
+			Begin: func(_ context.Context, w *world.World,
+				log func(string, ...any)) (traffic, error) {
+				if err := w.Sysctls("net.ipv4.conf.all.route_localnet", "0",
+					device+".route_localnet", "0"); err != nil {
 					return nil, err
 				}
 				return steady(w, world.Loopback4, every, 1), innocent(w, log)
@@ -32,11 +35,14 @@ func reasonIncidents() []Incident {
 			Name: "diagnose-moved-address", Title: "SYNs for an address that is not here", Finding: "other_drops",
 			Explain: "The SYNs of 20 clients a second come for an address that moved away; this host does not forward.",
 			Names:   []string{"10.99.0.250"}, Advice: []string{"ip address add 10.99.0.250 dev " + world.TUNName, device + ".forwarding to 1 (now 0)"},
-			Begin: func(_ context.Context, w *world.World, log func(string, ...any)) (traffic, error) {
-				if err := w.Sysctls("net.ipv4.ip_forward", "0", device+".forwarding", "0"); err != nil {
+			Begin: func(_ context.Context, w *world.World,
+				log func(string, ...any)) (traffic, error) {
+				if err := w.Sysctls("net.ipv4.ip_forward", "0",
+					device+".forwarding", "0"); err != nil {
 					return nil, err
 				}
-				gone := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 99, 0, 250}), world.Server4.Port())
+				gone := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 99, 0, 250}),
+					world.Server4.Port())
 				return steady(w, gone, every, 1), innocent(w, log)
 			},
 		},
@@ -44,8 +50,10 @@ func reasonIncidents() []Incident {
 			Name: "diagnose-own-address", Title: "SYNs from this host's own address", Finding: "other_drops",
 			Explain: "SYNs come in, 20 a second, with an address of this host as their source.",
 			Advice:  []string{device + ".accept_local to 1 (now 0)"},
-			Begin: func(_ context.Context, w *world.World, log func(string, ...any)) (traffic, error) {
-				if err := w.Sysctls("net.ipv4.conf.all.accept_local", "0", device+".accept_local", "0"); err != nil {
+			Begin: func(_ context.Context, w *world.World,
+				log func(string, ...any)) (traffic, error) {
+				if err := w.Sysctls("net.ipv4.conf.all.accept_local", "0",
+					device+".accept_local", "0"); err != nil {
 					return nil, err
 				}
 				port := uint16(40000)
@@ -60,12 +68,15 @@ func reasonIncidents() []Incident {
 		{
 			Name: "diagnose-ipv6-disabled", Title: "IPv6 is off on the device", Finding: "other_drops",
 			Explain: "The SYNs of 20 clients a second come by IPv6 to a device on which that is turned off.",
-			Advice:  []string{"net.ipv6.conf." + world.TUNName + ".disable_ipv6 to 0 (now 1)"},
-			Begin: func(_ context.Context, w *world.World, log func(string, ...any)) (traffic, error) {
+			Advice: []string{"net.ipv6.conf." + world.TUNName +
+				".disable_ipv6 to 0 (now 1)"},
+			Begin: func(_ context.Context, w *world.World,
+				log func(string, ...any)) (traffic, error) {
 				if err := world.HaveIPv6(); err != nil {
 					return nil, err
 				}
-				if err := w.Sysctl("net.ipv6.conf."+world.TUNName+".disable_ipv6", "1"); err != nil {
+				if err := w.Sysctl("net.ipv6.conf."+world.TUNName+".disable_ipv6",
+					"1"); err != nil {
 					return nil, err
 				}
 				return steady(w, world.Server6, every, 1), innocent(w, log)
@@ -74,16 +85,21 @@ func reasonIncidents() []Incident {
 		{
 			Name: "diagnose-old-connection", Title: "SYNs on established connections", Finding: "other_drops",
 			Explain: "Clients that lost their state use ports again on which the server still has connections; no reset of theirs comes through.",
-			Names:   []string{"ESTAB", "lab-innocent"}, Advice: []string{"challenge ACK", "tcp_keepalive_time"},
-			Begin: func(ctx context.Context, w *world.World, log func(string, ...any)) (traffic, error) {
-				return portsAgain(ctx, w, log, func(*world.Client) error { return nil })
+			Names: []string{"ESTAB",
+				"lab-innocent"}, Advice: []string{"challenge ACK", "tcp_keepalive_time"},
+			Begin: func(ctx context.Context, w *world.World,
+				log func(string, ...any)) (traffic, error) {
+				return portsAgain(ctx, w, log,
+					func(*world.Client) error { return nil })
 			},
 		},
 		{
 			Name: "diagnose-never-closed", Title: "SYNs on connections that the server never closes", Finding: "other_drops",
 			Explain: "Clients close their connections, which the server does not, and use their ports again.",
-			Names:   []string{"CLOSE-WAIT", "lab-innocent"}, Advice: []string{"close() is to follow"},
-			Begin: func(ctx context.Context, w *world.World, log func(string, ...any)) (traffic, error) {
+			Names: []string{"CLOSE-WAIT",
+				"lab-innocent"}, Advice: []string{"close() is to follow"},
+			Begin: func(ctx context.Context, w *world.World,
+				log func(string, ...any)) (traffic, error) {
 				return portsAgain(ctx, w, log, func(c *world.Client) error {
 					fin, err := c.Next(world.FlagFIN|world.FlagACK, nil)
 					if err != nil {
@@ -96,12 +112,16 @@ func reasonIncidents() []Incident {
 		{
 			Name: "diagnose-time-wait-paws", Title: "TIME_WAIT refuses older timestamps", Finding: "dropped_before_listener",
 			Explain: "Clients behind one NAT address use ports again whose connections are in TIME_WAIT, with a timestamp that is older than that of the client before.",
-			Names:   []string{"time_wait"}, Never: []string{"enable TCP timestamps", "tcp_timestamps=1"},
-			Begin: func(ctx context.Context, w *world.World, log func(string, ...any)) (traffic, error) {
+			Names:   []string{"time_wait"}, Never: []string{"enable TCP timestamps",
+				"tcp_timestamps=1"},
+			Begin: func(ctx context.Context, w *world.World,
+				log func(string, ...any)) (traffic, error) {
 				if err := w.Sysctl("net.ipv4.tcp_timestamps", "1"); err != nil {
 					return nil, err
 				}
-				if _, err := serve(w, "lab-innocent", server.ListenConfig{Backlog: 64, HangUp: true}); err != nil {
+				if _, err := serve(w, "lab-innocent",
+					server.ListenConfig{Backlog: 64,
+						HangUp: true}); err != nil {
 					return nil, err
 				}
 				first, err := w.TimeWait(ctx, world.Server4, true)
@@ -110,17 +130,24 @@ func reasonIncidents() []Incident {
 				}
 				log("%s is in TIME_WAIT", first.Local)
 				const newer, older = 100000, 5000
-				second := w.ClientFrom(first.Local, world.Server4, first.ISN+newer) // timestamps count from the sequence number
+				second := w.ClientFrom(first.Local, world.Server4,
+					first.ISN+newer) // timestamps count from the sequence number
 				second.Timestamps, second.TimestampOffset = true, ^uint32(0)-newer-older
-				return func(ctx context.Context) error { return repeatEvery(ctx, w, 4*every, second.SYN) }, nil
+				return func(ctx context.Context) error {
+					return repeatEvery(ctx, w,
+						4*every, second.SYN)
+				}, nil
 			},
 		},
 		{
 			Name: "diagnose-socket-activation", Title: "the backlog is the service manager's", Finding: "backlog_too_small",
 			Explain: "A process called systemd calls listen(fd, 1) and does no more; its child accepts, in 4 ms a client, and 10 clients come together twice a second.",
 			Advice:  []string{"of the .socket unit"}, Never: []string{"program's call of listen", "net.Listen"},
-			Begin: func(_ context.Context, w *world.World, log func(string, ...any)) (traffic, error) {
-				s, err := serve(w, "systemd", server.ListenConfig{Backlog: 1, Workers: 1, Pause: 4 * time.Millisecond})
+			Begin: func(_ context.Context, w *world.World,
+				log func(string, ...any)) (traffic, error) {
+				s, err := serve(w, "systemd",
+					server.ListenConfig{Backlog: 1, Workers: 1,
+						Pause: 4 * time.Millisecond})
 				if err != nil {
 					return nil, err
 				}
@@ -131,9 +158,10 @@ func reasonIncidents() []Incident {
 	}
 }
 
-// portsAgain has clients connect to a server that keeps connections, do something with theirs, and then connect from
-// the same ports as if they had never done so before.
-func portsAgain(ctx context.Context, w *world.World, log func(string, ...any), leave func(*world.Client) error) (traffic, error) {
+// portsAgain has clients connect to a server that keeps connections, do something with theirs, and
+// then connect from the same ports as if they had never done so before.
+func portsAgain(ctx context.Context, w *world.World, log func(string, ...any),
+	leave func(*world.Client) error) (traffic, error) {
 	if err := innocent(w, log); err != nil {
 		return nil, err
 	}

@@ -18,7 +18,8 @@ import (
 // playOtherHost writes the clients' SYNs to an Ethernet device: first in frames
 // for another host, which ip_rcv_core frees (PACKET_OTHERHOST), then in frames
 // for this one. The answers leave through the TUN device, where the clients are.
-func playOtherHost(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+func playOtherHost(ctx context.Context, w *world.World,
+	log func(string, ...any)) (scenario.Expectation, error) {
 	const device, syns = "lab1", 4
 	var none scenario.Expectation
 	e, err := w.Ethernet(device)
@@ -65,7 +66,8 @@ func playOtherHost(ctx context.Context, w *world.World, log func(string, ...any)
 // packet for them, in both directions. One has the smallest buffer there is, so
 // that copies are freed as lost (packet_rcv). The other keeps them all, so that
 // the packet itself, when it is dropped, shares its data with a clone.
-func playSniffer(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+func playSniffer(ctx context.Context, w *world.World,
+	log func(string, ...any)) (scenario.Expectation, error) {
 	const closed, healthy = world.Port + 1, 10
 	var none scenario.Expectation
 	if _, err := scenario.IdleServer(w, world.Any4, 2*healthy); err != nil {
@@ -91,7 +93,8 @@ func playSniffer(ctx context.Context, w *world.World, log func(string, ...any)) 
 	if err := scenario.WantFate(event.ActionReset, dead...); err != nil {
 		return none, err
 	}
-	lost, err := unix.GetsockoptTpacketStats(int(sniffer.Fd()), unix.SOL_PACKET, unix.PACKET_STATISTICS)
+	lost, err := unix.GetsockoptTpacketStats(int(sniffer.Fd()), unix.SOL_PACKET,
+		unix.PACKET_STATISTICS)
 	if err != nil {
 		return none, fmt.Errorf("read what the sniffer lost: %w", err)
 	}
@@ -106,7 +109,8 @@ func playSniffer(ctx context.Context, w *world.World, log func(string, ...any)) 
 // namespace, with a receive buffer of about so many bytes.
 func OpenSniffer(buffer int) (*os.File, error) {
 	const all = unix.ETH_P_ALL<<8&0xff00 | unix.ETH_P_ALL>>8 // in network byte order
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, all)
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK,
+		all)
 	if err != nil {
 		return nil, fmt.Errorf("open packet socket: %w", err)
 	}

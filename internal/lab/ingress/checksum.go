@@ -16,7 +16,8 @@ import (
 // (CHECKSUM_BREAK, tcp_v4_do_rcv), so that the listener is known by then.
 func playChecksum(f world.Family) scenario.PlayFunc {
 	bound, server := f.Listener, f.Server
-	return func(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+	return func(ctx context.Context, w *world.World,
+		log func(string, ...any)) (scenario.Expectation, error) {
 		var none scenario.Expectation
 		if _, err := scenario.IdleServer(w, bound, world.Backlog); err != nil {
 			return none, err
@@ -64,7 +65,8 @@ func playChecksum(f world.Family) scenario.PlayFunc {
 		if err := w.Barrier(ctx); err != nil {
 			return none, err
 		}
-		log("%d SYNs with a damaged checksum got no answer; undamaged, client %s connected", len(dead), c.Local)
+		log("%d SYNs with a damaged checksum got no answer; undamaged, client %s connected",
+			len(dead), c.Local)
 		return scenario.Ingress(event.CauseChecksum, event.ActionDropped, dead...), nil
 	}
 }

@@ -31,15 +31,18 @@ import (
 //
 // The queue is back to normal a few milliseconds later. Packets of others are
 // safe meanwhile: while it is over its limit nothing else runs on that CPU.
-func playCPUBacklog(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+func playCPUBacklog(ctx context.Context, w *world.World,
+	log func(string, ...any)) (scenario.Expectation, error) {
 	const excess, most = 6, 6000
 	var none scenario.Expectation
 	limit, err := hostBacklog()
 	if err != nil {
-		return none, fmt.Errorf("%w: it needs to know net.core.netdev_max_backlog: %w", world.ErrCannotHold, err)
+		return none, fmt.Errorf("%w: it needs to know net.core.netdev_max_backlog: %w",
+			world.ErrCannotHold, err)
 	}
 	if limit > most {
-		return none, fmt.Errorf("%w: net.core.netdev_max_backlog is %d, it can fill %d", world.ErrCannotHold, limit, most)
+		return none, fmt.Errorf("%w: net.core.netdev_max_backlog is %d, it can fill %d",
+			world.ErrCannotHold, limit, most)
 	}
 	var (
 		near    = world.Veth{Name: "lab1", Address: [6]byte{2, 0, 0, 0, 0, 1}}
@@ -58,12 +61,17 @@ func playCPUBacklog(ctx context.Context, w *world.World, log func(string, ...any
 	}
 	// arp_ignore=8: the server's kernel does not answer for itself.
 	if err := errors.Join(
-		w.Sysctls("net.ipv4.conf."+far.Name+".rp_filter", "0", "net.ipv4.conf."+far.Name+".arp_ignore", "8",
+		w.Sysctls("net.ipv4.conf."+far.Name+".rp_filter", "0",
+			"net.ipv4.conf."+far.Name+".arp_ignore", "8",
 			"net.ipv4.tcp_syncookies", "1", "net.core.somaxconn", strconv.Itoa(2*most)),
 		w.Do(func() error { return world.Configure4(far.Name, server.Addr(), 24) }),
-		router.Sysctls("net.ipv4.ip_forward", "1", "net.ipv4.neigh."+near.Name+".unres_qlen_bytes", "67108864",
+		router.Sysctls("net.ipv4.ip_forward", "1",
+			"net.ipv4.neigh."+near.Name+".unres_qlen_bytes", "67108864",
 			"net.ipv4.neigh."+near.Name+".mcast_solicit", "100"),
-		router.Do(func() error { return world.Configure4(near.Name, netip.AddrFrom4(gateway), 24) }),
+		router.Do(func() error {
+			return world.Configure4(near.Name,
+				netip.AddrFrom4(gateway), 24)
+		}),
 	); err != nil {
 		return none, err
 	}
@@ -91,7 +99,8 @@ func playCPUBacklog(ctx context.Context, w *world.World, log func(string, ...any
 		return none, err
 	}
 	if dropped < excess || dropped > len(clients)/2 {
-		return none, fmt.Errorf("the backlog of %d dropped %d of %d packets", limit, dropped, len(clients))
+		return none, fmt.Errorf("the backlog of %d dropped %d of %d packets", limit,
+			dropped, len(clients))
 	}
 	fitted, dead := clients[:len(clients)-dropped], clients[len(clients)-dropped:]
 	for _, c := range fitted {
@@ -105,7 +114,8 @@ func playCPUBacklog(ctx context.Context, w *world.World, log func(string, ...any
 	if err := scenario.WantFate(event.ActionDropped, dead...); err != nil {
 		return none, err
 	}
-	log("%d SYNs arrived inside one softirq; the backlog held %d, %d got no answer", len(clients), len(fitted), len(dead))
+	log("%d SYNs arrived inside one softirq; the backlog held %d, %d got no answer",
+		len(clients), len(fitted), len(dead))
 	return scenario.Ingress(event.CauseCPUBacklog, event.ActionDropped, dead...), nil
 }
 
@@ -131,7 +141,8 @@ func receiveDrops(w *world.World, device string) (dropped int, err error) {
 	}
 	for line := range strings.Lines(string(table)) {
 		// received bytes, packets, errors, drops, ...
-		if name, values, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == device {
+		if name, values, ok := strings.Cut(line, ":"); ok &&
+			strings.TrimSpace(name) == device {
 			if fields := strings.Fields(values); len(fields) > 3 {
 				return strconv.Atoi(fields[3])
 			}
@@ -143,7 +154,8 @@ func receiveDrops(w *world.World, device string) (dropped int, err error) {
 // sendFrame sends one Ethernet frame from a device of the namespace.
 func sendFrame(w *world.World, device string, frame []byte) error {
 	return w.Do(func() error {
-		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0) // protocol 0: receives nothing
+		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC,
+			0) // protocol 0: receives nothing
 		if err != nil {
 			return fmt.Errorf("open packet socket: %w", err)
 		}
@@ -152,7 +164,8 @@ func sendFrame(w *world.World, device string, frame []byte) error {
 		if err != nil {
 			return err
 		}
-		if err := unix.Sendto(fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: index}); err != nil {
+		if err := unix.Sendto(fd, frame, 0,
+			&unix.SockaddrLinklayer{Ifindex: index}); err != nil {
 			return fmt.Errorf("send frame from %s: %w", device, err)
 		}
 		return nil

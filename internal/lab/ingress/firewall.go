@@ -25,13 +25,15 @@ func action(r world.Ruling) event.Action {
 func playFirewall(f world.Family, hook *nftables.ChainHook, rule world.Ruling) scenario.PlayFunc {
 	bound, s := f.Listener, f.Server
 	const open = world.Port + 1
-	return func(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+	return func(ctx context.Context, w *world.World,
+		log func(string, ...any)) (scenario.Expectation, error) {
 		var none scenario.Expectation
 		if err := w.Firewall(s, hook, rule.Verdict); err != nil {
 			return none, err
 		}
 		if _, err := server.Start(w, server.Config{Listeners: []server.ListenConfig{
-			{Addr: bound, Backlog: world.Backlog}, {Addr: world.At(bound, open), Backlog: world.Backlog},
+			{Addr: bound, Backlog: world.Backlog}, {Addr: world.At(bound, open),
+				Backlog: world.Backlog},
 		}}); err != nil {
 			return none, err
 		}
@@ -51,7 +53,8 @@ func playFirewall(f world.Family, hook *nftables.ChainHook, rule world.Ruling) s
 		if rule.Refusal == world.RejectRST().Refusal {
 			onWire = event.ActionReset
 		}
-		if err := errors.Join(scenario.WantFate(onWire, dead...), scenario.WantAnswers(answered, len(answered))); err != nil {
+		if err := errors.Join(scenario.WantFate(onWire, dead...),
+			scenario.WantAnswers(answered, len(answered))); err != nil {
 			return none, err
 		}
 		log("nftables kept %d SYNs from the listener (%v); %d to the next port were answered", len(dead), action(rule), len(answered))

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package ingress holds the scenarios in which a SYN dies before any listener sees it, or in a filter of its socket.
+// Package ingress holds the scenarios in which a SYN dies before any listener sees it, or in a
+// filter of its socket.
 package ingress
 
 import (
@@ -41,7 +42,8 @@ func Scenarios() []scenario.Scenario {
 		{
 			Name: "netfilter-drop-ipv6", Title: "nftables drops SYNs, IPv6",
 			Explain: "netfilter-drop with IPv6 clients.",
-			Play:    scenario.NeedsIPv6(playFirewall(world.Family6, world.HookInput, world.Drop())),
+			Play: scenario.NeedsIPv6(playFirewall(world.Family6, world.HookInput,
+				world.Drop())),
 		},
 		{
 			Name: "netfilter-drop-prerouting", Title: "nftables drops SYNs before routing",
@@ -51,27 +53,35 @@ func Scenarios() []scenario.Scenario {
 		{
 			Name: "netfilter-reject", Title: "nftables rejects SYNs",
 			Explain: "netfilter-drop with 'reject with tcp reset': the client is refused by the firewall, not by a closed port.",
-			Play:    playFirewall(world.Family4, world.HookInput, world.RejectRST()), Prepare: world.PrepareReject(world.Family4),
+			Play: playFirewall(world.Family4, world.HookInput,
+				world.RejectRST()), Prepare: world.PrepareReject(world.Family4),
 		},
 		{
 			Name: "netfilter-reject-ipv6", Title: "nftables rejects SYNs, IPv6",
 			Explain: "netfilter-reject with IPv6 clients.",
-			Play:    scenario.NeedsIPv6(playFirewall(world.Family6, world.HookInput, world.RejectRST())), Prepare: world.PrepareReject(world.Family6),
+			Play: scenario.NeedsIPv6(playFirewall(world.Family6, world.HookInput,
+				world.RejectRST())), Prepare: world.PrepareReject(world.Family6),
 		},
 		{
 			Name: "netfilter-reject-icmp", Title: "nftables rejects SYNs by ICMP",
 			Explain: "netfilter-reject with 'reject' alone, as kube-proxy does for a service without endpoints: an ICMP error, which clients take for a refusal as well.",
-			Play:    playFirewall(world.Family4, world.HookInput, world.RejectICMP(3, "icmp port-unreachable", "refused")), Prepare: world.PrepareReject(world.Family4),
+			Play: playFirewall(world.Family4, world.HookInput,
+				world.RejectICMP(3, "icmp port-unreachable",
+					"refused")), Prepare: world.PrepareReject(world.Family4),
 		},
 		{
 			Name: "netfilter-reject-admin", Title: "nftables prohibits SYNs",
 			Explain: "netfilter-reject with 'icmp type admin-prohibited', as firewalld does: clients see no route to the host.",
-			Play:    playFirewall(world.Family4, world.HookInput, world.RejectICMP(13, "icmp admin-prohibited", event.SeesUnreachable)), Prepare: world.PrepareReject(world.Family4),
+			Play: playFirewall(world.Family4, world.HookInput,
+				world.RejectICMP(13, "icmp admin-prohibited",
+					event.SeesUnreachable)), Prepare: world.PrepareReject(world.Family4),
 		},
 		{
 			Name: "netfilter-reject-icmp-ipv6", Title: "nftables rejects SYNs by ICMP, IPv6",
 			Explain: "netfilter-reject-icmp with IPv6 clients.",
-			Play:    scenario.NeedsIPv6(playFirewall(world.Family6, world.HookInput, world.RejectICMP(4, "icmpv6 port-unreachable", "refused"))), Prepare: world.PrepareReject(world.Family6),
+			Play: scenario.NeedsIPv6(playFirewall(world.Family6, world.HookInput,
+				world.RejectICMP(4, "icmpv6 port-unreachable",
+					"refused"))), Prepare: world.PrepareReject(world.Family6),
 		},
 		{
 			Name: "netfilter-ingress", Title: "nftables drops SYNs as a device receives them",
@@ -81,7 +91,8 @@ func Scenarios() []scenario.Scenario {
 		{
 			Name: "netfilter-queue", Title: "a netfilter queue that nobody reads",
 			Explain: "netfilter-drop with 'queue' in the place of 'drop', and no program that reads the queue: the kernel frees the packets without a reason.",
-			Play:    playFirewall(world.Family4, world.HookInput, world.Queue()), Prepare: world.PrepareQueueOf(world.At(world.Server4, 1)),
+			Play: playFirewall(world.Family4, world.HookInput,
+				world.Queue()), Prepare: world.PrepareQueueOf(world.At(world.Server4, 1)),
 		},
 		{
 			Name: "rp-filter", Title: "reverse path filter",
@@ -131,7 +142,8 @@ func Scenarios() []scenario.Scenario {
 		{
 			Name: "socket-filter-ipv6", Title: "BPF filter on the listener, IPv6",
 			Explain: "socket-filter with IPv6 clients.",
-			Play:    scenario.NeedsIPv6(playSocketFilter(world.Family6, withSocketFilters)),
+			Play: scenario.NeedsIPv6(playSocketFilter(world.Family6,
+				withSocketFilters)),
 		},
 		{
 			Name: "socket-filter-cgroup", Title: "cgroup ingress program",
@@ -141,7 +153,8 @@ func Scenarios() []scenario.Scenario {
 		{
 			Name: "socket-filter-cgroup-ipv6", Title: "cgroup ingress program, IPv6",
 			Explain: "socket-filter-cgroup with IPv6 clients.",
-			Play:    scenario.NeedsIPv6(playSocketFilter(world.Family6, withCgroupFilter)),
+			Play: scenario.NeedsIPv6(playSocketFilter(world.Family6,
+				withCgroupFilter)),
 		},
 		{
 			Name: "kernel-other", Title: "SYN deaths that have no cause of their own",

@@ -19,13 +19,16 @@ import (
 func playNoListener(f world.Family, loopback netip.AddrPort) scenario.PlayFunc {
 	bound, s := f.Listener, f.Server
 	const otherDevice, closed = world.Port + 1, world.Port + 2
-	return func(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+	return func(ctx context.Context, w *world.World,
+		log func(string, ...any)) (scenario.Expectation, error) {
 		var none scenario.Expectation
 		_, err := server.Start(w, server.Config{Listeners: []server.ListenConfig{
 			{Addr: loopback, Backlog: world.Backlog},
-			{Addr: world.At(bound, otherDevice), Backlog: world.Backlog, Options: []server.SocketOption{
-				{Level: unix.SOL_SOCKET, Name: unix.SO_BINDTODEVICE, Value: []byte("lo")},
-			}},
+			{Addr: world.At(bound, otherDevice), Backlog: world.Backlog,
+				Options: []server.SocketOption{
+					{Level: unix.SOL_SOCKET, Name: unix.SO_BINDTODEVICE,
+						Value: []byte("lo")},
+				}},
 		}})
 		if err != nil {
 			return none, err
@@ -52,10 +55,12 @@ func playNoListener(f world.Family, loopback netip.AddrPort) scenario.PlayFunc {
 		if err != nil {
 			return none, err
 		}
-		if err := w.WantMoved(before, world.Stats{"TcpOutRsts": uint64(len(dead) + resets)}); err != nil {
+		if err := w.WantMoved(before,
+			world.Stats{"TcpOutRsts": uint64(len(dead) + resets)}); err != nil {
 			return none, err
 		}
-		log("%d SYNs were reset: nobody listens there, or only on %s, or only on lo", len(dead), loopback.Addr())
+		log("%d SYNs were reset: nobody listens there, or only on %s, or only on lo",
+			len(dead), loopback.Addr())
 		return scenario.Ingress(event.CauseNoListener, event.ActionReset, dead...), nil
 	}
 }
@@ -64,7 +69,8 @@ func playNoListener(f world.Family, loopback netip.AddrPort) scenario.PlayFunc {
 // answered by an RST, and none is a handshake that died: before a listener only
 // a SYN is.
 func strays(ctx context.Context, w *world.World, server netip.AddrPort) (resets int, err error) {
-	for _, flags := range []uint8{world.FlagACK, world.FlagFIN, world.FlagRST, world.FlagSYN | world.FlagACK} {
+	for _, flags := range []uint8{world.FlagACK, world.FlagFIN, world.FlagRST,
+		world.FlagSYN | world.FlagACK} {
 		c := w.Client(server)
 		if err := c.Send(world.Segment{Seq: c.ISN, ACK: 1, Flags: flags}); err != nil {
 			return 0, err
@@ -73,7 +79,8 @@ func strays(ctx context.Context, w *world.World, server netip.AddrPort) (resets 
 			return 0, err
 		}
 		if c.WasReset() != (flags != world.FlagRST) {
-			return 0, fmt.Errorf("a stray packet with flags %#x was reset: %t", flags, c.WasReset())
+			return 0, fmt.Errorf("a stray packet with flags %#x was reset: %t", flags,
+				c.WasReset())
 		}
 		if c.WasReset() {
 			resets++

@@ -17,7 +17,8 @@ import (
 // playOutbound connects from the server's host to elsewhere. Its own firewall
 // frees that SYN with the same reason and in the same function as an inbound one
 // (nft_do_chain), but a SYN that is sent is nobody's handshake here.
-func playOutbound(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+func playOutbound(ctx context.Context, w *world.World,
+	log func(string, ...any)) (scenario.Expectation, error) {
 	var none scenario.Expectation
 	remote := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 99, 0, 250}), world.Port)
 	stopped := world.At(remote, world.Port+1)
@@ -51,12 +52,14 @@ func playOutbound(ctx context.Context, w *world.World, log func(string, ...any))
 // connectAndGo sends one SYN from the calling thread's namespace and closes the
 // socket before it can send another.
 func connectAndGo(from, to netip.AddrPort) error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK,
+		0)
 	if err != nil {
 		return fmt.Errorf("open client socket: %w", err)
 	}
 	defer unix.Close(fd)
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: from.Addr().As4(), Port: int(from.Port())}); err != nil {
+	if err := unix.Bind(fd,
+		&unix.SockaddrInet4{Addr: from.Addr().As4(), Port: int(from.Port())}); err != nil {
 		return fmt.Errorf("bind to %s: %w", from, err)
 	}
 	err = unix.Connect(fd, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())})

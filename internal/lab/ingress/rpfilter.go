@@ -14,7 +14,8 @@ import (
 // playRPFilter adds a second device, so that the clients' addresses have a
 // route, but not through the device that their SYNs come from: what asymmetric
 // routing looks like to fib_validate_source. IPv6 has no such setting.
-func playRPFilter(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+func playRPFilter(ctx context.Context, w *world.World,
+	log func(string, ...any)) (scenario.Expectation, error) {
 	const syns, device = 4, "lab1"
 	var none scenario.Expectation
 	server, err := scenario.IdleServer(w, world.Any4, world.Backlog)

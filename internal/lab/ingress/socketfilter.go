@@ -28,19 +28,24 @@ func refuse(flags uint8) []unix.SockFilter {
 
 // filteredServer starts a server with two listeners, one of whose filters refuses
 // SYNs, the other's bare ACKs.
-type filteredServer func(w *world.World, f world.Family, syns, acks world.Refusal) (*server.Server, error)
+type filteredServer func(w *world.World, f world.Family, syns, acks world.Refusal) (*server.Server,
+	error)
 
 // withSocketFilters gives each listener its own, as SO_ATTACH_FILTER does.
-func withSocketFilters(w *world.World, f world.Family, syns, acks world.Refusal) (*server.Server, error) {
+func withSocketFilters(w *world.World, f world.Family, syns, acks world.Refusal) (*server.Server,
+	error) {
 	return server.Start(w, server.Config{Listeners: []server.ListenConfig{
-		{Addr: world.At(f.Listener, syns.Port), Backlog: world.Backlog, Filter: refuse(syns.Flags)},
-		{Addr: world.At(f.Listener, acks.Port), Backlog: world.Backlog, Filter: refuse(acks.Flags)},
+		{Addr: world.At(f.Listener, syns.Port), Backlog: world.Backlog,
+			Filter: refuse(syns.Flags)},
+		{Addr: world.At(f.Listener, acks.Port), Backlog: world.Backlog,
+			Filter: refuse(acks.Flags)},
 	}})
 }
 
 // withCgroupFilter makes the listeners in a cgroup whose ingress program refuses
 // both. The cgroup that counts is the one in which a socket was made.
-func withCgroupFilter(w *world.World, f world.Family, syns, acks world.Refusal) (*server.Server, error) {
+func withCgroupFilter(w *world.World, f world.Family, syns, acks world.Refusal) (*server.Server,
+	error) {
 	c, err := w.NewCgroup()
 	if err != nil {
 		return nil, err
@@ -49,7 +54,9 @@ func withCgroupFilter(w *world.World, f world.Family, syns, acks world.Refusal) 
 		return nil, err
 	}
 	return server.Start(w, server.Config{Cgroup: c.Dir, Listeners: []server.ListenConfig{
-		{Addr: world.At(f.Listener, syns.Port), Backlog: world.Backlog}, {Addr: world.At(f.Listener, acks.Port), Backlog: world.Backlog},
+		{Addr: world.At(f.Listener, syns.Port),
+			Backlog: world.Backlog}, {Addr: world.At(f.Listener,
+			acks.Port), Backlog: world.Backlog},
 	}})
 }
 
@@ -59,9 +66,11 @@ func withCgroupFilter(w *world.World, f world.Family, syns, acks world.Refusal) 
 func playSocketFilter(f world.Family, start filteredServer) scenario.PlayFunc {
 	bound, server := f.Listener, f.Server
 	const ackPort = world.Port + 1
-	return func(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+	return func(ctx context.Context, w *world.World,
+		log func(string, ...any)) (scenario.Expectation, error) {
 		var none scenario.Expectation
-		process, err := start(w, f, world.Refusal{Port: world.Port, Flags: world.FlagSYN}, world.Refusal{Port: ackPort, Flags: world.FlagACK})
+		process, err := start(w, f, world.Refusal{Port: world.Port, Flags: world.FlagSYN},
+			world.Refusal{Port: ackPort, Flags: world.FlagACK})
 		if err != nil {
 			return none, err
 		}
@@ -87,7 +96,8 @@ func playSocketFilter(f world.Family, start filteredServer) scenario.PlayFunc {
 		if err := w.Barrier(ctx); err != nil {
 			return none, err
 		}
-		if connected, err := scenario.Established(w, ackPort); err != nil || connected != 0 {
+		if connected, err := scenario.Established(w, ackPort); err != nil ||
+			connected != 0 {
 			return none, fmt.Errorf("%d handshakes were finished by an ACK that the filter refuses (%w)", connected, err)
 		}
 		if err := acks[0].Data([]byte("hello")); err != nil {
@@ -96,7 +106,8 @@ func playSocketFilter(f world.Family, start filteredServer) scenario.PlayFunc {
 		if err := w.Barrier(ctx); err != nil {
 			return none, err
 		}
-		if connected, err := scenario.Established(w, ackPort); err != nil || connected != 1 {
+		if connected, err := scenario.Established(w, ackPort); err != nil ||
+			connected != 1 {
 			return none, fmt.Errorf("%d handshakes were finished by data that the filter lets pass, expected 1 (%w)", connected, err)
 		}
 		if reset, _ := scenario.Split(acks, (*world.Client).WasReset); len(reset) != 0 {
@@ -104,11 +115,15 @@ func playSocketFilter(f world.Family, start filteredServer) scenario.PlayFunc {
 		}
 		log("a filter dropped %d SYNs, another %d handshake ACKs; one of those clients got through with its data", len(syns), len(acks))
 
-		first, handshakes := scenario.Group(event.CauseSocketFilter, event.StageSyn, event.ActionDropped, syns)
-		first.Listener, first.AcceptQueue, first.PIDs = bound, scenario.Queue{Len: 0, Limit: world.Backlog}, []int{process.PID}
-		second, more := scenario.Group(event.CauseSocketFilter, event.StageAck, event.ActionDropped, acks)
+		first, handshakes := scenario.Group(event.CauseSocketFilter, event.StageSyn,
+			event.ActionDropped, syns)
+		first.Listener, first.AcceptQueue, first.PIDs = bound, scenario.Queue{Len: 0,
+			Limit: world.Backlog}, []int{process.PID}
+		second, more := scenario.Group(event.CauseSocketFilter, event.StageAck,
+			event.ActionDropped, acks)
 		second.Listener, second.PIDs = world.At(bound, ackPort), []int{process.PID}
-		e := scenario.Expectation{Records: []scenario.Expect{first, second}, Counters: scenario.Counters(nil), Handshakes: handshakes + more}
+		e := scenario.Expectation{Records: []scenario.Expect{first, second},
+			Counters: scenario.Counters(nil), Handshakes: handshakes + more}
 		e.Owners(process)
 		return e, nil
 	}

@@ -21,13 +21,17 @@ import (
 func playTimeWait(f world.Family) scenario.PlayFunc {
 	bound, s := f.Listener, f.Server
 	const older, newer = ^uint32(0) - 5000 + 1, 100000
-	return func(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+	return func(ctx context.Context, w *world.World,
+		log func(string, ...any)) (scenario.Expectation, error) {
 		var none scenario.Expectation
 		// One minute: the second refused SYN is within it on any machine.
-		if err := w.Sysctls("net.ipv4.tcp_timestamps", "1", "net.ipv4.tcp_invalid_ratelimit", "60000"); err != nil {
+		if err := w.Sysctls("net.ipv4.tcp_timestamps", "1",
+			"net.ipv4.tcp_invalid_ratelimit", "60000"); err != nil {
 			return none, err
 		}
-		_, err := server.Start(w, server.Config{Listeners: []server.ListenConfig{{Addr: bound, Backlog: 64, HangUp: true}}})
+		_, err := server.Start(w,
+			server.Config{Listeners: []server.ListenConfig{{Addr: bound, Backlog: 64,
+				HangUp: true}}})
 		if err != nil {
 			return none, err
 		}

@@ -22,13 +22,15 @@ import (
 func playXFRM(f world.Family) scenario.PlayFunc {
 	bound, s := f.Listener, f.Server
 	const open = world.Port + 1
-	return func(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+	return func(ctx context.Context, w *world.World,
+		log func(string, ...any)) (scenario.Expectation, error) {
 		var none scenario.Expectation
 		if err := requireIPsec(w, s); err != nil {
 			return none, err
 		}
 		process, err := server.Start(w, server.Config{Listeners: []server.ListenConfig{
-			{Addr: bound, Backlog: world.Backlog}, {Addr: world.At(bound, open), Backlog: world.Backlog},
+			{Addr: bound, Backlog: world.Backlog}, {Addr: world.At(bound, open),
+				Backlog: world.Backlog},
 		}})
 		if err != nil {
 			return none, err
@@ -54,8 +56,9 @@ func requireIPsec(w *world.World, server netip.AddrPort) error {
 		}
 		defer conn.Close()
 		_, err = conn.Execute(netlink.Message{
-			Header: netlink.Header{Type: newPolicy, Flags: netlink.Request | netlink.Acknowledge | netlink.Create},
-			Data:   xfrmPolicy(server),
+			Header: netlink.Header{Type: newPolicy,
+				Flags: netlink.Request | netlink.Acknowledge | netlink.Create},
+			Data: xfrmPolicy(server),
 		})
 		return err
 	})
@@ -63,7 +66,8 @@ func requireIPsec(w *world.World, server netip.AddrPort) error {
 		return nil
 	}
 	if world.Missing(err) {
-		return fmt.Errorf("%w: it needs XFRM (CONFIG_XFRM_USER, module xfrm_user): %w", world.ErrCannotHold, err)
+		return fmt.Errorf("%w: it needs XFRM (CONFIG_XFRM_USER, module xfrm_user): %w",
+			world.ErrCannotHold, err)
 	}
 	return fmt.Errorf("add XFRM policy: %w", err)
 }

@@ -12,7 +12,8 @@ import (
 	"github.com/synspy/synspy/internal/lab/world"
 )
 
-func playAcceptQueueFullSyn(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+func playAcceptQueueFullSyn(ctx context.Context, w *world.World,
+	log func(string, ...any)) (scenario.Expectation, error) {
 	var none scenario.Expectation
 	if err := w.Sysctl("net.ipv4.tcp_syncookies", "1"); err != nil {
 		return none, err
@@ -38,7 +39,8 @@ func playAcceptQueueFullSyn(ctx context.Context, w *world.World, log func(string
 	if err := scenario.WantAnswers(dropped, 0); err != nil {
 		return none, err
 	}
-	log("%d handshakes filled the accept queue of listen(%d); %d SYNs got no answer", world.Capacity, world.Backlog, len(dropped))
+	log("%d handshakes filled the accept queue of listen(%d); %d SYNs got no answer",
+		world.Capacity, world.Backlog, len(dropped))
 
 	n := len(dropped)
 	e := scenario.Expectation{
@@ -56,15 +58,18 @@ func playAcceptQueueFullSyn(ctx context.Context, w *world.World, log func(string
 	return e, nil
 }
 
-func playAcceptQueueFullAck(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+func playAcceptQueueFullAck(ctx context.Context, w *world.World,
+	log func(string, ...any)) (scenario.Expectation, error) {
 	return playOverflowAtAck(ctx, w, log, world.Any4, world.Server4)
 }
 
-func playAcceptQueueFullIPv6(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+func playAcceptQueueFullIPv6(ctx context.Context, w *world.World,
+	log func(string, ...any)) (scenario.Expectation, error) {
 	return playOverflowAtAck(ctx, w, log, world.Any6, world.Server6)
 }
 
-func playAcceptQueueFullV4Mapped(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+func playAcceptQueueFullV4Mapped(ctx context.Context, w *world.World,
+	log func(string, ...any)) (scenario.Expectation, error) {
 	return playOverflowAtAck(ctx, w, log, world.Any6, world.Server4)
 }
 
@@ -83,10 +88,12 @@ func playAcceptQueueFullV4Mapped(ctx context.Context, w *world.World, log func(s
 // queue is still full, and tcp_conn_request counts TCPReqQFullDoCookies for
 // each of the 5 SYNs before it looks at the accept queue and drops them. No
 // cookie is sent for those, so SyncookiesSent does not move.
-func playOverflowAtAck(ctx context.Context, w *world.World, log func(string, ...any), listener, address netip.AddrPort) (scenario.Expectation, error) {
+func playOverflowAtAck(ctx context.Context, w *world.World, log func(string, ...any), listener,
+	address netip.AddrPort) (scenario.Expectation, error) {
 	const total, more = 10, 5
 	var none scenario.Expectation
-	if err := w.Sysctls("net.ipv4.tcp_syncookies", "1", "net.ipv4.tcp_abort_on_overflow", "0"); err != nil {
+	if err := w.Sysctls("net.ipv4.tcp_syncookies", "1", "net.ipv4.tcp_abort_on_overflow",
+		"0"); err != nil {
 		return none, err
 	}
 	server, err := scenario.IdleServer(w, listener, world.Backlog)
@@ -119,7 +126,8 @@ func playOverflowAtAck(ctx context.Context, w *world.World, log func(string, ...
 		return none, err
 	}
 	if reset, _ := scenario.Split(clients, (*world.Client).WasReset); len(reset) > 0 {
-		return none, fmt.Errorf("%d clients were reset with tcp_abort_on_overflow=0", len(reset))
+		return none, fmt.Errorf("%d clients were reset with tcp_abort_on_overflow=0",
+			len(reset))
 	}
 	log("%d SYNs answered, %d of them by cookies; %d ACKs filled the accept queue of listen(%d), %d were lost; %d further SYNs got no answer",
 		total, len(cookies), world.Capacity, world.Backlog, len(lostAcks), more)
@@ -154,10 +162,12 @@ func playOverflowAtAck(ctx context.Context, w *world.World, log func(string, ...
 // involved: an ACK of a cookie is never reset. The accept queue takes backlog
 // handshakes and is not full yet, so backlog further SYNs are answered; the
 // first of their ACKs takes the last place.
-func playAcceptQueueFullAckReset(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+func playAcceptQueueFullAckReset(ctx context.Context, w *world.World,
+	log func(string, ...any)) (scenario.Expectation, error) {
 	const backlog = 8
 	var none scenario.Expectation
-	if err := w.Sysctls("net.ipv4.tcp_syncookies", "1", "net.ipv4.tcp_abort_on_overflow", "1"); err != nil {
+	if err := w.Sysctls("net.ipv4.tcp_syncookies", "1", "net.ipv4.tcp_abort_on_overflow",
+		"1"); err != nil {
 		return none, err
 	}
 	server, err := scenario.IdleServer(w, world.Any4, backlog)
@@ -183,7 +193,8 @@ func playAcceptQueueFullAckReset(ctx context.Context, w *world.World, log func(s
 		return none, err
 	}
 	lost := clients[1:]
-	if reset, _ := scenario.Split(lost, (*world.Client).WasReset); len(reset) != len(lost) || clients[0].WasReset() {
+	if reset, _ := scenario.Split(lost, (*world.Client).WasReset); len(reset) != len(lost) ||
+		clients[0].WasReset() {
 		return none, fmt.Errorf("%d of %d lost clients saw an RST, and the one that fitted: %t", len(reset), len(lost), clients[0].WasReset())
 	}
 	log("%d of %d half-open clients were reset by their ACK", len(lost), len(clients))
@@ -192,7 +203,8 @@ func playAcceptQueueFullAckReset(ctx context.Context, w *world.World, log func(s
 	e := scenario.Expectation{
 		Records: []scenario.Expect{{
 			Cause: event.CauseAcceptQueueFull, Stage: event.StageAck, Action: event.ActionReset, Count: n,
-			Listener: world.Any4, AcceptQueue: scenario.Queue{Len: backlog + 1, Limit: backlog}, Clients: scenario.Addresses(lost), Attempts: scenario.First(n), PIDs: []int{server.PID},
+			Listener: world.Any4, AcceptQueue: scenario.Queue{Len: backlog + 1,
+				Limit: backlog}, Clients: scenario.Addresses(lost), Attempts: scenario.First(n), PIDs: []int{server.PID},
 		}},
 		Counters: scenario.Counters(map[event.Counter]uint64{
 			event.CounterListenOverflows: uint64(n),
@@ -208,10 +220,12 @@ func playAcceptQueueFullAckReset(ctx context.Context, w *world.World, log func(s
 // playAcceptQueueFullCookieAck shows that tcp_abort_on_overflow does not apply
 // to cookies: there is no request for tcp_check_req to reset, and cookie_v4_check
 // drops the packet quietly (tcp_get_cookie_sock returns NULL).
-func playAcceptQueueFullCookieAck(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+func playAcceptQueueFullCookieAck(ctx context.Context, w *world.World,
+	log func(string, ...any)) (scenario.Expectation, error) {
 	const total = 10
 	var none scenario.Expectation
-	if err := w.Sysctls("net.ipv4.tcp_syncookies", "2", "net.ipv4.tcp_abort_on_overflow", "1"); err != nil {
+	if err := w.Sysctls("net.ipv4.tcp_syncookies", "2", "net.ipv4.tcp_abort_on_overflow",
+		"1"); err != nil {
 		return none, err
 	}
 	server, err := scenario.IdleServer(w, world.Any4, world.Backlog)
@@ -237,7 +251,8 @@ func playAcceptQueueFullCookieAck(ctx context.Context, w *world.World, log func(
 		return none, fmt.Errorf("%d cookie clients were reset", len(reset))
 	}
 	lost := clients[world.Capacity:]
-	log("%d cookies sent and acknowledged; %d ACKs fitted, %d vanished without an RST", total, world.Capacity, len(lost))
+	log("%d cookies sent and acknowledged; %d ACKs fitted, %d vanished without an RST", total,
+		world.Capacity, len(lost))
 
 	n := len(lost)
 	e := scenario.Expectation{

@@ -23,7 +23,8 @@ const optionMD5 = 19
 
 // badSignature is well-formed and right for no key.
 func badSignature() []byte {
-	return append([]byte{world.OptionNOP, world.OptionNOP, optionMD5, 18}, bytes.Repeat([]byte{0xa5}, 16)...)
+	return append([]byte{world.OptionNOP, world.OptionNOP, optionMD5, 18},
+		bytes.Repeat([]byte{0xa5}, 16)...)
 }
 
 // md5Key makes packets from addr need a signature by a key that nobody else
@@ -58,7 +59,8 @@ func holdsMD5(w *world.World, addr netip.Addr) error {
 		defer unix.Close(fd)
 		err = server.ListenConfig{Options: []server.SocketOption{md5Key(addr)}}.Configure(fd)
 		if errors.Is(err, unix.ENOPROTOOPT) {
-			return fmt.Errorf("%w: it needs CONFIG_TCP_MD5SIG: %w", world.ErrCannotHold, err)
+			return fmt.Errorf("%w: it needs CONFIG_TCP_MD5SIG: %w", world.ErrCannotHold,
+				err)
 		}
 		return err
 	})
@@ -69,7 +71,8 @@ func holdsMD5(w *world.World, addr netip.Addr) error {
 // before the listener looks at it: no counter of the closed list moves. The last
 // client shows it for an ACK; its request survives.
 func playAuthFailed(f world.Family) scenario.PlayFunc {
-	return func(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+	return func(ctx context.Context, w *world.World,
+		log func(string, ...any)) (scenario.Expectation, error) {
 		var none scenario.Expectation
 		if err := holdsMD5(w, f.Server.Addr()); err != nil {
 			return none, err
@@ -77,12 +80,15 @@ func playAuthFailed(f world.Family) scenario.PlayFunc {
 		if err := w.Sysctl("net.ipv4.tcp_syncookies", "1"); err != nil {
 			return none, err
 		}
-		unsigned, wrong, unexpected, late := w.Clients(f.Server, 2), w.Clients(f.Server, 1), w.Clients(f.Server, 2), w.Clients(f.Server, 1)
+		unsigned, wrong, unexpected, late := w.Clients(f.Server, 2), w.Clients(f.Server,
+			1), w.Clients(f.Server, 2), w.Clients(f.Server, 1)
 		var keys []server.SocketOption
 		for _, c := range append(unsigned[:2:2], wrong...) {
 			keys = append(keys, md5Key(c.Local.Addr()))
 		}
-		server, err := server.Start(w, server.Config{Listeners: []server.ListenConfig{{Addr: f.Listener, Backlog: world.Backlog, Options: keys}}})
+		server, err := server.Start(w,
+			server.Config{Listeners: []server.ListenConfig{{Addr: f.Listener,
+				Backlog: world.Backlog, Options: keys}}})
 		if err != nil {
 			return none, err
 		}
@@ -112,7 +118,11 @@ func playAuthFailed(f world.Family) scenario.PlayFunc {
 		if err := scenario.WantAnswers(late, 1); err != nil {
 			return none, err
 		}
-		if err := spoiled(ctx, w, late, func(_ *world.Client, ack *world.Segment) { ack.Options = badSignature() }); err != nil {
+		if err := spoiled(ctx, w, late,
+			func(_ *world.Client,
+				ack *world.Segment) {
+				ack.Options = badSignature()
+			}); err != nil {
 			return none, err
 		}
 		if err := w.WantQueues(0, 1); err != nil {
@@ -124,10 +134,12 @@ func playAuthFailed(f world.Family) scenario.PlayFunc {
 		if err := w.WantQueues(1, 0); err != nil {
 			return none, err
 		}
-		if err := scenario.WantNoReset("failed signatures", append(lostSyns[:5:5], late...)); err != nil {
+		if err := scenario.WantNoReset("failed signatures",
+			append(lostSyns[:5:5], late...)); err != nil {
 			return none, err
 		}
-		if err := w.WantMoved(before, world.Stats{"TCPMD5NotFound": 2, "TCPMD5Failure": 1, "TCPMD5Unexpected": 3}); err != nil {
+		if err := w.WantMoved(before, world.Stats{"TCPMD5NotFound": 2, "TCPMD5Failure": 1,
+			"TCPMD5Unexpected": 3}); err != nil {
 			return none, err
 		}
 		log("%d SYNs and an ACK were dropped: 2 without a signature, 1 with a wrong one, 3 with one that nobody asked for", len(lostSyns))

@@ -19,7 +19,8 @@ const notTheCookie = 1 << 20
 // does not look at cookies at all (tcp_synq_no_recent_overflow), and its RST
 // would be bad_handshake_ack's.
 func playCookieInvalid(f world.Family) scenario.PlayFunc {
-	return func(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+	return func(ctx context.Context, w *world.World,
+		log func(string, ...any)) (scenario.Expectation, error) {
 		const wrong, strangers = 3, 2
 		var none scenario.Expectation
 		if err := w.Sysctl("net.ipv4.tcp_syncookies", "2"); err != nil {
@@ -42,7 +43,8 @@ func playCookieInvalid(f world.Family) scenario.PlayFunc {
 		}
 		forgers := w.Clients(f.Server, strangers)
 		err = scenario.Each(ctx, w, forgers, func(c *world.Client) error {
-			return c.Send(world.Segment{Seq: c.ISN + 1, ACK: 0x7a5a5a5a, Flags: world.FlagACK})
+			return c.Send(world.Segment{Seq: c.ISN + 1, ACK: 0x7a5a5a5a,
+				Flags: world.FlagACK})
 		})
 		if err != nil {
 			return none, err
@@ -61,7 +63,8 @@ func playCookieInvalid(f world.Family) scenario.PlayFunc {
 		if err := w.WantQueues(wrong, 0); err != nil {
 			return none, err
 		}
-		log("%d wrong and %d forged acknowledgements were reset; %d good ones connected", wrong, strangers, wrong)
+		log("%d wrong and %d forged acknowledgements were reset; %d good ones connected",
+			wrong, strangers, wrong)
 
 		n := len(refused)
 		e := scenario.Expectation{

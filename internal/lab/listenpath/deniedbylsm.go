@@ -21,7 +21,8 @@ func LSM() []scenario.Scenario {
 		scenario.Twins("denied-by-lsm", "a security module refuses connection requests",
 			"A BPF LSM program refuses the requests for one port: 5 SYNs are dropped, 2 of them with tcp_syncookies=2; 2 to the next port are answered.",
 			playDeniedByLSM),
-		scenario.Twins("denied-by-lsm-cookie-ack", "a security module refuses the ACKs of SYN cookies",
+		scenario.Twins("denied-by-lsm-cookie-ack",
+			"a security module refuses the ACKs of SYN cookies",
 			"With tcp_syncookies=2, 5 SYNs are answered by cookies. 2 clients acknowledge and connect; then the LSM program begins to refuse, and 3 ACKs are dropped though their clients are connected by then.",
 			playDeniedByLSMCookieAck),
 	)
@@ -37,7 +38,8 @@ func LSM() []scenario.Scenario {
 // playDeniedByLSM also has SYNs refused that would have been answered by a cookie:
 // tcp_conn_request counts those before it asks the security module (route_req).
 func playDeniedByLSM(f world.Family) scenario.PlayFunc {
-	return func(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+	return func(ctx context.Context, w *world.World,
+		log func(string, ...any)) (scenario.Expectation, error) {
 		const ordinary, cookies, open = 3, 2, world.Port + 1
 		var none scenario.Expectation
 		lsm, err := w.LSM()
@@ -48,7 +50,8 @@ func playDeniedByLSM(f world.Family) scenario.PlayFunc {
 			return none, err
 		}
 		server, err := server.Start(w, server.Config{Listeners: []server.ListenConfig{
-			{Addr: f.Listener, Backlog: world.Backlog}, {Addr: world.At(f.Listener, open), Backlog: world.Backlog},
+			{Addr: f.Listener, Backlog: world.Backlog}, {Addr: world.At(f.Listener,
+				open), Backlog: world.Backlog},
 		}})
 		if err != nil {
 			return none, err
@@ -72,7 +75,8 @@ func playDeniedByLSM(f world.Family) scenario.PlayFunc {
 			return none, err
 		}
 		denied = append(denied, more...)
-		if err := errors.Join(scenario.WantFate(event.ActionDropped, denied...), scenario.WantAnswers(answered, len(answered))); err != nil {
+		if err := errors.Join(scenario.WantFate(event.ActionDropped, denied...),
+			scenario.WantAnswers(answered, len(answered))); err != nil {
 			return none, err
 		}
 		log("the security module refused %d SYNs, %d of them with tcp_syncookies=2; %d to the next port were answered", len(denied), cookies, len(answered))
@@ -81,7 +85,8 @@ func playDeniedByLSM(f world.Family) scenario.PlayFunc {
 		e := scenario.Expectation{
 			Records: []scenario.Expect{{
 				Cause: event.CauseDeniedByLSM, Stage: event.StageSyn, Action: event.ActionDropped, Count: n,
-				Listener: f.Listener, AcceptQueue: scenario.Queue{Len: 0, Limit: world.Backlog}, Clients: scenario.Addresses(denied), Attempts: scenario.First(n), PIDs: []int{server.PID},
+				Listener: f.Listener, AcceptQueue: scenario.Queue{Len: 0,
+					Limit: world.Backlog}, Clients: scenario.Addresses(denied), Attempts: scenario.First(n), PIDs: []int{server.PID},
 			}},
 			Counters: scenario.Counters(map[event.Counter]uint64{
 				event.CounterListenDrops:          uint64(n),
@@ -98,7 +103,8 @@ func playDeniedByLSM(f world.Family) scenario.PlayFunc {
 // check asks the security module for every good cookie and frees the ACK
 // without a word; no counter of drops moves.
 func playDeniedByLSMCookieAck(f world.Family) scenario.PlayFunc {
-	return func(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+	return func(ctx context.Context, w *world.World,
+		log func(string, ...any)) (scenario.Expectation, error) {
 		const total, early = 5, 2
 		var none scenario.Expectation
 		lsm, err := w.LSM()
@@ -134,7 +140,8 @@ func playDeniedByLSMCookieAck(f world.Family) scenario.PlayFunc {
 		e := scenario.Expectation{
 			Records: []scenario.Expect{{
 				Cause: event.CauseDeniedByLSM, Stage: event.StageAck, Action: event.ActionDropped, Count: n,
-				Listener: f.Listener, AcceptQueue: scenario.Queue{Len: early, Limit: total}, Clients: scenario.Addresses(denied), Attempts: scenario.First(n), PIDs: []int{server.PID},
+				Listener: f.Listener, AcceptQueue: scenario.Queue{Len: early,
+					Limit: total}, Clients: scenario.Addresses(denied), Attempts: scenario.First(n), PIDs: []int{server.PID},
 			}},
 			Counters: scenario.Counters(map[event.Counter]uint64{
 				event.CounterTCPReqQFullDoCookies: total, // for every cookie with tcp_syncookies=2

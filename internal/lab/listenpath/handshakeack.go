@@ -15,7 +15,8 @@ import (
 )
 
 // spoiled sends the ACK of every client after spoil has changed it.
-func spoiled(ctx context.Context, w *world.World, clients []*world.Client, spoil func(c *world.Client, ack *world.Segment)) error {
+func spoiled(ctx context.Context, w *world.World, clients []*world.Client,
+	spoil func(c *world.Client, ack *world.Segment)) error {
 	return scenario.Each(ctx, w, clients, func(c *world.Client) error {
 		ack, err := c.Next(world.FlagACK, nil)
 		if err != nil {
@@ -32,7 +33,8 @@ func spoiled(ctx context.Context, w *world.World, clients []*world.Client, spoil
 // survives. A second SYN inside the window is reset by tcp_check_req itself,
 // which then removes the request (EmbryonicRsts).
 func playBadHandshakeAckReset(f world.Family) scenario.PlayFunc {
-	return func(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+	return func(ctx context.Context, w *world.World,
+		log func(string, ...any)) (scenario.Expectation, error) {
 		const each, backlog = 2, 16
 		var none scenario.Expectation
 		if err := w.Sysctl("net.ipv4.tcp_syncookies", "0"); err != nil {
@@ -43,12 +45,14 @@ func playBadHandshakeAckReset(f world.Family) scenario.PlayFunc {
 			return none, err
 		}
 		wrong, again := clients[:each], clients[each:]
-		if err := spoiled(ctx, w, wrong, func(_ *world.Client, ack *world.Segment) { ack.ACK += 1000 }); err != nil {
+		if err := spoiled(ctx, w, wrong,
+			func(_ *world.Client, ack *world.Segment) { ack.ACK += 1000 }); err != nil {
 			return none, err
 		}
 		strangers := w.Clients(f.Server, each)
 		err = scenario.Each(ctx, w, strangers, func(c *world.Client) error {
-			return c.Send(world.Segment{Seq: c.ISN + 1, ACK: 0x7a5a5a5a, Flags: world.FlagACK})
+			return c.Send(world.Segment{Seq: c.ISN + 1, ACK: 0x7a5a5a5a,
+				Flags: world.FlagACK})
 		})
 		if err != nil {
 			return none, err
@@ -103,7 +107,8 @@ func playBadHandshakeAckReset(f world.Family) scenario.PlayFunc {
 //
 // Either RST is a dropped packet.
 func playBadHandshakeAck(f world.Family) scenario.PlayFunc {
-	return func(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+	return func(ctx context.Context, w *world.World,
+		log func(string, ...any)) (scenario.Expectation, error) {
 		const backlog = 16
 		var none scenario.Expectation
 		if err := w.Sysctl("net.ipv4.tcp_syncookies", "1"); err != nil {
@@ -122,11 +127,23 @@ func playBadHandshakeAck(f world.Family) scenario.PlayFunc {
 			{"old timestamp", func(c *world.Client, s *world.Segment) {
 				s.Options = timestamps(c.ISN-1000, echoed(c))
 			}, true},
-			{"sequence number ahead of the window", func(_ *world.Client, s *world.Segment) { s.Seq += 1 << 20 }, true},
-			{"sequence number behind the window", func(_ *world.Client, s *world.Segment) { s.Seq -= 5000 }, true},
-			{"exact RST", func(_ *world.Client, s *world.Segment) { s.Flags, s.ACK = world.FlagRST, 0 }, false},
-			{"exact RST of another client", func(_ *world.Client, s *world.Segment) { s.Flags, s.ACK = world.FlagRST, 0 }, false},
-			{"inexact RST", func(_ *world.Client, s *world.Segment) { s.Flags, s.ACK, s.Seq = world.FlagRST, 0, s.Seq+100 }, false},
+			{"sequence number ahead of the window",
+				func(_ *world.Client, s *world.Segment) { s.Seq += 1 << 20 }, true},
+			{"sequence number behind the window",
+				func(_ *world.Client, s *world.Segment) { s.Seq -= 5000 }, true},
+			{"exact RST", func(_ *world.Client, s *world.Segment) {
+				s.Flags,
+					s.ACK = world.FlagRST, 0
+			}, false},
+			{"exact RST of another client",
+				func(_ *world.Client, s *world.Segment) {
+					s.Flags,
+						s.ACK = world.FlagRST, 0
+				}, false},
+			{"inexact RST", func(_ *world.Client, s *world.Segment) {
+				s.Flags, s.ACK,
+					s.Seq = world.FlagRST, 0, s.Seq+100
+			}, false},
 			{"echo of no timestamp", func(c *world.Client, s *world.Segment) {
 				s.Options = timestamps(c.ISN+1, echoed(c)+1<<20)
 			}, false},
@@ -148,7 +165,8 @@ func playBadHandshakeAck(f world.Family) scenario.PlayFunc {
 				bad[i].challenged = scenario.Challenged(c)
 			}
 			if scenario.Challenged(c) != bad[i].challenged {
-				return none, fmt.Errorf("%s: answered by an ACK: %t, expected %t", bad[i].what, scenario.Challenged(c), bad[i].challenged)
+				return none, fmt.Errorf("%s: answered by an ACK: %t, expected %t",
+					bad[i].what, scenario.Challenged(c), bad[i].challenged)
 			}
 		}
 		if err := scenario.WantNoReset("packets to drop quietly", clients); err != nil {
@@ -204,7 +222,8 @@ func echoed(c *world.Client) uint32 {
 // playDeferAccept also has a client repeat its ACK, which is ignored again. A
 // bare ACK raises the listener's sk_drops without being a drop.
 func playDeferAccept(f world.Family) scenario.PlayFunc {
-	return func(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+	return func(ctx context.Context, w *world.World,
+		log func(string, ...any)) (scenario.Expectation, error) {
 		const total, backlog, seconds = 4, 16, 30
 		var none scenario.Expectation
 		if err := w.Sysctl("net.ipv4.tcp_syncookies", "1"); err != nil {
@@ -212,7 +231,8 @@ func playDeferAccept(f world.Family) scenario.PlayFunc {
 		}
 		server, err := server.Start(w, server.Config{Listeners: []server.ListenConfig{{
 			Addr: f.Listener, Backlog: backlog,
-			Options: []server.SocketOption{server.IntOption(unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, seconds)},
+			Options: []server.SocketOption{server.IntOption(unix.IPPROTO_TCP,
+				unix.TCP_DEFER_ACCEPT, seconds)},
 		}}})
 		if err != nil {
 			return none, err
@@ -231,7 +251,8 @@ func playDeferAccept(f world.Family) scenario.PlayFunc {
 		if err := w.WantQueues(0, total); err != nil {
 			return none, err
 		}
-		if err := scenario.Each(ctx, w, clients, func(c *world.Client) error { return c.Data([]byte("GET /")) }); err != nil {
+		if err := scenario.Each(ctx, w, clients,
+			func(c *world.Client) error { return c.Data([]byte("GET /")) }); err != nil {
 			return none, err
 		}
 		if err := w.WantQueues(total, 0); err != nil {
@@ -240,7 +261,8 @@ func playDeferAccept(f world.Family) scenario.PlayFunc {
 		if err := scenario.WantNoReset("bare ACKs", clients); err != nil {
 			return none, err
 		}
-		log("%d bare ACKs were ignored; the data of %d clients connected them", len(ignored), total)
+		log("%d bare ACKs were ignored; the data of %d clients connected them",
+			len(ignored), total)
 
 		n := len(ignored)
 		e := scenario.Expectation{

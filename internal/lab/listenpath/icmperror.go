@@ -30,12 +30,14 @@ func icmpError(about world.Segment, kind, code byte) []byte {
 	if about.Src.Addr().Is4() {
 		icmp := append([]byte{kind, code, 0, 0, 0, 0, 0, 0}, packet[:28]...)
 		binary.BigEndian.PutUint16(icmp[2:], ^world.Fold(world.Sum(0, icmp)))
-		return append(world.Header4(router4, about.Src.Addr(), unix.IPPROTO_ICMP, nil, len(icmp)), icmp...)
+		return append(world.Header4(router4, about.Src.Addr(), unix.IPPROTO_ICMP, nil,
+			len(icmp)), icmp...)
 	}
 	icmp := append([]byte{kind, code, 0, 0, 0, 0, 0, 0}, packet...)
 	pseudo := world.PseudoHeader(router6, about.Src.Addr(), unix.IPPROTO_ICMPV6, len(icmp))
 	binary.BigEndian.PutUint16(icmp[2:], ^world.Fold(world.Sum(pseudo, icmp)))
-	return append(world.Header6(router6, about.Src.Addr(), unix.IPPROTO_ICMPV6, len(icmp)), icmp...)
+	return append(world.Header6(router6, about.Src.Addr(), unix.IPPROTO_ICMPV6, len(icmp)),
+		icmp...)
 }
 
 // playICMPError plays the errors that tcp_req_err takes for final: in IPv4,
@@ -49,7 +51,8 @@ func playICMPError(f world.Family) scenario.PlayFunc {
 	if f.IPv6() {
 		final, soft = []icmp{{1, 4}, {1, 1}, {4, 1}}, icmp{1, 3}
 	}
-	return func(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+	return func(ctx context.Context, w *world.World,
+		log func(string, ...any)) (scenario.Expectation, error) {
 		const backlog = 16
 		var none scenario.Expectation
 		if err := w.Sysctl("net.ipv4.tcp_syncookies", "1"); err != nil {
@@ -69,19 +72,23 @@ func playICMPError(f world.Family) scenario.PlayFunc {
 		}
 		ended, survivors := clients[:len(final)], clients[len(final):]
 		for i, c := range ended {
-			if err := w.InjectFrame(icmpError(*c.SYNAck, final[i].kind, final[i].code)); err != nil {
+			if err := w.InjectFrame(icmpError(*c.SYNAck, final[i].kind,
+				final[i].code)); err != nil {
 				return none, err
 			}
 			if err := w.WantQueues(0, total-1-i); err != nil {
-				return none, fmt.Errorf("ICMP type %d code %d: %w", final[i].kind, final[i].code, err)
+				return none, fmt.Errorf("ICMP type %d code %d: %w", final[i].kind,
+					final[i].code, err)
 			}
 		}
-		if err := w.InjectFrame(icmpError(*survivors[0].SYNAck, soft.kind, soft.code)); err != nil {
+		if err := w.InjectFrame(icmpError(*survivors[0].SYNAck, soft.kind,
+			soft.code)); err != nil {
 			return none, err
 		}
 		other := *survivors[1].SYNAck
 		other.Seq++
-		if err := w.InjectFrame(icmpError(other, final[0].kind, final[0].code)); err != nil {
+		if err := w.InjectFrame(icmpError(other, final[0].kind,
+			final[0].code)); err != nil {
 			return none, err
 		}
 		if err := w.WantQueues(0, len(survivors)); err != nil {
@@ -100,7 +107,8 @@ func playICMPError(f world.Family) scenario.PlayFunc {
 
 		n := len(ended)
 		e := scenario.Expectation{
-			// The packet is the router's: which attempt of the client's it is, is not defined.
+			// The packet is the router's: which attempt of the client's it is, is not
+			// defined.
 			Records: []scenario.Expect{{
 				Cause: event.CauseICMPError, Stage: event.StageAck, Action: event.ActionDropped, Count: n,
 				Listener: f.Listener, Clients: scenario.Addresses(ended), PIDs: []int{server.PID},

@@ -23,7 +23,8 @@ import (
 // Processes are not expected: the one that closed holds nothing any more, and
 // the other is gone.
 func playListenerClosed(f world.Family) scenario.PlayFunc {
-	return func(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+	return func(ctx context.Context, w *world.World,
+		log func(string, ...any)) (scenario.Expectation, error) {
 		const queued, halfOpen, backlog = 3, 2, 8
 		var none scenario.Expectation
 		if err := w.Sysctl("net.ipv4.tcp_syncookies", "1"); err != nil {
@@ -34,7 +35,8 @@ func playListenerClosed(f world.Family) scenario.PlayFunc {
 		for i, end := range []struct {
 			how   string
 			close func(*server.Server) error
-		}{{"closed its listener", (*server.Server).CloseListeners}, {"exited", (*server.Server).Close}} {
+		}{{"closed its listener", (*server.Server).CloseListeners}, {"exited",
+			(*server.Server).Close}} {
 			listener := netip.AddrPortFrom(f.Listener.Addr(), world.Port+uint16(i))
 			address := netip.AddrPortFrom(f.Server.Addr(), listener.Port())
 			server, err := scenario.IdleServer(w, listener, backlog)
@@ -63,7 +65,8 @@ func playListenerClosed(f world.Family) scenario.PlayFunc {
 			if err := scenario.WantReset("queued clients", children); err != nil {
 				return none, err
 			}
-			if err := scenario.WantNoReset("half-open clients before their ACK", half); err != nil {
+			if err := scenario.WantNoReset("half-open clients before their ACK",
+				half); err != nil {
 				return none, err
 			}
 			// Their timer would have removed them a second after the SYN.
@@ -102,7 +105,8 @@ func playListenerClosed(f world.Family) scenario.PlayFunc {
 // and removes them without a packet. The action is reset all the same: whatever the
 // client sends next is answered by an RST.
 func playListenerClosedTimer(f world.Family) scenario.PlayFunc {
-	return func(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+	return func(ctx context.Context, w *world.World,
+		log func(string, ...any)) (scenario.Expectation, error) {
 		const halfOpen, backlog = 4, 16
 		var none scenario.Expectation
 		if err := w.Sysctl("net.ipv4.tcp_syncookies", "1"); err != nil {
@@ -139,10 +143,12 @@ func playListenerClosedTimer(f world.Family) scenario.PlayFunc {
 // playHandshakeExpired asks for one retransmission instead of none, so that the
 // clients see what tells expiry apart from an early end: a second SYN-ACK.
 func playHandshakeExpired(f world.Family) scenario.PlayFunc {
-	return func(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+	return func(ctx context.Context, w *world.World,
+		log func(string, ...any)) (scenario.Expectation, error) {
 		const halfOpen, backlog = 4, 16
 		var none scenario.Expectation
-		if err := w.Sysctls("net.ipv4.tcp_syncookies", "1", "net.ipv4.tcp_synack_retries", "1"); err != nil {
+		if err := w.Sysctls("net.ipv4.tcp_syncookies", "1", "net.ipv4.tcp_synack_retries",
+			"1"); err != nil {
 			return none, err
 		}
 		server, clients, err := scenario.HalfOpen(ctx, w, f, backlog, halfOpen)
@@ -153,7 +159,8 @@ func playHandshakeExpired(f world.Family) scenario.PlayFunc {
 		if err != nil {
 			return none, err
 		}
-		log("%d half-open handshakes expired after 2 SYN-ACKs each and %v", halfOpen, waited)
+		log("%d half-open handshakes expired after 2 SYN-ACKs each and %v", halfOpen,
+			waited)
 
 		e := scenario.Expectation{
 			Records: []scenario.Expect{{
@@ -169,7 +176,8 @@ func playHandshakeExpired(f world.Family) scenario.PlayFunc {
 
 // expire waits until the timers have ended all half-open handshakes, and checks
 // that the clients saw so many SYN-ACKs and no RST.
-func expire(ctx context.Context, w *world.World, clients []*world.Client, synAcks int) (time.Duration, error) {
+func expire(ctx context.Context, w *world.World, clients []*world.Client,
+	synAcks int) (time.Duration, error) {
 	began := time.Now()
 	if err := w.AwaitExpiry(ctx); err != nil {
 		return 0, err
@@ -179,7 +187,8 @@ func expire(ctx context.Context, w *world.World, clients []*world.Client, synAck
 	}
 	for _, c := range clients {
 		if c.SYNACKs() != synAcks {
-			return 0, fmt.Errorf("client %s got %d SYN-ACKs, expected %d", c.Local, c.SYNACKs(), synAcks)
+			return 0, fmt.Errorf("client %s got %d SYN-ACKs, expected %d", c.Local,
+				c.SYNACKs(), synAcks)
 		}
 	}
 	if err := scenario.WantNoReset("expired handshakes", clients); err != nil {

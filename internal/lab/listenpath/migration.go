@@ -28,16 +28,18 @@ type handover struct {
 }
 
 // handOver gives a member its clients, opens a second one, and closes the first.
-func handOver(ctx context.Context, w *world.World, f world.Family, queued, halfOpen, stayingBacklog int) (*handover, error) {
+func handOver(ctx context.Context, w *world.World, f world.Family, queued, halfOpen,
+	stayingBacklog int) (*handover, error) {
 	// Without cookies: a group that never sent one seems to have for two minutes, when
 	// jiffies come to 0, five minutes after booting.
 	if err := w.Sysctl("net.ipv4.tcp_syncookies", "0"); err != nil {
 		return nil, err
 	}
 	member := func(comm string, backlog int) (*server.Server, error) {
-		return server.Start(w, server.Config{Comm: []byte(comm), Listeners: []server.ListenConfig{
-			{Addr: f.Listener, Backlog: backlog, ReusePort: true},
-		}})
+		return server.Start(w,
+			server.Config{Comm: []byte(comm), Listeners: []server.ListenConfig{
+				{Addr: f.Listener, Backlog: backlog, ReusePort: true},
+			}})
 	}
 	h := &handover{}
 	var err error
@@ -82,7 +84,8 @@ func migrate(w *world.World) error {
 // their listener closes (inet_csk_listen_stop), half-open handshakes by their ACK
 // (tcp_v4_rcv) or by their timer (reqsk_timer_handler), which sends the SYN-ACK again.
 func playReuseportMigration(f world.Family) scenario.PlayFunc {
-	return func(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+	return func(ctx context.Context, w *world.World,
+		log func(string, ...any)) (scenario.Expectation, error) {
 		const queued, byACK, byTimer = 3, 2, 2
 		var none scenario.Expectation
 		if err := migrate(w); err != nil {
@@ -106,7 +109,8 @@ func playReuseportMigration(f world.Family) scenario.PlayFunc {
 			return none, err
 		}
 		for _, c := range h.half[byACK:] {
-			if err := c.Wait(ctx, "a second SYN-ACK", func() bool { return c.SYNACKs() > 1 }); err != nil {
+			if err := c.Wait(ctx, "a second SYN-ACK",
+				func() bool { return c.SYNACKs() > 1 }); err != nil {
 				return none, err
 			}
 			if err := c.ACK(); err != nil {
@@ -117,13 +121,15 @@ func playReuseportMigration(f world.Family) scenario.PlayFunc {
 			return none, err
 		}
 		all := append(h.queued, h.half...)
-		if err := scenario.Each(ctx, w, all, func(c *world.Client) error { return c.Data([]byte("GET /")) }); err != nil {
+		if err := scenario.Each(ctx, w, all,
+			func(c *world.Client) error { return c.Data([]byte("GET /")) }); err != nil {
 			return none, err
 		}
 		if err := scenario.WantNoReset("migrated connections", all); err != nil {
 			return none, err
 		}
-		if err := w.WantMoved(before, world.Stats{migratedCounter: uint64(len(all)), "TCPMigrateReqFailure": 0}); err != nil {
+		if err := w.WantMoved(before, world.Stats{migratedCounter: uint64(len(all)),
+			"TCPMigrateReqFailure": 0}); err != nil {
 			return none, err
 		}
 		log("server %d closed its listener; server %d took over its %d queued and %d half-open clients", h.leaving.PID, h.staying.PID, queued, len(h.half))
@@ -137,7 +143,8 @@ func playReuseportMigration(f world.Family) scenario.PlayFunc {
 // playReuseportMigrationFull is of two listeners: the one that the request names has
 // closed, the one that drops is the other.
 func playReuseportMigrationFull(f world.Family) scenario.PlayFunc {
-	return func(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+	return func(ctx context.Context, w *world.World,
+		log func(string, ...any)) (scenario.Expectation, error) {
 		const lost = 2
 		var none scenario.Expectation
 		if err := migrate(w); err != nil {
@@ -156,7 +163,8 @@ func playReuseportMigrationFull(f world.Family) scenario.PlayFunc {
 		if err := w.WantQueues(world.Capacity, lost); err != nil {
 			return none, err
 		}
-		if err := scenario.WantNoReset("ACKs into a full accept queue", h.half); err != nil {
+		if err := scenario.WantNoReset("ACKs into a full accept queue",
+			h.half); err != nil {
 			return none, err
 		}
 		log("server %d closed its listener; the ACKs of its %d half-open clients met the full accept queue of server %d", h.leaving.PID, lost, h.staying.PID)
@@ -181,11 +189,13 @@ func playReuseportMigrationFull(f world.Family) scenario.PlayFunc {
 // handshake finds its listener gone, and then the other one, to which it is a stray
 // ACK: the RST is that listener's, the loss is not.
 func playReuseportClosed(f world.Family) scenario.PlayFunc {
-	return func(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+	return func(ctx context.Context, w *world.World,
+		log func(string, ...any)) (scenario.Expectation, error) {
 		const queued, halfOpen = 3, 2
 		var none scenario.Expectation
 		// Before 5.14 there is nothing to turn off.
-		if err := w.Sysctl(migrateSysctl, "0"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := w.Sysctl(migrateSysctl, "0"); err != nil &&
+			!errors.Is(err, fs.ErrNotExist) {
 			return none, err
 		}
 		h, err := handOver(ctx, w, f, queued, halfOpen, 16)

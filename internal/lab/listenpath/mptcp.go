@@ -27,10 +27,12 @@ const askedAgain = 1500 * time.Millisecond
 // same inode (mptcp_subflow_create_socket). Whether a client offers MPTCP makes no
 // difference to either queue.
 func playMPTCPListener(f world.Family) scenario.PlayFunc {
-	return func(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+	return func(ctx context.Context, w *world.World,
+		log func(string, ...any)) (scenario.Expectation, error) {
 		const backlog, lost, refused = 8, 2, 3
 		var none scenario.Expectation
-		if err := w.Sysctls("net.ipv4.tcp_syncookies", "1", "net.ipv4.tcp_abort_on_overflow", "0"); err != nil {
+		if err := w.Sysctls("net.ipv4.tcp_syncookies", "1",
+			"net.ipv4.tcp_abort_on_overflow", "0"); err != nil {
 			return none, err
 		}
 		if err := enableMPTCP(w, f); err != nil {
@@ -40,7 +42,9 @@ func playMPTCPListener(f world.Family) scenario.PlayFunc {
 		if err != nil {
 			return none, err
 		}
-		server, err := server.Start(w, server.Config{Listeners: []server.ListenConfig{{Addr: f.Listener, Backlog: backlog, MPTCP: true}}})
+		server, err := server.Start(w,
+			server.Config{Listeners: []server.ListenConfig{{Addr: f.Listener,
+				Backlog: backlog, MPTCP: true}}})
 		if err != nil {
 			return none, err
 		}
@@ -49,7 +53,8 @@ func playMPTCPListener(f world.Family) scenario.PlayFunc {
 				return none, err
 			}
 		}
-		if err := w.WantMoved(before, world.Stats{"MPTcpExtMPCapableACKRX": backlog / 2}); err != nil {
+		if err := w.WantMoved(before,
+			world.Stats{"MPTcpExtMPCapableACKRX": backlog / 2}); err != nil {
 			return none, err
 		}
 		half := mptcpClients(w, f, 1+lost) // there is room for one
@@ -87,7 +92,8 @@ func playMPTCPListener(f world.Family) scenario.PlayFunc {
 		}{{event.StageAck, acks}, {event.StageSyn, syns}} {
 			e.Records = append(e.Records, scenario.Expect{
 				Cause: event.CauseAcceptQueueFull, Stage: r.stage, Action: event.ActionDropped, Count: len(r.clients),
-				Listener: f.Listener, AcceptQueue: scenario.Queue{Len: backlog + 1, Limit: backlog},
+				Listener: f.Listener, AcceptQueue: scenario.Queue{Len: backlog + 1,
+					Limit: backlog},
 				Clients: scenario.Addresses(r.clients), Attempts: scenario.First(len(r.clients)), PIDs: []int{server.PID},
 			})
 		}
@@ -110,7 +116,8 @@ func enableMPTCP(w *world.World, f world.Family) error {
 		err := world.WriteSysctl("net.mptcp.enabled", "1")
 		if err == nil {
 			var fd int
-			if fd, err = unix.Socket(domain, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_MPTCP); err == nil {
+			if fd, err = unix.Socket(domain, unix.SOCK_STREAM|unix.SOCK_CLOEXEC,
+				unix.IPPROTO_MPTCP); err == nil {
 				return unix.Close(fd)
 			}
 		}
@@ -153,7 +160,8 @@ func plain(clients []mptcpClient) []*world.Client {
 	return list
 }
 
-func eachMPTCP(ctx context.Context, w *world.World, clients []mptcpClient, f func(mptcpClient) error) error {
+func eachMPTCP(ctx context.Context, w *world.World, clients []mptcpClient,
+	f func(mptcpClient) error) error {
 	for _, c := range clients {
 		if err := f(c); err != nil {
 			return err
@@ -180,9 +188,11 @@ func (c mptcpClient) ACK() error {
 	if c.offers {
 		answer, ok := c.SYNAck.Option(optionMPTCP)
 		if !ok || len(answer) != 10 {
-			return fmt.Errorf("client %s offered MPTCP, its SYN-ACK answers with %v", c.Local, answer)
+			return fmt.Errorf("client %s offered MPTCP, its SYN-ACK answers with %v",
+				c.Local, answer)
 		}
-		ack.Options = slices.Concat(ack.Options, []byte{optionMPTCP, 20, mptcpVersion, mptcpHMAC},
+		ack.Options = slices.Concat(ack.Options,
+			[]byte{optionMPTCP, 20, mptcpVersion, mptcpHMAC},
 			[]byte("labs-key"), answer[2:])
 	}
 	return c.Send(ack)

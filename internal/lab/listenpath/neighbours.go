@@ -20,22 +20,25 @@ import (
 // moves one to a member that has room. Completed handshakes fill the stuck
 // member; after that no answer means that it dropped the SYN, as the other
 // accepts faster than clients come.
-func playReuseportOneFull(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+func playReuseportOneFull(ctx context.Context, w *world.World,
+	log func(string, ...any)) (scenario.Expectation, error) {
 	const wanted, limit = 5, 2000
 	var none scenario.Expectation
 	if err := w.Sysctl("net.ipv4.tcp_syncookies", "1"); err != nil {
 		return none, err
 	}
 	stuck, err := server.Start(w, server.Config{
-		Comm:      []byte("lab-stuck"),
-		Listeners: []server.ListenConfig{{Addr: world.Any4, Backlog: world.Backlog, ReusePort: true}},
+		Comm: []byte("lab-stuck"),
+		Listeners: []server.ListenConfig{{Addr: world.Any4, Backlog: world.Backlog,
+			ReusePort: true}},
 	})
 	if err != nil {
 		return none, err
 	}
 	healthy, err := server.Start(w, server.Config{
-		Comm:      []byte("lab-healthy"),
-		Listeners: []server.ListenConfig{{Addr: world.Any4, Backlog: 512, ReusePort: true, Accept: true}},
+		Comm: []byte("lab-healthy"),
+		Listeners: []server.ListenConfig{{Addr: world.Any4, Backlog: 512, ReusePort: true,
+			Accept: true}},
 	})
 	if err != nil {
 		return none, err
@@ -44,7 +47,8 @@ func playReuseportOneFull(ctx context.Context, w *world.World, log func(string, 
 	connected := 0
 	for len(dropped) < wanted {
 		if connected == limit {
-			return none, fmt.Errorf("%d clients, and only %d met the full member", limit, len(dropped))
+			return none, fmt.Errorf("%d clients, and only %d met the full member",
+				limit, len(dropped))
 		}
 		clients, err := w.Burst(ctx, world.Server4, 1)
 		if err != nil {
@@ -76,24 +80,29 @@ func playReuseportOneFull(ctx context.Context, w *world.World, log func(string, 
 	return e, nil
 }
 
-// playReuseportBound plays inet_lhash2_lookup, which returns from the first group that has a match, not from the best.
-func playReuseportBound(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+// playReuseportBound plays inet_lhash2_lookup, which returns from the first group that has a match,
+// not from the best.
+func playReuseportBound(ctx context.Context, w *world.World,
+	log func(string, ...any)) (scenario.Expectation, error) {
 	const drops = 5
 	var none scenario.Expectation
 	if err := w.Sysctl("net.ipv4.tcp_syncookies", "1"); err != nil {
 		return none, err
 	}
-	toDevice := server.SocketOption{Level: unix.SOL_SOCKET, Name: unix.SO_BINDTODEVICE, Value: []byte(world.TUNName + "\x00")}
+	toDevice := server.SocketOption{Level: unix.SOL_SOCKET, Name: unix.SO_BINDTODEVICE,
+		Value: []byte(world.TUNName + "\x00")}
 	passedBy, err := server.Start(w, server.Config{
-		Comm:      []byte("lab-on-device"),
-		Listeners: []server.ListenConfig{{Addr: world.Any4, Backlog: 512, ReusePort: true, Accept: true, Options: []server.SocketOption{toDevice}}},
+		Comm: []byte("lab-on-device"),
+		Listeners: []server.ListenConfig{{Addr: world.Any4, Backlog: 512, ReusePort: true,
+			Accept: true, Options: []server.SocketOption{toDevice}}},
 	})
 	if err != nil {
 		return none, err
 	}
 	full, err := server.Start(w, server.Config{
-		Comm:      []byte("lab-last"),
-		Listeners: []server.ListenConfig{{Addr: world.Any4, Backlog: world.Backlog, ReusePort: true}},
+		Comm: []byte("lab-last"),
+		Listeners: []server.ListenConfig{{Addr: world.Any4, Backlog: world.Backlog,
+			ReusePort: true}},
 	})
 	if err != nil {
 		return none, err
@@ -105,7 +114,8 @@ func playReuseportBound(ctx context.Context, w *world.World, log func(string, ..
 	if err != nil {
 		return none, err
 	}
-	log("%d SYNs got no answer from process %d, none came to process %d", drops, full.PID, passedBy.PID)
+	log("%d SYNs got no answer from process %d, none came to process %d", drops, full.PID,
+		passedBy.PID)
 	e := scenario.Expectation{
 		Records: []scenario.Expect{{
 			Cause: event.CauseAcceptQueueFull, Stage: event.StageSyn, Action: event.ActionDropped, Count: drops,
@@ -122,16 +132,19 @@ func playReuseportBound(ctx context.Context, w *world.World, log func(string, ..
 // no valid UTF-8.
 const HostileComm = "ev\x1b[2J\n\"<b>\xff\xfe"
 
-func playTwoPorts(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+func playTwoPorts(ctx context.Context, w *world.World,
+	log func(string, ...any)) (scenario.Expectation, error) {
 	var none scenario.Expectation
 	if err := w.Sysctl("net.ipv4.tcp_syncookies", "1"); err != nil {
 		return none, err
 	}
-	ports := []struct{ port, backlog, drops int }{{world.Port, world.Backlog, 5}, {world.Port + 1, 1, 3}}
+	ports := []struct{ port, backlog, drops int }{{world.Port, world.Backlog, 5},
+		{world.Port + 1, 1, 3}}
 	config := server.Config{Comm: []byte(HostileComm)}
 	for _, p := range ports {
 		config.Listeners = append(config.Listeners, server.ListenConfig{
-			Addr: netip.AddrPortFrom(netip.IPv4Unspecified(), uint16(p.port)), Backlog: p.backlog,
+			Addr: netip.AddrPortFrom(netip.IPv4Unspecified(),
+				uint16(p.port)), Backlog: p.backlog,
 		})
 	}
 	server, err := server.Start(w, config)
@@ -166,7 +179,8 @@ func playTwoPorts(ctx context.Context, w *world.World, log func(string, ...any))
 }
 
 // PlayOtherNamespace keeps a second World alive until the first is closed.
-func PlayOtherNamespace(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+func PlayOtherNamespace(ctx context.Context, w *world.World,
+	log func(string, ...any)) (scenario.Expectation, error) {
 	const healthy = 20
 	var none scenario.Expectation
 	other, err := world.New(ctx)

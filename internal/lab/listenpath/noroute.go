@@ -39,14 +39,16 @@ func clientsIn(w *world.World, prefix netip.Prefix, server netip.AddrPort, n int
 // tcp_v6_syn_recv_sock asks before (inet6_csk_route_req). The request survives
 // both, as it does when the accept queue is full.
 func playNoRouteBack(f world.Family) scenario.PlayFunc {
-	return func(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+	return func(ctx context.Context, w *world.World,
+		log func(string, ...any)) (scenario.Expectation, error) {
 		const strangers, cutOff = 3, 2
 		unrouted, routed := unrouted4, routed4
 		if f.IPv6() {
 			unrouted, routed = unrouted6, routed6
 		}
 		var none scenario.Expectation
-		if err := w.Sysctls("net.ipv4.tcp_syncookies", "1", "net.ipv4.tcp_abort_on_overflow", "0"); err != nil {
+		if err := w.Sysctls("net.ipv4.tcp_syncookies", "1",
+			"net.ipv4.tcp_abort_on_overflow", "0"); err != nil {
 			return none, err
 		}
 		server, err := scenario.IdleServer(w, f.Listener, world.Backlog)
@@ -89,7 +91,8 @@ func playNoRouteBack(f world.Family) scenario.PlayFunc {
 		if err := w.WantQueues(cutOff, 0); err != nil {
 			return none, err
 		}
-		if err := scenario.WantNoReset("clients cut off", append(lostAcks[:cutOff:cutOff], lostSyns...)); err != nil {
+		if err := scenario.WantNoReset("clients cut off",
+			append(lostAcks[:cutOff:cutOff], lostSyns...)); err != nil {
 			return none, err
 		}
 		log("%d SYNs from %s got no answer; %d ACKs from %s were lost while its route was away", strangers, unrouted, cutOff, routed)

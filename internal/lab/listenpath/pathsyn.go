@@ -19,7 +19,8 @@ import (
 
 // playQueueAtLimit is the difference between > and >=: sk_acceptq_is_full is
 // sk_ack_backlog > sk_max_ack_backlog, so a queue at its limit takes one more.
-func playQueueAtLimit(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+func playQueueAtLimit(ctx context.Context, w *world.World,
+	log func(string, ...any)) (scenario.Expectation, error) {
 	var none scenario.Expectation
 	if err := w.Sysctl("net.ipv4.tcp_syncookies", "1"); err != nil {
 		return none, err
@@ -40,7 +41,8 @@ func playQueueAtLimit(ctx context.Context, w *world.World, log func(string, ...a
 	if err := w.WantQueues(world.Backlog+1, 0); err != nil {
 		return none, err
 	}
-	log("with %d handshakes queued in listen(%d), one more connected", world.Backlog, world.Backlog)
+	log("with %d handshakes queued in listen(%d), one more connected", world.Backlog,
+		world.Backlog)
 	dropped, err := scenario.Unanswered(ctx, w, world.Server4, 1)
 	if err != nil {
 		return none, err
@@ -67,11 +69,13 @@ func playQueueAtLimit(ctx context.Context, w *world.World, log func(string, ...a
 // in tcp_conn_request, and no client here is proven (tcp_peer_is_proven wants a
 // round trip time from an earlier connection, and the namespace is new).
 func playSynBacklogReserve(f world.Family) scenario.PlayFunc {
-	return func(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+	return func(ctx context.Context, w *world.World,
+		log func(string, ...any)) (scenario.Expectation, error) {
 		const maxSynBacklog, backlog, total = 16, 64, 20
 		const admitted = maxSynBacklog - maxSynBacklog/4 + 1
 		var none scenario.Expectation
-		if err := w.Sysctls("net.ipv4.tcp_syncookies", "0", "net.ipv4.tcp_max_syn_backlog", strconv.Itoa(maxSynBacklog)); err != nil {
+		if err := w.Sysctls("net.ipv4.tcp_syncookies", "0", "net.ipv4.tcp_max_syn_backlog",
+			strconv.Itoa(maxSynBacklog)); err != nil {
 			return none, err
 		}
 		server, err := scenario.IdleServer(w, f.Listener, backlog)
@@ -95,7 +99,8 @@ func playSynBacklogReserve(f world.Family) scenario.PlayFunc {
 		e := scenario.Expectation{
 			Records: []scenario.Expect{{
 				Cause: event.CauseSynBacklogReserve, Stage: event.StageSyn, Action: event.ActionDropped, Count: n,
-				Listener: f.Listener, AcceptQueue: scenario.Queue{Len: 0, Limit: backlog}, SynQueue: scenario.Queue{Len: admitted, Limit: backlog},
+				Listener: f.Listener, AcceptQueue: scenario.Queue{Len: 0,
+					Limit: backlog}, SynQueue: scenario.Queue{Len: admitted, Limit: backlog},
 				Clients: scenario.Addresses(dropped), Attempts: scenario.First(n), PIDs: []int{server.PID},
 			}},
 			Counters: scenario.Counters(map[event.Counter]uint64{event.CounterListenDrops: uint64(n)}),
@@ -116,16 +121,19 @@ const (
 // that was made from a SYN alone counts against the queue until its handshake
 // is finished (reqsk_fastopen_remove), so the first clients send no ACK.
 func playFastopenQueueFull(f world.Family) scenario.PlayFunc {
-	return func(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+	return func(ctx context.Context, w *world.World,
+		log func(string, ...any)) (scenario.Expectation, error) {
 		const queue, more, backlog = 2, 3, 16
 		payload := []byte("GET /")
 		var none scenario.Expectation
-		if err := w.Sysctls("net.ipv4.tcp_syncookies", "1", "net.ipv4.tcp_fastopen", strconv.Itoa(fastopenServer|fastopenNoCookie)); err != nil {
+		if err := w.Sysctls("net.ipv4.tcp_syncookies", "1", "net.ipv4.tcp_fastopen",
+			strconv.Itoa(fastopenServer|fastopenNoCookie)); err != nil {
 			return none, err
 		}
 		server, err := server.Start(w, server.Config{Listeners: []server.ListenConfig{{
 			Addr: f.Listener, Backlog: backlog,
-			Options: []server.SocketOption{server.IntOption(unix.IPPROTO_TCP, unix.TCP_FASTOPEN, queue)},
+			Options: []server.SocketOption{server.IntOption(unix.IPPROTO_TCP,
+				unix.TCP_FASTOPEN, queue)},
 		}}})
 		if err != nil {
 			return none, err
@@ -145,7 +153,8 @@ func playFastopenQueueFull(f world.Family) scenario.PlayFunc {
 				return none, fmt.Errorf("client %s: its SYN-ACK does not acknowledge the data of its SYN", c.Local)
 			}
 		}
-		if err := scenario.WantAnswers(ordinary, more); err != nil { // acknowledging the SYN alone
+		if err := scenario.WantAnswers(ordinary,
+			more); err != nil { // acknowledging the SYN alone
 			return none, err
 		}
 		// The children wait for accept() and are half-open at once.
@@ -194,9 +203,11 @@ func acknowledgesData(c *world.Client, n int) bool {
 // broadcast and multicast addresses pass as packets to this host
 // (tcp_v4_rcv: pkt_type) and get as far as the listener.
 func playBadSyn(f world.Family) scenario.PlayFunc {
-	return func(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+	return func(ctx context.Context, w *world.World,
+		log func(string, ...any)) (scenario.Expectation, error) {
 		const withFIN = 3
-		nobodys := []string{"10.99.0.255", "255.255.255.255", "224.0.0.1"} // subnet, limited, all hosts
+		nobodys := []string{"10.99.0.255", "255.255.255.255",
+			"224.0.0.1"} // subnet, limited, all hosts
 		if f.IPv6() {
 			nobodys = []string{"ff02::1", "ff02::1"} // all nodes; IPv6 has no broadcast
 		}
@@ -219,7 +230,8 @@ func playBadSyn(f world.Family) scenario.PlayFunc {
 		}
 		for _, to := range nobodys {
 			local, isn := w.NextClient(f.Server)
-			c := w.ClientFrom(local, netip.AddrPortFrom(netip.MustParseAddr(to), world.Port), isn)
+			c := w.ClientFrom(local,
+				netip.AddrPortFrom(netip.MustParseAddr(to), world.Port), isn)
 			if err := c.SYN(); err != nil {
 				return none, err
 			}
@@ -234,13 +246,15 @@ func playBadSyn(f world.Family) scenario.PlayFunc {
 		if err := scenario.WantNoReset("bad SYNs", clients); err != nil {
 			return none, err
 		}
-		log("%d SYNs with FIN and %d to broadcast or multicast addresses got no answer", withFIN, len(nobodys))
+		log("%d SYNs with FIN and %d to broadcast or multicast addresses got no answer",
+			withFIN, len(nobodys))
 
 		n := len(clients)
 		e := scenario.Expectation{
 			Records: []scenario.Expect{{
 				Cause: event.CauseBadSyn, Stage: event.StageSyn, Action: event.ActionDropped, Count: n,
-				Listener: f.Listener, AcceptQueue: scenario.Queue{Len: 0, Limit: world.Backlog}, Clients: scenario.Addresses(clients), Attempts: scenario.First(n), PIDs: []int{server.PID},
+				Listener: f.Listener, AcceptQueue: scenario.Queue{Len: 0,
+					Limit: world.Backlog}, Clients: scenario.Addresses(clients), Attempts: scenario.First(n), PIDs: []int{server.PID},
 			}},
 			Counters: scenario.Counters(map[event.Counter]uint64{event.CounterListenDrops: uint64(len(nobodys))}),
 			Syns:     w.Syns(), Handshakes: n,

@@ -28,22 +28,26 @@ type SlowConfig struct {
 
 var (
 	slowAccept      = SlowConfig{Pause: 5 * time.Second, Timeout: 3 * time.Second, Rounds: 2}
-	slowAcceptAbort = SlowConfig{Pause: 5 * time.Second, Timeout: 3 * time.Second, Rounds: 2, Abort: true}
+	slowAcceptAbort = SlowConfig{Pause: 5 * time.Second, Timeout: 3 * time.Second, Rounds: 2,
+		Abort: true}
 )
 
 // PlaySlowAccept is the one scenario without a script: an ordinary server,
 // ordinary clients, the kernel's own TCP on both ends. How many SYNs the
 // clients retransmit, and when, is theirs to choose, so the counts come from
 // the kernel.
-func PlaySlowAccept(config SlowConfig) func(context.Context, *world.World, func(string, ...any)) (scenario.Expectation, error) {
-	return func(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+func PlaySlowAccept(config SlowConfig) func(context.Context, *world.World,
+	func(string, ...any)) (scenario.Expectation, error) {
+	return func(ctx context.Context, w *world.World,
+		log func(string, ...any)) (scenario.Expectation, error) {
 		const clients, distant = 20, 2
 		var none scenario.Expectation
 		abort := "0"
 		if config.Abort {
 			abort = "1"
 		}
-		if err := w.Sysctls("net.ipv4.tcp_syncookies", "1", "net.ipv4.tcp_abort_on_overflow", abort); err != nil {
+		if err := w.Sysctls("net.ipv4.tcp_syncookies", "1",
+			"net.ipv4.tcp_abort_on_overflow", abort); err != nil {
 			return none, err
 		}
 		before, err := w.Counters()
@@ -51,8 +55,9 @@ func PlaySlowAccept(config SlowConfig) func(context.Context, *world.World, func(
 			return none, err
 		}
 		server, err := server.Start(w, server.Config{
-			Comm:      []byte("lab-slow"),
-			Listeners: []server.ListenConfig{{Addr: world.Any4, Backlog: 1, Accept: true, Pause: config.Pause}},
+			Comm: []byte("lab-slow"),
+			Listeners: []server.ListenConfig{{Addr: world.Any4, Backlog: 1,
+				Accept: true, Pause: config.Pause}},
 		})
 		if err != nil {
 			return none, err
@@ -73,10 +78,13 @@ func PlaySlowAccept(config SlowConfig) func(context.Context, *world.World, func(
 				return none, err
 			}
 		}
-		flood := flood{w: w, address: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), world.Port)}
+		flood := flood{w: w,
+			address: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}),
+				world.Port)}
 		defer flood.close()
 		for round := range config.Rounds {
-			log("clients: %d connect at once, and wait up to %v", clients, config.Timeout)
+			log("clients: %d connect at once, and wait up to %v", clients,
+				config.Timeout)
 			if err := flood.connect(clients); err != nil {
 				return none, err
 			}
@@ -84,8 +92,8 @@ func PlaySlowAccept(config SlowConfig) func(context.Context, *world.World, func(
 				if err := awaitOverflow(ctx, w, before); err != nil {
 					return none, err
 				}
-				// The last one may have got a cookie, which is never reset, and there may be
-				// room for one: the first one's ACK comes last.
+				// The last one may have got a cookie, which is never reset, and
+				// there may be room for one: the first one's ACK comes last.
 				for _, c := range slices.Backward(far) {
 					if err := c.ACK(); err != nil {
 						return none, err
@@ -98,7 +106,10 @@ func PlaySlowAccept(config SlowConfig) func(context.Context, *world.World, func(
 		}
 		// Pull the cable: clients that hang would go on retransmitting, and the
 		// server answering, while somebody compares counts.
-		if err := w.Do(func() error { return world.SetFlags("lo", 0, unix.IFF_UP) }); err != nil {
+		if err := w.Do(func() error {
+			return world.SetFlags("lo", 0,
+				unix.IFF_UP)
+		}); err != nil {
 			return none, err
 		}
 		moved, err := scenario.Since(w, before)
@@ -116,12 +127,15 @@ func PlaySlowAccept(config SlowConfig) func(context.Context, *world.World, func(
 
 		overflows, resets := moved[event.CounterListenOverflows], moved[event.CounterEmbryonicRsts]
 		if overflows == 0 || config.Abort && resets == 0 {
-			return none, fmt.Errorf("the flood caused %d overflows and %d resets", overflows, resets)
+			return none, fmt.Errorf("the flood caused %d overflows and %d resets",
+				overflows, resets)
 		}
-		e := scenario.Expectation{Counters: moved, Cookies: int(moved[event.CounterSyncookiesSent]), FromCounters: true}
+		e := scenario.Expectation{Counters: moved,
+			Cookies: int(moved[event.CounterSyncookiesSent]), FromCounters: true}
 		// No queue length: two CPUs that finish handshakes at the same moment
 		// can both see room and put one too many into the queue.
-		row := scenario.Expect{Cause: event.CauseAcceptQueueFull, Listener: world.Any4, PIDs: []int{server.PID}}
+		row := scenario.Expect{Cause: event.CauseAcceptQueueFull, Listener: world.Any4,
+			PIDs: []int{server.PID}}
 		row.Action, row.Count = event.ActionDropped, int(overflows-resets)
 		e.Records = append(e.Records, row)
 		if resets > 0 {
@@ -138,7 +152,8 @@ func PlaySlowAccept(config SlowConfig) func(context.Context, *world.World, func(
 // awaitOverflow waits until the accept queue is full: on a slow machine connect()
 // returns before the handshakes it began are over.
 func awaitOverflow(ctx context.Context, w *world.World, before map[event.Counter]uint64) error {
-	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline) && ctx.Err() == nil; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline) &&
+		ctx.Err() == nil; time.Sleep(5 * time.Millisecond) {
 		moved, err := scenario.Since(w, before)
 		if err != nil || moved[event.CounterListenOverflows] > 0 {
 			return err
@@ -162,16 +177,19 @@ func (f *flood) connect(n int) error {
 	to := &unix.SockaddrInet4{Addr: f.address.Addr().As4(), Port: int(f.address.Port())}
 	return f.w.Do(func() error {
 		for range n {
-			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+			fd, err := unix.Socket(unix.AF_INET,
+				unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 			if err != nil {
 				return fmt.Errorf("open client socket: %w", err)
 			}
 			f.pending = append(f.pending, fd)
 			// Closed with an RST and no lingering FIN (see listen).
-			if err := unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}); err != nil {
+			if err := unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER,
+				&unix.Linger{Onoff: 1}); err != nil {
 				return fmt.Errorf("set linger: %w", err)
 			}
-			if err := unix.Connect(fd, to); err != nil && !errors.Is(err, unix.EINPROGRESS) {
+			if err := unix.Connect(fd, to); err != nil &&
+				!errors.Is(err, unix.EINPROGRESS) {
 				return fmt.Errorf("connect: %w", err)
 			}
 		}

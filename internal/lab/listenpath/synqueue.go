@@ -17,17 +17,20 @@ const synBacklog = 8
 // inet_csk_reqsk_queue_is_full between >= and >, so the answers decide.
 func checkSynQueue(requests int) error {
 	if requests != synBacklog && requests != synBacklog+1 {
-		return fmt.Errorf("the SYN queue of listen(%d) took %d requests", synBacklog, requests)
+		return fmt.Errorf("the SYN queue of listen(%d) took %d requests", synBacklog,
+			requests)
 	}
 	return nil
 }
 
-func playSynQueueFull(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+func playSynQueueFull(ctx context.Context, w *world.World,
+	log func(string, ...any)) (scenario.Expectation, error) {
 	const total = 20
 	var none scenario.Expectation
 	// A large tcp_max_syn_backlog keeps its last quarter, a drop cause of its
 	// own with cookies off, out of reach.
-	if err := w.Sysctls("net.ipv4.tcp_syncookies", "0", "net.ipv4.tcp_max_syn_backlog", "4096"); err != nil {
+	if err := w.Sysctls("net.ipv4.tcp_syncookies", "0", "net.ipv4.tcp_max_syn_backlog",
+		"4096"); err != nil {
 		return none, err
 	}
 	server, err := scenario.IdleServer(w, world.Any4, synBacklog)
@@ -42,13 +45,15 @@ func playSynQueueFull(ctx context.Context, w *world.World, log func(string, ...a
 	if err := checkSynQueue(len(requests)); err != nil {
 		return none, err
 	}
-	log("%d half-open handshakes filled the SYN queue of listen(%d); %d SYNs got no answer", len(requests), synBacklog, len(dropped))
+	log("%d half-open handshakes filled the SYN queue of listen(%d); %d SYNs got no answer",
+		len(requests), synBacklog, len(dropped))
 
 	n := len(dropped)
 	e := scenario.Expectation{
 		Records: []scenario.Expect{{
 			Cause: event.CauseSynQueueFull, Stage: event.StageSyn, Action: event.ActionDropped, Count: n,
-			Listener: world.Any4, AcceptQueue: scenario.Queue{Len: 0, Limit: synBacklog}, SynQueue: scenario.Queue{Len: len(requests), Limit: synBacklog},
+			Listener: world.Any4, AcceptQueue: scenario.Queue{Len: 0,
+				Limit: synBacklog}, SynQueue: scenario.Queue{Len: len(requests), Limit: synBacklog},
 			Clients: scenario.Addresses(dropped), Attempts: scenario.First(n), PIDs: []int{server.PID},
 		}},
 		Counters: scenario.Counters(map[event.Counter]uint64{
@@ -61,7 +66,8 @@ func playSynQueueFull(ctx context.Context, w *world.World, log func(string, ...a
 	return e, nil
 }
 
-func playCookieAnsweredSyn(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+func playCookieAnsweredSyn(ctx context.Context, w *world.World,
+	log func(string, ...any)) (scenario.Expectation, error) {
 	const total = 20
 	var none scenario.Expectation
 	if err := w.Sysctl("net.ipv4.tcp_syncookies", "1"); err != nil {
@@ -82,7 +88,8 @@ func playCookieAnsweredSyn(ctx context.Context, w *world.World, log func(string,
 	if err := checkSynQueue(len(requests)); err != nil {
 		return none, err
 	}
-	log("%d half-open handshakes filled the SYN queue of listen(%d); cookies answered %d SYNs", len(requests), synBacklog, len(cookies))
+	log("%d half-open handshakes filled the SYN queue of listen(%d); cookies answered %d SYNs",
+		len(requests), synBacklog, len(cookies))
 
 	n := uint64(len(cookies))
 	e := scenario.Expectation{
@@ -96,7 +103,8 @@ func playCookieAnsweredSyn(ctx context.Context, w *world.World, log func(string,
 	return e, nil
 }
 
-func playRetransmit(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+func playRetransmit(ctx context.Context, w *world.World,
+	log func(string, ...any)) (scenario.Expectation, error) {
 	const times = 4
 	var none scenario.Expectation
 	if err := w.Sysctl("net.ipv4.tcp_syncookies", "1"); err != nil {
@@ -138,7 +146,8 @@ func playRetransmit(ctx context.Context, w *world.World, log func(string, ...any
 // playSynRetransmitAnswered sends one SYN four times, then finishes the
 // handshake. The three repeats meet the request: tcp_check_req sends its
 // SYN-ACK again unless tcp_oow_rate_limited holds it back, and frees the SYN.
-func playSynRetransmitAnswered(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+func playSynRetransmitAnswered(ctx context.Context, w *world.World,
+	log func(string, ...any)) (scenario.Expectation, error) {
 	const times = 4
 	var none scenario.Expectation
 	if err := w.Sysctl("net.ipv4.tcp_syncookies", "1"); err != nil {
@@ -163,7 +172,8 @@ func playSynRetransmitAnswered(ctx context.Context, w *world.World, log func(str
 	if err := w.Barrier(ctx); err != nil {
 		return none, err
 	}
-	log("client %s sent its SYN %d times, got %d SYN-ACKs, and connected", c.Local, times, c.SYNACKs())
+	log("client %s sent its SYN %d times, got %d SYN-ACKs, and connected", c.Local, times,
+		c.SYNACKs())
 
 	e := scenario.Expectation{Counters: scenario.Counters(nil), Syns: w.Syns()}
 	e.Owners(server)

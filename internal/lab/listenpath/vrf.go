@@ -21,7 +21,8 @@ const (
 	vrfTable = 10
 )
 
-// joinVRF puts the TUN device into a VRF of its own. The error wraps ErrCannotHold where the kernel has none.
+// joinVRF puts the TUN device into a VRF of its own. The error wraps ErrCannotHold where the kernel
+// has none.
 func joinVRF(w *world.World) error {
 	const table = 1 // IFLA_VRF_TABLE
 	attributes := netlink.NewAttributeEncoder()
@@ -38,7 +39,8 @@ func joinVRF(w *world.World) error {
 	if err != nil {
 		return err
 	}
-	if err := w.ChangeLink(netlink.Create|netlink.Excl, append(make([]byte, unix.SizeofIfInfomsg), encoded...)); err != nil {
+	if err := w.ChangeLink(netlink.Create|netlink.Excl,
+		append(make([]byte, unix.SizeofIfInfomsg), encoded...)); err != nil {
 		if world.Missing(err) {
 			return fmt.Errorf("%w: it needs VRF devices: %w", world.ErrCannotHold, err)
 		}
@@ -63,27 +65,33 @@ func joinVRF(w *world.World) error {
 	return w.ChangeLink(0, slices.Concat(make([]byte, unix.SizeofIfInfomsg), encoded))
 }
 
-// playVRF plays inet_bound_dev_eq: what came in by a VRF's device is for those that are bound to it.
-func playVRF(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+// playVRF plays inet_bound_dev_eq: what came in by a VRF's device is for those that are bound to
+// it.
+func playVRF(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation,
+	error) {
 	const drops = 5
 	var none scenario.Expectation
 	if err := joinVRF(w); err != nil {
 		return none, err
 	}
-	if err := w.Sysctls("net.ipv4.tcp_syncookies", "1", "net.ipv4.tcp_l3mdev_accept", "0"); err != nil {
+	if err := w.Sysctls("net.ipv4.tcp_syncookies", "1", "net.ipv4.tcp_l3mdev_accept",
+		"0"); err != nil {
 		return none, err
 	}
-	toDevice := server.SocketOption{Level: unix.SOL_SOCKET, Name: unix.SO_BINDTODEVICE, Value: []byte(world.TUNName + "\x00")}
+	toDevice := server.SocketOption{Level: unix.SOL_SOCKET, Name: unix.SO_BINDTODEVICE,
+		Value: []byte(world.TUNName + "\x00")}
 	full, err := server.Start(w, server.Config{
-		Comm:      []byte("lab-in-vrf"),
-		Listeners: []server.ListenConfig{{Addr: world.Any4, Backlog: world.Backlog, ReusePort: true, Options: []server.SocketOption{toDevice}}},
+		Comm: []byte("lab-in-vrf"),
+		Listeners: []server.ListenConfig{{Addr: world.Any4, Backlog: world.Backlog,
+			ReusePort: true, Options: []server.SocketOption{toDevice}}},
 	})
 	if err != nil {
 		return none, err
 	}
 	outside, err := server.Start(w, server.Config{
-		Comm:      []byte("lab-outside"),
-		Listeners: []server.ListenConfig{{Addr: world.Any4, Backlog: 512, ReusePort: true, Accept: true}},
+		Comm: []byte("lab-outside"),
+		Listeners: []server.ListenConfig{{Addr: world.Any4, Backlog: 512, ReusePort: true,
+			Accept: true}},
 	})
 	if err != nil {
 		return none, err
@@ -95,7 +103,8 @@ func playVRF(ctx context.Context, w *world.World, log func(string, ...any)) (sce
 	if err != nil {
 		return none, err
 	}
-	log("%d SYNs through VRF %s got no answer from process %d, none came to process %d", drops, vrfName, full.PID, outside.PID)
+	log("%d SYNs through VRF %s got no answer from process %d, none came to process %d", drops,
+		vrfName, full.PID, outside.PID)
 	e := scenario.Expectation{
 		Records: []scenario.Expect{{
 			Cause: event.CauseAcceptQueueFull, Stage: event.StageSyn, Action: event.ActionDropped, Count: drops,
@@ -108,9 +117,10 @@ func playVRF(ctx context.Context, w *world.World, log func(string, ...any)) (sce
 	return e, nil
 }
 
-// playSteered plays a program that gives SYNs for one listener's port to another one, whose queue is full: no handshake tells of
-// it before the first SYN dies.
-func playSteered(ctx context.Context, w *world.World, log func(string, ...any)) (scenario.Expectation, error) {
+// playSteered plays a program that gives SYNs for one listener's port to another one, whose queue
+// is full: no handshake tells of it before the first SYN dies.
+func playSteered(ctx context.Context, w *world.World,
+	log func(string, ...any)) (scenario.Expectation, error) {
 	const drops = 5
 	var none scenario.Expectation
 	if err := w.Sysctl("net.ipv4.tcp_syncookies", "1"); err != nil {
@@ -123,13 +133,15 @@ func playSteered(ctx context.Context, w *world.World, log func(string, ...any)) 
 	if err != nil {
 		return none, err
 	}
-	if err := w.Handshakes(ctx, world.Server4, 1); err != nil { // it is looked at before anything dies
+	if err := w.Handshakes(ctx, world.Server4,
+		1); err != nil { // it is looked at before anything dies
 		return none, err
 	}
 	elsewhere := world.At(world.Server4, world.Port+1)
 	full, err := server.Start(w, server.Config{
-		Comm:      []byte("lab-given"),
-		Listeners: []server.ListenConfig{{Addr: world.At(world.Any4, world.Port+1), Backlog: world.Backlog}},
+		Comm: []byte("lab-given"),
+		Listeners: []server.ListenConfig{{Addr: world.At(world.Any4, world.Port+1),
+			Backlog: world.Backlog}},
 	})
 	if err != nil {
 		return none, err
@@ -144,7 +156,8 @@ func playSteered(ctx context.Context, w *world.World, log func(string, ...any)) 
 	if err != nil {
 		return none, err
 	}
-	log("%d SYNs for the port of process %d were given to process %d and got no answer", drops, asked.PID, full.PID)
+	log("%d SYNs for the port of process %d were given to process %d and got no answer", drops,
+		asked.PID, full.PID)
 	e := scenario.Expectation{
 		Records: []scenario.Expect{{
 			Cause: event.CauseAcceptQueueFull, Stage: event.StageSyn, Action: event.ActionDropped, Count: drops,

@@ -12,7 +12,8 @@ import (
 	"strings"
 ) // each runs f for every client, then waits for the answers.
 // Each calls f for each client, and waits until the kernel has taken all that it sent.
-func Each(ctx context.Context, w *world.World, clients []*world.Client, f func(*world.Client) error) error {
+func Each(ctx context.Context, w *world.World, clients []*world.Client,
+	f func(*world.Client) error) error {
 	for _, c := range clients {
 		if err := f(c); err != nil {
 			return err
@@ -23,7 +24,8 @@ func Each(ctx context.Context, w *world.World, clients []*world.Client, f func(*
 
 // HalfOpen starts a server that never accepts and sends it n SYNs, all of which must be
 // answered: n half-open handshakes, where no SYN cookie was the answer.
-func HalfOpen(ctx context.Context, w *world.World, f world.Family, backlog, n int) (*server.Server, []*world.Client, error) {
+func HalfOpen(ctx context.Context, w *world.World, f world.Family, backlog, n int) (*server.Server,
+	[]*world.Client, error) {
 	server, err := IdleServer(w, f.Listener, backlog)
 	if err != nil {
 		return nil, nil, err
@@ -36,7 +38,8 @@ func HalfOpen(ctx context.Context, w *world.World, f world.Family, backlog, n in
 }
 
 // Split divides clients by a property, keeping their order.
-func Split(clients []*world.Client, property func(*world.Client) bool) (with, without []*world.Client) {
+func Split(clients []*world.Client, property func(*world.Client) bool) (with,
+	without []*world.Client) {
 	for _, c := range clients {
 		if property(c) {
 			with = append(with, c)
@@ -48,7 +51,8 @@ func Split(clients []*world.Client, property func(*world.Client) bool) (with, wi
 }
 
 // Unanswered sends a burst of which no SYN may be answered.
-func Unanswered(ctx context.Context, w *world.World, server netip.AddrPort, n int) ([]*world.Client, error) {
+func Unanswered(ctx context.Context, w *world.World, server netip.AddrPort, n int) ([]*world.Client,
+	error) {
 	clients, err := w.Burst(ctx, server, n)
 	if err != nil {
 		return nil, err
@@ -74,12 +78,14 @@ func First(n int) []int {
 	return list
 }
 
-// Overfull is an accept queue that holds as many as listen() allowed, and the one more that the kernel lets in.
+// Overfull is an accept queue that holds as many as listen() allowed, and the one more that the
+// kernel lets in.
 var Overfull = Queue{Len: world.Capacity, Limit: world.Backlog}
 
 // IdleServer starts a process that listens and never accepts.
 func IdleServer(w *world.World, addr netip.AddrPort, backlog int) (*server.Server, error) {
-	return server.Start(w, server.Config{Listeners: []server.ListenConfig{{Addr: addr, Backlog: backlog}}})
+	return server.Start(w,
+		server.Config{Listeners: []server.ListenConfig{{Addr: addr, Backlog: backlog}}})
 }
 
 // FullServer starts one whose accept queue is full.

@@ -12,13 +12,15 @@ import (
 func Twins(name, title, explain string, played func(world.Family) PlayFunc) []Scenario {
 	return []Scenario{
 		{Name: name, Title: title, Explain: explain, Play: played(world.Family4)},
-		{Name: name + "-ipv6", Title: title + ", IPv6", Explain: name + " with IPv6 clients. " + explain, Play: NeedsIPv6(played(world.Family6))},
+		{Name: name + "-ipv6", Title: title + ", IPv6", Explain: name +
+			" with IPv6 clients. " + explain, Play: NeedsIPv6(played(world.Family6))},
 	}
 }
 
 // NeedsIPv6 refuses to play where IPv6 is compiled out or disabled at boot.
 func NeedsIPv6(inner PlayFunc) PlayFunc {
-	return func(ctx context.Context, w *world.World, log func(string, ...any)) (Expectation, error) {
+	return func(ctx context.Context, w *world.World, log func(string, ...any)) (Expectation,
+		error) {
 		if err := world.HaveIPv6(); err != nil {
 			return Expectation{}, err
 		}

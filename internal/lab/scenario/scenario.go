@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package scenario is what a scenario of the lab is: how it is played, what must be seen of it, and the steps that many share.
+// Package scenario is what a scenario of the lab is: how it is played, what must be seen of it, and
+// the steps that many share.
 package scenario
 
 import (
@@ -20,7 +21,8 @@ type Scenario struct {
 	// Play runs the scenario in a fresh World. It returns an error when the
 	// kernel did not answer as the scenario needs. Servers keep running until
 	// the World is closed: closing a listener is a drop cause of its own.
-	Play func(ctx context.Context, w *world.World, log func(string, ...any)) (Expectation, error)
+	Play func(ctx context.Context, w *world.World, log func(string, ...any)) (Expectation,
+		error)
 	// Prepare, if not nil, is for before anyone looks: the kernel loads then what it
 	// loads on demand. Its error may wrap ErrCannotHold, too.
 	Prepare func(w *world.World) error
@@ -86,4 +88,5 @@ func (e *Expectation) Owners(servers ...*server.Server) {
 }
 
 // PlayFunc is a scenario's Play.
-type PlayFunc = func(ctx context.Context, w *world.World, log func(string, ...any)) (Expectation, error)
+type PlayFunc = func(ctx context.Context, w *world.World, log func(string, ...any)) (Expectation,
+	error)

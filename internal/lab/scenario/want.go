@@ -15,17 +15,20 @@ import (
 // is listed twice sent its SYN twice.
 func Ingress(cause event.Cause, action event.Action, dead ...*world.Client) Expectation {
 	records, handshakes := Group(cause, event.StageIngress, action, dead)
-	return Expectation{Records: []Expect{records}, Counters: Counters(nil), Handshakes: handshakes}
+	return Expectation{Records: []Expect{records}, Counters: Counters(nil),
+		Handshakes: handshakes}
 }
 
 // Group is the records of these packets' deaths, and how many handshakes they
 // belong to.
-func Group(cause event.Cause, stage event.Stage, action event.Action, dead []*world.Client) (Expect, int) {
+func Group(cause event.Cause, stage event.Stage, action event.Action, dead []*world.Client) (Expect,
+	int) {
 	type handshake struct {
 		world.Flow
 		isn uint32
 	}
-	e := Expect{Cause: cause, Stage: stage, Action: action, Count: len(dead), Clients: Addresses(dead)}
+	e := Expect{Cause: cause, Stage: stage, Action: action, Count: len(dead),
+		Clients: Addresses(dead)}
 	sent := make(map[handshake]int)
 	for _, c := range dead {
 		h := handshake{world.Flow{Client: c.Local, Server: c.Remote}, c.ISN}
@@ -40,10 +43,12 @@ func Group(cause event.Cause, stage event.Stage, action event.Action, dead []*wo
 func WantFate(action event.Action, clients ...*world.Client) error {
 	for _, c := range clients {
 		if c.Answered() {
-			return fmt.Errorf("the SYN of client %s to %s was answered", c.Local, c.Remote)
+			return fmt.Errorf("the SYN of client %s to %s was answered", c.Local,
+				c.Remote)
 		}
 		if c.WasReset() != (action == event.ActionReset) {
-			return fmt.Errorf("client %s of %s saw an RST: %t; expected %v", c.Local, c.Remote, c.WasReset(), action)
+			return fmt.Errorf("client %s of %s saw an RST: %t; expected %v", c.Local,
+				c.Remote, c.WasReset(), action)
 		}
 	}
 	return nil
@@ -52,7 +57,8 @@ func WantFate(action event.Action, clients ...*world.Client) error {
 // WantReset fails unless all of the clients got an RST.
 func WantReset(what string, clients []*world.Client) error {
 	if reset, _ := Split(clients, (*world.Client).WasReset); len(reset) != len(clients) {
-		return fmt.Errorf("%s: %d of %d clients were reset, expected all", what, len(reset), len(clients))
+		return fmt.Errorf("%s: %d of %d clients were reset, expected all", what, len(reset),
+			len(clients))
 	}
 	return nil
 }
@@ -60,7 +66,8 @@ func WantReset(what string, clients []*world.Client) error {
 // WantNoReset fails when one of the clients got an RST.
 func WantNoReset(what string, clients []*world.Client) error {
 	if reset, _ := Split(clients, (*world.Client).WasReset); len(reset) != 0 {
-		return fmt.Errorf("%s: %d of %d clients were reset, expected none", what, len(reset), len(clients))
+		return fmt.Errorf("%s: %d of %d clients were reset, expected none", what,
+			len(reset), len(clients))
 	}
 	return nil
 }
@@ -102,7 +109,8 @@ func Since(w *world.World, before map[event.Counter]uint64) (map[event.Counter]u
 func WantAnswers(clients []*world.Client, n int) error {
 	answered, _ := Split(clients, (*world.Client).Answered)
 	if len(answered) != n {
-		return fmt.Errorf("%d of %d SYNs were answered, expected %d", len(answered), len(clients), n)
+		return fmt.Errorf("%d of %d SYNs were answered, expected %d", len(answered),
+			len(clients), n)
 	}
 	return nil
 }

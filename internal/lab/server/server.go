@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package server runs processes that listen in a world, and accept as well or as badly as they are told.
+// Package server runs processes that listen in a world, and accept as well or as badly as they are
+// told.
 package server
 
 import (
@@ -111,12 +112,15 @@ func Start(w *world.World, config Config) (*Server, error) {
 	}
 	// The child inherits the namespace of the thread that forks it.
 	if err := w.Do(cmd.Start); err != nil {
-		return nil, errors.Join(fmt.Errorf("start server: %w", err), stdin.Close(), stdout.Close())
+		return nil, errors.Join(fmt.Errorf("start server: %w", err), stdin.Close(),
+			stdout.Close())
 	}
-	s := &Server{PID: cmd.Process.Pid, Comm: string(config.Comm), cmd: cmd, stdin: stdin, stdout: bufio.NewReader(stdout)}
+	s := &Server{PID: cmd.Process.Pid, Comm: string(config.Comm), cmd: cmd, stdin: stdin,
+		stdout: bufio.NewReader(stdout)}
 	if line, err := s.line(); line != helperReady {
 		closeErr := s.Close() // ends it, so that stderr is complete
-		return nil, fmt.Errorf("start server: it said %q: %w\n%s", line, errors.Join(err, closeErr), stderr.String())
+		return nil, fmt.Errorf("start server: it said %q: %w\n%s", line,
+			errors.Join(err, closeErr), stderr.String())
 	}
 	w.Keep(s)
 	return s, nil
@@ -223,7 +227,8 @@ func serve(text string) ([]int, error) {
 				go goroutineLoop(fd, l.Pause)
 			case l.Workers > 0:
 				// The listener is theirs alone.
-				if err := errors.Join(prefork(fd, l.Workers, l.Pause), unix.Close(fd)); err != nil {
+				if err := errors.Join(prefork(fd, l.Workers, l.Pause),
+					unix.Close(fd)); err != nil {
 					return nil, err
 				}
 			case l.Files > 0:
@@ -261,7 +266,8 @@ func listen(l ListenConfig) (int, error) {
 	port, domain := int(l.Addr.Port()), unix.AF_INET6
 	var sockaddr unix.Sockaddr = &unix.SockaddrInet6{Addr: l.Addr.Addr().As16(), Port: port}
 	if l.Addr.Addr().Is4() {
-		domain, sockaddr = unix.AF_INET, &unix.SockaddrInet4{Addr: l.Addr.Addr().As4(), Port: port}
+		domain, sockaddr = unix.AF_INET, &unix.SockaddrInet4{Addr: l.Addr.Addr().As4(),
+			Port: port}
 	}
 	protocol := unix.IPPROTO_TCP
 	if l.MPTCP {
@@ -272,18 +278,21 @@ func listen(l ListenConfig) (int, error) {
 		return -1, err
 	}
 	if l.ReusePort {
-		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT,
+			1); err != nil {
 			return -1, err
 		}
 	}
 	if domain == unix.AF_INET6 { // dual-stack, whatever net.ipv6.bindv6only says
-		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0); err != nil {
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY,
+			0); err != nil {
 			return -1, err
 		}
 	}
 	// Accepted sockets inherit this: at the end they die with an RST at once,
 	// where FINs that nobody answers would keep the namespace alive for minutes.
-	if err := unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}); err != nil {
+	if err := unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER,
+		&unix.Linger{Onoff: 1}); err != nil {
 		return -1, err
 	}
 	if err := l.Configure(fd); err != nil {
@@ -318,7 +327,8 @@ func rest(d time.Duration) {
 func acceptLoop(fd int, l ListenConfig, comm []byte) {
 	runtime.LockOSThread()
 	name := append(comm[:len(comm):len(comm)], 0)
-	if err := unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&name[0])), 0, 0, 0); err != nil {
+	if err := unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&name[0])), 0, 0,
+		0); err != nil {
 		fmt.Fprintln(os.Stderr, "set thread name:", err)
 	}
 	for {

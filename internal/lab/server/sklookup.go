@@ -17,10 +17,11 @@ import (
 	"github.com/synspy/synspy/internal/lab/world"
 )
 
-// Steer has an sk_lookup program give the SYNs for a port to a server's listener, wherever that is bound to. The error wraps
-// ErrCannotHold where the kernel takes no such program (before 5.9).
+// Steer has an sk_lookup program give the SYNs for a port to a server's listener, wherever that is
+// bound to. The error wraps ErrCannotHold where the kernel takes no such program (before 5.9).
 func Steer(w *world.World, port uint16, s *Server) error {
-	sockets, err := ebpf.NewMap(&ebpf.MapSpec{Name: "lab_sockets", Type: ebpf.SockMap, KeySize: 4, ValueSize: 8, MaxEntries: 1})
+	sockets, err := ebpf.NewMap(&ebpf.MapSpec{Name: "lab_sockets", Type: ebpf.SockMap,
+		KeySize: 4, ValueSize: 8, MaxEntries: 1})
 	if err != nil {
 		return world.Untaken("sk_lookup", err)
 	}
@@ -33,7 +34,8 @@ func Steer(w *world.World, port uint16, s *Server) error {
 	if err := sockets.Put(uint32(0), uint64(listener.Fd())); err != nil {
 		return world.Untaken("sk_lookup", err)
 	}
-	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: "lab_steer", Type: ebpf.SkLookup, AttachType: ebpf.AttachSkLookup, License: "GPL",
+	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: "lab_steer", Type: ebpf.SkLookup,
+		AttachType: ebpf.AttachSkLookup, License: "GPL",
 		Instructions: giveTo(sockets.FD(), port)})
 	if err != nil {
 		return world.Untaken("sk_lookup", err)
@@ -47,7 +49,8 @@ func Steer(w *world.World, port uint16, s *Server) error {
 	return nil
 }
 
-// giveTo is the code of an sk_lookup program that gives what is for the port to the first socket of the map.
+// giveTo is the code of an sk_lookup program that gives what is for the port to the first socket of
+// the map.
 func giveTo(sockets int, port uint16) asm.Instructions {
 	const localPort = 60 // of struct bpf_sk_lookup
 	return asm.Instructions{
@@ -92,7 +95,8 @@ func (s *Server) listener() (*os.File, error) {
 		if err != nil {
 			continue
 		}
-		if listens, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err == nil && listens != 0 {
+		if listens, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET,
+			unix.SO_ACCEPTCONN); err == nil && listens != 0 {
 			return os.NewFile(uintptr(fd), "listener"), nil
 		}
 		unix.Close(fd)

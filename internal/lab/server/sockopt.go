@@ -20,7 +20,8 @@ type SocketOption struct {
 
 // IntOption is an option whose value is an int.
 func IntOption(level, name, value int) SocketOption {
-	return SocketOption{Level: level, Name: name, Value: binary.NativeEndian.AppendUint32(nil, uint32(value))}
+	return SocketOption{Level: level, Name: name,
+		Value: binary.NativeEndian.AppendUint32(nil, uint32(value))}
 }
 
 // Configure sets the listener's options and its filter.
@@ -34,7 +35,8 @@ func (l ListenConfig) Configure(fd int) error {
 		return nil
 	}
 	program := unix.SockFprog{Len: uint16(len(l.Filter)), Filter: &l.Filter[0]}
-	_, _, errno := unix.Syscall6(unix.SYS_SETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
+	_, _, errno := unix.Syscall6(unix.SYS_SETSOCKOPT, uintptr(fd), unix.SOL_SOCKET,
+		unix.SO_ATTACH_FILTER,
 		uintptr(unsafe.Pointer(&program)), unsafe.Sizeof(program), 0)
 	if errno != 0 {
 		return fmt.Errorf("attach filter: %w", errno)
@@ -51,7 +53,8 @@ func hangUpLoop(fd int) {
 			continue
 		}
 		if err == nil {
-			if err = unix.SetsockoptLinger(conn, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{}); err == nil {
+			if err = unix.SetsockoptLinger(conn, unix.SOL_SOCKET, unix.SO_LINGER,
+				&unix.Linger{}); err == nil {
 				err = unix.Close(conn)
 			}
 		}

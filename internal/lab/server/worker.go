@@ -21,9 +21,10 @@ const (
 	numWaits
 )
 
-// prefork makes a master and workers of the calling process, as servers do that fork before they accept: each is a process with
-// one thread and the listener open. The master waits in epoll for a pipe, and never accepts; each worker waits after each
-// connection in another way than the one before it. The caller should close the listener.
+// prefork makes a master and workers of the calling process, as servers do that fork before they
+// accept: each is a process with one thread and the listener open. The master waits in epoll for a
+// pipe, and never accepts; each worker waits after each connection in another way than the one
+// before it. The caller should close the listener.
 func prefork(listener, workers int, pause time.Duration) error {
 	var pipe [2]int
 	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
@@ -31,7 +32,8 @@ func prefork(listener, workers int, pause time.Duration) error {
 	}
 	poll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err == nil {
-		err = unix.EpollCtl(poll, unix.EPOLL_CTL_ADD, pipe[0], &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(pipe[0])})
+		err = unix.EpollCtl(poll, unix.EPOLL_CTL_ADD, pipe[0],
+			&unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(pipe[0])})
 	}
 	if err != nil {
 		return fmt.Errorf("watch the master's pipe: %w", err)
@@ -47,8 +49,8 @@ func prefork(listener, workers int, pause time.Duration) error {
 	return nil
 }
 
-// fork makes a process of the calling thread that ends with it. What it does must be system calls alone: nothing else of the
-// runtime is there.
+// fork makes a process of the calling thread that ends with it. What it does must be system calls
+// alone: nothing else of the runtime is there.
 func fork(do func()) error {
 	runtime.LockOSThread() // for good: PR_SET_PDEATHSIG is about the thread
 	parent := unix.Getpid()
@@ -70,7 +72,8 @@ func fork(do func()) error {
 func master(poll int) {
 	var events [1]unix.EpollEvent
 	for {
-		_, _, _ = unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(poll), uintptr(unsafe.Pointer(&events[0])), 1, 1000, 0, 0)
+		_, _, _ = unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(poll),
+			uintptr(unsafe.Pointer(&events[0])), 1, 1000, 0, 0)
 	}
 }
 
@@ -82,23 +85,28 @@ func worker(listener, wait int, pause time.Duration) {
 		if errno != 0 {
 			continue
 		}
-		left := unix.Timespec{Sec: int64(pause / time.Second), Nsec: int64(pause % time.Second)}
+		left := unix.Timespec{Sec: int64(pause / time.Second),
+			Nsec: int64(pause % time.Second)}
 		if wait == waitFutex {
-			_, _, _ = unix.RawSyscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&word)), wake, 0, uintptr(unsafe.Pointer(&left)), 0, 0)
+			_, _, _ = unix.RawSyscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&word)),
+				wake, 0, uintptr(unsafe.Pointer(&left)), 0, 0)
 		} else {
-			_, _, _ = unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&left)), 0, 0)
+			_, _, _ = unix.RawSyscall(unix.SYS_NANOSLEEP,
+				uintptr(unsafe.Pointer(&left)), 0, 0)
 		}
 		_, _, _ = unix.RawSyscall(unix.SYS_CLOSE, fd, 0, 0)
 	}
 }
 
-// pollLoop accepts on a thread of its own as an event loop does: it waits in epoll, takes all that there is, and hangs up.
+// pollLoop accepts on a thread of its own as an event loop does: it waits in epoll, takes all that
+// there is, and hangs up.
 func pollLoop(fd int) {
 	runtime.LockOSThread()
 	poll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err == nil {
 		err = errors.Join(unix.SetNonblock(fd, true),
-			unix.EpollCtl(poll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)}))
+			unix.EpollCtl(poll, unix.EPOLL_CTL_ADD, fd,
+				&unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)}))
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "poll the listener:", err)
@@ -106,7 +114,8 @@ func pollLoop(fd int) {
 	}
 	var events [1]unix.EpollEvent
 	for {
-		if _, err := unix.EpollWait(poll, events[:], -1); err != nil && !errors.Is(err, unix.EINTR) {
+		if _, err := unix.EpollWait(poll, events[:], -1); err != nil &&
+			!errors.Is(err, unix.EINTR) {
 			fmt.Fprintln(os.Stderr, "epoll_wait:", err)
 			return
 		}
@@ -139,8 +148,8 @@ func goroutineLoop(fd int, pause time.Duration) {
 	}
 }
 
-// tightLoop accepts with as many further descriptors as the limit leaves, keeps what it accepted, and tries again at once, or
-// after the pause, when there is none left.
+// tightLoop accepts with as many further descriptors as the limit leaves, keeps what it accepted,
+// and tries again at once, or after the pause, when there is none left.
 func tightLoop(fd int, pause time.Duration) {
 	runtime.LockOSThread()
 	for {

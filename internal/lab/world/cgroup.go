@@ -48,7 +48,8 @@ func (w *World) NewCgroup() (*Cgroup, error) {
 		return nil, errors.Join(fmt.Errorf("make cgroup: %w", err), mount.Close())
 	}
 	w.Keep(c)
-	dir, err := unix.Openat(int(mount.Fd()), c.Name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	dir, err := unix.Openat(int(mount.Fd()), c.Name,
+		unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open cgroup: %w", err)
 	}

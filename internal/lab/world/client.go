@@ -87,7 +87,8 @@ func (c *Client) Frame(s Segment) []byte {
 
 // SYNOptions are those that every SYN has.
 func SYNOptions() []byte {
-	return []byte{optionMSS, 4, 0x05, 0xb4, optionSACK, 2, OptionNOP, OptionNOP, OptionNOP, optionWindowScale, 3, 7}
+	return []byte{optionMSS, 4, 0x05, 0xb4, optionSACK, 2, OptionNOP, OptionNOP, OptionNOP,
+		optionWindowScale, 3, 7}
 }
 
 // SYN sends the SYN; sent again, it is a retransmission (same ISN). It always
@@ -143,7 +144,8 @@ func (c *Client) established(flags uint8, payload []byte) error {
 // spoils before it sends it.
 func (c *Client) Next(flags uint8, payload []byte) (Segment, error) {
 	if !c.Answered() {
-		return Segment{}, fmt.Errorf("client %s: no SYN-ACK to acknowledge: %w", c.Local, ErrNoAnswer)
+		return Segment{}, fmt.Errorf("client %s: no SYN-ACK to acknowledge: %w", c.Local,
+			ErrNoAnswer)
 	}
 	s := Segment{Seq: c.ISN + 1 + c.sent, ACK: c.SYNAck.Seq + 1, Flags: flags, Payload: payload}
 	if ts, ok := c.SYNAck.Option(OptionTimestamps); ok && len(ts) == 8 {
@@ -215,7 +217,8 @@ func (c *Client) Wait(ctx context.Context, what string, arrived func() bool) err
 		case s := <-c.inbox:
 			c.note(s)
 		case <-ctx.Done():
-			return fmt.Errorf("client %s waits for %s: %w", c.Local, what, errors.Join(ErrNoAnswer, ctx.Err()))
+			return fmt.Errorf("client %s waits for %s: %w", c.Local, what,
+				errors.Join(ErrNoAnswer, ctx.Err()))
 		}
 	}
 	return nil
@@ -267,7 +270,8 @@ func (w *World) Clients(server netip.AddrPort, n int) []*Client {
 
 // TimeWait plays a connection that the server closes first, so that the server
 // keeps it in TIME_WAIT.
-func (w *World) TimeWait(ctx context.Context, server netip.AddrPort, timestamps bool) (*Client, error) {
+func (w *World) TimeWait(ctx context.Context, server netip.AddrPort, timestamps bool) (*Client,
+	error) {
 	c := w.Client(server)
 	c.Timestamps = timestamps
 	if err := c.Handshake(ctx); err != nil {

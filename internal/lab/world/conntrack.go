@@ -33,17 +33,21 @@ const (
 	trackAtATime = 256
 )
 
-// Track turns connection tracking on, by a rule that asks for a state, and fills its table: nf_conntrack_max is the machine's,
-// but the entries that are counted against it are the namespace's. The error wraps ErrCannotHold where that is not to be had.
+// Track turns connection tracking on, by a rule that asks for a state, and fills its table:
+// nf_conntrack_max is the machine's, but the entries that are counted against it are the
+// namespace's. The error wraps ErrCannotHold where that is not to be had.
 func (w *World) Track() error {
 	return w.Do(func() error {
 		conn, err := nftables.New()
 		if err != nil {
 			return err
 		}
-		table := conn.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: "lab"})
-		chain := conn.AddChain(&nftables.Chain{Name: "lab", Table: table, Type: nftables.ChainTypeFilter, Hooknum: HookInput, Priority: nftables.ChainPriorityFilter})
-		conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{&expr.Ct{Key: expr.CtKeySTATE, Register: 1}}})
+		table := conn.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4,
+			Name: "lab"})
+		chain := conn.AddChain(&nftables.Chain{Name: "lab", Table: table,
+			Type: nftables.ChainTypeFilter, Hooknum: HookInput, Priority: nftables.ChainPriorityFilter})
+		conn.AddRule(&nftables.Rule{Table: table, Chain: chain,
+			Exprs: []expr.Any{&expr.Ct{Key: expr.CtKeySTATE, Register: 1}}})
 		if err := conn.Flush(); err != nil {
 			return untracked(err)
 		}
@@ -60,7 +64,8 @@ func (w *World) Track() error {
 
 func untracked(err error) error {
 	if Missing(err) {
-		return fmt.Errorf("%w: it needs nf_tables and connection tracking: %w", ErrCannotHold, err)
+		return fmt.Errorf("%w: it needs nf_tables and connection tracking: %w",
+			ErrCannotHold, err)
 	}
 	return fmt.Errorf("track connections: %w", err)
 }
@@ -97,14 +102,17 @@ func fillTable(limit uint32) error {
 	}
 	count, err := trackedNumber("nf_conntrack_count")
 	if err == nil && count < limit {
-		err = fmt.Errorf("%w: it took %d of %d entries for its connection tracking table", ErrCannotHold, count, limit)
+		err = fmt.Errorf("%w: it took %d of %d entries for its connection tracking table",
+			ErrCannotHold, count, limit)
 	}
 	return err
 }
 
-// flowEntry makes a request for the entry of that number. Those that fail are told of, and nobody reads it: the table is looked at.
+// flowEntry makes a request for the entry of that number. Those that fail are told of, and nobody
+// reads it: the table is looked at.
 func flowEntry(number uint32) (netlink.Message, error) {
-	here, there := binary.BigEndian.AppendUint32(nil, 0x0a620000|number>>16), []byte{10, 99, 0, 1}
+	here, there := binary.BigEndian.AppendUint32(nil, 0x0a620000|number>>16), []byte{10, 99, 0,
+		1}
 	port, other := binary.BigEndian.AppendUint16(nil, uint16(number)), []byte{0, 9}
 	attributes := netlink.NewAttributeEncoder()
 	tuple := func(kind uint16, from, to, fromPort, toPort []byte) {
@@ -142,7 +150,8 @@ const (
 	queueBind, copyNoData = 1, 1
 )
 
-// HoldQueue reads a queue of netfilter's and gives no verdict. The error wraps ErrCannotHold where the kernel has none.
+// HoldQueue reads a queue of netfilter's and gives no verdict. The error wraps ErrCannotHold where
+// the kernel has none.
 func (w *World) HoldQueue(number uint16) error {
 	return w.Do(func() error {
 		conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
@@ -158,7 +167,8 @@ func (w *World) HoldQueue(number uint16) error {
 			if err != nil {
 				return err
 			}
-			header := binary.BigEndian.AppendUint16([]byte{unix.AF_UNSPEC, unix.NFNETLINK_V0}, number)
+			header := binary.BigEndian.AppendUint16([]byte{unix.AF_UNSPEC,
+				unix.NFNETLINK_V0}, number)
 			if _, err := conn.Execute(netlink.Message{Header: netlink.Header{Type: queueConfig, Flags: netlink.Request | netlink.Acknowledge},
 				Data: append(header, data...)}); err != nil {
 				return untracked(err)
@@ -166,7 +176,8 @@ func (w *World) HoldQueue(number uint16) error {
 		}
 		go func() {
 			for {
-				if _, err := conn.Receive(); err != nil && !errors.Is(err, unix.ENOBUFS) {
+				if _, err := conn.Receive(); err != nil &&
+					!errors.Is(err, unix.ENOBUFS) {
 					return // it is closed
 				}
 			}

@@ -21,15 +21,19 @@ type limited string
 // The World's Close removes it. The error wraps [ErrCannotHold] where no cgroup
 // hierarchy with the CPU controller is mounted.
 func (w *World) LimitCPU(pid int, quota, period time.Duration) error {
-	return w.cpuGroup(pid, [][2]string{{"cpu.cfs_period_us", strconv.FormatInt(period.Microseconds(), 10)},
-		{"cpu.cfs_quota_us", strconv.FormatInt(quota.Microseconds(), 10)}},
-		[][2]string{{"cpu.max", fmt.Sprintf("%d %d", quota.Microseconds(), period.Microseconds())}})
+	return w.cpuGroup(pid,
+		[][2]string{{"cpu.cfs_period_us", strconv.FormatInt(period.Microseconds(), 10)},
+			{"cpu.cfs_quota_us", strconv.FormatInt(quota.Microseconds(), 10)}},
+		[][2]string{{"cpu.max",
+			fmt.Sprintf("%d %d", quota.Microseconds(), period.Microseconds())}})
 }
 
-// Favour moves a process to a cgroup of its own that gets a CPU before others do: an incident that is not about
-// waiting for one is not to become one on a busy machine. Where it cannot, it does nothing.
+// Favour moves a process to a cgroup of its own that gets a CPU before others do: an incident that
+// is not about waiting for one is not to become one on a busy machine. Where it cannot, it does
+// nothing.
 func (w *World) Favour(pid int) error {
-	err := w.cpuGroup(pid, [][2]string{{"cpu.shares", "262144"}}, [][2]string{{"cpu.weight", "10000"}})
+	err := w.cpuGroup(pid, [][2]string{{"cpu.shares", "262144"}},
+		[][2]string{{"cpu.weight", "10000"}})
 	if errors.Is(err, ErrCannotHold) {
 		return nil
 	}
@@ -53,7 +57,8 @@ func (w *World) cpuGroup(pid int, v1, v2 [][2]string) error {
 	}
 	for _, f := range append(files, [2]string{"cgroup.procs", strconv.Itoa(pid)}) {
 		if err := os.WriteFile(filepath.Join(dir, f[0]), []byte(f[1]), 0); err != nil {
-			return fmt.Errorf("%w: it needs a cgroup for CPU time: %w", ErrCannotHold, err)
+			return fmt.Errorf("%w: it needs a cgroup for CPU time: %w", ErrCannotHold,
+				err)
 		}
 	}
 	return nil
@@ -79,10 +84,13 @@ func cpuHierarchy() (root string, v2 bool, err error) {
 			}
 		case "cgroup2":
 			controllers, err := os.ReadFile(filepath.Join(f[1], "cgroup.controllers"))
-			if err != nil || !strings.Contains(" "+strings.TrimSpace(string(controllers))+" ", " cpu ") {
+			if err != nil ||
+				!strings.Contains(" "+strings.TrimSpace(string(controllers))+" ",
+					" cpu ") {
 				continue
 			}
-			if err := os.WriteFile(filepath.Join(f[1], "cgroup.subtree_control"), []byte("+cpu"), 0); err != nil {
+			if err := os.WriteFile(filepath.Join(f[1], "cgroup.subtree_control"),
+				[]byte("+cpu"), 0); err != nil {
 				continue
 			}
 			return f[1], true, nil

@@ -12,8 +12,8 @@ import (
 // EthernetHeader is how many bytes stand before the IP header.
 const EthernetHeader = 14
 
-// Ethernet is an Ethernet device through which packets come in. The answers to clients leave through the TUN
-// device, where the clients are.
+// Ethernet is an Ethernet device through which packets come in. The answers to clients leave
+// through the TUN device, where the clients are.
 type Ethernet struct {
 	name    string
 	tap     *os.File
@@ -43,7 +43,8 @@ func (e *Ethernet) Send(packet []byte) error { return e.SendTo(e.Address, packet
 
 // SendTo is send in a frame for that address.
 func (e *Ethernet) SendTo(address, packet []byte) error {
-	frame := append(append(make([]byte, 0, EthernetHeader+len(packet)), address...), 2, 0, 0, 0, 0, 1, 0x08, 0x00) // from 02:..:01, IPv4
+	frame := append(append(make([]byte, 0, EthernetHeader+len(packet)), address...), 2, 0, 0, 0,
+		0, 1, 0x08, 0x00) // from 02:..:01, IPv4
 	if _, err := e.tap.Write(append(frame, packet...)); err != nil {
 		return fmt.Errorf("write frame to %s: %w", e.name, err)
 	}

@@ -14,7 +14,8 @@ func (w *World) SYNFrames(server netip.AddrPort, n int) [][]byte {
 	frames := make([][]byte, n)
 	for i := range frames {
 		local, isn := w.NextClient(server)
-		s := Segment{Src: local, Dst: server, Seq: isn, Flags: FlagSYN, window: 64240, Options: SYNOptions()}
+		s := Segment{Src: local, Dst: server, Seq: isn, Flags: FlagSYN, window: 64240,
+			Options: SYNOptions()}
 		frames[i] = s.Marshal()
 	}
 	return frames

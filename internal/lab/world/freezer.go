@@ -22,8 +22,9 @@ func (f frozen) Close() error {
 	return nil
 }
 
-// Freeze moves a process to a cgroup of its own, of version 1 or 2, and freezes that. The World's Close thaws it, and removes it. The
-// error wraps [ErrCannotHold] where no such hierarchy is mounted.
+// Freeze moves a process to a cgroup of its own, of version 1 or 2, and freezes that. The World's
+// Close thaws it, and removes it. The error wraps [ErrCannotHold] where no such hierarchy is
+// mounted.
 func (w *World) Freeze(pid int, second bool) error {
 	root, err := freezerHierarchy(second)
 	if err != nil {
@@ -31,19 +32,23 @@ func (w *World) Freeze(pid int, second bool) error {
 	}
 	dir := filepath.Join(root, fmt.Sprintf("synspy-lab-freezer-%d-%d", os.Getpid(), w.NetNS()))
 	if err := os.Mkdir(dir, 0o755); err != nil {
-		return fmt.Errorf("%w: it needs a cgroup that can be frozen: %w", ErrCannotHold, err)
+		return fmt.Errorf("%w: it needs a cgroup that can be frozen: %w", ErrCannotHold,
+			err)
 	}
 	w.keepLongest(limited(dir))
 	file, freeze, thaw := "freezer.state", "FROZEN", "THAWED"
 	if second {
 		file, freeze, thaw = "cgroup.freeze", "1", "0"
 	}
-	if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0); err != nil {
-		return fmt.Errorf("%w: it needs a cgroup that can be frozen: %w", ErrCannotHold, err)
+	if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(pid)),
+		0); err != nil {
+		return fmt.Errorf("%w: it needs a cgroup that can be frozen: %w", ErrCannotHold,
+			err)
 	}
 	w.Keep(frozen{filepath.Join(dir, file), thaw})
 	if err := os.WriteFile(filepath.Join(dir, file), []byte(freeze), 0); err != nil {
-		return fmt.Errorf("%w: it needs a cgroup that can be frozen: %w", ErrCannotHold, err)
+		return fmt.Errorf("%w: it needs a cgroup that can be frozen: %w", ErrCannotHold,
+			err)
 	}
 	return nil
 }
@@ -59,7 +64,8 @@ func freezerHierarchy(second bool) (string, error) {
 		if len(f) < 4 {
 			continue
 		}
-		if second && f[2] == "cgroup2" || !second && f[2] == "cgroup" && slices.Contains(strings.Split(f[3], ","), "freezer") {
+		if second && f[2] == "cgroup2" || !second && f[2] == "cgroup" &&
+			slices.Contains(strings.Split(f[3], ","), "freezer") {
 			return f[1], nil
 		}
 	}

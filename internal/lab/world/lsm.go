@@ -40,7 +40,8 @@ func (w *World) LSM() (*SecurityModule, error) {
 	if !slices.Contains(kernel.SecurityModules(), "bpf") {
 		return nil, fmt.Errorf("%w: it needs CONFIG_BPF_LSM and bpf among the modules of /sys/kernel/security/lsm (see lsm= of the kernel's command line)", ErrCannotHold)
 	}
-	target, err := ebpf.NewMap(&ebpf.MapSpec{Name: "lab_refused", Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1})
+	target, err := ebpf.NewMap(&ebpf.MapSpec{Name: "lab_refused", Type: ebpf.Array, KeySize: 4,
+		ValueSize: 8, MaxEntries: 1})
 	if err != nil {
 		return nil, fmt.Errorf("make LSM program's map: %w", err)
 	}
@@ -114,7 +115,8 @@ func offsetOf(types *btf.Spec, name string, path ...string) (int16, error) {
 	for _, member := range path {
 		found, ok := memberOf(typ, member)
 		if !ok {
-			return 0, fmt.Errorf("find %s of struct %s %v in the kernel's types", member, name, path)
+			return 0, fmt.Errorf("find %s of struct %s %v in the kernel's types",
+				member, name, path)
 		}
 		typ, offset = found.Type, offset+found.Offset
 	}

@@ -48,12 +48,16 @@ func RejectICMP(code uint8, refusal, sees string) Ruling {
 	return Ruling{&expr.Reject{Type: unix.NFT_REJECT_ICMP_UNREACH, Code: code}, refusal, sees}
 }
 
-// Queue hands packets to a program that is not there. Where nftables has no queue, iptables' target serves.
+// Queue hands packets to a program that is not there. Where nftables has no queue, iptables' target
+// serves.
 func Queue() Ruling { return Ruling{&expr.Queue{Num: 7}, "", "timeout"} }
 
 // PrepareReject makes the kernel load netfilter's reject, by a rule for another port.
 func PrepareReject(f Family) func(*World) error {
-	return func(w *World) error { return w.Firewall(At(f.Server, 1), HookInput, RejectRST().Verdict) }
+	return func(w *World) error {
+		return w.Firewall(At(f.Server, 1), HookInput,
+			RejectRST().Verdict)
+	}
 }
 
 // PrepareQueueOf does so with queues, whose functions are known only then, by a rule for that port.
@@ -78,7 +82,8 @@ func (w *World) FirewallAnswers(server netip.AddrPort, hook *nftables.ChainHook)
 }
 
 // Rule is firewall, for SYNs to the port, for what has ACK and no SYN, or for SYN-ACKs from it.
-func (w *World) Rule(server netip.AddrPort, hook *nftables.ChainHook, flags byte, verdict expr.Any) error {
+func (w *World) Rule(server netip.AddrPort, hook *nftables.ChainHook, flags byte,
+	verdict expr.Any) error {
 	portAt := uint32(2) // destination
 	if flags == FlagSYN|FlagACK {
 		portAt = 0
@@ -99,12 +104,17 @@ func (w *World) Rule(server netip.AddrPort, hook *nftables.ChainHook, flags byte
 			})
 			conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{
 				&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
-				&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP}},
-				&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 13, Len: 1},
-				&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 1, Mask: []byte{FlagSYN | FlagACK}, Xor: []byte{0}},
+				&expr.Cmp{Op: expr.CmpOpEq, Register: 1,
+					Data: []byte{unix.IPPROTO_TCP}},
+				&expr.Payload{DestRegister: 1,
+					Base: expr.PayloadBaseTransportHeader, Offset: 13, Len: 1},
+				&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 1,
+					Mask: []byte{FlagSYN | FlagACK}, Xor: []byte{0}},
 				&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{flags}},
-				&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: portAt, Len: 2},
-				&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binary.BigEndian.AppendUint16(nil, server.Port())},
+				&expr.Payload{DestRegister: 1,
+					Base: expr.PayloadBaseTransportHeader, Offset: portAt, Len: 2},
+				&expr.Cmp{Op: expr.CmpOpEq, Register: 1,
+					Data: binary.BigEndian.AppendUint16(nil, server.Port())},
 				verdict,
 			}})
 			return chain
@@ -120,7 +130,8 @@ func (w *World) Rule(server netip.AddrPort, hook *nftables.ChainHook, flags byte
 // Missing reports whether an error of a netlink socket means that the kernel
 // lacks the subsystem: no such protocol, no such subsystem, no such expression.
 func Missing(err error) bool {
-	for _, errno := range []unix.Errno{unix.EPROTONOSUPPORT, unix.EOPNOTSUPP, unix.ENOENT, unix.EINVAL} {
+	for _, errno := range []unix.Errno{unix.EPROTONOSUPPORT, unix.EOPNOTSUPP, unix.ENOENT,
+		unix.EINVAL} {
 		if errors.Is(err, errno) {
 			return true
 		}

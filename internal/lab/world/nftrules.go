@@ -13,13 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// netlinkPatience bounds the wait for the kernel's answers: to a batch for a subsystem that it lacks it gives one, not one
-// a message.
+// netlinkPatience bounds the wait for the kernel's answers: to a batch for a subsystem that it
+// lacks it gives one, not one a message.
 const netlinkPatience = 10 * time.Second
 
-// AddRule adds a rule to the World, and looks whether the kernel has it then. build adds it with its chain, which it
-// returns. The error wraps ErrCannotHold, with what is needed, where the kernel did not take the rule: the rules of scenarios
-// are right for kernels that have them.
+// AddRule adds a rule to the World, and looks whether the kernel has it then. build adds it with
+// its chain, which it returns. The error wraps ErrCannotHold, with what is needed, where the kernel
+// did not take the rule: the rules of scenarios are right for kernels that have them.
 func (w *World) AddRule(needs string, build func(*nftables.Conn) *nftables.Chain) error {
 	err := w.Do(func() error {
 		conn, err := nftables.New(nftables.WithSockOptions(func(c *netlink.Conn) error { // its sockets are those of this thread's namespace
@@ -34,7 +34,8 @@ func (w *World) AddRule(needs string, build func(*nftables.Conn) *nftables.Chain
 		}
 		rules, err := conn.GetRules(chain.Table, chain)
 		if err == nil && len(rules) == 0 {
-			err = fmt.Errorf("the chain has no rule after one was added: %w", unix.ENOENT)
+			err = fmt.Errorf("the chain has no rule after one was added: %w",
+				unix.ENOENT)
 		}
 		return err
 	})

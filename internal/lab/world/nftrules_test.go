@@ -13,7 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestRuleNotTaken: what the kernel does not know, as for want of a module, is no failure of whoever is judged by it.
+// TestRuleNotTaken: what the kernel does not know, as for want of a module, is no failure of
+// whoever is judged by it.
 func TestRuleNotTaken(t *testing.T) {
 	w := emptyWorld(t)
 	if err := w.Firewall(Server4, HookInput, Drop().Verdict); errors.Is(err, ErrCannotHold) {
@@ -28,13 +29,16 @@ func TestRuleNotTaken(t *testing.T) {
 		"a wrong reject":    &expr.Reject{Type: 99},
 	} {
 		err := emptyWorld(t).Firewall(Server4, HookInput, verdict)
-		if !errors.Is(err, ErrCannotHold) || !errors.As(err, new(unix.Errno)) || !strings.Contains(err.Error(), "it needs nf_tables") {
+		if !errors.Is(err, ErrCannotHold) || !errors.As(err, new(unix.Errno)) ||
+			!strings.Contains(err.Error(), "it needs nf_tables") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	// A batch that the kernel took, and that holds no rule.
 	err := emptyWorld(t).AddRule("everything", func(conn *nftables.Conn) *nftables.Chain {
-		return conn.AddChain(&nftables.Chain{Name: "lab", Table: conn.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: "lab"})})
+		return conn.AddChain(&nftables.Chain{Name: "lab",
+			Table: conn.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4,
+				Name: "lab"})})
 	})
 	if !errors.Is(err, ErrCannotHold) {
 		t.Errorf("no rule: %v", err)

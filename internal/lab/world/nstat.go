@@ -87,7 +87,8 @@ func (w *World) WantMoved(before Stats, want Stats) error {
 	}
 	for name, n := range want {
 		if _, ok := after[name]; ok && after[name]-before[name] != n {
-			return fmt.Errorf("the kernel moved %s by %d, expected %d", name, after[name]-before[name], n)
+			return fmt.Errorf("the kernel moved %s by %d, expected %d", name,
+				after[name]-before[name], n)
 		}
 	}
 	return nil

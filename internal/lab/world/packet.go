@@ -56,10 +56,13 @@ func (s Segment) Marshal() []byte {
 	tcp[13] = s.Flags
 	binary.BigEndian.PutUint16(tcp[14:], s.window)
 	tcp = append(append(tcp, s.Options...), s.Payload...)
-	binary.BigEndian.PutUint16(tcp[16:], ^Fold(Sum(PseudoHeader(s.Src.Addr(), s.Dst.Addr(), unix.IPPROTO_TCP, len(tcp)), tcp)))
+	binary.BigEndian.PutUint16(tcp[16:],
+		^Fold(Sum(PseudoHeader(s.Src.Addr(), s.Dst.Addr(), unix.IPPROTO_TCP, len(tcp)),
+			tcp)))
 
 	if s.Src.Addr().Is4() {
-		return append(Header4(s.Src.Addr(), s.Dst.Addr(), unix.IPPROTO_TCP, s.ipOptions, len(tcp)), tcp...)
+		return append(Header4(s.Src.Addr(), s.Dst.Addr(), unix.IPPROTO_TCP, s.ipOptions,
+			len(tcp)), tcp...)
 	}
 	return append(Header6(s.Src.Addr(), s.Dst.Addr(), unix.IPPROTO_TCP, len(tcp)), tcp...)
 }
@@ -130,7 +133,8 @@ func ParseSegment(b []byte) (Segment, error) {
 			return s, errNotTCP
 		}
 		if header < 20 || total < header || len(b) < total {
-			return s, fmt.Errorf("IPv4 lengths %d and %d of %d bytes", header, total, len(b))
+			return s, fmt.Errorf("IPv4 lengths %d and %d of %d bytes", header, total,
+				len(b))
 		}
 		src, dst = netip.AddrFrom4([4]byte(b[12:16])), netip.AddrFrom4([4]byte(b[16:20]))
 		s.ipOptions, tcp = append(s.ipOptions, b[20:header]...), b[header:total]

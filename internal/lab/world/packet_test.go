@@ -41,25 +41,33 @@ func TestChecksum(t *testing.T) {
 
 // A known header: the IPv4 checksum example with checksum 0xb861.
 func TestHeader4(t *testing.T) {
-	got := Header4(netip.MustParseAddr("192.168.0.1"), netip.MustParseAddr("192.168.0.199"), 17, nil, 0x73-20)
-	if want := mustDecode(t, "450000730000400040"+"11b861c0a80001c0a800c7"); !bytes.Equal(got, want) {
+	got := Header4(netip.MustParseAddr("192.168.0.1"), netip.MustParseAddr("192.168.0.199"), 17,
+		nil, 0x73-20)
+	if want := mustDecode(t, "450000730000400040"+"11b861c0a80001c0a800c7"); !bytes.Equal(got,
+		want) {
 		t.Errorf("header is\n%x, want\n%x", got, want)
 	}
 }
 
 func TestSegmentRoundTrip(t *testing.T) {
-	v4 := [2]netip.AddrPort{netip.MustParseAddrPort("10.99.0.2:20000"), netip.MustParseAddrPort("10.99.0.1:8080")}
-	v6 := [2]netip.AddrPort{netip.MustParseAddrPort("[fd99::2]:20000"), netip.MustParseAddrPort("[fd99::1]:8080")}
+	v4 := [2]netip.AddrPort{netip.MustParseAddrPort("10.99.0.2:20000"),
+		netip.MustParseAddrPort("10.99.0.1:8080")}
+	v6 := [2]netip.AddrPort{netip.MustParseAddrPort("[fd99::2]:20000"),
+		netip.MustParseAddrPort("[fd99::1]:8080")}
 	mss := []byte{optionMSS, 4, 0x05, 0xb4}
 	tests := []struct {
 		name string
 		s    Segment
 		size int
 	}{
-		{"IPv4 SYN", Segment{Src: v4[0], Dst: v4[1], Seq: 1, Flags: FlagSYN, window: 64240, Options: mss}, 20 + 24},
-		{"IPv4 options", Segment{Src: v4[0], Dst: v4[1], Flags: FlagSYN, Options: mss, ipOptions: []byte{1, 1, 1, 0}}, 24 + 24},
-		{"IPv4 odd payload", Segment{Src: v4[0], Dst: v4[1], Seq: 0xffffffff, ACK: 7, Flags: FlagACK | FlagPSH, Payload: []byte("abc")}, 20 + 23},
-		{"IPv6 SYN", Segment{Src: v6[0], Dst: v6[1], Seq: 1, Flags: FlagSYN, Options: mss}, 40 + 24},
+		{"IPv4 SYN", Segment{Src: v4[0], Dst: v4[1], Seq: 1, Flags: FlagSYN, window: 64240,
+			Options: mss}, 20 + 24},
+		{"IPv4 options", Segment{Src: v4[0], Dst: v4[1], Flags: FlagSYN, Options: mss,
+			ipOptions: []byte{1, 1, 1, 0}}, 24 + 24},
+		{"IPv4 odd payload", Segment{Src: v4[0], Dst: v4[1], Seq: 0xffffffff, ACK: 7,
+			Flags: FlagACK | FlagPSH, Payload: []byte("abc")}, 20 + 23},
+		{"IPv6 SYN", Segment{Src: v6[0], Dst: v6[1], Seq: 1, Flags: FlagSYN, Options: mss},
+			40 + 24},
 		{"IPv6 RST", Segment{Src: v6[0], Dst: v6[1], Seq: 1, Flags: FlagRST}, 40 + 20},
 	}
 	for _, test := range tests {
@@ -94,7 +102,8 @@ func TestSegmentRoundTrip(t *testing.T) {
 }
 
 func TestOption(t *testing.T) {
-	s := Segment{Options: []byte{OptionNOP, optionMSS, 4, 0x05, 0xb4, optionWindowScale, 3, 7, optionEnd, optionSACK, 2}}
+	s := Segment{Options: []byte{OptionNOP, optionMSS, 4, 0x05, 0xb4, optionWindowScale, 3, 7,
+		optionEnd, optionSACK, 2}}
 	if v, ok := s.Option(optionWindowScale); !ok || !bytes.Equal(v, []byte{7}) {
 		t.Errorf("window scale is %v, %t", v, ok)
 	}

@@ -46,8 +46,10 @@ func (w *World) queues() (accepted, halfOpen int, err error) {
 				case stateListen:
 					// A listener's receive queue is its accept queue.
 					var transmit, receive int
-					if _, err := fmt.Sscanf(fields[4], "%X:%X", &transmit, &receive); err != nil {
-						return fmt.Errorf("read queues %q of %s: %w", fields[4], name, err)
+					if _, err := fmt.Sscanf(fields[4], "%X:%X", &transmit,
+						&receive); err != nil {
+						return fmt.Errorf("read queues %q of %s: %w",
+							fields[4], name, err)
 					}
 					accepted += receive
 				}
@@ -98,7 +100,8 @@ func (w *World) AwaitExpiry(ctx context.Context) error {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return fmt.Errorf("%d half-open handshakes do not expire: %w", halfOpen, ctx.Err())
+			return fmt.Errorf("%d half-open handshakes do not expire: %w", halfOpen,
+				ctx.Err())
 		}
 	}
 }

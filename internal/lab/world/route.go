@@ -36,7 +36,8 @@ func changeRoute4(request uintptr, prefix netip.Prefix) error {
 	address := func(addr netip.Addr) unix.RawSockaddrInet4 {
 		return unix.RawSockaddrInet4{Family: unix.AF_INET, Addr: addr.As4()}
 	}
-	mask := netip.PrefixFrom(netip.AddrFrom4([4]byte{255, 255, 255, 255}), prefix.Bits()).Masked().Addr()
+	mask := netip.PrefixFrom(netip.AddrFrom4([4]byte{255, 255, 255, 255}),
+		prefix.Bits()).Masked().Addr()
 	device, err := unix.BytePtrFromString(TUNName)
 	if err != nil {
 		return err

@@ -89,7 +89,8 @@ func hardwareAddress(name string) ([]byte, error) {
 	}
 	copy(request.name[:unix.IFNAMSIZ-1], name)
 	err := withSocket(unix.AF_INET, func(fd int) error {
-		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCGIFHWADDR, uintptr(unsafe.Pointer(&request)))
+		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCGIFHWADDR,
+			uintptr(unsafe.Pointer(&request)))
 		if errno != 0 {
 			return fmt.Errorf("read address of %s: %w", name, errno)
 		}
@@ -159,7 +160,8 @@ func configure6(name string, addr netip.Addr, bits int) error {
 			prefix uint32
 			index  int32
 		}{addr.As16(), uint32(bits), int32(index)}
-		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCSIFADDR, uintptr(unsafe.Pointer(&request)))
+		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCSIFADDR,
+			uintptr(unsafe.Pointer(&request)))
 		if errno != 0 {
 			return fmt.Errorf("give %s to %s: %w", addr, name, errno)
 		}
@@ -185,7 +187,8 @@ func awaitAddr6(addr netip.Addr) error {
 			if len(fields) != 6 || fields[0] != want {
 				continue
 			}
-			if flags, err := strconv.ParseUint(fields[4], 16, 32); err == nil && flags&tentative == 0 {
+			if flags, err := strconv.ParseUint(fields[4], 16, 32); err == nil &&
+				flags&tentative == 0 {
 				return nil
 			}
 		}

@@ -42,7 +42,8 @@ func (w *World) Connect(near Veth, other *World, far Veth) error {
 	if err != nil {
 		return err
 	}
-	if err = w.ChangeLink(netlink.Create|netlink.Excl, slices.Concat(link, encoded)); err == nil {
+	if err = w.ChangeLink(netlink.Create|netlink.Excl,
+		slices.Concat(link, encoded)); err == nil {
 		return nil
 	}
 	if Missing(err) {
@@ -51,7 +52,8 @@ func (w *World) Connect(near Veth, other *World, far Veth) error {
 	return fmt.Errorf("make veth devices: %w", err)
 }
 
-// ChangeLink makes a device in this namespace, or changes one: message is a struct ifinfomsg and attributes.
+// ChangeLink makes a device in this namespace, or changes one: message is a struct ifinfomsg and
+// attributes.
 func (w *World) ChangeLink(flags netlink.HeaderFlags, message []byte) error {
 	return w.Do(func() error {
 		conn, err := netlink.Dial(unix.NETLINK_ROUTE, nil) // of this thread's namespace
@@ -60,8 +62,9 @@ func (w *World) ChangeLink(flags netlink.HeaderFlags, message []byte) error {
 		}
 		defer conn.Close()
 		_, err = conn.Execute(netlink.Message{
-			Header: netlink.Header{Type: unix.RTM_NEWLINK, Flags: netlink.Request | netlink.Acknowledge | flags},
-			Data:   message,
+			Header: netlink.Header{Type: unix.RTM_NEWLINK,
+				Flags: netlink.Request | netlink.Acknowledge | flags},
+			Data: message,
 		})
 		return err
 	})

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package world is a private network namespace with a TUN device: the clients whose packets are written to it, and the
-// devices, firewall rules, routes and control groups of its own. Nothing outside of it changes.
+// Package world is a private network namespace with a TUN device: the clients whose packets are
+// written to it, and the devices, firewall rules, routes and control groups of its own. Nothing
+// outside of it changes.
 package world
 
 import (
@@ -265,7 +266,8 @@ func parseNetstat(r io.Reader) (map[event.Counter]uint64, error) {
 		}
 		values := strings.Fields(fields)
 		if len(values) != len(names) {
-			return nil, fmt.Errorf("TcpExt has %d names and %d values", len(names), len(values))
+			return nil, fmt.Errorf("TcpExt has %d names and %d values", len(names),
+				len(values))
 		}
 		byName := make(map[string]string, len(names))
 		for i, name := range names {

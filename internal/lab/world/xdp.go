@@ -17,8 +17,9 @@ const (
 	PassXDP = 2 // XDP_PASS
 )
 
-// DropSYNs is the code of an XDP program that drops IPv4 SYNs to the port and lets everything else pass. The
-// IP header, without options, begins at the offset: behind that of Ethernet, or at 0 on a TUN device.
+// DropSYNs is the code of an XDP program that drops IPv4 SYNs to the port and lets everything else
+// pass. The IP header, without options, begins at the offset: behind that of Ethernet, or at 0 on a
+// TUN device.
 func DropSYNs(offset int16, port uint16) asm.Instructions {
 	tcp := offset + 20
 	return asm.Instructions{
@@ -43,10 +44,12 @@ func DropSYNs(offset int16, port uint16) asm.Instructions {
 	}
 }
 
-// AttachXDP lets a program of that name see what arrives at the device. The error wraps ErrCannotHold where
-// the kernel takes none.
-func (w *World) AttachXDP(device, name string, code asm.Instructions, mode link.XDPAttachFlags) error {
-	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: name, Type: ebpf.XDP, License: "GPL", Instructions: code})
+// AttachXDP lets a program of that name see what arrives at the device. The error wraps
+// ErrCannotHold where the kernel takes none.
+func (w *World) AttachXDP(device, name string, code asm.Instructions,
+	mode link.XDPAttachFlags) error {
+	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: name, Type: ebpf.XDP,
+		License: "GPL", Instructions: code})
 	if err != nil {
 		return Untaken("XDP", err)
 	}
@@ -56,7 +59,8 @@ func (w *World) AttachXDP(device, name string, code asm.Instructions, mode link.
 		if err != nil {
 			return err
 		}
-		attached, err := link.AttachXDP(link.XDPOptions{Program: program, Interface: index, Flags: mode})
+		attached, err := link.AttachXDP(link.XDPOptions{Program: program, Interface: index,
+			Flags: mode})
 		if err != nil {
 			return Untaken("XDP", err)
 		}
@@ -65,14 +69,15 @@ func (w *World) AttachXDP(device, name string, code asm.Instructions, mode link.
 	})
 }
 
-// Shielded gives the clients an Ethernet device to send through, where a program of that name drops their SYNs
-// to the server in the driver, before the kernel has made packets of them.
+// Shielded gives the clients an Ethernet device to send through, where a program of that name drops
+// their SYNs to the server in the driver, before the kernel has made packets of them.
 func (w *World) Shielded(ctx context.Context, device, name string) (*Ethernet, error) {
 	e, err := w.Ethernet(device)
 	if err != nil {
 		return nil, err
 	}
-	if err := w.AttachXDP(device, name, DropSYNs(EthernetHeader, Server4.Port()), link.XDPDriverMode); err != nil {
+	if err := w.AttachXDP(device, name, DropSYNs(EthernetHeader, Server4.Port()),
+		link.XDPDriverMode); err != nil {
 		return nil, err
 	}
 	// Whatever else comes this way arrives: it is the program that drops the rest.

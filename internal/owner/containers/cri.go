@@ -36,7 +36,8 @@ func dialCRI(path string) (runtime, error) {
 		grpc.WithNoProxy(),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
 		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: callTime,
-			Backoff: backoff.Config{BaseDelay: time.Second, Multiplier: 1.6, Jitter: 0.2, MaxDelay: sickTime}}))
+			Backoff: backoff.Config{BaseDelay: time.Second, Multiplier: 1.6,
+				Jitter: 0.2, MaxDelay: sickTime}}))
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", path, err)
 	}
@@ -50,7 +51,8 @@ func (r *criRuntime) close() error { return r.conn.Close() }
 func (r *criRuntime) ask(ctx context.Context, id string) (*Answer, error) {
 	a := &Answer{}
 	sandbox := id
-	list, err := r.client.ListContainers(ctx, &cri.ListContainersRequest{Filter: &cri.ContainerFilter{Id: id}})
+	list, err := r.client.ListContainers(ctx,
+		&cri.ListContainersRequest{Filter: &cri.ContainerFilter{Id: id}})
 	if err != nil {
 		return nil, fmt.Errorf("list containers: %w", err)
 	}
@@ -59,13 +61,15 @@ func (r *criRuntime) ask(ctx context.Context, id string) (*Answer, error) {
 			a.Name, sandbox = c.Metadata.GetName(), c.PodSandboxId
 		}
 	}
-	pods, err := r.client.ListPodSandbox(ctx, &cri.ListPodSandboxRequest{Filter: &cri.PodSandboxFilter{Id: sandbox}})
+	pods, err := r.client.ListPodSandbox(ctx,
+		&cri.ListPodSandboxRequest{Filter: &cri.PodSandboxFilter{Id: sandbox}})
 	if err != nil {
 		return nil, fmt.Errorf("list pod sandboxes: %w", err)
 	}
 	for _, p := range pods.Items {
 		if m := p.Metadata; p.Id == sandbox && m != nil {
-			a.Pod = &event.Pod{Namespace: m.Namespace, Name: m.Name, UID: m.Uid, Container: a.Name}
+			a.Pod = &event.Pod{Namespace: m.Namespace, Name: m.Name, UID: m.Uid,
+				Container: a.Name}
 		}
 	}
 	if a.Name == "" && a.Pod == nil {

@@ -16,7 +16,8 @@ type Endpoint struct {
 	// Runtime is the only one whose containers it knows; empty where it may be any.
 	Runtime string
 
-	// User is the UID, in decimal, of the user whose it is and who may put there what he likes; empty for the machine's own.
+	// User is the UID, in decimal, of the user whose it is and who may put there what he likes;
+	// empty for the machine's own.
 	User string
 }
 
@@ -31,7 +32,8 @@ const (
 // usual are the places where distributions of runtimes put their sockets.
 var usual = []Endpoint{
 	{Path: "/run/containerd/containerd.sock", CRI: true, Runtime: containerd},
-	{Path: "/run/k3s/containerd/containerd.sock", CRI: true, Runtime: containerd}, // k3s and RKE2
+	{Path: "/run/k3s/containerd/containerd.sock", CRI: true,
+		Runtime: containerd}, // k3s and RKE2
 	{Path: "/run/k0s/containerd.sock", CRI: true, Runtime: containerd},
 	{Path: "/var/snap/microk8s/common/run/containerd.sock", CRI: true, Runtime: containerd},
 	{Path: "/run/crio/crio.sock", CRI: true, Runtime: crio},
@@ -75,7 +77,8 @@ func Endpoints(getenv func(string) string) ([]Endpoint, error) {
 		}
 	}
 	if len(bad) > 0 {
-		return list, fmt.Errorf("ask container runtimes: %s is no unix:// socket", strings.Join(bad, ", "))
+		return list, fmt.Errorf("ask container runtimes: %s is no unix:// socket",
+			strings.Join(bad, ", "))
 	}
 	return list, nil
 }

@@ -23,10 +23,16 @@ type engine struct {
 func newEngine(at Endpoint) *engine {
 	return &engine{runtime: at.Runtime, client: http.Client{
 		Transport: &http.Transport{
-			DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return at.connect(ctx) },
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn,
+				error) {
+				return at.connect(ctx)
+			},
 			DisableKeepAlives: true, // asked a few times a minute at most
 		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		CheckRedirect: func(*http.Request,
+			[]*http.Request) error {
+			return http.ErrUseLastResponse
+		},
 	}}
 }
 
@@ -43,7 +49,8 @@ type inspection struct {
 
 // ask inspects the container of that ID.
 func (e *engine) ask(ctx context.Context, id string) (*Answer, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost/containers/"+id+"/json", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet,
+		"http://localhost/containers/"+id+"/json", nil)
 	if err != nil {
 		return nil, err
 	}

@@ -104,7 +104,8 @@ func New(endpoints []Endpoint, log *slog.Logger) *Names {
 		log = slog.New(slog.DiscardHandler)
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	return &Names{log: log, endpoints: endpoints, dial: dial, now: time.Now, callTime: callTime, ctx: ctx, stop: stop,
+	return &Names{log: log, endpoints: endpoints, dial: dial, now: time.Now, callTime: callTime,
+		ctx: ctx, stop: stop,
 		entries: make(map[Key]*entry), runtimes: make(map[Endpoint]runtime), sick: make(map[Endpoint]time.Time)}
 }
 
@@ -320,11 +321,14 @@ func (n *Names) ask(k Key) *Answer {
 		switch {
 		case err == nil:
 			return a
-		case errors.Is(err, fs.ErrNotExist), n.ctx.Err() != nil: // not on this machine, or over
+		case errors.Is(err,
+			fs.ErrNotExist), n.ctx.Err() != nil: // not on this machine, or over
 		case errors.Is(err, errUnknown):
-			n.log.Debug("asking a container runtime", "socket", at.Path, "container", k.ID, "err", err)
+			n.log.Debug("asking a container runtime", "socket", at.Path, "container",
+				k.ID, "err", err)
 		default:
-			n.log.Info("asking a container runtime", "socket", at.Path, "container", k.ID, "err", err)
+			n.log.Info("asking a container runtime", "socket", at.Path, "container",
+				k.ID, "err", err)
 			n.mu.Lock()
 			if len(n.sick) >= maxEntries { // of users without end
 				clear(n.sick)
@@ -383,7 +387,8 @@ func (a *Answer) within(most int) *Answer {
 	fits(&a.Name)
 	fits(&a.Runtime)
 	if a.Pod != nil {
-		for _, s := range []*string{&a.Pod.Namespace, &a.Pod.Name, &a.Pod.Container, &a.Pod.UID} {
+		for _, s := range []*string{&a.Pod.Namespace, &a.Pod.Name, &a.Pod.Container,
+			&a.Pod.UID} {
 			fits(s)
 		}
 	}

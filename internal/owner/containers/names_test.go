@@ -143,7 +143,8 @@ func TestNames(t *testing.T) {
 	}
 	f.set(&Answer{Name: strings.Repeat("x", maxName+1), Pod: &event.Pod{Name: "p"}}, nil)
 	clock.advance(keepKnown)
-	if diff := cmp.Diff(&Answer{Pod: &event.Pod{Name: "p"}}, settled(t, n, Key{ID: "long"})); diff != "" {
+	if diff := cmp.Diff(&Answer{Pod: &event.Pod{Name: "p"}},
+		settled(t, n, Key{ID: "long"})); diff != "" {
 		t.Errorf("too long a name: %s", diff)
 	}
 }
@@ -261,11 +262,15 @@ func TestEndpoints(t *testing.T) {
 		cri, engine int
 	}{
 		{nil, "/run/containerd/containerd.sock", "", 6, 2},
-		{map[string]string{"CONTAINER_RUNTIME_ENDPOINT": "unix:///run/x.sock"}, "/run/x.sock", "", 1, 2},
-		{map[string]string{"CONTAINER_RUNTIME_ENDPOINT": "/run/x.sock"}, "/run/x.sock", "", 1, 2},
+		{map[string]string{"CONTAINER_RUNTIME_ENDPOINT": "unix:///run/x.sock"},
+			"/run/x.sock", "", 1, 2},
+		{map[string]string{"CONTAINER_RUNTIME_ENDPOINT": "/run/x.sock"}, "/run/x.sock", "",
+			1, 2},
 		{map[string]string{"CONTAINER_RUNTIME_ENDPOINT": "tcp://1.2.3.4:5"}, "/run/docker.sock", `"tcp://1.2.3.4:5"`, 0, 2},
-		{map[string]string{"DOCKER_HOST": "unix:///d", "CONTAINER_HOST": "unix:///p"}, "/d", "", 6, 2},
-		{map[string]string{"DOCKER_HOST": "ssh://somewhere"}, "/run/containerd/containerd.sock", "DOCKER_HOST", 6, 1},
+		{map[string]string{"DOCKER_HOST": "unix:///d", "CONTAINER_HOST": "unix:///p"}, "/d",
+			"", 6, 2},
+		{map[string]string{"DOCKER_HOST": "ssh://somewhere"},
+			"/run/containerd/containerd.sock", "DOCKER_HOST", 6, 1},
 	} {
 		list, err := Endpoints(func(name string) string { return c.env[name] })
 		cri := 0
@@ -277,7 +282,8 @@ func TestEndpoints(t *testing.T) {
 		if list[0].Path != c.first || cri != c.cri || len(list)-cri != c.engine {
 			t.Errorf("%v: %+v", c.env, list)
 		}
-		if (err != nil) != (c.bad != "") || err != nil && !strings.Contains(err.Error(), c.bad) {
+		if (err != nil) != (c.bad != "") || err != nil && !strings.Contains(err.Error(),
+			c.bad) {
 			t.Errorf("%v: %v", c.env, err)
 		}
 	}

@@ -47,7 +47,8 @@ type criServer struct {
 	name       string
 }
 
-func (s *criServer) ListContainers(_ context.Context, r *cri.ListContainersRequest) (*cri.ListContainersResponse, error) {
+func (s *criServer) ListContainers(_ context.Context,
+	r *cri.ListContainersRequest) (*cri.ListContainersResponse, error) {
 	out := &cri.ListContainersResponse{}
 	for _, c := range s.containers {
 		if strings.HasPrefix(c.Id, r.Filter.Id) {
@@ -57,7 +58,8 @@ func (s *criServer) ListContainers(_ context.Context, r *cri.ListContainersReque
 	return out, nil
 }
 
-func (s *criServer) ListPodSandbox(_ context.Context, r *cri.ListPodSandboxRequest) (*cri.ListPodSandboxResponse, error) {
+func (s *criServer) ListPodSandbox(_ context.Context,
+	r *cri.ListPodSandboxRequest) (*cri.ListPodSandboxResponse, error) {
 	out := &cri.ListPodSandboxResponse{}
 	for _, p := range s.pods {
 		if strings.HasPrefix(p.Id, r.Filter.Id) {
@@ -90,17 +92,21 @@ func TestCRI(t *testing.T) {
 	server := &criServer{name: "cri-o",
 		containers: []*cri.Container{
 			{Id: hexID + "0", Metadata: &cri.ContainerMetadata{Name: "longer"}},
-			{Id: hexID, PodSandboxId: sandboxID, Metadata: &cri.ContainerMetadata{Name: "app"}},
+			{Id: hexID, PodSandboxId: sandboxID,
+				Metadata: &cri.ContainerMetadata{Name: "app"}},
 			{Id: "bare"},
 		},
 		pods: []*cri.PodSandbox{
-			{Id: sandboxID, Metadata: &cri.PodSandboxMetadata{Namespace: "prod", Name: "api", Uid: "u"}},
+			{Id: sandboxID, Metadata: &cri.PodSandboxMetadata{Namespace: "prod",
+				Name: "api", Uid: "u"}},
 			{Id: "bare-pod"},
 		}}
 	r := serveCRI(t, server)
 	for id, want := range map[string]*Answer{
-		hexID:      {Name: "app", Runtime: crio, Pod: &event.Pod{Namespace: "prod", Name: "api", UID: "u", Container: "app"}},
-		sandboxID:  {Runtime: crio, Pod: &event.Pod{Namespace: "prod", Name: "api", UID: "u"}},
+		hexID: {Name: "app", Runtime: crio, Pod: &event.Pod{Namespace: "prod",
+			Name: "api", UID: "u", Container: "app"}},
+		sandboxID: {Runtime: crio, Pod: &event.Pod{Namespace: "prod", Name: "api",
+			UID: "u"}},
 		hexID[:12]: nil,
 		"bare":     nil,
 		"bare-pod": nil,
@@ -114,7 +120,8 @@ func TestCRI(t *testing.T) {
 		}
 	}
 	// Something else that speaks gRPC.
-	if a, err := serveCRI(t, &cri.UnimplementedRuntimeServiceServer{}).ask(t.Context(), hexID); err == nil || errors.Is(err, errUnknown) {
+	if a, err := serveCRI(t, &cri.UnimplementedRuntimeServiceServer{}).ask(t.Context(),
+		hexID); err == nil || errors.Is(err, errUnknown) {
 		t.Errorf("not implemented: %+v, %v", a, err)
 	}
 	// Too much to be one container.
@@ -134,10 +141,12 @@ func serveHTTP(t *testing.T, kind string, f http.HandlerFunc) *engine {
 }
 
 func TestEngine(t *testing.T) {
-	kubelet := map[string]string{"io.kubernetes.pod.name": "api", "io.kubernetes.pod.namespace": "prod",
-		"io.kubernetes.pod.uid": "u", "io.kubernetes.container.name": "app"}
-	sandbox := map[string]string{"io.kubernetes.pod.name": "api", "io.kubernetes.pod.namespace": "prod",
-		"io.kubernetes.docker.type": "podsandbox", "io.kubernetes.container.name": "POD"}
+	kubelet := map[string]string{"io.kubernetes.pod.name": "api",
+		"io.kubernetes.pod.namespace": "prod",
+		"io.kubernetes.pod.uid":       "u", "io.kubernetes.container.name": "app"}
+	sandbox := map[string]string{"io.kubernetes.pod.name": "api",
+		"io.kubernetes.pod.namespace": "prod",
+		"io.kubernetes.docker.type":   "podsandbox", "io.kubernetes.container.name": "POD"}
 	for _, c := range []struct {
 		name   string
 		answer inspection
@@ -145,13 +154,17 @@ func TestEngine(t *testing.T) {
 		status int
 		want   *Answer
 	}{
-		{"docker", inspection{ID: hexID, Name: "/web"}, "Docker/20.10.24 (linux)", 200, &Answer{Name: "web", Runtime: docker}},
-		{"podman in its place", inspection{ID: hexID, Name: "web"}, "Libpod/4.3.1 (linux)", 200, &Answer{Name: "web", Runtime: podman}},
+		{"docker", inspection{ID: hexID, Name: "/web"}, "Docker/20.10.24 (linux)", 200,
+			&Answer{Name: "web", Runtime: docker}},
+		{"podman in its place", inspection{ID: hexID, Name: "web"}, "Libpod/4.3.1 (linux)",
+			200, &Answer{Name: "web", Runtime: podman}},
 		{"kubelet's", labelled("/k8s_app_api_prod_u_0", kubelet), "", 200,
-			&Answer{Name: "app", Runtime: docker, Pod: &event.Pod{Namespace: "prod", Name: "api", UID: "u", Container: "app"}}},
+			&Answer{Name: "app", Runtime: docker, Pod: &event.Pod{Namespace: "prod",
+				Name: "api", UID: "u", Container: "app"}}},
 		{"kubelet's sandbox", labelled("/k8s_POD_api_prod_u_0", sandbox), "", 200,
 			&Answer{Runtime: docker, Pod: &event.Pod{Namespace: "prod", Name: "api"}}},
-		{"hostile", inspection{ID: hexID, Name: "/\x1b[2J\n\"<b>"}, "", 200, &Answer{Name: "\x1b[2J\n\"<b>", Runtime: docker}},
+		{"hostile", inspection{ID: hexID, Name: "/\x1b[2J\n\"<b>"}, "", 200,
+			&Answer{Name: "\x1b[2J\n\"<b>", Runtime: docker}},
 		{"another", inspection{ID: sandboxID, Name: "/web"}, "", 200, nil},
 		{"unknown", inspection{}, "", 404, nil},
 		{"broken", inspection{ID: hexID, Name: "/web"}, "", 500, nil},
@@ -159,16 +172,19 @@ func TestEngine(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e := serveHTTP(t, docker, func(w http.ResponseWriter, r *http.Request) {
-				if r.Method != http.MethodGet || r.URL.Path != "/containers/"+hexID+"/json" {
+				if r.Method != http.MethodGet ||
+					r.URL.Path != "/containers/"+hexID+"/json" {
 					t.Errorf("%s %s", r.Method, r.URL)
 				}
 				w.Header().Set("Server", c.server)
-				w.Header().Set("Location", "http://localhost/containers/"+hexID+"/json")
+				w.Header().Set("Location",
+					"http://localhost/containers/"+hexID+"/json")
 				w.WriteHeader(c.status)
 				_ = json.NewEncoder(w).Encode(c.answer)
 			})
 			got, err := e.ask(t.Context(), hexID)
-			if diff := cmp.Diff(c.want, got); diff != "" || (err == nil) != (c.want != nil) {
+			if diff := cmp.Diff(c.want, got); diff != "" ||
+				(err == nil) != (c.want != nil) {
 				t.Errorf("%v %s", err, diff)
 			}
 		})

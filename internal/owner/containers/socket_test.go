@@ -31,7 +31,8 @@ func TestConnectToUser(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	link, pipe, below := filepath.Join(dir, "link.sock"), filepath.Join(dir, "pipe.sock"), filepath.Join(dir, "below")
+	link, pipe, below := filepath.Join(dir, "link.sock"), filepath.Join(dir,
+		"pipe.sock"), filepath.Join(dir, "below")
 	if err := os.Symlink(machines, link); err != nil {
 		t.Fatal(err)
 	}
@@ -41,14 +42,17 @@ func TestConnectToUser(t *testing.T) {
 	if err := unix.Mkfifo(pipe, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	for path, want := range map[string]bool{own: true, others: false, machines: false, link: false, pipe: false,
+	for path, want := range map[string]bool{own: true, others: false, machines: false,
+		link: false, pipe: false,
 		filepath.Join(below, "own.sock"): false} {
-		conn, err := Endpoint{Path: path, Runtime: podman, User: "65534"}.connect(t.Context())
+		conn, err := Endpoint{Path: path, Runtime: podman,
+			User: "65534"}.connect(t.Context())
 		if err == nil {
 			conn.Close()
 		}
 		if connected := err == nil; connected != want {
-			t.Errorf("%s: connected: %v (%v), want %v", filepath.Base(path), connected, err, want)
+			t.Errorf("%s: connected: %v (%v), want %v", filepath.Base(path), connected,
+				err, want)
 		}
 	}
 	if conn, err := (Endpoint{Path: link}).connect(t.Context()); err != nil {
