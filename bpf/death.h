@@ -266,6 +266,12 @@ static __noinline __u8 name_death(struct slot *slot, struct mark *mark, __u8 sta
 		slot->proof = PROOF_HELPER;
 		return OUTCOME_INGRESS_OTHER_REFUSED;
 	}
+	if (!answers_watched) { /* whether it was answered is not known */
+		if (fate == OUTCOME_INGRESS_NETFILTER)
+			__sync_fetch_and_add(&unwatched_rules, 1);
+		if (fate == OUTCOME_INGRESS_OTHER)
+			__sync_fetch_and_add(&unwatched_others, 1);
+	}
 	return fate;
 }
 

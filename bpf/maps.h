@@ -87,6 +87,9 @@ __u64 sleepers_put = 0, sleepers_taken = 0;
 __u32 accept_reading = 0; /* counts readings of the accept side: marks begin anew after each */
 __u32 device_bound = 0; /* 1: some listener is bound to a device */
 __u32 steering = 0; /* 1: some listener was given packets for elsewhere, see steered.h */
+__u32 answers_watched = 0; /* 1: what is sent is looked at, see rejected(); set by Go */
+/* SYNs that netfilter, or something before any listener, dropped while it was not. */
+__u64 unwatched_rules = 0, unwatched_others = 0;
 __u32 syns_lost = 0; /* 1: some handshake had a SYN dropped */
 __u64 uncounted = 0; /* packets that no row of counts had room for: never, see count_of */
 __u64 unlisted_drops = 0; /* packets of listeners without a row in counts */

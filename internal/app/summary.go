@@ -138,6 +138,10 @@ func (t *trace) tellMissed(overflow *event.Overflow) error {
 		t.say(fmt.Sprintf("events skipped by the kernel: %d, a program of ours being interrupted by itself: "+
 			"deaths before a listener and arrivals may be missing", missed.Skipped))
 	}
+	if missed.Unanswered > 0 {
+		t.say(fmt.Sprintf("SYNs told of as dropped that may have been rejected: %d: "+
+			"what this machine sends was not looked at yet", missed.Unanswered))
+	}
 	return nil
 }
 

@@ -211,6 +211,9 @@ func (t *trace) tick() error {
 	if err := t.stream.Flush(); err != nil {
 		return err
 	}
+	if err := t.probe.AttachLate(); err != nil {
+		return err
+	}
 	now := time.Now()
 	t.tickedAt = now
 	if now.Sub(t.heldAt) >= time.Second {
@@ -220,7 +223,7 @@ func (t *trace) tick() error {
 				return err
 			}
 		}
-		if err := errors.Join(t.forgetClosed(), t.probe.AttachLate(), t.probe.Retire(), t.probe.MakeRoom()); err != nil {
+		if err := errors.Join(t.forgetClosed(), t.probe.Retire(), t.probe.MakeRoom()); err != nil {
 			return err
 		}
 	}

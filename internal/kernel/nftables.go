@@ -37,13 +37,24 @@ func HasNFTables() bool {
 // FirewallRulesHere lists those of the calling thread's network namespace. Asking makes the kernel load nf_tables where that is
 // a module: ask only where it is there. It takes CAP_NET_ADMIN in that namespace.
 func FirewallRulesHere() (list []FirewallRule, err error) {
+	err = eachRule(func(rule *nftables.Rule) {
+		if packets, ok := droppedBy(rule.Exprs); ok {
+			list = append(list, FirewallRule{Family: familyName(rule.Table.Family), Table: rule.Table.Name,
+				Chain: rule.Chain.Name, Handle: rule.Handle, Packets: packets})
+		}
+	})
+	return list, err
+}
+
+// eachRule hands over every rule of the calling thread's network namespace.
+func eachRule(f func(*nftables.Rule)) error {
 	conn, err := nftables.New()
 	if err != nil {
-		return nil, fmt.Errorf("list firewall rules: %w", err)
+		return fmt.Errorf("list firewall rules: %w", err)
 	}
 	chains, err := conn.ListChains()
 	if err != nil {
-		return nil, fmt.Errorf("list firewall rules: %w", err)
+		return fmt.Errorf("list firewall rules: %w", err)
 	}
 	read := 0
 	for _, chain := range chains {
@@ -52,19 +63,17 @@ func FirewallRulesHere() (list []FirewallRule, err error) {
 			continue // gone meanwhile
 		}
 		if err != nil {
-			return list, fmt.Errorf("list firewall rules: %w", err)
+			return fmt.Errorf("list firewall rules: %w", err)
 		}
 		if read += len(rules); read > maxFirewallRules {
-			return list, fmt.Errorf("list firewall rules: %w", ErrManyRules)
+			return fmt.Errorf("list firewall rules: %w", ErrManyRules)
 		}
 		for _, rule := range rules {
-			if packets, ok := droppedBy(rule.Exprs); ok {
-				list = append(list, FirewallRule{Family: familyName(chain.Table.Family), Table: chain.Table.Name, Chain: chain.Name,
-					Handle: rule.Handle, Packets: packets})
-			}
+			rule.Table, rule.Chain = chain.Table, chain // by name alone in the answer
+			f(rule)
 		}
 	}
-	return list, nil
+	return nil
 }
 
 // droppedBy is what a rule counted, if it drops or rejects.

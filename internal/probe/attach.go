@@ -60,6 +60,13 @@ func attachHook(collection *ebpf.Collection, hook *Hook, one attacher) (links []
 		}
 		links = append(links, l)
 	}
+	if len(hook.Programs) == 0 && hook.Late != "" { // whether it may be is seen now
+		l, err := one(hook, hook.Late, collection.Programs[hook.Late])
+		if err != nil {
+			return nil, err
+		}
+		return nil, l.Close()
+	}
 	return links, nil
 }
 
@@ -94,7 +101,7 @@ func (p Plan) Events() []event.Hook {
 	hooks := make([]event.Hook, 0, len(p.Hooks))
 	for _, hook := range p.Hooks {
 		hooks = append(hooks, event.Hook{Name: hook.Name, Backend: hook.Backend,
-			Attached: hook.Backend != "", Note: hook.Note, Blind: hook.Blind})
+			Attached: hook.hooked(), Note: hook.Note, Blind: hook.Blind})
 	}
 	return hooks
 }

@@ -33,11 +33,11 @@ func blame(facts *Facts, plan Plan, config Config, err error, log *slog.Logger) 
 	// Loading is slow. The error's text has a program's name in it: that one comes first.
 	text := err.Error()
 	named := func(h Hook) bool {
-		return slices.ContainsFunc(h.Programs, func(name string) bool { return strings.Contains(text, name) })
+		return slices.ContainsFunc(h.all(), func(name string) bool { return strings.Contains(text, name) })
 	}
 	hooks = slices.Concat(slices.DeleteFunc(slices.Clone(hooks), func(h Hook) bool { return !named(h) }), slices.DeleteFunc(hooks, named))
 	for _, hook := range hooks {
-		for _, name := range hook.Programs {
+		for _, name := range hook.all() {
 			collection, spec, loadErr := loadSome(facts, plan, config, []string{name})
 			if loadErr == nil {
 				collection.Close()

@@ -149,10 +149,24 @@ func (v *view) helpers() {
 		v.add("", event.CauseNoRouteBack, event.StageUnknown, "", other,
 			"type information does not name the counter of missing routes")
 	}
-	if !v.plan.hooks("net_dev_queue") && v.tellsFirewall() {
-		v.add("net_dev_queue", event.CauseNetfilter, event.StageIngress, "rejected with an RST",
-			event.CauseNetfilter.String(), "shows as dropped: where such RSTs are sent was not hooked, or not loaded, at the start")
+	v.answers()
+}
+
+// answers lists what is told as dropped while nobody looks at what is sent.
+func (v *view) answers() {
+	if v.plan.hooks(answerEvent) || !v.freed {
+		return
 	}
+	why := "shows as dropped: " + answerEvent + " is not hooked"
+	if v.plan.awaits(answerEvent) {
+		why = "shows as dropped until " + answerEvent + " is attached: once a rule rejects"
+	}
+	if v.tellsFirewall() {
+		v.add(answerEvent, event.CauseNetfilter, event.StageIngress, "rejected with an RST",
+			event.CauseNetfilter.String(), why)
+	}
+	v.add(answerEvent, event.CauseKernelOther, event.StageIngress, "answered by an ICMP error",
+		other, why)
 }
 
 // handshakes lists what is not told of those that were half open or queued.

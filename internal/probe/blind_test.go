@@ -110,7 +110,8 @@ func TestBlind(t *testing.T) {
 			}
 			want := append([]string{"no_memory: kernel_other", "syn_backlog_reserve at syn: syn_backlog_reserve"}, test.want...)
 			if plan.hooks("kfree_skb") {
-				want = append(want, "netfilter at ingress (rejected with an RST): netfilter")
+				want = append(want, "netfilter at ingress (rejected with an RST): netfilter",
+					"kernel_other at ingress (answered by an ICMP error): kernel_other")
 			}
 			got := blindOf(plan)
 			slices.Sort(got)

@@ -207,6 +207,7 @@ type Missed struct {
 	Forgotten      uint64 // handshakes that lost a packet, and gave way to newer ones
 	ListenersLost  uint64 // openings and closings that the ring buffer had no room for
 	RecordsUnowned uint64 // packets that no row of counts had room for
+	Unanswered     uint64 // SYNs told of as dropped, that may have been rejected: nobody looked yet
 	Skipped        uint64 // runs that the kernel skipped, a program being interrupted by itself
 }
 
@@ -224,6 +225,9 @@ func (p *Probe) Missed() (m Missed, err error) {
 	m.UnlistedSyns += p.departedSyns
 	if err := p.eachSlot(func(slot *bpf.SynspySlot) { m.Forgotten += slot.Forgotten }); err != nil {
 		return m, fmt.Errorf("read what was forgotten: %w", err)
+	}
+	if m.Unanswered, err = p.unanswered(); err != nil {
+		return m, err
 	}
 	if m.Skipped, err = p.skipped(readSkips); err != nil {
 		return m, err

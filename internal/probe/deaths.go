@@ -55,10 +55,7 @@ func deathHooks(facts *Facts, plan, backend string) []Hook {
 	}
 	resets := tracepointHook(facts, "tcp_send_reset", "resets, and why they were sent", "tp_btf_tcp_send_reset")
 	hooks = append(hooks, resets)
-	if facts.Rejects {
-		hooks = append(hooks, tracepointHook(facts, "net_dev_queue", "which packets netfilter rejects with an RST",
-			"tp_btf_net_dev_queue"))
-	}
+	hooks = append(hooks, answerHook(facts))
 	if plan == Tracepoint {
 		hooks = append(hooks, timerHooks(facts)...)
 	}
@@ -74,6 +71,21 @@ func deathHooks(facts *Facts, plan, backend string) []Hook {
 		}
 	}
 	return hooks
+}
+
+// answerEvent is where every packet that is sent passes, and the answers of netfilter's REJECT.
+const answerEvent = "net_dev_queue"
+
+// answerHook sees those. Where no rule rejects it is attached later, if one comes: see
+// [Probe.AttachLate].
+func answerHook(facts *Facts) Hook {
+	const why = "which packets netfilter rejects"
+	hook := tracepointHook(facts, answerEvent, why, "tp_btf_"+answerEvent)
+	if hook.hooked() && !facts.Rejects {
+		hook.Late, hook.Programs = hook.Programs[0], nil
+		hook.Note = "attached once a rule rejects"
+	}
+	return hook
 }
 
 // deathPrograms lists the programs that a function's hook takes.

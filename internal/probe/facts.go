@@ -54,7 +54,7 @@ type Facts struct {
 	Migrated     uint32            // index of TCPMigrateReqSuccess; 0 before 5.14
 	LSM          bool              // some security module may refuse connection requests
 	LaterLSM     bool              // none does, but a BPF program may come to
-	Rejects      bool              // netfilter can reject with an RST, now
+	Rejects      bool              // some rule of netfilter may reject, now
 	RdonlyCast   bool              // kfunc bpf_rdonly_cast: 6.2
 	noKprobeCast bool              // kprobes were refused it
 	LateRows     bool              // tracing programs may make a map's rows on first use: 6.1
@@ -220,9 +220,21 @@ const cookieFunction = "bpf_get_socket_ptr_cookie"
 func (f *Facts) readCode() {
 	if f.Code == nil && f.CodeErr == nil {
 		f.Code, f.CodeErr = kernel.CodeRanges(placedFunctions()...)
-		f.Rejects = len(f.Code[rejectFunction]) > 0 || kernel.HasModule("nf_reject_ipv4") || kernel.HasModule("nf_reject_ipv6")
+		f.Rejects = f.rulesReject()
 	}
 }
+
+// rulesReject reports whether a rule may reject: modules count theirs; where they are part of the
+// kernel, the rules are read.
+func (f *Facts) rulesReject() bool {
+	if f.rejectsBuiltIn() {
+		return kernel.RulesReject()
+	}
+	use, err := kernel.ModulesReject()
+	return err != nil || use.Used
+}
+
+func (f *Facts) rejectsBuiltIn() bool { return len(f.Code[rejectFunction]) > 0 }
 
 // Try tests each backend, and the kernel symbols, for a report.
 func (f *Facts) Try() {

@@ -101,10 +101,7 @@ func CheckRingSize(bytes uint32) error {
 func load(facts *Facts, plan Plan, config Config) (*ebpf.Collection, error) {
 	programs := []string{snapshotProgram}
 	for _, hook := range plan.Hooks {
-		programs = append(programs, hook.Programs...)
-		if hook.Late != "" {
-			programs = append(programs, hook.Late)
-		}
+		programs = append(programs, hook.all()...)
 	}
 	collection, _, err := loadSome(facts, plan, config, programs)
 	if err != nil && plan.uses(Kprobe) && facts.RdonlyCast && !facts.noKprobeCast {
@@ -223,6 +220,7 @@ func configure(spec *ebpf.CollectionSpec, facts *Facts, plan Plan, config Config
 		{"have_reason", facts.tellReasons()},
 		{"have_path", plan.Backend != Tracepoint},
 		{"have_gone", plan.hooks(goneFunction) || plan.hooks(goneEvent)},
+		{"answers_watched", asNumber(plan.hooks(answerEvent))},
 		{"out_no_routes", facts.OutNoRoutes},
 		{"migrated", facts.Migrated},
 		{"check_req_args", uint32(facts.Functions["tcp_check_req"])},
@@ -250,6 +248,14 @@ func configure(spec *ebpf.CollectionSpec, facts *Facts, plan Plan, config Config
 		}
 	}
 	return nil
+}
+
+// asNumber is a yes as the kernel side keeps it where it may come later.
+func asNumber(yes bool) uint32 {
+	if yes {
+		return 1
+	}
+	return 0
 }
 
 // start is where a function's code begins; 0 where that is not known.

@@ -88,7 +88,7 @@ func hookedFunctions() []string {
 }
 
 func hookedTracepoints() []string {
-	return append(append(namesOf(freeEvents()), timerEvents()...), goneEvent, AnswerAgain, "tcp_send_reset", "net_dev_queue")
+	return append(append(namesOf(freeEvents()), timerEvents()...), goneEvent, AnswerAgain, "tcp_send_reset", answerEvent)
 }
 
 func namesOf(lists ...[]function) []string {
@@ -109,6 +109,22 @@ type Hook struct {
 	Core     bool
 	Accepts  bool          // serves Config.Accepts alone
 	Blind    []event.Blind // what is not told for want of it, or of what it lacks here
+}
+
+// awaits reports whether the plan may attach something there later.
+func (p *Plan) awaits(name string) bool {
+	return slices.ContainsFunc(p.Hooks, func(h Hook) bool { return h.Name == name && h.Late != "" })
+}
+
+// hooked reports whether the plan attaches anything there at the start.
+func (h *Hook) hooked() bool { return h.Backend != "" && len(h.Programs) > 0 }
+
+// all lists its programs, with the one that comes later.
+func (h *Hook) all() []string {
+	if h.Late == "" {
+		return h.Programs
+	}
+	return append(slices.Clone(h.Programs), h.Late)
 }
 
 // Plan is what will be attached on this kernel: plain data.
@@ -144,7 +160,7 @@ func Make(facts *Facts, backend string) (Plan, error) {
 // hooks tells whether the plan hooks all of these.
 func (p *Plan) hooks(names ...string) bool {
 	for _, name := range names {
-		if !slices.ContainsFunc(p.Hooks, func(h Hook) bool { return h.Name == name && h.Backend != "" }) {
+		if !slices.ContainsFunc(p.Hooks, func(h Hook) bool { return h.Name == name && h.hooked() }) {
 			return false
 		}
 	}

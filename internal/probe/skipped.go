@@ -5,8 +5,11 @@ package probe
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/synspy/synspy/internal/kernel"
 )
 
 // The kernel skips a program that interrupts itself (from 6.1 on; those before run it). Where a counter depends on the
@@ -15,11 +18,16 @@ import (
 // twin ends the name of a twin, see seen_before in bpf/freed.h.
 const twin = "_twin"
 
-// late is what is known of the programs that are attached once another was skipped.
+// late is what is known of the programs that are attached later, and of what was not seen before.
 type late struct {
 	attached map[string]bool
-	skipped  uint64 // runs, before they were
+	looked   time.Time
+	died     uint64 // by then, see unwatched
+	skipped  uint64 // runs of programs, before their twins were attached
+	dropped  uint64 // SYNs, by rules while none rejected
 }
+
+const lateEvery = time.Second
 
 // skips tells how many runs of a program the kernel skipped. It says so since 5.12.
 type skips func(name string, program *ebpf.Program) (uint64, error)
@@ -32,39 +40,78 @@ func readSkips(name string, program *ebpf.Program) (uint64, error) {
 	return stats.RecursionMisses, nil
 }
 
-// AttachLate attaches the twin of each program that was skipped. A connection changes its state ten times and pays for a
-// program each time, while most machines never skip one: there a twin would double what it pays. What is skipped until then
-// is one arrival that is not counted, which [Missed] tells; a cookie's counter that it moved goes to no other packet,
-// since no drop moves it alone.
-func (p *Probe) AttachLate() error { return p.attachLate(readSkips, attachProgram) }
+// AttachLate attaches what has become worth its price: the twin of each program that was skipped,
+// and what sees netfilter's answers. A connection changes its state ten times and pays for a
+// program each time, while most machines never skip one: there a twin would double what it pays.
+// What is skipped until then is one arrival that is not counted, which [Missed] tells; a cookie's
+// counter that it moved goes to no other packet, since no drop moves it alone. It looks once a
+// second, and at once when a SYN died that may have been answered.
+func (p *Probe) AttachLate() error {
+	byRules, others, err := p.unwatched()
+	if err != nil {
+		return err
+	}
+	now, died := time.Now(), byRules+others
+	if now.Sub(p.late.looked) < lateEvery && died == p.late.died {
+		return nil
+	}
+	p.late.looked, p.late.died = now, died
+	return p.attachLate(readSkips, kernel.ModulesReject, attachProgram)
+}
 
-func (p *Probe) attachLate(read skips, one attacher) error {
+func (p *Probe) attachLate(read skips, modules rejectUse, one attacher) error {
 	for i := range p.plan.Hooks {
 		hook := &p.plan.Hooks[i]
 		if hook.Late == "" || p.late.attached[hook.Late] {
 			continue
 		}
-		first := strings.TrimSuffix(hook.Late, twin)
-		skipped, err := read(first, p.collection.Programs[first])
-		if err != nil || skipped == 0 {
+		due, err := p.due(hook, read, modules)
+		if err != nil {
 			return err
+		}
+		if !due {
+			continue
 		}
 		link, err := one(hook, hook.Late, p.collection.Programs[hook.Late])
 		if err != nil {
 			return fmt.Errorf("attach %s: %w", hook.Late, err)
 		}
 		p.links = append(p.links, link)
-		if skipped, err = read(first, p.collection.Programs[first]); err != nil {
-			return err
-		}
 		if p.late.attached == nil {
 			p.late.attached = make(map[string]bool)
 		}
 		p.late.attached[hook.Late] = true
-		p.late.skipped += skipped
-		p.log.Debug("attached", "program", hook.Late, "skipped", skipped)
+		if err := p.attachedLate(hook, read); err != nil {
+			return err
+		}
+		p.log.Debug("attached", "program", hook.Late)
 	}
 	return nil
+}
+
+// due reports whether a hook's later program has become worth its price.
+func (p *Probe) due(hook *Hook, read skips, modules rejectUse) (bool, error) {
+	if hook.Name == answerEvent {
+		return p.mayBeAnswered(modules)
+	}
+	skipped, err := read(firstOf(hook.Late, p))
+	return skipped > 0, err
+}
+
+// attachedLate notes what was not seen before it was.
+func (p *Probe) attachedLate(hook *Hook, read skips) error {
+	if hook.Name == answerEvent {
+		return p.watchAnswers()
+	}
+	skipped, err := read(firstOf(hook.Late, p))
+	p.late.skipped += skipped
+	return err
+}
+
+// firstOf is the program that a twin stands in for.
+func firstOf(name string, p *Probe) (string, *ebpf.Program) {
+	first := strings.TrimSuffix(name, twin)
+	return first, p.collection.Programs[first]
 }
 
 // skipped is how many runs were lost so far: of programs without an attached twin.

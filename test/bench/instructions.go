@@ -15,8 +15,7 @@ import (
 	"slices"
 )
 
-// rejectModule is what a firewall that rejects has loaded: what synspy watches for its sake
-// is to be counted too.
+// rejectModule is what a firewall that rejects has loaded: while it has no rules, nothing pays for it.
 const rejectModule = "nft_reject_inet"
 
 // guestBase is where the guest has the synspy to compare with.

@@ -165,6 +165,7 @@ func Scenarios() []scenario.Scenario {
 			Name: "kernel-other-ipv6", Title: "SYN deaths that have no cause of their own, IPv6",
 			Explain: "SYNs to an address that is not local, from impossible sources, with an unknown destination option, with a TCP header too short, and cut off.",
 			Play:    scenario.NeedsIPv6(playKernelOtherIPv6),
+			Prepare: world.PrepareReject(world.Family6), // or nobody looks for the answers
 		},
 		{
 			Name: "other-host", Title: "frames for another host: no drop",
