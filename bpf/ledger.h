@@ -112,84 +112,89 @@ static __always_inline __u64 unrouted_on(__u64 net, __u64 offset, bool v6)
 	return count;
 }
 
-/* What summing a namespace's counters over the CPUs needs. */
-struct summing {
-	__u64 id; /* whose bases are kept; 0: nobody's */
-	__u64 net;
-	__u64 mib;
-	struct base *sum;
-	struct opening *opening; /* NULL: no row */
-	__u32 from;
-	__u32 ended; /* 1: past the last CPU */
-};
-
-static long sum_cpu(__u32 turn, struct summing *s)
-{
-	__u32 cpu = s->from + turn;
-	struct place_key key = { .id = s->id, .cpu = cpu };
-	__u64 *offset = bpf_map_lookup_elem(&offsets, &cpu);
-	struct base one;
-	__u64 any;
-
-	if (!offset) {
-		s->ended = 1;
-		return 1; /* past the last CPU */
-	}
-	if (!*offset)
-		return 0; /* not online */
-	read_counters(s->mib + *offset, one.counters, ALL_COUNTERS, false);
-	one.unrouted[0] = unrouted_on(s->net, *offset, false);
-	one.unrouted[1] = unrouted_on(s->net, *offset, true);
-	any = one.unrouted[0] | one.unrouted[1];
-#pragma unroll
-	for (int i = 0; i < NUM_COUNTERS; i++) {
-		s->sum->counters[i] += one.counters[i];
-		any |= one.counters[i];
-	}
-	s->sum->unrouted[0] += one.unrouted[0];
-	s->sum->unrouted[1] += one.unrouted[1];
-	if (any && s->opening && bpf_map_update_elem(&bases, &key, &one, BPF_ANY))
-		s->opening->unbased = 1;
-	return 0;
-}
-
 enum sum_into {
 	SUM_OPENING, /* the namespace's row */
 	SUM_SNAPSHOT, /* what the snapshot program's reader gets */
 };
 
-/* sum_cpus adds a namespace's counters up, from a CPU on: as many as one walk can take.
- * It returns 1 where that was all. A global function, so that the verifier walks it once. */
-__noinline int sum_cpus(__u64 net, __u32 from, __u32 into)
+/* sum_cpu adds one CPU's counters to a namespace's sum, and keeps them as what they were when it
+ * was opened. It returns 1 past the last CPU, and where there is no sum. A global function, so that
+ * the verifier walks it once, and not for each of many CPUs. */
+__noinline int sum_cpu(__u64 net, __u32 cpu, __u32 into)
 {
-	struct summing s = { .id = net_id(net), .net = net, .from = from };
+	struct place_key key = { .id = net_id(net), .cpu = cpu };
+	__u64 *offset = bpf_map_lookup_elem(&offsets, &cpu);
+	struct opening *opening = NULL;
 	struct snapshot *snapshot;
+	struct base one, *sum;
+	__u64 any, mib;
 	__u32 zero = 0;
 
-	s.mib = (__u64)BPF_CORE_READ((struct net *)net, mib.net_statistics);
+	if (!offset)
+		return 1;
+	if (!*offset)
+		return 0; /* not online */
 	if (into == SUM_OPENING) {
-		s.opening = bpf_map_lookup_elem(&openings, &s.id);
-		if (!s.opening)
+		opening = bpf_map_lookup_elem(&openings, &key.id);
+		if (!opening)
 			return 1;
-		s.sum = &s.opening->then;
+		sum = &opening->then;
 	} else {
 		snapshot = bpf_map_lookup_elem(&snapshots, &zero);
 		if (!snapshot)
 			return 1;
-		s.sum = &snapshot->now;
+		sum = &snapshot->now;
 	}
-	if (have_loop) { /* 5.17 */
-		bpf_loop(MAX_CPUS, sum_cpu, &s, 0);
-		return 1;
+	mib = (__u64)BPF_CORE_READ((struct net *)net, mib.net_statistics) + *offset;
+	read_counters(mib, one.counters, ALL_COUNTERS, false);
+	one.unrouted[0] = unrouted_on(net, *offset, false);
+	one.unrouted[1] = unrouted_on(net, *offset, true);
+	any = one.unrouted[0] | one.unrouted[1];
+#pragma unroll
+	for (int i = 0; i < NUM_COUNTERS; i++) {
+		sum->counters[i] += one.counters[i];
+		any |= one.counters[i];
 	}
-	for (__u32 turn = 0; turn < CPUS_AT_ONCE; turn++)
-		if (sum_cpu(turn, &s))
-			break;
-	return s.ended;
+	sum->unrouted[0] += one.unrouted[0];
+	sum->unrouted[1] += one.unrouted[1];
+	if (any && opening && bpf_map_update_elem(&bases, &key, &one, BPF_ANY))
+		opening->unbased = 1;
+	return 0;
 }
 
+/* Whose counters are summed. */
+struct summing {
+	__u64 net;
+	__u32 into;
+};
+
+static long sum_turn(__u32 cpu, struct summing *s)
+{
+	int ended = sum_cpu(s->net, cpu, s->into);
+
+	/* The verifier does not know, as the compiler does, that it is 0 or 1. */
+	asm volatile("" : "+r"(ended));
+	return ended ? 1 : 0;
+}
+
+/* sum_cpus does so with some CPUs in a row, from one on. */
+__noinline int sum_cpus(__u64 net, __u32 from, __u32 into)
+{
+	for (__u32 turn = 0; turn < CPUS_AT_ONCE; turn++)
+		if (sum_cpu(net, from + turn, into))
+			return 1;
+	return 0;
+}
+
+/* sum_all does so with all. */
 static __always_inline void sum_all(__u64 net, enum sum_into into)
 {
+	struct summing s = { .net = net, .into = into };
+
+	if (have_loop) { /* 5.17 */
+		bpf_loop(MAX_CPUS, sum_turn, &s, 0);
+		return;
+	}
 	for (__u32 from = 0; from < OLD_MAX_CPUS; from += CPUS_AT_ONCE)
 		if (sum_cpus(net, from, into))
 			break;

@@ -35,8 +35,11 @@ static __always_inline bool same(const __u64 *a, const __u64 *b)
 	__u64 differs = 0;
 
 #pragma unroll
-	for (int i = 0; i < NUM_COUNTERS; i++)
+	for (int i = 0; i < NUM_COUNTERS; i++) {
 		differs |= a[i] ^ b[i];
+		/* Or the compiler makes ten branches of it, and the verifier walks 1,024 ways. */
+		asm volatile("" : "+r"(differs));
+	}
 	return !differs;
 }
 
