@@ -42,9 +42,12 @@ static __always_inline __u8 fate_of(__u32 reason, __u64 location)
 			return fate;
 	}
 #pragma unroll
-	for (int i = 0; i < MAX_PLACES; i++)
-		if (location - places[i].start < places[i].end - places[i].start)
+	for (int i = 0; i < MAX_PLACES; i++) {
+		if (!places[i].size)
+			break;
+		if (location - places[i].start < places[i].size)
 			return places[i].fate;
+	}
 	return have_reason || within(kfree_ranges, 4, location) ? FATE_NONE : FATE_OTHER;
 }
 
@@ -319,15 +322,17 @@ static __noinline int died_at(struct slot *slot, struct sk_buff *skb, __u64 net,
 static __always_inline int dropped(struct sk_buff *skb, __u64 location, __u32 reason,
 				   struct sock *rx_sk, void *ctx, bool twin)
 {
-	struct slot *slot = this_slot();
+	struct slot *slot;
 	__u8 fate, state = 0;
 	__u64 net;
 
+	if (skb->protocol != bpf_htons(ETH_P_IP) && skb->protocol != bpf_htons(ETH_P_IPV6))
+		return 0;
+	slot = this_slot();
 	if (!slot || seen_before(slot, (__u64)skb, twin))
 		return 0;
 	fate = fate_of(reason, location);
-	if (fate == FATE_IGNORED ||
-	    (skb->protocol != bpf_htons(ETH_P_IP) && skb->protocol != bpf_htons(ETH_P_IPV6)))
+	if (fate == FATE_IGNORED)
 		return 0;
 	if (!skb->skb_iif && fate != FATE_CPU_BACKLOG)
 		return 0; /* it did not come in */

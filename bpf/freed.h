@@ -16,13 +16,16 @@
 #include "record.h"
 #include "steered.h"
 
+/* within tells whether a place in code is in one of some ranges. */
 static __always_inline bool within(const volatile struct range *ranges, int n, __u64 location)
 {
 #pragma unroll
-	for (int i = 0; i < n; i++)
-		if (ranges[i].end && /* known when the program is verified: it leaves those out */
-		    location - ranges[i].start < ranges[i].end - ranges[i].start)
+	for (int i = 0; i < n; i++) {
+		if (!ranges[i].size) /* known when the program is verified: the rest is left out */
+			break;
+		if (location - ranges[i].start < ranges[i].size)
 			return true;
+	}
 	return false;
 }
 
@@ -199,17 +202,17 @@ static __always_inline int consumed(struct sk_buff *skb, __u64 location, bool tw
 	struct slot *slot;
 	struct tally *tally;
 	__u64 net, likely;
-	bool icmp = false;
+	bool icmp;
 
-	if (have_consume_location) {
-		if (!within(state_ranges, 4, location)) {
-			if (!within(icmp_ranges, 4, location))
-				return 0;
-			icmp = true;
-		}
-	} else if (skb->dev || skb->sk) {
-		/* Before 6.5 the place is not told: the listen path clears both. */
+	/* Most packets that end here are none of ours, or not even of IP. */
+	if (skb->protocol != bpf_htons(ETH_P_IP) && skb->protocol != bpf_htons(ETH_P_IPV6))
 		return 0;
+	icmp = skb->dev; /* the listen path clears that, and the socket */
+	if (have_consume_location) {
+		if (icmp ? !within(icmp_ranges, 4, location) : !within(state_ranges, 4, location))
+			return 0;
+	} else if (icmp || skb->sk) {
+		return 0; /* before 6.5 the place is not told */
 	}
 	slot = this_slot();
 	if (!slot || seen_before(slot, (__u64)skb, twin))

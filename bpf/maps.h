@@ -49,7 +49,7 @@ const volatile __u8 fates[MAX_REASONS] = {}; /* enum fate of a drop reason */
 #define MAX_RANGES 16
 struct range {
 	__u64 start;
-	__u64 end;
+	__u64 size;
 };
 const volatile struct range rcv_ranges[MAX_RANGES] = {}; /* tcp_v4_rcv and others */
 const volatile struct range state_ranges[4] = {}; /* tcp_rcv_state_process */
@@ -61,7 +61,7 @@ const volatile struct range icmp_ranges[4] = {}; /* icmp_rcv, icmpv6_rcv */
 #define MAX_PLACES 16
 struct place {
 	__u64 start;
-	__u64 end;
+	__u64 size;
 	__u64 fate;
 };
 const volatile struct place places[MAX_PLACES] = {};

@@ -106,9 +106,13 @@ func placeTable(facts *Facts) [16]bpf.SynspyPlace {
 	var table [16]bpf.SynspyPlace
 	i := 0
 	for _, name := range names {
+		if fates[name] == bpf.SynspyFateFATE_NONE && facts.tellReasons() {
+			continue // as what no reason and no place tells
+		}
 		for _, code := range facts.Code[name] {
 			if i < len(table) {
-				table[i] = bpf.SynspyPlace{Start: code.Start, End: code.End, Fate: uint64(fates[name])}
+				table[i] = bpf.SynspyPlace{Start: code.Start, Size: code.End - code.Start,
+					Fate: uint64(fates[name])}
 				i++
 			}
 		}

@@ -281,7 +281,7 @@ func codeRanges[T [4]bpf.SynspyRange | [8]bpf.SynspyRange | [16]bpf.SynspyRange]
 	}
 	var table T
 	for i := range min(len(table), len(ranges)) {
-		table[i] = bpf.SynspyRange{Start: ranges[i].Start, End: ranges[i].End}
+		table[i] = bpf.SynspyRange{Start: ranges[i].Start, Size: ranges[i].End - ranges[i].Start}
 	}
 	return table
 }
