@@ -258,16 +258,23 @@ static __always_inline bool reaches(struct net *net, __u32 bound, __u32 device, 
 }
 
 /* compute_score of net/ipv4/inet_hashtables.c and inet6_hashtables.c: 0 is no
- * match, more is better. */
-static __noinline __u32 score(struct sock *sk, struct slot *slot, __u64 net, bool wildcard)
+ * match, more is better. A global function, so that the verifier walks it once, and not for each
+ * socket of a bucket. */
+__noinline __u32 score(__u64 address, __u64 net, __u32 wildcard)
 {
-	struct packet *p = &slot->packet;
+	struct sock *sk = (struct sock *)address;
 	__u8 family = BPF_CORE_READ(sk, __sk_common.skc_family);
-	__u32 *want = (__u32 *)p->server;
 	__u64 cpu = bpf_get_smp_processor_id(), incoming;
+	struct slot *slot = this_slot();
 	__u32 device, points = 1;
 	__u32 bound[4] = {};
+	struct packet *p;
+	__u32 *want;
 
+	if (!slot)
+		return 0;
+	p = &slot->packet;
+	want = (__u32 *)p->server;
 	if (BPF_CORE_READ(sk, __sk_common.skc_num) != p->server_port ||
 	    BPF_CORE_READ(sk, __sk_common.skc_state) != TCP_LISTEN ||
 	    (__u64)BPF_CORE_READ(sk, __sk_common.skc_net.net) != net)
@@ -322,7 +329,6 @@ static __always_inline struct inet_hashinfo *listener_table(struct net *net)
 
 /* A walk along one bucket of lhash2 for the best match with slot->packet. */
 struct walk {
-	struct slot *slot;
 	__u64 node;
 	__u64 net;
 	__u64 best;
@@ -344,7 +350,7 @@ static long walk_step(__u32 i, struct walk *w)
 					    icsk_listen_portaddr_node);
 	else
 		sk -= bpf_core_field_offset(struct sock, __sk_common.skc_nulls_node);
-	points = score((struct sock *)sk, w->slot, w->net, w->wildcard);
+	points = score(sk, w->net, w->wildcard);
 	better = less(w->most, points);
 	w->most = (points & -better) | (w->most & (better - 1));
 	w->best = (sk & -better) | (w->best & (better - 1));
@@ -361,12 +367,13 @@ static long walk_step(__u32 i, struct walk *w)
 __noinline int search(__u64 net, __u32 hash, __u32 wildcard)
 {
 	struct inet_hashinfo *info = listener_table((struct net *)net);
-	struct walk w = { .slot = this_slot(), .net = net, .wildcard = wildcard };
+	struct walk w = { .net = net, .wildcard = wildcard };
+	struct slot *slot = this_slot();
 	__u64 bucket;
 
-	if (!w.slot)
+	if (!slot)
 		return 0;
-	w.slot->found = 0;
+	slot->found = 0;
 	if (!info)
 		return 0;
 	bucket = (__u64)BPF_CORE_READ(info, lhash2) +
@@ -388,7 +395,7 @@ __noinline int search(__u64 net, __u32 hash, __u32 wildcard)
 	}
 	if (w.node && !(w.node & 1))
 		return 1;
-	w.slot->found = w.best;
+	slot->found = w.best;
 	return 0;
 }
 
