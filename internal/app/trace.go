@@ -223,7 +223,8 @@ func (t *trace) tick() error {
 				return err
 			}
 		}
-		if err := errors.Join(t.forgetClosed(), t.probe.Retire(), t.probe.MakeRoom()); err != nil {
+		err := errors.Join(t.forgetClosed(), t.probe.Retire(), t.probe.MakeRoom())
+		if err != nil {
 			return err
 		}
 	}

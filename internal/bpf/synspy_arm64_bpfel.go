@@ -343,7 +343,7 @@ const (
 type SynspyPlace struct {
 	_     structs.HostLayout
 	Start uint64
-	End   uint64
+	Size  uint64
 	Fate  uint64
 }
 
@@ -368,7 +368,7 @@ const (
 type SynspyRange struct {
 	_     structs.HostLayout
 	Start uint64
-	End   uint64
+	Size  uint64
 }
 
 type SynspyRecord struct {
@@ -717,6 +717,7 @@ const (
 	SynspyVarAcceptReading                      = "accept_reading"
 	SynspyVarAcceptingsHeld                     = "acceptings_held"
 	SynspyVarAcceptingsMade                     = "acceptings_made"
+	SynspyVarAnswersWatched                     = "answers_watched"
 	SynspyVarArrivedHeld                        = "arrived_held"
 	SynspyVarArrivedMade                        = "arrived_made"
 	SynspyVarCapture                            = "capture"
@@ -789,6 +790,8 @@ const (
 	SynspyVarUnusedProof                        = "unused_proof"
 	SynspyVarUnusedRecord                       = "unused_record"
 	SynspyVarUnusedRequest                      = "unused_request"
+	SynspyVarUnwatchedOthers                    = "unwatched_others"
+	SynspyVarUnwatchedRules                     = "unwatched_rules"
 	SynspyVarWakeupBytes                        = "wakeup_bytes"
 )
 
@@ -944,6 +947,7 @@ type SynspyVariableSpecs struct {
 	AcceptReading       *ebpf.VariableSpec `ebpf:"accept_reading"`
 	AcceptingsHeld      *ebpf.VariableSpec `ebpf:"acceptings_held"`
 	AcceptingsMade      *ebpf.VariableSpec `ebpf:"acceptings_made"`
+	AnswersWatched      *ebpf.VariableSpec `ebpf:"answers_watched"`
 	ArrivedHeld         *ebpf.VariableSpec `ebpf:"arrived_held"`
 	ArrivedMade         *ebpf.VariableSpec `ebpf:"arrived_made"`
 	Capture             *ebpf.VariableSpec `ebpf:"capture"`
@@ -1016,6 +1020,8 @@ type SynspyVariableSpecs struct {
 	UnusedProof         *ebpf.VariableSpec `ebpf:"unused_proof"`
 	UnusedRecord        *ebpf.VariableSpec `ebpf:"unused_record"`
 	UnusedRequest       *ebpf.VariableSpec `ebpf:"unused_request"`
+	UnwatchedOthers     *ebpf.VariableSpec `ebpf:"unwatched_others"`
+	UnwatchedRules      *ebpf.VariableSpec `ebpf:"unwatched_rules"`
 	WakeupBytes         *ebpf.VariableSpec `ebpf:"wakeup_bytes"`
 }
 
@@ -1096,6 +1102,7 @@ type SynspyVariables struct {
 	AcceptReading       *ebpf.Variable `ebpf:"accept_reading"`
 	AcceptingsHeld      *ebpf.Variable `ebpf:"acceptings_held"`
 	AcceptingsMade      *ebpf.Variable `ebpf:"acceptings_made"`
+	AnswersWatched      *ebpf.Variable `ebpf:"answers_watched"`
 	ArrivedHeld         *ebpf.Variable `ebpf:"arrived_held"`
 	ArrivedMade         *ebpf.Variable `ebpf:"arrived_made"`
 	Capture             *ebpf.Variable `ebpf:"capture"`
@@ -1168,6 +1175,8 @@ type SynspyVariables struct {
 	UnusedProof         *ebpf.Variable `ebpf:"unused_proof"`
 	UnusedRecord        *ebpf.Variable `ebpf:"unused_record"`
 	UnusedRequest       *ebpf.Variable `ebpf:"unused_request"`
+	UnwatchedOthers     *ebpf.Variable `ebpf:"unwatched_others"`
+	UnwatchedRules      *ebpf.Variable `ebpf:"unwatched_rules"`
 	WakeupBytes         *ebpf.Variable `ebpf:"wakeup_bytes"`
 }
 

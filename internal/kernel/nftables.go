@@ -39,8 +39,9 @@ func HasNFTables() bool {
 func FirewallRulesHere() (list []FirewallRule, err error) {
 	err = eachRule(func(rule *nftables.Rule) {
 		if packets, ok := droppedBy(rule.Exprs); ok {
-			list = append(list, FirewallRule{Family: familyName(rule.Table.Family), Table: rule.Table.Name,
-				Chain: rule.Chain.Name, Handle: rule.Handle, Packets: packets})
+			list = append(list, FirewallRule{Family: familyName(rule.Table.Family),
+				Table: rule.Table.Name, Chain: rule.Chain.Name, Handle: rule.Handle,
+				Packets: packets})
 		}
 	})
 	return list, err

@@ -207,7 +207,7 @@ type Missed struct {
 	Forgotten      uint64 // handshakes that lost a packet, and gave way to newer ones
 	ListenersLost  uint64 // openings and closings that the ring buffer had no room for
 	RecordsUnowned uint64 // packets that no row of counts had room for
-	Unanswered     uint64 // SYNs told of as dropped, that may have been rejected: nobody looked yet
+	Unanswered     uint64 // SYNs told of as dropped that may have been rejected
 	Skipped        uint64 // runs that the kernel skipped, a program being interrupted by itself
 }
 

@@ -281,7 +281,8 @@ func codeRanges[T [4]bpf.SynspyRange | [8]bpf.SynspyRange | [16]bpf.SynspyRange]
 	}
 	var table T
 	for i := range min(len(table), len(ranges)) {
-		table[i] = bpf.SynspyRange{Start: ranges[i].Start, Size: ranges[i].End - ranges[i].Start}
+		code := ranges[i]
+		table[i] = bpf.SynspyRange{Start: code.Start, Size: code.End - code.Start}
 	}
 	return table
 }

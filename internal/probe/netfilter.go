@@ -128,7 +128,8 @@ type rejectUse func() (kernel.RejectUse, error)
 // unwatched reads how many SYNs died while nobody looked at what is sent: by rules of netfilter,
 // and otherwise before a listener.
 func (p *Probe) unwatched() (byRules, others uint64, err error) {
-	for name, to := range map[string]*uint64{"unwatched_rules": &byRules, "unwatched_others": &others} {
+	counted := map[string]*uint64{"unwatched_rules": &byRules, "unwatched_others": &others}
+	for name, to := range counted {
 		if err := p.collection.Variables[name].Get(to); err != nil {
 			return 0, 0, fmt.Errorf("read %s: %w", name, err)
 		}
