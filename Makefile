@@ -123,13 +123,14 @@ clean: ## Remove what make built
 .PHONY: lint
 lint: need-go $(golangci_lint) check-vagrant ## go vet, gofmt, clang-format, golangci-lint (with staticcheck), dead code, tidy modules, architecture
 	@scripts/install-deps.sh lint
-	$(GO) mod tidy -diff
+	@$(GO) mod tidy -diff || { echo 'go.mod is not tidy: run go mod tidy' >&2; exit 1; }
 	$(GO) vet ./...
 	@dead=$$($(GO) tool deadcode -test ./...) || exit; if [[ $$dead ]]; then \
-		echo "nothing calls these:" >&2; echo "$$dead" >&2; exit 1; fi
+		echo "nothing calls these, so remove them:" >&2; echo "$$dead" >&2; exit 1; fi
 	@unformatted=$$(gofmt -l .); if [[ $$unformatted ]]; then \
 		echo "not formatted, run make format:" $$unformatted >&2; exit 1; fi
-	$(CLANG_FORMAT) --dry-run -Werror $(wildcard bpf/*.c bpf/*.h)
+	@$(CLANG_FORMAT) --dry-run -Werror $(wildcard bpf/*.c bpf/*.h) || { \
+		echo 'not formatted, run make format' >&2; exit 1; }
 	$(golangci_lint) run ./...
 	$(GO) test -count=1 ./test/architecture
 
