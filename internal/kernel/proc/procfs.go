@@ -31,7 +31,7 @@ var ErrOtherProcess = errors.New("the PID is another process's now")
 
 // FS reads processes. Paths below a PID are opened relative to its
 // directory, which the kernel ties to that very process: once it is gone they
-// fail, whoever has the PID then.
+// fail, whoever has the PID then. (prometheus/procfs opens whole paths, and would read that one.)
 type FS struct {
 	Root   string
 	bootNs int64 // what this time namespace adds to the boot clock
