@@ -4,7 +4,6 @@ package render
 
 import (
 	"bytes"
-	"math"
 	"path"
 	"strconv"
 	"time"
@@ -33,7 +32,6 @@ const (
 	defaultWidth = 119
 	narrowBelow  = 100
 	roomyFrom    = 160
-	unlimited    = math.MaxInt32
 )
 
 // layout chooses the columns for the width, most important first on the left

@@ -3,6 +3,7 @@
 package render
 
 import (
+	"math"
 	"net/netip"
 	"strconv"
 	"time"
@@ -137,3 +138,6 @@ func (o Options) paint(style, text string) string {
 	}
 	return style + text + styleReset
 }
+
+// unlimited is the width of a column that is not cut.
+const unlimited = math.MaxInt32

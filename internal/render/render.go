@@ -62,15 +62,3 @@ type Stream interface {
 	Summary(event.Summary) error
 	Flush() error
 }
-
-// NewStream returns the stream of the options' format.
-func NewStream(w io.Writer, opts Options) Stream {
-	switch opts.Format {
-	case FormatJSON:
-		return newJSONStream(w)
-	case FormatPcapng:
-		return newPcapngStream(w, opts)
-	default:
-		return newTableStream(w, opts)
-	}
-}
