@@ -19,6 +19,7 @@ import (
 // nothing comes.
 const (
 	readAtOnce  = 16
+	lookedUp    = 128 // of how many it is asked one by one what arrived
 	restedEvery = time.Second
 )
 
@@ -31,12 +32,13 @@ type followed struct {
 	trackedAt time.Time
 	sockets   []uint64                  // of the last tick, to be used again
 	sums      map[uint64]probe.Arrivals // likewise
+	arrivedAt time.Time                 // of the last reading of all, where they are many
 }
 
 // poll reads the listeners' queues, and what arrived and was accepted since the last
 // time: of all, or of those whose turn it is.
 func (c *collector) poll(all bool) error {
-	if err := c.readArrivals(); err != nil {
+	if err := c.readArrivals(all); err != nil {
 		return err
 	}
 	c.track()
@@ -69,30 +71,56 @@ func (c *collector) poll(all bool) error {
 	return nil
 }
 
-// readArrivals reads what arrived at the listeners.
-func (c *collector) readArrivals() error {
+// readArrivals reads what arrived at the listeners: at all, or, where they are many and all were
+// read a moment ago, at those that are followed. Of the others it is noticed that something did.
+func (c *collector) readArrivals(all bool) error {
 	c.sockets = c.sockets[:0]
-	if len(c.rows) <= readAtOnce {
+	now := time.Now()
+	switch {
+	case len(c.rows) == 0:
+		return nil
+	case len(c.rows) <= lookedUp:
 		for socket := range c.rows {
 			c.sockets = append(c.sockets, socket)
+		}
+	case all || now.Sub(c.arrivedAt) >= restedEvery:
+		c.arrivedAt = now
+	default:
+		for _, r := range c.tracked {
+			c.sockets = append(c.sockets, r.listener.Socket)
 		}
 	}
 	clear(c.sums)
 	if err := c.session.probe.ArrivedAt(c.sockets, c.sums); err != nil {
 		return err
 	}
-	c.syns = 0
+	for _, socket := range c.sockets {
+		if r := c.rows[socket]; r != nil {
+			c.arrivedTo(r, c.sums[socket])
+		}
+		delete(c.sums, socket)
+	}
 	for socket, sum := range c.sums {
 		r := c.rows[socket]
-		if r == nil {
-			continue
-		}
-		c.syns += sum.Syn
-		if r.arrived = sum; sum.Syn+sum.Ack > 0 {
+		switch {
+		case r == nil:
+		case len(c.sockets) == 0:
+			c.arrivedTo(r, sum)
+		default: // a part of the sum
 			c.stir(r)
 		}
 	}
 	return nil
+}
+
+// arrivedTo takes what arrived at a listener by now.
+func (c *collector) arrivedTo(r *evidenceRow, sum probe.Arrivals) {
+	if sum.Syn < r.arrived.Syn || sum.Ack < r.arrived.Ack || sum.Syn+sum.Ack == 0 {
+		return // some of it is on its way between two tables
+	}
+	c.syns += sum.Syn - r.arrived.Syn
+	r.arrived = sum
+	c.stir(r)
 }
 
 // stir notes that something came to a listener, or waits there.

@@ -61,8 +61,8 @@ func TestStill(t *testing.T) {
 	}
 }
 
-// TestTrack: of more listeners than can be followed those in trouble are, wherever they stood before, then those to which something
-// came; of the others nothing is said.
+// TestTrack: of more listeners than can be followed those in trouble are, wherever they stood
+// before, then those to which something came; of the others nothing is said.
 func TestTrack(t *testing.T) {
 	c := newCollector(nil, DiagnoseOptions{Duration: time.Minute})
 	const many = 10 * maxPolled
@@ -110,5 +110,17 @@ func TestAlarms(t *testing.T) {
 		if got := c.attention.close(time.Now()); got != tt.want || got != (len(c.attention.roused) > 0) {
 			t.Errorf("%s: looked at closely %t, want %t", tt.name, got, tt.want)
 		}
+	}
+}
+
+// TestArrivedTo: what is read while some of it is on its way from one table to another takes
+// nothing back.
+func TestArrivedTo(t *testing.T) {
+	c, r := &collector{}, &evidenceRow{}
+	for _, syns := range []uint64{0, 5, 3, 5, 9} {
+		c.arrivedTo(r, probe.Arrivals{Syn: syns})
+	}
+	if r.arrived.Syn != 9 || c.syns != 9 || !r.stirred {
+		t.Errorf("%d SYNs of %d, stirred %t; want 9 of 9", r.arrived.Syn, c.syns, r.stirred)
 	}
 }

@@ -3,11 +3,8 @@
 package probe
 
 import (
-	"errors"
 	"fmt"
 	"unsafe"
-
-	"github.com/cilium/ebpf"
 
 	"github.com/synspy/synspy/internal/bpf"
 	"github.com/synspy/synspy/internal/event"
@@ -73,8 +70,8 @@ func (p *Probe) Arrivals() (arrivals []Arrivals, handshakes uint64, err error) {
 	return arrivals, handshakes, nil
 }
 
-// ArrivedAt puts into sums, by [Listener.Socket], the arrivals so far at these listeners, and at others whatever is at hand. A few
-// are looked up by themselves; if there are none, or many, the whole table is walked, which takes as long as it has room.
+// ArrivedAt puts into sums, by [Listener.Socket], the arrivals so far at these listeners, and at
+// others a part that is at hand; if there are none, at all.
 func (p *Probe) ArrivedAt(sockets []uint64, sums map[uint64]Arrivals) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -85,10 +82,8 @@ func (p *Probe) ArrivedAt(sockets []uint64, sums map[uint64]Arrivals) error {
 	return err
 }
 
-const (
-	lookedUp = 16 // how many rows are looked up rather than found on a walk
-	sumTries = 3  // how often arrivals are read that are moved meanwhile: some may be missing then
-)
+// sumTries is how often arrivals are read that are moved meanwhile: some may be missing then.
+const sumTries = 3
 
 // readArrivals leaves in p.arrived, under mu, what arrived at these listeners, or at all. A
 // listener that departs meanwhile would be in neither place, or in both.
@@ -98,7 +93,7 @@ func (p *Probe) readArrivals(sockets []uint64) (handshakes uint64, err error) {
 		if err != nil {
 			return 0, err
 		}
-		if handshakes, err = p.sumArrivals(sockets); err != nil {
+		if handshakes, err = p.sumArrivals(sockets, before.ended); err != nil {
 			return 0, fmt.Errorf("read arrivals: %w", err)
 		}
 		after, err := p.moves()
@@ -126,7 +121,7 @@ func (p *Probe) moves() (m moves, err error) {
 	return m, nil
 }
 
-func (p *Probe) sumArrivals(sockets []uint64) (handshakes uint64, err error) {
+func (p *Probe) sumArrivals(sockets []uint64, ended uint64) (handshakes uint64, err error) {
 	clear(p.arrived)
 	add := func(socket uint64, more *bpf.SynspyArrivals) {
 		sum := p.arrived[socket]
@@ -136,9 +131,10 @@ func (p *Probe) sumArrivals(sockets []uint64) (handshakes uint64, err error) {
 	for socket, raw := range p.departed {
 		add(socket, &raw)
 	}
-	if err := p.flushed(sockets, add); err != nil {
+	if err := p.table.read(p.collection.Maps["arrived"], sockets, ended); err != nil {
 		return 0, err
 	}
+	p.table.each(sockets, add)
 	return handshakes, p.eachSlot(func(slot *bpf.SynspySlot) {
 		handshakes += slot.Handshakes
 		for i := range slot.Arrivals {
@@ -147,26 +143,6 @@ func (p *Probe) sumArrivals(sockets []uint64) (handshakes uint64, err error) {
 			}
 		}
 	})
-}
-
-// flushed adds what has left the slots for the table.
-func (p *Probe) flushed(sockets []uint64, add func(socket uint64, more *bpf.SynspyArrivals)) error {
-	table := p.collection.Maps["arrived"]
-	if len(sockets) == 0 || len(sockets) > lookedUp {
-		return everything(table, func(socket uint64, total *bpf.SynspyArrivals) error {
-			add(socket, total)
-			return nil
-		})
-	}
-	for _, socket := range sockets {
-		var total bpf.SynspyArrivals
-		err := table.Lookup(socket, &total)
-		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return err
-		}
-		add(socket, &total)
-	}
-	return nil
 }
 
 // addArrivals adds what was counted in another place. Marks are those of the last reading at which

@@ -43,6 +43,7 @@ type Probe struct {
 	held       map[string]int64
 	departed   map[uint64]bpf.SynspyArrivals
 	arrived    map[uint64]bpf.SynspyArrivals // see readArrivals
+	table      arrivedRows
 	resting    resting
 	// SYNs to listeners that closed, beyond as many as are kept one by one.
 	departedSyns uint64

@@ -152,6 +152,7 @@ const departedAtMost = 1 << 17
 func (p *Probe) departArrivals(socket uint64) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.table.forget(socket)
 	var total bpf.SynspyArrivals
 	if ok, err := p.take("arrived", socket, &total); err != nil || !ok {
 		return err
