@@ -34,7 +34,7 @@ Exit code 3 says that synspy trace cannot run here.`,
 		},
 	}
 	watch.addBackend(cmd)
-	watch.ring = app.DefaultRingSize
+	watch.ring = app.DefaultRingSize()
 	output.add(cmd)
 	return cmd
 }

@@ -46,7 +46,10 @@ func (f *watchFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&s.Pod, "pod", "", "listeners held from this pod, NAMESPACE/NAME; globs allowed")
 	f.addBackend(cmd)
 	flags.Uint32Var(&f.rate, "rate", 100, "records per second, listener and cause; 0: all. Counts stay exact")
-	flags.Uint32Var(&f.ring, "ring-size", app.DefaultRingSize, "ring buffer in bytes, a power of two")
+	ring := app.DefaultRingSize()
+	flags.Uint32Var(&f.ring, "ring-size", ring, "ring buffer in bytes, a power of two")
+	// The help is the same everywhere.
+	flags.Lookup("ring-size").DefValue = "1 to 4 MiB, by the machine's memory"
 	completeList(cmd, "cause", app.CauseTitles())
 	completeList(cmd, "stage", app.StageNames())
 	for _, name := range []string{"port", "addr", "client", "pid", "comm", "container", "pod", "rate", "ring-size"} {

@@ -18,7 +18,7 @@ import (
 )
 
 // DefaultRingSize is the ring buffer's size in bytes unless asked otherwise.
-const DefaultRingSize = probe.DefaultRingSize
+func DefaultRingSize() uint32 { return probe.DefaultRingSize() }
 
 // Stream is where records go.
 type Stream = render.Stream

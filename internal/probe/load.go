@@ -71,20 +71,19 @@ type Config struct {
 	Filter   Filter
 	Cookies  bool   // records for SYNs that a cookie answered
 	Rate     uint32 // records per second, listener and outcome; 0: all
-	RingSize uint32 // bytes, a power of two; 0: the default
+	RingSize uint32 // bytes, a power of two; 0: by the machine's memory
 	Capture  bool   // records carry their packets' first bytes
 	Accepts  bool   // watch who accepts what: see Accepting and LastAccepts
 }
 
 const (
-	defaultRing    = 1 << 20
+	leastRing      = 1 << 20 // unless asked otherwise
+	mostRing       = 4 << 20
+	ringPart       = 2048 // of the machine's memory
 	smallestRing   = 4096
 	largestRing    = 1 << 30
 	wakeupFraction = 8 // of the ring, waiting, wakes the reader at once
 )
-
-// DefaultRingSize is the ring buffer's size in bytes unless asked otherwise.
-const DefaultRingSize = defaultRing
 
 // ErrRingSize says that a ring buffer cannot have that size.
 var ErrRingSize = errors.New("ring size must be a power of two from 4096 to 1073741824")

@@ -33,11 +33,11 @@ type sizes struct {
 	wanted   uint32 // listeners that owner filters were asked about
 }
 
-// sizesFor chooses them. Since 6.1 memory for rows comes from the BPF allocator ("bpf: Remove tracing program
-// restriction on map types", 96da3f7d489d), so that large tables cost nothing until they are needed: all of
-// the following are 64 MiB when 10,000 namespaces and 100,000 listeners are busy, on 128 CPUs. Before, a tracing
-// program must find its rows already made; with kprobes and raw tracepoints the kernel warns, or, with PREEMPT_RT,
-// refuses.
+// sizesFor chooses them. Since 6.1 memory for rows comes from the BPF allocator ("bpf: Remove
+// tracing program restriction on map types", 96da3f7d489d), so that large tables cost nothing until
+// they are needed: all of the following are 64 MiB when 10,000 namespaces and 100,000 listeners are
+// busy, on 128 CPUs. Before, a tracing program must find its rows already made; with kprobes and
+// raw tracepoints the kernel warns, or, with PREEMPT_RT, refuses.
 func sizesFor(facts *Facts, cpus int) sizes {
 	if facts.fewRows != nil {
 		return *facts.fewRows
@@ -54,7 +54,7 @@ func sizesFor(facts *Facts, cpus int) sizes {
 // size sets the sizes of the maps.
 func size(spec *ebpf.CollectionSpec, facts *Facts, config Config) error {
 	if config.RingSize == 0 {
-		config.RingSize = defaultRing
+		config.RingSize = DefaultRingSize()
 	}
 	if err := CheckRingSize(config.RingSize); err != nil {
 		return err
@@ -87,4 +87,28 @@ func size(spec *ebpf.CollectionSpec, facts *Facts, config Config) error {
 		}
 	}
 	return nil
+}
+
+// DefaultRingSize is the ring buffer's size in bytes unless asked otherwise: what this machine can
+// afford.
+func DefaultRingSize() uint32 { return ringFor(memory()) }
+
+// ringFor is the ring buffer's size on a machine with so many bytes of memory: a 2048th of it,
+// within limits. With 4 MiB a reader that shares its CPU with a flood of 300,000 records a second
+// may be away for 40 ms.
+func ringFor(memory uint64) uint32 {
+	ring := uint32(leastRing)
+	for ring < mostRing && uint64(ring)*2*ringPart <= memory {
+		ring *= 2
+	}
+	return ring
+}
+
+// memory is how many bytes this machine has, 0 where it does not say.
+func memory() uint64 {
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return 0
+	}
+	return uint64(info.Totalram) * uint64(info.Unit) //nolint:unconvert // narrower on 32 bits
 }
