@@ -222,7 +222,7 @@ check-instructions: build bin/vm bin/bench ## Fail if packets pay more for synsp
 	bin/bench instructions $(guarded) -guard $(costs)
 
 .PHONY: bench-requests
-bench-requests: build bin/bench ## Compare requests a second of servers that close connections: ARGS="-pairs 20"
+bench-requests: build bin/vm bin/bench ## Compare requests a second of servers that close connections: ARGS="-pairs 20 -kernel 6.12"
 	$(root) bin/bench requests $(ARGS)
 
 .PHONY: deps

@@ -61,6 +61,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			return runCount(ctx, args, stderr)
 		case "requests":
 			return runRequests(ctx, args, stdout, stderr)
+		case "idle":
+			return runIdle(ctx, stdout)
 		case "serve":
 			return runServe(ctx, args)
 		case "scale":

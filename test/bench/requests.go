@@ -8,6 +8,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -17,12 +21,13 @@ import (
 )
 
 // requestsConfig is a comparison of whole servers: requests a second with and without synspy, on
-// this machine's kernel, where what instructions do not show is felt: cache misses, and CPUs
-// that contend for one listener.
+// this machine's kernel or on another one's, where what instructions do not show is felt: cache
+// misses, and CPUs that contend for one listener.
 type requestsConfig struct {
 	synspy   string
 	backend  string
 	servers  []string
+	verbs    []string
 	pairs    int
 	clients  int
 	duration time.Duration
@@ -36,18 +41,30 @@ const (
 
 var requestServers = []string{serverGo, serverNginx}
 
+// verbNone is a process that does nothing: what it seems to take is noise.
+const verbNone = "none"
+
+var requestVerbs = []string{verbNone, verbTrace, verbDiagnose}
+
 func runRequests(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("bench requests", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	c := requestsConfig{servers: requestServers}
+	c := requestsConfig{servers: requestServers, verbs: requestVerbs}
+	var in requestsMachine
+	in.addFlags(flags)
 	flags.StringVar(&c.synspy, "synspy", "bin/synspy", "`path` of synspy")
 	flags.StringVar(&c.backend, "backend", "auto", "synspy's `backend`")
 	flags.Var(&nameList{&c.servers, requestServers}, "servers", "ask these `servers`")
+	flags.Var(&nameList{&c.verbs, requestVerbs}, "verbs", "run these beside the servers; "+
+		verbNone+" is a process that does nothing: it shows the noise")
 	flags.IntVar(&c.pairs, "pairs", 20, "interleaved pairs, without and with each verb")
 	flags.IntVar(&c.clients, "clients", 16, "clients at once")
 	flags.DurationVar(&c.duration, "duration", 2*time.Second, "of one half of a pair")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if in.kernel != "" {
+		return runRequestsIn(ctx, &in, c.synspy, flags, stdout, stderr)
 	}
 	var rows [][]string
 	for _, server := range c.servers {
@@ -57,17 +74,104 @@ func runRequests(ctx context.Context, args []string, stdout, stderr io.Writer) e
 		}
 		rows = append(rows, more...)
 	}
+	if in.out != "" {
+		file, err := os.Create(in.out)
+		if err != nil {
+			return fmt.Errorf("keep the table: %w", err)
+		}
+		defer file.Close()
+		stdout = io.MultiWriter(stdout, file)
+	}
 	return printTable(stdout, fmt.Sprintf("Requests a second, each on a connection of its own, %d clients; %d interleaved pairs, median (min..max)",
 		c.clients, c.pairs), []string{"server", "verb", "requests, untraced", "part that is left", "CPU a request, untraced", "times"}, rows)
 }
 
-// tracers are synspy's verbs that watch a server. Others on this machine may listen on that port.
-func (c *requestsConfig) tracers(world *world.World, port int) []tracer {
-	diagnose := []string{c.synspy, "diagnose", "--backend", c.backend, "--netns", world.Path(), "--port", strconv.Itoa(port), "--duration", "1h"}
-	return []tracer{
-		{name: verbTrace, argv: []string{c.synspy, "trace", "--backend", c.backend}, ready: "synspy: watching on", anyCPU: true},
-		{name: verbDiagnose, argv: diagnose, ready: "synspy: 1s of", anyCPU: true},
+// emulatedClients is how many clients an emulated machine has at once, unless asked otherwise.
+const emulatedClients = 4
+
+// requestsMachine is the virtual machine that servers are compared in, if any.
+type requestsMachine struct {
+	vm, kernel, dir, out string
+	limit                time.Duration
+}
+
+func (m *requestsMachine) addFlags(flags *flag.FlagSet) {
+	flags.StringVar(&m.vm, "vm", "bin/vm", "`path` of test/vm's program")
+	flags.StringVar(&m.kernel, "kernel", "", "compare in a virtual machine with this kernel, "+
+		"by its `name` in bin/vm kernels")
+	flags.StringVar(&m.dir, "dir", "bin", "keep what it prints in this `directory`")
+	flags.StringVar(&m.out, "out", "", "write the table into this `file` too")
+	flags.DurationVar(&m.limit, "limit", time.Hour, "end the virtual machine after this time")
+}
+
+// args have test/vm's program run this one in the guest, with the flags that were given. The table is
+// in a file of ours then.
+func (m *requestsMachine) args(synspy, guestSynspy, guestBench string, flags *flag.FlagSet,
+) (args []string, table string, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, "", err
 	}
+	const guestTable = "/root/requests.txt"
+	table = filepath.Join(m.dir, "requests.guest")
+	args = []string{"run", "--kernel", m.kernel, "--timeout", m.limit.String(),
+		"--accel", "tcg,thread=single", "--smp", "2", "--file", synspy + ":" + guestSynspy,
+		"--file", self + ":" + guestBench, "--out", guestTable + ":" + table}
+	if nginx, err := exec.LookPath("nginx"); err == nil {
+		args = append(args, "--file-with-libs", nginx)
+	}
+	args = append(args, "--", guestBench, "requests", "-out", guestTable, "-synspy", guestSynspy,
+		"-clients", strconv.Itoa(emulatedClients))
+	flags.Visit(func(f *flag.Flag) {
+		switch f.Name {
+		case "backend", "servers", "verbs", "pairs", "clients", "duration":
+			args = append(args, "-"+f.Name+"="+f.Value.String())
+		}
+	})
+	return args, table, nil
+}
+
+// runRequestsIn compares in a virtual machine.
+func runRequestsIn(ctx context.Context, in *requestsMachine, synspy string, flags *flag.FlagSet,
+	stdout, stderr io.Writer,
+) error {
+	args, table, err := in.args(synspy, guestSynspy, guestBench, flags)
+	if err != nil {
+		return err
+	}
+	if err := runCommand(ctx, stderr, in.vm, args...); err != nil {
+		return fmt.Errorf("compare in a virtual machine: %w", err)
+	}
+	content, err := os.ReadFile(table)
+	if err != nil {
+		return err
+	}
+	_, err = stdout.Write(content)
+	return err
+}
+
+// tracers are the verbs that watch a server. Others on this machine may listen on that port.
+func (c *requestsConfig) tracers(world *world.World, port int) ([]tracer, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	diagnose := []string{c.synspy, "diagnose", "--backend", c.backend, "--netns", world.Path(), "--port", strconv.Itoa(port), "--duration", "1h"}
+	all := []tracer{
+		{name: verbNone, argv: []string{self, "idle"}, ready: "READY", anyCPU: true},
+		{name: verbTrace, argv: []string{c.synspy, "trace", "--backend", c.backend}, ready: "synspy: watching on", anyCPU: true},
+		{name: verbDiagnose, argv: diagnose, ready: " of 1h0m0s:", anyCPU: true},
+	}
+	return slices.DeleteFunc(all, func(tr tracer) bool {
+		return !slices.Contains(c.verbs, tr.name)
+	}), nil
+}
+
+// runIdle does nothing until the context ends.
+func runIdle(ctx context.Context, stdout io.Writer) error {
+	fmt.Fprintln(stdout, "READY")
+	<-ctx.Done()
+	return nil
 }
 
 // server measures one server with each verb, and gives rows of the table.
@@ -86,7 +190,11 @@ func (c *requestsConfig) server(ctx context.Context, name string, stderr io.Writ
 	if _, err := half(nil); err != nil { // the first is warmer than none
 		return nil, err
 	}
-	for _, tr := range c.tracers(world, guestPort) {
+	tracers, err := c.tracers(world, guestPort)
+	if err != nil {
+		return nil, err
+	}
+	for _, tr := range tracers {
 		var pairs []requestPair
 		before, err := half(nil)
 		if err != nil {

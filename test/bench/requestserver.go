@@ -31,6 +31,11 @@ error_log %[1]s/error.log;
 events { worker_connections 1024; }
 http {
 	access_log off;
+	client_body_temp_path %[1]s/body;
+	proxy_temp_path %[1]s/proxy;
+	fastcgi_temp_path %[1]s/fastcgi;
+	uwsgi_temp_path %[1]s/uwsgi;
+	scgi_temp_path %[1]s/scgi;
 	keepalive_timeout 0;
 	server {
 		listen 127.0.0.1:%[2]d backlog=4096;
