@@ -27,17 +27,19 @@ type TraceOptions struct {
 	Status   io.Writer      // for people: standard error
 	Record   *Recording     // keeps the records, nil for none
 	Keeps    bool           // the stream keeps records, or parts of them: each gets memory of its own
-	Tick     time.Duration  // how often the stream is flushed where no records come; 0: idleTick
+	Tick     time.Duration  // between two flushes where no records come; 0: idleTick
 }
 
-// idleTick is how often it is looked whether a trace's reader went away, and whether a container has a name.
+// idleTick is how often it is looked whether a trace's reader went away, and whether a container
+// has a name.
 const idleTick = time.Second
 
 // quietEvery is how often silence is explained.
 const quietEvery = 10 * time.Second
 
-// stillHeld is for how long after the last message records may have been held back that were not told of. In a second in which
-// the kernel side holds back any, it delivers one first, or loses it since the ring buffer is full: then others come.
+// stillHeld is for how long after the last message records may have been held back that were not
+// told of. In a second in which the kernel side holds back any, it delivers one first, or loses it
+// since the ring buffer is full: then others come.
 const stillHeld = 5 * time.Second
 
 // errEnough ends a stream that has shown what was asked for.
@@ -201,7 +203,8 @@ func (t *trace) wall(mono uint64) event.Time {
 	return event.Time{Time: time.Unix(0, int64(mono)+int64(t.clock))}
 }
 
-// tick runs after records came, and now and then: flush what waits, tell what was held back, explain silence.
+// tick runs after records came, and now and then: flush what waits, tell what was held back,
+// explain silence.
 func (t *trace) tick() error {
 	t.clock = kernel.WallClock()
 	t.rejudge()

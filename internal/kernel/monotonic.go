@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// began is one moment by CLOCK_MONOTONIC and by the runtime, which reads that clock without a system call.
+// began is one moment by CLOCK_MONOTONIC and by the runtime, which reads that clock without a
+// system call.
 var began = sync.OnceValues(func() (mono int64, at time.Time) {
 	closest := time.Duration(math.MaxInt64)
 	for range 5 { // between the two readings something else may run
@@ -32,7 +33,8 @@ func Monotonic() uint64 {
 	return uint64(mono + int64(time.Since(at)))
 }
 
-// WallClock returns what must be added to CLOCK_MONOTONIC to get the wall clock. Steps of the wall clock change it.
+// WallClock returns what must be added to CLOCK_MONOTONIC to get the wall clock. Steps of the wall
+// clock change it.
 func WallClock() time.Duration {
 	mono, at := began()
 	now := time.Now()

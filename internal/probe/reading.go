@@ -21,13 +21,17 @@ const gatherTime = 50 * time.Millisecond
 // atOnce is after how many messages Read looks at the time while more come.
 const atOnce = 256
 
-// Read hands every message to f until the context ends or f returns an error. tick is called after messages came, at
-// most gatherTime after the first of them, and whenever so much time has passed without.
+// Read hands every message to f until the context ends or f returns an error. tick is called after
+// messages came, at most gatherTime after the first of them, and whenever so much time has passed
+// without.
 //
-// The kernel side wakes the reader for the first record in an empty ring buffer and when much waits. The reader sleeps
-// as the runtime's other goroutines do: one that is blocked in a system call has the runtime's own watch run as well,
-// which cost a trace that had nothing to do most of its CPU time.
-func (p *Probe) Read(ctx context.Context, f func(*Message) error, tick func() error, every time.Duration) error {
+// The kernel side wakes the reader for the first record in an empty ring buffer and when much
+// waits. The reader sleeps as the runtime's other goroutines do: one that is blocked in a system
+// call has the runtime's own watch run as well, which cost a trace that had nothing to do most of
+// its CPU time.
+func (p *Probe) Read(ctx context.Context, f func(*Message) error, tick func() error,
+	every time.Duration,
+) error {
 	alarm, err := newRingAlarm(p.collection.Maps["ring"])
 	if err != nil {
 		return fmt.Errorf("wait for the ring buffer: %w", err)
@@ -41,7 +45,8 @@ func (p *Probe) Read(ctx context.Context, f func(*Message) error, tick func() er
 	for ctx.Err() == nil {
 		next := time.Now().Add(every)
 		if alarm.await(ctx, next, func(bool) bool { return waits() > 0 }) {
-			alarm.await(ctx, earlier(read.Add(gatherTime), next), func(woken bool) bool { return woken || waits() >= much })
+			gathered := earlier(read.Add(gatherTime), next)
+			alarm.await(ctx, gathered, func(woken bool) bool { return woken || waits() >= much })
 		}
 		if read = time.Now(); waits() > 0 {
 			if err := p.drain(f, read.Add(gatherTime)); err != nil {
@@ -113,8 +118,8 @@ func newRingAlarm(ring *ebpf.Map) (*ringAlarm, error) {
 	return &ringAlarm{file, conn}, nil
 }
 
-// await waits until enough says so, which is asked at once and when woken, or until then, or until the context ends; it
-// returns whether enough did.
+// await waits until enough says so, which is asked at once and when woken, or until then, or until
+// the context ends; it returns whether enough did.
 func (a *ringAlarm) await(ctx context.Context, until time.Time, enough func(woken bool) bool) bool {
 	_ = a.file.SetReadDeadline(until) // it can be set, or there is no alarm
 	if ctx.Err() != nil {             // after the deadline was set: ring may have set it before

@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// TestRead: the reader sleeps until the kernel side wakes it, which it does once for all messages that come within gatherTime.
+// TestRead: the reader sleeps until the kernel side wakes it, which it does once for all messages
+// that come within gatherTime.
 func TestRead(t *testing.T) {
 	const listeners = 40
 	p, must := openHere(t)
