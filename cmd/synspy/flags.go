@@ -3,7 +3,6 @@
 package main
 
 import (
-	"fmt"
 	"log/slog"
 	"os"
 	"slices"
@@ -16,10 +15,6 @@ import (
 	"github.com/synspy/synspy/internal/app"
 	"github.com/synspy/synspy/internal/event"
 )
-
-func usage(format string, args ...any) error {
-	return fmt.Errorf("%w: %w", app.ErrUsage, fmt.Errorf(format, args...))
-}
 
 // watchFlags are the filters and how to watch: the same on every live command.
 type watchFlags struct {

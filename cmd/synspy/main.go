@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"strings"
@@ -29,16 +28,6 @@ const (
 
 	exitInterrupted = 128 + int(syscall.SIGINT) // before anything was watched
 )
-
-// env is the world that a command line runs in.
-type env struct {
-	stdout, stderr io.Writer
-	getenv         func(string) string
-	terminal       func() (width int, ok bool) // of stdout
-	height         func() int                  // of that terminal in rows, 0 for unknown; may be nil
-	stdin          io.Reader
-	command        string // the command line, as a shell takes it
-}
 
 func main() {
 	if app.LabHelper() {
@@ -156,28 +145,4 @@ func newHelp() *cobra.Command {
 			return about.Help()
 		},
 	}
-}
-
-func unknownCommand(root *cobra.Command, name string) error {
-	hint := "run " + root.CommandPath() + " --help for the commands"
-	var names []string
-	for _, sub := range root.Commands() {
-		names = append(names, sub.Name())
-	}
-	if near := app.DidYouMean(name, names); near != "" {
-		hint = near
-	}
-	return usage("unknown command %q\n%s", strings.TrimPrefix(root.CommandPath()+" "+name, "synspy "), hint)
-}
-
-// anyArgs leaves arguments to the command: cobra's own errors about them are no
-// usage errors here.
-func anyArgs(*cobra.Command, []string) error { return nil }
-
-// noArgs refuses arguments as a usage error.
-func noArgs(cmd *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return usage("%s takes no argument %q\nrun %s --help for the flags", cmd.CommandPath(), args[0], cmd.CommandPath())
-	}
-	return nil
 }

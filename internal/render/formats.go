@@ -3,8 +3,9 @@
 package render
 
 import (
-	"github.com/synspy/synspy/internal/event"
 	"io"
+
+	"github.com/synspy/synspy/internal/event"
 )
 
 // Diagnosis writes what a session found: the report that people read, or in JSON

@@ -21,7 +21,6 @@ var allowed = measures{files: 25, cycle: 6}
 // ceilings are the packages that have more than is allowed: what they had when their row was written.
 // A change may lower these numbers, and removes a row that is no longer needed.
 var ceilings = map[string]measures{
-	"cmd/synspy":     {files: 25, cycle: 13},
 	"internal/app":   {files: 66, cycle: 51},
 	"internal/probe": {files: 45, cycle: 35},
 	"test/bench":     {files: 37, cycle: 20},
