@@ -5,9 +5,7 @@ package main
 import (
 	"fmt"
 	"io"
-)
-
-// cpioWriter writes the newc format, the only one the kernel unpacks
+) // cpioWriter writes the newc format, the only one the kernel unpacks
 // (Documentation/driver-api/early-userspace/buffer-format.rst).
 type cpioWriter struct {
 	w     io.Writer
@@ -21,14 +19,6 @@ const (
 	cpioSymlink = 0o120000
 	cpioChar    = 0o020000
 )
-
-// cpioEntry is one file. Its data follows the header, size bytes of it.
-type cpioEntry struct {
-	name         string // without a leading slash
-	mode         uint32
-	size         int64
-	major, minor uint32 // of a device node
-}
 
 func (c *cpioWriter) write(e cpioEntry, data io.Reader) error {
 	if e.size > 0xffffffff {
@@ -61,3 +51,11 @@ func (c *cpioWriter) close() error {
 
 // padding fills up to the next multiple of four.
 func padding(n int) string { return "\x00\x00\x00"[:(4-n%4)%4] }
+
+// cpioEntry is one file. Its data follows the header, size bytes of it.
+type cpioEntry struct {
+	name         string // without a leading slash
+	mode         uint32
+	size         int64
+	major, minor uint32 // of a device node
+}

@@ -35,12 +35,6 @@ type baseSystem struct {
 	shell string
 }
 
-// guestFile is a file the user wants in the guest.
-type guestFile struct {
-	host, guest string
-	withLibs    bool // host is a dynamic program; guest is the same path
-}
-
 // buildInitramfs writes the guest's root file system for a kernel to path.
 func buildInitramfs(ctx context.Context, path string, k *unpacked, base baseSystem, files []guestFile, modules []string) error {
 	root := newRootfs()

@@ -16,21 +16,10 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
-)
-
-// Exit statuses of this program itself. They are those of timeout(1) and
-// docker-run(1), to leave the guest command all the usual ones.
-const (
-	exitFailed      = 1
-	exitUsage       = 2
-	exitTimeout     = 124
-	exitNoGuest     = 125
-	exitInterrupted = 130
 )
 
 const usage = `usage: vm VERB [FLAGS]
@@ -43,22 +32,7 @@ const usage = `usage: vm VERB [FLAGS]
 vm VERB -h lists the flags of a verb.
 `
 
-// env is everything a verb may touch of the process it runs in.
-type env struct {
-	stdout, stderr io.Writer
-	log            *slog.Logger
-}
-
-// guestExit carries the exit status of a guest command that ran to its end.
-type guestExit int
-
 func (e guestExit) Error() string { return fmt.Sprintf("guest command exited with status %d", int(e)) }
-
-// errInterrupted is a signal to this program.
-var errInterrupted = errors.New("interrupted")
-
-// errUsage marks a command line that cannot be understood.
-var errUsage = errors.New("bad usage")
 
 func main() {
 	ctx, stop := interruptible()
@@ -131,15 +105,6 @@ func (e env) report(err error) int {
 	}
 }
 
-// hintError is an error with a remedy, printed on a line of its own.
-type hintError struct {
-	err  error
-	hint string
-}
-
-func (e *hintError) Error() string { return e.err.Error() }
-func (e *hintError) Unwrap() error { return e.err }
-
 func (e env) kernels(_ context.Context, _ []string) error {
 	for _, k := range kernelTable {
 		from := k.metapackage()
@@ -172,19 +137,4 @@ func (e env) fetch(ctx context.Context, args []string) error {
 		fmt.Fprintf(e.stdout, "%s %s %s %s\n", k.name, got.Version, got.Release, got.Vmlinuz)
 	}
 	return nil
-}
-
-func (e env) flagSet(verb string) *flag.FlagSet {
-	flags := flag.NewFlagSet("vm "+verb, flag.ContinueOnError)
-	flags.SetOutput(e.stderr)
-	return flags
-}
-
-// parse tells a request for help from a bad command line.
-func parse(flags *flag.FlagSet, args []string) error {
-	err := flags.Parse(args)
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		return fmt.Errorf("%w: %w", errUsage, err)
-	}
-	return err
 }

@@ -116,11 +116,3 @@ func (o *vmOptions) addFlags(flags *flag.FlagSet) {
 		return nil
 	})
 }
-
-func splitPair(value, separator string) (left, right string, err error) {
-	left, right, found := strings.Cut(value, separator)
-	if !found || left == "" || right == "" {
-		return "", "", fmt.Errorf("want two values with a %q between them", separator)
-	}
-	return left, right, nil
-}

@@ -35,6 +35,21 @@ func availableBackends(report []byte) []string {
 	return found
 }
 
+// backendDetail gives what the report says of a backend that is not available.
+func backendDetail(report []byte, backend string) string {
+	for line := range bytes.Lines(report) {
+		var check struct {
+			Backend   string `json:"backend"`
+			Available *bool  `json:"available"`
+			Detail    string `json:"detail"`
+		}
+		if json.Unmarshal(line, &check) == nil && check.Backend == backend && check.Available != nil && !*check.Available {
+			return check.Detail
+		}
+	}
+	return "it does not say why"
+}
+
 func findBackends(value any, available map[string]bool) {
 	switch value := value.(type) {
 	case []any:
@@ -71,19 +86,4 @@ func saysYes(value any) bool {
 		}
 	}
 	return false
-}
-
-// backendDetail gives what the report says of a backend that is not available.
-func backendDetail(report []byte, backend string) string {
-	for line := range bytes.Lines(report) {
-		var check struct {
-			Backend   string `json:"backend"`
-			Available *bool  `json:"available"`
-			Detail    string `json:"detail"`
-		}
-		if json.Unmarshal(line, &check) == nil && check.Backend == backend && check.Available != nil && !*check.Available {
-			return check.Detail
-		}
-	}
-	return "it does not say why"
 }
