@@ -96,6 +96,8 @@ type CauseInfo struct {
 	Owner    string    // whose knob that is: application, platform, node, network or client
 	Stages   []Stage   // where it can happen
 	Counters []Counter // which of the closed list move, empty where none does
+	// Why no outcome has it, no finding explains it, no scenario of the lab plays it; empty where one does.
+	NoOutcome, NoFinding, NoScenario string
 }
 
 var causes = [NumCauses]CauseInfo{
@@ -129,12 +131,14 @@ var causes = [NumCauses]CauseInfo{
 	},
 	CauseNoMemory: {
 		Name: "no_memory", Title: "out of memory",
-		Explain:  "the kernel could not allocate the request or the child socket",
-		Client:   "SYN dropped: connect times out; ACK dropped: connected but silent",
-		Fix:      "free memory on the node, or raise net.ipv4.tcp_mem and the cgroup's memory limit",
-		Owner:    "node",
-		Stages:   []Stage{StageSyn, StageAck},
-		Counters: []Counter{CounterListenDrops},
+		Explain:    "the kernel could not allocate the request or the child socket",
+		Client:     "SYN dropped: connect times out; ACK dropped: connected but silent",
+		Fix:        "free memory on the node, or raise net.ipv4.tcp_mem and the cgroup's memory limit",
+		Owner:      "node",
+		Stages:     []Stage{StageSyn, StageAck},
+		Counters:   []Counter{CounterListenDrops},
+		NoOutcome:  "a failed allocation moves no counter of its own: it stays kernel_other",
+		NoScenario: "no record has it",
 	},
 	CauseNoRouteBack: {
 		Name: "no_route_back", Title: "no route back",
@@ -165,21 +169,23 @@ var causes = [NumCauses]CauseInfo{
 	},
 	CauseFastopenQueueFull: {
 		Name: "fastopen_queue_full", Title: "Fast Open queue full",
-		Explain:  "TCP Fast Open was refused because its queue is full; the kernel answers with an ordinary SYN-ACK",
-		Client:   "an ordinary handshake, one round trip slower",
-		Fix:      "raise the TCP_FASTOPEN socket option's queue length",
-		Owner:    "application",
-		Stages:   []Stage{StageSyn},
-		Counters: []Counter{CounterTCPFastOpenListenOverflow},
+		Explain:   "TCP Fast Open was refused because its queue is full; the kernel answers with an ordinary SYN-ACK",
+		Client:    "an ordinary handshake, one round trip slower",
+		Fix:       "raise the TCP_FASTOPEN socket option's queue length",
+		Owner:     "application",
+		Stages:    []Stage{StageSyn},
+		Counters:  []Counter{CounterTCPFastOpenListenOverflow},
+		NoFinding: "nothing dies of it",
 	},
 	CauseDeferAccept: {
 		Name: "defer_accept", Title: "deferred by TCP_DEFER_ACCEPT",
-		Explain:  "the listener set TCP_DEFER_ACCEPT, so a bare ACK is ignored on purpose until data arrives",
-		Client:   "connected; normal once it sends data",
-		Fix:      "none needed; remove TCP_DEFER_ACCEPT (nginx: deferred) if the server speaks first",
-		Owner:    "application",
-		Stages:   []Stage{StageAck},
-		Counters: []Counter{CounterTCPDeferAcceptDrop},
+		Explain:   "the listener set TCP_DEFER_ACCEPT, so a bare ACK is ignored on purpose until data arrives",
+		Client:    "connected; normal once it sends data",
+		Fix:       "none needed; remove TCP_DEFER_ACCEPT (nginx: deferred) if the server speaks first",
+		Owner:     "application",
+		Stages:    []Stage{StageAck},
+		Counters:  []Counter{CounterTCPDeferAcceptDrop},
+		NoFinding: "nothing dies of it",
 	},
 	CauseBadHandshakeAck: {
 		Name: "bad_handshake_ack", Title: "bad handshake packet",
