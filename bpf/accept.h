@@ -28,6 +28,24 @@ struct {
 	__type(value, struct accepting);
 } acceptings SEC(".maps");
 
+/* The same by where a listener's id hashes to, without a search: of those that came first. A
+ * place is free again once its listener has departed. */
+#define ACCEPT_PLACES 256
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1); /* ACCEPT_PLACES, where accepts are asked for */
+	__type(key, __u32);
+	__type(value, struct accepting);
+} accept_places SEC(".maps");
+
+/* Who takes a place makes a row here first: one alone can. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1); /* likewise */
+	__type(key, __u32); /* place */
+	__type(value, __u64); /* socket_id() */
+} accept_owners SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1);
@@ -45,7 +63,16 @@ struct {
 } sleepers SEC(".maps");
 
 /* The listener that a task is accepting from: a kretprobe is not told. It may sleep
- * there for long. */
+ * there for long. One word a task, which says whose it is: see accept_note(). */
+#define ACCEPT_NOTES 4096
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1); /* ACCEPT_NOTES, where accepts are asked for */
+	__type(key, __u32); /* the low bits of its number */
+	__type(value, __u64);
+} accept_notes SEC(".maps");
+
+/* The same where another task has that place. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1);
@@ -97,11 +124,20 @@ __noinline __u32 wait_bucket(__u64 ns)
 	return bucket < NUM_WAITS ? bucket : NUM_WAITS - 1;
 }
 
-/* accepting_begin makes a listener's row. */
-static __noinline struct accepting *accepting_begin(__u64 id)
+/* accepting_begin makes a listener's row: at its place, if nobody has that. */
+static __noinline struct accepting *accepting_begin(__u64 id, __u32 place)
 {
-	struct accepting *row, fresh = {};
+	struct accepting *at = bpf_map_lookup_elem(&accept_places, &place);
+	struct accepting *row = bpf_map_lookup_elem(&acceptings, &id), fresh = {};
 
+	if (at && !at->id && !bpf_map_update_elem(&accept_owners, &place, &id, BPF_NOEXIST)) {
+		if (row)
+			at->last = row->last; /* what was until now stays there */
+		at->id = id;
+		return at;
+	}
+	if (row)
+		return row;
 	if (!bpf_map_update_elem(&acceptings, &id, &fresh, BPF_NOEXIST))
 		__sync_fetch_and_add(&acceptings_made, 1);
 	row = bpf_map_lookup_elem(&acceptings, &id);
@@ -114,9 +150,10 @@ static __noinline struct accepting *accepting_begin(__u64 id)
 /* accepting_of finds a listener's row, or makes it. */
 static __always_inline struct accepting *accepting_of(__u64 id)
 {
-	struct accepting *row = bpf_map_lookup_elem(&acceptings, &id);
+	__u32 place = id * 0x9e3779b97f4a7c15ULL >> 56;
+	struct accepting *at = bpf_map_lookup_elem(&accept_places, &place);
 
-	return row ? row : accepting_begin(id);
+	return at && at->id == id ? at : accepting_begin(id, place);
 }
 
 /* joined: the child is another way of an MPTCP connection, and enters no queue. */
@@ -280,19 +317,52 @@ static __always_inline int grafted(__u64 child)
 	return slot->gate ? has_left(id, child) : 0;
 }
 
+/* accept_note is a socket's address and the high bits of a task's number in one word: the kernel's
+ * addresses have 57 bits and a sign, sockets begin at cache lines, and numbers end below 2^22. */
+#define NOTE_TASK_BITS 10
+#define NOTE_TASK ((1 << NOTE_TASK_BITS) - 1)
+#define NOTE_SHIFT 7
+#define SOCK_ALIGNMENT 64
+static __always_inline __u64 accept_note(__u64 sk, __u32 tid)
+{
+	return sk << NOTE_SHIFT | (tid / ACCEPT_NOTES & NOTE_TASK);
+}
+
+static __always_inline bool noted_by(__u64 note, __u32 tid)
+{
+	return (note & NOTE_TASK) == (tid / ACCEPT_NOTES & NOTE_TASK);
+}
+
+static __always_inline __u64 noted_socket(__u64 note)
+{
+	return (__s64)note >> NOTE_SHIFT & ~(__u64)(SOCK_ALIGNMENT - 1);
+}
+
 static __always_inline int accept_begins(__u64 sk)
 {
-	__u64 task = bpf_get_current_pid_tgid();
+	__u64 task = bpf_get_current_pid_tgid(), *note;
+	__u32 tid = task, place = tid & (ACCEPT_NOTES - 1);
 
-	bpf_map_update_elem(&accept_calls, &task, &sk, BPF_ANY);
+	note = bpf_map_lookup_elem(&accept_notes, &place);
+	if (note && (!*note || noted_by(*note, tid)) && !(sk & (SOCK_ALIGNMENT - 1)))
+		*note = accept_note(sk, tid);
+	else
+		bpf_map_update_elem(&accept_calls, &task, &sk, BPF_ANY);
 	return 0;
 }
 
 static __always_inline int accept_ends(__u64 child)
 {
-	__u64 task = bpf_get_current_pid_tgid(), sk = 0;
-	__u64 *call = bpf_map_lookup_elem(&accept_calls, &task);
+	__u64 task = bpf_get_current_pid_tgid(), sk = 0, *note, *call;
+	__u32 tid = task, place = tid & (ACCEPT_NOTES - 1);
 
+	note = bpf_map_lookup_elem(&accept_notes, &place);
+	if (note && *note && noted_by(*note, tid)) {
+		sk = noted_socket(*note);
+		*note = 0;
+		return accepted(sk, child);
+	}
+	call = bpf_map_lookup_elem(&accept_calls, &task);
 	if (call) {
 		sk = *call;
 		bpf_map_delete_elem(&accept_calls, &task);

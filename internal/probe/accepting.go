@@ -100,12 +100,58 @@ func (p *Probe) Accepting() (map[uint64]Accepting, error) {
 // readAccepts reads what was accepted from each listener, under mu.
 func (p *Probe) readAccepts() (map[uint64]bpf.SynspyAccepting, error) {
 	taken := maps.Clone(p.accepting.departed)
-	err := eachRow(p, "acceptings", func(socket uint64, raw *bpf.SynspyAccepting) {
+	add := func(socket uint64, raw *bpf.SynspyAccepting) {
 		sum := taken[socket]
 		addAccepting(&sum, raw)
 		taken[socket] = sum
+	}
+	if err := eachRow(p, "acceptings", add); err != nil {
+		return nil, err
+	}
+	return taken, eachRow(p, "accept_places", func(_ uint32, raw *bpf.SynspyAccepting) {
+		if raw.Id != 0 {
+			add(raw.Id, raw)
+		}
 	})
-	return taken, err
+}
+
+// acceptsOf reads what one accepted since it last departed.
+func (p *Probe) acceptsOf(socket uint64) (raw bpf.SynspyAccepting, err error) {
+	err = p.collection.Maps["acceptings"].Lookup(socket, &raw)
+	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return raw, fmt.Errorf("read the accept side: %w", err)
+	}
+	at, _, err := p.acceptPlace(socket)
+	addAccepting(&raw, &at)
+	return raw, err
+}
+
+// acceptPlace returns the row of a listener in accept_places and its key, see accepting_of in
+// bpf/accept.h. The row is empty where another listener has the place.
+func (p *Probe) acceptPlace(socket uint64) (raw bpf.SynspyAccepting, place uint32, err error) {
+	place = uint32(socket * 0x9e3779b97f4a7c15 >> 56)
+	if err := p.collection.Maps["accept_places"].Lookup(place, &raw); err != nil {
+		return raw, 0, fmt.Errorf("read the accept side: %w", err)
+	}
+	if raw.Id != socket {
+		return bpf.SynspyAccepting{}, place, nil
+	}
+	return raw, place, nil
+}
+
+// vacate takes a listener's row out of accept_places. Whoever finds the place free before its owner
+// is gone as well takes another.
+func (p *Probe) vacate(socket uint64) (bpf.SynspyAccepting, error) {
+	raw, place, err := p.acceptPlace(socket)
+	if err != nil || raw.Id == 0 {
+		return raw, err
+	}
+	err = errors.Join(p.collection.Maps["accept_places"].Put(place, bpf.SynspyAccepting{}),
+		p.collection.Maps["accept_owners"].Delete(place))
+	if err != nil {
+		return raw, fmt.Errorf("vacate a place of the accept side: %w", err)
+	}
+	return raw, nil
 }
 
 // acceptingOf is what entered a listener's accept queue and what left it, as it is told, under mu.
@@ -166,17 +212,27 @@ func (p *Probe) inferAccepts(rows map[uint64]Accepting) error {
 	return nil
 }
 
-// departAccepting keeps here what a listener accepted.
-func (p *Probe) departAccepting(socket uint64) error {
+// departAccepting keeps here what a listener accepted, or, if it is not gone, what it accepted
+// before it had a place.
+func (p *Probe) departAccepting(socket uint64, gone bool) error {
 	if !p.config.Accepts {
 		return nil
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var raw bpf.SynspyAccepting
-	ok, err := p.take("acceptings", socket, &raw)
-	if err != nil || !ok || !happened(&raw) {
+	if _, err := p.take("acceptings", socket, &raw); err != nil {
 		return err
+	}
+	if gone {
+		at, err := p.vacate(socket)
+		if err != nil {
+			return err
+		}
+		addAccepting(&raw, &at)
+	}
+	if !happened(&raw) {
+		return nil
 	}
 	before, known := p.accepting.departed[socket]
 	if !known && len(p.accepting.departed) >= departedAtMost {

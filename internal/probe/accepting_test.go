@@ -3,6 +3,7 @@
 package probe
 
 import (
+	"errors"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -13,23 +14,53 @@ import (
 
 	"github.com/synspy/synspy/internal/bpf"
 	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/kernel"
 )
 
-// TestEntered: what entered the accept queues, and how long these were at most, is the same wherever
-// it is kept: so many listeners make each other leave the slots of the CPUs.
-func TestEntered(t *testing.T) {
+// TestAccepting: what entered the accept queues, how long these were at most, and what was accepted
+// is the same wherever it is kept: so many listeners make each other leave the slots of the CPUs,
+// and the places of the accept side.
+func TestAccepting(t *testing.T) {
+	for _, test := range []struct {
+		name, backend string
+		occupied      bool // other threads have all the notes of who is in accept()
+	}{{"auto", Auto, false}, {"kprobes", Kprobe, false}, {"kprobes, no notes", Kprobe, true}} {
+		t.Run(test.name, func(t *testing.T) {
+			facts, err := Gather("")
+			if err != nil {
+				t.Fatal(err)
+			}
+			config := Config{Rate: 100, RingSize: 1 << 16, Accepts: true}
+			p, err := Open(facts, test.backend, config, slog.New(slog.DiscardHandler))
+			if errors.Is(err, ErrCannotTrace) && test.backend != Auto {
+				t.Skip(err)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer p.Close()
+			for place := range uint32(acceptNotes) {
+				note := uint64(0)
+				if test.occupied {
+					note = 1<<10 - 1
+				}
+				if err := p.collection.Maps["accept_notes"].Put(place, note); err != nil {
+					t.Fatal(err)
+				}
+			}
+			acceptFromMany(t, p)
+		})
+	}
+}
+
+func acceptFromMany(t *testing.T, p *Probe) {
+	t.Helper()
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	facts, err := Gather("")
-	must(err)
-	config := Config{Rate: 100, RingSize: 1 << 16, Accepts: true}
-	p, err := Open(facts, Auto, config, slog.New(slog.DiscardHandler))
-	must(err)
-	defer p.Close()
 	const rounds = 3
 	listeners := make(map[uint16]net.Listener)
 	for range 2 * len(bpf.SynspySlot{}.Arrivals) {
@@ -73,20 +104,25 @@ func TestEntered(t *testing.T) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	rows, err := p.Accepting()
-	must(err)
-	for socket := range sockets {
-		if a := rows[socket]; a.Arrivals != rounds || !a.Marked || a.AcceptMax != rounds {
+	read := func(check func(uint64, Accepting)) {
+		t.Helper()
+		rows, err := p.Accepting()
+		must(err)
+		for socket := range sockets {
+			check(socket, rows[socket])
+		}
+	}
+	read(func(socket uint64, a Accepting) {
+		if a.Arrivals != rounds || !a.Marked || a.AcceptMax != rounds {
 			t.Errorf("listener %d: %+v, want a queue of %d connections", socket, a, rounds)
 		}
-	}
-	rows, err = p.Accepting()
-	must(err)
-	for socket := range sockets {
-		if a := rows[socket]; a.Arrivals != rounds || a.Marked {
+	})
+	read(func(socket uint64, a Accepting) {
+		if a.Arrivals != rounds || a.Marked {
 			t.Errorf("listener %d: %+v, want no marks since the last reading", socket, a)
 		}
-	}
+	})
+	began := kernel.Monotonic()
 	for _, l := range listeners {
 		for range rounds {
 			conn, err := l.Accept()
@@ -94,12 +130,34 @@ func TestEntered(t *testing.T) {
 			conn.Close()
 		}
 	}
-	rows, err = p.Accepting()
-	must(err)
-	for socket := range sockets {
-		a := rows[socket]
-		if a.Proof == event.ProofReturn && (a.Accepts != rounds || a.Last == 0 || a.Waited == 0) {
+	accepted := func(socket uint64, a Accepting) {
+		var waits uint64
+		for _, n := range a.Waits {
+			waits += n
+		}
+		right := a.Accepts == rounds && waits == rounds && a.Last >= began && a.Gap > 0 &&
+			a.Gap < kernel.Monotonic()-began && a.Waited > 0
+		if a.Proof == event.ProofReturn && !right {
 			t.Errorf("listener %d: %+v, want %d accepts", socket, a, rounds)
+		}
+	}
+	read(accepted)
+	for socket := range sockets {
+		must(p.Depart(socket))
+		e, err := p.Entered(socket, Arrivals{})
+		must(err)
+		if e.Accepts != nil && *e.Accepts != rounds {
+			t.Errorf("listener %d departed with %d accepts, want %d", socket, *e.Accepts, rounds)
+		}
+	}
+	if p.plan.hooks(acceptFunction) {
+		read(accepted)
+	}
+	var place uint32
+	var owner uint64
+	for rows := p.collection.Maps["accept_owners"].Iterate(); rows.Next(&place, &owner); {
+		if sockets[owner] {
+			t.Errorf("listener %d departed and has place %d", owner, place)
 		}
 	}
 }

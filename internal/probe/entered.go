@@ -2,15 +2,6 @@
 
 package probe
 
-import (
-	"errors"
-	"fmt"
-
-	"github.com/cilium/ebpf"
-
-	"github.com/synspy/synspy/internal/bpf"
-)
-
 // Entered is what passed through a listener's accept queue since Start.
 type Entered struct {
 	Arrivals uint64
@@ -28,16 +19,15 @@ func (p *Probe) Entered(socket uint64, arrived Arrivals) (Entered, error) {
 	if !p.config.Accepts {
 		return Entered{}, ErrNoAccepts
 	}
-	var raw bpf.SynspyAccepting
-	err := p.collection.Maps["acceptings"].Lookup(socket, &raw)
-	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-		return Entered{}, fmt.Errorf("read the accept side: %w", err)
-	}
 	p.mu.Lock()
+	defer p.mu.Unlock()
+	raw, err := p.acceptsOf(socket)
+	if err != nil {
+		return Entered{}, err
+	}
 	if before, ok := p.accepting.departed[socket]; ok {
 		addAccepting(&raw, &before)
 	}
-	p.mu.Unlock()
 	e := Entered{Arrivals: arrived.Entered}
 	if p.SeesEntries() {
 		e.Again = &arrived.Again

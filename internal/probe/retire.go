@@ -135,7 +135,7 @@ func (p *Probe) retire(b *book, rows *counted) error {
 // Depart keeps here what is known of a listener that has closed, to make room for
 // others. What still arrives for it is added.
 func (p *Probe) Depart(socket uint64) error {
-	if err := p.departAccepting(socket); err != nil {
+	if err := p.departAccepting(socket, true); err != nil {
 		return err
 	}
 	if p.config.Filter.ByOwner {
@@ -200,7 +200,7 @@ func (p *Probe) MakeRoom() error {
 		depart func(uint64) error
 	}{
 		{"arrived", &p.resting.arrived, p.arrivedNow, p.departArrivals},
-		{"acceptings", &p.resting.accepted, p.acceptedNow, p.departAccepting},
+		{"acceptings", &p.resting.accepted, p.acceptedNow, func(socket uint64) error { return p.departAccepting(socket, false) }},
 	}
 	for _, r := range rest {
 		if r.table == "acceptings" && !p.config.Accepts {
@@ -248,14 +248,14 @@ func (p *Probe) acceptedNow() (map[uint64]uint64, error) {
 }
 
 // eachRow hands over the rows of a table of listeners.
-func eachRow[V any](p *Probe, table string, f func(uint64, *V)) error {
+func eachRow[K, V any](p *Probe, table string, f func(K, *V)) error {
 	var (
-		socket uint64
-		value  V
+		key   K
+		value V
 	)
 	entries := p.collection.Maps[table].Iterate()
-	for entries.Next(&socket, &value) {
-		f(socket, &value)
+	for entries.Next(&key, &value) {
+		f(key, &value)
 	}
 	if err := entries.Err(); err != nil {
 		return fmt.Errorf("read %s: %w", table, err)

@@ -11,6 +11,8 @@ import (
 const (
 	maxAcceptors = 16384 // processes and listeners that they accept from
 	maxListening = 16384 // ports that listen
+	acceptPlaces = 256   // listeners whose accepts are counted without a search
+	acceptNotes  = 4096  // threads in accept(), with kprobes: others are noted elsewhere
 	maxInAccept  = 4096  // threads that slept in accept() at the start; the first accept of others is not seen
 )
 
@@ -81,7 +83,8 @@ func size(spec *ebpf.CollectionSpec, facts *Facts, config Config) error {
 		}
 	}
 	if config.Accepts {
-		for name, entries := range map[string]uint32{"sleepers": maxInAccept, "acceptors": maxAcceptors, "accept_calls": maxAcceptors,
+		for name, entries := range map[string]uint32{"accept_places": acceptPlaces,
+			"accept_owners": acceptPlaces, "accept_notes": acceptNotes, "sleepers": maxInAccept, "acceptors": maxAcceptors, "accept_calls": maxAcceptors,
 			"listening": maxListening, "children": maxAcceptors} {
 			spec.Maps[name].MaxEntries = entries
 		}
