@@ -128,7 +128,7 @@ __noinline __u32 wait_bucket(__u64 ns)
 static __noinline struct accepting *accepting_begin(__u64 id, __u32 place)
 {
 	struct accepting *at = bpf_map_lookup_elem(&accept_places, &place);
-	struct accepting *row = bpf_map_lookup_elem(&acceptings, &id), fresh = {};
+	struct accepting *row = bpf_map_lookup_elem(&acceptings, &id), fresh = { .id = id };
 
 	if (at && !at->id && !bpf_map_update_elem(&accept_owners, &place, &id, BPF_NOEXIST)) {
 		if (row)
@@ -179,7 +179,7 @@ static __always_inline void has_entered(struct arrival *at, __u64 sk, __u64 chil
 	if (joined(child))
 		return;
 	seen->entered++;
-	if (syns_lost && came_again(child))
+	if (lost_lately() && came_again(child))
 		seen->came_again++;
 	accept_len = LOAD(struct sock, sk, sk_ack_backlog);
 	if (!accept_len) /* it was accepted at once */
@@ -201,15 +201,12 @@ static __always_inline void has_entered(struct arrival *at, __u64 sk, __u64 chil
 static __always_inline int fast_opened(__u64 sk, __u64 request, __u64 child)
 {
 	struct slot *slot;
-	struct net *net;
 
 	if (!LOAD(struct tcp_request_sock, request, tfo_listener) ||
 	    LOAD(struct sock, sk, __sk_common.skc_state) != TCP_LISTEN)
 		return 0;
 	slot = this_slot();
-	net = LOAD(struct sock, sk, __sk_common.skc_net.net);
-	if (!slot || !slot->gate ||
-	    (filter.netns && filter.netns != LOAD(struct net, net, ns.inum)))
+	if (!slot || !slot->gate || unasked(sk))
 		return 0;
 	sk = number(slot, (void *)sk);
 	has_entered(arrival_at(slot, sk), sk, number(slot, (void *)child), 0);
@@ -250,14 +247,14 @@ static __always_inline __u64 waited_until(__u64 now, __u64 child)
 }
 
 /* has_left counts a connection that was accepted. */
-static __noinline int has_left(__u64 id, __u64 child)
+static __always_inline int has_left(__u64 id, __u64 child)
 {
 	struct accepting *row = accepting_of(id);
 	__u64 now = bpf_ktime_get_ns(), last, waited, noted;
 	__u32 bucket, pid = bpf_get_current_pid_tgid() >> 32;
 
-	noted = scramble(id, now >> ACCEPT_SPAN_SHIFT << 32 | pid); /* a row may be shared */
-	if (!row || row->noted != noted)
+	noted = now >> ACCEPT_SPAN_SHIFT << 32 | pid;
+	if (!row || row->noted != noted || row->id != id) /* a row may be shared */
 		note_acceptor(id, pid, now);
 	if (!row)
 		return 0;
@@ -276,21 +273,17 @@ static __noinline int has_left(__u64 id, __u64 child)
 }
 
 /* accepted is an accept that returned child; 0: it returned none, as EAGAIN does. */
-static __noinline int accepted(__u64 sk, __u64 child)
+static __always_inline int accepted(__u64 sk, __u64 child)
 {
 	struct slot *slot = this_slot();
 	__u64 task;
-	struct net *net;
 
 	if (sleepers_put != sleepers_taken) { /* this call is seen: no sleeper's first one */
 		task = bpf_get_current_pid_tgid();
 		if (!bpf_map_delete_elem(&sleepers, &task))
 			__sync_fetch_and_add(&sleepers_taken, 1);
 	}
-	if (!slot || !slot->gate || !child || !sk)
-		return 0;
-	net = LOAD(struct sock, sk, __sk_common.skc_net.net);
-	if (filter.netns && filter.netns != LOAD(struct net, net, ns.inum))
+	if (!slot || !slot->gate || !child || !sk || unasked(sk))
 		return 0;
 	return has_left(socket_id(accept_number(slot, sk)), child);
 }
@@ -360,12 +353,12 @@ static __always_inline int accept_ends(__u64 child)
 	if (note && *note && noted_by(*note, tid)) {
 		sk = noted_socket(*note);
 		*note = 0;
-		return accepted(sk, child);
-	}
-	call = bpf_map_lookup_elem(&accept_calls, &task);
-	if (call) {
-		sk = *call;
-		bpf_map_delete_elem(&accept_calls, &task);
+	} else {
+		call = bpf_map_lookup_elem(&accept_calls, &task);
+		if (call) {
+			sk = *call;
+			bpf_map_delete_elem(&accept_calls, &task);
+		}
 	}
 	return accepted(sk, child);
 }
@@ -375,13 +368,10 @@ static __always_inline int accept_ends(__u64 child)
 static __always_inline int answered_again(struct sock *sk)
 {
 	__u64 listener = number_of((__u64)sk);
-	struct net *net = LOAD(struct sock, listener, __sk_common.skc_net.net);
 	struct accepting *row;
 
-	if (LOAD(struct sock, listener, __sk_common.skc_state) !=
-	    TCP_LISTEN) /* Fast Open's child */
-		return 0;
-	if (filter.netns && filter.netns != LOAD(struct net, net, ns.inum))
+	if (LOAD(struct sock, listener, __sk_common.skc_state) != TCP_LISTEN /* Fast Open's child */
+	    || unasked(listener))
 		return 0;
 	row = accepting_of(socket_id(listener));
 	if (row)

@@ -52,6 +52,17 @@ static __always_inline void arrivals_flush(struct arrival *a)
 		arrivals_add(total, &a->seen);
 }
 
+/* unasked: in a network namespace that is not asked for. */
+static __always_inline bool unasked(__u64 sk)
+{
+	struct net *net;
+
+	if (!filter.netns)
+		return false;
+	net = LOAD(struct sock, sk, __sk_common.skc_net.net);
+	return filter.netns != LOAD(struct net, net, ns.inum);
+}
+
 static __always_inline struct arrival *arrival_of(struct slot *slot, __u64 key)
 {
 	__u32 index = (key * 0x9e3779b97f4a7c15ULL >> 56) & (KNOWN_ARRIVALS - 1);

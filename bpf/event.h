@@ -299,7 +299,7 @@ struct arrivals {
 
 /* What a listener accepted. */
 struct accepting {
-	__u64 id; /* in a place of accept_places: whose it is, socket_id(); 0: nobody's */
+	__u64 id; /* socket_id(); 0: other listeners, or a place that nobody has */
 	__u64 accepts;
 	__u64 waited; /* by those whose waiting time is known, in all, ns */
 	__u64 last; /* accept, CLOCK_MONOTONIC, ns; 0: none yet */

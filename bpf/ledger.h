@@ -281,12 +281,12 @@ static __always_inline __u64 known_key(__u64 net)
 	return net ^ (__u64)listen_generation << 48;
 }
 
-/* note_routes remembers how often a route was missing until now. */
+/* note_routes remembers how often a route was missing until now, after a look at what moved there. */
 static __always_inline void note_routes(struct slot *slot, __u64 net, bool v6)
 {
 	struct known *known = &slot->known[place_of(net)];
 
-	if (known->key == known_key(net) && known->routes[v6 ? 1 : 0])
+	if (known->routes[v6 ? 1 : 0])
 		read_words(&known->unrouted[v6 ? 1 : 0], (void *)known->routes[v6 ? 1 : 0], 1);
 }
 

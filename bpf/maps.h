@@ -90,7 +90,7 @@ __u32 steering = 0; /* 1: some listener was given packets for elsewhere, see ste
 __u32 answers_watched = 0; /* 1: what is sent is looked at, see rejected(); set by Go */
 /* SYNs that netfilter, or something before any listener, dropped while it was not. */
 __u64 unwatched_rules = 0, unwatched_others = 0;
-__u32 syns_lost = 0; /* 1: some handshake had a SYN dropped */
+__u64 syn_lost = 0; /* about when some handshake last had a SYN dropped, jiffies; 0: never */
 __u64 uncounted = 0; /* packets that no row of counts had room for: never, see count_of */
 __u64 unlisted_drops = 0; /* packets of listeners without a row in counts */
 __u64 unlisted_syns = 0; /* SYNs to listeners without one in arrived */

@@ -20,14 +20,7 @@
 /* arrival_wanted is a listener's place among the arrivals; NULL: it is of no interest. */
 static __always_inline struct arrival *arrival_wanted(struct slot *slot, __u64 sk)
 {
-	struct net *net;
-
-	if (filter.netns) {
-		net = LOAD(struct sock, sk, __sk_common.skc_net.net);
-		if (filter.netns != LOAD(struct net, net, ns.inum))
-			return NULL;
-	}
-	return arrival_at(slot, sk);
+	return unasked(sk) ? NULL : arrival_at(slot, sk);
 }
 
 /* listener_of is the socket itself, or, where Fast Open hands tcp_check_req the
@@ -157,10 +150,10 @@ static __always_inline int leave_verdict(struct slot *slot, __u64 sk, struct sk_
 		slot->orphan.key = 0; /* another listener took it over */
 		if (have_accepts && slot->gate)
 			has_entered(at, sk, number(slot, (void *)returned), request != 0);
-	}
-	if (child && request) {
-		count_arrival(slot, at, false);
-		return 0;
+		if (request) {
+			count_arrival(slot, at, false);
+			return 0;
+		}
 	}
 	if (request)
 		v6 = is_v6(skb);

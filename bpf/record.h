@@ -32,6 +32,25 @@ static __always_inline __u64 flow_hash(struct packet *p, __u64 id)
 	return scramble(scramble(hash, server[0]), server[1]);
 }
 
+/* A SYN is sent again after two minutes at most (TCP_RTO_MAX), of which one may be lost on its way:
+ * that is so many ticks where there are 1,000 in a second, and with fewer it is longer. */
+#define LOST_LATELY (1 << 18)
+#define LOST_GRAIN 64 /* CPUs do not write it at each drop */
+
+static __always_inline void note_lost(void)
+{
+	__u64 now = bpf_jiffies64();
+
+	if (now - syn_lost > LOST_GRAIN)
+		syn_lost = now;
+}
+
+/* lost_lately tells whether a connection may be of a handshake that had a SYN dropped. */
+static __always_inline bool lost_lately(void)
+{
+	return syn_lost && bpf_jiffies64() - syn_lost < LOST_LATELY;
+}
+
 /* attempt_number tells which dropped packet of its handshake this is, from a
  * table of a fixed size: a set that lately threw one out cannot tell a first
  * try from a later one, and says 0. */
@@ -49,8 +68,7 @@ __noinline __u32 attempt_number(__u64 now)
 	p = &slot->packet;
 	if (p->flags & TCP_FLAG_SYN) {
 		lost = SYN_LOST;
-		if (!syns_lost)
-			syns_lost = 1;
+		note_lost();
 	}
 	hash = flow_hash(p, slot->id);
 	print = hash | 1;

@@ -15,6 +15,7 @@ import (
 
 type SynspyAccepting struct {
 	_             structs.HostLayout
+	Id            uint64
 	Accepts       uint64
 	Waited        uint64
 	Last          uint64
@@ -620,6 +621,9 @@ type SynspyTally struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	SynspyMapAcceptCalls                        = "accept_calls"
+	SynspyMapAcceptNotes                        = "accept_notes"
+	SynspyMapAcceptOwners                       = "accept_owners"
+	SynspyMapAcceptPlaces                       = "accept_places"
 	SynspyMapAcceptings                         = "acceptings"
 	SynspyMapAcceptors                          = "acceptors"
 	SynspyMapArrived                            = "arrived"
@@ -767,7 +771,7 @@ const (
 	SynspyVarSocketOperations                   = "socket_operations"
 	SynspyVarStateRanges                        = "state_ranges"
 	SynspyVarSteering                           = "steering"
-	SynspyVarSynsLost                           = "syns_lost"
+	SynspyVarSynLost                            = "syn_lost"
 	SynspyVarTalliesHeld                        = "tallies_held"
 	SynspyVarTalliesMade                        = "tallies_made"
 	SynspyVarTalliesRoom                        = "tallies_room"
@@ -916,27 +920,30 @@ type SynspyProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type SynspyMapSpecs struct {
-	AcceptCalls *ebpf.MapSpec `ebpf:"accept_calls"`
-	Acceptings  *ebpf.MapSpec `ebpf:"acceptings"`
-	Acceptors   *ebpf.MapSpec `ebpf:"acceptors"`
-	Arrived     *ebpf.MapSpec `ebpf:"arrived"`
-	Attempts    *ebpf.MapSpec `ebpf:"attempts"`
-	Bases       *ebpf.MapSpec `ebpf:"bases"`
-	Children    *ebpf.MapSpec `ebpf:"children"`
-	Closing     *ebpf.MapSpec `ebpf:"closing"`
-	Counts      *ebpf.MapSpec `ebpf:"counts"`
-	Listening   *ebpf.MapSpec `ebpf:"listening"`
-	Looks       *ebpf.MapSpec `ebpf:"looks"`
-	Offsets     *ebpf.MapSpec `ebpf:"offsets"`
-	Openings    *ebpf.MapSpec `ebpf:"openings"`
-	Ring        *ebpf.MapSpec `ebpf:"ring"`
-	Sleepers    *ebpf.MapSpec `ebpf:"sleepers"`
-	Slots       *ebpf.MapSpec `ebpf:"slots"`
-	Snapshots   *ebpf.MapSpec `ebpf:"snapshots"`
-	Steered     *ebpf.MapSpec `ebpf:"steered"`
-	Tallies     *ebpf.MapSpec `ebpf:"tallies"`
-	Wanted      *ebpf.MapSpec `ebpf:"wanted"`
-	Withheld    *ebpf.MapSpec `ebpf:"withheld"`
+	AcceptCalls  *ebpf.MapSpec `ebpf:"accept_calls"`
+	AcceptNotes  *ebpf.MapSpec `ebpf:"accept_notes"`
+	AcceptOwners *ebpf.MapSpec `ebpf:"accept_owners"`
+	AcceptPlaces *ebpf.MapSpec `ebpf:"accept_places"`
+	Acceptings   *ebpf.MapSpec `ebpf:"acceptings"`
+	Acceptors    *ebpf.MapSpec `ebpf:"acceptors"`
+	Arrived      *ebpf.MapSpec `ebpf:"arrived"`
+	Attempts     *ebpf.MapSpec `ebpf:"attempts"`
+	Bases        *ebpf.MapSpec `ebpf:"bases"`
+	Children     *ebpf.MapSpec `ebpf:"children"`
+	Closing      *ebpf.MapSpec `ebpf:"closing"`
+	Counts       *ebpf.MapSpec `ebpf:"counts"`
+	Listening    *ebpf.MapSpec `ebpf:"listening"`
+	Looks        *ebpf.MapSpec `ebpf:"looks"`
+	Offsets      *ebpf.MapSpec `ebpf:"offsets"`
+	Openings     *ebpf.MapSpec `ebpf:"openings"`
+	Ring         *ebpf.MapSpec `ebpf:"ring"`
+	Sleepers     *ebpf.MapSpec `ebpf:"sleepers"`
+	Slots        *ebpf.MapSpec `ebpf:"slots"`
+	Snapshots    *ebpf.MapSpec `ebpf:"snapshots"`
+	Steered      *ebpf.MapSpec `ebpf:"steered"`
+	Tallies      *ebpf.MapSpec `ebpf:"tallies"`
+	Wanted       *ebpf.MapSpec `ebpf:"wanted"`
+	Withheld     *ebpf.MapSpec `ebpf:"withheld"`
 }
 
 // SynspyVariableSpecs contains global variables before they are loaded into the kernel.
@@ -997,7 +1004,7 @@ type SynspyVariableSpecs struct {
 	SocketOperations    *ebpf.VariableSpec `ebpf:"socket_operations"`
 	StateRanges         *ebpf.VariableSpec `ebpf:"state_ranges"`
 	Steering            *ebpf.VariableSpec `ebpf:"steering"`
-	SynsLost            *ebpf.VariableSpec `ebpf:"syns_lost"`
+	SynLost             *ebpf.VariableSpec `ebpf:"syn_lost"`
 	TalliesHeld         *ebpf.VariableSpec `ebpf:"tallies_held"`
 	TalliesMade         *ebpf.VariableSpec `ebpf:"tallies_made"`
 	TalliesRoom         *ebpf.VariableSpec `ebpf:"tallies_room"`
@@ -1045,32 +1052,38 @@ func (o *SynspyObjects) Close() error {
 //
 // It can be passed to LoadSynspyObjects or ebpf.CollectionSpec.LoadAndAssign.
 type SynspyMaps struct {
-	AcceptCalls *ebpf.Map `ebpf:"accept_calls"`
-	Acceptings  *ebpf.Map `ebpf:"acceptings"`
-	Acceptors   *ebpf.Map `ebpf:"acceptors"`
-	Arrived     *ebpf.Map `ebpf:"arrived"`
-	Attempts    *ebpf.Map `ebpf:"attempts"`
-	Bases       *ebpf.Map `ebpf:"bases"`
-	Children    *ebpf.Map `ebpf:"children"`
-	Closing     *ebpf.Map `ebpf:"closing"`
-	Counts      *ebpf.Map `ebpf:"counts"`
-	Listening   *ebpf.Map `ebpf:"listening"`
-	Looks       *ebpf.Map `ebpf:"looks"`
-	Offsets     *ebpf.Map `ebpf:"offsets"`
-	Openings    *ebpf.Map `ebpf:"openings"`
-	Ring        *ebpf.Map `ebpf:"ring"`
-	Sleepers    *ebpf.Map `ebpf:"sleepers"`
-	Slots       *ebpf.Map `ebpf:"slots"`
-	Snapshots   *ebpf.Map `ebpf:"snapshots"`
-	Steered     *ebpf.Map `ebpf:"steered"`
-	Tallies     *ebpf.Map `ebpf:"tallies"`
-	Wanted      *ebpf.Map `ebpf:"wanted"`
-	Withheld    *ebpf.Map `ebpf:"withheld"`
+	AcceptCalls  *ebpf.Map `ebpf:"accept_calls"`
+	AcceptNotes  *ebpf.Map `ebpf:"accept_notes"`
+	AcceptOwners *ebpf.Map `ebpf:"accept_owners"`
+	AcceptPlaces *ebpf.Map `ebpf:"accept_places"`
+	Acceptings   *ebpf.Map `ebpf:"acceptings"`
+	Acceptors    *ebpf.Map `ebpf:"acceptors"`
+	Arrived      *ebpf.Map `ebpf:"arrived"`
+	Attempts     *ebpf.Map `ebpf:"attempts"`
+	Bases        *ebpf.Map `ebpf:"bases"`
+	Children     *ebpf.Map `ebpf:"children"`
+	Closing      *ebpf.Map `ebpf:"closing"`
+	Counts       *ebpf.Map `ebpf:"counts"`
+	Listening    *ebpf.Map `ebpf:"listening"`
+	Looks        *ebpf.Map `ebpf:"looks"`
+	Offsets      *ebpf.Map `ebpf:"offsets"`
+	Openings     *ebpf.Map `ebpf:"openings"`
+	Ring         *ebpf.Map `ebpf:"ring"`
+	Sleepers     *ebpf.Map `ebpf:"sleepers"`
+	Slots        *ebpf.Map `ebpf:"slots"`
+	Snapshots    *ebpf.Map `ebpf:"snapshots"`
+	Steered      *ebpf.Map `ebpf:"steered"`
+	Tallies      *ebpf.Map `ebpf:"tallies"`
+	Wanted       *ebpf.Map `ebpf:"wanted"`
+	Withheld     *ebpf.Map `ebpf:"withheld"`
 }
 
 func (m *SynspyMaps) Close() error {
 	return _SynspyClose(
 		m.AcceptCalls,
+		m.AcceptNotes,
+		m.AcceptOwners,
+		m.AcceptPlaces,
 		m.Acceptings,
 		m.Acceptors,
 		m.Arrived,
@@ -1152,7 +1165,7 @@ type SynspyVariables struct {
 	SocketOperations    *ebpf.Variable `ebpf:"socket_operations"`
 	StateRanges         *ebpf.Variable `ebpf:"state_ranges"`
 	Steering            *ebpf.Variable `ebpf:"steering"`
-	SynsLost            *ebpf.Variable `ebpf:"syns_lost"`
+	SynLost             *ebpf.Variable `ebpf:"syn_lost"`
 	TalliesHeld         *ebpf.Variable `ebpf:"tallies_held"`
 	TalliesMade         *ebpf.Variable `ebpf:"tallies_made"`
 	TalliesRoom         *ebpf.Variable `ebpf:"tallies_room"`
