@@ -112,14 +112,19 @@ func (s *session) readHolders() (probe.Holders, error) {
 		return holders, fmt.Errorf("list holders of listeners: %w", err)
 	}
 	s.listeners.beginList()
-	owners := make([]owner.Holder, 0, len(holders.List))
-	for _, h := range holders.List {
-		s.listeners.add(h.Listener)
-		owners = append(owners, owner.Holder{Socket: h.Listener.Socket, Inode: h.Listener.Inode,
-			PID: h.PID, Comm: h.Comm, StartNs: h.Start, Accepted: h.Accepted})
+	for i := range holders.List {
+		s.listeners.add(holders.List[i].Listener)
 	}
 	s.listeners.endList()
-	s.owners.Replace(owners)
+	s.owners.ReplaceAll(func(yield func(owner.Holder) bool) {
+		for i := range holders.List {
+			h := &holders.List[i]
+			if !yield(owner.Holder{Socket: h.Listener.Socket, Inode: h.Listener.Inode, PID: h.PID,
+				Comm: h.Comm, StartNs: h.Start, Accepted: h.Accepted}) {
+				return
+			}
+		}
+	})
 	return holders, s.judge()
 }
 
