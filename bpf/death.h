@@ -112,7 +112,7 @@ static __always_inline bool refusal(struct slot *slot, struct sk_buff *skb)
 	__u64 icmp = 0;
 
 	slot->rejected.icmp_type = 0;
-	if (!parse(slot, skb) && slot->packet.protocol == IPPROTO_TCP)
+	if (!parse(slot, skb))
 		return slot->packet.flags & TCP_FLAG_RST;
 	if (slot->ip[0] >> 4 == 4 ? slot->ip[IPV4_PROTOCOL] != IPPROTO_ICMP :
 				    slot->ip[IPV6_NEXTHDR] != IPPROTO_ICMPV6)
@@ -338,7 +338,7 @@ static __always_inline int dropped(struct sk_buff *skb, __u64 location, __u32 re
 		return 0; /* it did not come in */
 	if (BPF_CORE_READ_BITFIELD(skb, pkt_type) == PACKET_OTHERHOST)
 		return 0;
-	if (other_protocol(slot, skb) || parse(slot, skb) || slot->packet.protocol != IPPROTO_TCP)
+	if (parse(slot, skb))
 		return 0; /* what moved, if anything, stays for one that can be read */
 	if (have_path && within(cookie_ranges, 8, location)) {
 		slot->freed = number(slot, skb); /* the exit is to come: 6.12 */

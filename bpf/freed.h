@@ -231,7 +231,7 @@ static __always_inline int consumed(struct sk_buff *skb, __u64 location, bool tw
 		likely = tally && slot->packet.family ? receiver_of(slot, net) : 0;
 		return tally ? settle_freed(slot, tally, 0, likely, STAGE_ICMP) : 0;
 	}
-	if (parse(slot, skb) || slot->packet.protocol != IPPROTO_TCP || !is_syn(slot))
+	if (parse(slot, skb) || !is_syn(slot))
 		return 0;
 	likely = arrived_for(slot, net, number(slot, skb), true);
 	tally = moved_in(slot, net);

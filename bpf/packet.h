@@ -88,20 +88,9 @@ static __always_inline __u32 past_extensions(struct slot *slot, struct layout *a
 	return next == IPPROTO_TCP ? offset : 0;
 }
 
-/* other_protocol is a first look at an IPv4 packet that is no TCP, as most that die are. It
- * takes no room on the stack, of which kfree_skb's calls have none to spare. */
-static __noinline bool other_protocol(struct slot *slot, struct sk_buff *skb)
-{
-	struct layout at = layout_of(skb);
-
-	if (skb->protocol != bpf_htons(ETH_P_IP))
-		return false;
-	read_words((__u64 *)slot->ip, at.head + at.network, 2);
-	return slot->ip[IPV4_PROTOCOL] != IPPROTO_TCP;
-}
-
-/* parse reads the addresses and, for TCP, the ports, flags and initial sequence
- * number of an inbound packet. The transport header follows an IPv4 header, which
+/* parse reads the addresses, ports, flags and initial sequence number of an inbound packet of TCP.
+ * It returns -1 for any other; most that die are UDP. Where each word is a load of its own, what
+ * lies behind the protocol is read only then. The transport header follows an IPv4 header, which
  * early drops have before skb->transport_header is set. */
 static __noinline int parse(struct slot *slot, struct sk_buff *skb)
 {
@@ -114,17 +103,24 @@ static __noinline int parse(struct slot *slot, struct sk_buff *skb)
 	p->flags = 0;
 	slot->start = (__u64)at.head + at.network;
 	slot->length = at.tail > at.network ? at.tail - at.network : 0;
-	/* What lies behind an IPv4 header does no harm. */
-	read_words((__u64 *)slot->ip, at.head + at.network, sizeof(slot->ip) / 8);
+	if (have_rdonly_cast)
+		read_words((__u64 *)slot->ip, at.head + at.network, 2);
+	else
+		read_words((__u64 *)slot->ip, at.head + at.network, sizeof(slot->ip) / 8);
 	if (slot->ip[0] >> 4 == 4) {
-		if (*(__be16 *)(slot->ip + IPV4_FRAGMENT) & bpf_htons(0x1fff))
-			return -1; /* not the first piece */
 		p->protocol = slot->ip[IPV4_PROTOCOL];
+		if (p->protocol != IPPROTO_TCP ||
+		    *(__be16 *)(slot->ip + IPV4_FRAGMENT) & bpf_htons(0x1fff))
+			return -1; /* or not the first piece */
+		if (have_rdonly_cast)
+			read_words((__u64 *)slot->ip + 2, at.head + at.network + 16, 1);
 		map_v4(p->client, words[IPV4_SADDR / 4]);
 		map_v4(p->server, words[IPV4_DADDR / 4]);
 		p->family = AF_INET;
 		at.transport = at.network + (slot->ip[0] & 15) * 4;
 	} else if (slot->ip[0] >> 4 == 6) {
+		if (have_rdonly_cast)
+			read_words((__u64 *)slot->ip + 2, at.head + at.network + 16, 3);
 		__builtin_memcpy(p->client, slot->ip + IPV6_SADDR, 16);
 		__builtin_memcpy(p->server, slot->ip + IPV6_DADDR, 16);
 		p->family = AF_INET6;
