@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/synspy/synspy/internal/app"
+	"github.com/synspy/synspy/internal/cli"
 )
 
 func newCheck(e env) *cobra.Command {
@@ -34,7 +35,7 @@ Exit code 3 says that synspy trace cannot run here.`,
 		},
 	}
 	watch.addBackend(cmd)
-	watch.ring = app.DefaultRingSize()
+	watch.ring = cli.DefaultRingSize()
 	output.add(cmd)
 	return cmd
 }

@@ -7,12 +7,12 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/synspy/synspy/internal/app"
+	"github.com/synspy/synspy/internal/counters"
 )
 
 func newCounters(e env) *cobra.Command {
 	var (
-		options app.CountersOptions
+		options counters.Options
 		output  outputFlags
 	)
 	cmd := &cobra.Command{
@@ -37,7 +37,7 @@ CAP_SYS_PTRACE. Counters marked shared are moved by other traffic too.`,
 				return err
 			}
 			options.Status = e.stderr
-			return app.Counters(cmd.Context(), e.stdout, writing, options, output.logger(e))
+			return counters.Run(cmd.Context(), e.stdout, writing, options, output.logger(e))
 		},
 	}
 	flags := cmd.Flags()

@@ -15,8 +15,8 @@ import (
 	"github.com/synspy/synspy/test/schema"
 )
 
-// counters is a record of synspy counters -o json.
-type counters struct {
+// countersRecord is a record of synspy counters -o json.
+type countersRecord struct {
 	V        int      `json:"v"`
 	Type     string   `json:"type"`
 	NetNS    uint64   `json:"netns"`
@@ -31,11 +31,11 @@ type counters struct {
 	} `json:"counters"`
 }
 
-func decodeCounters(t *testing.T, text string) []counters {
+func decodeCounters(t *testing.T, text string) []countersRecord {
 	t.Helper()
-	var list []counters
+	var list []countersRecord
 	for line := range strings.Lines(text) {
-		var c counters
+		var c countersRecord
 		if err := json.Unmarshal([]byte(line), &c); err != nil {
 			t.Fatalf("decode %q: %v", line, err)
 		}

@@ -13,7 +13,11 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/synspy/synspy/internal/app"
+	"github.com/synspy/synspy/internal/cli"
+	"github.com/synspy/synspy/internal/collect"
 	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/listing"
+	"github.com/synspy/synspy/internal/recording"
 )
 
 // shortestDiagnosis is what is too little to say anything.
@@ -74,16 +78,16 @@ the records of a trace --write instead, and says which findings they cannot supp
 			if read != "" {
 				d, err = readDiagnosis(cmd, e, read, &watch, &output, page)
 			} else {
-				d, err = app.Diagnose(cmd.Context(), app.DiagnoseOptions{Watch: w, Filters: filters(cmd), Duration: duration,
+				d, err = collect.Diagnose(cmd.Context(), collect.DiagnoseOptions{Watch: w, Filters: filters(cmd), Duration: duration,
 					Status: e.stderr}, output.logger(e))
 			}
 			// What can be read of a damaged recording is judged all the same.
-			var damaged app.Damaged
+			var damaged recording.Damaged
 			if err != nil && (len(d.Findings) == 0 || !errors.As(err, &damaged)) {
 				return err
 			}
 			told := app.TellDiagnosis(e.stdout, writing, form, d, page, exitCode)
-			if err != nil && (told == nil || errors.Is(told, app.ErrWarned)) {
+			if err != nil && (told == nil || errors.Is(told, listing.ErrWarned)) {
 				return err
 			}
 			return told
@@ -91,7 +95,7 @@ the records of a trace --write instead, and says which findings they cannot supp
 	}
 	watch.add(cmd)
 	flags := cmd.Flags()
-	watch.rate, flags.Lookup("rate").DefValue = app.DiagnoseRate, strconv.Itoa(app.DiagnoseRate)
+	watch.rate, flags.Lookup("rate").DefValue = collect.DiagnoseRate, strconv.Itoa(collect.DiagnoseRate)
 	flags.StringVarP(&form, "output", "o", "text", strings.Join(app.DiagnosisForms(), ", "))
 	flags.DurationVar(&duration, "duration", 30*time.Second, "how long to watch")
 	flags.StringVar(&report, "report", "", "file that gets the report as one HTML page")
@@ -102,7 +106,7 @@ the records of a trace --write instead, and says which findings they cannot supp
 	flags.StringVar(&output.logLevel, "log-level", "warn", "debug, info, warn or error, to standard error")
 	output.changed = flags.Changed
 	complete(cmd, "output", app.DiagnosisForms()...)
-	complete(cmd, "time", app.Clocks()...)
+	complete(cmd, "time", cli.Clocks()...)
 	complete(cmd, "log-level", "debug", "info", "warn", "error")
 	complete(cmd, "duration")
 	return cmd
@@ -119,13 +123,13 @@ func readDiagnosis(cmd *cobra.Command, e env, read string, watch *watchFlags, ou
 	if err != nil {
 		return d, err
 	}
-	filter, err := watch.selection.OfRecords()
+	filter, err := recording.OfRecords(watch.selection)
 	if err != nil {
 		return d, err
 	}
 	from := e.stdin
 	if read != "-" {
-		file, err := app.OpenRecords(read)
+		file, err := recording.OpenRecords(read)
 		if err != nil {
 			return d, err
 		}
@@ -135,5 +139,5 @@ func readDiagnosis(cmd *cobra.Command, e env, read string, watch *watchFlags, ou
 	if err := page.Spare(from); err != nil {
 		return d, err
 	}
-	return app.DiagnoseRecords(cmd.Context(), from, app.ReplayOptions{Filter: filter, Filters: filters(cmd), Status: e.stderr, Program: e.program()}, output.logger(e))
+	return app.DiagnoseRecords(cmd.Context(), from, recording.ReplayOptions{Filter: filter, Filters: filters(cmd), Status: e.stderr, Program: e.program()}, output.logger(e))
 }

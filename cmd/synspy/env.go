@@ -9,11 +9,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/synspy/synspy/internal/app"
+	"github.com/synspy/synspy/internal/cli"
 )
 
 func usage(format string, args ...any) error {
-	return fmt.Errorf("%w: %w", app.ErrUsage, fmt.Errorf(format, args...))
+	return fmt.Errorf("%w: %w", cli.ErrUsage, fmt.Errorf(format, args...))
 }
 
 // env is the world that a command line runs in.
@@ -32,7 +32,7 @@ func unknownCommand(root *cobra.Command, name string) error {
 	for _, sub := range root.Commands() {
 		names = append(names, sub.Name())
 	}
-	if near := app.DidYouMean(name, names); near != "" {
+	if near := cli.DidYouMean(name, names); near != "" {
 		hint = near
 	}
 	return usage("unknown command %q\n%s", strings.TrimPrefix(root.CommandPath()+" "+name, "synspy "), hint)

@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/synspy/synspy/internal/app"
+	"github.com/synspy/synspy/internal/cli"
 )
 
 // flagError says in synspy's words what is wrong with a flag.
@@ -25,7 +25,7 @@ func flagError(cmd *cobra.Command, err error) error {
 				names = append(names, f.Name)
 			}
 		})
-		if near := app.DidYouMean(unknown.GetSpecifiedName(), names); near != "" {
+		if near := cli.DidYouMean(unknown.GetSpecifiedName(), names); near != "" {
 			hint = strings.NewReplacer("mean ", "mean --", " or ", " or --").Replace(near)
 		}
 	}

@@ -12,13 +12,14 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
-	"github.com/synspy/synspy/internal/app"
+	"github.com/synspy/synspy/internal/cli"
 	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/session"
 )
 
 // watchFlags are the filters and how to watch: the same on every live command.
 type watchFlags struct {
-	selection app.Selection
+	selection session.Selection
 	backend   string
 	btf       string
 	rate      uint32
@@ -41,12 +42,12 @@ func (f *watchFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&s.Pod, "pod", "", "listeners held from this pod, NAMESPACE/NAME; globs allowed")
 	f.addBackend(cmd)
 	flags.Uint32Var(&f.rate, "rate", 100, "records per second, listener and cause; 0: all. Counts stay exact")
-	ring := app.DefaultRingSize()
+	ring := cli.DefaultRingSize()
 	flags.Uint32Var(&f.ring, "ring-size", ring, "ring buffer in bytes, a power of two")
 	// The help is the same everywhere.
 	flags.Lookup("ring-size").DefValue = "1 to 4 MiB, by the machine's memory"
-	completeList(cmd, "cause", app.CauseTitles())
-	completeList(cmd, "stage", app.StageNames())
+	completeList(cmd, "cause", session.CauseTitles())
+	completeList(cmd, "stage", cli.StageNames())
 	for _, name := range []string{"port", "addr", "client", "pid", "comm", "container", "pod", "rate", "ring-size"} {
 		complete(cmd, name)
 	}
@@ -67,9 +68,9 @@ func (f *watchFlags) addListeners(cmd *cobra.Command) {
 }
 
 func (f *watchFlags) addBackend(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.backend, "backend", "auto", "hooks to use: "+strings.Join(app.Backends(), ", "))
+	cmd.Flags().StringVar(&f.backend, "backend", "auto", "hooks to use: "+strings.Join(cli.Backends(), ", "))
 	cmd.Flags().StringVar(&f.btf, "btf", "", "file with the kernel's type information, if it has none itself")
-	complete(cmd, "backend", app.Backends()...)
+	complete(cmd, "backend", cli.Backends()...)
 }
 
 // filterFlags are the flags that choose what is seen.
@@ -86,8 +87,8 @@ func filters(cmd *cobra.Command) (given []event.Filter) {
 }
 
 // watch reads the flags; errors are usage errors, found before privileges are.
-func (f *watchFlags) watch(e env) (app.Watch, error) {
-	w := app.Watch{Program: e.program(), Rate: f.rate, RingSize: f.ring, Backend: f.backend, BTF: f.btf}
+func (f *watchFlags) watch(e env) (session.Watch, error) {
+	w := session.Watch{Program: e.program(), Rate: f.rate, RingSize: f.ring, Backend: f.backend, BTF: f.btf}
 	if err := w.Validate(); err != nil {
 		return w, err
 	}
@@ -126,7 +127,7 @@ func (f *outputFlags) add(cmd *cobra.Command) {
 	flags.BoolVar(&f.noColor, "no-color", false, "no colours, as with NO_COLOR or when not on a terminal")
 	flags.StringVar(&f.logLevel, "log-level", "warn", "debug, info, warn or error, to standard error")
 	complete(cmd, "output", f.formats()...)
-	complete(cmd, "time", app.Clocks()...)
+	complete(cmd, "time", cli.Clocks()...)
 	complete(cmd, "log-level", "debug", "info", "warn", "error")
 	f.changed = flags.Changed
 }
@@ -137,42 +138,42 @@ func (f *outputFlags) timeGiven() bool { return f.changed != nil && f.changed("t
 // formats lists what --output takes.
 func (f *outputFlags) formats() []string {
 	if f.packets {
-		return append(app.Formats(), app.FormatPackets)
+		return append(cli.Formats(), cli.FormatPackets)
 	}
-	return app.Formats()
+	return cli.Formats()
 }
 
 // writing reads the flags.
-func (f *outputFlags) writing(e env) (app.Writing, error) {
+func (f *outputFlags) writing(e env) (cli.Writing, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
-		return app.Writing{}, usage("--log-level %q: want debug, info, warn or error", f.logLevel)
+		return cli.Writing{}, usage("--log-level %q: want debug, info, warn or error", f.logLevel)
 	}
 	if !slices.Contains(f.formats(), f.format) {
-		return app.Writing{}, usage("--output %q: want one of %s", f.format, strings.Join(f.formats(), ", "))
+		return cli.Writing{}, usage("--output %q: want one of %s", f.format, strings.Join(f.formats(), ", "))
 	}
-	if f.time != "utc" && f.timeGiven() && (f.format == "json" || f.format == app.FormatPackets) {
-		return app.Writing{}, usage("--time %s does not go with -o %s: it is for tables, and times there are in UTC", f.time, f.format)
+	if f.time != "utc" && f.timeGiven() && (f.format == "json" || f.format == cli.FormatPackets) {
+		return cli.Writing{}, usage("--time %s does not go with -o %s: it is for tables, and times there are in UTC", f.time, f.format)
 	}
 	width, terminal := e.terminal()
-	if terminal && f.format == app.FormatPackets {
-		return app.Writing{}, usage("-o %s writes packets, which a terminal cannot show: give them to a file or a program\n"+
-			"-o pcapng > drops.pcapng\n-o pcapng | wireshark -k -i -", app.FormatPackets)
+	if terminal && f.format == cli.FormatPackets {
+		return cli.Writing{}, usage("-o %s writes packets, which a terminal cannot show: give them to a file or a program\n"+
+			"-o pcapng > drops.pcapng\n-o pcapng | wireshark -k -i -", cli.FormatPackets)
 	}
-	screen := app.Screen{Terminal: terminal, Width: width, Color: terminal && !f.noColor && e.getenv("NO_COLOR") == ""}
+	screen := cli.Screen{Terminal: terminal, Width: width, Color: terminal && !f.noColor && e.getenv("NO_COLOR") == ""}
 	if terminal && e.height != nil {
 		screen.Height = e.height()
 	}
-	writing, err := app.NewWriting(f.format, f.time, screen)
+	writing, err := cli.NewWriting(f.format, f.time, screen)
 	return writing.WithNotes(e.stderr), err
 }
 
-func (f *outputFlags) stream(e env, w app.Watch) (app.Stream, error) {
+func (f *outputFlags) stream(e env, w session.Watch) (cli.Stream, error) {
 	writing, err := f.writing(e)
 	if err != nil {
 		return nil, err
 	}
-	return writing.Stream(e.stdout, w), nil
+	return writing.Stream(e.stdout, w.Rate), nil
 }
 
 func (f *outputFlags) logger(e env) *slog.Logger {

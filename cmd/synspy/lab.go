@@ -13,7 +13,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/synspy/synspy/internal/app"
+	"github.com/synspy/synspy/internal/cli"
+	"github.com/synspy/synspy/internal/judge"
+	"github.com/synspy/synspy/internal/session"
 )
 
 func newLab(e env) *cobra.Command {
@@ -38,7 +40,7 @@ func newLabList(e env) *cobra.Command {
 		Short: "One scenario a line",
 		Args:  noArgs,
 		RunE: func(*cobra.Command, []string) error {
-			for _, s := range append(app.Scenarios(), app.Incidents()...) {
+			for _, s := range append(judge.Scenarios(), judge.Incidents()...) {
 				if _, err := fmt.Fprintf(e.stdout, "%-30s %s\n", s.Name, s.Title); err != nil {
 					return err
 				}
@@ -63,7 +65,7 @@ the packets with the records, the counts and the kernel's own counters. Exit cod
 Several, or all, are played under one trace of the whole machine; each gets a verdict, and one that failed its records.
 Those called diagnose-… make a listener's trouble instead, and show the diagnosis that it leads to; all leaves them out.
 With --soak they are played shuffled, two at a time, again and again for that long.`,
-		ValidArgsFunction: fixedArgs(slices.Concat([]string{"all"}, scenarioNames(), namesOf(app.Incidents()))),
+		ValidArgsFunction: fixedArgs(slices.Concat([]string{"all"}, scenarioNames(), namesOf(judge.Incidents()))),
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 || len(args) > 1 && slices.Contains(args, "all") {
 				return usage("lab run takes scenarios, or all\nsynspy lab list shows them")
@@ -78,28 +80,28 @@ With --soak they are played shuffled, two at a time, again and again for that lo
 			switch {
 			case soak < 0:
 				return usage("--soak takes how long to play: 5m")
-			case len(args) == 1 && app.IsIncident(args[0]) && soak == 0:
+			case len(args) == 1 && judge.IsIncident(args[0]) && soak == 0:
 				return runIncident(cmd.Context(), e, args[0], w, &output)
-			case slices.ContainsFunc(args, app.IsIncident):
+			case slices.ContainsFunc(args, judge.IsIncident):
 				return usage("what is to be diagnosed is played alone: one diagnose scenario at a time")
 			case len(args) == 1 && args[0] != "all" && soak == 0:
 				return runScenario(cmd.Context(), e, args[0], w, &output)
 			case args[0] == "all":
 				args = scenarioNames()
 			}
-			return runScenarios(cmd.Context(), e, app.LabRun{Names: args, Soak: soak, Status: e.stderr}, w, &output)
+			return runScenarios(cmd.Context(), e, judge.LabRun{Names: args, Soak: soak, Status: e.stderr}, w, &output)
 		},
 	}
 	watch.addBackend(cmd)
-	watch.rate, watch.ring = 0, app.LabRingSize
+	watch.rate, watch.ring = 0, cli.LabRingSize
 	cmd.Flags().DurationVar(&soak, "soak", 0, "play for this long, shuffled and two at a time")
 	output.add(cmd)
 	return cmd
 }
 
-func scenarioNames() []string { return namesOf(app.Scenarios()) }
+func scenarioNames() []string { return namesOf(judge.Scenarios()) }
 
-func namesOf(list []app.Scenario) (names []string) {
+func namesOf(list []judge.Scenario) (names []string) {
 	for _, s := range list {
 		names = append(names, s.Name)
 	}
@@ -116,44 +118,44 @@ func progressTo(to io.Writer) func(format string, args ...any) {
 
 // runIncident shows on standard error what is done, and on standard output the report that
 // it leads to.
-func runIncident(ctx context.Context, e env, name string, w app.Watch, output *outputFlags) error {
+func runIncident(ctx context.Context, e env, name string, w session.Watch, output *outputFlags) error {
 	writing, err := output.writing(e)
 	if err != nil {
 		return err
 	}
 	stdout := &untilClosed{to: e.stdout}
-	verdict, err := app.RunIncident(ctx, name, app.LabOptions{Watch: w, Progress: progressTo(e.stderr)}, e.stderr, output.logger(e))
+	verdict, err := judge.RunIncident(ctx, name, judge.LabOptions{Watch: w, Progress: progressTo(e.stderr)}, e.stderr, output.logger(e))
 	if verdict.Name == "" { // it came to none
 		return err
 	}
-	return errors.Join(err, writing.Incident(stdout, verdict))
+	return errors.Join(err, judge.WriteIncident(writing, stdout, verdict))
 }
 
 // runScenario shows what the scenario does on standard error, and its records
 // and verdict on standard output.
-func runScenario(ctx context.Context, e env, name string, w app.Watch, output *outputFlags) error {
+func runScenario(ctx context.Context, e env, name string, w session.Watch, output *outputFlags) error {
 	writing, err := output.writing(e)
 	if err != nil {
 		return err
 	}
 	stdout := &untilClosed{to: e.stdout}
-	verdict, err := app.RunLab(ctx, name, writing.Stream(stdout, w), app.LabOptions{Watch: w, Progress: progressTo(e.stderr)},
+	verdict, err := judge.RunLab(ctx, name, writing.Stream(stdout, w.Rate), judge.LabOptions{Watch: w, Progress: progressTo(e.stderr)},
 		output.logger(e))
 	if verdict.Name == "" { // it came to none
 		return err
 	}
-	return errors.Join(err, writing.Verdict(stdout, verdict))
+	return errors.Join(err, judge.WriteVerdict(writing, stdout, verdict))
 }
 
 // runScenarios plays many under one trace.
-func runScenarios(ctx context.Context, e env, run app.LabRun, w app.Watch, output *outputFlags) error {
+func runScenarios(ctx context.Context, e env, run judge.LabRun, w session.Watch, output *outputFlags) error {
 	writing, err := output.writing(e)
 	if err != nil {
 		return err
 	}
 	stdout := &untilClosed{to: e.stdout}
 	tally := struct{ passed, failed, none int }{}
-	run.Each = func(judged app.Judged) error {
+	run.Each = func(judged judge.Judged) error {
 		switch {
 		case judged.Cannot != "":
 			tally.none++
@@ -162,14 +164,14 @@ func runScenarios(ctx context.Context, e env, run app.LabRun, w app.Watch, outpu
 		default:
 			tally.failed++
 		}
-		return writing.Judged(stdout, judged)
+		return judge.WriteJudged(writing, stdout, judged)
 	}
-	summary, err := app.RunLabTogether(ctx, run, w, output.logger(e))
-	if err != nil && !errors.Is(err, app.ErrMismatch) {
+	summary, err := judge.RunLabTogether(ctx, run, w, output.logger(e))
+	if err != nil && !errors.Is(err, judge.ErrMismatch) {
 		return err
 	}
 	_, _ = fmt.Fprintf(e.stderr, "synspy: %d passed, %d failed, %d that this kernel cannot hold\n", tally.passed, tally.failed, tally.none)
-	return errors.Join(err, writing.Stream(stdout, w).Summary(summary))
+	return errors.Join(err, writing.Stream(stdout, w.Rate).Summary(summary))
 }
 
 // untilClosed drops what is written after the reader has gone: a trace ends

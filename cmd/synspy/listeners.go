@@ -8,12 +8,12 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/synspy/synspy/internal/app"
+	"github.com/synspy/synspy/internal/listing"
 )
 
 func newListeners(e env) *cobra.Command {
 	var (
-		options app.ListenersOptions
+		options listing.Options
 		watch   watchFlags
 		output  outputFlags
 	)
@@ -57,18 +57,18 @@ is the socket's own count since it was made, which is approximate.`,
 				return err
 			}
 			options.Watch, options.Status = w, e.stderr
-			return app.Listeners(cmd.Context(), e.stdout, writing, options, output.logger(e))
+			return listing.Run(cmd.Context(), e.stdout, writing, options, output.logger(e))
 		},
 	}
 	watch.addListeners(cmd)
 	flags := cmd.Flags()
-	flags.StringVar(&options.Sort, "sort", "address", strings.Join(app.SortOrders(), ", "))
+	flags.StringVar(&options.Sort, "sort", "address", strings.Join(listing.SortOrders(), ", "))
 	flags.BoolVar(&options.Repeat, "watch", false, "list again every interval, with rates")
 	flags.DurationVar(&options.Interval, "interval", time.Second, "of --watch")
 	flags.DurationVar(&options.Duration, "duration", 0, "stop --watch after this time, like 30s (default: until Ctrl-C)")
 	flags.Uint64Var(&options.Count, "count", 0, "stop --watch after so many intervals")
 	flags.BoolVar(&options.ExitCode, "exit-code", false, "exit with 4 when there is a warning")
-	complete(cmd, "sort", app.SortOrders()...)
+	complete(cmd, "sort", listing.SortOrders()...)
 	for _, name := range []string{"interval", "duration", "count"} {
 		complete(cmd, name)
 	}

@@ -15,7 +15,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/synspy/synspy/internal/app"
+	"github.com/synspy/synspy/internal/cli"
+	"github.com/synspy/synspy/internal/counters"
+	"github.com/synspy/synspy/internal/judge"
+	"github.com/synspy/synspy/internal/listing"
+	"github.com/synspy/synspy/internal/session"
 )
 
 // Exit codes: fixed.
@@ -30,7 +34,7 @@ const (
 )
 
 func main() {
-	if app.LabHelper() {
+	if cli.LabHelper() {
 		return
 	}
 	// A closed pipe is told by EPIPE, which ends a stream without a word.
@@ -72,7 +76,7 @@ func run(ctx context.Context, args []string, e env) int {
 	if code == exitWarned {
 		return code // what was written says why
 	}
-	for i, line := range strings.Split(app.Explain(err), "\n") {
+	for i, line := range strings.Split(cli.Explain(err), "\n") {
 		if i == 0 {
 			line = "synspy: " + line
 		} else {
@@ -85,18 +89,18 @@ func run(ctx context.Context, args []string, e env) int {
 
 // closedPipe tells that the reader of standard output has had enough.
 func closedPipe(err error) bool {
-	return errors.Is(err, syscall.EPIPE) && !errors.Is(err, app.ErrMismatch)
+	return errors.Is(err, syscall.EPIPE) && !errors.Is(err, judge.ErrMismatch)
 }
 
 func exitCode(err error) int {
 	switch {
-	case errors.Is(err, app.ErrUnable), errors.Is(err, app.ErrUnreadable), errors.Is(err, app.ErrNoListing):
+	case errors.Is(err, cli.ErrUnable), errors.Is(err, counters.ErrUnreadable), errors.Is(err, listing.ErrNoListing):
 		return exitUnable
-	case errors.Is(err, app.ErrUsage):
+	case errors.Is(err, cli.ErrUsage):
 		return exitUsage
-	case errors.Is(err, app.ErrWarned):
+	case errors.Is(err, listing.ErrWarned):
 		return exitWarned
-	case errors.Is(err, app.ErrInterrupted):
+	case errors.Is(err, session.ErrInterrupted):
 		return exitInterrupted
 	default:
 		return exitFailed
@@ -117,7 +121,7 @@ func newRoot(e env) *cobra.Command {
 				return unknownCommand(cmd, args[0])
 			}
 			if tellVersion {
-				return app.Version(e.stdout, version, commit, app.Writing{})
+				return cli.Version(e.stdout, version, commit, cli.Writing{})
 			}
 			return cmd.Help()
 		},

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/synspy/synspy/internal/app"
+	"github.com/synspy/synspy/internal/cli"
 )
 
 // program is a copy of this test binary that is called synspy and then is it.
@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 		main() // does not return, but for a server of the lab
 		return
 	}
-	if app.LabHelper() {
+	if cli.LabHelper() {
 		return
 	}
 	os.Exit(testMain(m))

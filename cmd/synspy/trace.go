@@ -9,8 +9,10 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/synspy/synspy/internal/app"
+	"github.com/synspy/synspy/internal/cli"
 	"github.com/synspy/synspy/internal/event"
+	"github.com/synspy/synspy/internal/recording"
+	"github.com/synspy/synspy/internal/trace"
 )
 
 func newTrace(e env) *cobra.Command {
@@ -58,16 +60,16 @@ goes to standard error.`,
 				return usage("--cookies does not go with --stage %v: cookies answer SYNs", w.Filter.Stages[0])
 			}
 			w.Cookies = cookies
-			w.Capture = output.format == app.FormatPackets
+			w.Capture = output.format == cli.FormatPackets
 			stream, err := output.stream(e, w)
 			if err != nil {
 				return err
 			}
-			record, err := recording(write, e)
+			record, err := recorded(write, e)
 			if err != nil {
 				return err
 			}
-			return app.Trace(cmd.Context(), stream, app.TraceOptions{Watch: w, Duration: duration,
+			return trace.Run(cmd.Context(), stream, trace.Options{Watch: w, Duration: duration,
 				Count: count, Filters: filters(cmd), Status: e.stderr, Record: record}, output.logger(e))
 		},
 	}
@@ -84,11 +86,11 @@ goes to standard error.`,
 	return cmd
 }
 
-func recording(path string, e env) (*app.Recording, error) {
+func recorded(path string, e env) (*recording.Recording, error) {
 	if path == "" {
 		return nil, nil
 	}
-	record, err := app.CreateRecording(path)
+	record, err := recording.CreateRecording(path)
 	if err != nil {
 		return nil, err
 	}
@@ -112,13 +114,13 @@ func replay(cmd *cobra.Command, e env, read, write string, watch *watchFlags, ou
 	if err != nil {
 		return err
 	}
-	if output.format == app.FormatPackets {
-		return usage("-o %s does not go with --read: there are no packet bytes in records", app.FormatPackets)
+	if output.format == cli.FormatPackets {
+		return usage("-o %s does not go with --read: there are no packet bytes in records", cli.FormatPackets)
 	}
 	if cmd.Flags().Changed("pid") && watch.selection.PID == 0 {
 		return usage("--pid 0 is no process ID")
 	}
-	filter, err := watch.selection.OfRecords()
+	filter, err := recording.OfRecords(watch.selection)
 	if err != nil {
 		return err
 	}
@@ -128,17 +130,17 @@ func replay(cmd *cobra.Command, e env, read, write string, watch *watchFlags, ou
 	}
 	from := e.stdin
 	if read != "-" {
-		file, err := app.OpenRecords(read)
+		file, err := recording.OpenRecords(read)
 		if err != nil {
 			return err
 		}
 		defer file.Close()
 		from = file
 	}
-	record, err := recording(write, e)
+	record, err := recorded(write, e)
 	if err != nil {
 		return err
 	}
-	return app.Replay(cmd.Context(), from, writing.Replay(e.stdout), app.ReplayOptions{Filter: filter, Filters: filters(cmd), Count: count,
+	return recording.Replay(cmd.Context(), from, writing.Replay(e.stdout), recording.ReplayOptions{Filter: filter, Filters: filters(cmd), Count: count,
 		Status: e.stderr, Record: record}, output.logger(e))
 }

@@ -5,7 +5,7 @@ package main
 import (
 	"github.com/spf13/cobra"
 
-	"github.com/synspy/synspy/internal/app"
+	"github.com/synspy/synspy/internal/cli"
 )
 
 // Set by the linker, see the Makefile.
@@ -25,7 +25,7 @@ func newVersion(e env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return app.Version(e.stdout, version, commit, writing)
+			return cli.Version(e.stdout, version, commit, writing)
 		},
 	}
 	output.add(cmd)

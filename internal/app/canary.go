@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/synspy/synspy/internal/canary"
+	"github.com/synspy/synspy/internal/cli"
+	"github.com/synspy/synspy/internal/counters"
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/render"
 )
@@ -37,12 +39,13 @@ const mostTimeout = 10 * time.Minute
 
 // Canary connects to the targets again and again, and writes how long that takes.
 // Errors wrap ErrUsage, ErrNotConnected, or are those of the writer.
-func Canary(ctx context.Context, to io.Writer, writing Writing, options CanaryOptions) error {
+func Canary(ctx context.Context, to io.Writer, writing cli.Writing, options CanaryOptions) error {
 	targets, err := options.targets()
 	if err != nil {
 		return err
 	}
-	config := canary.Config{Network: "ip", Interval: options.Interval, Timeout: options.Timeout, Count: options.Count}
+	config := canary.Config{Network: "ip", Interval: options.Interval, Timeout: options.Timeout,
+		Count: options.Count}
 	switch {
 	case options.IPv4:
 		config.Network = "ip4"
@@ -55,8 +58,10 @@ func Canary(ctx context.Context, to io.Writer, writing Writing, options CanaryOp
 		defer cancel()
 	}
 	ctx, gone := whileRead(ctx, to)
-	sayTo(options.Status, fmt.Sprintf("connecting to %s every %v", render.Plural(len(targets), "target"), options.Interval))
-	out := render.NewCanary(to, writing.options, options.Targets)
+	cli.SayTo(options.Status,
+		fmt.Sprintf("connecting to %s every %v", render.Plural(len(targets), "target"),
+			options.Interval))
+	out := render.NewCanary(to, writing.Options, options.Targets)
 	summaries, err := canary.Run(ctx, targets, config, out.Probe)
 	if err := errors.Join(err, gone()); err != nil {
 		return err
@@ -70,30 +75,32 @@ func Canary(ctx context.Context, to io.Writer, writing Writing, options CanaryOp
 func (o *CanaryOptions) targets() ([]*canary.Target, error) {
 	switch {
 	case len(o.Targets) == 0:
-		return nil, usage("canary takes at least one HOST:PORT")
+		return nil, cli.Usage("canary takes at least one HOST:PORT")
 	case len(o.Targets) > canary.MaxTargets:
-		return nil, usage("%d targets: canary takes %d at most", len(o.Targets), canary.MaxTargets)
+		return nil, cli.Usage("%d targets: canary takes %d at most", len(o.Targets),
+			canary.MaxTargets)
 	case o.Interval < canary.MinInterval:
-		return nil, usage("--interval %v: want %v or more", o.Interval, canary.MinInterval)
+		return nil, cli.Usage("--interval %v: want %v or more", o.Interval,
+			canary.MinInterval)
 	case o.Timeout <= 0 || o.Timeout > mostTimeout:
-		return nil, usage("--timeout %v: want a time up to %v", o.Timeout, mostTimeout)
+		return nil, cli.Usage("--timeout %v: want a time up to %v", o.Timeout, mostTimeout)
 	case o.Duration < 0:
-		return nil, usage("--duration %v: want a time like 30s", o.Duration)
+		return nil, cli.Usage("--duration %v: want a time like 30s", o.Duration)
 	case o.IPv4 && o.IPv6:
-		return nil, usage("--ipv4 and --ipv6 exclude each other")
+		return nil, cli.Usage("--ipv4 and --ipv6 exclude each other")
 	}
 	var targets []*canary.Target
 	for i, text := range o.Targets {
 		target, err := canary.ParseTarget(text)
 		switch {
 		case err != nil:
-			return nil, usage("%w", err)
+			return nil, cli.Usage("%w", err)
 		case slices.Contains(o.Targets[:i], text):
-			return nil, usage("%q is given twice: its probes would be told apart by nothing", text)
+			return nil, cli.Usage("%q is given twice: its probes would be told apart by nothing", text)
 		case o.IPv4 && !target.Fits("ip4"):
-			return nil, usage("--ipv4 does not go with %q", text)
+			return nil, cli.Usage("--ipv4 does not go with %q", text)
 		case o.IPv6 && !target.Fits("ip6"):
-			return nil, usage("--ipv6 does not go with %q", text)
+			return nil, cli.Usage("--ipv6 does not go with %q", text)
 		}
 		targets = append(targets, target)
 	}
@@ -118,10 +125,10 @@ func connectedAll(summaries []event.CanarySummary) error {
 // written there, and a function that then returns EPIPE. It must be called.
 func whileRead(ctx context.Context, to io.Writer) (context.Context, func() error) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	gone, done := readerGone(to), make(chan struct{})
+	gone, done := cli.ReaderGone(to), make(chan struct{})
 	go func() {
 		defer close(done)
-		attend := time.NewTicker(attendEvery)
+		attend := time.NewTicker(counters.AttendEvery)
 		defer attend.Stop()
 		for {
 			select {

@@ -10,19 +10,13 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/synspy/synspy/internal/cli"
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
 	"github.com/synspy/synspy/internal/probe"
 	"github.com/synspy/synspy/internal/render"
+	"github.com/synspy/synspy/internal/session"
 )
-
-// checkedError is one that a whole report went before: nobody need be sent to
-// that report.
-type checkedError struct{ error }
-
-func (e checkedError) Unwrap() error { return e.error }
 
 // checkRow is one line of the report. What goes beyond the table's columns is
 // for programs: whether a backend is available, where the counters are.
@@ -42,13 +36,13 @@ type checkRow struct {
 // hook by hook. It does not guess: the programs are loaded and attached as a
 // trace would, and taken out again. An error that wraps ErrUnable says that a
 // trace cannot run; the report is complete all the same.
-func Check(to io.Writer, writing Writing, watch Watch, log *slog.Logger) error {
+func Check(to io.Writer, writing cli.Writing, watch session.Watch, log *slog.Logger) error {
 	facts, err := probe.Gather(watch.BTF)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrUnable, err)
+		return fmt.Errorf("%w: %w", cli.ErrUnable, err)
 	}
 	facts.Try()
-	c := checker{facts: facts, watch: watch, missing: missingCapabilities()}
+	c := checker{facts: facts, watch: watch, missing: cli.MissingCapabilities()}
 	c.privileges()
 	c.kernel()
 	c.backends()
@@ -62,23 +56,15 @@ func Check(to io.Writer, writing Writing, watch Watch, log *slog.Logger) error {
 		return writeErr
 	}
 	if err != nil {
-		return checkedError{fmt.Errorf("%w: %w", ErrUnable, err)}
+		return cli.CheckedError{Err: fmt.Errorf("%w: %w", cli.ErrUnable, err)}
 	}
 	return nil
-}
-
-func missingCapabilities() []kernel.Capability {
-	set, err := kernel.EffectiveCapabilities()
-	if err != nil {
-		return nil // then nothing is known to be missing
-	}
-	return kernel.MissingCapabilities(set)
 }
 
 // checker collects the rows.
 type checker struct {
 	facts   *probe.Facts
-	watch   Watch
+	watch   session.Watch
 	missing []kernel.Capability
 	rows    []checkRow
 }
@@ -95,45 +81,27 @@ func (c *checker) addResult(name, good string, err error) *checkRow {
 	if err == nil {
 		return c.add(name, render.CheckOK, good)
 	}
-	row := c.add(name, c.status(err), plainError(err))
+	row := c.add(name, c.status(err), cli.PlainError(err))
 	switch {
 	case row.Status == render.CheckRefused:
 		row.Remedy = "more privileges, see above"
 	case errors.Is(err, kernel.ErrSymbolsHidden):
-		row.Remedy = showSymbols
+		row.Remedy = cli.ShowSymbols
 	}
 	return row
 }
 
 func (c *checker) status(err error) render.CheckStatus {
-	if isRefused(err, c.missing) {
+	if cli.IsRefused(err, c.missing) {
 		return render.CheckRefused
 	}
 	return render.CheckMissing
 }
 
-// isRefused tells whether an error is what these missing capabilities lead to. A
-// kernel may refuse the privileged too.
-func isRefused(err error, missing []kernel.Capability) bool {
-	return slices.ContainsFunc(missing, func(c kernel.Capability) bool { return explains(c, err) })
-}
-
-// explains tells whether an error is what the lack of a capability leads to.
-func explains(c kernel.Capability, err error) bool {
-	switch c.Bit {
-	case unix.CAP_BPF, unix.CAP_PERFMON:
-		return errors.Is(err, unix.EPERM)
-	case unix.CAP_SYS_PTRACE: // another process's /proc
-		return errors.Is(err, unix.EACCES)
-	case unix.CAP_SYSLOG:
-		return errors.Is(err, kernel.ErrSymbolsHidden)
-	}
-	return false
-}
-
 func (c *checker) privileges() {
 	for _, needed := range kernel.NeededCapabilities() {
-		missing := slices.ContainsFunc(c.missing, func(m kernel.Capability) bool { return m.Bit == needed.Bit })
+		missing := slices.ContainsFunc(c.missing,
+			func(m kernel.Capability) bool { return m.Bit == needed.Bit })
 		status, detail := render.CheckOK, "to "+needed.Why
 		switch {
 		case missing && needed.Optional:
@@ -152,17 +120,21 @@ func (c *checker) privileges() {
 // kernel reports the facts that the plan is made from.
 func (c *checker) kernel() {
 	f := c.facts
-	c.add("kernel", render.CheckOK, fmt.Sprintf("Linux %s, %s, %d CPUs online", f.Release, f.Arch, len(f.CPUs)))
-	if what, takes := unseenProcesses(); what != "" {
-		c.add("processes", render.CheckRefused, what+" are not seen: who holds listeners, and what they do").Remedy = takes
+	c.add("kernel", render.CheckOK, fmt.Sprintf("Linux %s, %s, %d CPUs online", f.Release,
+		f.Arch, len(f.CPUs)))
+	if what, takes := session.UnseenProcesses(); what != "" {
+		c.add("processes", render.CheckRefused,
+			what+" are not seen: who holds listeners, and what they do").Remedy = takes
 	} else {
 		c.add("processes", render.CheckOK, "all of this machine are seen")
 	}
 	if kernel.Confidential() {
-		c.add("lockdown", render.CheckMissing, "confidentiality: no program may read the kernel's memory, whoever asks").Remedy = "boot with lockdown=integrity, or without"
+		c.add("lockdown", render.CheckMissing,
+			"confidentiality: no program may read the kernel's memory, whoever asks").Remedy = "boot with lockdown=integrity, or without"
 	}
 	if f.BTF != nil {
-		c.addResult("BTF", "", f.BTF).Remedy = "a kernel with CONFIG_DEBUG_INFO_BTF=y, or --btf FILE"
+		c.addResult("BTF", "",
+			f.BTF).Remedy = "a kernel with CONFIG_DEBUG_INFO_BTF=y, or --btf FILE"
 		c.add("counters", render.CheckUnknown, "their places are in the BTF")
 	} else {
 		file := c.watch.BTF
@@ -172,8 +144,9 @@ func (c *checker) kernel() {
 		c.add("BTF", render.CheckOK, file)
 		c.counters()
 	}
-	c.addResult("kernel symbols", fmt.Sprintf("code of %s that free packets; only tracepoints need it",
-		render.Plural(len(f.Code), "function")), f.CodeErr)
+	c.addResult("kernel symbols",
+		fmt.Sprintf("code of %s that free packets; only tracepoints need it",
+			render.Plural(len(f.Code), "function")), f.CodeErr)
 	c.tables()
 }
 
@@ -196,7 +169,8 @@ func (c *checker) tables() {
 		rooms["arrived"], rooms["counts"], late)
 	row := c.add("tables", render.CheckOK, text)
 	row.Tables = tables
-	if list, _, err := kernel.NetNamespaces("/proc"); err == nil && uint32(len(list)) > rooms["openings"] {
+	if list, _, err := kernel.NetNamespaces("/proc"); err == nil &&
+		uint32(len(list)) > rooms["openings"] {
 		row.Status = render.CheckUnknown
 		row.Detail = fmt.Sprintf("%d network namespaces; %s", len(list), text)
 		row.Remedy = "name those in question: --netns, --port or --container keeps room for them"
@@ -206,15 +180,17 @@ func (c *checker) tables() {
 // counters reports where in struct linux_mib the ledger's counters are.
 func (c *checker) counters() {
 	if c.facts.MIBErr != nil {
-		c.addResult("counters", "", c.facts.MIBErr).Remedy = "a kernel from 5.10 on, with its own BTF"
+		c.addResult("counters", "",
+			c.facts.MIBErr).Remedy = "a kernel from 5.10 on, with its own BTF"
 		return
 	}
 	places := make(map[string]uint32, event.NumCounters)
 	for counter := range event.NumCounters {
 		places[counter.String()] = c.facts.MIB[counter]
 	}
-	c.add("counters", render.CheckOK, fmt.Sprintf("all %d of the ledger; ListenOverflows is number %d, ListenDrops %d",
-		len(places), places["ListenOverflows"], places["ListenDrops"])).Counters = places
+	c.add("counters", render.CheckOK,
+		fmt.Sprintf("all %d of the ledger; ListenOverflows is number %d, ListenDrops %d",
+			len(places), places["ListenOverflows"], places["ListenDrops"])).Counters = places
 }
 
 // backends reports what became of trying each of them.
@@ -240,7 +216,8 @@ func (c *checker) backends() {
 // attached or not; the error says why a trace cannot run.
 func (c *checker) trace(log *slog.Logger) ([]event.Hook, error) {
 	ring := c.watch.RingSize
-	p, err := probe.Open(c.facts, c.watch.Backend, probe.Config{RingSize: ring, Accepts: true}, log)
+	p, err := probe.Open(c.facts, c.watch.Backend, probe.Config{RingSize: ring, Accepts: true},
+		log)
 	if err != nil {
 		c.add("ring buffer", render.CheckUnknown, "is made with the programs")
 		c.add("BPF iterator", render.CheckUnknown, "is loaded with the programs")
@@ -250,10 +227,11 @@ func (c *checker) trace(log *slog.Logger) ([]event.Hook, error) {
 	c.add("ring buffer", render.CheckOK, fmt.Sprintf("%d KiB", ring>>10))
 	holders, err := p.Holders()
 	if errors.Is(err, probe.ErrNoIterator) { // the plan says what is done without
-		c.add("BPF iterator", render.CheckMissing, plainError(err))
+		c.add("BPF iterator", render.CheckMissing, cli.PlainError(err))
 		err = nil
 	} else {
-		c.addResult("BPF iterator", fmt.Sprintf("found %s of listeners in all namespaces", render.Plural(len(holders.List), "holder")), err)
+		c.addResult("BPF iterator", fmt.Sprintf("found %s of listeners in all namespaces",
+			render.Plural(len(holders.List), "holder")), err)
 	}
 	plan := p.Plan()
 	if err := errors.Join(err, p.Close()); err != nil {
@@ -268,8 +246,9 @@ func (c *checker) trace(log *slog.Logger) ([]event.Hook, error) {
 			attached++
 		}
 	}
-	c.add("trace", render.CheckOK, fmt.Sprintf("by %s, %d of %d hooks; all were attached and taken out again",
-		plan.Backend, attached, len(hooks)))
+	c.add("trace", render.CheckOK,
+		fmt.Sprintf("by %s, %d of %d hooks; all were attached and taken out again",
+			plan.Backend, attached, len(hooks)))
 	return hooks, nil
 }
 
@@ -278,19 +257,22 @@ func (c *checker) causes(hooks []event.Hook) {
 	var names []string
 	for o := event.OutcomeNone + 1; o < event.NumOutcomes; o++ {
 		branch := o.Branch()
-		if name := branch.Cause.String(); branch.Kind == event.KindDrop && branch.Cause != event.CauseKernelOther &&
+		if name := branch.Cause.String(); branch.Kind == event.KindDrop &&
+			branch.Cause != event.CauseKernelOther &&
 			!isBlind(hooks, branch) && !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}
-	c.add("causes", render.CheckOK, strings.Join(names, ", ")+"; any other death is kernel_other").isFooter = true
+	c.add("causes", render.CheckOK,
+		strings.Join(names, ", ")+"; any other death is kernel_other").isFooter = true
 }
 
 // isBlind tells that no death on this branch shows as its cause.
 func isBlind(hooks []event.Hook, branch event.Branch) bool {
 	for _, hook := range hooks {
 		for _, b := range hook.Blind {
-			if b.Part == "" && b.Of(branch.Cause, branch.Stage) && b.Shows != branch.Cause.String() {
+			if b.Part == "" && b.Of(branch.Cause, branch.Stage) &&
+				b.Shows != branch.Cause.String() {
 				return true
 			}
 		}
@@ -302,7 +284,8 @@ func isBlind(hooks []event.Hook, branch event.Branch) bool {
 // it is not privileges that are missing.
 func (c *checker) wouldBe() []event.Hook {
 	hopeful := *c.facts
-	for _, support := range []*probe.Support{&hopeful.Trampoline, &hopeful.Kprobe, &hopeful.Tracepoint} {
+	for _, support := range []*probe.Support{&hopeful.Trampoline, &hopeful.Kprobe,
+		&hopeful.Tracepoint} {
 		if support.Err != nil && c.status(support.Err) == render.CheckRefused {
 			*support = probe.Support{}
 		}
@@ -329,10 +312,11 @@ func (c *checker) explained(plan probe.Plan) []event.Hook {
 		hook := &hooks[i]
 		switch {
 		case hook.Note != "":
-			hook.Note = withoutGuesses(hook.Note)
+			hook.Note = cli.WithoutGuesses(hook.Note)
 		case !hook.Attached:
 		case hook.Backend == probe.Trampoline:
-			hook.Note = fmt.Sprintf("entry and exit; %d arguments", c.facts.Functions[hook.Name])
+			hook.Note = fmt.Sprintf("entry and exit; %d arguments",
+				c.facts.Functions[hook.Name])
 		case hook.Backend == probe.Kprobe && c.watch.Backend == probe.Auto:
 			hook.Note = "entry and exit; trampolines are refused"
 		case hook.Backend == probe.Kprobe:
@@ -352,15 +336,17 @@ func (c *checker) explained(plan probe.Plan) []event.Hook {
 	return hooks
 }
 
-func (c *checker) write(to io.Writer, writing Writing, hooks []event.Hook, blind []event.Blind) error {
-	options := writing.options
+func (c *checker) write(to io.Writer, writing cli.Writing, hooks []event.Hook,
+	blind []event.Blind) error {
+	options := writing.Options
 	if options.Format == render.FormatJSON {
 		for _, row := range c.rows {
 			if err := render.WriteJSON(to, row); err != nil {
 				return err
 			}
 		}
-		return errors.Join(render.HookTable(to, hooks, options), render.BlindTable(to, blind, options))
+		return errors.Join(render.HookTable(to, hooks, options),
+			render.BlindTable(to, blind, options))
 	}
 	var (
 		rows   []render.CheckRow
@@ -369,7 +355,9 @@ func (c *checker) write(to io.Writer, writing Writing, hooks []event.Hook, blind
 	)
 	for _, row := range c.rows {
 		for _, loss := range row.Without {
-			losses = append(losses, render.LossRow{Capability: row.Name, Has: row.Status == render.CheckOK, Verb: loss.Verb, Lost: loss.Lost})
+			losses = append(losses,
+				render.LossRow{Capability: row.Name,
+					Has: row.Status == render.CheckOK, Verb: loss.Verb, Lost: loss.Lost})
 		}
 		if row.isFooter {
 			footer += "\n" + row.Name + ": " + row.Detail + "\n"

@@ -7,35 +7,42 @@ import (
 	"testing"
 	"time"
 
+	"github.com/synspy/synspy/internal/collect"
 	"github.com/synspy/synspy/internal/diagnose/evidence"
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/session"
 )
 
-// TestMembers: sockets are of one group where the kernel has them in one, not where their addresses are the same.
+// TestMembers: sockets are of one group where the kernel has them in one, not where their addresses
+// are the same.
 func TestMembers(t *testing.T) {
-	c := newCollector(nil, DiagnoseOptions{Duration: time.Minute})
+	c := collect.NewCollector(nil, collect.DiagnoseOptions{Duration: time.Minute})
 	listen := func(socket uint64, device, members uint32) {
-		l := probe.Listener{Known: true, Member: true, Socket: socket, NetNS: 1, Addr: netip.IPv4Unspecified(), Port: uint16(80 + socket/10),
+		l := probe.Listener{Known: true, Member: true, Socket: socket, NetNS: 1,
+			Addr: netip.IPv4Unspecified(), Port: uint16(80 + socket/10),
 			Device: device, Reuseport: event.Reuseport{Members: members}}
-		c.rows[socket] = &evidenceRow{listener: l}
-		c.evidence.Listeners = append(c.evidence.Listeners, evidence.Listener{ID: *described(&l, true)})
+		c.Rows[socket] = &collect.EvidenceRow{Listener: l}
+		c.Evidence.Listeners = append(c.Evidence.Listeners,
+			evidence.Listener{ID: *session.Described(&l, true)})
 	}
 	listen(1, 0, 2) // a group of two
 	listen(2, 0, 2)
-	listen(11, 0, 0) // at one place, in no group: no SO_REUSEPORT was needed, since devices differ
+	listen(11, 0,
+		0) // at one place, in no group: no SO_REUSEPORT was needed, since devices differ
 	listen(12, 0, 0)
 	listen(21, 3, 1) // two groups of one
 	listen(22, 0, 1)
 	listen(31, 3, 2) // two groups of two, of one of which a filter leaves one
 	listen(32, 0, 2)
 	listen(33, 0, 2)
-	c.members()
+	c.Members()
 	want := map[uint64]int{1: 2, 2: 2, 32: 2, 33: 2}
-	for i := range c.evidence.Listeners {
-		l := &c.evidence.Listeners[i]
+	for i := range c.Evidence.Listeners {
+		l := &c.Evidence.Listeners[i]
 		if len(l.Members) != want[l.ID.Key] {
-			t.Errorf("socket %d: %d members, want %d", l.ID.Key, len(l.Members), want[l.ID.Key])
+			t.Errorf("socket %d: %d members, want %d", l.ID.Key, len(l.Members),
+				want[l.ID.Key])
 		}
 	}
 }

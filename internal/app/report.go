@@ -7,21 +7,22 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/synspy/synspy/internal/cli"
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/render"
 )
 
 // Report is the file of a --report. The nil Report is none.
-type Report struct{ file *outFile }
+type Report struct{ file *cli.OutFile }
 
 // OpenReport opens it, before anything is watched for it. An error wraps ErrUsage.
 func OpenReport(path string) (*Report, error) {
 	if path == "-" {
-		return nil, usage("--report -: standard output is for the screen\nuse -o html instead")
+		return nil, cli.Usage("--report -: standard output is for the screen\nuse -o html instead")
 	}
-	file, err := openOut(path)
+	file, err := cli.OpenOut(path)
 	if err != nil {
-		return nil, usage("--report: %w", err)
+		return nil, cli.Usage("--report: %w", err)
 	}
 	return &Report{file}, nil
 }
@@ -31,21 +32,21 @@ func (r *Report) Close() error {
 	if r == nil {
 		return nil
 	}
-	return r.file.close()
+	return r.file.Close()
 }
 
 // Spare refuses a report in the place of the records that it would be of: an error wraps ErrUsage.
 func (r *Report) Spare(from io.Reader) error {
-	if r != nil && r.file.is(from) {
-		return usage("--read and --report name the same file")
+	if r != nil && r.file.Is(from) {
+		return cli.Usage("--read and --report name the same file")
 	}
 	return nil
 }
 
 // Apart refuses a report in the file that the screen goes to as well: an error wraps ErrUsage.
 func (r *Report) Apart(screen io.Writer) error {
-	if r != nil && r.file.sharesWith(screen) {
-		return usage("--report and standard output are the same file\nuse -o html instead")
+	if r != nil && r.file.SharesWith(screen) {
+		return cli.Usage("--report and standard output are the same file\nuse -o html instead")
 	}
 	return nil
 }
@@ -54,7 +55,7 @@ func (r *Report) write(d event.Diagnosis) error {
 	if r == nil {
 		return nil
 	}
-	if err := errors.Join(r.file.begin(), render.Report(r.file, d)); err != nil {
+	if err := errors.Join(r.file.Begin(), render.Report(r.file, d)); err != nil {
 		return fmt.Errorf("write report: %w", err)
 	}
 	return nil

@@ -21,14 +21,14 @@ var allowed = measures{files: 25, cycle: 6}
 // ceilings are the packages that have more than is allowed: what they had when their row was
 // written. A change may lower these numbers, and removes a row that is no longer needed.
 var ceilings = map[string]measures{
-	"internal/app":   {files: 66, cycle: 51},
-	"internal/probe": {files: 45, cycle: 35},
-	"test/bench":     {files: 37, cycle: 20},
+	"internal/collect": {files: 25, cycle: 15},
+	"internal/probe":   {files: 45, cycle: 35},
+	"test/bench":       {files: 37, cycle: 20},
 }
 
 // longLinesCeiling is how many lines of Go may have more than 100 columns, in the whole module. It
 // may only fall.
-const longLinesCeiling = 4660
+const longLinesCeiling = 3977
 
 func TestCeilings(t *testing.T) {
 	graphs := load(t, "./...").fileGraphs()

@@ -36,12 +36,12 @@ var recordTypes = []struct {
 	{"canary", []string{"event.Canary"}},
 	{"canary_summary", []string{"event.CanarySummary"}},
 	{"check", []string{"app.checkRow", "render.hookRecord", "render.blindRecord"}},
-	{"scenario", []string{"app.Verdict", "app.IncidentVerdict"}},
-	{"version", []string{"app.versionRecord"}},
+	{"scenario", []string{"judge.Verdict", "judge.IncidentVerdict"}},
+	{"version", []string{"cli.versionRecord"}},
 }
 
 // recordPackages are those that these types, and the types in them, are of.
-var recordPackages = []string{"event", "app", "render", "kernel", "probe"}
+var recordPackages = []string{"event", "app", "judge", "cli", "render", "kernel", "probe"}
 
 const internal = "github.com/synspy/synspy/internal/"
 
