@@ -5,6 +5,7 @@ package probe
 import (
 	"context"
 	"net"
+	"os"
 	"testing"
 	"time"
 )
@@ -24,7 +25,7 @@ func TestRead(t *testing.T) {
 	go func() {
 		ended <- p.Read(ctx, func(m *Message) error {
 			messages++
-			if m.Kind == KindOpened && m.Comm == "probe.test" {
+			if m.Kind == KindOpened && m.PID == uint32(os.Getpid()) {
 				opened <- m.Listener.Port
 			}
 			return nil
