@@ -19,7 +19,7 @@ import (
 	"github.com/synspy/synspy/internal/session"
 )
 
-// CountersOptions are those of synspy counters.
+// Options are those of synspy counters.
 type Options struct {
 	NetNS    string        // as --netns; empty for all namespaces
 	All      bool          // also counters that are zero, or that did not move
@@ -36,7 +36,7 @@ var ErrUnreadable = errors.New("unable to read the counters")
 // MinInterval is the shortest that counters are read at.
 const MinInterval = 10 * time.Millisecond
 
-// Counters writes the listen-path counters of each network namespace, or in a
+// Run writes the listen-path counters of each network namespace, or in a
 // watch what they move by. It uses no BPF. Errors wrap ErrUsage, ErrUnreadable,
 // or are those of the writer.
 func Run(ctx context.Context, to io.Writer, writing cli.Writing, options Options,

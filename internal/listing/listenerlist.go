@@ -31,7 +31,7 @@ import (
 	"github.com/synspy/synspy/internal/thread"
 )
 
-// ListenersOptions are those of synspy listeners.
+// Options are those of synspy listeners.
 type Options struct {
 	Watch    session.Watch // filters, --btf and --backend
 	Sort     string
@@ -54,7 +54,7 @@ func SortOrders() []string {
 	return []string{"address", "queue", "drops", "pid", "comm", "warnings", "rate"}
 }
 
-// Listeners writes every listening TCP socket that the filters let through. It
+// Run writes every listening TCP socket that the filters let through. It
 // attaches nothing unless told to repeat. Errors wrap ErrUsage, ErrUnable, ErrWarned,
 // ErrNoListing, or are those of the writer.
 func Run(ctx context.Context, to io.Writer, writing cli.Writing, options Options,

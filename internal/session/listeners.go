@@ -306,7 +306,7 @@ func (l *Listeners) want(socket uint64, wanted bool) bool {
 	return true
 }
 
-// wanted tells whether the owner filters let the listener through. Without
+// IsWanted tells whether the owner filters let the listener through. Without
 // owner filters they all are.
 func (l *Listeners) IsWanted(socket uint64) bool {
 	if !l.filter.ByOwner {
