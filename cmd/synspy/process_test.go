@@ -161,6 +161,12 @@ func ofType(records []record, kind string) int {
 // so, until the test ends. It returns what --netns takes.
 func dropping(t *testing.T) string {
 	t.Helper()
+	return droppingAtOnce(t, 1)
+}
+
+// droppingAtOnce drops that many each time.
+func droppingAtOnce(t *testing.T, burst int) string {
+	t.Helper()
 	w, err := world.New(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -181,9 +187,11 @@ func dropping(t *testing.T) string {
 				return
 			case <-time.After(time.Millisecond):
 			}
-			if err := client.SYN(); err != nil {
-				done <- err
-				return
+			for range burst {
+				if err := client.SYN(); err != nil {
+					done <- err
+					return
+				}
 			}
 		}
 	}()

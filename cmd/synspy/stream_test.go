@@ -97,7 +97,7 @@ func balanced(t *testing.T, records []record) {
 // TestCountUnderLoad: drops go on while the last one that was asked for is written.
 func TestCountUnderLoad(t *testing.T) {
 	t.Parallel()
-	netns := dropping(t)
+	netns := droppingAtOnce(t, 100)
 	held := 0
 	for range 5 {
 		stdout, stderr, code := output(t, exec.Command(program, "trace", "--netns", netns, "--count", "1", "-o", "json", "--rate", "0"))
