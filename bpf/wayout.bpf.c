@@ -41,7 +41,7 @@ const volatile bool have_reason = false; /* kfree_skb tells why: 5.17 */
 const volatile __u32 ingress_reasons[3] = {};
 struct range {
 	__u64 start;
-	__u64 end;
+	__u64 size;
 };
 const volatile struct range hook_ranges[4] = {}; /* nf_hook_slow */
 
@@ -119,7 +119,7 @@ static __always_inline bool in_hook(__u64 at)
 {
 #pragma unroll
 	for (int j = 0; j < 4; j++) {
-		if (at - hook_ranges[j].start < hook_ranges[j].end - hook_ranges[j].start)
+		if (at - hook_ranges[j].start < hook_ranges[j].size)
 			return true;
 	}
 	return false;

@@ -21,7 +21,7 @@ type WayOutAddress struct {
 type WayOutRange struct {
 	_     structs.HostLayout
 	Start uint64
-	End   uint64
+	Size  uint64
 }
 
 type WayOutStack struct {
