@@ -11,12 +11,13 @@ import (
 	"github.com/synspy/synspy/internal/event"
 )
 
-// XDP reports whether it sees packets before the kernel has made them its own.
+// XDP reports whether it sees packets before the kernel has made them its own, in any mode.
 func (p Program) XDP() bool { return strings.HasSuffix(p.Hook, "XDP") }
 
-// Ingress reports whether it sees what the device received.
+// Ingress reports whether it is tc's and sees what the device received, with and without tcx.
 func (p Program) Ingress() bool { return strings.HasSuffix(p.Hook, "ingress") }
 
+// netdev reports whether it is nftables'.
 func (p Program) netdev() bool { return strings.HasPrefix(p.Hook, "netdev") }
 
 // What it is: "native XDP program".

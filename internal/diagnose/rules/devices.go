@@ -68,11 +68,6 @@ func (f *Found) lookAtPrograms(e *evidence.Evidence, wanted func(evidence.Progra
 // AnyProgram wants all of them.
 func AnyProgram(evidence.Program) bool { return true }
 
-// in any mode
-// tc's, with and without tcx
-
-// nftables'
-
 // SeesFirst names which hooks on which devices see packets before the IP stack; empty where none is
 // known.
 func SeesFirst(e *evidence.Evidence) string {

@@ -140,12 +140,10 @@ func FuzzContainerOf(f *testing.F) {
 	f.Fuzz(func(_ *testing.T, path string) { ContainerOf(path, nil) })
 }
 
-const hexID = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
-
-const uid = "12345678-90ab-cdef-1234-567890abcdef"
+const (
+	hexID = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	uid   = "12345678-90ab-cdef-1234-567890abcdef"
+	uid_  = "12345678_90ab_cdef_1234_567890abcdef"
+)
 
 var outerID = strings.Repeat("f", 64)
-
-const (
-	uid_ = "12345678_90ab_cdef_1234_567890abcdef"
-)
