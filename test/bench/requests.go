@@ -44,7 +44,7 @@ var requestServers = []string{serverGo, serverNginx}
 // verbNone is a process that does nothing: what it seems to take is noise.
 const verbNone = "none"
 
-var requestVerbs = []string{verbNone, verbTrace, verbDiagnose}
+var requestVerbs = []string{verbNone, verbEmpty, verbTrace, verbDiagnose}
 
 func runRequests(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("bench requests", flag.ContinueOnError)
@@ -56,7 +56,8 @@ func runRequests(ctx context.Context, args []string, stdout, stderr io.Writer) e
 	flags.StringVar(&c.backend, "backend", "auto", "synspy's `backend`")
 	flags.Var(&nameList{&c.servers, requestServers}, "servers", "ask these `servers`")
 	flags.Var(&nameList{&c.verbs, requestVerbs}, "verbs", "run these beside the servers; "+
-		verbNone+" is a process that does nothing: it shows the noise")
+		verbNone+" is a process that does nothing: it shows the noise; "+
+		verbEmpty+" has programs that return at once where trace has its own: no tracer there costs less")
 	flags.IntVar(&c.pairs, "pairs", 20, "interleaved pairs, without and with each verb")
 	flags.IntVar(&c.clients, "clients", 16, "clients at once")
 	flags.DurationVar(&c.duration, "duration", 2*time.Second, "of one half of a pair")
@@ -151,20 +152,36 @@ func runRequestsIn(ctx context.Context, in *requestsMachine, synspy string, flag
 }
 
 // tracers are the verbs that watch a server. Others on this machine may listen on that port.
-func (c *requestsConfig) tracers(world *world.World, port int) ([]tracer, error) {
+func (c *requestsConfig) tracers(ctx context.Context, world *world.World, port int) ([]tracer, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
+	trace := tracer{name: verbTrace, argv: []string{c.synspy, "trace", "--backend", c.backend}, ready: "synspy: watching on", anyCPU: true}
+	if slices.Contains(c.verbs, verbEmpty) {
+		if err := keepPlacesOf(ctx, trace, c.backend); err != nil {
+			return nil, err
+		}
+	}
 	diagnose := []string{c.synspy, "diagnose", "--backend", c.backend, "--netns", world.Path(), "--port", strconv.Itoa(port), "--duration", "1h"}
 	all := []tracer{
 		{name: verbNone, argv: []string{self, "idle"}, ready: "READY", anyCPU: true},
-		{name: verbTrace, argv: []string{c.synspy, "trace", "--backend", c.backend}, ready: "synspy: watching on", anyCPU: true},
+		{name: verbEmpty, argv: []string{self, "empties", placesFile(c.backend)}, ready: "READY", anyCPU: true},
+		trace,
 		{name: verbDiagnose, argv: diagnose, ready: " of 1h0m0s:", anyCPU: true},
 	}
 	return slices.DeleteFunc(all, func(tr tracer) bool {
 		return !slices.Contains(c.verbs, tr.name)
 	}), nil
+}
+
+// keepPlacesOf runs a tracer for as long as it takes to see where its programs are.
+func keepPlacesOf(ctx context.Context, tr tracer, backend string) error {
+	watching, err := tr.start(ctx)
+	if err != nil {
+		return err
+	}
+	return errors.Join(keepPlaces(watching, backend), watching.abandon())
 }
 
 // runIdle does nothing until the context ends.
@@ -190,7 +207,7 @@ func (c *requestsConfig) server(ctx context.Context, name string, stderr io.Writ
 	if _, err := half(nil); err != nil { // the first is warmer than none
 		return nil, err
 	}
-	tracers, err := c.tracers(world, guestPort)
+	tracers, err := c.tracers(ctx, world, guestPort)
 	if err != nil {
 		return nil, err
 	}
