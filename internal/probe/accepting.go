@@ -38,7 +38,7 @@ type Accepting struct {
 	SynMax    uint32
 }
 
-// acceptBooks is what is remembered of the accept side, under Probe.mu.
+// acceptBooks is what is remembered of the accept side, under mu.
 type acceptBooks struct {
 	backlog  map[uint64]uint32 // in the accept queues at Start, where there was any
 	departed map[uint64]bpf.SynspyAccepting
@@ -61,54 +61,54 @@ var ErrNoAccepts = errors.New("the accept side is not watched")
 // Accepting returns the accept side of every listener that connections reached, by
 // [Listener.Socket]; 0 is the row of those that the table had no room for. The marks
 // begin anew with each reading. With tracepoints it walks every process's open files.
-func (p *Probe) Accepting() (map[uint64]Accepting, error) {
-	if !p.config.Accepts {
+func (c *listenerCounts) Accepting() (map[uint64]Accepting, error) {
+	if !c.accepts {
 		return nil, ErrNoAccepts
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if _, err := p.readArrivals(nil); err != nil {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, err := c.readArrivals(nil); err != nil {
 		return nil, err
 	}
-	taken, err := p.readAccepts()
+	taken, err := c.readAccepts()
 	if err != nil {
 		return nil, err
 	}
 	rows := make(map[uint64]Accepting)
 	add := func(socket uint64) {
-		in, out := p.arrived[socket], taken[socket]
+		in, out := c.arrived[socket], taken[socket]
 		if !unused(&in, &out) {
-			rows[socket] = p.acceptingOf(&in, &out)
+			rows[socket] = c.acceptingOf(&in, &out)
 		}
 	}
-	for socket := range p.arrived {
+	for socket := range c.arrived {
 		add(socket)
 	}
 	for socket := range taken {
 		add(socket)
 	}
-	p.accepting.reading++
-	if err := p.collection.Variables["accept_reading"].Set(p.accepting.reading); err != nil {
+	c.accepting.reading++
+	if err := c.collection.Variables["accept_reading"].Set(c.accepting.reading); err != nil {
 		return nil, fmt.Errorf("begin marks anew: %w", err)
 	}
-	if !p.plan.hooks(acceptFunction) && p.SeesEntries() {
-		return rows, p.inferAccepts(rows)
+	if !c.plan.hooks(acceptFunction) && c.SeesEntries() {
+		return rows, c.inferAccepts(rows)
 	}
 	return rows, nil
 }
 
 // readAccepts reads what was accepted from each listener, under mu.
-func (p *Probe) readAccepts() (map[uint64]bpf.SynspyAccepting, error) {
-	taken := maps.Clone(p.accepting.departed)
+func (c *listenerCounts) readAccepts() (map[uint64]bpf.SynspyAccepting, error) {
+	taken := maps.Clone(c.accepting.departed)
 	add := func(socket uint64, raw *bpf.SynspyAccepting) {
 		sum := taken[socket]
 		addAccepting(&sum, raw)
 		taken[socket] = sum
 	}
-	if err := eachRow(p, "acceptings", add); err != nil {
+	if err := eachRow(c.objects, "acceptings", add); err != nil {
 		return nil, err
 	}
-	return taken, eachRow(p, "accept_places", func(_ uint32, raw *bpf.SynspyAccepting) {
+	return taken, eachRow(c.objects, "accept_places", func(_ uint32, raw *bpf.SynspyAccepting) {
 		if raw.Id != 0 {
 			add(raw.Id, raw)
 		}
@@ -116,21 +116,22 @@ func (p *Probe) readAccepts() (map[uint64]bpf.SynspyAccepting, error) {
 }
 
 // acceptsOf reads what one accepted since it last departed.
-func (p *Probe) acceptsOf(socket uint64) (raw bpf.SynspyAccepting, err error) {
-	err = p.collection.Maps["acceptings"].Lookup(socket, &raw)
+func (c *listenerCounts) acceptsOf(socket uint64) (raw bpf.SynspyAccepting, err error) {
+	err = c.collection.Maps["acceptings"].Lookup(socket, &raw)
 	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return raw, fmt.Errorf("read the accept side: %w", err)
 	}
-	at, _, err := p.acceptPlace(socket)
+	at, _, err := c.acceptPlace(socket)
 	addAccepting(&raw, &at)
 	return raw, err
 }
 
 // acceptPlace returns the row of a listener in accept_places and its key, see accepting_of in
 // bpf/accept.h. The row is empty where another listener has the place.
-func (p *Probe) acceptPlace(socket uint64) (raw bpf.SynspyAccepting, place uint32, err error) {
+func (c *listenerCounts) acceptPlace(socket uint64) (raw bpf.SynspyAccepting, place uint32,
+	err error) {
 	place = uint32(socket * 0x9e3779b97f4a7c15 >> 56)
-	if err := p.collection.Maps["accept_places"].Lookup(place, &raw); err != nil {
+	if err := c.collection.Maps["accept_places"].Lookup(place, &raw); err != nil {
 		return raw, 0, fmt.Errorf("read the accept side: %w", err)
 	}
 	if raw.Id != socket {
@@ -141,13 +142,13 @@ func (p *Probe) acceptPlace(socket uint64) (raw bpf.SynspyAccepting, place uint3
 
 // vacate takes a listener's row out of accept_places. Whoever finds the place free before its owner
 // is gone as well takes another.
-func (p *Probe) vacate(socket uint64) (bpf.SynspyAccepting, error) {
-	raw, place, err := p.acceptPlace(socket)
+func (c *listenerCounts) vacate(socket uint64) (bpf.SynspyAccepting, error) {
+	raw, place, err := c.acceptPlace(socket)
 	if err != nil || raw.Id == 0 {
 		return raw, err
 	}
-	err = errors.Join(p.collection.Maps["accept_places"].Put(place, bpf.SynspyAccepting{}),
-		p.collection.Maps["accept_owners"].Delete(place))
+	err = errors.Join(c.collection.Maps["accept_places"].Put(place, bpf.SynspyAccepting{}),
+		c.collection.Maps["accept_owners"].Delete(place))
 	if err != nil {
 		return raw, fmt.Errorf("vacate a place of the accept side: %w", err)
 	}
@@ -155,20 +156,20 @@ func (p *Probe) vacate(socket uint64) (bpf.SynspyAccepting, error) {
 }
 
 // acceptingOf is what entered a listener's accept queue and what left it, as it is told, under mu.
-func (p *Probe) acceptingOf(in *bpf.SynspyArrivals, raw *bpf.SynspyAccepting) Accepting {
-	hooked := p.plan.hooks(acceptFunction)
-	a := Accepting{Arrivals: in.Entered, Accepts: raw.Accepts, Timed: hooked && p.SeesEntries(),
+func (c *listenerCounts) acceptingOf(in *bpf.SynspyArrivals, raw *bpf.SynspyAccepting) Accepting {
+	hooked := c.plan.hooks(acceptFunction)
+	a := Accepting{Arrivals: in.Entered, Accepts: raw.Accepts, Timed: hooked && c.SeesEntries(),
 		Waits: raw.Waits, Waited: raw.Waited, Last: raw.Last, Gap: raw.Gap,
-		Marked:    in.Reading == p.accepting.reading && in.AcceptMax > 0,
+		Marked:    in.Reading == c.accepting.reading && in.AcceptMax > 0,
 		AcceptMax: in.AcceptMax, SynMax: in.SynMax}
 	if hooked {
 		a.Proof = event.ProofReturn
 	}
-	if p.plan.hooks(AnswerAgain) {
+	if c.plan.hooks(AnswerAgain) {
 		n := raw.AnsweredAgain
 		a.Again = &n
 	}
-	if p.seesAskedAgain() {
+	if c.seesAskedAgain() {
 		n := raw.AskedAgain
 		a.Asked = &n
 	}
@@ -186,23 +187,25 @@ func happened(raw *bpf.SynspyAccepting) bool {
 }
 
 // seesAskedAgain tells whether a SYN that meets its own half-open handshake is known to: tcp_check_req tells, or kfree_skb the socket.
-func (p *Probe) seesAskedAgain() bool { return p.plan.Backend != Tracepoint || p.facts.tellSockets() }
+func (c *listenerCounts) seesAskedAgain() bool {
+	return c.plan.Backend != Tracepoint || c.facts.tellSockets()
+}
 
 // inferAccepts fills in what was accepted where accept() is not hooked: what entered
 // the queue and is not in it any more. Of a listener that closed, or that shares its place with others, it is not known.
-func (p *Probe) inferAccepts(rows map[uint64]Accepting) error {
-	holders, err := p.Holders()
+func (c *listenerCounts) inferAccepts(rows map[uint64]Accepting) error {
+	holders, err := readHolders(c.collection)
 	if errors.Is(err, ErrNoIterator) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	shared := p.Undivided(holders.Listeners(), nil)
+	shared := c.Undivided(holders.Listeners(), nil)
 	for i := range holders.List {
 		l := &holders.List[i].Listener
 		a, ok := rows[l.Socket]
-		entered := a.Arrivals + uint64(p.accepting.backlog[l.Socket])
+		entered := a.Arrivals + uint64(c.accepting.backlog[l.Socket])
 		if !ok || shared[l.Socket] || entered < uint64(l.Accept.Len) {
 			continue
 		}
@@ -214,18 +217,18 @@ func (p *Probe) inferAccepts(rows map[uint64]Accepting) error {
 
 // departAccepting keeps here what a listener accepted, or, if it is not gone, what it accepted
 // before it had a place.
-func (p *Probe) departAccepting(socket uint64, gone bool) error {
-	if !p.config.Accepts {
+func (c *listenerCounts) departAccepting(socket uint64, gone bool) error {
+	if !c.accepts {
 		return nil
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	var raw bpf.SynspyAccepting
-	if _, err := p.take("acceptings", socket, &raw); err != nil {
+	if _, err := c.take("acceptings", socket, &raw); err != nil {
 		return err
 	}
 	if gone {
-		at, err := p.vacate(socket)
+		at, err := c.vacate(socket)
 		if err != nil {
 			return err
 		}
@@ -234,13 +237,13 @@ func (p *Probe) departAccepting(socket uint64, gone bool) error {
 	if !happened(&raw) {
 		return nil
 	}
-	before, known := p.accepting.departed[socket]
-	if !known && len(p.accepting.departed) >= departedAtMost {
+	before, known := c.accepting.departed[socket]
+	if !known && len(c.accepting.departed) >= departedAtMost {
 		socket = 0
-		before = p.accepting.departed[0]
+		before = c.accepting.departed[0]
 	}
 	addAccepting(&raw, &before)
-	p.accepting.departed[socket] = raw
+	c.accepting.departed[socket] = raw
 	return nil
 }
 
@@ -268,21 +271,23 @@ type LastAccepts struct {
 
 // LastAccepts returns it for those of the processes that accepted. It costs a system
 // call for each.
-func (p *Probe) LastAccepts(socket uint64, pids []uint32) ([]LastAccepts, error) {
-	if !p.config.Accepts || !p.plan.hooks(acceptFunction) {
+func (c *listenerCounts) LastAccepts(socket uint64, pids []uint32) ([]LastAccepts, error) {
+	if !c.accepts || !c.plan.hooks(acceptFunction) {
 		return nil, nil
 	}
 	var found []LastAccepts
 	for _, pid := range pids {
 		var raw bpf.SynspyAcceptor
-		err := p.collection.Maps["acceptors"].Lookup(bpf.SynspyAcceptorKey{Id: socket, Pid: pid}, &raw)
+		err := c.collection.Maps["acceptors"].Lookup(bpf.SynspyAcceptorKey{Id: socket,
+			Pid: pid}, &raw)
 		if errors.Is(err, ebpf.ErrKeyNotExist) {
 			continue
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read last accepts: %w", err)
 		}
-		times := slices.DeleteFunc(slices.Sorted(slices.Values(raw.Spans[:])), func(at uint64) bool { return at == 0 })
+		times := slices.DeleteFunc(slices.Sorted(slices.Values(raw.Spans[:])),
+			func(at uint64) bool { return at == 0 })
 		found = append(found, LastAccepts{pid, raw.Start, times})
 	}
 	return found, nil
@@ -313,7 +318,8 @@ func (h *Holders) markAcceptors(children map[childPlace][]netip.Addr) {
 		for _, addr := range addrs {
 			if socket := h.listenerOf(held[at], addr); socket != 0 {
 				for _, i := range held[at] { // one socket may be open more than once
-					h.List[i].Accepted = h.List[i].Accepted || h.List[i].Listener.Socket == socket
+					h.List[i].Accepted = h.List[i].Accepted ||
+						h.List[i].Listener.Socket == socket
 				}
 			}
 		}

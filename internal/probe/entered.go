@@ -15,30 +15,30 @@ type Entered struct {
 
 // Entered reads it, but for what [Probe.ArrivedAt] has read there. Unlike [Probe.Accepting] it
 // looks at nothing else, and ends no marks.
-func (p *Probe) Entered(socket uint64, arrived Arrivals) (Entered, error) {
-	if !p.config.Accepts {
+func (c *listenerCounts) Entered(socket uint64, arrived Arrivals) (Entered, error) {
+	if !c.accepts {
 		return Entered{}, ErrNoAccepts
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	raw, err := p.acceptsOf(socket)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	raw, err := c.acceptsOf(socket)
 	if err != nil {
 		return Entered{}, err
 	}
-	if before, ok := p.accepting.departed[socket]; ok {
+	if before, ok := c.accepting.departed[socket]; ok {
 		addAccepting(&raw, &before)
 	}
 	e := Entered{Arrivals: arrived.Entered}
-	if p.SeesEntries() {
+	if c.SeesEntries() {
 		e.Again = &arrived.Again
 	}
-	if p.plan.hooks(acceptFunction) {
+	if c.plan.hooks(acceptFunction) {
 		e.Accepts = &raw.Accepts
 	}
-	if p.plan.hooks(AnswerAgain) {
+	if c.plan.hooks(AnswerAgain) {
 		e.AnsweredAgain = &raw.AnsweredAgain
 	}
-	if p.seesAskedAgain() {
+	if c.seesAskedAgain() {
 		e.AskedAgain = &raw.AskedAgain
 	}
 	return e, nil
@@ -46,6 +46,6 @@ func (p *Probe) Entered(socket uint64, arrived Arrivals) (Entered, error) {
 
 // SeesEntries tells whether each connection that enters an accept queue is counted: with tracepoints alone, but for those of
 // SO_REUSEPORT groups.
-func (p *Probe) SeesEntries() bool {
-	return p.config.Accepts
+func (c *listenerCounts) SeesEntries() bool {
+	return c.accepts
 }

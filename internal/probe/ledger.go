@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/synspy/synspy/internal/bpf"
 	"github.com/synspy/synspy/internal/event"
@@ -61,16 +62,31 @@ type book struct {
 	unattributed vector
 }
 
+// ledger holds what the kernel's counters moved by in each namespace against what was counted there.
+type ledger struct {
+	*objects
+	filter     *Filter
+	mu         sync.Mutex // guards what follows
+	books      map[uint64]book
+	idle       map[uint64]bool // namespaces listed at the start: whether nothing listened there
+	retired    []book          // of namespaces that are gone
+	retirement retirement      // when those were last looked for
+	// What is known of namespaces that are gone, beyond as many as are remembered one by one.
+	retiredOthers book
+	unfollowed    map[uint64]bool
+	closed        []book
+}
+
 // openLedger takes the opening values of these namespaces, and opens each CPU's gate.
 //
 // Where all counters are zero there is nothing to take. The others are read CPU by CPU. Traffic goes on
 // meanwhile: what was counted between the gate's opening and the reading is taken off again, so the values
 // are those at the gate.
-func (p *Probe) openLedger(books []book) error {
+func (l *ledger) openLedger(books []book) error {
 	var busy []*book
 	for i := range books {
 		b := &books[i]
-		if err := p.openBook(b); err != nil {
+		if err := l.openBook(b); err != nil {
 			return fmt.Errorf("open the ledger: %w", err)
 		}
 		if b.opening != (vector{}) && !b.gone && !b.unroomed {
@@ -78,9 +94,10 @@ func (p *Probe) openLedger(books []book) error {
 			busy = append(busy, b)
 		}
 	}
-	err := p.onEachCPU(func(_ int, run runner) error {
+	err := l.onEachCPU(func(_ int, run runner) error {
 		for _, b := range busy { // what moves is measured from here
-			if _, err := run.ask(bpf.SynspyRequestREQUEST_BASE, b.id, b.namespace); err != nil {
+			if _, err := run.ask(bpf.SynspyRequestREQUEST_BASE, b.id,
+				b.namespace); err != nil {
 				return err
 			}
 		}
@@ -88,7 +105,7 @@ func (p *Probe) openLedger(books []book) error {
 			return err
 		}
 		for _, b := range busy {
-			shot, ok, err := p.snapshot(run, b.namespace)
+			shot, ok, err := l.snapshot(run, b.namespace)
 			if err != nil {
 				return err
 			}
@@ -104,22 +121,22 @@ func (p *Probe) openLedger(books []book) error {
 	if err != nil {
 		return fmt.Errorf("open the ledger: %w", err)
 	}
-	p.books = make(map[uint64]book, len(books))
+	l.books = make(map[uint64]book, len(books))
 	for _, b := range books {
 		if !b.gone {
-			p.books[b.id] = b
+			l.books[b.id] = b
 		}
 	}
 	return nil
 }
 
 // openBook has a namespace's row filled in, and reads the sums over all CPUs.
-func (p *Probe) openBook(b *book) error {
+func (l *ledger) openBook(b *book) error {
 	request := bpf.SynspyRequestREQUEST_OPEN
 	if b.unroomed {
 		request = bpf.SynspyRequestREQUEST_SUM
 	}
-	answer, err := p.anyCPU().ask(request, b.id, b.namespace)
+	answer, err := l.anyCPU().ask(request, b.id, b.namespace)
 	if err != nil {
 		return err
 	}
@@ -127,74 +144,71 @@ func (p *Probe) openBook(b *book) error {
 		return nil
 	}
 	if b.unroomed {
-		b.opening, err = p.readSums()
+		b.opening, err = l.readSums()
 		return err
 	}
 	var row bpf.SynspyOpening
-	if err := p.collection.Maps["openings"].Lookup(b.id, &row); err != nil {
+	if err := l.collection.Maps["openings"].Lookup(b.id, &row); err != nil {
 		return fmt.Errorf("read opening of namespace %d: %w", b.inode, err)
 	}
 	b.opening = vector(row.Then.Counters)
 	return nil
 }
 
-// anyCPU runs what does not depend on the CPU.
-func (p *Probe) anyCPU() runner { return runner{program: p.collection.Programs[snapshotProgram]} }
-
 // readSums returns what REQUEST_SUM found.
-func (p *Probe) readSums() (vector, error) {
+func (l *ledger) readSums() (vector, error) {
 	var shot bpf.SynspySnapshot
-	if err := p.collection.Maps["snapshots"].Lookup(uint32(0), &shot); err != nil {
+	if err := l.collection.Maps["snapshots"].Lookup(uint32(0), &shot); err != nil {
 		return vector{}, fmt.Errorf("read snapshot: %w", err)
 	}
 	return vector(shot.Now.Counters), nil
 }
 
 // sums are a namespace's counters over all CPUs; ok is false when it is gone.
-func (p *Probe) sums(ns namespace) (sums vector, ok bool, err error) {
-	answer, err := p.anyCPU().ask(bpf.SynspyRequestREQUEST_SUM, ns.id, ns)
+func (l *ledger) sums(ns namespace) (sums vector, ok bool, err error) {
+	answer, err := l.anyCPU().ask(bpf.SynspyRequestREQUEST_SUM, ns.id, ns)
 	if err != nil || answer == bpf.SynspyAnswerANSWER_GONE {
 		return vector{}, false, err
 	}
-	sums, err = p.readSums()
+	sums, err = l.readSums()
 	return sums, true, err
 }
 
 // closeLedger shuts each CPU's gate and takes the closing values. What moved
 // after the gate shut is counted apart and taken off. Namespaces are listed in
 // between, so that none is missing in which something was counted.
-func (p *Probe) closeLedger() error {
-	err := p.onEachCPU(func(_ int, run runner) error {
+func (l *ledger) closeLedger() error {
+	err := l.onEachCPU(func(_ int, run runner) error {
 		_, err := run.ask(bpf.SynspyRequestREQUEST_GATE, 0, namespace{})
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("close the gates: %w", err)
 	}
-	if p.closed, err = p.settle(func(*book) bool { return true }); err != nil {
+	if l.closed, err = l.settle(func(*book) bool { return true }); err != nil {
 		return err
 	}
-	p.closed = append(p.closed, p.retired...)
-	return p.closeOthers()
+	l.closed = append(l.closed, l.retired...)
+	return l.closeOthers()
 }
 
 // settle takes the values, as they are now, of the namespaces that are asked for.
-func (p *Probe) settle(wanted func(*book) bool) ([]book, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	books, err := p.readBooks()
+func (l *ledger) settle(wanted func(*book) bool) ([]book, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	books, err := l.readBooks()
 	if err != nil {
 		return nil, err
 	}
 	books = slices.DeleteFunc(books, func(b book) bool { return !wanted(&b) })
-	counted, err := p.readCounted()
+	counted, err := l.readCounted()
 	if err != nil {
 		return nil, err
 	}
 	var moved []*book
 	for i := range books {
 		b := &books[i]
-		if known, ok := p.books[b.id]; ok {
+		if known, ok := l.books[b.id]; ok {
 			if known.unroomed { // it got a row meanwhile: what moved before was not seen
 				known.unattributed.add(b.opening)
 				known.unattributed.subtract(known.opening)
@@ -202,7 +216,7 @@ func (p *Probe) settle(wanted func(*book) bool) ([]book, error) {
 			known.unroomed = b.unroomed
 			*b = known
 		}
-		sums, ok, err := p.sums(b.namespace)
+		sums, ok, err := l.sums(b.namespace)
 		switch {
 		case err != nil:
 			return nil, fmt.Errorf("close the ledger: %w", err)
@@ -220,9 +234,9 @@ func (p *Probe) settle(wanted func(*book) bool) ([]book, error) {
 		}
 	}
 	shots := make([][]bpf.SynspySnapshot, len(moved))
-	err = p.onEachCPU(func(_ int, run runner) error {
+	err = l.onEachCPU(func(_ int, run runner) error {
 		for i, b := range moved {
-			shot, ok, err := p.snapshot(run, b.namespace)
+			shot, ok, err := l.snapshot(run, b.namespace)
 			if err != nil {
 				return err
 			}
@@ -290,7 +304,7 @@ func (b *book) count(rows *counted) {
 }
 
 // readCounted reads what was counted, by namespace; 0 is the row of other namespaces.
-func (p *Probe) readCounted() (map[uint64]*counted, error) {
+func (l *ledger) readCounted() (map[uint64]*counted, error) {
 	all := make(map[uint64]*counted)
 	of := func(id uint64) *counted {
 		if all[id] == nil {
@@ -302,7 +316,7 @@ func (p *Probe) readCounted() (map[uint64]*counted, error) {
 		place bpf.SynspyPlaceKey
 		tally bpf.SynspyTally
 	)
-	entries := p.collection.Maps["tallies"].Iterate()
+	entries := l.collection.Maps["tallies"].Iterate()
 	for entries.Next(&place, &tally) {
 		c := of(place.Id)
 		c.add(&tally)
@@ -315,7 +329,7 @@ func (p *Probe) readCounted() (map[uint64]*counted, error) {
 		key   bpf.SynspyCountKey
 		count uint64
 	)
-	entries = p.collection.Maps["withheld"].Iterate()
+	entries = l.collection.Maps["withheld"].Iterate()
 	for entries.Next(&key, &count) {
 		if count > 0 {
 			of(key.Id).filtered[key.Outcome] += count
@@ -328,19 +342,20 @@ func (p *Probe) readCounted() (map[uint64]*counted, error) {
 }
 
 // readBooks lists the namespaces that are followed now.
-func (p *Probe) readBooks() ([]book, error) {
+func (l *ledger) readBooks() ([]book, error) {
 	var (
 		id    uint64
 		row   bpf.SynspyOpening
 		books []book
 	)
-	entries := p.collection.Maps["openings"].Iterate()
+	entries := l.collection.Maps["openings"].Iterate()
 	for entries.Next(&id, &row) {
 		if row.Net == 0 { // it is being made this moment
 			continue
 		}
-		books = append(books, book{namespace: namespace{id: id, net: row.Net, inode: row.Netns},
-			opening: vector(row.Then.Counters), unroomed: row.Unbased != 0})
+		books = append(books,
+			book{namespace: namespace{id: id, net: row.Net, inode: row.Netns},
+				opening: vector(row.Then.Counters), unroomed: row.Unbased != 0})
 	}
 	if err := entries.Err(); err != nil {
 		return nil, fmt.Errorf("list tracked namespaces: %w", err)
@@ -353,24 +368,26 @@ const ledgerAtRest = 512
 
 // empty tells whether nothing was counted there.
 func (b *book) empty() bool {
-	return b.outcomes == (book{}).outcomes && b.filtered == (book{}).filtered && b.unattributed == vector{}
+	return b.outcomes == (book{}).outcomes && b.filtered == (book{}).filtered &&
+		b.unattributed == vector{}
 }
 
-// Ledger returns the balance after Stop: a row per namespace and counter. Of
+// Balance returns the ledger after Stop: a row per namespace and counter. Of
 // namespaces that vanished only what synspy counted can be told, so rows in which
 // it counted nothing are left out; so are namespaces without listeners in which
 // nothing moved.
-func (p *Probe) Ledger() []event.LedgerRow {
+func (l *ledger) Balance() []event.LedgerRow {
 	var rows []event.LedgerRow
-	many := len(p.closed) > ledgerAtRest
-	for i := range p.closed {
-		b := &p.closed[i]
-		if (many || p.idle[b.id]) && b.empty() && b.closing == b.opening {
+	many := len(l.closed) > ledgerAtRest
+	for i := range l.closed {
+		b := &l.closed[i]
+		if (many || l.idle[b.id]) && b.empty() && b.closing == b.opening {
 			continue
 		}
 		rows = append(rows, b.rows()...)
 	}
-	slices.SortStableFunc(rows, func(a, b event.LedgerRow) int { return cmp.Compare(a.NetNS, b.NetNS) })
+	slices.SortStableFunc(rows,
+		func(a, b event.LedgerRow) int { return cmp.Compare(a.NetNS, b.NetNS) })
 	return rows
 }
 
@@ -378,7 +395,8 @@ func (b *book) rows() []event.LedgerRow {
 	synspy, filtered := explained(b.outcomes), explained(b.filtered)
 	var rows []event.LedgerRow
 	for c := range event.NumCounters {
-		row := event.LedgerRow{NetNS: uint64(b.inode), Counter: c.String(), Synspy: synspy[c],
+		row := event.LedgerRow{NetNS: uint64(b.inode), Counter: c.String(),
+			Synspy:       synspy[c],
 			Unattributed: b.unattributed[c], Filtered: filtered[c], Gone: b.gone,
 			Others: b.others}
 		if !b.gone {
@@ -401,8 +419,8 @@ type Account struct {
 // Account returns what has become of a namespace so far, while everything goes
 // on: on each CPU the kernel's counters and the counts are read together. It is
 // empty for one in which nothing ever listened or died. None may ask while Start runs.
-func (p *Probe) Account(netns uint64) (Account, error) {
-	books, err := p.settle(func(b *book) bool { return uint64(b.inode) == netns })
+func (l *ledger) Account(netns uint64) (Account, error) {
+	books, err := l.settle(func(b *book) bool { return uint64(b.inode) == netns })
 	if err != nil {
 		return Account{}, err
 	}
@@ -419,8 +437,8 @@ func (p *Probe) Account(netns uint64) (Account, error) {
 
 // Outcomes returns, after Stop, how often each outcome was counted over all
 // namespaces, and how many of those the filters kept out.
-func (p *Probe) Outcomes() (counted, filtered [event.NumOutcomes]uint64) {
-	for _, b := range p.closed {
+func (l *ledger) Outcomes() (counted, filtered [event.NumOutcomes]uint64) {
+	for _, b := range l.closed {
 		for o := range b.outcomes {
 			counted[o] += b.outcomes[o]
 			filtered[o] += b.filtered[o]

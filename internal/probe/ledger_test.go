@@ -48,7 +48,7 @@ func TestMissedEvents(t *testing.T) {
 	drop(lost)
 	must(p.Stop(func(*Message) error { return nil }))
 	seen := 0
-	for _, row := range p.Ledger() {
+	for _, row := range p.Balance() {
 		if row.NetNS != ns.Inode {
 			continue
 		}
@@ -116,7 +116,7 @@ func TestFullTables(t *testing.T) {
 		mine[c.inode] = true
 	}
 	var sum uint64
-	for _, row := range p.Ledger() {
+	for _, row := range p.Balance() {
 		if row.Counter != event.CounterListenOverflows.String() {
 			continue
 		}

@@ -34,17 +34,17 @@ type Page struct {
 
 // Pages returns, after Stop, a page for each namespace that was tracked, by inode.
 // One that ended and one that has its inode now are two pages.
-func (p *Probe) Pages() []Page {
-	numbers := make(map[uint32]bool, len(p.books))
-	for _, b := range p.books {
+func (l *ledger) Pages() []Page {
+	numbers := make(map[uint32]bool, len(l.books))
+	for _, b := range l.books {
 		numbers[b.inode] = true
 	}
-	pages := make([]Page, 0, len(p.closed))
-	for i := range p.closed {
-		b := &p.closed[i]
+	pages := make([]Page, 0, len(l.closed))
+	for i := range l.closed {
+		b := &l.closed[i]
 		page := Page{NetNS: uint64(b.inode), Gone: b.gone, Counted: b.outcomes, Filtered: b.filtered}
-		_, tracked := p.books[b.id]
-		_, listed := p.idle[b.id]
+		_, tracked := l.books[b.id]
+		_, listed := l.idle[b.id]
 		switch {
 		case tracked && listed:
 			page.Began = BeganBefore

@@ -23,8 +23,9 @@ type past struct {
 
 // Forget ends what is known of listeners that closed one by one. What reached those that count is in Past. It returns those
 // that it left as they were, since a CPU still has arrivals of theirs aside.
-func (p *Probe) Forget(sockets []uint64, counts func(Arrivals) bool) (still []uint64, err error) {
-	aside, err := p.aside()
+func (c *listenerCounts) Forget(sockets []uint64, counts func(Arrivals) bool) (still []uint64,
+	err error) {
+	aside, err := c.aside()
 	if err != nil {
 		return nil, err
 	}
@@ -33,18 +34,18 @@ func (p *Probe) Forget(sockets []uint64, counts func(Arrivals) bool) (still []ui
 			still = append(still, socket)
 			continue
 		}
-		if err := p.Depart(socket); err != nil {
+		if err := c.Depart(socket); err != nil {
 			return nil, err
 		}
-		p.forget(socket, counts)
+		c.forget(socket, counts)
 	}
 	return still, nil
 }
 
 // aside are the listeners whose arrivals some CPU has not added to their row.
-func (p *Probe) aside() (map[uint64]bool, error) {
+func (c *listenerCounts) aside() (map[uint64]bool, error) {
 	aside := make(map[uint64]bool)
-	err := p.eachSlot(func(slot *bpf.SynspySlot) {
+	err := c.eachSlot(func(slot *bpf.SynspySlot) {
 		for i := range slot.Arrivals {
 			if a := &slot.Arrivals[i]; a.Key != 0 {
 				aside[a.Id] = true
@@ -57,28 +58,28 @@ func (p *Probe) aside() (map[uint64]bool, error) {
 	return aside, nil
 }
 
-func (p *Probe) forget(socket uint64, counts func(Arrivals) bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	arrived := p.departed[socket]
+func (c *listenerCounts) forget(socket uint64, counts func(Arrivals) bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	arrived := c.departed[socket]
 	if arrived.Syn+arrived.Ack > 0 && counts(arrivalsOf(socket, &arrived)) {
-		p.past.listeners++
-		addArrivals(&p.past.arrived, &arrived)
-		accepted := p.accepting.departed[socket]
-		addAccepting(&p.past.accepting, &accepted)
+		c.past.listeners++
+		addArrivals(&c.past.arrived, &arrived)
+		accepted := c.accepting.departed[socket]
+		addAccepting(&c.past.accepting, &accepted)
 	}
-	delete(p.departed, socket)
-	delete(p.accepting.departed, socket)
-	delete(p.accepting.backlog, socket)
+	delete(c.departed, socket)
+	delete(c.accepting.departed, socket)
+	delete(c.accepting.backlog, socket)
 }
 
 // Past returns what is known of those that Forget ended.
-func (p *Probe) Past() Past {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	told := Past{Listeners: p.past.listeners, Syn: p.past.arrived.Syn, Ack: p.past.arrived.Ack}
-	if !unused(&p.past.arrived, &p.past.accepting) {
-		a := p.acceptingOf(&p.past.arrived, &p.past.accepting)
+func (c *listenerCounts) Past() Past {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	told := Past{Listeners: c.past.listeners, Syn: c.past.arrived.Syn, Ack: c.past.arrived.Ack}
+	if !unused(&c.past.arrived, &c.past.accepting) {
+		a := c.acceptingOf(&c.past.arrived, &c.past.accepting)
 		told.Accepting = &a
 	}
 	return told

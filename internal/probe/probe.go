@@ -11,7 +11,6 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -24,35 +23,31 @@ import (
 // Probe is the BPF side of one run. It is made by Open, begun by Start, read by
 // Read, ended by Stop, and freed by Close.
 type Probe struct {
-	config     Config
-	facts      *Facts
-	plan       Plan
-	log        *slog.Logger
-	cpus       int // possible CPUs: values of a per-CPU map
-	sizes      sizes
-	collection *ebpf.Collection
-	links      []link.Link
-	late       late
-	names      *names
-	reader     *ringbuf.Reader
-	mu         sync.Mutex // guards what follows
-	books      map[uint64]book
-	idle       map[uint64]bool // namespaces listed at the start: whether nothing listened there
-	retired    []book          // of namespaces that are gone
-	retirement retirement      // when those were last looked for
-	held       map[string]int64
-	departed   map[uint64]bpf.SynspyArrivals
-	arrived    map[uint64]bpf.SynspyArrivals // see readArrivals
-	table      arrivedRows
-	resting    resting
-	// SYNs to listeners that closed, beyond as many as are kept one by one.
-	departedSyns uint64
-	accepting    acceptBooks
-	past         past
-	// What is known of namespaces that are gone, beyond as many as are remembered one by one.
-	retiredOthers book
-	unfollowed    map[uint64]bool
-	closed        []book
+	*objects
+	*ledger
+	*listenerCounts
+
+	config Config
+	facts  *Facts
+	plan   Plan
+	log    *slog.Logger
+	links  []link.Link
+	late   late
+	names  *names
+	reader *ringbuf.Reader
+}
+
+// newProbe is one that is not open yet.
+func newProbe(facts *Facts, plan Plan, config Config, cpus int, log *slog.Logger) *Probe {
+	p := &Probe{config: config, facts: facts, plan: plan, log: log,
+		names: newNames(facts.Reasons)}
+	p.objects = &objects{online: facts.CPUs, possible: cpus, sizes: sizesFor(facts, cpus),
+		held: make(map[string]int64)}
+	p.ledger = &ledger{objects: p.objects, filter: &p.config.Filter}
+	p.listenerCounts = &listenerCounts{objects: p.objects, plan: &p.plan, facts: facts,
+		accepts: config.Accepts, byOwner: config.Filter.ByOwner,
+		departed: make(map[uint64]bpf.SynspyArrivals), arrived: make(map[uint64]bpf.SynspyArrivals)}
+	return p
 }
 
 // Open plans, loads and attaches behind a closed gate: nothing is counted yet.
@@ -63,7 +58,8 @@ func Open(facts *Facts, backend string, config Config, log *slog.Logger) (*Probe
 }
 
 // openBy is Open with another way to attach.
-func openBy(one attacher, facts *Facts, backend string, config Config, log *slog.Logger) (*Probe, error) {
+func openBy(one attacher, facts *Facts, backend string, config Config, log *slog.Logger) (*Probe,
+	error) {
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
 		return nil, fmt.Errorf("count CPUs: %w", err)
@@ -77,11 +73,10 @@ func openBy(one attacher, facts *Facts, backend string, config Config, log *slog
 			return nil, err
 		}
 		if !config.Accepts {
-			plan.Hooks = slices.DeleteFunc(plan.Hooks, func(h Hook) bool { return h.Accepts })
+			plan.Hooks = slices.DeleteFunc(plan.Hooks,
+				func(h Hook) bool { return h.Accepts })
 		}
-		p := &Probe{config: config, facts: facts, plan: plan, log: log, cpus: cpus, names: newNames(facts.Reasons),
-			departed: make(map[uint64]bpf.SynspyArrivals), arrived: make(map[uint64]bpf.SynspyArrivals),
-			held: make(map[string]int64), sizes: sizesFor(facts, cpus)}
+		p := newProbe(facts, plan, config, cpus, log)
 		err = p.open(one)
 		if err == nil {
 			facts.cache, facts.types = nil, nil // decoded types are not needed any more
@@ -166,7 +161,7 @@ func (p *Probe) prepare(one attacher) error {
 	if p.reader, err = ringbuf.NewReader(p.collection.Maps["ring"]); err != nil {
 		return fmt.Errorf("open ring buffer: %w", err)
 	}
-	if err := p.makeOtherRows(); err != nil {
+	if err := p.makeOtherRows(p.config.Accepts); err != nil {
 		return err
 	}
 	err = p.onEachCPU(func(cpu int, run runner) error {
@@ -255,7 +250,8 @@ func (h *Holders) add(raw *bpf.SynspyHolder) {
 
 // holderOf decodes a holder whose name is likely that one.
 func holderOf(raw *bpf.SynspyHolder, likely string) Holder {
-	return Holder{PID: raw.Pid, Start: raw.Start, Comm: textLike(raw.Comm, likely), Listener: listenerOf(&raw.Listener)}
+	return Holder{PID: raw.Pid, Start: raw.Start, Comm: textLike(raw.Comm, likely),
+		Listener: listenerOf(&raw.Listener)}
 }
 
 // eachListed hands over what the iterator over open files writes.

@@ -18,15 +18,15 @@ const testRunOnCPU = 1
 
 // onEachCPU calls f once per online CPU, on a thread pinned to it where that is
 // allowed. f gets a way to run the snapshot program there.
-func (p *Probe) onEachCPU(f func(cpu int, run runner) error) error {
+func (o *objects) onEachCPU(f func(cpu int, run runner) error) error {
 	done := make(chan error, 1)
 	go func() {
 		// The thread is thrown away with its affinity.
 		runtime.LockOSThread()
-		for _, cpu := range p.facts.CPUs {
+		for _, cpu := range o.online {
 			var set unix.CPUSet
 			set.Set(cpu)
-			run := runner{program: p.collection.Programs["snapshot"], cpu: cpu}
+			run := runner{program: o.collection.Programs["snapshot"], cpu: cpu}
 			if err := unix.SchedSetaffinity(0, &set); err != nil {
 				// Our cpuset leaves this CPU out: be called there by an interrupt.
 				run.flags = testRunOnCPU
@@ -50,7 +50,8 @@ type runner struct {
 
 // ask runs one request of enum request in bpf/event.h.
 func (r runner) ask(request bpf.SynspyRequest, arg uint64, ns namespace) (bpf.SynspyAnswer, error) {
-	options := &ebpf.RunOptions{Context: [4]uint64{uint64(request), arg, ns.net, uint64(ns.inode)}, Flags: r.flags}
+	options := &ebpf.RunOptions{Context: [4]uint64{uint64(request), arg, ns.net,
+		uint64(ns.inode)}, Flags: r.flags}
 	if r.flags != 0 {
 		options.CPU = uint32(r.cpu)
 	}
@@ -68,7 +69,7 @@ const (
 )
 
 // snapshot reads one namespace on one CPU; ok is false when it is gone.
-func (p *Probe) snapshot(run runner, ns namespace) (shot bpf.SynspySnapshot, ok bool, err error) {
+func (o *objects) snapshot(run runner, ns namespace) (shot bpf.SynspySnapshot, ok bool, err error) {
 	for range snapshotTries {
 		answer, err := run.ask(bpf.SynspyRequestREQUEST_SNAPSHOT, ns.id, ns)
 		if err != nil {
@@ -81,7 +82,7 @@ func (p *Probe) snapshot(run runner, ns namespace) (shot bpf.SynspySnapshot, ok 
 		default:
 			return shot, false, fmt.Errorf("read counters of namespace %d on CPU %d: not tracked", ns.inode, run.cpu)
 		}
-		if err := p.collection.Maps["snapshots"].Lookup(uint32(0), &shot); err != nil {
+		if err := o.collection.Maps["snapshots"].Lookup(uint32(0), &shot); err != nil {
 			return shot, false, fmt.Errorf("read snapshot: %w", err)
 		}
 		if shot.Stable == 1 {
@@ -89,5 +90,9 @@ func (p *Probe) snapshot(run runner, ns namespace) (shot bpf.SynspySnapshot, ok 
 		}
 		time.Sleep(snapshotPause)
 	}
-	return shot, false, fmt.Errorf("read counters of namespace %d on CPU %d: never at rest", ns.inode, run.cpu)
+	return shot, false, fmt.Errorf("read counters of namespace %d on CPU %d: never at rest",
+		ns.inode, run.cpu)
 }
+
+// anyCPU runs what does not depend on the CPU.
+func (o *objects) anyCPU() runner { return runner{program: o.collection.Programs[snapshotProgram]} }

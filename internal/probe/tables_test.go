@@ -25,7 +25,7 @@ func TestTables(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for object, load := range objects() {
+	for object, load := range loadObjects() {
 		spec, err := load()
 		if err != nil {
 			t.Fatal(err)
@@ -67,7 +67,7 @@ func TestTables(t *testing.T) {
 // there is room for and as 10,000.
 func TestSizes(t *testing.T) {
 	const cpus, namespaces, listeners = 128, 10_000, 100_000
-	spec, err := objects()["synspy"]()
+	spec, err := loadObjects()["synspy"]()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,8 +125,8 @@ func mapBytes(m *ebpf.MapSpec, used uint32, late bool, cpus uint64) uint64 {
 	}
 }
 
-// objects are the BPF objects, by the name that answers give them.
-func objects() map[string]func() (*ebpf.CollectionSpec, error) {
+// loadObjects are the BPF objects, by the name that answers give them.
+func loadObjects() map[string]func() (*ebpf.CollectionSpec, error) {
 	return map[string]func() (*ebpf.CollectionSpec, error){"synspy": bpf.LoadSynspy, "sampler": bpf.LoadSampler,
 		"wayout": bpf.LoadWayOut, "shortage": bpf.LoadShortage}
 }

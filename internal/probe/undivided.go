@@ -13,8 +13,8 @@ import (
 // them a SYN or a connection came to: tracepoints are not given the socket, and all is counted to some member. lived says from
 // when to when each listened, by CLOCK_MONOTONIC, 0 for always: one that follows another there shares nothing with it. It may be nil
 // where all of them do now.
-func (p *Probe) Undivided(list []Listener, lived func(socket uint64) (from, to uint64)) map[uint64]bool {
-	if p.plan.Backend != Tracepoint {
+func (c *listenerCounts) Undivided(list []Listener, lived func(socket uint64) (from, to uint64)) map[uint64]bool {
+	if c.plan.Backend != Tracepoint {
 		return nil
 	}
 	return sharing(list, lived)

@@ -163,7 +163,7 @@ func (t *Trace) summary() (event.Summary, error) {
 	s := event.Summary{Header: event.Head("summary"),
 		DurationMs: time.Since(t.Started).Milliseconds(),
 		Handshakes: handshakes, Seen: append(t.Seen(arrivals, accepting),
-			pastRows(t.Probe.Past(), probe.Past{})...), Ledger: t.Probe.Ledger(),
+			pastRows(t.Probe.Past(), probe.Past{})...), Ledger: t.Probe.Balance(),
 		Delivered: t.delivered}
 	// What the owner filters did not want is not taken back where it was shown
 	// while they still did.
