@@ -9,14 +9,15 @@
  * return it. How long it waits is told by itself, once it is accepted.
  *
  * accept() runs in process context, so here `current` is who it seems to be. A
- * softirq may come in between, so there this CPU's slot is only looked at, but for
- * slot->accepting.
+ * softirq may come in between, so there this CPU's state is only looked at, but for
+ * cpu->accept_scratch.
  */
 #ifndef SYNSPY_ACCEPT_H
 #define SYNSPY_ACCEPT_H
 
 #include "arrival.h"
 #include "listener.h"
+#include "cpu_state.h"
 #include "maps.h"
 #include "packet.h"
 #include "record.h"
@@ -88,10 +89,10 @@ static __always_inline __u64 number_of(__u64 argument)
 
 /* accept_number is the same where no other program than that of accept() may come in between
  * and use its place, and the kernel skips a program that interrupts itself. */
-static __always_inline __u64 accept_number(struct slot *slot, __u64 argument)
+static __always_inline __u64 accept_number(struct cpu_state *cpu, __u64 argument)
 {
-	*(volatile __u64 *)&slot->accepting = argument;
-	return *(volatile __u64 *)&slot->accepting;
+	*(volatile __u64 *)&cpu->accept_scratch = argument;
+	return *(volatile __u64 *)&cpu->accept_scratch;
 }
 
 /* wait_bucket sorts a time by its binary logarithm in microseconds. A global function:
@@ -200,16 +201,16 @@ static __always_inline void has_entered(struct arrival *at, __u64 sk, __u64 chil
  * later function returns. That of a listener that has stopped is thrown away there. */
 static __always_inline int fast_opened(__u64 sk, __u64 request, __u64 child)
 {
-	struct slot *slot;
+	struct cpu_state *cpu;
 
 	if (!LOAD(struct tcp_request_sock, request, tfo_listener) ||
 	    LOAD(struct sock, sk, __sk_common.skc_state) != TCP_LISTEN)
 		return 0;
-	slot = this_slot();
-	if (!slot || !slot->gate || unasked(sk))
+	cpu = this_cpu();
+	if (!cpu || !cpu->gate || unasked(sk))
 		return 0;
-	sk = number(slot, (void *)sk);
-	has_entered(arrival_at(slot, sk), sk, number(slot, (void *)child), 0);
+	sk = number(cpu, (void *)sk);
+	has_entered(arrival_at(cpu, sk), sk, number(cpu, (void *)child), 0);
 	return 0;
 }
 
@@ -275,7 +276,7 @@ static __always_inline int has_left(__u64 id, __u64 child)
 /* accepted is an accept that returned child; 0: it returned none, as EAGAIN does. */
 static __always_inline int accepted(__u64 sk, __u64 child)
 {
-	struct slot *slot = this_slot();
+	struct cpu_state *cpu = this_cpu();
 	__u64 task;
 
 	if (sleepers_put != sleepers_taken) { /* this call is seen: no sleeper's first one */
@@ -283,16 +284,16 @@ static __always_inline int accepted(__u64 sk, __u64 child)
 		if (!bpf_map_delete_elem(&sleepers, &task))
 			__sync_fetch_and_add(&sleepers_taken, 1);
 	}
-	if (!slot || !slot->gate || !child || !sk || unasked(sk))
+	if (!cpu || !cpu->gate || !child || !sk || unasked(sk))
 		return 0;
-	return has_left(socket_id(accept_number(slot, sk)), child);
+	return has_left(socket_id(accept_number(cpu, sk)), child);
 }
 
 /* grafted is a connection that a task accepts, whose call began before there was a hook to
  * see its exit. */
 static __always_inline int grafted(__u64 child)
 {
-	struct slot *slot;
+	struct cpu_state *cpu;
 	__u64 task, *listener, id;
 
 	if (sleepers_put == sleepers_taken)
@@ -301,13 +302,13 @@ static __always_inline int grafted(__u64 child)
 		return 0;
 	task = bpf_get_current_pid_tgid();
 	listener = bpf_map_lookup_elem(&sleepers, &task);
-	slot = this_slot();
-	if (!listener || !slot)
+	cpu = this_cpu();
+	if (!listener || !cpu)
 		return 0;
 	id = *listener;
 	if (!bpf_map_delete_elem(&sleepers, &task))
 		__sync_fetch_and_add(&sleepers_taken, 1);
-	return slot->gate ? has_left(id, child) : 0;
+	return cpu->gate ? has_left(id, child) : 0;
 }
 
 /* accept_note is a socket's address and the high bits of a task's number in one word: the kernel's
@@ -381,13 +382,13 @@ static __always_inline int answered_again(struct sock *sk)
 
 /* asked_again is a SYN that was sent again into its own half-open handshake: its client has
  * not seen the SYN-ACK. */
-static __noinline int asked_again(struct slot *slot)
+static __noinline int asked_again(struct cpu_state *cpu)
 {
 	struct accepting *row;
 
-	if (!have_accepts || !slot->gate || !slot->given)
+	if (!have_accepts || !cpu->gate || !cpu->freed.given)
 		return 0;
-	row = accepting_of(socket_id(slot->given));
+	row = accepting_of(socket_id(cpu->freed.given));
 	if (row)
 		__sync_fetch_and_add(&row->asked_again, 1);
 	return 0;

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * How many SYNs and final ACKs reached each listener. Counted in this CPU's
- * slot, on the path of every SYN; a map is touched only when two listeners
+ * state, on the path of every SYN; a map is touched only when two listeners
  * share a place and one must make room.
  */
 #ifndef SYNSPY_ARRIVAL_H
 #define SYNSPY_ARRIVAL_H
 
+#include "cpu_state.h"
 #include "maps.h"
 #include "packet.h"
 
@@ -63,14 +64,14 @@ static __always_inline bool unasked(__u64 sk)
 	return filter.netns != LOAD(struct net, net, ns.inum);
 }
 
-static __always_inline struct arrival *arrival_of(struct slot *slot, __u64 key)
+static __always_inline struct arrival *arrival_of(struct cpu_state *cpu, __u64 key)
 {
 	__u32 index = (key * 0x9e3779b97f4a7c15ULL >> 56) & (KNOWN_ARRIVALS - 1);
 
-	return &slot->arrivals[index];
+	return &cpu->arrivals[index];
 }
 
-/* arrival_begin makes room for a listener where another is. Who reads both the slots and the table
+/* arrival_begin makes room for a listener where another is. Who reads both the CPUs' states and the table
  * meanwhile sees that by the moves. */
 static __noinline int arrival_begin(struct arrival *a, __u64 key, __u64 sk)
 {
@@ -90,9 +91,9 @@ static __noinline int arrival_begin(struct arrival *a, __u64 key, __u64 sk)
 	return 0;
 }
 
-static __always_inline void count_arrival(struct slot *slot, struct arrival *at, bool syn)
+static __always_inline void count_arrival(struct cpu_state *cpu, struct arrival *at, bool syn)
 {
-	if (!slot->gate)
+	if (!cpu->gate)
 		return;
 	if (syn)
 		at->seen.syn++;
@@ -100,30 +101,30 @@ static __always_inline void count_arrival(struct slot *slot, struct arrival *at,
 		at->seen.ack++;
 }
 
-static __always_inline void arrived_at(struct slot *slot, __u64 key, __u64 sk, bool syn)
+static __always_inline void arrived_at(struct cpu_state *cpu, __u64 key, __u64 sk, bool syn)
 {
-	struct arrival *a = arrival_of(slot, key);
+	struct arrival *a = arrival_of(cpu, key);
 
-	if (a->key != key && slot->gate)
+	if (a->key != key && cpu->gate)
 		arrival_begin(a, key, sk);
-	count_arrival(slot, a, syn);
+	count_arrival(cpu, a, syn);
 }
 
 /* arrival_at is the place of a listener that is at hand. Another may have come to its address:
  * then it has opened. */
-static __always_inline struct arrival *arrival_at(struct slot *slot, __u64 sk)
+static __always_inline struct arrival *arrival_at(struct cpu_state *cpu, __u64 sk)
 {
 	__u64 key = sk ^ (__u64)listen_generation << 48;
-	struct arrival *a = arrival_of(slot, key);
+	struct arrival *a = arrival_of(cpu, key);
 
 	if (a->key != key)
 		arrival_begin(a, key, sk);
 	return a;
 }
 
-static __always_inline void arrived_at_socket(struct slot *slot, __u64 sk, bool syn)
+static __always_inline void arrived_at_socket(struct cpu_state *cpu, __u64 sk, bool syn)
 {
-	count_arrival(slot, arrival_at(slot, sk), syn);
+	count_arrival(cpu, arrival_at(cpu, sk), syn);
 }
 
 #endif

@@ -8,6 +8,7 @@
 #define SYNSPY_COUNTERS_H
 
 #include "compat.h"
+#include "cpu_state.h"
 #include "maps.h"
 #include "packet.h"
 
@@ -78,7 +79,7 @@ static __always_inline __u64 sum_of(const __u64 *counters, __u32 which)
 }
 
 /* sum_signs adds those of which one moves whenever any counter does: in registers, where it can. */
-static __always_inline __u64 sum_signs(struct slot *slot, __u64 mib, __u32 signs)
+static __always_inline __u64 sum_signs(struct cpu_state *cpu, __u64 mib, __u32 signs)
 {
 	__u64 read[NUM_COUNTERS];
 
@@ -86,27 +87,27 @@ static __always_inline __u64 sum_signs(struct slot *slot, __u64 mib, __u32 signs
 		read_cast(mib, read, signs);
 		return sum_of(read, signs);
 	}
-	read_counters(mib, slot->now, signs, false);
-	return sum_of(slot->now, signs);
+	read_counters(mib, cpu->moved.now, signs, false);
+	return sum_of(cpu->moved.now, signs);
 }
 
-/* locate learns this CPU's per-CPU offset: where the slot is for this CPU, less
+/* locate learns this CPU's per-CPU offset: where the map's value is for this CPU, less
  * the raw per-CPU pointer that the kernel keeps in the map's struct bpf_array. */
-static __always_inline long locate(struct slot *slot)
+static __always_inline long locate(struct cpu_state *cpu)
 {
-	void *map = &slots, *here = slot;
-	__u64 map_address = 0, slot_address = 0, raw = 0;
-	__u32 cpu = bpf_get_smp_processor_id();
+	void *map = &cpu_states, *here = cpu;
+	__u64 map_address = 0, state_address = 0, raw = 0;
+	__u32 index = bpf_get_smp_processor_id();
 
 	/* By way of the stack, pointers become numbers. */
 	bpf_probe_read_kernel(&map_address, 8, &map);
-	bpf_probe_read_kernel(&slot_address, 8, &here);
+	bpf_probe_read_kernel(&state_address, 8, &here);
 	if (bpf_probe_read_kernel(&raw, 8,
 				  (void *)(map_address +
 					   bpf_core_field_offset(struct bpf_array, pptrs))))
 		return -1;
-	slot->offset = slot_address - raw;
-	return bpf_map_update_elem(&offsets, &cpu, &slot->offset, BPF_ANY);
+	cpu->offset = state_address - raw;
+	return bpf_map_update_elem(&offsets, &index, &cpu->offset, BPF_ANY);
 }
 
 /* signature packs a delta into a bit per counter; 0 where one moved twice. */

@@ -8,21 +8,22 @@
 #define SYNSPY_DEATH_H
 
 #include "freed.h"
+#include "netfilter.h"
 #include "record.h"
 
 /* tally_of finds or begins this CPU's tally of a namespace, in which something died that moved
  * no counter: where there is no room, that of other namespaces, which is as exact. */
-static __noinline struct tally *tally_of(struct slot *slot, __u64 net)
+static __noinline struct tally *tally_of(struct cpu_state *cpu, __u64 net)
 {
 	struct tally *tally;
 
-	slot->net = net;
-	slot->id = net_id(net);
-	tally = tally_here(slot->id);
-	if (tally || !slot->gate)
+	cpu->moved.net = net;
+	cpu->moved.id = net_id(net);
+	tally = tally_here(cpu->moved.id);
+	if (tally || !cpu->gate)
 		return tally;
 	begin_opening(net, false);
-	tally = begin_tally(slot, net);
+	tally = begin_tally(cpu, net);
 	return tally ? tally : tally_here(0);
 }
 
@@ -48,12 +49,12 @@ static __always_inline __u8 fate_of(__u32 reason, __u64 location)
 		if (location - places[i].start < places[i].size)
 			return places[i].fate;
 	}
-	return have_reason || within(kfree_ranges, 4, location) ? FATE_NONE : FATE_OTHER;
+	return have_reason || in_code(kfree_ranges, 4, location) ? FATE_NONE : FATE_OTHER;
 }
 
 /* ack_fate is what killed a packet of a half-open handshake. known: it was seen to be
  * refused as such; else the kernel's reason must say so. */
-static __always_inline __u8 ack_fate(struct slot *slot, __u8 fate, bool reset, bool known)
+static __always_inline __u8 ack_fate(struct cpu_state *cpu, __u8 fate, bool reset, bool known)
 {
 	if (fate == FATE_AUTH)
 		return OUTCOME_ACK_AUTH_FAILED;
@@ -107,31 +108,31 @@ static __always_inline bool same_flow(struct packet *a, struct packet *b)
 
 /* refusal reads the flow that an answer without a socket is about: an RST, or an ICMP error,
  * which quotes the packet that it answers. */
-static __always_inline bool refusal(struct slot *slot, struct sk_buff *skb)
+static __always_inline bool refusal(struct cpu_state *cpu, struct sk_buff *skb)
 {
 	__u64 icmp = 0;
 
-	slot->rejected.icmp_type = 0;
-	if (!parse(slot, skb))
-		return slot->packet.flags & TCP_FLAG_RST;
-	if (slot->ip[0] >> 4 == 4 ? slot->ip[IPV4_PROTOCOL] != IPPROTO_ICMP :
-				    slot->ip[IPV6_NEXTHDR] != IPPROTO_ICMPV6)
+	cpu->rejected.icmp_type = 0;
+	if (!parse(cpu, skb))
+		return cpu->packet.flags & TCP_FLAG_RST;
+	if (cpu->wire.ip[0] >> 4 == 4 ? cpu->wire.ip[IPV4_PROTOCOL] != IPPROTO_ICMP :
+				    cpu->wire.ip[IPV6_NEXTHDR] != IPPROTO_ICMPV6)
 		return false;
 	read_words(&icmp,
-		   (void *)(slot->start + (slot->ip[0] >> 4 == 4 ? (slot->ip[0] & 15) * 4 : 40)),
+		   (void *)(cpu->wire.start + (cpu->wire.ip[0] >> 4 == 4 ? (cpu->wire.ip[0] & 15) * 4 : 40)),
 		   1);
-	if ((icmp & 0xff) != (slot->ip[0] >> 4 == 4 ? ICMP_DEST_UNREACH : ICMPV6_DEST_UNREACH))
+	if ((icmp & 0xff) != (cpu->wire.ip[0] >> 4 == 4 ? ICMP_DEST_UNREACH : ICMPV6_DEST_UNREACH))
 		return false;
-	slot->rejected.icmp_type = icmp;
-	slot->rejected.icmp_code = icmp >> 8;
-	return !parse_quoted(slot, skb);
+	cpu->rejected.icmp_type = icmp;
+	cpu->rejected.icmp_code = icmp >> 8;
+	return !parse_quoted(cpu, skb);
 }
 
 /* rejected: an answer that no connection sends, made here and now, is netfilter's or the
  * routing's to the packet that is freed next. The kernel sends its ICMP by raw sockets of its own. */
 static __always_inline int rejected(struct sk_buff *skb)
 {
-	struct slot *slot;
+	struct cpu_state *cpu;
 	struct sock *sk = skb->sk;
 	struct packet *p;
 
@@ -142,15 +143,15 @@ static __always_inline int rejected(struct sk_buff *skb)
 	if (sk && (sk->__sk_common.skc_state != TCP_CLOSE ||
 		   (sk->sk_protocol != IPPROTO_ICMP && sk->sk_protocol != IPPROTO_ICMPV6)))
 		return 0;
-	slot = this_slot();
-	if (!slot || !refusal(slot, skb))
+	cpu = this_cpu();
+	if (!cpu || !refusal(cpu, skb))
 		return 0;
-	p = &slot->rejected.packet;
-	__builtin_memcpy(p->client, slot->packet.server, 16);
-	__builtin_memcpy(p->server, slot->packet.client, 16);
-	p->client_port = slot->packet.server_port;
-	p->server_port = slot->packet.client_port;
-	p->family = slot->packet.family;
+	p = &cpu->rejected.packet;
+	__builtin_memcpy(p->client, cpu->packet.server, 16);
+	__builtin_memcpy(p->server, cpu->packet.client, 16);
+	p->client_port = cpu->packet.server_port;
+	p->server_port = cpu->packet.client_port;
+	p->family = cpu->packet.family;
 	return 0;
 }
 
@@ -161,17 +162,17 @@ static __always_inline int rejected(struct sk_buff *skb)
 
 /* hook_of tells how far a packet came: without a route it was not past prerouting, and
  * what kind of route it has says whether it was to stay here. */
-static __always_inline __u32 hook_of(struct slot *slot, __u64 refdst)
+static __always_inline __u32 hook_of(struct cpu_state *cpu, __u64 refdst)
 {
 	__u64 route = refdst & SKB_DST_PTRMASK;
 
 	if (!route)
 		return HOOK_PREROUTING;
-	if (slot->packet.family == AF_INET)
+	if (cpu->packet.family == AF_INET)
 		return BPF_CORE_READ((struct rtable *)route, rt_type) == RTN_UNICAST ?
 			       HOOK_FORWARD :
 			       HOOK_INPUT;
-	if (slot->packet.server[0] == 0xff ||
+	if (cpu->packet.server[0] == 0xff ||
 	    BPF_CORE_READ((struct rt6_info *)route, rt6i_flags) & (RTF_LOCAL | RTF_ANYCAST))
 		return HOOK_INPUT;
 	return HOOK_FORWARD;
@@ -182,91 +183,82 @@ static __always_inline __u32 hook_of(struct slot *slot, __u64 refdst)
 #define WALKS 100
 
 /* note_callers finds who called netfilter, which says at which hook the packet was. */
-static __always_inline void note_callers(struct slot *slot, void *ctx)
+static __always_inline void note_callers(struct cpu_state *cpu, void *ctx)
 {
+	struct stack_walks *walks = &cpu->stack_walks;
 	__u64 now = bpf_ktime_get_ns();
-	long length;
 
-	slot->callers[0] = 0;
-	slot->callers[1] = 0;
-	if (now - slot->walked >= WALK_SPAN) {
-		slot->walked = now;
-		slot->walks = 0;
+	cpu->freed.callers[0] = 0;
+	cpu->freed.callers[1] = 0;
+	if (now - walks->since >= WALK_SPAN) {
+		walks->since = now;
+		walks->count = 0;
 	}
-	if (slot->walks >= WALKS)
+	if (walks->count >= WALKS)
 		return;
-	slot->walks++;
-	length = bpf_get_stack(ctx, slot->stack, sizeof(slot->stack), 0);
-	for (int i = 0; i < MAX_STACK - 2; i++) {
-		if ((i + 2) * 8 >= length)
-			return;
-		if (within(hook_ranges, 4, slot->stack[i])) {
-			slot->callers[0] = slot->stack[i + 1];
-			slot->callers[1] = slot->stack[i + 2];
-			return;
-		}
-	}
+	walks->count++;
+	find_hook_callers(ctx, &walks->stack, cpu->freed.callers);
 }
 
-/* name_death says what the packet in slot->packet, freed at slot->place, died of. */
-static __noinline __u8 name_death(struct slot *slot, struct mark *mark, __u8 state, __u8 fate)
+/* name_death says what the packet in cpu->packet, freed at cpu->verdict.place, died of. */
+static __noinline __u8 name_death(struct cpu_state *cpu, struct mark *mark, __u8 state, __u8 fate)
 {
-	bool in_tcp = within(rcv_ranges, MAX_RANGES, slot->place) ||
-		      within(kfree_ranges, 4, slot->place);
+	bool in_tcp = in_code(rcv_ranges, MAX_RANGES, cpu->verdict.place) ||
+		      in_code(kfree_ranges, 4, cpu->verdict.place);
 
-	slot->proof = have_reason ? PROOF_REASON : PROOF_HELPER;
-	if (!is_syn(slot)) {
+	cpu->verdict.proof = have_reason ? PROOF_REASON : PROOF_HELPER;
+	if (!is_syn(cpu)) {
 		/* Another listener of its group may have been given it, and reset it. */
-		if (slot->orphan.key && in_tcp && same_flow(&slot->orphan.packet, &slot->packet)) {
-			slot->proof = PROOF_HELPER;
-			slot->given = slot->orphan.sk;
+		if (cpu->orphan.key && in_tcp && same_flow(&cpu->orphan.packet, &cpu->packet)) {
+			cpu->verdict.proof = PROOF_HELPER;
+			cpu->freed.given = cpu->orphan.sk;
 			return OUTCOME_ACK_LISTENER_CLOSED;
 		}
-		if (slot->given) {
+		if (cpu->freed.given) {
 			/* A listener discards an RST that fits no handshake. */
-			if (!mark->checked && slot->packet.flags & TCP_FLAG_RST &&
-			    within(state_ranges, 4, slot->place))
+			if (!mark->checked && cpu->packet.flags & TCP_FLAG_RST &&
+			    in_code(state_ranges, 4, cpu->verdict.place))
 				return OUTCOME_NONE;
-			if (!(slot->packet.flags & (TCP_FLAG_ACK | TCP_FLAG_RST | TCP_FLAG_SYN)))
+			if (!(cpu->packet.flags & (TCP_FLAG_ACK | TCP_FLAG_RST | TCP_FLAG_SYN)))
 				return OUTCOME_NONE;
 			if (mark->reset || mark->checked)
-				slot->proof = mark->reset ? PROOF_HELPER : PROOF_RETURN;
-			return ack_fate(slot, fate, mark->reset, mark->checked);
+				cpu->verdict.proof = mark->reset ? PROOF_HELPER : PROOF_RETURN;
+			return ack_fate(cpu, fate, mark->reset, mark->checked);
 		}
 		return OUTCOME_NONE;
 	}
 	if (state == TCP_TIME_WAIT || mark->timewait) {
-		slot->proof = mark->timewait ? PROOF_RETURN : PROOF_REASON;
+		cpu->verdict.proof = mark->timewait ? PROOF_RETURN : PROOF_REASON;
 		return fate == FATE_TIMEWAIT_PAWS ? OUTCOME_INGRESS_TIME_WAIT_PAWS :
 						    OUTCOME_INGRESS_TIME_WAIT;
 	}
 	if (fate == FATE_TIMEWAIT_PAWS)
 		return OUTCOME_INGRESS_TIME_WAIT_PAWS;
-	if (fate == FATE_SYN && !slot->given && !mark->checked && state != TCP_SYN_RECV)
+	if (fate == FATE_SYN && !cpu->freed.given && !mark->checked && state != TCP_SYN_RECV)
 		return OUTCOME_INGRESS_OTHER_CONNECTION;
 	if (fate == FATE_UNFIT || fate == FATE_SYN)
-		return slot->given ? OUTCOME_ACK_BAD_QUIET : OUTCOME_INGRESS_OTHER;
+		return cpu->freed.given ? OUTCOME_ACK_BAD_QUIET : OUTCOME_INGRESS_OTHER;
 	if (fate == FATE_NONE && in_tcp) {
 		if (mark->checked) { /* sent again, or another one in its place */
-			slot->proof = PROOF_RETURN;
-			return mark->isn == slot->packet.isn ? OUTCOME_NONE :
+			cpu->verdict.proof = PROOF_RETURN;
+			return mark->isn == cpu->packet.isn ? OUTCOME_NONE :
 			       mark->reset		     ? OUTCOME_ACK_BAD_ANSWERED :
 							       OUTCOME_ACK_BAD_QUIET;
 		}
-		if (!have_reason && mark->reset && !slot->given) {
-			slot->proof = PROOF_HELPER;
+		if (!have_reason && mark->reset && !cpu->freed.given) {
+			cpu->verdict.proof = PROOF_HELPER;
 			return OUTCOME_INGRESS_NO_LISTENER;
 		}
-		if (slot->given || !(have_path || have_rx_sk))
+		if (cpu->freed.given || !(have_path || have_rx_sk))
 			return OUTCOME_NONE; /* its request's, or nobody knows whose */
 	}
-	if (fate == FATE_NETFILTER && slot->answered) {
-		slot->proof = PROOF_HELPER;
+	if (fate == FATE_NETFILTER && cpu->freed.answered) {
+		cpu->verdict.proof = PROOF_HELPER;
 		return OUTCOME_INGRESS_NETFILTER_REJECT;
 	}
-	fate = syn_fate(fate, slot->given);
-	if (fate == OUTCOME_INGRESS_OTHER && slot->answered) {
-		slot->proof = PROOF_HELPER;
+	fate = syn_fate(fate, cpu->freed.given);
+	if (fate == OUTCOME_INGRESS_OTHER && cpu->freed.answered) {
+		cpu->verdict.proof = PROOF_HELPER;
 		return OUTCOME_INGRESS_OTHER_REFUSED;
 	}
 	if (!answers_watched) { /* whether it was answered is not known */
@@ -279,7 +271,7 @@ static __noinline __u8 name_death(struct slot *slot, struct mark *mark, __u8 sta
 }
 
 /* died_at takes a packet that is freed, once it is known to be inbound TCP. */
-static __noinline int died_at(struct slot *slot, struct sk_buff *skb, __u64 net, __u8 state,
+static __noinline int died_at(struct cpu_state *cpu, struct sk_buff *skb, __u64 net, __u8 state,
 			      __u8 fate)
 {
 	__u8 outcome, proof = LISTENER_GIVEN;
@@ -287,49 +279,49 @@ static __noinline int died_at(struct slot *slot, struct sk_buff *skb, __u64 net,
 	struct tally *tally;
 	__u64 likely;
 
-	if (slot->mark.skb == (__u64)skb && slot->mark.print == print_of(&slot->packet)) {
-		mark = slot->mark;
-		slot->mark.skb = 0;
+	if (cpu->mark.skb == (__u64)skb && cpu->mark.print == print_of(&cpu->packet)) {
+		mark = cpu->mark;
+		cpu->mark.skb = 0;
 	}
 	if (mark.settled)
 		return 0;
-	if (!slot->given)
-		slot->given = mark.sk;
-	outcome = name_death(slot, &mark, state, fate);
-	slot->orphan.key = 0;
+	if (!cpu->freed.given)
+		cpu->freed.given = mark.sk;
+	outcome = name_death(cpu, &mark, state, fate);
+	cpu->orphan.key = 0;
 	if (outcome == OUTCOME_NONE) {
-		if (fate == FATE_NONE && is_syn(slot))
-			asked_again(slot);
+		if (fate == FATE_NONE && is_syn(cpu))
+			asked_again(cpu);
 		return 0;
 	}
-	tally = tally_of(slot, net);
-	if (!tally || !slot->gate)
+	tally = tally_of(cpu, net);
+	if (!tally || !cpu->gate)
 		return 0;
 	if (before_listener(outcome))
 		return account(0, LISTENER_UNKNOWN, outcome);
-	if (!slot->given) {
-		came_by(slot, number(slot, skb));
-		likely = receiver_of(slot, net);
-		proof = choose(slot, likely);
-		slot->given = slot->found;
+	if (!cpu->freed.given) {
+		came_by(cpu, number(cpu, skb));
+		likely = receiver_of(cpu, net);
+		proof = choose(cpu, likely);
+		cpu->freed.given = cpu->lookup.found;
 	}
-	if (is_syn(slot) && !mark.checked && !slot->arrived)
-		arrived_at_socket(slot, slot->given, true);
-	return account(slot->given, proof, outcome);
+	if (is_syn(cpu) && !mark.checked && !cpu->freed.arrived)
+		arrived_at_socket(cpu, cpu->freed.given, true);
+	return account(cpu->freed.given, proof, outcome);
 }
 
 /* dropped is kfree_skb. Most of what it frees is none of ours. */
 static __always_inline int dropped(struct sk_buff *skb, __u64 location, __u32 reason,
 				   struct sock *rx_sk, void *ctx, bool twin)
 {
-	struct slot *slot;
+	struct cpu_state *cpu;
 	__u8 fate, state = 0;
 	__u64 net;
 
 	if (skb->protocol != bpf_htons(ETH_P_IP) && skb->protocol != bpf_htons(ETH_P_IPV6))
 		return 0;
-	slot = this_slot();
-	if (!slot || seen_before(slot, (__u64)skb, twin))
+	cpu = this_cpu();
+	if (!cpu || seen_before(cpu, (__u64)skb, twin))
 		return 0;
 	fate = fate_of(reason, location);
 	if (fate == FATE_IGNORED)
@@ -338,60 +330,60 @@ static __always_inline int dropped(struct sk_buff *skb, __u64 location, __u32 re
 		return 0; /* it did not come in */
 	if (BPF_CORE_READ_BITFIELD(skb, pkt_type) == PACKET_OTHERHOST)
 		return 0;
-	if (parse(slot, skb))
+	if (parse(cpu, skb))
 		return 0; /* what moved, if anything, stays for one that can be read */
-	if (have_path && within(cookie_ranges, 8, location)) {
-		slot->freed = number(slot, skb); /* the exit is to come: 6.12 */
+	if (have_path && in_code(cookie_ranges, 8, location)) {
+		cpu->freed_early = number(cpu, skb); /* the exit is to come: 6.12 */
 		return 0;
 	}
-	net = number(slot, skb_net(skb));
+	net = number(cpu, skb_net(skb));
 	if (!net || (filter.netns && filter.netns != netns_of(net)))
 		return 0;
-	slot->given = 0;
-	slot->met = 0;
-	slot->arrived = false;
+	cpu->freed.given = 0;
+	cpu->freed.met = 0;
+	cpu->freed.arrived = false;
 	/* An answer is this packet's if it was made just before. */
-	slot->answered = slot->rejected.packet.family &&
-			 same_flow(&slot->rejected.packet, &slot->packet);
-	slot->icmp_type = slot->rejected.icmp_type;
-	slot->icmp_code = slot->rejected.icmp_code;
-	slot->rejected.packet.family = 0;
+	cpu->freed.answered = cpu->rejected.packet.family &&
+			 same_flow(&cpu->rejected.packet, &cpu->packet);
+	cpu->freed.icmp_type = cpu->rejected.icmp_type;
+	cpu->freed.icmp_code = cpu->rejected.icmp_code;
+	cpu->rejected.packet.family = 0;
 	if (rx_sk) {
 		if (BPF_CORE_READ(rx_sk, sk_type) == SOCK_RAW)
 			return 0; /* a copy, for a raw socket */
 		state = BPF_CORE_READ(rx_sk, __sk_common.skc_state);
 		if (state == TCP_LISTEN)
-			slot->given = number(slot, rx_sk);
+			cpu->freed.given = number(cpu, rx_sk);
 		else if (state != TCP_TIME_WAIT && state != TCP_NEW_SYN_RECV)
-			slot->met = number(slot, rx_sk);
+			cpu->freed.met = number(cpu, rx_sk);
 	}
-	if (!have_path && within(rcv_ranges, MAX_RANGES, location) &&
-	    settled_by_counters(slot, skb, net))
+	if (!have_path && in_code(rcv_ranges, MAX_RANGES, location) &&
+	    settled_by_counters(cpu, skb, net))
 		return 0;
-	slot->place = location;
-	slot->reason = reason;
-	slot->device = skb->dev ? BPF_CORE_READ(skb, dev, ifindex) : skb->skb_iif;
-	if (fate == FATE_NETFILTER && is_syn(slot)) {
-		slot->hook = hook_of(slot, skb->_skb_refdst);
-		note_callers(slot, ctx);
+	cpu->verdict.place = location;
+	cpu->verdict.reason = reason;
+	cpu->freed.device = skb->dev ? BPF_CORE_READ(skb, dev, ifindex) : skb->skb_iif;
+	if (fate == FATE_NETFILTER && is_syn(cpu)) {
+		cpu->freed.hook = hook_of(cpu, skb->_skb_refdst);
+		note_callers(cpu, ctx);
 	}
-	return died_at(slot, skb, net, state, fate);
+	return died_at(cpu, skb, net, state, fate);
 }
 
 /* answered is tcp_send_reset for a packet: an RST was its answer. */
 static __always_inline int answered(struct sock *sk, struct sk_buff *skb)
 {
-	struct slot *slot = this_slot();
+	struct cpu_state *cpu = this_cpu();
 	__u64 print;
 
-	if (!slot || parse(slot, skb))
+	if (!cpu || parse(cpu, skb))
 		return 0;
-	print = print_of(&slot->packet);
-	if (slot->mark.skb != (__u64)skb || slot->mark.print != print)
-		slot->mark = (struct mark){ .skb = number(slot, skb), .print = print };
-	slot->mark.reset = true;
+	print = print_of(&cpu->packet);
+	if (cpu->mark.skb != (__u64)skb || cpu->mark.print != print)
+		cpu->mark = (struct mark){ .skb = number(cpu, skb), .print = print };
+	cpu->mark.reset = true;
 	if (sk && BPF_CORE_READ(sk, __sk_common.skc_state) == TCP_LISTEN)
-		slot->mark.sk = number(slot, sk);
+		cpu->mark.sk = number(cpu, sk);
 	return 0;
 }
 
@@ -400,11 +392,11 @@ static __always_inline int answered(struct sock *sk, struct sk_buff *skb)
 static __always_inline int reset_queued(struct sock *child)
 {
 	__u64 task = bpf_get_current_pid_tgid(), *closed, sk, net;
-	struct slot *slot = this_slot();
+	struct cpu_state *cpu = this_cpu();
 	struct tally *tally;
 	__u16 port;
 
-	if (!slot || !slot->gate || LOAD(struct sock, child, sk_socket))
+	if (!cpu || !cpu->gate || LOAD(struct sock, child, sk_socket))
 		return 0;
 	closed = bpf_map_lookup_elem(&closing, &task);
 	if (!closed)
@@ -417,12 +409,12 @@ static __always_inline int reset_queued(struct sock *child)
 	    port != BPF_CORE_READ((struct sock *)sk, __sk_common.skc_num) ||
 	    (filter.netns && filter.netns != netns_of(net)))
 		return 0;
-	tally = tally_of(slot, net);
+	tally = tally_of(cpu, net);
 	if (!tally)
 		return 0;
-	parse_request(&slot->packet, child);
-	slot->packet.server_port = port;
-	proven_by(slot, PROOF_HELPER);
+	parse_request(&cpu->packet, child);
+	cpu->packet.server_port = port;
+	proven_by(cpu, PROOF_HELPER);
 	return account(sk, LISTENER_GIVEN, OUTCOME_CLOSE_LISTENER_CLOSED);
 }
 
@@ -439,34 +431,34 @@ static __always_inline struct request_sock *request_of(__u64 timer)
 				       bpf_core_field_offset(struct request_sock, rsk_timer));
 }
 
-static __always_inline __u64 migrations_of(struct slot *slot, __u64 sk)
+static __always_inline __u64 migrations_of(struct cpu_state *cpu, __u64 sk)
 {
 	__u64 count = 0, mib;
 
 	if (!migrated)
 		return 0;
 	mib = (__u64)BPF_CORE_READ((struct sock *)sk, __sk_common.skc_net.net, mib.net_statistics);
-	bpf_probe_read_kernel(&count, 8, (void *)(mib + slot->offset + migrated * 8));
+	bpf_probe_read_kernel(&count, 8, (void *)(mib + cpu->offset + migrated * 8));
 	return count;
 }
 
 /* timer_begins keeps what a half-open handshake is, since its timer may free it. */
 static __always_inline int timer_begins(__u64 timer)
 {
-	struct slot *slot = this_slot();
+	struct cpu_state *cpu = this_cpu();
 	struct half_open *h;
 	struct sock *request;
 	__u64 sk;
 
-	if (!slot)
+	if (!cpu)
 		return 0;
-	timer = number(slot, (void *)timer);
-	h = &slot->timer;
+	timer = number(cpu, (void *)timer);
+	h = &cpu->timer;
 	h->key = timer;
 	request = (struct sock *)request_of(timer);
 	sk = (__u64)BPF_CORE_READ(request, __sk_common.skc_listener);
 	h->sk = sk;
-	h->migrations = migrations_of(slot, sk);
+	h->migrations = migrations_of(cpu, sk);
 	h->early = BPF_CORE_READ_BITFIELD_PROBED((struct request_sock *)request, num_timeout) < 2 &&
 		   !BPF_CORE_READ((struct inet_connection_sock *)sk, icsk_syn_retries);
 	parse_request(&h->packet, request);
@@ -477,36 +469,35 @@ static __always_inline int timer_begins(__u64 timer)
  * listener of its SO_REUSEPORT group took it over. */
 static __always_inline int timer_ends(__u64 timer)
 {
-	struct slot *slot = this_slot();
+	struct cpu_state *cpu = this_cpu();
 	struct tally *tally;
 	struct half_open *h;
 	__u8 outcome = OUTCOME_TIMER_HANDSHAKE_EXPIRED;
 	__u64 net, sk;
 
-	if (!slot || !slot->timer.key)
+	if (!cpu || !cpu->timer.key)
 		return 0;
-	h = &slot->timer;
+	h = &cpu->timer;
 	sk = h->sk;
 	if (!timer) /* a kretprobe is not told */
 		timer = h->key;
 	if (h->key != timer)
 		return 0;
 	h->key = 0;
-	slot->orphan.key = 0; /* what this timer drops, no ACK did */
-	if (BPF_CORE_READ((struct timer_list *)timer, entry.pprev) || !slot->gate ||
-	    migrations_of(slot, sk) != h->migrations)
+	cpu->orphan.key = 0; /* what this timer drops, no ACK did */
+	if (BPF_CORE_READ((struct timer_list *)timer, entry.pprev) || !cpu->gate ||
+	    migrations_of(cpu, sk) != h->migrations)
 		return 0;
 	net = (__u64)BPF_CORE_READ((struct sock *)sk, __sk_common.skc_net.net);
 	if (filter.netns && filter.netns != netns_of(net))
 		return 0;
 	if (BPF_CORE_READ((struct sock *)sk, __sk_common.skc_state) != TCP_LISTEN)
 		outcome = OUTCOME_TIMER_LISTENER_CLOSED;
-	tally = tally_of(slot, net);
+	tally = tally_of(cpu, net);
 	if (!tally)
 		return 0;
-	slot->packet = h->packet;
-	slot->unsent = h->early;
-	proven_by(slot, PROOF_HELPER);
+	cpu->packet = h->packet;
+	proven_by(cpu, PROOF_HELPER);
 	return account(sk, LISTENER_GIVEN, outcome);
 }
 
@@ -514,15 +505,15 @@ static __always_inline int timer_ends(__u64 timer)
  * that ACK is freed next. */
 static __always_inline int orphaned(__u64 sk, __u64 request)
 {
-	struct slot *slot = this_slot();
+	struct cpu_state *cpu = this_cpu();
 
-	if (!slot || LOAD(struct sock, sk, __sk_common.skc_state) == TCP_LISTEN)
+	if (!cpu || LOAD(struct sock, sk, __sk_common.skc_state) == TCP_LISTEN)
 		return 0;
-	sk = number(slot, (void *)sk);
-	request = number(slot, (void *)request);
-	parse_request(&slot->orphan.packet, (struct sock *)request);
-	slot->orphan.sk = sk;
-	slot->orphan.key = request;
+	sk = number(cpu, (void *)sk);
+	request = number(cpu, (void *)request);
+	parse_request(&cpu->orphan.packet, (struct sock *)request);
+	cpu->orphan.sk = sk;
+	cpu->orphan.key = request;
 	return 0;
 }
 

@@ -4,6 +4,7 @@
 #define SYNSPY_FILTER_H
 
 #include "listener.h"
+#include "cpu_state.h"
 #include "maps.h"
 #include "packet.h"
 

@@ -12,22 +12,10 @@
 #include "counters.h"
 #include "ledger.h"
 #include "listener.h"
+#include "cpu_state.h"
 #include "maps.h"
 #include "record.h"
 #include "steered.h"
-
-/* within tells whether a place in code is in one of some ranges. */
-static __always_inline bool within(const volatile struct range *ranges, int n, __u64 location)
-{
-#pragma unroll
-	for (int i = 0; i < n; i++) {
-		if (!ranges[i].size) /* known when the program is verified: the rest is left out */
-			break;
-		if (location - ranges[i].start < ranges[i].size)
-			return true;
-	}
-	return false;
-}
 
 /* skb_net finds the namespace; the listen path clears skb->dev, the route has it. */
 static __always_inline struct net *skb_net(struct sk_buff *skb)
@@ -53,74 +41,74 @@ static __always_inline __u32 netns_of(__u64 net)
  * already running on this CPU, as when a softirq interrupts it in a task that
  * frees a packet of no interest; then its twin, which runs next, is not skipped.
  * seen_before tells the twin whether the first has taken the event. */
-static __always_inline bool seen_before(struct slot *slot, __u64 event, bool twin)
+static __always_inline bool seen_before(struct cpu_state *cpu, __u64 event, bool twin)
 {
-	bool seen = twin && slot->event == event;
+	bool seen = twin && cpu->event == event;
 
-	slot->event = twin ? 0 : event;
+	cpu->event = twin ? 0 : event;
 	return seen;
 }
 
-static __always_inline bool is_syn(struct slot *slot)
+static __always_inline bool is_syn(struct cpu_state *cpu)
 {
-	return (slot->packet.flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) == TCP_FLAG_SYN;
+	return (cpu->packet.flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) == TCP_FLAG_SYN;
 }
 
-static __always_inline struct tally *moved_in(struct slot *slot, __u64 net)
+static __always_inline struct tally *moved_in(struct cpu_state *cpu, __u64 net)
 {
-	return movement(slot, net, SIGNS_ANY);
+	return movement(cpu, net, SIGNS_ANY);
 }
 
 /* fits tells whether the listener that a lookup chose, which survey() has just looked at, can be
- * the one that moved slot->delta. The lookup sees no program that gives packets to others, and
+ * the one that moved cpu->moved.delta. The lookup sees no program that gives packets to others, and
  * takes time: but ListenDrops moves with the listener's own sk_drops (tcp_listendrop), and no
  * cookie is sent beside a SYN queue that has room (tcp_conn_request). Where nobody knows what
  * sk_drops was before, a queue that is not full overflowed nothing. */
-static __noinline bool fits(struct slot *slot, __u64 sk)
+static __noinline bool fits(struct cpu_state *cpu, __u64 sk)
 {
-	struct arrival *a = arrival_of(slot, slot->arrival);
-	bool known = a->key == slot->arrival && !slot->newcomer;
-	__u64 before = known ? a->drops : 0, now = slot->drops, net = slot->net;
+	struct arrival *a = arrival_of(cpu, cpu->arrival.key);
+	bool known = a->key == cpu->arrival.key && !cpu->arrival.newcomer;
+	__u64 before = known ? a->drops : 0, now = cpu->group.drops, net = cpu->moved.net;
 
-	if (a->key == slot->arrival)
+	if (a->key == cpu->arrival.key)
 		a->drops = now;
-	slot->newcomer = false;
-	if (slot->delta[COUNTER_SYNCOOKIES_SENT] && slot->members < 2)
+	cpu->arrival.newcomer = false;
+	if (cpu->moved.delta[COUNTER_SYNCOOKIES_SENT] && cpu->group.members < 2)
 		return (sysctl_of((struct net *)net, ipv4.sysctl_tcp_syncookies) & 0xff) == 2 ||
 		       2 * (__u64)LOAD(struct inet_connection_sock, sk,
 				       icsk_accept_queue.qlen.counter) >=
 			       LOAD(struct sock, sk, sk_max_ack_backlog);
-	if (!slot->delta[COUNTER_LISTEN_DROPS])
+	if (!cpu->moved.delta[COUNTER_LISTEN_DROPS])
 		return true;
 	if (now == before)
 		return false;
-	if (known || !slot->delta[COUNTER_LISTEN_OVERFLOWS] || slot->members_full)
+	if (known || !cpu->moved.delta[COUNTER_LISTEN_OVERFLOWS] || cpu->group.members_full)
 		return true;
-	return slot->members < 2 &&
+	return cpu->group.members < 2 &&
 	       LOAD(struct sock, sk, sk_ack_backlog) > LOAD(struct sock, sk, sk_max_ack_backlog);
 }
 
 /* settle_freed gives a movement to the packet that is being freed. given: its listener,
  * if the kernel handed it over; likely: the one that a lookup found. died: see
  * outcome_of(). */
-static __noinline int settle_freed(struct slot *slot, struct tally *tally, __u64 skb, __u64 likely,
+static __noinline int settle_freed(struct cpu_state *cpu, struct tally *tally, __u64 skb, __u64 likely,
 				   __u8 stage)
 {
 	__u8 outcome, proof = LISTENER_GIVEN;
-	__u64 sk = slot->given;
+	__u64 sk = cpu->freed.given;
 
 	if (!sk) {
-		proof = choose(slot, likely);
-		sk = slot->found;
-		if (sk && !fits(slot, sk)) { /* another, not seen here: nobody is named */
+		proof = choose(cpu, likely);
+		sk = cpu->lookup.found;
+		if (sk && !fits(cpu, sk)) { /* another, not seen here: nobody is named */
 			proof = LISTENER_UNKNOWN;
 			sk = 0;
 		}
 	}
 	outcome = outcome_of(skb, sk, stage);
-	if (!slot->gate || outcome == OUTCOME_NONE)
-		return unexplained(slot, tally);
-	return account_in(slot, tally, sk, proof, outcome);
+	if (!cpu->gate || outcome == OUTCOME_NONE)
+		return unexplained(cpu, tally);
+	return account_in(cpu, tally, sk, proof, outcome);
 }
 
 #define IPSKB_L3SLAVE (1 << 7)
@@ -129,26 +117,26 @@ static __noinline int settle_freed(struct slot *slot, struct tally *tally, __u64
 /* came_by tells by which devices a packet came in, as the kernel's lookup is told them (inet_iif
  * and inet_sdif, tcp_v6_iif and tcp_v6_sdif). skb is 0 for a handshake's end: it has its
  * listener's device. */
-static __always_inline void came_by(struct slot *slot, __u64 skb)
+static __always_inline void came_by(struct cpu_state *cpu, __u64 skb)
 {
 	struct tcp_skb_cb *cb = (void *)skb + bpf_core_field_offset(struct sk_buff, cb);
 	__u32 device = 0, flags;
 	__u64 route;
 
-	slot->slave = 0;
+	cpu->lookup.slave = 0;
 	if (!skb)
 		return;
-	if (slot->packet.family == AF_INET) {
+	if (cpu->packet.family == AF_INET) {
 		route = BPF_CORE_READ((struct sk_buff *)skb, _skb_refdst) & SKB_DST_PTRMASK;
 		if (route)
 			device = BPF_CORE_READ((struct rtable *)route, rt_iif);
 		if (device)
-			slot->packet.ifindex = device;
+			cpu->packet.ifindex = device;
 		if (!bpf_core_field_exists(cb->header.h4))
 			return;
 		flags = BPF_CORE_READ(cb, header.h4.flags);
 		if (flags & IPSKB_L3SLAVE)
-			slot->slave = BPF_CORE_READ(cb, header.h4.iif);
+			cpu->lookup.slave = BPF_CORE_READ(cb, header.h4.iif);
 		return;
 	}
 	if (!bpf_core_field_exists(cb->header.h6))
@@ -156,17 +144,17 @@ static __always_inline void came_by(struct slot *slot, __u64 skb)
 	flags = BPF_CORE_READ(cb, header.h6.flags);
 	device = BPF_CORE_READ(cb, header.h6.iif);
 	if (flags & IP6SKB_L3SLAVE)
-		slot->slave = device;
+		cpu->lookup.slave = device;
 	else
-		slot->packet.ifindex = device;
+		cpu->packet.ifindex = device;
 }
 
 /* arrived_for counts an arrival by where it was sent to, and returns the listener,
  * or some member of its group. It is looked for once per place: listeners that
  * come or go change the key. skb: see came_by(). */
-static __noinline __u64 arrived_for(struct slot *slot, __u64 net, __u64 skb, bool syn)
+static __noinline __u64 arrived_for(struct cpu_state *cpu, __u64 net, __u64 skb, bool syn)
 {
-	struct packet *p = &slot->packet;
+	struct packet *p = &cpu->packet;
 	__u64 *server = (__u64 *)p->server;
 	__u64 key = scramble(scramble(net, server[0]), server[1]);
 	struct arrival *a;
@@ -174,24 +162,24 @@ static __noinline __u64 arrived_for(struct slot *slot, __u64 net, __u64 skb, boo
 
 	key = scramble(key, (__u64)listen_generation << 16 | p->server_port) | 1;
 	if (device_bound) {
-		came_by(slot, skb);
-		key = scramble(key, (__u64)p->ifindex << 32 | slot->slave) | 1;
+		came_by(cpu, skb);
+		key = scramble(key, (__u64)p->ifindex << 32 | cpu->lookup.slave) | 1;
 	}
-	a = arrival_of(slot, key);
-	slot->arrival = key;
-	slot->newcomer = a->key != key;
-	if (!slot->newcomer) {
+	a = arrival_of(cpu, key);
+	cpu->arrival.key = key;
+	cpu->arrival.newcomer = a->key != key;
+	if (!cpu->arrival.newcomer) {
 		sk = a->sk;
-		arrived_at(slot, key, sk, syn);
+		arrived_at(cpu, key, sk, syn);
 		return sk;
 	}
 	if (!device_bound)
-		came_by(slot, skb);
-	sk = receiver_of(slot, net);
-	arrived_at(slot, key, sk, syn);
+		came_by(cpu, skb);
+	sk = receiver_of(cpu, net);
+	arrived_at(cpu, key, sk, syn);
 	if (sk && a->key == key) {
 		survey(sk);
-		a->drops = slot->drops;
+		a->drops = cpu->group.drops;
 	}
 	return sk;
 }
@@ -199,7 +187,7 @@ static __noinline __u64 arrived_for(struct slot *slot, __u64 net, __u64 skb, boo
 /* A SYN that was handled, dropped or answered, ends in consume_skb. */
 static __always_inline int consumed(struct sk_buff *skb, __u64 location, bool twin)
 {
-	struct slot *slot;
+	struct cpu_state *cpu;
 	struct tally *tally;
 	__u64 net, likely;
 	bool icmp;
@@ -209,53 +197,53 @@ static __always_inline int consumed(struct sk_buff *skb, __u64 location, bool tw
 		return 0;
 	icmp = skb->dev; /* the listen path clears that, and the socket */
 	if (have_consume_location) {
-		if (icmp ? !within(icmp_ranges, 4, location) : !within(state_ranges, 4, location))
+		if (icmp ? !in_code(icmp_ranges, 4, location) : !in_code(state_ranges, 4, location))
 			return 0;
 	} else if (icmp || skb->sk) {
 		return 0; /* before 6.5 the place is not told */
 	}
-	slot = this_slot();
-	if (!slot || seen_before(slot, (__u64)skb, twin))
+	cpu = this_cpu();
+	if (!cpu || seen_before(cpu, (__u64)skb, twin))
 		return 0;
-	net = number(slot, skb_net(skb));
+	net = number(cpu, skb_net(skb));
 	if (!net || (filter.netns && filter.netns != netns_of(net)))
 		return 0;
-	slot->given = 0;
-	slot->died = false;
+	cpu->freed.given = 0;
+	cpu->call.died = false;
 	if (icmp) {
-		parse_quoted(slot, skb);
-		tally = moved_in(slot, net);
-		slot->arrival = 0;
-		slot->newcomer = true;
-		slot->slave = 0;
-		likely = tally && slot->packet.family ? receiver_of(slot, net) : 0;
-		return tally ? settle_freed(slot, tally, 0, likely, STAGE_ICMP) : 0;
+		parse_quoted(cpu, skb);
+		tally = moved_in(cpu, net);
+		cpu->arrival.key = 0;
+		cpu->arrival.newcomer = true;
+		cpu->lookup.slave = 0;
+		likely = tally && cpu->packet.family ? receiver_of(cpu, net) : 0;
+		return tally ? settle_freed(cpu, tally, 0, likely, STAGE_ICMP) : 0;
 	}
-	if (parse(slot, skb) || !is_syn(slot))
+	if (parse(cpu, skb) || !is_syn(cpu))
 		return 0;
-	likely = arrived_for(slot, net, number(slot, skb), true);
-	tally = moved_in(slot, net);
+	likely = arrived_for(cpu, net, number(cpu, skb), true);
+	tally = moved_in(cpu, net);
 	if (tally)
-		return settle_freed(slot, tally, number(slot, skb), likely, STAGE_SYN);
-	note_routes(slot, net, slot->packet.family == AF_INET6);
+		return settle_freed(cpu, tally, number(cpu, skb), likely, STAGE_SYN);
+	note_routes(cpu, net, cpu->packet.family == AF_INET6);
 	return 0;
 }
 
 /* An ACK that died in the listen path ends in kfree_skb with counters that moved. */
-static __always_inline bool settled_by_counters(struct slot *slot, struct sk_buff *skb, __u64 net)
+static __always_inline bool settled_by_counters(struct cpu_state *cpu, struct sk_buff *skb, __u64 net)
 {
-	struct tally *tally = moved_in(slot, net);
+	struct tally *tally = moved_in(cpu, net);
 	__u64 likely = 0;
-	bool syn = is_syn(slot);
+	bool syn = is_syn(cpu);
 
 	if (syn || tally) { /* a SYN sent again into its own request counts as seen */
-		likely = arrived_for(slot, net, number(slot, skb), syn);
-		slot->arrived = true;
+		likely = arrived_for(cpu, net, number(cpu, skb), syn);
+		cpu->freed.arrived = true;
 	}
 	if (!tally)
 		return false;
-	slot->died = true;
-	settle_freed(slot, tally, number(slot, skb), likely, STAGE_ACK);
+	cpu->call.died = true;
+	settle_freed(cpu, tally, number(cpu, skb), likely, STAGE_ACK);
 	return true;
 }
 
@@ -271,24 +259,24 @@ static __always_inline bool shares_port(__u64 sk)
  * counter that must not be left for the next packet. */
 static __always_inline int established(struct sock *sk, bool twin)
 {
-	struct slot *slot = this_slot();
+	struct cpu_state *cpu = this_cpu();
 	struct tally *tally;
 	__u64 net, likely;
 
-	if (!slot || seen_before(slot, (__u64)sk, twin))
+	if (!cpu || seen_before(cpu, (__u64)sk, twin))
 		return 0;
-	net = number(slot, sk->__sk_common.skc_net.net);
+	net = number(cpu, sk->__sk_common.skc_net.net);
 	if (filter.netns && filter.netns != netns_of(net))
 		return 0;
-	slot->orphan.key = 0; /* another listener took it over */
-	parse_request(&slot->packet, sk);
-	likely = arrived_for(slot, net, 0, false);
-	if (have_accepts && likely && slot->gate && !shares_port(likely))
-		has_entered(arrival_of(slot, slot->arrival), likely, number(slot, sk), 0);
-	tally = moved_in(slot, net);
-	slot->given = 0;
-	slot->died = false;
-	return tally ? settle_freed(slot, tally, 0, likely, STAGE_ACK) : 0;
+	cpu->orphan.key = 0; /* another listener took it over */
+	parse_request(&cpu->packet, sk);
+	likely = arrived_for(cpu, net, 0, false);
+	if (have_accepts && likely && cpu->gate && !shares_port(likely))
+		has_entered(arrival_of(cpu, cpu->arrival.key), likely, number(cpu, sk), 0);
+	tally = moved_in(cpu, net);
+	cpu->freed.given = 0;
+	cpu->call.died = false;
+	return tally ? settle_freed(cpu, tally, 0, likely, STAGE_ACK) : 0;
 }
 
 #endif

@@ -9,6 +9,7 @@
 
 #include "counters.h"
 #include "listener.h"
+#include "cpu_state.h"
 #include "maps.h"
 #include "packet.h"
 
@@ -226,17 +227,17 @@ __noinline int begin_opening(__u64 address, __u32 named)
 	return 0;
 }
 
-/* begin_tally makes this CPU's row of slot->id, whose counters are in slot->now. NULL where there
+/* begin_tally makes this CPU's row of cpu->moved.id, whose counters are in cpu->moved.now. NULL where there
  * is no room, or it is not known since when the namespace's counters are followed. */
-static __noinline struct tally *begin_tally(struct slot *slot, __u64 net)
+static __noinline struct tally *begin_tally(struct cpu_state *cpu, __u64 net)
 {
-	struct place_key key = { .id = slot->id, .cpu = bpf_get_smp_processor_id() };
+	struct place_key key = { .id = cpu->moved.id, .cpu = bpf_get_smp_processor_id() };
 	struct opening *opening = bpf_map_lookup_elem(&openings, &key.id);
-	struct tally *fresh = &slot->blank;
+	struct tally *fresh = &cpu->new_tally;
 	struct base *base;
 
 	if (!opening) {
-		if (!slot->gate) /* what moved before is part of its opening values */
+		if (!cpu->gate) /* what moved before is part of its opening values */
 			return NULL;
 		begin_opening(net, false);
 		if (!bpf_map_lookup_elem(&openings, &key.id))
@@ -282,24 +283,24 @@ static __always_inline __u64 known_key(__u64 net)
 }
 
 /* note_routes remembers how often a route was missing until now, after a look at what moved there. */
-static __always_inline void note_routes(struct slot *slot, __u64 net, bool v6)
+static __always_inline void note_routes(struct cpu_state *cpu, __u64 net, bool v6)
 {
-	struct known *known = &slot->known[place_of(net)];
+	struct known *known = &cpu->known[place_of(net)];
 
 	if (known->routes[v6 ? 1 : 0])
 		read_words(&known->unrouted[v6 ? 1 : 0], (void *)known->routes[v6 ? 1 : 0], 1);
 }
 
 /* know makes place for a namespace. */
-static __noinline int know(struct slot *slot, __u64 net)
+static __noinline int know(struct cpu_state *cpu, __u64 net)
 {
-	struct known *known = &slot->known[place_of(net)];
+	struct known *known = &cpu->known[place_of(net)];
 	__u64 id = net_id(net);
 
 	known->key = known_key(net);
-	known->mib = number(slot, LOAD(struct net, net, mib.net_statistics)) + slot->offset;
-	known->routes[0] = out_no_routes ? routes_on(net, slot->offset, false) : 0;
-	known->routes[1] = out_no_routes ? routes_on(net, slot->offset, true) : 0;
+	known->mib = number(cpu, LOAD(struct net, net, mib.net_statistics)) + cpu->offset;
+	known->routes[0] = out_no_routes ? routes_on(net, cpu->offset, false) : 0;
+	known->routes[1] = out_no_routes ? routes_on(net, cpu->offset, true) : 0;
 	known->sums[SIGNS_SYN] = known->sums[SIGNS_ANY] = -1;
 	if (known->id != id) {
 		known->id = id;
@@ -308,54 +309,54 @@ static __noinline int know(struct slot *slot, __u64 net)
 	return 0;
 }
 
-/* moved_since leaves in slot->delta what moved in net since this CPU last looked,
+/* moved_since leaves in cpu->moved.delta what moved in net since this CPU last looked,
  * and returns its tally; NULL when nothing did. */
-static __noinline struct tally *moved_since(struct slot *slot, __u64 net)
+static __noinline struct tally *moved_since(struct cpu_state *cpu, __u64 net)
 {
-	struct known *known = &slot->known[place_of(net)];
+	struct known *known = &cpu->known[place_of(net)];
 	struct tally *tally;
 	__u64 any = 0;
 
-	slot->net = net;
-	slot->id = known->id;
-	read_counters(known->mib, slot->now, ALL_COUNTERS, true);
+	cpu->moved.net = net;
+	cpu->moved.id = known->id;
+	read_counters(known->mib, cpu->moved.now, ALL_COUNTERS, true);
 #pragma unroll
 	for (int i = 0; i < NUM_COUNTERS; i++)
-		any |= slot->now[i];
+		any |= cpu->moved.now[i];
 	if (!any) { /* nothing ever moved here */
-		if (slot->gate)
+		if (cpu->gate)
 			begin_opening(net, false);
 		return NULL;
 	}
-	tally = tally_here(slot->id);
+	tally = tally_here(cpu->moved.id);
 	if (!tally)
-		tally = begin_tally(slot, net);
+		tally = begin_tally(cpu, net);
 	if (!tally)
 		return NULL;
 	any = 0;
 #pragma unroll
 	for (int i = 0; i < NUM_COUNTERS; i++) {
-		slot->delta[i] = slot->now[i] - tally->seen[i];
-		any |= slot->delta[i];
-		tally->seen[i] = slot->now[i];
+		cpu->moved.delta[i] = cpu->moved.now[i] - tally->seen[i];
+		any |= cpu->moved.delta[i];
+		tally->seen[i] = cpu->moved.now[i];
 	}
 	return any ? tally : NULL;
 }
 
 /* movement is moved_since behind a memory of the last sum of the signs, so that a
- * packet which moved nothing touches this CPU's slot and no map. */
-static __always_inline struct tally *movement(struct slot *slot, __u64 net, enum signs signs)
+ * packet which moved nothing touches this CPU's state and no map. */
+static __always_inline struct tally *movement(struct cpu_state *cpu, __u64 net, enum signs signs)
 {
-	struct known *known = &slot->known[place_of(net)];
+	struct known *known = &cpu->known[place_of(net)];
 	__u64 sum;
 
 	if (known->key != known_key(net))
-		know(slot, net);
-	sum = sum_signs(slot, known->mib, signs == SIGNS_SYN ? SYN_SIGNS : ALL_SIGNS);
+		know(cpu, net);
+	sum = sum_signs(cpu, known->mib, signs == SIGNS_SYN ? SYN_SIGNS : ALL_SIGNS);
 	if (known->sums[signs] == sum)
 		return NULL;
 	known->sums[signs] = sum;
-	return moved_since(slot, net);
+	return moved_since(cpu, net);
 }
 
 /* in_reserve is the kernel's own formula (tcp_conn_request): cookies off, and only the
@@ -370,38 +371,38 @@ static __always_inline bool in_reserve(struct sock *sk, struct net *net)
 }
 
 /* to_many tells whether a SYN was sent to a broadcast or multicast address. */
-static __always_inline bool to_many(struct slot *slot, struct sk_buff *skb)
+static __always_inline bool to_many(struct cpu_state *cpu, struct sk_buff *skb)
 {
 	struct rtable *route;
 
-	if (slot->packet.family == AF_INET6)
-		return slot->packet.server[0] == 0xff;
+	if (cpu->packet.family == AF_INET6)
+		return cpu->packet.server[0] == 0xff;
 	route = (struct rtable *)(BPF_CORE_READ(skb, _skb_refdst) & SKB_DST_PTRMASK);
 	return route && BPF_CORE_READ(route, rt_flags) & (RTCF_BROADCAST | RTCF_MULTICAST);
 }
 
 /* proven_by is for deaths that no event tells the reason and place of. */
-static __always_inline void proven_by(struct slot *slot, __u8 proof)
+static __always_inline void proven_by(struct cpu_state *cpu, __u8 proof)
 {
-	slot->proof = proof;
-	slot->reason = 0;
-	slot->place = 0;
+	cpu->verdict.proof = proof;
+	cpu->verdict.reason = 0;
+	cpu->verdict.place = 0;
 }
 
-/* unrouted_since tells whether a route was missing in slot->net since this CPU last
+/* unrouted_since tells whether a route was missing in cpu->moved.net since this CPU last
  * looked: here, or at its last packet, whatever is known to be later. */
-static __always_inline bool unrouted_since(struct slot *slot)
+static __always_inline bool unrouted_since(struct cpu_state *cpu)
 {
-	__u64 net = slot->net, id = slot->id, now, last;
-	__u32 place = place_of(net), v6 = slot->packet.family == AF_INET6;
+	__u64 net = cpu->moved.net, id = cpu->moved.id, now, last;
+	__u32 place = place_of(net), v6 = cpu->packet.family == AF_INET6;
 	struct tally *tally = tally_here(id);
 
 	if (!tally)
 		return false;
-	now = unrouted_on(net, slot->offset, v6);
+	now = unrouted_on(net, cpu->offset, v6);
 	last = v6 ? tally->unrouted[1] : tally->unrouted[0];
-	if (slot->known[place].id == id && slot->known[place].unrouted[v6] > last)
-		last = slot->known[place].unrouted[v6];
+	if (cpu->known[place].id == id && cpu->known[place].unrouted[v6] > last)
+		last = cpu->known[place].unrouted[v6];
 	if (v6)
 		tally->unrouted[1] = now;
 	else
@@ -411,13 +412,13 @@ static __always_inline bool unrouted_since(struct slot *slot)
 
 /* told_apart names the branches that move the same counters by what else happened:
  * the order is the kernel's. sk is the listener, 0 where it is not known. */
-static __noinline __u8 told_apart(struct slot *slot, struct sk_buff *skb, __u64 sk, __u8 outcome)
+static __noinline __u8 told_apart(struct cpu_state *cpu, struct sk_buff *skb, __u64 sk, __u8 outcome)
 {
 	__u8 of_lsm = 0, of_route = 0;
 
 	switch (outcome) {
 	case OUTCOME_SYN_OTHER:
-		if (skb && to_many(slot, skb))
+		if (skb && to_many(cpu, skb))
 			return OUTCOME_SYN_BAD_SYN_ADDRESS;
 		of_lsm = OUTCOME_SYN_DENIED_BY_LSM;
 		of_route = OUTCOME_SYN_NO_ROUTE_BACK;
@@ -442,46 +443,46 @@ static __noinline __u8 told_apart(struct slot *slot, struct sk_buff *skb, __u64 
 	default:
 		return outcome;
 	}
-	if (slot->denied && of_lsm) {
-		slot->proof = PROOF_RETURN;
+	if (cpu->denied && of_lsm) {
+		cpu->verdict.proof = PROOF_RETURN;
 		return of_lsm;
 	}
-	if (unrouted_since(slot))
+	if (unrouted_since(cpu))
 		return of_route;
 	if (outcome == OUTCOME_SYN_OTHER && sk &&
-	    in_reserve((struct sock *)sk, (struct net *)slot->net)) {
-		slot->proof = PROOF_STATE;
+	    in_reserve((struct sock *)sk, (struct net *)cpu->moved.net)) {
+		cpu->verdict.proof = PROOF_STATE;
 		return OUTCOME_SYN_BACKLOG_RESERVE;
 	}
 	return outcome;
 }
 
-/* outcome_of names the branch that the packet in slot->packet took. A good cookie whose
- * ACK died (slot->died) made no connection. */
+/* outcome_of names the branch that the packet in cpu->packet took. A good cookie whose
+ * ACK died (cpu->call.died) made no connection. */
 __noinline __u8 outcome_of(__u64 skb, __u64 sk, __u8 stage)
 {
-	struct slot *slot = this_slot();
+	struct cpu_state *cpu = this_cpu();
 	__u8 outcome;
 
-	if (!slot)
+	if (!cpu)
 		return OUTCOME_NONE;
-	outcome = classify(stage, signature(slot->delta), slot->packet.flags);
-	if (outcome == OUTCOME_ACK_COOKIE_ACCEPTED && slot->died)
+	outcome = classify(stage, signature(cpu->moved.delta), cpu->packet.flags);
+	if (outcome == OUTCOME_ACK_COOKIE_ACCEPTED && cpu->call.died)
 		outcome = OUTCOME_ACK_OTHER_COOKIE_EARLY;
-	proven_by(slot, PROOF_COUNTERS);
+	proven_by(cpu, PROOF_COUNTERS);
 	/* By way of memory: the verifier forgets which one it was. */
-	*(volatile __u64 *)&slot->number = outcome;
-	return told_apart(slot, (struct sk_buff *)skb, sk, *(volatile __u64 *)&slot->number);
+	*(volatile __u64 *)&cpu->scratch = outcome;
+	return told_apart(cpu, (struct sk_buff *)skb, sk, *(volatile __u64 *)&cpu->scratch);
 }
 
 /* unexplained books a movement that no packet at hand made. */
-static __noinline int unexplained(struct slot *slot, struct tally *tally)
+static __noinline int unexplained(struct cpu_state *cpu, struct tally *tally)
 {
-	__u64 *to = slot->gate ? tally->unattributed : tally->gated;
+	__u64 *to = cpu->gate ? tally->unattributed : tally->gated;
 
 #pragma unroll
 	for (int i = 0; i < NUM_COUNTERS; i++)
-		to[i] += slot->delta[i];
+		to[i] += cpu->moved.delta[i];
 	return 0;
 }
 

@@ -7,6 +7,7 @@
 #define SYNSPY_LISTENER_H
 
 #include "compat.h"
+#include "cpu_state.h"
 #include "maps.h"
 #include "packet.h"
 
@@ -83,22 +84,22 @@ static long poll_member(__u32 i, struct poll *p)
 	return 0;
 }
 
-/* survey looks at a SO_REUSEPORT group: slot->members, how many of them are
+/* survey looks at a SO_REUSEPORT group: cpu->group.members, how many of them are
  * full, the last of those, and what they dropped. Without branches on what it reads, and a global
  * function: the verifier follows one path through the loop, and only once. For
- * softirq context, where the slot is ours. */
+ * softirq context, where this CPU's state is ours. */
 __noinline int survey(__u64 address)
 {
 	struct sock_reuseport *group;
-	struct slot *slot = this_slot();
+	struct cpu_state *cpu = this_cpu();
 	struct poll p = {};
 
-	if (!slot)
+	if (!cpu)
 		return 0;
-	slot->members = 0;
-	slot->members_full = 0;
-	slot->full = 0;
-	slot->drops = have_path ? 0 : (__u32)LOAD(struct sock, address, sk_drops.counter);
+	cpu->group.members = 0;
+	cpu->group.members_full = 0;
+	cpu->group.full = 0;
+	cpu->group.drops = have_path ? 0 : (__u32)LOAD(struct sock, address, sk_drops.counter);
 	group = LOAD(struct sock, address, sk_reuseport_cb);
 	if (!group)
 		return 0;
@@ -111,10 +112,10 @@ __noinline int survey(__u64 address)
 			if (poll_member(i, &p))
 				break;
 	}
-	slot->members = p.members;
-	slot->members_full = p.full;
-	slot->full = p.last;
-	slot->drops = p.drops;
+	cpu->group.members = p.members;
+	cpu->group.members_full = p.full;
+	cpu->group.full = p.last;
+	cpu->group.drops = p.drops;
 	return 0;
 }
 
@@ -264,16 +265,16 @@ __noinline __u32 score(__u64 address, __u64 net, __u32 wildcard)
 {
 	struct sock *sk = (struct sock *)address;
 	__u8 family = BPF_CORE_READ(sk, __sk_common.skc_family);
-	__u64 cpu = bpf_get_smp_processor_id(), incoming;
-	struct slot *slot = this_slot();
+	__u64 here = bpf_get_smp_processor_id(), incoming;
+	struct cpu_state *cpu = this_cpu();
 	__u32 device, points = 1;
 	__u32 bound[4] = {};
 	struct packet *p;
 	__u32 *want;
 
-	if (!slot)
+	if (!cpu)
 		return 0;
-	p = &slot->packet;
+	p = &cpu->packet;
 	want = (__u32 *)p->server;
 	if (BPF_CORE_READ(sk, __sk_common.skc_num) != p->server_port ||
 	    BPF_CORE_READ(sk, __sk_common.skc_state) != TCP_LISTEN ||
@@ -296,7 +297,7 @@ __noinline __u32 score(__u64 address, __u64 net, __u32 wildcard)
 			return 0;
 	}
 	device = BPF_CORE_READ(sk, __sk_common.skc_bound_dev_if);
-	if (!reaches((struct net *)net, device, p->ifindex, slot->slave))
+	if (!reaches((struct net *)net, device, p->ifindex, cpu->lookup.slave))
 		return 0;
 	if (device) {
 		points++;
@@ -305,7 +306,7 @@ __noinline __u32 score(__u64 address, __u64 net, __u32 wildcard)
 	if (p->family == AF_INET && family == AF_INET)
 		points++;
 	incoming = (__u32)BPF_CORE_READ(sk, __sk_common.skc_incoming_cpu); /* -1: none */
-	return points + 1 - less(cpu, incoming) - less(incoming, cpu);
+	return points + 1 - less(here, incoming) - less(incoming, here);
 }
 
 /* in_group is 1 for a socket from whose SO_REUSEPORT group the kernel can choose,
@@ -327,7 +328,7 @@ static __always_inline struct inet_hashinfo *listener_table(struct net *net)
 	return (struct inet_hashinfo *)hashinfo;
 }
 
-/* A walk along one bucket of lhash2 for the best match with slot->packet. */
+/* A walk along one bucket of lhash2 for the best match with cpu->packet. */
 struct walk {
 	__u64 node;
 	__u64 net;
@@ -361,19 +362,19 @@ static long walk_step(__u32 i, struct walk *w)
 	return 0;
 }
 
-/* search leaves what it finds in slot->found, and returns 1 where it did not see all of the
+/* search leaves what it finds in cpu->lookup.found, and returns 1 where it did not see all of the
  * bucket: what it found may not be whom the kernel took. A global function for the same
  * reason as survey. */
 __noinline int search(__u64 net, __u32 hash, __u32 wildcard)
 {
 	struct inet_hashinfo *info = listener_table((struct net *)net);
 	struct walk w = { .net = net, .wildcard = wildcard };
-	struct slot *slot = this_slot();
+	struct cpu_state *cpu = this_cpu();
 	__u64 bucket;
 
-	if (!slot)
+	if (!cpu)
 		return 0;
-	slot->found = 0;
+	cpu->lookup.found = 0;
 	if (!info)
 		return 0;
 	bucket = (__u64)BPF_CORE_READ(info, lhash2) +
@@ -395,23 +396,23 @@ __noinline int search(__u64 net, __u32 hash, __u32 wildcard)
 	}
 	if (w.node && !(w.node & 1))
 		return 1;
-	slot->found = w.best;
+	cpu->lookup.found = w.best;
 	return 0;
 }
 
-/* listener_find returns the listener that slot->packet was for, or, of a
+/* listener_find returns the listener that cpu->packet was for, or, of a
  * SO_REUSEPORT group, some member of it. 0: none found. */
-static __noinline __u64 listener_find(struct slot *slot, __u64 net)
+static __noinline __u64 listener_find(struct cpu_state *cpu, __u64 net)
 {
 	__u32 mix = BPF_CORE_READ((struct net *)net, hash_mix);
-	struct packet *p = &slot->packet;
+	struct packet *p = &cpu->packet;
 	__u32 *words = (__u32 *)p->server;
 	__u32 exact;
 
 	exact = p->family == AF_INET ? jhash_1word(words[3], mix) : jhash_4words(words, mix);
-	if (!search(net, exact ^ p->server_port, false) && !slot->found)
+	if (!search(net, exact ^ p->server_port, false) && !cpu->lookup.found)
 		search(net, jhash_1word(0, mix) ^ p->server_port, true);
-	return slot->found;
+	return cpu->lookup.found;
 }
 
 #endif

@@ -9,6 +9,7 @@
 
 #include "ledger.h"
 #include "listener.h"
+#include "cpu_state.h"
 #include "maps.h"
 #include "record.h"
 #include "steered.h"

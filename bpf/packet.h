@@ -4,6 +4,7 @@
 #define SYNSPY_PACKET_H
 
 #include "compat.h"
+#include "cpu_state.h"
 #include "maps.h"
 
 extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
@@ -72,9 +73,9 @@ static __always_inline void read_words(__u64 *to, const void *from, int n)
 }
 
 /* past_extensions finds TCP behind the IPv6 header and its extensions; 0: not there. */
-static __always_inline __u32 past_extensions(struct slot *slot, struct layout *at)
+static __always_inline __u32 past_extensions(struct cpu_state *cpu, struct layout *at)
 {
-	__u32 next = slot->ip[IPV6_NEXTHDR], offset = at->network + 40;
+	__u32 next = cpu->wire.ip[IPV6_NEXTHDR], offset = at->network + 40;
 	__u8 header[2] = {};
 
 #pragma unroll
@@ -92,39 +93,39 @@ static __always_inline __u32 past_extensions(struct slot *slot, struct layout *a
  * It returns -1 for any other; most that die are UDP. Where each word is a load of its own, what
  * lies behind the protocol is read only then. The transport header follows an IPv4 header, which
  * early drops have before skb->transport_header is set. */
-static __noinline int parse(struct slot *slot, struct sk_buff *skb)
+static __noinline int parse(struct cpu_state *cpu, struct sk_buff *skb)
 {
 	struct layout at = layout_of(skb);
-	struct packet *p = &slot->packet;
-	struct tcp_wire *tcp = &slot->tcp;
-	__u32 *words = (__u32 *)slot->ip;
+	struct packet *p = &cpu->packet;
+	struct tcp_wire *tcp = &cpu->wire.tcp;
+	__u32 *words = (__u32 *)cpu->wire.ip;
 
 	p->family = 0;
 	p->flags = 0;
-	slot->start = (__u64)at.head + at.network;
-	slot->length = at.tail > at.network ? at.tail - at.network : 0;
+	cpu->wire.start = (__u64)at.head + at.network;
+	cpu->wire.length = at.tail > at.network ? at.tail - at.network : 0;
 	if (have_rdonly_cast)
-		read_words((__u64 *)slot->ip, at.head + at.network, 2);
+		read_words((__u64 *)cpu->wire.ip, at.head + at.network, 2);
 	else
-		read_words((__u64 *)slot->ip, at.head + at.network, sizeof(slot->ip) / 8);
-	if (slot->ip[0] >> 4 == 4) {
-		p->protocol = slot->ip[IPV4_PROTOCOL];
+		read_words((__u64 *)cpu->wire.ip, at.head + at.network, sizeof(cpu->wire.ip) / 8);
+	if (cpu->wire.ip[0] >> 4 == 4) {
+		p->protocol = cpu->wire.ip[IPV4_PROTOCOL];
 		if (p->protocol != IPPROTO_TCP ||
-		    *(__be16 *)(slot->ip + IPV4_FRAGMENT) & bpf_htons(0x1fff))
+		    *(__be16 *)(cpu->wire.ip + IPV4_FRAGMENT) & bpf_htons(0x1fff))
 			return -1; /* or not the first piece */
 		if (have_rdonly_cast)
-			read_words((__u64 *)slot->ip + 2, at.head + at.network + 16, 1);
+			read_words((__u64 *)cpu->wire.ip + 2, at.head + at.network + 16, 1);
 		map_v4(p->client, words[IPV4_SADDR / 4]);
 		map_v4(p->server, words[IPV4_DADDR / 4]);
 		p->family = AF_INET;
-		at.transport = at.network + (slot->ip[0] & 15) * 4;
-	} else if (slot->ip[0] >> 4 == 6) {
+		at.transport = at.network + (cpu->wire.ip[0] & 15) * 4;
+	} else if (cpu->wire.ip[0] >> 4 == 6) {
 		if (have_rdonly_cast)
-			read_words((__u64 *)slot->ip + 2, at.head + at.network + 16, 3);
-		__builtin_memcpy(p->client, slot->ip + IPV6_SADDR, 16);
-		__builtin_memcpy(p->server, slot->ip + IPV6_DADDR, 16);
+			read_words((__u64 *)cpu->wire.ip + 2, at.head + at.network + 16, 3);
+		__builtin_memcpy(p->client, cpu->wire.ip + IPV6_SADDR, 16);
+		__builtin_memcpy(p->server, cpu->wire.ip + IPV6_DADDR, 16);
 		p->family = AF_INET6;
-		at.transport = past_extensions(slot, &at);
+		at.transport = past_extensions(cpu, &at);
 		if (!at.transport)
 			return -1; /* no TCP, or not the first piece */
 		p->protocol = IPPROTO_TCP;
@@ -144,11 +145,11 @@ static __noinline int parse(struct slot *slot, struct sk_buff *skb)
 
 /* parse_quoted reads the handshake that an ICMP error answers: its payload begins with
  * our SYN-ACK. */
-static __noinline int parse_quoted(struct slot *slot, struct sk_buff *skb)
+static __noinline int parse_quoted(struct cpu_state *cpu, struct sk_buff *skb)
 {
 	struct layout at = layout_of(skb);
-	struct packet *p = &slot->packet;
-	__u32 *words = (__u32 *)slot->ip;
+	struct packet *p = &cpu->packet;
+	__u32 *words = (__u32 *)cpu->wire.ip;
 	__u64 ports = 0;
 	__u32 length = 40;
 
@@ -156,15 +157,15 @@ static __noinline int parse_quoted(struct slot *slot, struct sk_buff *skb)
 	p->flags = TCP_FLAG_ACK;
 	p->isn = 0;
 	p->ifindex = at.ifindex;
-	read_words((__u64 *)slot->ip, at.head + at.transport + ICMP_HEADER, sizeof(slot->ip) / 8);
-	if (slot->ip[0] >> 4 == 4 && slot->ip[IPV4_PROTOCOL] == IPPROTO_TCP) {
-		length = (slot->ip[0] & 15) * 4;
+	read_words((__u64 *)cpu->wire.ip, at.head + at.transport + ICMP_HEADER, sizeof(cpu->wire.ip) / 8);
+	if (cpu->wire.ip[0] >> 4 == 4 && cpu->wire.ip[IPV4_PROTOCOL] == IPPROTO_TCP) {
+		length = (cpu->wire.ip[0] & 15) * 4;
 		map_v4(p->server, words[IPV4_SADDR / 4]);
 		map_v4(p->client, words[IPV4_DADDR / 4]);
 		p->family = AF_INET;
-	} else if (slot->ip[0] >> 4 == 6 && slot->ip[IPV6_NEXTHDR] == IPPROTO_TCP) {
-		__builtin_memcpy(p->server, slot->ip + IPV6_SADDR, 16);
-		__builtin_memcpy(p->client, slot->ip + IPV6_DADDR, 16);
+	} else if (cpu->wire.ip[0] >> 4 == 6 && cpu->wire.ip[IPV6_NEXTHDR] == IPPROTO_TCP) {
+		__builtin_memcpy(p->server, cpu->wire.ip + IPV6_SADDR, 16);
+		__builtin_memcpy(p->client, cpu->wire.ip + IPV6_DADDR, 16);
 		p->family = AF_INET6;
 	} else {
 		return -1;

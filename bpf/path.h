@@ -14,13 +14,14 @@
 #include "counters.h"
 #include "ledger.h"
 #include "listener.h"
+#include "cpu_state.h"
 #include "maps.h"
 #include "record.h"
 
 /* arrival_wanted is a listener's place among the arrivals; NULL: it is of no interest. */
-static __always_inline struct arrival *arrival_wanted(struct slot *slot, __u64 sk)
+static __always_inline struct arrival *arrival_wanted(struct cpu_state *cpu, __u64 sk)
 {
-	return unasked(sk) ? NULL : arrival_at(slot, sk);
+	return unasked(sk) ? NULL : arrival_at(cpu, sk);
 }
 
 /* listener_of is the socket itself, or, where Fast Open hands tcp_check_req the
@@ -33,37 +34,37 @@ static __always_inline struct sock *listener_of(struct sock *sk)
 }
 
 /* settle gives a movement to the packet that made it. */
-static __noinline int settle(struct slot *slot, struct tally *tally, struct sk_buff *skb, __u64 sk,
+static __noinline int settle(struct cpu_state *cpu, struct tally *tally, struct sk_buff *skb, __u64 sk,
 			     __u8 stage)
 {
 	__u8 outcome;
 
-	if (skb && slot->freed != (__u64)skb)
-		parse(slot, skb);
-	slot->freed = 0;
+	if (skb && cpu->freed_early != (__u64)skb)
+		parse(cpu, skb);
+	cpu->freed_early = 0;
 	if (stage == STAGE_ACK) { /* a SYN is consumed, and comes no more */
-		if (slot->checking)
+		if (cpu->call.checking)
 			sk = (__u64)listener_of((struct sock *)sk);
-		slot->mark = (struct mark){ .skb = number(slot, skb),
-					    .print = print_of(&slot->packet),
+		cpu->mark = (struct mark){ .skb = number(cpu, skb),
+					    .print = print_of(&cpu->packet),
 					    .sk = sk,
 					    .settled = true };
 	}
-	outcome = outcome_of(skb ? number(slot, skb) : 0, sk, stage);
-	if (!slot->gate || outcome == OUTCOME_NONE)
-		return unexplained(slot, tally);
-	return account_in(slot, tally, sk, LISTENER_GIVEN, outcome);
+	outcome = outcome_of(skb ? number(cpu, skb) : 0, sk, stage);
+	if (!cpu->gate || outcome == OUTCOME_NONE)
+		return unexplained(cpu, tally);
+	return account_in(cpu, tally, sk, LISTENER_GIVEN, outcome);
 }
 
 /* check keeps what tcp_check_req knew of a packet that it made no connection of. */
-static __noinline int check(struct slot *slot, struct sk_buff *skb, __u64 sk, __u64 request)
+static __noinline int check(struct cpu_state *cpu, struct sk_buff *skb, __u64 sk, __u64 request)
 {
 	struct tcp_request_sock *r = (struct tcp_request_sock *)request;
 
-	if (parse(slot, skb))
+	if (parse(cpu, skb))
 		return 0;
-	slot->mark = (struct mark){ .skb = number(slot, skb),
-				    .print = print_of(&slot->packet),
+	cpu->mark = (struct mark){ .skb = number(cpu, skb),
+				    .print = print_of(&cpu->packet),
 				    .sk = (__u64)listener_of((struct sock *)sk),
 				    .isn = request ? BPF_CORE_READ(r, rcv_isn) : 0,
 				    .checked = true };
@@ -71,30 +72,30 @@ static __noinline int check(struct slot *slot, struct sk_buff *skb, __u64 sk, __
 }
 
 /* leave is a function's exit: the packet counts as arrived, and what moved as its. */
-static __always_inline int leave(struct slot *slot, struct arrival *at, __u64 sk,
+static __always_inline int leave(struct cpu_state *cpu, struct arrival *at, __u64 sk,
 				 struct sk_buff *skb, enum stage stage, bool syn, bool v6)
 {
 	__u64 net = at->net;
 	struct tally *tally;
 
 	if (stage != STAGE_ICMP)
-		count_arrival(slot, at, syn);
-	tally = movement(slot, net, stage == STAGE_SYN ? SIGNS_SYN : SIGNS_ANY);
+		count_arrival(cpu, at, syn);
+	tally = movement(cpu, net, stage == STAGE_SYN ? SIGNS_SYN : SIGNS_ANY);
 	if (tally)
-		settle(slot, tally, skb, sk, stage);
+		settle(cpu, tally, skb, sk, stage);
 	else
-		note_routes(slot, net, v6);
-	slot->denied = 0;
+		note_routes(cpu, net, v6);
+	cpu->denied = 0;
 	return tally ? 1 : 0;
 }
 
 /* enter is a function's entry: what moved until now moved elsewhere. */
-static __always_inline int enter(struct slot *slot, __u64 sk)
+static __always_inline int enter(struct cpu_state *cpu, __u64 sk)
 {
-	struct arrival *at = arrival_wanted(slot, sk);
-	struct tally *tally = at ? movement(slot, at->net, SIGNS_ANY) : NULL;
+	struct arrival *at = arrival_wanted(cpu, sk);
+	struct tally *tally = at ? movement(cpu, at->net, SIGNS_ANY) : NULL;
 
-	return tally ? unexplained(slot, tally) : 0;
+	return tally ? unexplained(cpu, tally) : 0;
 }
 
 static __always_inline bool is_v6(struct sk_buff *skb)
@@ -110,59 +111,59 @@ static __always_inline bool handed_on(struct sk_buff *skb, bool v6)
 
 static __always_inline int enter_typed(struct sock *sk)
 {
-	struct slot *slot = this_slot();
+	struct cpu_state *cpu = this_cpu();
 
-	return slot ? enter(slot, number(slot, sk)) : 0;
+	return cpu ? enter(cpu, number(cpu, sk)) : 0;
 }
 
-static __always_inline int leave_syn(struct slot *slot, __u64 sk, struct sk_buff *skb, bool v6)
+static __always_inline int leave_syn(struct cpu_state *cpu, __u64 sk, struct sk_buff *skb, bool v6)
 {
-	struct arrival *at = arrival_wanted(slot, sk);
+	struct arrival *at = arrival_wanted(cpu, sk);
 
 	if (!at)
 		return 0;
-	slot->died = false;
-	leave(slot, at, sk, skb, STAGE_SYN, true, v6);
+	cpu->call.died = false;
+	leave(cpu, at, sk, skb, STAGE_SYN, true, v6);
 	return 0;
 }
 
 static __always_inline int leave_typed(struct sock *sk, struct sk_buff *skb, bool v6)
 {
-	struct slot *slot = this_slot();
+	struct cpu_state *cpu = this_cpu();
 
-	if (!slot || handed_on(skb, v6))
+	if (!cpu || handed_on(skb, v6))
 		return 0;
-	return leave_syn(slot, number(slot, sk), skb, v6);
+	return leave_syn(cpu, number(cpu, sk), skb, v6);
 }
 
 /* leave_verdict is for a function that returns a new socket, the listener or nothing:
  * tcp_check_req, which has the half-open handshake as well, and the cookie checks, which
  * may have freed the packet. Where tcp_check_req makes a connection none of the counters moves. */
-static __always_inline int leave_verdict(struct slot *slot, __u64 sk, struct sk_buff *skb,
+static __always_inline int leave_verdict(struct cpu_state *cpu, __u64 sk, struct sk_buff *skb,
 					 __u64 request, __u64 returned, bool v6)
 {
-	struct arrival *at = arrival_wanted(slot, sk);
+	struct arrival *at = arrival_wanted(cpu, sk);
 	bool child = returned && returned != sk;
 
 	if (!at)
 		return 0;
 	if (child) { /* it is in the accept queue */
-		slot->orphan.key = 0; /* another listener took it over */
-		if (have_accepts && slot->gate)
-			has_entered(at, sk, number(slot, (void *)returned), request != 0);
+		cpu->orphan.key = 0; /* another listener took it over */
+		if (have_accepts && cpu->gate)
+			has_entered(at, sk, number(cpu, (void *)returned), request != 0);
 		if (request) {
-			count_arrival(slot, at, false);
+			count_arrival(cpu, at, false);
 			return 0;
 		}
 	}
 	if (request)
 		v6 = is_v6(skb);
-	slot->died = !returned;
-	slot->checking = request != 0;
-	if (!leave(slot, at, sk, skb, STAGE_ACK, request && tcp_flags(skb) & TCP_FLAG_SYN, v6) &&
+	cpu->call.died = !returned;
+	cpu->call.checking = request != 0;
+	if (!leave(cpu, at, sk, skb, STAGE_ACK, request && tcp_flags(skb) & TCP_FLAG_SYN, v6) &&
 	    request)
-		check(slot, skb, sk, request);
-	slot->freed = 0;
+		check(cpu, skb, sk, request);
+	cpu->freed_early = 0;
 	return 0;
 }
 
@@ -170,33 +171,33 @@ static __always_inline int leave_verdict(struct slot *slot, __u64 sk, struct sk_
  * an inner function takes them away: the outer one finds nothing left. */
 static __always_inline int enter_kept(struct sock *sk, __u64 key, __u64 request)
 {
-	struct slot *slot = this_slot();
+	struct cpu_state *cpu = this_cpu();
 
-	if (!slot)
+	if (!cpu)
 		return 0;
-	slot->sk = (__u64)sk;
-	slot->skb = key;
-	slot->request = request;
-	return enter(slot, (__u64)sk);
+	cpu->call.sk = (__u64)sk;
+	cpu->call.skb = key;
+	cpu->call.request = request;
+	return enter(cpu, (__u64)sk);
 }
 
 /* kept is what the entry left; its socket is 0 if that is nothing. */
 struct kept {
-	struct slot *slot;
+	struct cpu_state *cpu;
 	struct sk_buff *skb;
 	__u64 sk;
 };
 
 static __always_inline struct kept take_kept(void)
 {
-	struct kept k = { .slot = this_slot() };
+	struct kept k = { .cpu = this_cpu() };
 
-	if (!k.slot || !k.slot->skb)
+	if (!k.cpu || !k.cpu->call.skb)
 		return k;
-	k.skb = (struct sk_buff *)k.slot->skb;
-	k.sk = k.slot->sk;
-	k.slot->skb = 0;
-	k.slot->died = false;
+	k.skb = (struct sk_buff *)k.cpu->call.skb;
+	k.sk = k.cpu->call.sk;
+	k.cpu->call.skb = 0;
+	k.cpu->call.died = false;
 	return k;
 }
 
@@ -205,7 +206,7 @@ static __always_inline int leave_kept(void)
 	struct kept k = take_kept();
 
 	if (k.sk)
-		leave_syn(k.slot, k.sk, k.skb, is_v6(k.skb));
+		leave_syn(k.cpu, k.sk, k.skb, is_v6(k.skb));
 	return 0;
 }
 
@@ -216,30 +217,30 @@ static __always_inline int leave_kept_verdict(__u64 returned, bool v6)
 
 	if (!k.sk)
 		return 0;
-	request = k.slot->request;
-	return leave_verdict(k.slot, k.sk, k.skb, request, returned, v6);
+	request = k.cpu->call.request;
+	return leave_verdict(k.cpu, k.sk, k.skb, request, returned, v6);
 }
 
 /* leave_checked is the exit of tcp_check_req, or, without a request, of a cookie check. */
 static __always_inline int leave_checked(struct sock *sk, struct sk_buff *skb, __u64 request,
 					 __u64 returned, bool v6)
 {
-	struct slot *slot = this_slot();
+	struct cpu_state *cpu = this_cpu();
 
-	if (!slot)
+	if (!cpu)
 		return 0;
-	return leave_verdict(slot, number(slot, sk), skb, request, returned, v6);
+	return leave_verdict(cpu, number(cpu, sk), skb, request, returned, v6);
 }
 
 /* enter_request is for a function that gets the half-open handshake itself: it may
  * be freed by the exit, so what it says is kept now. */
 static __always_inline int enter_request(struct sock *request)
 {
-	struct slot *slot = this_slot();
+	struct cpu_state *cpu = this_cpu();
 
-	if (!slot)
+	if (!cpu)
 		return 0;
-	parse_request(&slot->packet, request);
+	parse_request(&cpu->packet, request);
 	return enter_kept(BPF_CORE_READ(request, __sk_common.skc_listener), (__u64)request, 0);
 }
 
@@ -250,19 +251,19 @@ static __always_inline int leave_request(void)
 
 	if (!k.sk)
 		return 0;
-	at = arrival_wanted(k.slot, k.sk);
+	at = arrival_wanted(k.cpu, k.sk);
 	if (at)
-		leave(k.slot, at, k.sk, NULL, STAGE_ICMP, false, false);
+		leave(k.cpu, at, k.sk, NULL, STAGE_ICMP, false, false);
 	return 0;
 }
 
 /* refused is a security module's answer to a connection request. */
 static __always_inline int refused(int answer)
 {
-	struct slot *slot = this_slot();
+	struct cpu_state *cpu = this_cpu();
 
-	if (slot && answer)
-		slot->denied = 1;
+	if (cpu && answer)
+		cpu->denied = 1;
 	return 0;
 }
 
@@ -270,12 +271,12 @@ static __always_inline int refused(int answer)
 #define TCP_TW_SYN 3
 static __always_inline int met_timewait(struct sk_buff *skb, int answer)
 {
-	struct slot *slot = this_slot();
+	struct cpu_state *cpu = this_cpu();
 
-	if (!slot || answer == TCP_TW_SYN || parse(slot, skb))
+	if (!cpu || answer == TCP_TW_SYN || parse(cpu, skb))
 		return 0;
-	slot->mark = (struct mark){ .skb = number(slot, skb),
-				    .print = print_of(&slot->packet),
+	cpu->mark = (struct mark){ .skb = number(cpu, skb),
+				    .print = print_of(&cpu->packet),
 				    .timewait = true };
 	return 0;
 }
@@ -283,21 +284,21 @@ static __always_inline int met_timewait(struct sk_buff *skb, int answer)
 /* A kretprobe is not told the packet again. */
 static __always_inline int keep_packet(__u64 skb)
 {
-	struct slot *slot = this_slot();
+	struct cpu_state *cpu = this_cpu();
 
-	if (slot)
-		slot->skb = skb;
+	if (cpu)
+		cpu->call.skb = skb;
 	return 0;
 }
 
 static __always_inline int met_timewait_kept(int answer)
 {
-	struct slot *slot = this_slot();
-	__u64 skb = slot ? slot->skb : 0;
+	struct cpu_state *cpu = this_cpu();
+	__u64 skb = cpu ? cpu->call.skb : 0;
 
 	if (!skb)
 		return 0;
-	slot->skb = 0;
+	cpu->call.skb = 0;
 	return met_timewait((struct sk_buff *)skb, answer);
 }
 

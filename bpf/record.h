@@ -10,6 +10,7 @@
 #include "filter.h"
 #include "ledger.h"
 #include "listener.h"
+#include "cpu_state.h"
 #include "maps.h"
 
 #define SECOND 1000000000ULL
@@ -56,21 +57,21 @@ static __always_inline bool lost_lately(void)
  * try from a later one, and says 0. */
 __noinline __u32 attempt_number(__u64 now)
 {
-	struct slot *slot = this_slot();
+	struct cpu_state *cpu = this_cpu();
 	struct attempt_set *set;
 	struct packet *p;
 	__u64 hash, print;
 	__u32 index, lost = 0, way = 0;
 	bool empty = false;
 
-	if (!slot)
+	if (!cpu)
 		return 0;
-	p = &slot->packet;
+	p = &cpu->packet;
 	if (p->flags & TCP_FLAG_SYN) {
 		lost = SYN_LOST;
 		note_lost();
 	}
-	hash = flow_hash(p, slot->id);
+	hash = flow_hash(p, cpu->moved.id);
 	print = hash | 1;
 	index = (hash >> 32) & (ATTEMPT_SETS - 1);
 	set = bpf_map_lookup_elem(&attempts, &index);
@@ -88,7 +89,7 @@ __noinline __u32 attempt_number(__u64 now)
 			}
 			a->isn = p->isn; /* the port was used again */
 			a->count = 1 | lost;
-			slot->handshakes++;
+			cpu->attempts.handshakes++;
 			return 1;
 		}
 		if (!a->print && !empty) {
@@ -96,11 +97,11 @@ __noinline __u32 attempt_number(__u64 now)
 			way = i;
 		}
 	}
-	slot->handshakes++;
+	cpu->attempts.handshakes++;
 	if (!empty) {
 		way = set->hand++;
 		set->evicted = now;
-		slot->forgotten++;
+		cpu->attempts.forgotten++;
 	}
 	set->way[way & (ATTEMPT_WAYS - 1)] = (struct attempt){ .print = print,
 							       .isn = p->isn,
@@ -136,20 +137,20 @@ __noinline int came_again(__u64 child)
 
 /* choose tells which member of a SO_REUSEPORT group a packet was for, where the
  * kernel handed none over: known only if there is one, or one alone is full. The
- * socket is left in slot->found. */
-static __noinline __u8 choose(struct slot *slot, __u64 sk)
+ * socket is left in cpu->lookup.found. */
+static __noinline __u8 choose(struct cpu_state *cpu, __u64 sk)
 {
-	slot->found = sk;
+	cpu->lookup.found = sk;
 	if (!sk)
 		return LISTENER_UNKNOWN;
 	survey(sk);
-	if (slot->members_full == 1)
-		slot->found = slot->full;
-	return slot->members < 2 || slot->members_full == 1 ? LISTENER_CHOSEN : LISTENER_GROUP;
+	if (cpu->group.members_full == 1)
+		cpu->lookup.found = cpu->group.full;
+	return cpu->group.members < 2 || cpu->group.members_full == 1 ? LISTENER_CHOSEN : LISTENER_GROUP;
 }
 
 /* identify fills in a listener from its socket. */
-static __noinline int identify(struct slot *slot, struct listener *l, __u64 sk, __u8 proof)
+static __noinline int identify(struct cpu_state *cpu, struct listener *l, __u64 sk, __u8 proof)
 {
 	l->id = 0;
 	l->proof = proof;
@@ -157,8 +158,8 @@ static __noinline int identify(struct slot *slot, struct listener *l, __u64 sk, 
 		return 0;
 	survey(sk);
 	listener_read((struct sock *)sk, l);
-	l->reuse_members = slot->members;
-	l->reuse_full = slot->members_full;
+	l->reuse_members = cpu->group.members;
+	l->reuse_full = cpu->group.members_full;
 	return 0;
 }
 
@@ -181,16 +182,16 @@ static __always_inline bool before_listener(__u8 outcome)
 }
 
 /* count_of finds a listener's row, or makes it: only then is the listener read. */
-static __noinline struct count *count_of(struct slot *slot, __u64 sk, __u8 proof, __u8 outcome)
+static __noinline struct count *count_of(struct cpu_state *cpu, __u64 sk, __u8 proof, __u8 outcome)
 {
 	struct count_key key = { .id = socket_id(sk), .outcome = outcome };
 	struct count *count = bpf_map_lookup_elem(&counts, &key);
 
 	if (count)
 		return count;
-	__builtin_memset(&slot->fresh, 0, sizeof(slot->fresh));
-	identify(slot, &slot->fresh.listener, sk, proof);
-	if (!bpf_map_update_elem(&counts, &key, &slot->fresh, BPF_NOEXIST))
+	__builtin_memset(&cpu->new_count, 0, sizeof(cpu->new_count));
+	identify(cpu, &cpu->new_count.listener, sk, proof);
+	if (!bpf_map_update_elem(&counts, &key, &cpu->new_count, BPF_NOEXIST))
 		__sync_fetch_and_add(&counts_made, 1);
 	count = bpf_map_lookup_elem(&counts, &key);
 	if (count)
@@ -221,26 +222,26 @@ static __always_inline __u64 wakeup(void)
 }
 
 /* wire_length is how long the packet was, by its IP header. */
-static __always_inline __u32 wire_length(struct slot *slot)
+static __always_inline __u32 wire_length(struct cpu_state *cpu)
 {
-	if (slot->packet.family == AF_INET6)
-		return 40 + bpf_ntohs(*(__be16 *)(slot->ip + IPV6_LENGTH));
-	return bpf_ntohs(*(__be16 *)(slot->ip + IPV4_LENGTH));
+	if (cpu->packet.family == AF_INET6)
+		return 40 + bpf_ntohs(*(__be16 *)(cpu->wire.ip + IPV6_LENGTH));
+	return bpf_ntohs(*(__be16 *)(cpu->wire.ip + IPV4_LENGTH));
 }
 
 /* copy_packet copies what lies together of it: the headers do. */
-static __always_inline void copy_packet(struct slot *slot, struct captured *to, __u8 outcome)
+static __always_inline void copy_packet(struct cpu_state *cpu, struct captured *to, __u8 outcome)
 {
-	__u32 length = wire_length(slot);
+	__u32 length = wire_length(cpu);
 
-	if (length > slot->length)
-		length = slot->length;
+	if (length > cpu->wire.length)
+		length = cpu->wire.length;
 	if (length > MAX_CAPTURE)
 		length = MAX_CAPTURE;
 	length &= MAX_CAPTURE;
 	to->length = 0;
-	if (slot->packet.family && has_packet(outcome) && outcome != OUTCOME_ICMP_ERROR &&
-	    !bpf_probe_read_kernel(to->bytes, length, (void *)slot->start))
+	if (cpu->packet.family && has_packet(outcome) && outcome != OUTCOME_ICMP_ERROR &&
+	    !bpf_probe_read_kernel(to->bytes, length, (void *)cpu->wire.start))
 		to->length = length;
 }
 
@@ -263,9 +264,9 @@ static __noinline int withhold(__u64 net, __u8 outcome)
 	return 0;
 }
 
-/* account_in takes a packet whose branch is known, in slot->packet, slot->net and
- * slot->id. proof is of the listener. */
-static __noinline int account_in(struct slot *slot, struct tally *tally, __u64 sk, __u8 proof,
+/* account_in takes a packet whose branch is known, in cpu->packet, cpu->moved.net and
+ * cpu->moved.id. proof is of the listener. */
+static __noinline int account_in(struct cpu_state *cpu, struct tally *tally, __u64 sk, __u8 proof,
 				 __u8 outcome)
 {
 	struct record *record;
@@ -276,16 +277,16 @@ static __noinline int account_in(struct slot *slot, struct tally *tally, __u64 s
 
 	if (outcome >= NUM_OUTCOMES)
 		return 0;
-	p = &slot->packet;
+	p = &cpu->packet;
 	netns = tally->netns;
 	if (!netns) { /* the tally of other namespaces */
-		now = slot->net;
+		now = cpu->moved.net;
 		netns = BPF_CORE_READ((struct net *)now, ns.inum);
 	}
 	tally->outcomes[outcome]++;
 	if (!(filter.outcomes & 1ULL << outcome) || !wanted_packet(p, sk, netns) ||
 	    !wanted_listener(sk, proof)) {
-		withhold(tally->netns ? slot->id : 0, outcome);
+		withhold(tally->netns ? cpu->moved.id : 0, outcome);
 		return 0;
 	}
 	if (!(emit_outcomes & 1ULL << outcome))
@@ -293,7 +294,7 @@ static __noinline int account_in(struct slot *slot, struct tally *tally, __u64 s
 	now = have_coarse ? bpf_ktime_get_coarse_ns() : bpf_ktime_get_ns();
 	if (is_drop(outcome) && has_packet(outcome))
 		attempt = attempt_number(now);
-	count = count_of(slot, sk, proof, outcome);
+	count = count_of(cpu, sk, proof, outcome);
 	if (!count) {
 		__sync_fetch_and_add(&uncounted, 1);
 		return 0;
@@ -315,16 +316,16 @@ static __noinline int account_in(struct slot *slot, struct tally *tally, __u64 s
 		return 0;
 	}
 	if (capture)
-		copy_packet(slot, (struct captured *)record, outcome);
+		copy_packet(cpu, (struct captured *)record, outcome);
 	__sync_fetch_and_add(&count->delivered, 1);
 	record->kind = MESSAGE_RECORD;
 	record->outcome = outcome;
 	record->family = p->family;
-	record->proof = slot->proof;
+	record->proof = cpu->verdict.proof;
 	record->attempt = attempt;
-	record->reason = slot->reason;
+	record->reason = cpu->verdict.reason;
 	record->netns = netns;
-	record->place = slot->place;
+	record->place = cpu->verdict.place;
 	record->time = bpf_ktime_get_ns();
 	record->client_port = p->client_port;
 	record->server_port = p->server_port;
@@ -334,30 +335,30 @@ static __noinline int account_in(struct slot *slot, struct tally *tally, __u64 s
 	record->hook = HOOK_UNKNOWN;
 	record->icmp_type = 0;
 	record->icmp_code = 0;
-	record->unsent = outcome == OUTCOME_TIMER_HANDSHAKE_EXPIRED && slot->unsent;
+	record->unsent = outcome == OUTCOME_TIMER_HANDSHAKE_EXPIRED && cpu->timer.early;
 	record->pad = 0;
-	record->device = before_listener(outcome) ? slot->device : 0;
+	record->device = before_listener(outcome) ? cpu->freed.device : 0;
 	record->met_inode = 0;
 	record->met_state = 0;
-	met = slot->met; /* within LOAD it would be looked for in the kernel's types */
+	met = cpu->freed.met; /* within LOAD it would be looked for in the kernel's types */
 	if (outcome == OUTCOME_INGRESS_OTHER_CONNECTION && met) {
 		record->met_state = LOAD(struct sock, met, __sk_common.skc_state);
 		record->met_inode = socket_inode((struct sock *)met);
 	}
 	if (outcome == OUTCOME_INGRESS_NETFILTER || outcome == OUTCOME_INGRESS_NETFILTER_REJECT) {
-		record->hook = slot->hook;
-		record->callers[0] = slot->callers[0];
-		record->callers[1] = slot->callers[1];
+		record->hook = cpu->freed.hook;
+		record->callers[0] = cpu->freed.callers[0];
+		record->callers[1] = cpu->freed.callers[1];
 	}
 	if (outcome == OUTCOME_INGRESS_NETFILTER_REJECT ||
 	    outcome == OUTCOME_INGRESS_OTHER_REFUSED) {
-		record->icmp_type = slot->icmp_type;
-		record->icmp_code = slot->icmp_code;
+		record->icmp_type = cpu->freed.icmp_type;
+		record->icmp_code = cpu->freed.icmp_code;
 	}
 	__builtin_memcpy(record->client, p->client, 16);
 	__builtin_memcpy(record->server, p->server, 16);
 	__builtin_memset(&record->listener, 0, sizeof(record->listener));
-	identify(slot, &record->listener, sk, proof);
+	identify(cpu, &record->listener, sk, proof);
 	bpf_ringbuf_submit(record, wakeup());
 	return 0;
 }
@@ -366,15 +367,15 @@ static __noinline int account_in(struct slot *slot, struct tally *tally, __u64 s
  * the verifier walks it once and not for every caller. */
 __noinline int account(__u64 sk, __u8 proof, __u8 outcome)
 {
-	struct slot *slot = this_slot();
+	struct cpu_state *cpu = this_cpu();
 	struct tally *tally;
 
-	if (!slot)
+	if (!cpu)
 		return 0;
-	tally = tally_here(slot->id);
+	tally = tally_here(cpu->moved.id);
 	if (!tally)
 		tally = tally_here(0); /* as tally_of found it */
-	return tally ? account_in(slot, tally, sk, proof, outcome) : 0;
+	return tally ? account_in(cpu, tally, sk, proof, outcome) : 0;
 }
 
 #endif

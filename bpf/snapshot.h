@@ -10,6 +10,7 @@
 #include "counters.h"
 #include "ledger.h"
 #include "listener.h"
+#include "cpu_state.h"
 #include "maps.h"
 
 #define SNAPSHOT_TRIES 2 /* Go asks again */
@@ -51,10 +52,10 @@ static __noinline int read_all(__u64 mib, __u64 *to)
 }
 
 /* base_take keeps what a namespace's counters are on this CPU. */
-static __noinline int base_take(struct slot *slot, __u64 id, struct net *net)
+static __noinline int base_take(struct cpu_state *cpu, __u64 id, struct net *net)
 {
 	struct place_key key = { .id = id, .cpu = bpf_get_smp_processor_id() };
-	__u64 mib = (__u64)BPF_CORE_READ(net, mib.net_statistics) + slot->offset;
+	__u64 mib = (__u64)BPF_CORE_READ(net, mib.net_statistics) + cpu->offset;
 	struct opening *opening = bpf_map_lookup_elem(&openings, &id);
 	__u64 again[NUM_COUNTERS] = {};
 	struct snapshot *out;
@@ -66,8 +67,8 @@ static __noinline int base_take(struct slot *slot, __u64 id, struct net *net)
 		return ANSWER_FAILED;
 	for (int i = 0; i < SNAPSHOT_TRIES; i++) {
 		read_all(mib, out->now.counters);
-		out->now.unrouted[0] = unrouted_on((__u64)net, slot->offset, false);
-		out->now.unrouted[1] = unrouted_on((__u64)net, slot->offset, true);
+		out->now.unrouted[0] = unrouted_on((__u64)net, cpu->offset, false);
+		out->now.unrouted[1] = unrouted_on((__u64)net, cpu->offset, true);
 		read_all(mib, again);
 		if (same(out->now.counters, again))
 			break;
@@ -83,10 +84,10 @@ static __noinline int base_take(struct slot *slot, __u64 id, struct net *net)
 
 /* snapshot_take reads a namespace on this CPU. Where nothing moved there it has no tally: then
  * what was seen is what its counters were when it was opened. */
-static __noinline int snapshot_take(struct slot *slot, __u64 id, struct net *net)
+static __noinline int snapshot_take(struct cpu_state *cpu, __u64 id, struct net *net)
 {
 	struct place_key key = { .id = id, .cpu = bpf_get_smp_processor_id() };
-	__u64 mib = (__u64)BPF_CORE_READ(net, mib.net_statistics) + slot->offset;
+	__u64 mib = (__u64)BPF_CORE_READ(net, mib.net_statistics) + cpu->offset;
 	__u64 again[NUM_COUNTERS] = {};
 	struct snapshot *out;
 	struct tally *tally;
@@ -142,15 +143,15 @@ static __always_inline int sum_take(__u64 net)
 static __always_inline int about_namespace(__u64 request, __u64 id, __u64 address, __u32 inum)
 {
 	struct net *net = (struct net *)address;
-	struct slot *slot = this_slot();
+	struct cpu_state *cpu = this_cpu();
 	int answer = ANSWER_DONE;
 
-	if (!slot || !net_alive(net, id, inum))
-		return slot ? ANSWER_GONE : ANSWER_FAILED;
+	if (!cpu || !net_alive(net, id, inum))
+		return cpu ? ANSWER_GONE : ANSWER_FAILED;
 	if (request == REQUEST_BASE)
-		answer = base_take(slot, id, net);
+		answer = base_take(cpu, id, net);
 	else if (request == REQUEST_SNAPSHOT)
-		answer = snapshot_take(slot, id, net);
+		answer = snapshot_take(cpu, id, net);
 	else if (request == REQUEST_OPEN)
 		answer = open_take(address);
 	else if (request == REQUEST_SUM)
@@ -183,15 +184,15 @@ static __noinline int look(__u64 address, __u64 id)
 
 static __always_inline int answer_request(__u64 request, __u64 arg, __u64 net, __u64 inum)
 {
-	struct slot *slot = this_slot();
+	struct cpu_state *cpu = this_cpu();
 
-	if (!slot)
+	if (!cpu)
 		return ANSWER_FAILED;
 	switch (request) {
 	case REQUEST_LOCATE:
-		return locate(slot) ? ANSWER_FAILED : ANSWER_DONE;
+		return locate(cpu) ? ANSWER_FAILED : ANSWER_DONE;
 	case REQUEST_GATE:
-		slot->gate = arg;
+		cpu->gate = arg;
 		return ANSWER_DONE;
 	case REQUEST_ALIVE:
 	case REQUEST_BASE:

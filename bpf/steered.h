@@ -11,6 +11,7 @@
 
 #include "ledger.h"
 #include "listener.h"
+#include "cpu_state.h"
 #include "maps.h"
 #include "packet.h"
 
@@ -125,25 +126,25 @@ static __always_inline void learn_queued(__u64 sk)
 	}
 }
 
-/* receiver_of returns the listener that slot->packet was for: who was given packets for
+/* receiver_of returns the listener that cpu->packet was for: who was given packets for
  * there last, or whom the kernel's lookup finds. 0: none known. */
-static __noinline __u64 receiver_of(struct slot *slot, __u64 net)
+static __noinline __u64 receiver_of(struct cpu_state *cpu, __u64 net)
 {
 	struct steered_key key;
 	struct steered *known;
 	__u64 sk;
 
 	if (!steering)
-		return listener_find(slot, net);
-	steered_to(&key, net, &slot->packet);
+		return listener_find(cpu, net);
+	steered_to(&key, net, &cpu->packet);
 	known = bpf_map_lookup_elem(&steered, &key);
 	if (!known)
-		return listener_find(slot, net);
+		return listener_find(cpu, net);
 	sk = known->sk;
 	if (socket_id(sk) != known->id ||
 	    BPF_CORE_READ((struct sock *)sk, __sk_common.skc_state) != TCP_LISTEN)
-		return listener_find(slot, net);
-	slot->found = sk;
+		return listener_find(cpu, net);
+	cpu->lookup.found = sk;
 	return sk;
 }
 

@@ -289,9 +289,9 @@ int tp_btf_timer_expire_entry(__u64 *ctx)
 SEC("tp_btf/timer_expire_exit")
 int tp_btf_timer_expire_exit(__u64 *ctx)
 {
-	struct slot *slot = this_slot();
+	struct cpu_state *cpu = this_cpu();
 
-	return slot && slot->timer.key == ctx[0] ? timer_ends(ctx[0]) : 0;
+	return cpu && cpu->timer.key == ctx[0] ? timer_ends(ctx[0]) : 0;
 }
 
 /* Timers are stopped with interrupts off, so this has no twin. */

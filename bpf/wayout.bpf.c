@@ -6,11 +6,11 @@
  * nothing arrives, so that nothing else pays for it.
  */
 #include "compat.h"
+#include "netfilter.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 #define MAX_KINDS 512
-#define MAX_STACK 24
 #define ETH_ALEN 6
 
 enum stray_kind {
@@ -39,11 +39,6 @@ struct stray {
 const volatile bool have_reason = false; /* kfree_skb tells why: 5.17 */
 /* Reasons of what drops packets at ingress: netfilter, tc, generic XDP; 0: this kernel has it not. */
 const volatile __u32 ingress_reasons[3] = {};
-struct range {
-	__u64 start;
-	__u64 size;
-};
-const volatile struct range hook_ranges[4] = {}; /* nf_hook_slow */
 
 #define MAX_ADDRESSES 16
 struct address {
@@ -62,14 +57,11 @@ struct {
 	__type(value, __u64); /* packets */
 } strays SEC(".maps");
 
-struct stack {
-	__u64 frames[MAX_STACK];
-};
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct stack);
+	__type(value, struct call_stack);
 } stacks SEC(".maps");
 
 /* parse reads the headers; false: it is of no kind. */
@@ -115,43 +107,20 @@ static __always_inline bool parse(struct sk_buff *skb, struct stray *s)
 	return true;
 }
 
-static __always_inline bool in_hook(__u64 at)
-{
-#pragma unroll
-	for (int j = 0; j < 4; j++) {
-		if (at - hook_ranges[j].start < hook_ranges[j].size)
-			return true;
-	}
-	return false;
-}
-
 static __always_inline void note_callers(void *ctx, struct stray *s)
 {
 	__u32 zero = 0;
-	struct stack *stack = bpf_map_lookup_elem(&stacks, &zero);
-	long length;
+	struct call_stack *stack = bpf_map_lookup_elem(&stacks, &zero);
 
-	if (!stack)
-		return;
-	length = bpf_get_stack(ctx, stack->frames, sizeof(stack->frames), 0);
-	for (int i = 0; i < MAX_STACK - 2; i++) {
-		__u64 at = stack->frames[i];
-
-		if ((i + 2) * 8 >= length)
-			return;
-		if (!in_hook(at))
-			continue;
-		s->callers[0] = stack->frames[i + 1];
-		s->callers[1] = stack->frames[i + 2];
-		return;
-	}
+	if (stack)
+		find_hook_callers(ctx, stack, s->callers);
 }
 
 /* at_ingress tells whether it is netfilter, tc or XDP that drops; tc and XDP are not told apart without reasons. */
 static __always_inline bool at_ingress(const struct stray *s)
 {
 	if (!have_reason)
-		return in_hook(s->place);
+		return in_code(hook_ranges, MAX_HOOK_RANGES, s->place);
 	return s->reason && (s->reason == ingress_reasons[0] || s->reason == ingress_reasons[1] ||
 			     s->reason == ingress_reasons[2]);
 }

@@ -93,6 +93,12 @@ type SynspyChildKey struct {
 	Addr  [16]uint8
 }
 
+type SynspyCodeRange struct {
+	_     structs.HostLayout
+	Start uint64
+	Size  uint64
+}
+
 type SynspyCount struct {
 	_          structs.HostLayout
 	Delivered  uint64
@@ -126,6 +132,212 @@ const (
 	SynspyCounterCOUNTER_EMBRYONIC_RSTS           SynspyCounter = 9
 	SynspyCounterNUM_COUNTERS                     SynspyCounter = 10
 )
+
+type SynspyCpuState struct {
+	_             structs.HostLayout
+	Offset        uint64
+	Gate          uint64
+	Scratch       uint64
+	AcceptScratch uint64
+	Event         uint64
+	FreedEarly    uint64
+	Denied        bool
+	_             [7]byte
+	Call          struct {
+		_        structs.HostLayout
+		Skb      uint64
+		Sk       uint64
+		Request  uint64
+		Checking bool
+		Died     bool
+		_        [6]byte
+	}
+	Moved struct {
+		_     structs.HostLayout
+		Net   uint64
+		Id    uint64
+		Now   [10]uint64
+		Delta [10]uint64
+	}
+	Packet struct {
+		_          structs.HostLayout
+		Family     uint8
+		Protocol   uint8
+		Flags      uint8
+		Pad        uint8
+		ClientPort uint16
+		ServerPort uint16
+		Isn        uint32
+		Ifindex    uint32
+		Client     [16]uint8
+		Server     [16]uint8
+	}
+	Wire struct {
+		_      structs.HostLayout
+		Start  uint64
+		Length uint32
+		Ip     [40]uint8
+		Tcp    struct {
+			_      structs.HostLayout
+			Source uint16
+			Dest   uint16
+			Seq    uint32
+			AckSeq uint32
+			Doff   uint8
+			Flags  uint8
+			Window uint16
+		}
+		_ [4]byte
+	}
+	Group struct {
+		_           structs.HostLayout
+		Members     uint32
+		MembersFull uint32
+		Full        uint64
+		Drops       uint64
+	}
+	Lookup struct {
+		_     structs.HostLayout
+		Found uint64
+		Slave uint32
+		_     [4]byte
+	}
+	Arrival struct {
+		_        structs.HostLayout
+		Key      uint64
+		Newcomer bool
+		_        [7]byte
+	}
+	Verdict struct {
+		_      structs.HostLayout
+		Place  uint64
+		Reason uint32
+		Proof  uint8
+		_      [3]byte
+	}
+	Freed struct {
+		_        structs.HostLayout
+		Given    uint64
+		Met      uint64
+		Callers  [2]uint64
+		Device   uint32
+		Hook     uint8
+		IcmpType uint8
+		IcmpCode uint8
+		Answered bool
+		Arrived  bool
+		_        [7]byte
+	}
+	Mark struct {
+		_        structs.HostLayout
+		Skb      uint64
+		Print    uint64
+		Sk       uint64
+		Isn      uint32
+		Settled  uint8
+		Checked  uint8
+		Reset    uint8
+		Timewait uint8
+	}
+	Timer struct {
+		_          structs.HostLayout
+		Key        uint64
+		Sk         uint64
+		Migrations uint64
+		Early      bool
+		_          [3]byte
+		Packet     struct {
+			_          structs.HostLayout
+			Family     uint8
+			Protocol   uint8
+			Flags      uint8
+			Pad        uint8
+			ClientPort uint16
+			ServerPort uint16
+			Isn        uint32
+			Ifindex    uint32
+			Client     [16]uint8
+			Server     [16]uint8
+		}
+		_ [4]byte
+	}
+	Orphan struct {
+		_          structs.HostLayout
+		Key        uint64
+		Sk         uint64
+		Migrations uint64
+		Early      bool
+		_          [3]byte
+		Packet     struct {
+			_          structs.HostLayout
+			Family     uint8
+			Protocol   uint8
+			Flags      uint8
+			Pad        uint8
+			ClientPort uint16
+			ServerPort uint16
+			Isn        uint32
+			Ifindex    uint32
+			Client     [16]uint8
+			Server     [16]uint8
+		}
+		_ [4]byte
+	}
+	Rejected struct {
+		_      structs.HostLayout
+		Packet struct {
+			_          structs.HostLayout
+			Family     uint8
+			Protocol   uint8
+			Flags      uint8
+			Pad        uint8
+			ClientPort uint16
+			ServerPort uint16
+			Isn        uint32
+			Ifindex    uint32
+			Client     [16]uint8
+			Server     [16]uint8
+		}
+		IcmpType uint8
+		IcmpCode uint8
+		_        [2]byte
+	}
+	_          [4]byte
+	StackWalks struct {
+		_     structs.HostLayout
+		Since uint64
+		Count uint64
+		Stack struct {
+			_      structs.HostLayout
+			Frames [24]uint64
+		}
+	}
+	Attempts struct {
+		_          structs.HostLayout
+		Handshakes uint64
+		Forgotten  uint64
+	}
+	NewCount SynspyCount
+	NewTally SynspyTally
+	Known    [32]struct {
+		_        structs.HostLayout
+		Key      uint64
+		Mib      uint64
+		Sums     [2]uint64
+		Id       uint64
+		Unrouted [2]uint64
+		Routes   [2]uint64
+	}
+	Arrivals [32]struct {
+		_     structs.HostLayout
+		Key   uint64
+		Sk    uint64
+		Id    uint64
+		Net   uint64
+		Seen  SynspyArrivals
+		Drops uint64
+	}
+}
 
 type SynspyFate uint32
 
@@ -366,12 +578,6 @@ const (
 	SynspyProofPROOF_STATE    SynspyProof = 6
 )
 
-type SynspyRange struct {
-	_     structs.HostLayout
-	Start uint64
-	Size  uint64
-}
-
 type SynspyRecord struct {
 	_          structs.HostLayout
 	Kind       uint8
@@ -412,176 +618,6 @@ const (
 	SynspyRequestREQUEST_ALIVE    SynspyRequest = 6
 	SynspyRequestREQUEST_LISTENER SynspyRequest = 7
 )
-
-type SynspySlot struct {
-	_           structs.HostLayout
-	Offset      uint64
-	Gate        uint64
-	Skb         uint64
-	Request     uint64
-	Net         uint64
-	Id          uint64
-	Sk          uint64
-	Event       uint64
-	Number      uint64
-	Found       uint64
-	Freed       uint64
-	Given       uint64
-	Place       uint64
-	Reason      uint32
-	Proof       uint8
-	Checking    uint8
-	Died        uint8
-	Denied      uint8
-	Full        uint64
-	Members     uint32
-	MembersFull uint32
-	Drops       uint64
-	Arrival     uint64
-	Slave       uint32
-	Newcomer    bool
-	_           [3]byte
-	Accepting   uint64
-	Handshakes  uint64
-	Forgotten   uint64
-	Now         [10]uint64
-	Delta       [10]uint64
-	Start       uint64
-	Length      uint32
-	Ip          [40]uint8
-	Tcp         struct {
-		_      structs.HostLayout
-		Source uint16
-		Dest   uint16
-		Seq    uint32
-		AckSeq uint32
-		Doff   uint8
-		Flags  uint8
-		Window uint16
-	}
-	Packet struct {
-		_          structs.HostLayout
-		Family     uint8
-		Protocol   uint8
-		Flags      uint8
-		Pad        uint8
-		ClientPort uint16
-		ServerPort uint16
-		Isn        uint32
-		Ifindex    uint32
-		Client     [16]uint8
-		Server     [16]uint8
-	}
-	_    [4]byte
-	Mark struct {
-		_        structs.HostLayout
-		Skb      uint64
-		Print    uint64
-		Sk       uint64
-		Isn      uint32
-		Settled  uint8
-		Checked  uint8
-		Reset    uint8
-		Timewait uint8
-	}
-	Timer struct {
-		_          structs.HostLayout
-		Key        uint64
-		Sk         uint64
-		Migrations uint64
-		Early      bool
-		_          [3]byte
-		Packet     struct {
-			_          structs.HostLayout
-			Family     uint8
-			Protocol   uint8
-			Flags      uint8
-			Pad        uint8
-			ClientPort uint16
-			ServerPort uint16
-			Isn        uint32
-			Ifindex    uint32
-			Client     [16]uint8
-			Server     [16]uint8
-		}
-		_ [4]byte
-	}
-	Orphan struct {
-		_          structs.HostLayout
-		Key        uint64
-		Sk         uint64
-		Migrations uint64
-		Early      bool
-		_          [3]byte
-		Packet     struct {
-			_          structs.HostLayout
-			Family     uint8
-			Protocol   uint8
-			Flags      uint8
-			Pad        uint8
-			ClientPort uint16
-			ServerPort uint16
-			Isn        uint32
-			Ifindex    uint32
-			Client     [16]uint8
-			Server     [16]uint8
-		}
-		_ [4]byte
-	}
-	Hook     uint8
-	IcmpType uint8
-	IcmpCode uint8
-	Answered bool
-	Device   uint32
-	Met      uint64
-	Arrived  bool
-	Unsent   bool
-	_        [6]byte
-	Walked   uint64
-	Walks    uint64
-	Callers  [2]uint64
-	Stack    [24]uint64
-	Rejected struct {
-		_      structs.HostLayout
-		Packet struct {
-			_          structs.HostLayout
-			Family     uint8
-			Protocol   uint8
-			Flags      uint8
-			Pad        uint8
-			ClientPort uint16
-			ServerPort uint16
-			Isn        uint32
-			Ifindex    uint32
-			Client     [16]uint8
-			Server     [16]uint8
-		}
-		IcmpType uint8
-		IcmpCode uint8
-		_        [2]byte
-	}
-	_     [4]byte
-	Fresh SynspyCount
-	Blank SynspyTally
-	Known [32]struct {
-		_        structs.HostLayout
-		Key      uint64
-		Mib      uint64
-		Sums     [2]uint64
-		Id       uint64
-		Unrouted [2]uint64
-		Routes   [2]uint64
-	}
-	Arrivals [32]struct {
-		_     structs.HostLayout
-		Key   uint64
-		Sk    uint64
-		Id    uint64
-		Net   uint64
-		Seen  SynspyArrivals
-		Drops uint64
-	}
-}
 
 type SynspySnapshot struct {
 	_      structs.HostLayout
@@ -632,13 +668,13 @@ const (
 	SynspyMapChildren                           = "children"
 	SynspyMapClosing                            = "closing"
 	SynspyMapCounts                             = "counts"
+	SynspyMapCpuStates                          = "cpu_states"
 	SynspyMapListening                          = "listening"
 	SynspyMapLooks                              = "looks"
 	SynspyMapOffsets                            = "offsets"
 	SynspyMapOpenings                           = "openings"
 	SynspyMapRing                               = "ring"
 	SynspyMapSleepers                           = "sleepers"
-	SynspyMapSlots                              = "slots"
 	SynspyMapSnapshots                          = "snapshots"
 	SynspyMapSteered                            = "steered"
 	SynspyMapTallies                            = "tallies"
@@ -932,13 +968,13 @@ type SynspyMapSpecs struct {
 	Children     *ebpf.MapSpec `ebpf:"children"`
 	Closing      *ebpf.MapSpec `ebpf:"closing"`
 	Counts       *ebpf.MapSpec `ebpf:"counts"`
+	CpuStates    *ebpf.MapSpec `ebpf:"cpu_states"`
 	Listening    *ebpf.MapSpec `ebpf:"listening"`
 	Looks        *ebpf.MapSpec `ebpf:"looks"`
 	Offsets      *ebpf.MapSpec `ebpf:"offsets"`
 	Openings     *ebpf.MapSpec `ebpf:"openings"`
 	Ring         *ebpf.MapSpec `ebpf:"ring"`
 	Sleepers     *ebpf.MapSpec `ebpf:"sleepers"`
-	Slots        *ebpf.MapSpec `ebpf:"slots"`
 	Snapshots    *ebpf.MapSpec `ebpf:"snapshots"`
 	Steered      *ebpf.MapSpec `ebpf:"steered"`
 	Tallies      *ebpf.MapSpec `ebpf:"tallies"`
@@ -1064,13 +1100,13 @@ type SynspyMaps struct {
 	Children     *ebpf.Map `ebpf:"children"`
 	Closing      *ebpf.Map `ebpf:"closing"`
 	Counts       *ebpf.Map `ebpf:"counts"`
+	CpuStates    *ebpf.Map `ebpf:"cpu_states"`
 	Listening    *ebpf.Map `ebpf:"listening"`
 	Looks        *ebpf.Map `ebpf:"looks"`
 	Offsets      *ebpf.Map `ebpf:"offsets"`
 	Openings     *ebpf.Map `ebpf:"openings"`
 	Ring         *ebpf.Map `ebpf:"ring"`
 	Sleepers     *ebpf.Map `ebpf:"sleepers"`
-	Slots        *ebpf.Map `ebpf:"slots"`
 	Snapshots    *ebpf.Map `ebpf:"snapshots"`
 	Steered      *ebpf.Map `ebpf:"steered"`
 	Tallies      *ebpf.Map `ebpf:"tallies"`
@@ -1092,13 +1128,13 @@ func (m *SynspyMaps) Close() error {
 		m.Children,
 		m.Closing,
 		m.Counts,
+		m.CpuStates,
 		m.Listening,
 		m.Looks,
 		m.Offsets,
 		m.Openings,
 		m.Ring,
 		m.Sleepers,
-		m.Slots,
 		m.Snapshots,
 		m.Steered,
 		m.Tallies,

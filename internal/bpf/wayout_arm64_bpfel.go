@@ -18,15 +18,15 @@ type WayOutAddress struct {
 	Half [2]uint64
 }
 
-type WayOutRange struct {
+type WayOutCallStack struct {
+	_      structs.HostLayout
+	Frames [24]uint64
+}
+
+type WayOutCodeRange struct {
 	_     structs.HostLayout
 	Start uint64
 	Size  uint64
-}
-
-type WayOutStack struct {
-	_      structs.HostLayout
-	Frames [24]uint64
 }
 
 type WayOutStray struct {

@@ -18,7 +18,7 @@ import (
 )
 
 // TestAccepting: what entered the accept queues, how long these were at most, and what was accepted
-// is the same wherever it is kept: so many listeners make each other leave the slots of the CPUs,
+// is the same wherever it is kept: so many listeners make each other leave the CPUs' states,
 // and the places of the accept side.
 func TestAccepting(t *testing.T) {
 	for _, test := range []struct {
@@ -63,7 +63,7 @@ func acceptFromMany(t *testing.T, p *Probe) {
 	}
 	const rounds = 3
 	listeners := make(map[uint16]net.Listener)
-	for range 2 * len(bpf.SynspySlot{}.Arrivals) {
+	for range 2 * len(bpf.SynspyCpuState{}.Arrivals) {
 		l, err := net.Listen("tcp4", "127.0.0.1:0")
 		must(err)
 		defer l.Close()

@@ -10,9 +10,9 @@ import (
 )
 
 // TestArrivedRows: what is remembered of the table of arrivals is what is in it, however listeners
-// make room for each other in the slots.
+// make room for each other in the CPUs' states.
 func TestArrivedRows(t *testing.T) {
-	const listeners = 100 // more than a slot has places for
+	const listeners = 100 // more than a CPU has places for
 	p, must := openHere(t)
 	ports := make(map[uint16]bool)
 	for range listeners {

@@ -120,7 +120,7 @@ func TestLayout(t *testing.T) {
 	for name, size := range map[string]uintptr{
 		"record": unsafe.Sizeof(bpf.SynspyRecord{}), "listen_change": unsafe.Sizeof(bpf.SynspyListenChange{}),
 		"holder": unsafe.Sizeof(bpf.SynspyHolder{}), "tally": unsafe.Sizeof(bpf.SynspyTally{}),
-		"slot": unsafe.Sizeof(bpf.SynspySlot{}), "snapshot": unsafe.Sizeof(bpf.SynspySnapshot{}),
+		"cpu_state": unsafe.Sizeof(bpf.SynspyCpuState{}), "snapshot": unsafe.Sizeof(bpf.SynspySnapshot{}),
 	} {
 		var typ *btf.Struct
 		if err := spec.Types.TypeByName(name, &typ); err != nil {

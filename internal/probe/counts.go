@@ -126,7 +126,7 @@ func (c *listenerCounts) readArrivals(sockets []uint64) (handshakes uint64, err 
 	return handshakes, nil
 }
 
-// moves counts how often a CPU's slot gave a listener's place to another, and what was counted there
+// moves counts how often a CPU gave a listener's place to another, and what was counted there
 // to the table.
 type moves struct{ begun, ended uint64 }
 
@@ -155,10 +155,10 @@ func (c *listenerCounts) sumArrivals(sockets []uint64, ended uint64) (handshakes
 		return 0, err
 	}
 	c.table.each(sockets, add)
-	return handshakes, c.eachSlot(func(slot *bpf.SynspySlot) {
-		handshakes += slot.Handshakes
-		for i := range slot.Arrivals {
-			if a := &slot.Arrivals[i]; a.Key != 0 {
+	return handshakes, c.eachCPU(func(cpu *bpf.SynspyCpuState) {
+		handshakes += cpu.Attempts.Handshakes
+		for i := range cpu.Arrivals {
+			if a := &cpu.Arrivals[i]; a.Key != 0 {
 				add(a.Id, &a.Seen)
 			}
 		}

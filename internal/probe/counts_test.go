@@ -12,12 +12,12 @@ import (
 )
 
 // TestArrivedAt: the same is read whether listeners are looked up, found on a walk of the table, or all counted, and of so many
-// that they make each other leave the slots of the CPUs.
+// that they make each other leave the CPUs' states.
 func TestArrivedAt(t *testing.T) {
 	p, must := openHere(t)
 	const rounds = 3
 	ports := make(map[uint16]bool)
-	for range 2 * len(bpf.SynspySlot{}.Arrivals) {
+	for range 2 * len(bpf.SynspyCpuState{}.Arrivals) {
 		l, err := net.Listen("tcp4", "127.0.0.1:0")
 		must(err)
 		defer l.Close()

@@ -230,12 +230,12 @@ func configure(spec *ebpf.CollectionSpec, facts *Facts, plan Plan, config Config
 		{"reqsk_timer", start(facts.Code[requestTimer])},
 		{"fates", fateTable(facts.Reasons)},
 		{"places", placeTable(facts)},
-		{"hook_ranges", codeRanges[[4]bpf.SynspyRange](facts, []string{hookSlow})},
-		{"state_ranges", codeRanges[[4]bpf.SynspyRange](facts, synFreers())},
-		{"rcv_ranges", codeRanges[[16]bpf.SynspyRange](facts, ackFreers())},
-		{"cookie_ranges", codeRanges[[8]bpf.SynspyRange](facts, []string{"cookie_v4_check", "cookie_v6_check"})},
-		{"kfree_ranges", codeRanges[[4]bpf.SynspyRange](facts, []string{"kfree_skb"})},
-		{"icmp_ranges", codeRanges[[4]bpf.SynspyRange](facts, icmpFreers())},
+		{"hook_ranges", codeRanges[[4]bpf.SynspyCodeRange](facts, []string{hookSlow})},
+		{"state_ranges", codeRanges[[4]bpf.SynspyCodeRange](facts, synFreers())},
+		{"rcv_ranges", codeRanges[[16]bpf.SynspyCodeRange](facts, ackFreers())},
+		{"cookie_ranges", codeRanges[[8]bpf.SynspyCodeRange](facts, []string{"cookie_v4_check", "cookie_v6_check"})},
+		{"kfree_ranges", codeRanges[[4]bpf.SynspyCodeRange](facts, []string{"kfree_skb"})},
+		{"icmp_ranges", codeRanges[[4]bpf.SynspyCodeRange](facts, icmpFreers())},
 	}
 	for _, v := range values {
 		variable, ok := spec.Variables[v.name]
@@ -273,7 +273,7 @@ func start(code []kernel.Range) uint64 {
 
 // codeRanges fills a fixed table; functions split into more pieces than it
 // holds lose the last ones, which are the cold ones.
-func codeRanges[T [4]bpf.SynspyRange | [8]bpf.SynspyRange | [16]bpf.SynspyRange](facts *Facts, names []string) T {
+func codeRanges[T [4]bpf.SynspyCodeRange | [8]bpf.SynspyCodeRange | [16]bpf.SynspyCodeRange](facts *Facts, names []string) T {
 	var ranges []kernel.Range
 	for _, name := range names {
 		ranges = append(ranges, facts.Code[name]...)
@@ -281,7 +281,7 @@ func codeRanges[T [4]bpf.SynspyRange | [8]bpf.SynspyRange | [16]bpf.SynspyRange]
 	var table T
 	for i := range min(len(table), len(ranges)) {
 		code := ranges[i]
-		table[i] = bpf.SynspyRange{Start: code.Start, Size: code.End - code.Start}
+		table[i] = bpf.SynspyCodeRange{Start: code.Start, Size: code.End - code.Start}
 	}
 	return table
 }

@@ -33,7 +33,7 @@ func (p *Probe) Missed() (m Missed, err error) {
 		}
 	}
 	m.UnlistedSyns += p.departedSyns
-	if err := p.eachSlot(func(slot *bpf.SynspySlot) { m.Forgotten += slot.Forgotten }); err != nil {
+	if err := p.eachCPU(func(cpu *bpf.SynspyCpuState) { m.Forgotten += cpu.Attempts.Forgotten }); err != nil {
 		return m, fmt.Errorf("read what was forgotten: %w", err)
 	}
 	if m.Unanswered, err = p.unanswered(); err != nil {

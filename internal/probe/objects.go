@@ -103,15 +103,15 @@ func (o *objects) take(table string, key, value any) (bool, error) {
 	return true, o.holdRows(table, -1)
 }
 
-// eachSlot hands f the slot of each CPU. They are large, and looked at as they come from the kernel.
-func (o *objects) eachSlot(f func(*bpf.SynspySlot)) error {
-	raw, err := o.collection.Maps["slots"].LookupBytes(uint32(0))
+// eachCPU hands f the state of each. They are large, and looked at as they come from the kernel.
+func (o *objects) eachCPU(f func(*bpf.SynspyCpuState)) error {
+	raw, err := o.collection.Maps["cpu_states"].LookupBytes(uint32(0))
 	if err != nil {
 		return err
 	}
-	const size = (int(unsafe.Sizeof(bpf.SynspySlot{})) + 7) &^ 7 // bpf_percpu_array_copy: round_up(value_size, 8)
+	const size = (int(unsafe.Sizeof(bpf.SynspyCpuState{})) + 7) &^ 7 // bpf_percpu_array_copy: round_up(value_size, 8)
 	for len(raw) >= size {
-		f((*bpf.SynspySlot)(unsafe.Pointer(unsafe.SliceData(raw))))
+		f((*bpf.SynspyCpuState)(unsafe.Pointer(unsafe.SliceData(raw))))
 		raw = raw[size:]
 	}
 	return nil

@@ -45,9 +45,9 @@ func (c *listenerCounts) Forget(sockets []uint64, counts func(Arrivals) bool) (s
 // aside are the listeners whose arrivals some CPU has not added to their row.
 func (c *listenerCounts) aside() (map[uint64]bool, error) {
 	aside := make(map[uint64]bool)
-	err := c.eachSlot(func(slot *bpf.SynspySlot) {
-		for i := range slot.Arrivals {
-			if a := &slot.Arrivals[i]; a.Key != 0 {
+	err := c.eachCPU(func(cpu *bpf.SynspyCpuState) {
+		for i := range cpu.Arrivals {
+			if a := &cpu.Arrivals[i]; a.Key != 0 {
 				aside[a.Id] = true
 			}
 		}

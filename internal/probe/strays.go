@@ -50,7 +50,7 @@ func (p *Probe) LoadStrays(netns uint64, addresses []netip.Addr) (*Strays, error
 	if err != nil {
 		return nil, fmt.Errorf("read BPF objects: %w", err)
 	}
-	ranges := codeRanges[[4]bpf.SynspyRange](p.facts, []string{hookSlow})
+	ranges := codeRanges[[4]bpf.SynspyCodeRange](p.facts, []string{hookSlow})
 	if err := errors.Join(spec.Variables[bpf.WayOutVarHaveReason].Set(p.facts.tellReasons()),
 		spec.Variables[bpf.WayOutVarIngressReasons].Set(ingressReasons(p.facts)),
 		spec.Variables[bpf.WayOutVarHookRanges].Set(ranges),

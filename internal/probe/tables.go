@@ -28,7 +28,7 @@ const (
 // answers say of each map what it holds and what happens when it is full. Their sizes come from the objects.
 func answers() []Table {
 	return []Table{
-		{Object: "synspy", Name: "slots", Holds: "a CPU's state", Full: onePerCPU},
+		{Object: "synspy", Name: "cpu_states", Holds: "a CPU's state", Full: onePerCPU},
 		{Object: "synspy", Name: "offsets", Holds: "CPUs", Full: "as many rows as CPUs are possible"},
 		{Object: "synspy", Name: "snapshots", Holds: "the reading at hand", Full: onePerCPU},
 		{Object: "synspy", Name: "looks", Holds: "the listener at hand", Full: onePerCPU},
