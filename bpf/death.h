@@ -116,10 +116,11 @@ static __always_inline bool refusal(struct cpu_state *cpu, struct sk_buff *skb)
 	if (!parse(cpu, skb))
 		return cpu->packet.flags & TCP_FLAG_RST;
 	if (cpu->wire.ip[0] >> 4 == 4 ? cpu->wire.ip[IPV4_PROTOCOL] != IPPROTO_ICMP :
-				    cpu->wire.ip[IPV6_NEXTHDR] != IPPROTO_ICMPV6)
+					cpu->wire.ip[IPV6_NEXTHDR] != IPPROTO_ICMPV6)
 		return false;
 	read_words(&icmp,
-		   (void *)(cpu->wire.start + (cpu->wire.ip[0] >> 4 == 4 ? (cpu->wire.ip[0] & 15) * 4 : 40)),
+		   (void *)(cpu->wire.start +
+			    (cpu->wire.ip[0] >> 4 == 4 ? (cpu->wire.ip[0] & 15) * 4 : 40)),
 		   1);
 	if ((icmp & 0xff) != (cpu->wire.ip[0] >> 4 == 4 ? ICMP_DEST_UNREACH : ICMPV6_DEST_UNREACH))
 		return false;
@@ -242,8 +243,8 @@ static __noinline __u8 name_death(struct cpu_state *cpu, struct mark *mark, __u8
 		if (mark->checked) { /* sent again, or another one in its place */
 			cpu->verdict.proof = PROOF_RETURN;
 			return mark->isn == cpu->packet.isn ? OUTCOME_NONE :
-			       mark->reset		     ? OUTCOME_ACK_BAD_ANSWERED :
-							       OUTCOME_ACK_BAD_QUIET;
+			       mark->reset		    ? OUTCOME_ACK_BAD_ANSWERED :
+							      OUTCOME_ACK_BAD_QUIET;
 		}
 		if (!have_reason && mark->reset && !cpu->freed.given) {
 			cpu->verdict.proof = PROOF_HELPER;
@@ -344,7 +345,7 @@ static __always_inline int dropped(struct sk_buff *skb, __u64 location, __u32 re
 	cpu->freed.arrived = false;
 	/* An answer is this packet's if it was made just before. */
 	cpu->freed.answered = cpu->rejected.packet.family &&
-			 same_flow(&cpu->rejected.packet, &cpu->packet);
+			      same_flow(&cpu->rejected.packet, &cpu->packet);
 	cpu->freed.icmp_type = cpu->rejected.icmp_type;
 	cpu->freed.icmp_code = cpu->rejected.icmp_code;
 	cpu->rejected.packet.family = 0;

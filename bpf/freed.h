@@ -91,8 +91,8 @@ static __noinline bool fits(struct cpu_state *cpu, __u64 sk)
 /* settle_freed gives a movement to the packet that is being freed. given: its listener,
  * if the kernel handed it over; likely: the one that a lookup found. died: see
  * outcome_of(). */
-static __noinline int settle_freed(struct cpu_state *cpu, struct tally *tally, __u64 skb, __u64 likely,
-				   __u8 stage)
+static __noinline int settle_freed(struct cpu_state *cpu, struct tally *tally, __u64 skb,
+				   __u64 likely, __u8 stage)
 {
 	__u8 outcome, proof = LISTENER_GIVEN;
 	__u64 sk = cpu->freed.given;
@@ -230,7 +230,8 @@ static __always_inline int consumed(struct sk_buff *skb, __u64 location, bool tw
 }
 
 /* An ACK that died in the listen path ends in kfree_skb with counters that moved. */
-static __always_inline bool settled_by_counters(struct cpu_state *cpu, struct sk_buff *skb, __u64 net)
+static __always_inline bool settled_by_counters(struct cpu_state *cpu, struct sk_buff *skb,
+						__u64 net)
 {
 	struct tally *tally = moved_in(cpu, net);
 	__u64 likely = 0;

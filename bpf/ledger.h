@@ -412,7 +412,8 @@ static __always_inline bool unrouted_since(struct cpu_state *cpu)
 
 /* told_apart names the branches that move the same counters by what else happened:
  * the order is the kernel's. sk is the listener, 0 where it is not known. */
-static __noinline __u8 told_apart(struct cpu_state *cpu, struct sk_buff *skb, __u64 sk, __u8 outcome)
+static __noinline __u8 told_apart(struct cpu_state *cpu, struct sk_buff *skb, __u64 sk,
+				  __u8 outcome)
 {
 	__u8 of_lsm = 0, of_route = 0;
 

@@ -150,6 +150,6 @@ struct {
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct listener);
-} looks SEC(".maps");
+} listeners_read SEC(".maps");
 
 #endif

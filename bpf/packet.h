@@ -157,7 +157,8 @@ static __noinline int parse_quoted(struct cpu_state *cpu, struct sk_buff *skb)
 	p->flags = TCP_FLAG_ACK;
 	p->isn = 0;
 	p->ifindex = at.ifindex;
-	read_words((__u64 *)cpu->wire.ip, at.head + at.transport + ICMP_HEADER, sizeof(cpu->wire.ip) / 8);
+	read_words((__u64 *)cpu->wire.ip, at.head + at.transport + ICMP_HEADER,
+		   sizeof(cpu->wire.ip) / 8);
 	if (cpu->wire.ip[0] >> 4 == 4 && cpu->wire.ip[IPV4_PROTOCOL] == IPPROTO_TCP) {
 		length = (cpu->wire.ip[0] & 15) * 4;
 		map_v4(p->server, words[IPV4_SADDR / 4]);

@@ -34,8 +34,8 @@ static __always_inline struct sock *listener_of(struct sock *sk)
 }
 
 /* settle gives a movement to the packet that made it. */
-static __noinline int settle(struct cpu_state *cpu, struct tally *tally, struct sk_buff *skb, __u64 sk,
-			     __u8 stage)
+static __noinline int settle(struct cpu_state *cpu, struct tally *tally, struct sk_buff *skb,
+			     __u64 sk, __u8 stage)
 {
 	__u8 outcome;
 
@@ -46,9 +46,9 @@ static __noinline int settle(struct cpu_state *cpu, struct tally *tally, struct 
 		if (cpu->call.checking)
 			sk = (__u64)listener_of((struct sock *)sk);
 		cpu->mark = (struct mark){ .skb = number(cpu, skb),
-					    .print = print_of(&cpu->packet),
-					    .sk = sk,
-					    .settled = true };
+					   .print = print_of(&cpu->packet),
+					   .sk = sk,
+					   .settled = true };
 	}
 	outcome = outcome_of(skb ? number(cpu, skb) : 0, sk, stage);
 	if (!cpu->gate || outcome == OUTCOME_NONE)
@@ -64,10 +64,10 @@ static __noinline int check(struct cpu_state *cpu, struct sk_buff *skb, __u64 sk
 	if (parse(cpu, skb))
 		return 0;
 	cpu->mark = (struct mark){ .skb = number(cpu, skb),
-				    .print = print_of(&cpu->packet),
-				    .sk = (__u64)listener_of((struct sock *)sk),
-				    .isn = request ? BPF_CORE_READ(r, rcv_isn) : 0,
-				    .checked = true };
+				   .print = print_of(&cpu->packet),
+				   .sk = (__u64)listener_of((struct sock *)sk),
+				   .isn = request ? BPF_CORE_READ(r, rcv_isn) : 0,
+				   .checked = true };
 	return 0;
 }
 
@@ -276,8 +276,8 @@ static __always_inline int met_timewait(struct sk_buff *skb, int answer)
 	if (!cpu || answer == TCP_TW_SYN || parse(cpu, skb))
 		return 0;
 	cpu->mark = (struct mark){ .skb = number(cpu, skb),
-				    .print = print_of(&cpu->packet),
-				    .timewait = true };
+				   .print = print_of(&cpu->packet),
+				   .timewait = true };
 	return 0;
 }
 

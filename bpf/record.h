@@ -146,7 +146,8 @@ static __noinline __u8 choose(struct cpu_state *cpu, __u64 sk)
 	survey(sk);
 	if (cpu->group.members_full == 1)
 		cpu->lookup.found = cpu->group.full;
-	return cpu->group.members < 2 || cpu->group.members_full == 1 ? LISTENER_CHOSEN : LISTENER_GROUP;
+	return cpu->group.members < 2 || cpu->group.members_full == 1 ? LISTENER_CHOSEN :
+									LISTENER_GROUP;
 }
 
 /* identify fills in a listener from its socket. */

@@ -10,8 +10,9 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 static __always_inline bool watches(__u32 tgid)
 {
-	__u32 word = tgid / 64 % SIEVE_WORDS;
-	__u64 *bits = bpf_map_lookup_elem(&sieve, &word); /* no call: the verifier inlines it */
+	__u32 word = tgid / 64 % WATCHED_WORDS;
+	__u64 *bits = bpf_map_lookup_elem(&watched_bits,
+					  &word); /* no call: the verifier inlines it */
 
 	return bits && *bits >> tgid % 64 & 1 && bpf_map_lookup_elem(&watched, &tgid);
 }
@@ -27,15 +28,15 @@ static __always_inline __s32 stack_id(void *ctx, __u64 flags)
 	return id < 0 ? STACK_NONE : id;
 }
 
-static __always_inline struct doing_count *count_of(const struct doing *key)
+static __always_inline struct activity_total *total_of(const struct activity *key)
 {
-	static const struct doing_count none = {};
-	struct doing_count *count = bpf_map_lookup_elem(&doings, key);
+	static const struct activity_total none = {};
+	struct activity_total *count = bpf_map_lookup_elem(&activities, key);
 
 	if (count)
 		return count;
-	bpf_map_update_elem(&doings, key, &none, BPF_NOEXIST);
-	count = bpf_map_lookup_elem(&doings, key);
+	bpf_map_update_elem(&activities, key, &none, BPF_NOEXIST);
+	count = bpf_map_lookup_elem(&activities, key);
 	if (!count)
 		__sync_fetch_and_add(&lost, 1);
 	return count;
@@ -45,14 +46,14 @@ SEC("perf_event")
 int perf_event_cpu_clock(void *ctx)
 {
 	__u64 id = bpf_get_current_pid_tgid();
-	struct doing key = { .tgid = id >> 32, .tid = id, .state = DOING_RUNNING };
-	struct doing_count *count;
+	struct activity key = { .tgid = id >> 32, .tid = id, .state = THREAD_RUNNING };
+	struct activity_total *count;
 
 	if (!watches(key.tgid))
 		return 0;
 	key.user = stack_id(ctx, BPF_F_USER_STACK);
 	key.kernel = stack_id(ctx, 0);
-	count = count_of(&key);
+	count = total_of(&key);
 	if (!count)
 		return 0;
 	__sync_fetch_and_add(&count->times, 1);
@@ -60,13 +61,13 @@ int perf_event_cpu_clock(void *ctx)
 	return 0;
 }
 
-/* delayed_so_far is how long the thread waited for a CPU in its life; 0 where not kept. */
-static __always_inline __u64 delayed_so_far(struct task_struct___sampler *task)
+/* run_delay_of is how long the thread waited for a CPU in its life; 0 where not kept. */
+static __always_inline __u64 run_delay_of(struct task_struct___sampler *task)
 {
 	return bpf_core_field_exists(task->sched_info.run_delay) ? task->sched_info.run_delay : 0;
 }
 
-static __always_inline __u32 state_of(struct task_struct___sampler *task)
+static __always_inline __u32 task_state(struct task_struct___sampler *task)
 {
 	struct task_struct___state *old = (void *)task;
 
@@ -75,29 +76,29 @@ static __always_inline __u32 state_of(struct task_struct___sampler *task)
 	return bpf_core_field_exists(old->state) ? old->state : 0;
 }
 
-static __always_inline __u32 doing_of(__u32 state)
+static __always_inline __u32 thread_state_of(__u32 state)
 {
 	if (state & TASK_UNINTERRUPTIBLE)
-		return DOING_UNINTERRUPTIBLE;
+		return THREAD_UNINTERRUPTIBLE;
 	if (state & (TASK_STOPPED | TASK_TRACED))
-		return DOING_STOPPED;
-	return state & TASK_INTERRUPTIBLE ? DOING_SLEEPING : DOING_RUNNABLE;
+		return THREAD_STOPPED;
+	return state & TASK_INTERRUPTIBLE ? THREAD_SLEEPING : THREAD_RUNNABLE;
 }
 
-/* settle_delay books how long the last absence was spent waiting for a CPU. The kernel adds it up
+/* add_run_delay books how long the last absence was spent waiting for a CPU. The kernel adds it up
  * only after this tracepoint told that the thread is back: it is known when it leaves again. */
-static __always_inline void settle_delay(struct thread *thread, __u64 delayed)
+static __always_inline void add_run_delay(struct thread *thread, __u64 delayed)
 {
-	struct doing_count *count;
+	struct activity_total *count;
 
 	if (!thread->delayed || delayed <= thread->delayed)
 		return;
-	count = bpf_map_lookup_elem(&doings, &thread->doing);
+	count = bpf_map_lookup_elem(&activities, &thread->activity);
 	if (count)
 		__sync_fetch_and_add(&count->delay, delayed - thread->delayed);
 }
 
-static __always_inline void leave(void *ctx, struct task_struct___sampler *task, __u32 state)
+static __always_inline void off_cpu(void *ctx, struct task_struct___sampler *task, __u32 state)
 {
 	static const struct thread none = {};
 	__u32 tid = task->pid;
@@ -117,21 +118,21 @@ static __always_inline void leave(void *ctx, struct task_struct___sampler *task,
 			return;
 		}
 	}
-	delayed = delayed_so_far(task);
-	settle_delay(thread, delayed);
+	delayed = run_delay_of(task);
+	add_run_delay(thread, delayed);
 	thread->delayed = delayed;
-	thread->doing.tgid = task->tgid;
-	thread->doing.tid = tid;
-	thread->doing.state = doing_of(state);
-	thread->doing.user = stack_id(ctx, BPF_F_USER_STACK);
-	thread->doing.kernel = stack_id(ctx, 0);
+	thread->activity.tgid = task->tgid;
+	thread->activity.tid = tid;
+	thread->activity.state = thread_state_of(state);
+	thread->activity.user = stack_id(ctx, BPF_F_USER_STACK);
+	thread->activity.kernel = stack_id(ctx, 0);
 	bpf_get_current_comm(thread->comm, sizeof(thread->comm));
 	thread->left = bpf_ktime_get_ns();
 }
 
-static __always_inline void arrive(struct task_struct___sampler *task)
+static __always_inline void on_cpu(struct task_struct___sampler *task)
 {
-	struct doing_count *count;
+	struct activity_total *count;
 	struct thread *thread;
 	__u32 tid = task->pid;
 	__u64 away;
@@ -141,7 +142,7 @@ static __always_inline void arrive(struct task_struct___sampler *task)
 		return;
 	away = bpf_ktime_get_ns() - thread->left;
 	thread->left = 0;
-	count = count_of(&thread->doing);
+	count = total_of(&thread->activity);
 	if (!count)
 		return;
 	__sync_fetch_and_add(&count->times, 1);
@@ -165,13 +166,13 @@ int tp_btf_sched_switch(__u64 *ctx)
 			state = ctx[3];
 			barrier_var(state); /* or both loads become one */
 		} else {
-			state = state_of(prev);
+			state = task_state(prev);
 			barrier_var(state);
 		}
-		leave(ctx, prev, state);
+		off_cpu(ctx, prev, state);
 	}
 	if (watches(next->tgid))
-		arrive(next);
+		on_cpu(next);
 	return 0;
 }
 
@@ -188,25 +189,25 @@ int iter_task(struct bpf_iter__task *ctx)
 
 	if (!task || !watches(task->tgid))
 		return 0;
-	state = state_of(task);
-	if (doing_of(state) == DOING_RUNNABLE || state & TASK_ENDED)
+	state = task_state(task);
+	if (thread_state_of(state) == THREAD_RUNNABLE || state & TASK_ENDED)
 		return 0;
-	thread.doing.tgid = task->tgid;
-	thread.doing.tid = task->pid;
-	thread.doing.state = doing_of(state);
-	thread.doing.user = thread.doing.kernel = STACK_BEFORE;
-	thread.delayed = delayed_so_far(task);
+	thread.activity.tgid = task->tgid;
+	thread.activity.tid = task->pid;
+	thread.activity.state = thread_state_of(state);
+	thread.activity.user = thread.activity.kernel = STACK_BEFORE;
+	thread.delayed = run_delay_of(task);
 	thread.left = bpf_ktime_get_ns();
 	bpf_probe_read_kernel(thread.comm, sizeof(thread.comm), task->comm);
-	if (bpf_map_update_elem(&threads, &thread.doing.tid, &thread, BPF_NOEXIST))
+	if (bpf_map_update_elem(&threads, &thread.activity.tid, &thread, BPF_NOEXIST))
 		return 0; /* seen at sched_switch already */
-	if (doing_of(state_of(task)) == DOING_RUNNABLE) { /* it woke meanwhile */
-		bpf_map_delete_elem(&threads, &thread.doing.tid);
+	if (thread_state_of(task_state(task)) == THREAD_RUNNABLE) { /* it woke meanwhile */
+		bpf_map_delete_elem(&threads, &thread.activity.tid);
 		return 0;
 	}
 	asleep.ip = asleep.sp = asleep.bp = 0;
-	asleep.tgid = thread.doing.tgid;
-	asleep.tid = thread.doing.tid;
+	asleep.tgid = thread.activity.tgid;
+	asleep.tid = thread.activity.tid;
 	asleep.left = thread.left;
 	length = bpf_get_task_stack(checked, asleep.kernel, sizeof(asleep.kernel), 0);
 	asleep.kernel_length = length < 0 ? 0 : length / sizeof(asleep.kernel[0]);

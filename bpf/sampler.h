@@ -21,16 +21,16 @@
 #define MAX_FRAMES 127
 #define SAMPLER_PROCESSES 1024
 #define SAMPLER_THREADS 16384
-#define SAMPLER_DOINGS 16384
+#define SAMPLER_ACTIVITIES 16384
 #define SAMPLER_STACKS 8192
 
-enum doing_state {
-	DOING_NOTHING,
-	DOING_RUNNING, /* seen on a CPU */
-	DOING_RUNNABLE, /* preempted, or gave way */
-	DOING_SLEEPING, /* until something happens or a signal comes */
-	DOING_UNINTERRUPTIBLE, /* mostly storage and locks */
-	DOING_STOPPED, /* by a signal or a debugger */
+enum thread_state {
+	THREAD_UNKNOWN,
+	THREAD_RUNNING, /* seen on a CPU */
+	THREAD_RUNNABLE, /* preempted, or gave way */
+	THREAD_SLEEPING, /* until something happens or a signal comes */
+	THREAD_UNINTERRUPTIBLE, /* mostly storage and locks */
+	THREAD_STOPPED, /* by a signal or a debugger */
 };
 
 /* What a stack's number is where it is none. */
@@ -40,15 +40,15 @@ enum no_stack {
 	STACK_BEFORE = -3, /* it left before it was watched: see iter_task */
 };
 
-struct doing {
+struct activity {
 	__u32 tgid;
 	__u32 tid;
 	enum no_stack user; /* or a place in stacks */
 	enum no_stack kernel;
-	enum doing_state state;
+	enum thread_state state;
 };
 
-struct doing_count {
+struct activity_total {
 	__u64 times; /* samples, or returns to a CPU */
 	__u64 ns; /* off it */
 	__u64 delay; /* of which it waited for a CPU, ns */
@@ -60,7 +60,7 @@ struct doing_count {
 struct thread {
 	__u64 left; /* CLOCK_MONOTONIC, ns; 0: it is on one */
 	__u64 delayed; /* sched_info.run_delay when it left */
-	struct doing doing;
+	struct activity activity;
 	__u32 pad;
 	char comm[16];
 };
@@ -92,13 +92,13 @@ struct {
 
 /* A bit for each number of a process, less its upper bits. Most of those that are not watched are
  * told so by one load: measured on 6.18, half the time of asking the hash for both threads. */
-#define SIEVE_WORDS 1024
+#define WATCHED_WORDS 1024
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, SIEVE_WORDS);
+	__uint(max_entries, WATCHED_WORDS);
 	__type(key, __u32);
 	__type(value, __u64);
-} sieve SEC(".maps");
+} watched_bits SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -109,10 +109,10 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, SAMPLER_DOINGS);
-	__type(key, struct doing);
-	__type(value, struct doing_count);
-} doings SEC(".maps");
+	__uint(max_entries, SAMPLER_ACTIVITIES);
+	__type(key, struct activity);
+	__type(value, struct activity_total);
+} activities SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_STACK_TRACE);

@@ -36,7 +36,7 @@ struct shortage {
 	__u32 error;
 };
 
-__u64 untold = 0; /* calls that the table had no room for */
+__u64 overflowed = 0; /* calls that the table had no room for */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -69,7 +69,7 @@ static __always_inline int note(__s32 fd, __s64 returned)
 		return 0;
 	bpf_map_update_elem(&shortages, &key, &none, BPF_NOEXIST);
 	count = bpf_map_lookup_elem(&shortages, &key);
-	__sync_fetch_and_add(count ? count : &untold, 1);
+	__sync_fetch_and_add(count ? count : &overflowed, 1);
 	return 0;
 }
 

@@ -161,15 +161,15 @@ static __always_inline int about_namespace(__u64 request, __u64 id, __u64 addres
 	return answer;
 }
 
-/* look reads a listener at its address, if that is still the one of that id: a program
+/* read_listener reads a listener at its address, if that is still the one of that id: a program
  * is an RCU reader, and TCP's sockets are given back to TCP only. */
-static __noinline int look(__u64 address, __u64 id)
+static __noinline int read_listener(__u64 address, __u64 id)
 {
 	struct sock *sk = (struct sock *)address;
 	struct listener *l;
 	__u32 zero = 0;
 
-	l = bpf_map_lookup_elem(&looks, &zero);
+	l = bpf_map_lookup_elem(&listeners_read, &zero);
 	if (!l)
 		return ANSWER_FAILED;
 	if (socket_id(address) != id || LOAD(struct sock, sk, __sk_common.skc_state) != TCP_LISTEN)
@@ -201,7 +201,7 @@ static __always_inline int answer_request(__u64 request, __u64 arg, __u64 net, _
 	case REQUEST_SUM:
 		return about_namespace(request, arg, net, inum);
 	case REQUEST_LISTENER:
-		return look(arg, net);
+		return read_listener(arg, net);
 	}
 	return ANSWER_FAILED;
 }

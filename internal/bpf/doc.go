@@ -6,6 +6,6 @@
 package bpf
 
 //go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -cflags "-I../../bpf/headers -O2 -g -Wall -Wextra -Werror -Wno-unused-parameter -Wno-missing-declarations -mcpu=v3" -type record -type captured -type listen_change -type holder -type listener -type accepting -type acceptor Synspy ../../bpf/synspy.bpf.c
-//go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -cflags "-I../../bpf/headers -O2 -g -Wall -Wextra -Werror -Wno-unused-parameter -Wno-missing-declarations -mcpu=v3" -type no_stack -type doing_state Sampler ../../bpf/sampler.bpf.c
+//go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -cflags "-I../../bpf/headers -O2 -g -Wall -Wextra -Werror -Wno-unused-parameter -Wno-missing-declarations -mcpu=v3" -type no_stack -type thread_state Sampler ../../bpf/sampler.bpf.c
 //go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -cflags "-I../../bpf/headers -O2 -g -Wall -Wextra -Werror -Wno-unused-parameter -Wno-missing-declarations -mcpu=v3" -type shortage Shortage ../../bpf/shortage.bpf.c
-//go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -cflags "-I../../bpf/headers -O2 -g -Wall -Wextra -Werror -Wno-unused-parameter -Wno-missing-declarations -mcpu=v3" WayOut ../../bpf/wayout.bpf.c
+//go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -cflags "-I../../bpf/headers -O2 -g -Wall -Wextra -Werror -Wno-unused-parameter -Wno-missing-declarations -mcpu=v3" Strays ../../bpf/strays.bpf.c

@@ -13,16 +13,16 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-type SamplerDoing struct {
+type SamplerActivity struct {
 	_      structs.HostLayout
 	Tgid   uint32
 	Tid    uint32
 	User   SamplerNoStack
 	Kernel SamplerNoStack
-	State  SamplerDoingState
+	State  SamplerThreadState
 }
 
-type SamplerDoingCount struct {
+type SamplerActivityTotal struct {
 	_       structs.HostLayout
 	Times   uint64
 	Ns      uint64
@@ -30,17 +30,6 @@ type SamplerDoingCount struct {
 	Longest uint64
 	Comm    [16]int8
 }
-
-type SamplerDoingState uint32
-
-const (
-	SamplerDoingStateDOING_NOTHING         SamplerDoingState = 0
-	SamplerDoingStateDOING_RUNNING         SamplerDoingState = 1
-	SamplerDoingStateDOING_RUNNABLE        SamplerDoingState = 2
-	SamplerDoingStateDOING_SLEEPING        SamplerDoingState = 3
-	SamplerDoingStateDOING_UNINTERRUPTIBLE SamplerDoingState = 4
-	SamplerDoingStateDOING_STOPPED         SamplerDoingState = 5
-)
 
 type SamplerNoStack int32
 
@@ -63,23 +52,34 @@ type SamplerSleeper struct {
 }
 
 type SamplerThread struct {
-	_       structs.HostLayout
-	Left    uint64
-	Delayed uint64
-	Doing   SamplerDoing
-	Pad     uint32
-	Comm    [16]int8
+	_        structs.HostLayout
+	Left     uint64
+	Delayed  uint64
+	Activity SamplerActivity
+	Pad      uint32
+	Comm     [16]int8
 }
+
+type SamplerThreadState uint32
+
+const (
+	SamplerThreadStateTHREAD_UNKNOWN         SamplerThreadState = 0
+	SamplerThreadStateTHREAD_RUNNING         SamplerThreadState = 1
+	SamplerThreadStateTHREAD_RUNNABLE        SamplerThreadState = 2
+	SamplerThreadStateTHREAD_SLEEPING        SamplerThreadState = 3
+	SamplerThreadStateTHREAD_UNINTERRUPTIBLE SamplerThreadState = 4
+	SamplerThreadStateTHREAD_STOPPED         SamplerThreadState = 5
+)
 
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	SamplerMapDoings             = "doings"
-	SamplerMapSieve              = "sieve"
+	SamplerMapActivities         = "activities"
 	SamplerMapStacks             = "stacks"
 	SamplerMapThreads            = "threads"
 	SamplerMapWatched            = "watched"
+	SamplerMapWatchedBits        = "watched_bits"
 	SamplerProgIterTask          = "iter_task"
 	SamplerProgPerfEventCpuClock = "perf_event_cpu_clock"
 	SamplerProgTpBtfSchedSwitch  = "tp_btf_sched_switch"
@@ -141,11 +141,11 @@ type SamplerProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type SamplerMapSpecs struct {
-	Doings  *ebpf.MapSpec `ebpf:"doings"`
-	Sieve   *ebpf.MapSpec `ebpf:"sieve"`
-	Stacks  *ebpf.MapSpec `ebpf:"stacks"`
-	Threads *ebpf.MapSpec `ebpf:"threads"`
-	Watched *ebpf.MapSpec `ebpf:"watched"`
+	Activities  *ebpf.MapSpec `ebpf:"activities"`
+	Stacks      *ebpf.MapSpec `ebpf:"stacks"`
+	Threads     *ebpf.MapSpec `ebpf:"threads"`
+	Watched     *ebpf.MapSpec `ebpf:"watched"`
+	WatchedBits *ebpf.MapSpec `ebpf:"watched_bits"`
 }
 
 // SamplerVariableSpecs contains global variables before they are loaded into the kernel.
@@ -179,20 +179,20 @@ func (o *SamplerObjects) Close() error {
 //
 // It can be passed to LoadSamplerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type SamplerMaps struct {
-	Doings  *ebpf.Map `ebpf:"doings"`
-	Sieve   *ebpf.Map `ebpf:"sieve"`
-	Stacks  *ebpf.Map `ebpf:"stacks"`
-	Threads *ebpf.Map `ebpf:"threads"`
-	Watched *ebpf.Map `ebpf:"watched"`
+	Activities  *ebpf.Map `ebpf:"activities"`
+	Stacks      *ebpf.Map `ebpf:"stacks"`
+	Threads     *ebpf.Map `ebpf:"threads"`
+	Watched     *ebpf.Map `ebpf:"watched"`
+	WatchedBits *ebpf.Map `ebpf:"watched_bits"`
 }
 
 func (m *SamplerMaps) Close() error {
 	return _SamplerClose(
-		m.Doings,
-		m.Sieve,
+		m.Activities,
 		m.Stacks,
 		m.Threads,
 		m.Watched,
+		m.WatchedBits,
 	)
 }
 

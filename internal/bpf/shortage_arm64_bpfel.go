@@ -29,7 +29,7 @@ const (
 	ShortageProgFexitSysAccept4     = "fexit_sys_accept4"
 	ShortageProgKretprobeSysAccept4 = "kretprobe_sys_accept4"
 	ShortageProgTpBtfSysExit        = "tp_btf_sys_exit"
-	ShortageVarUntold               = "untold"
+	ShortageVarOverflowed           = "overflowed"
 )
 
 // LoadShortage returns the embedded CollectionSpec for Shortage.
@@ -91,7 +91,7 @@ type ShortageMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ShortageVariableSpecs struct {
-	Untold *ebpf.VariableSpec `ebpf:"untold"`
+	Overflowed *ebpf.VariableSpec `ebpf:"overflowed"`
 }
 
 // ShortageObjects contains all objects after they have been loaded into the kernel.
@@ -129,7 +129,7 @@ func (m *ShortageMaps) Close() error {
 //
 // It can be passed to LoadShortageObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ShortageVariables struct {
-	Untold *ebpf.Variable `ebpf:"untold"`
+	Overflowed *ebpf.Variable `ebpf:"overflowed"`
 }
 
 // ShortagePrograms contains all programs after they have been loaded into the kernel.

@@ -669,8 +669,8 @@ const (
 	SynspyMapClosing                            = "closing"
 	SynspyMapCounts                             = "counts"
 	SynspyMapCpuStates                          = "cpu_states"
+	SynspyMapListenersRead                      = "listeners_read"
 	SynspyMapListening                          = "listening"
-	SynspyMapLooks                              = "looks"
 	SynspyMapOffsets                            = "offsets"
 	SynspyMapOpenings                           = "openings"
 	SynspyMapRing                               = "ring"
@@ -956,30 +956,30 @@ type SynspyProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type SynspyMapSpecs struct {
-	AcceptCalls  *ebpf.MapSpec `ebpf:"accept_calls"`
-	AcceptNotes  *ebpf.MapSpec `ebpf:"accept_notes"`
-	AcceptOwners *ebpf.MapSpec `ebpf:"accept_owners"`
-	AcceptPlaces *ebpf.MapSpec `ebpf:"accept_places"`
-	Acceptings   *ebpf.MapSpec `ebpf:"acceptings"`
-	Acceptors    *ebpf.MapSpec `ebpf:"acceptors"`
-	Arrived      *ebpf.MapSpec `ebpf:"arrived"`
-	Attempts     *ebpf.MapSpec `ebpf:"attempts"`
-	Bases        *ebpf.MapSpec `ebpf:"bases"`
-	Children     *ebpf.MapSpec `ebpf:"children"`
-	Closing      *ebpf.MapSpec `ebpf:"closing"`
-	Counts       *ebpf.MapSpec `ebpf:"counts"`
-	CpuStates    *ebpf.MapSpec `ebpf:"cpu_states"`
-	Listening    *ebpf.MapSpec `ebpf:"listening"`
-	Looks        *ebpf.MapSpec `ebpf:"looks"`
-	Offsets      *ebpf.MapSpec `ebpf:"offsets"`
-	Openings     *ebpf.MapSpec `ebpf:"openings"`
-	Ring         *ebpf.MapSpec `ebpf:"ring"`
-	Sleepers     *ebpf.MapSpec `ebpf:"sleepers"`
-	Snapshots    *ebpf.MapSpec `ebpf:"snapshots"`
-	Steered      *ebpf.MapSpec `ebpf:"steered"`
-	Tallies      *ebpf.MapSpec `ebpf:"tallies"`
-	Wanted       *ebpf.MapSpec `ebpf:"wanted"`
-	Withheld     *ebpf.MapSpec `ebpf:"withheld"`
+	AcceptCalls   *ebpf.MapSpec `ebpf:"accept_calls"`
+	AcceptNotes   *ebpf.MapSpec `ebpf:"accept_notes"`
+	AcceptOwners  *ebpf.MapSpec `ebpf:"accept_owners"`
+	AcceptPlaces  *ebpf.MapSpec `ebpf:"accept_places"`
+	Acceptings    *ebpf.MapSpec `ebpf:"acceptings"`
+	Acceptors     *ebpf.MapSpec `ebpf:"acceptors"`
+	Arrived       *ebpf.MapSpec `ebpf:"arrived"`
+	Attempts      *ebpf.MapSpec `ebpf:"attempts"`
+	Bases         *ebpf.MapSpec `ebpf:"bases"`
+	Children      *ebpf.MapSpec `ebpf:"children"`
+	Closing       *ebpf.MapSpec `ebpf:"closing"`
+	Counts        *ebpf.MapSpec `ebpf:"counts"`
+	CpuStates     *ebpf.MapSpec `ebpf:"cpu_states"`
+	ListenersRead *ebpf.MapSpec `ebpf:"listeners_read"`
+	Listening     *ebpf.MapSpec `ebpf:"listening"`
+	Offsets       *ebpf.MapSpec `ebpf:"offsets"`
+	Openings      *ebpf.MapSpec `ebpf:"openings"`
+	Ring          *ebpf.MapSpec `ebpf:"ring"`
+	Sleepers      *ebpf.MapSpec `ebpf:"sleepers"`
+	Snapshots     *ebpf.MapSpec `ebpf:"snapshots"`
+	Steered       *ebpf.MapSpec `ebpf:"steered"`
+	Tallies       *ebpf.MapSpec `ebpf:"tallies"`
+	Wanted        *ebpf.MapSpec `ebpf:"wanted"`
+	Withheld      *ebpf.MapSpec `ebpf:"withheld"`
 }
 
 // SynspyVariableSpecs contains global variables before they are loaded into the kernel.
@@ -1088,30 +1088,30 @@ func (o *SynspyObjects) Close() error {
 //
 // It can be passed to LoadSynspyObjects or ebpf.CollectionSpec.LoadAndAssign.
 type SynspyMaps struct {
-	AcceptCalls  *ebpf.Map `ebpf:"accept_calls"`
-	AcceptNotes  *ebpf.Map `ebpf:"accept_notes"`
-	AcceptOwners *ebpf.Map `ebpf:"accept_owners"`
-	AcceptPlaces *ebpf.Map `ebpf:"accept_places"`
-	Acceptings   *ebpf.Map `ebpf:"acceptings"`
-	Acceptors    *ebpf.Map `ebpf:"acceptors"`
-	Arrived      *ebpf.Map `ebpf:"arrived"`
-	Attempts     *ebpf.Map `ebpf:"attempts"`
-	Bases        *ebpf.Map `ebpf:"bases"`
-	Children     *ebpf.Map `ebpf:"children"`
-	Closing      *ebpf.Map `ebpf:"closing"`
-	Counts       *ebpf.Map `ebpf:"counts"`
-	CpuStates    *ebpf.Map `ebpf:"cpu_states"`
-	Listening    *ebpf.Map `ebpf:"listening"`
-	Looks        *ebpf.Map `ebpf:"looks"`
-	Offsets      *ebpf.Map `ebpf:"offsets"`
-	Openings     *ebpf.Map `ebpf:"openings"`
-	Ring         *ebpf.Map `ebpf:"ring"`
-	Sleepers     *ebpf.Map `ebpf:"sleepers"`
-	Snapshots    *ebpf.Map `ebpf:"snapshots"`
-	Steered      *ebpf.Map `ebpf:"steered"`
-	Tallies      *ebpf.Map `ebpf:"tallies"`
-	Wanted       *ebpf.Map `ebpf:"wanted"`
-	Withheld     *ebpf.Map `ebpf:"withheld"`
+	AcceptCalls   *ebpf.Map `ebpf:"accept_calls"`
+	AcceptNotes   *ebpf.Map `ebpf:"accept_notes"`
+	AcceptOwners  *ebpf.Map `ebpf:"accept_owners"`
+	AcceptPlaces  *ebpf.Map `ebpf:"accept_places"`
+	Acceptings    *ebpf.Map `ebpf:"acceptings"`
+	Acceptors     *ebpf.Map `ebpf:"acceptors"`
+	Arrived       *ebpf.Map `ebpf:"arrived"`
+	Attempts      *ebpf.Map `ebpf:"attempts"`
+	Bases         *ebpf.Map `ebpf:"bases"`
+	Children      *ebpf.Map `ebpf:"children"`
+	Closing       *ebpf.Map `ebpf:"closing"`
+	Counts        *ebpf.Map `ebpf:"counts"`
+	CpuStates     *ebpf.Map `ebpf:"cpu_states"`
+	ListenersRead *ebpf.Map `ebpf:"listeners_read"`
+	Listening     *ebpf.Map `ebpf:"listening"`
+	Offsets       *ebpf.Map `ebpf:"offsets"`
+	Openings      *ebpf.Map `ebpf:"openings"`
+	Ring          *ebpf.Map `ebpf:"ring"`
+	Sleepers      *ebpf.Map `ebpf:"sleepers"`
+	Snapshots     *ebpf.Map `ebpf:"snapshots"`
+	Steered       *ebpf.Map `ebpf:"steered"`
+	Tallies       *ebpf.Map `ebpf:"tallies"`
+	Wanted        *ebpf.Map `ebpf:"wanted"`
+	Withheld      *ebpf.Map `ebpf:"withheld"`
 }
 
 func (m *SynspyMaps) Close() error {
@@ -1129,8 +1129,8 @@ func (m *SynspyMaps) Close() error {
 		m.Closing,
 		m.Counts,
 		m.CpuStates,
+		m.ListenersRead,
 		m.Listening,
-		m.Looks,
 		m.Offsets,
 		m.Openings,
 		m.Ring,

@@ -188,7 +188,7 @@ func (r *EvidenceRow) still(c *collector) {
 // pollOne reads a listener.
 func (c *collector) pollOne(r *EvidenceRow, now time.Time) error {
 	arrived := r.arrived // before its queues: what came in between is of the next reading
-	l, ok, err := c.session.Probe.Look(&r.Listener)
+	l, ok, err := c.session.Probe.ReadListener(&r.Listener)
 	if err != nil {
 		return err
 	}

@@ -141,7 +141,7 @@ func (p *Probe) open(one attacher) error {
 	began := time.Now()
 	var err error
 	if p.collection, err = load(p.facts, p.plan, p.config); err != nil {
-		return blame(p.facts, p.plan, p.config, err, p.log)
+		return explainRefusal(p.facts, p.plan, p.config, err, p.log)
 	}
 	// The ring buffer and what attaches come on top of what loading took. Made again, if a plan is, the types are decoded again.
 	p.facts.cache, p.facts.types = nil, nil

@@ -47,7 +47,7 @@ type Sampler struct {
 
 	mu      sync.Mutex
 	watched map[uint32]bool
-	sieve   map[uint32]uint64  // words that are not zero, or were not
+	bits    map[uint32]uint64  // words that are not zero, or were not
 	before  map[uint32]sleeper // by thread
 	cut     []cutShort
 }
@@ -101,7 +101,7 @@ type SamplerLoss struct {
 // replaces the kernel's own type information. What this kernel refuses is left out and said by
 // Support; if everything is refused, the error is ErrCannotSample.
 func OpenSampler(btfFile string, log *slog.Logger) (*Sampler, error) {
-	s := &Sampler{log: log, watched: make(map[uint32]bool), sieve: make(map[uint32]uint64), before: make(map[uint32]sleeper)}
+	s := &Sampler{log: log, watched: make(map[uint32]bool), bits: make(map[uint32]uint64), before: make(map[uint32]sleeper)}
 	if err := s.open(btfFile); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -153,7 +153,7 @@ func (s *Sampler) Watch(pids []uint32) error {
 		}
 		s.watched[pid], fresh = true, true
 	}
-	if err := s.setSieve(); err != nil {
+	if err := s.setWatchedBits(); err != nil {
 		return err
 	}
 	if fresh && s.sleepers != nil {
@@ -202,21 +202,21 @@ func (s *Sampler) tick(on bool) error {
 	return nil
 }
 
-// setSieve tells by bits which processes may be watched: see watches in bpf/sampler.bpf.c.
-func (s *Sampler) setSieve() error {
-	sieve := s.maps.Maps[bpf.SamplerMapSieve]
-	words := make([]uint64, sieve.MaxEntries())
+// setWatchedBits tells by bits which processes may be watched: see watches in bpf/sampler.bpf.c.
+func (s *Sampler) setWatchedBits() error {
+	bits := s.maps.Maps[bpf.SamplerMapWatchedBits]
+	words := make([]uint64, bits.MaxEntries())
 	for pid := range s.watched {
 		words[int(pid/64)%len(words)] |= 1 << (pid % 64)
 	}
 	for i, word := range words {
-		if word == s.sieve[uint32(i)] {
+		if word == s.bits[uint32(i)] {
 			continue
 		}
-		if err := sieve.Put(uint32(i), word); err != nil {
+		if err := bits.Put(uint32(i), word); err != nil {
 			return fmt.Errorf("watch processes: %w", err)
 		}
-		s.sieve[uint32(i)] = word
+		s.bits[uint32(i)] = word
 	}
 	return nil
 }
@@ -226,7 +226,7 @@ func (s *Sampler) forget(pid uint32) error {
 	threads := s.maps.Maps[bpf.SamplerMapThreads]
 	now := kernel.Monotonic()
 	return everything(threads, func(tid uint32, thread *bpf.SamplerThread) error {
-		if thread.Doing.Tgid != pid {
+		if thread.Activity.Tgid != pid {
 			return nil
 		}
 		if thread.Left != 0 && thread.Left < now && len(s.cut) < maxSleepers {
@@ -243,8 +243,8 @@ func (s *Sampler) forget(pid uint32) error {
 func (s *Sampler) Read() ([]Sample, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r := sampleReader{sampler: s, stacks: make(map[bpf.SamplerNoStack]stack), at: make(map[bpf.SamplerDoing]int)}
-	err := everything(s.maps.Maps[bpf.SamplerMapDoings], func(key bpf.SamplerDoing, count *bpf.SamplerDoingCount) error {
+	r := sampleReader{sampler: s, stacks: make(map[bpf.SamplerNoStack]stack), at: make(map[bpf.SamplerActivity]int)}
+	err := everything(s.maps.Maps[bpf.SamplerMapActivities], func(key bpf.SamplerActivity, count *bpf.SamplerActivityTotal) error {
 		sample, err := r.sample(key, count.Comm)
 		if err != nil {
 			return err
@@ -259,7 +259,7 @@ func (s *Sampler) Read() ([]Sample, error) {
 		return nil, err
 	}
 	for i := range s.cut {
-		sample, err := r.sample(s.cut[i].thread.Doing, s.cut[i].thread.Comm)
+		sample, err := r.sample(s.cut[i].thread.Activity, s.cut[i].thread.Comm)
 		if err != nil {
 			return nil, err
 		}
@@ -272,7 +272,7 @@ func (s *Sampler) Read() ([]Sample, error) {
 		if thread.Left == 0 || thread.Left > now {
 			return nil
 		}
-		sample, err := r.sample(thread.Doing, thread.Comm)
+		sample, err := r.sample(thread.Activity, thread.Comm)
 		if err != nil {
 			return err
 		}
@@ -303,7 +303,7 @@ func (s *Sampler) Loss() (SamplerLoss, error) {
 type sampleReader struct {
 	sampler *Sampler
 	samples []Sample
-	at      map[bpf.SamplerDoing]int // in samples
+	at      map[bpf.SamplerActivity]int // in samples
 	stacks  map[bpf.SamplerNoStack]stack
 }
 
@@ -313,7 +313,7 @@ type stack struct {
 }
 
 // sample returns the one of that key. It is valid until the next call.
-func (r *sampleReader) sample(key bpf.SamplerDoing, comm [16]int8) (*Sample, error) {
+func (r *sampleReader) sample(key bpf.SamplerActivity, comm [16]int8) (*Sample, error) {
 	if i, ok := r.at[key]; ok {
 		return &r.samples[i], nil
 	}
@@ -358,17 +358,17 @@ func (r *sampleReader) stack(id bpf.SamplerNoStack) (stack, error) {
 	return known, nil
 }
 
-func stateOf(state bpf.SamplerDoingState) event.ThreadState {
+func stateOf(state bpf.SamplerThreadState) event.ThreadState {
 	switch state {
-	case bpf.SamplerDoingStateDOING_RUNNING:
+	case bpf.SamplerThreadStateTHREAD_RUNNING:
 		return event.ThreadRunning
-	case bpf.SamplerDoingStateDOING_RUNNABLE:
+	case bpf.SamplerThreadStateTHREAD_RUNNABLE:
 		return event.ThreadRunnable
-	case bpf.SamplerDoingStateDOING_SLEEPING:
+	case bpf.SamplerThreadStateTHREAD_SLEEPING:
 		return event.ThreadSleeping
-	case bpf.SamplerDoingStateDOING_UNINTERRUPTIBLE:
+	case bpf.SamplerThreadStateTHREAD_UNINTERRUPTIBLE:
 		return event.ThreadUninterruptible
-	case bpf.SamplerDoingStateDOING_STOPPED:
+	case bpf.SamplerThreadStateTHREAD_STOPPED:
 		return event.ThreadStopped
 	}
 	return ""

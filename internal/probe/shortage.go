@@ -121,7 +121,7 @@ func (s *Shortages) Detach() error {
 }
 
 // Read returns what was counted so far, and how many calls there was no room for.
-func (s *Shortages) Read() (list []Shortage, untold uint64, err error) {
+func (s *Shortages) Read() (list []Shortage, overflowed uint64, err error) {
 	var (
 		key   bpf.ShortageShortage
 		count uint64
@@ -133,10 +133,10 @@ func (s *Shortages) Read() (list []Shortage, untold uint64, err error) {
 	if err := entries.Err(); err != nil {
 		return nil, 0, fmt.Errorf("read what accept() returned: %w", err)
 	}
-	if err := s.collection.Variables[bpf.ShortageVarUntold].Get(&untold); err != nil {
+	if err := s.collection.Variables[bpf.ShortageVarOverflowed].Get(&overflowed); err != nil {
 		return nil, 0, fmt.Errorf("read what accept() returned: %w", err)
 	}
-	return list, untold, nil
+	return list, overflowed, nil
 }
 
 // Close detaches and frees it.

@@ -43,9 +43,9 @@ func TestShortages(t *testing.T) {
 			listener := listenHere(t)
 			own := uint32(unix.Getpid())
 			counted := func() (n uint64) {
-				list, untold, err := s.Read()
-				if err != nil || untold != 0 {
-					t.Fatal(untold, err)
+				list, overflowed, err := s.Read()
+				if err != nil || overflowed != 0 {
+					t.Fatal(overflowed, err)
 				}
 				for _, one := range list {
 					if one.PID != own || one.Error != int32(unix.EMFILE) || one.FD != int32(listener) && one.FD != -1 {

@@ -40,20 +40,20 @@ type Stray struct {
 	Count   uint64
 }
 
-// MaxStrayAddresses is how many addresses of the only namespace asked about can be watched, as in bpf/wayout.bpf.c.
+// MaxStrayAddresses is how many addresses of the only namespace asked about can be watched, as in bpf/strays.bpf.c.
 const MaxStrayAddresses = 16
 
 // LoadStrays loads what counts them, and attaches nothing. addresses are those of the only network namespace asked about, netns;
 // without one it is 0.
 func (p *Probe) LoadStrays(netns uint64, addresses []netip.Addr) (*Strays, error) {
-	spec, err := bpf.LoadWayOut()
+	spec, err := bpf.LoadStrays()
 	if err != nil {
 		return nil, fmt.Errorf("read BPF objects: %w", err)
 	}
 	ranges := codeRanges[[4]bpf.SynspyCodeRange](p.facts, []string{hookSlow})
-	if err := errors.Join(spec.Variables[bpf.WayOutVarHaveReason].Set(p.facts.tellReasons()),
-		spec.Variables[bpf.WayOutVarIngressReasons].Set(ingressReasons(p.facts)),
-		spec.Variables[bpf.WayOutVarHookRanges].Set(ranges),
+	if err := errors.Join(spec.Variables[bpf.StraysVarHaveReason].Set(p.facts.tellReasons()),
+		spec.Variables[bpf.StraysVarIngressReasons].Set(ingressReasons(p.facts)),
+		spec.Variables[bpf.StraysVarHookRanges].Set(ranges),
 		askedAbout(spec, netns, addresses)); err != nil {
 		return nil, fmt.Errorf("set up the watch over strays: %w", err)
 	}
@@ -73,13 +73,13 @@ func (p *Probe) LoadStrays(netns uint64, addresses []netip.Addr) (*Strays, error
 
 // askedAbout sets whose SYNs are counted that die in other namespaces.
 func askedAbout(spec *ebpf.CollectionSpec, netns uint64, list []netip.Addr) error {
-	var raw [MaxStrayAddresses]bpf.WayOutAddress
+	var raw [MaxStrayAddresses]bpf.StraysAddress
 	for i, addr := range list[:min(len(list), len(raw))] {
 		bytes := addr.As16()
 		raw[i].Half = [2]uint64{binary.NativeEndian.Uint64(bytes[:8]), binary.NativeEndian.Uint64(bytes[8:])}
 	}
-	return errors.Join(spec.Variables[bpf.WayOutVarOnlyNetns].Set(uint32(netns)),
-		spec.Variables[bpf.WayOutVarAddresses].Set(uint32(min(len(list), len(raw)))), spec.Variables[bpf.WayOutVarAddress].Set(raw))
+	return errors.Join(spec.Variables[bpf.StraysVarOnlyNetns].Set(uint32(netns)),
+		spec.Variables[bpf.StraysVarAddresses].Set(uint32(min(len(list), len(raw)))), spec.Variables[bpf.StraysVarAddress].Set(raw))
 }
 
 // ingressReasons are those of what drops segments before their socket; 0 where this kernel has one not.
@@ -92,7 +92,7 @@ func ingressReasons(facts *Facts) (reasons [3]uint32) {
 
 // Watch begins to count. From then on every packet that the kernel frees pays some 50 ns.
 func (s *Strays) Watch() (err error) {
-	s.link, err = link.AttachTracing(link.TracingOptions{Program: s.collection.Programs[bpf.WayOutProgTpBtfStray]})
+	s.link, err = link.AttachTracing(link.TracingOptions{Program: s.collection.Programs[bpf.StraysProgTpBtfStray]})
 	if err != nil {
 		return fmt.Errorf("attach to kfree_skb: %w", err)
 	}
@@ -101,28 +101,28 @@ func (s *Strays) Watch() (err error) {
 
 // Read tells what was counted until now, and how many packets more there was no room to tell apart.
 func (s *Strays) Read() (list []Stray, others uint64, err error) {
-	var key bpf.WayOutStray
+	var key bpf.StraysStray
 	var count uint64
-	entries := s.collection.Maps[bpf.WayOutMapStrays].Iterate()
+	entries := s.collection.Maps[bpf.StraysMapStrays].Iterate()
 	for entries.Next(&key, &count) {
 		list = append(list, s.stray(&key, count))
 	}
 	if err := entries.Err(); err != nil {
 		return nil, 0, fmt.Errorf("read strays: %w", err)
 	}
-	if err := s.collection.Variables[bpf.WayOutVarOverflowed].Get(&others); err != nil {
+	if err := s.collection.Variables[bpf.StraysVarOverflowed].Get(&others); err != nil {
 		return nil, 0, fmt.Errorf("read strays: %w", err)
 	}
 	return list, others, nil
 }
 
-func (s *Strays) stray(key *bpf.WayOutStray, count uint64) Stray {
+func (s *Strays) stray(key *bpf.StraysStray, count uint64) Stray {
 	p := s.probe
-	kind := bpf.WayOutStrayKind(key.Kind)
-	out := Stray{Answer: kind == bpf.WayOutStrayKindSTRAY_ANSWER, Segment: kind == bpf.WayOutStrayKindSTRAY_SEGMENT, Syn: kind == bpf.WayOutStrayKindSTRAY_SYN,
+	kind := bpf.StraysStrayKind(key.Kind)
+	out := Stray{Answer: kind == bpf.StraysStrayKindSTRAY_ANSWER, Segment: kind == bpf.StraysStrayKindSTRAY_SEGMENT, Syn: kind == bpf.StraysStrayKindSTRAY_SYN,
 		Server: event.Endpoint{Addr: netip.AddrFrom16(key.Server).Unmap(), Port: key.Port}, NetNS: uint64(key.Netns), CameIn: key.CameIn != 0,
 		Device: key.Device, Count: count, Kernel: event.Kernel{Function: p.functionAt(key.Place), Reason: p.names.reasons[key.Reason]}}
-	if kind == bpf.WayOutStrayKindSTRAY_FRAME {
+	if kind == bpf.StraysStrayKindSTRAY_FRAME {
 		out.MAC = net.HardwareAddr(key.Mac[:]).String()
 		return out
 	}

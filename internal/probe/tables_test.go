@@ -128,5 +128,5 @@ func mapBytes(m *ebpf.MapSpec, used uint32, late bool, cpus uint64) uint64 {
 // loadObjects are the BPF objects, by the name that answers give them.
 func loadObjects() map[string]func() (*ebpf.CollectionSpec, error) {
 	return map[string]func() (*ebpf.CollectionSpec, error){"synspy": bpf.LoadSynspy, "sampler": bpf.LoadSampler,
-		"wayout": bpf.LoadWayOut, "shortage": bpf.LoadShortage}
+		"strays": bpf.LoadStrays, "shortage": bpf.LoadShortage}
 }

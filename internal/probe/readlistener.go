@@ -8,10 +8,10 @@ import (
 	"github.com/synspy/synspy/internal/bpf"
 )
 
-// Look reads a listener as it is now: its queues, their limits, its address. It
+// ReadListener reads a listener as it is now: its queues, their limits, its address. It
 // costs one run of a small program, some microseconds. ok is false once the
 // socket listens no more. Not for several goroutines at once.
-func (o *objects) Look(l *Listener) (now Listener, ok bool, err error) {
+func (o *objects) ReadListener(l *Listener) (now Listener, ok bool, err error) {
 	// An id is the address with the cookie in its upper bits: see socket_id() in
 	// bpf/packet.h.
 	address := l.Socket ^ l.Cookie<<48
@@ -23,7 +23,7 @@ func (o *objects) Look(l *Listener) (now Listener, ok bool, err error) {
 		return Listener{}, false, fmt.Errorf("read listener %d: refused", l.Inode)
 	}
 	var raw bpf.SynspyListener
-	if err := o.collection.Maps["looks"].Lookup(uint32(0), &raw); err != nil {
+	if err := o.collection.Maps["listeners_read"].Lookup(uint32(0), &raw); err != nil {
 		return Listener{}, false, fmt.Errorf("read listener %d: %w", l.Inode, err)
 	}
 	return listenerOf(&raw), true, nil

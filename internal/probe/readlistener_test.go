@@ -30,9 +30,9 @@ func openHere(t *testing.T) (p *Probe, must func(error)) {
 	return p, must
 }
 
-// TestLook reads the queue of a listener of this process as it fills, and finds it
+// TestReadListener reads the queue of a listener of this process as it fills, and finds it
 // gone once it is closed.
-func TestLook(t *testing.T) {
+func TestReadListener(t *testing.T) {
 	p, must := openHere(t)
 	const limit = 3
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -58,7 +58,7 @@ func TestLook(t *testing.T) {
 		// The handshake's last packet may still be on its way through another CPU.
 		deadline := time.Now().Add(10 * time.Second)
 		for {
-			now, ok, err := p.Look(&listener)
+			now, ok, err := p.ReadListener(&listener)
 			must(err)
 			if !ok {
 				t.Fatal("the listener is said to be gone")
@@ -72,7 +72,7 @@ func TestLook(t *testing.T) {
 		}
 	}
 	must(unix.Close(fd))
-	if now, ok, err := p.Look(&listener); ok || err != nil {
+	if now, ok, err := p.ReadListener(&listener); ok || err != nil {
 		t.Errorf("closed, and read as %+v, error %v", now, err)
 	}
 }
@@ -111,7 +111,7 @@ func TestLookGroup(t *testing.T) {
 		if h.Listener.Device != 0 {
 			want = 1
 		}
-		now, ok, err := p.Look(&h.Listener)
+		now, ok, err := p.ReadListener(&h.Listener)
 		must(err)
 		if !ok || h.Listener.Reuseport.Members != want || now.Reuseport.Members != want || now.Device != h.Listener.Device {
 			t.Errorf("device %d: %d members in the listing, %d and device %d on looking; want %d", h.Listener.Device, h.Listener.Reuseport.Members,

@@ -20,11 +20,11 @@ import (
 // ErrVerifier says that the verifier refused a program: a fault of synspy's own.
 var ErrVerifier = errors.New("this kernel's verifier refuses a program")
 
-// blame finds out which program the kernel refused to load, and why: it loads one
+// explainRefusal finds out which program the kernel refused to load, and why: it loads one
 // after the other. A field that the kernel's types lack, or a function without an
 // address, is a refusal of that hook; other verdicts of the verifier are
 // [ErrVerifier], and its log is for those who mend that.
-func blame(facts *Facts, plan Plan, config Config, err error, log *slog.Logger) error {
+func explainRefusal(facts *Facts, plan Plan, config Config, err error, log *slog.Logger) error {
 	if !errors.As(err, new(*ebpf.VerifierError)) {
 		return err // of the whole backend
 	}
