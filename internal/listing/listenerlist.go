@@ -12,7 +12,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -68,7 +67,6 @@ func Run(ctx context.Context, to io.Writer, writing cli.Writing, options Options
 		sampler: thread.NewSampler("/proc",
 			log), chosen: session.NewListeners(options.Watch.Filter),
 		told: make(map[string]bool)}
-	defer debug.SetGCPercent(debug.SetGCPercent(listingGC))
 	names := session.AskRuntimes(log)
 	l.owners.AskRuntimes(names)
 	defer func() { err = errors.Join(err, names.Close()) }()
@@ -84,10 +82,6 @@ func Run(ctx context.Context, to io.Writer, writing cli.Writing, options Options
 	}
 	return cli.IgnoreClosedPipe(l.round(nil))
 }
-
-// listingGC is how much garbage may lie about, in percent of what is in use: of 100,000 listeners
-// either is tens of megabytes.
-const listingGC = 40
 
 // listing is a run.
 type listing struct {

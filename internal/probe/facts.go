@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"runtime/debug"
 	"slices"
 
 	"github.com/cilium/ebpf"
@@ -103,7 +102,6 @@ func CheckBTF(file string) error {
 // this kernel takes a hook is not asked here: it is seen when the plan is tried,
 // or by Try.
 func Gather(btfFile string) (*Facts, error) {
-	smallPages()
 	facts := &Facts{Release: kernel.Release(), Arch: runtime.GOARCH, btfFile: btfFile, cache: btf.NewCache()}
 	// Kernels before 5.11 charge BPF memory to this limit.
 	_ = rlimit.RemoveMemlock()
@@ -126,7 +124,7 @@ func Gather(btfFile string) (*Facts, error) {
 	modules := kernel.SecurityModules()
 	facts.LSM = refusesRequests(modules)
 	facts.LaterLSM = !facts.LSM && slices.Contains(modules, "bpf")
-	debug.FreeOSMemory() // some megabytes that loading needs at once
+	giveBack()
 	return facts, nil
 }
 

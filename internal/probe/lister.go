@@ -5,7 +5,6 @@ package probe
 import (
 	"errors"
 	"fmt"
-	"runtime/debug"
 
 	"github.com/cilium/ebpf"
 
@@ -32,8 +31,6 @@ func OpenLister(btfFile string) (*Lister, error) {
 	if _, ok := facts.Functions["bpf_iter_task_file"]; !ok {
 		return nil, ErrNoIterator
 	}
-	defer debug.SetGCPercent(debug.SetGCPercent(startupGC))
-	defer debug.SetMemoryLimit(debug.SetMemoryLimit(startupMemory))
 	collection, _, err := loadSome(facts, Plan{}, Config{RingSize: smallestRing}, []string{holdersProgram})
 	if verifier := (*ebpf.VerifierError)(nil); errors.As(err, &verifier) {
 		err = fmt.Errorf("%w: %w", ErrVerifier, err)

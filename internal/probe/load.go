@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"runtime/debug"
 	"slices"
 
 	"github.com/cilium/ebpf"
@@ -149,8 +148,7 @@ func loadSome(facts *Facts, plan Plan, config Config, programs []string) (*ebpf.
 	for _, program := range spec.Programs {
 		noteFunctions(program.Instructions)
 	}
-	forgetImage()
-	debug.FreeOSMemory() // what decoding the object left, before types are decoded
+	giveBack()
 	if !haveLoop() {
 		for _, program := range spec.Programs {
 			program.Instructions = withoutLoops(program.Instructions)

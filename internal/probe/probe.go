@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -64,9 +63,6 @@ func openBy(one attacher, facts *Facts, backend string, config Config, log *slog
 	if err != nil {
 		return nil, fmt.Errorf("count CPUs: %w", err)
 	}
-	// Decoding a kernel's types leaves a lot of garbage; let it not pile up.
-	defer debug.SetGCPercent(debug.SetGCPercent(startupGC))
-	defer debug.SetMemoryLimit(debug.SetMemoryLimit(startupMemory))
 	for {
 		plan, err := Make(facts, backend)
 		if err != nil {
@@ -80,7 +76,6 @@ func openBy(one attacher, facts *Facts, backend string, config Config, log *slog
 		err = p.open(one)
 		if err == nil {
 			facts.cache, facts.types = nil, nil // decoded types are not needed any more
-			debug.FreeOSMemory()
 			return p, nil
 		}
 		err = errors.Join(err, p.Close())
@@ -90,13 +85,6 @@ func openBy(one attacher, facts *Facts, backend string, config Config, log *slog
 		log.Debug("plan again", "refused", plan.Backend, "error", err)
 	}
 }
-
-// startupGC is the garbage collector's percentage while types are decoded.
-const startupGC = 20
-
-// startupMemory is what the runtime tries to stay below meanwhile, in bytes: it
-// gives back sooner what it does not need. Live memory is a little less.
-const startupMemory = 22 << 20
 
 // refused books an error against the hook or the backend that met it, once; false if
 // there is nothing left to try.
@@ -145,7 +133,7 @@ func (p *Probe) open(one attacher) error {
 	}
 	// The ring buffer and what attaches come on top of what loading took. Made again, if a plan is, the types are decoded again.
 	p.facts.cache, p.facts.types = nil, nil
-	debug.FreeOSMemory()
+	giveBack()
 	p.log.Debug("loaded", "backend", p.plan.Backend, "took", time.Since(began))
 	began = time.Now()
 	if err := p.prepare(one); err != nil {

@@ -21,17 +21,17 @@ const (
 // btfLinesAt is where the header of .BTF.ext has the length of the source lines.
 const btfLinesAt = 20
 
-// prune blanks the programs out of a compiled object that wanted does not name by
-// their section. The loader gives every program copies of all functions it calls,
-// needed or not: of 60 programs that takes ten megabytes.
+// prune blanks the programs out of a compiled object that wanted does not name by their section,
+// and the source lines. The loader gives every program copies of all functions it calls, needed or
+// not: that would be 7 MB more of peak memory.
 func prune(object []byte, wanted func(section string) bool) ([]byte, error) {
 	file, err := elf.NewFile(bytes.NewReader(object))
 	if err != nil {
 		return nil, fmt.Errorf("read BPF objects: %w", err)
 	}
 	object = slices.Clone(object)
-	// Source lines are for the verifier's log alone, and are a third of what is kept
-	// of each program. Left of them is the size of a record, which must be there.
+	// Source lines are for the verifier's log alone. Left of them is the size of a record, which must
+	// be there.
 	if extra := file.Section(".BTF.ext"); extra != nil && extra.Size > btfLinesAt+4 {
 		binary.LittleEndian.PutUint32(object[extra.Offset+btfLinesAt:], 4)
 	}
