@@ -225,13 +225,14 @@ func (c *checker) trace(log *slog.Logger) ([]event.Hook, error) {
 		return c.wouldBe(), err
 	}
 	c.add("ring buffer", render.CheckOK, fmt.Sprintf("%d KiB", ring>>10))
-	holders, err := p.Holders()
+	holders := 0
+	err = p.EachHolder(func(*probe.Holder) { holders++ })
 	if errors.Is(err, probe.ErrNoIterator) { // the plan says what is done without
 		c.add("BPF iterator", render.CheckMissing, cli.PlainError(err))
 		err = nil
 	} else {
 		c.addResult("BPF iterator", fmt.Sprintf("found %s of listeners in all namespaces",
-			render.Plural(len(holders.List), "holder")), err)
+			render.Plural(holders, "holder")), err)
 	}
 	plan := p.Plan()
 	if err := errors.Join(err, p.Close()); err != nil {

@@ -235,14 +235,14 @@ func countRefused(errs []error) (n int) {
 func (l *listing) readOwners(list *foundList) (complete bool, err error) {
 	if l.holders != nil {
 		only := l.options.Watch.Filter.NetNS
-		l.owners.ReplaceAll(func(yield func(owner.Holder) bool) {
-			err = l.holders(func(h *probe.Holder) {
+		err = l.owners.ReplaceBy(func(enter func(owner.Holder)) error {
+			return l.holders(func(h *probe.Holder) {
 				s := &h.Listener
 				if !s.Known || only != 0 && s.NetNS != only {
 					return
 				}
 				list.hold(s)
-				yield(owner.Holder{Socket: s.Inode, Inode: s.Inode, PID: h.PID,
+				enter(owner.Holder{Socket: s.Inode, Inode: s.Inode, PID: h.PID,
 					Comm: h.Comm, StartNs: h.Start})
 			})
 		})

@@ -129,11 +129,9 @@ func (r *rateReader) next() error {
 	if err != nil {
 		return err
 	}
-	holders, err := r.probe.Holders()
-	if err != nil && !errors.Is(err, probe.ErrNoIterator) {
+	if r.undivided, err = r.probe.UndividedNow(); err != nil {
 		return err
 	}
-	r.undivided = r.probe.Undivided(holders.Listeners(), nil)
 	r.before, r.now = r.now, now
 	r.acceptsBefore, r.accepts = r.accepts, accepts
 	r.elapsed, r.at = time.Since(r.at), time.Now()

@@ -121,7 +121,7 @@ func (t *Table) refresh(s *socket) *view {
 	v := &view{processes: make([]event.Process, 0, len(s.holders)), of: slices.Clone(s.holders),
 		gen: t.gen, names: names}
 	slices.SortFunc(v.of, func(a, b *holder) int {
-		return cmp.Or(cmp.Compare(rank(b.role), rank(a.role)), cmp.Compare(a.pid, b.pid))
+		return cmp.Or(cmp.Compare(b.rank, a.rank), cmp.Compare(a.pid, b.pid))
 	})
 	for _, p := range v.of {
 		v.processes = append(v.processes, t.about(s, p))
@@ -133,7 +133,7 @@ func (t *Table) refresh(s *socket) *view {
 // about is what is told of a holder, but for its accepts.
 func (t *Table) about(s *socket, p *holder) event.Process {
 	k := t.inspect(s, p)
-	about := event.Process{PID: p.pid, Comm: p.comm, Role: p.role, Start: p.start}
+	about := event.Process{PID: p.pid, Comm: p.comm, Role: p.role(), Start: p.start}
 	if k != nil {
 		about.Cgroup, about.Container, about.Pod = k.cgroup, k.container, k.pod
 	}

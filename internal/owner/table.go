@@ -4,7 +4,6 @@ package owner
 
 import (
 	"cmp"
-	"iter"
 	"log/slog"
 	"slices"
 	"sync"
@@ -33,10 +32,6 @@ type Holder struct {
 	PID     uint32 // thread group
 	Comm    string // of the group's leader; any bytes
 	StartNs uint64 // the leader's task->start_boottime, 0 unknown
-
-	// Accepted says that it was seen to have accepted from the socket: it has a
-	// connection open that it accepted itself.
-	Accepted bool
 }
 
 // Table knows who holds which listening socket. All methods may be called from
@@ -48,23 +43,28 @@ type Table struct {
 	names *containers.Names // nil: nobody is asked
 
 	mu      sync.Mutex
-	gen     uint64 // runs of Replace, from 1: what an earlier one made is stale
+	gen     uint32 // runs of Replace, from 1: what an earlier one made is stale
 	sockets map[uint64]*socket
+	last    *process // the last one that Replace met
 	tasks   map[taskID]*task
 	graves  []grave // in order of closing
 	holders int     // in all sockets
 	full    bool    // maxHolders was met and said
 }
 
+// socket has room for its first holder: most have one, and a machine may have many of them.
 type socket struct {
 	inode   uint64
-	fresh   bool      // opened since the last Replace
-	closed  time.Time // zero while open
+	closed  int64     // by the table's clock, ns since 1970; 0 while open
 	missed  uint64    // closed because a Replace did not list it: when, CLOCK_MONOTONIC, ns
-	seen    uint64    // last Replace that listed it
+	seen    uint32    // last Replace that listed it
+	fresh   bool      // opened since the last Replace
 	holders []*holder // by process
 
 	view *view // nil until it was asked for
+
+	only  [1]*holder
+	first holder
 }
 
 // view is what Processes answers, but for the ages of the accepts. It is valid while
@@ -72,26 +72,32 @@ type socket struct {
 type view struct {
 	processes []event.Process
 	of        []*holder
-	gen       uint64
+	gen       uint32
 	names     uint64
 }
 
+// holder is a process of one socket.
 type holder struct {
-	pid     uint32
-	comm    string
-	start   uint64 // clock ticks since boot, 0 unknown
-	role    event.Role
-	since   uint64 // CLOCK_BOOTTIME when it was first named, ns
-	seen    uint64 // last Replace that listed it
-	task    *task  // nil until it was recognised
-	tried   uint64 // last Replace after which that was tried
+	*process
+	seen    uint32 // last Replace that listed it
+	rank    uint8  // of its role
 	accepts *accepts
+}
+
+// process is shared by the sockets that one Replace met it with in a row.
+type process struct {
+	pid   uint32
+	tried uint32 // last Replace after which it was tried to recognise it
+	comm  string
+	start uint64 // clock ticks since boot, 0 unknown
+	since uint64 // CLOCK_BOOTTIME when it was first named, ns
+	task  *task  // nil until it was recognised
 }
 
 type grave struct {
 	key uint64
 	of  *socket
-	at  time.Time
+	at  int64 // ns since 1970
 }
 
 // New returns an empty table that reads processes below procRoot, which is
@@ -118,17 +124,27 @@ func New(procRoot string, log *slog.Logger) *Table {
 // this one survives it once: its listen() may have come after the iterator had
 // passed. Any other that is absent is taken for closed, and remembered as such:
 // records of what it dropped while it was open may still be under way.
-func (t *Table) Replace(holders []Holder) { t.ReplaceAll(slices.Values(holders)) }
+func (t *Table) Replace(holders []Holder) {
+	_ = t.ReplaceBy(func(enter func(Holder)) error { // never fails
+		for _, h := range holders {
+			enter(h)
+		}
+		return nil
+	})
+}
 
-// ReplaceAll is Replace of holders that come one by one. Whoever asks for any meanwhile waits until
-// the last one has come.
-func (t *Table) ReplaceAll(holders iter.Seq[Holder]) {
+// ReplaceBy is Replace of holders that list hands over one by one. If it fails, who was not handed
+// over is where it was before.
+func (t *Table) ReplaceBy(list func(enter func(Holder)) error) error {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	t.gen++
+	t.last = nil
+	t.mu.Unlock()
 	var byInode map[uint64]uint64
 	now := bootNs()
-	for h := range holders {
+	err := list(func(h Holder) {
+		t.mu.Lock()
+		defer t.mu.Unlock()
 		if h.Socket == 0 {
 			if byInode == nil {
 				byInode = t.inodes()
@@ -138,7 +154,17 @@ func (t *Table) ReplaceAll(holders iter.Seq[Holder]) {
 		if h.Socket != 0 {
 			t.take(h, now)
 		}
+	})
+	if err == nil {
+		t.endReplace()
 	}
+	return err
+}
+
+// endReplace ends the holders that were not listed.
+func (t *Table) endReplace() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.bury()
 	for key, s := range t.sockets {
 		switch {
@@ -148,7 +174,7 @@ func (t *Table) ReplaceAll(holders iter.Seq[Holder]) {
 			s.holders = slices.DeleteFunc(s.holders,
 				func(h *holder) bool { return h.seen != t.gen })
 			t.holders += len(s.holders)
-		case !s.closed.IsZero():
+		case s.closed != 0:
 			// bury decides.
 		case s.fresh:
 			s.fresh = false
@@ -164,7 +190,7 @@ func (t *Table) ReplaceAll(holders iter.Seq[Holder]) {
 func (t *Table) inodes() map[uint64]uint64 {
 	m := make(map[uint64]uint64, len(t.sockets))
 	for key, s := range t.sockets {
-		if s.inode != 0 && s.closed.IsZero() {
+		if s.inode != 0 && s.closed == 0 {
 			m[s.inode] = key
 		}
 	}
@@ -179,8 +205,8 @@ func (t *Table) take(h Holder, now uint64) {
 		// The slab hands out freed addresses again; the inode tells.
 		s = t.create(h.Socket, h.Inode)
 	case s.missed != 0:
-		s.closed, s.missed = time.Time{}, 0
-	case !s.closed.IsZero():
+		s.closed, s.missed = 0, 0
+	case s.closed != 0:
 		return // the iterator saw it before it was closed
 	}
 	if s.inode == 0 {
@@ -196,7 +222,12 @@ func (t *Table) take(h Holder, now uint64) {
 		p = nil
 	}
 	if p == nil {
-		if p = t.add(s, h.PID, h.Comm, now); p == nil {
+		of := t.last
+		if of == nil || of.pid != h.PID || of.start != start || start == 0 {
+			of = &process{pid: h.PID, comm: h.Comm, start: start, since: now}
+			t.last = of
+		}
+		if p = t.add(s, of); p == nil {
 			return
 		}
 	}
@@ -206,9 +237,6 @@ func (t *Table) take(h Holder, now uint64) {
 	}
 	if h.Comm != "" {
 		p.comm = h.Comm
-	}
-	if h.Accepted {
-		s.promote(p, event.RoleAcceptor)
 	}
 }
 
@@ -234,10 +262,10 @@ func (t *Table) Opened(key, inode uint64, pid uint32, comm string) {
 	if s == nil || s.inode != inode || inode == 0 {
 		s = t.create(key, inode)
 	}
-	s.closed, s.missed, s.fresh = time.Time{}, 0, true
+	s.closed, s.missed, s.fresh = 0, 0, true
 	p := s.holder(pid)
 	if p == nil {
-		if p = t.add(s, pid, comm, bootNs()); p == nil {
+		if p = t.add(s, &process{pid: pid, comm: comm, since: bootNs()}); p == nil {
 			return
 		}
 		t.inspect(s, p) // while it is sure to live
@@ -300,25 +328,25 @@ func (t *Table) Closed(key uint64) {
 }
 
 func (t *Table) close(key uint64, s *socket) {
-	if !s.closed.IsZero() {
+	if s.closed != 0 {
 		return
 	}
-	s.closed = t.now()
+	s.closed = t.now().UnixNano()
 	t.graves = append(t.graves, grave{key, s, s.closed})
 }
 
 // bury forgets sockets that were closed a while ago, and the oldest ones where
 // many were closed at once.
 func (t *Table) bury() {
-	end := t.now().Add(-graveTime)
+	end := t.now().Add(-graveTime).UnixNano()
 	n := 0
 	for _, g := range t.graves {
-		if len(t.graves)-n <= maxGraves && g.at.After(end) {
+		if len(t.graves)-n <= maxGraves && g.at > end {
 			break
 		}
 		n++
 		// It may have been opened again, or its address may be another's.
-		if t.sockets[g.key] == g.of && g.of.closed.Equal(g.at) {
+		if t.sockets[g.key] == g.of && g.of.closed == g.at {
 			t.remove(g.key)
 		}
 	}
@@ -340,7 +368,7 @@ func (t *Table) remove(key uint64) {
 }
 
 // add enters a holder, or returns nil where the table is full.
-func (t *Table) add(s *socket, pid uint32, comm string, now uint64) *holder {
+func (t *Table) add(s *socket, of *process) *holder {
 	if t.holders >= maxHolders {
 		if !t.full {
 			t.full = true
@@ -348,8 +376,15 @@ func (t *Table) add(s *socket, pid uint32, comm string, now uint64) *holder {
 		}
 		return nil
 	}
-	p := &holder{pid: pid, comm: comm, role: event.RoleHolder, since: now}
-	at, _ := s.find(pid)
+	p := &s.first
+	if p.process != nil { // had, or has, another
+		p = new(holder)
+	}
+	*p = holder{process: of, rank: rank(event.RoleHolder)}
+	if s.holders == nil {
+		s.holders = s.only[:0]
+	}
+	at, _ := s.find(of.pid)
 	s.holders = slices.Insert(s.holders, at, p)
 	s.view = nil
 	t.holders++
@@ -371,25 +406,18 @@ func (s *socket) holder(pid uint32) *holder {
 }
 
 func (s *socket) promote(p *holder, role event.Role) {
-	if rank(role) > rank(p.role) {
-		p.role = role
+	if rank := rank(role); rank > p.rank {
+		p.rank = rank
 		s.view = nil
 	}
 }
 
-// rank orders roles, strongest last.
-func rank(r event.Role) int {
-	switch r {
-	case event.RoleAcceptor:
-		return 3
-	case event.RoleListener:
-		return 2
-	case event.RoleHolder:
-		return 1
-	default:
-		return 0
-	}
-}
+// ranked are the roles, strongest last.
+var ranked = [...]event.Role{"", event.RoleHolder, event.RoleListener, event.RoleAcceptor}
+
+func rank(r event.Role) uint8 { return uint8(max(slices.Index(ranked[:], r), 0)) }
+
+func (p *holder) role() event.Role { return ranked[p.rank] }
 
 // bootNs is the time that task->start_boottime is measured in.
 func bootNs() uint64 {

@@ -64,23 +64,34 @@ func TestRoles(t *testing.T) {
 // acceptor when it has closed it, and its number's next owner is none.
 func TestAcceptorByState(t *testing.T) {
 	tab := none(t)
-	holders := func(start uint64, accepted bool) []Holder {
+	holders := func(start uint64) []Holder {
 		return []Holder{
 			{Socket: 1, Inode: 10, PID: 100, Comm: "master", StartNs: 5e8},
-			{Socket: 1, Inode: 10, PID: 101, Comm: "worker", StartNs: start,
-				Accepted: accepted},
+			{Socket: 1, Inode: 10, PID: 101, Comm: "worker", StartNs: start},
 		}
 	}
 	for round, test := range []struct {
-		holders []Holder
-		want    event.Role
+		start    uint64
+		accepted bool
+		want     event.Role
 	}{
-		{holders(6e8, false), event.RoleHolder},
-		{holders(6e8, true), event.RoleAcceptor},
-		{holders(6e8, false), event.RoleAcceptor},
-		{holders(7e8, false), event.RoleHolder},
+		{6e8, false, event.RoleHolder},
+		{6e8, true, event.RoleAcceptor},
+		{6e8, false, event.RoleAcceptor},
+		{7e8, false, event.RoleHolder},
 	} {
-		tab.Replace(test.holders)
+		err := tab.ReplaceBy(func(enter func(Holder)) error {
+			for _, h := range holders(test.start) {
+				enter(h)
+			}
+			if test.accepted {
+				tab.Accepted(1, 101, test.start)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
 		if diff := cmp.Diff([]uint32{100, 101}, tab.Holders(1)); diff != "" {
 			t.Error(diff)
 		}

@@ -19,7 +19,7 @@ type taskID struct {
 
 // task is where a process runs. All sockets that it holds share it.
 type task struct {
-	gen       uint64 // when it was read
+	gen       uint32 // when it was read
 	cgroup    *event.Cgroup
 	container *event.Container
 	pod       *event.Pod

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 
 	"github.com/cilium/ebpf"
@@ -45,14 +44,9 @@ type acceptBooks struct {
 	reading  uint32
 }
 
-func (b *acceptBooks) begin(holders *Holders) {
-	b.backlog = make(map[uint64]uint32)
+func (b *acceptBooks) begin(found *Found) {
+	b.backlog = found.backlog
 	b.departed = make(map[uint64]bpf.SynspyAccepting)
-	for i := range holders.List {
-		if l := &holders.List[i].Listener; l.Accept.Len > 0 {
-			b.backlog[l.Socket] = l.Accept.Len
-		}
-	}
 }
 
 // ErrNoAccepts says that Config.Accepts was not asked for.
@@ -194,16 +188,22 @@ func (c *listenerCounts) seesAskedAgain() bool {
 // inferAccepts fills in what was accepted where accept() is not hooked: what entered
 // the queue and is not in it any more. Of a listener that closed, or that shares its place with others, it is not known.
 func (c *listenerCounts) inferAccepts(rows map[uint64]Accepting) error {
-	holders, err := readHolders(c.collection)
+	var list []Listener // those that connections reached, and those that may share their place
+	err := eachOf(c.collection, func(h *Holder) {
+		l := &h.Listener
+		if _, reached := rows[l.Socket]; reached || l.Reuseport.Members > 1 {
+			list = append(list, *l)
+		}
+	})
 	if errors.Is(err, ErrNoIterator) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	shared := c.Undivided(holders.Listeners(), nil)
-	for i := range holders.List {
-		l := &holders.List[i].Listener
+	shared := c.Undivided(list, nil)
+	for i := range list {
+		l := &list[i]
 		a, ok := rows[l.Socket]
 		entered := a.Arrivals + uint64(c.accepting.backlog[l.Socket])
 		if !ok || shared[l.Socket] || entered < uint64(l.Accept.Len) {
@@ -291,64 +291,4 @@ func (c *listenerCounts) LastAccepts(socket uint64, pids []uint32) ([]LastAccept
 		found = append(found, LastAccepts{pid, raw.Start, times})
 	}
 	return found, nil
-}
-
-// childPlace is where a process accepted connections.
-type childPlace struct {
-	pid   uint32
-	start uint64
-	netns uint64
-	port  uint16
-}
-
-// markAcceptors tells which listeners the processes accepted their connections from.
-// One that may be of several listeners that the process has, as of a SO_REUSEPORT
-// group, tells nothing.
-func (h *Holders) markAcceptors(children map[childPlace][]netip.Addr) {
-	if len(children) == 0 {
-		return
-	}
-	held := make(map[childPlace][]int)
-	for i := range h.List {
-		o := &h.List[i]
-		at := childPlace{o.PID, o.Start, o.Listener.NetNS, o.Listener.Port}
-		held[at] = append(held[at], i)
-	}
-	for at, addrs := range children {
-		for _, addr := range addrs {
-			if socket := h.listenerOf(held[at], addr); socket != 0 {
-				for _, i := range held[at] { // one socket may be open more than once
-					h.List[i].Accepted = h.List[i].Accepted ||
-						h.List[i].Listener.Socket == socket
-				}
-			}
-		}
-	}
-}
-
-// listenerOf chooses the listener of a connection to addr as the kernel does: by the
-// address, then the family; 0 where it is none of these, or one of several.
-func (h *Holders) listenerOf(held []int, addr netip.Addr) uint64 {
-	var socket uint64
-	best := 0
-	for _, i := range held {
-		l := &h.List[i].Listener
-		fit := 0
-		switch {
-		case l.Addr.Unmap() == addr:
-			fit = 3
-		case !l.Addr.IsUnspecified():
-		case l.Addr.Is4() == addr.Is4():
-			fit = 2
-		case addr.Is4():
-			fit = 1
-		}
-		switch {
-		case fit > best:
-			best, socket = fit, l.Socket
-		case fit == best && l.Socket != socket:
-			socket = 0 // and stays it: of two that fit best, none is sure
-		}
-	}
-	return socket
 }

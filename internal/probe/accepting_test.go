@@ -69,12 +69,11 @@ func acceptFromMany(t *testing.T, p *Probe) {
 		defer l.Close()
 		listeners[uint16(l.Addr().(*net.TCPAddr).Port)] = l
 	}
-	holders, err := p.Holders()
-	must(err)
-	must(p.Start(holders, func(*Listener) bool { return true }))
+	holders, found := holdersHere(t, p)
+	must(p.Start(found, func(uint64) bool { return true }))
 	sockets := make(map[uint64]bool)
-	for i := range holders.List {
-		h := &holders.List[i]
+	for i := range holders {
+		h := &holders[i]
 		if h.PID == uint32(os.Getpid()) && listeners[h.Listener.Port] != nil {
 			sockets[h.Listener.Socket] = true
 		}
@@ -162,42 +161,48 @@ func acceptFromMany(t *testing.T, p *Probe) {
 	}
 }
 
-// TestMarkAcceptors: a connection names the listener that the kernel would have
+// TestAcceptors: a connection names the listener that the kernel would have
 // chosen among those that its process holds, or none.
-func TestMarkAcceptors(t *testing.T) {
+func TestAcceptors(t *testing.T) {
 	const pid, start, netns, port = 7, 70, 1, 80
-	listener := func(socket uint64, addr string) Holder {
-		return Holder{PID: pid, Start: start, Listener: Listener{Socket: socket, NetNS: netns, Port: port, Addr: netip.MustParseAddr(addr)}}
+	listener := func(socket uint64, addr string) Listener {
+		return Listener{Socket: socket, NetNS: netns, Port: port, Addr: netip.MustParseAddr(addr)}
 	}
-	at := childPlace{pid, start, netns, port}
-	later := childPlace{pid, start + 1, netns, port}
 	for _, test := range []struct {
 		name  string
-		holds []Holder
-		at    childPlace
+		holds []Listener
 		addr  string
 		want  []uint64
 	}{
-		{"its address", []Holder{listener(1, "10.0.0.1"), listener(2, "10.0.0.2")}, at, "10.0.0.2", []uint64{2}},
-		{"any address", []Holder{listener(1, "10.0.0.1"), listener(2, "0.0.0.0")}, at, "10.0.0.2", []uint64{2}},
-		{"address before any", []Holder{listener(1, "0.0.0.0"), listener(2, "10.0.0.2")}, at, "10.0.0.2", []uint64{2}},
-		{"IPv4 at an IPv6 listener", []Holder{listener(1, "::")}, at, "10.0.0.2", []uint64{1}},
-		{"IPv4 before IPv6", []Holder{listener(1, "::"), listener(2, "0.0.0.0")}, at, "10.0.0.2", []uint64{2}},
-		{"IPv6 at an IPv4 listener", []Holder{listener(1, "0.0.0.0")}, at, "fd00::1", nil},
-		{"another address", []Holder{listener(1, "10.0.0.1")}, at, "10.0.0.2", nil},
-		{"SO_REUSEPORT", []Holder{listener(1, "0.0.0.0"), listener(2, "0.0.0.0"), listener(3, "0.0.0.0")}, at, "10.0.0.2", nil},
-		{"one socket twice", []Holder{listener(1, "0.0.0.0"), listener(1, "0.0.0.0")}, at, "10.0.0.2", []uint64{1, 1}},
-		{"another process of that number", []Holder{listener(1, "0.0.0.0")}, later, "10.0.0.2", nil},
+		{"its address", []Listener{listener(1, "10.0.0.1"), listener(2, "10.0.0.2")}, "10.0.0.2", []uint64{2}},
+		{"any address", []Listener{listener(1, "10.0.0.1"), listener(2, "0.0.0.0")}, "10.0.0.2", []uint64{2}},
+		{"address before any", []Listener{listener(1, "0.0.0.0"), listener(2, "10.0.0.2")}, "10.0.0.2", []uint64{2}},
+		{"IPv4 at an IPv6 listener", []Listener{listener(1, "::")}, "10.0.0.2", []uint64{1}},
+		{"IPv4 before IPv6", []Listener{listener(1, "::"), listener(2, "0.0.0.0")}, "10.0.0.2", []uint64{2}},
+		{"IPv6 at an IPv4 listener", []Listener{listener(1, "0.0.0.0")}, "fd00::1", nil},
+		{"another address", []Listener{listener(1, "10.0.0.1")}, "10.0.0.2", nil},
+		{"SO_REUSEPORT", []Listener{listener(1, "0.0.0.0"), listener(2, "0.0.0.0"), listener(3, "0.0.0.0")}, "10.0.0.2", nil},
+		{"one socket twice", []Listener{listener(1, "0.0.0.0"), listener(1, "0.0.0.0")}, "10.0.0.2", []uint64{1}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			holders := Holders{List: test.holds}
-			holders.markAcceptors(map[childPlace][]netip.Addr{test.at: {netip.MustParseAddr(test.addr)}})
 			var got []uint64
-			for _, h := range holders.List {
-				if h.Accepted {
-					got = append(got, h.Listener.Socket)
+			a := acceptors{accepted: func(socket uint64, by uint32, since uint64) {
+				if by != pid || since != start {
+					t.Errorf("process %d of %d accepted", by, since)
 				}
+				got = append(got, socket)
+			}}
+			addr := netip.MustParseAddr(test.addr)
+			a.come(pid, start-1) // another process of that number
+			a.has(netns, port, addr)
+			a.come(pid, start)
+			a.has(netns, port, addr) // it comes before or after its listener
+			for _, l := range test.holds {
+				a.holds(l.Socket, l.NetNS, l.Port, l.Addr)
 			}
+			a.come(pid+1, start)
+			a.has(netns, port, addr)
+			a.come(0, 0)
 			if !slices.Equal(got, test.want) {
 				t.Errorf("accepted from %v, want %v", got, test.want)
 			}

@@ -21,12 +21,11 @@ func TestArrivedRows(t *testing.T) {
 		defer l.Close()
 		ports[uint16(l.Addr().(*net.TCPAddr).Port)] = true
 	}
-	holders, err := p.Holders()
-	must(err)
-	must(p.Start(holders, func(*Listener) bool { return true }))
+	holders, found := holdersHere(t, p)
+	must(p.Start(found, func(uint64) bool { return true }))
 	var sockets []uint64
 	addrs := make(map[uint64]int)
-	for _, h := range holders.List {
+	for _, h := range holders {
 		if h.PID == uint32(os.Getpid()) && ports[h.Listener.Port] {
 			sockets = append(sockets, h.Listener.Socket)
 			addrs[h.Listener.Socket] = int(h.Listener.Port)

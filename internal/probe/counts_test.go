@@ -23,12 +23,11 @@ func TestArrivedAt(t *testing.T) {
 		defer l.Close()
 		ports[uint16(l.Addr().(*net.TCPAddr).Port)] = true
 	}
-	holders, err := p.Holders()
-	must(err)
-	must(p.Start(holders, func(*Listener) bool { return true }))
+	holders, found := holdersHere(t, p)
+	must(p.Start(found, func(uint64) bool { return true }))
 	var sockets []uint64
-	for i := range holders.List {
-		if h := &holders.List[i]; h.PID == uint32(os.Getpid()) && ports[h.Listener.Port] {
+	for i := range holders {
+		if h := &holders[i]; h.PID == uint32(os.Getpid()) && ports[h.Listener.Port] {
 			sockets = append(sockets, h.Listener.Socket)
 		}
 	}

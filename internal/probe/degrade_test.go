@@ -212,7 +212,7 @@ func TestRefusedHere(t *testing.T) {
 			t.Errorf("%+v", hook)
 		}
 	}
-	if _, err := p.Holders(); err != nil {
+	if _, err := p.Walk(func(*Holder) {}, nil); err != nil {
 		t.Error(err)
 	}
 }

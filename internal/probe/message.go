@@ -52,20 +52,20 @@ type Message struct {
 
 // Listener is a listening socket as the kernel side read it.
 type Listener struct {
-	Known     bool
-	Member    bool // false: some member of its SO_REUSEPORT group
 	Socket    uint64
 	Cookie    uint64
 	Inode     uint64
 	Cgroup    uint64
 	NetNS     uint64
 	Addr      netip.Addr
-	Port      uint16
-	Device    uint32 // index of the one that it is bound to, in its namespace; 0 for none
-	Proof     event.Proof
 	Accept    event.Queue
 	Syn       event.SynQueue
 	Reuseport event.Reuseport // no members: not in a group
+	Device    uint32          // index, in its namespace, of the one it is bound to; 0 for none
+	Port      uint16
+	Known     bool
+	Member    bool // false: some member of its SO_REUSEPORT group
+	Proof     event.Proof
 }
 
 // decode reads one message; false means that it is not one of ours.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -169,114 +168,19 @@ func (p *Probe) prepare(one attacher) error {
 // Plan returns the plan as it came out: refused hooks are noted in it.
 func (p *Probe) Plan() Plan { return p.plan }
 
-// Holder is one open file of one process that is a listening socket.
-type Holder struct {
-	PID      uint32
-	Start    uint64 // start_boottime, ns
-	Comm     string
-	Accepted bool // it has a connection open that it accepted from this listener, with Config.Accepts
-	Listener Listener
-}
-
-// Holders is who holds which listening socket, in every namespace of a process.
-type Holders struct {
-	List       []Holder
-	namespaces map[namespace]bool // whether anything listens there
-}
-
-// Listeners lists the listeners that are held, one for each holder.
-func (h *Holders) Listeners() []Listener {
-	list := make([]Listener, 0, len(h.List))
-	for i := range h.List {
-		list = append(list, h.List[i].Listener)
-	}
-	return list
-}
-
-// ErrNoIterator says that this kernel cannot list open files through BPF.
-var ErrNoIterator = errors.New("no BPF iterator over open files")
-
-// Holders lists who holds which listening socket, in every namespace.
-func (p *Probe) Holders() (Holders, error) {
-	return readHolders(p.collection)
-}
-
-// EachHolder hands over who holds which listening socket, as Holders lists, but not whether it accepted. What f is given is
-// overwritten by the next one.
-func (p *Probe) EachHolder(f func(*Holder)) error { return eachOf(p.collection, f) }
-
-func readHolders(collection *ebpf.Collection) (Holders, error) {
-	holders := Holders{namespaces: make(map[namespace]bool)}
-	children := make(map[childPlace][]netip.Addr)
-	err := eachListed(collection, func(h *bpf.SynspyHolder) {
-		ns := namespace{h.NetId, h.Net, h.Listener.Netns}
-		listens := bpf.SynspyHolderKind(h.Kind) == bpf.SynspyHolderKindHOLDER_LISTENER
-		holders.namespaces[ns] = holders.namespaces[ns] || listens
-		switch {
-		case listens:
-			holders.add(h)
-		case bpf.SynspyHolderKind(h.Kind) == bpf.SynspyHolderKindHOLDER_CHILD:
-			at := childPlace{h.Pid, h.Start, uint64(h.Listener.Netns), h.Listener.Port}
-			children[at] = append(children[at], address(h.Listener.Addr))
-		}
-	})
-	if err != nil {
-		return Holders{}, err
-	}
-	holders.markAcceptors(children)
-	return holders, nil
-}
-
-// add takes a holder over. A process that holds many listeners comes with all of them in a row: it has its name once.
-func (h *Holders) add(raw *bpf.SynspyHolder) {
-	var before string
-	if len(h.List) > 0 {
-		before = h.List[len(h.List)-1].Comm
-	}
-	h.List = append(h.List, holderOf(raw, before))
-}
-
-// holderOf decodes a holder whose name is likely that one.
-func holderOf(raw *bpf.SynspyHolder, likely string) Holder {
-	return Holder{PID: raw.Pid, Start: raw.Start, Comm: textLike(raw.Comm, likely),
-		Listener: listenerOf(&raw.Listener)}
-}
-
-// eachListed hands over what the iterator over open files writes.
-func eachListed(collection *ebpf.Collection, f func(*bpf.SynspyHolder)) error {
-	program, ok := collection.Programs[holdersProgram]
-	if !ok {
-		return ErrNoIterator
-	}
-	iter, err := link.AttachIter(link.IterOptions{Program: program})
-	if err != nil {
-		return fmt.Errorf("attach iterator: %w", err)
-	}
-	defer iter.Close()
-	stream, err := iter.Open()
-	if err != nil {
-		return fmt.Errorf("open iterator: %w", err)
-	}
-	defer stream.Close()
-	if err := eachHolder(stream, f); err != nil {
-		return fmt.Errorf("read iterator: %w", err)
-	}
-	return nil
-}
-
-// Start begins to count: the namespaces of these holders get their opening
-// values, then each CPU's gate opens. named tells which listeners the user asks
-// for: their namespaces keep rows of their own, however many others there are.
-func (p *Probe) Start(holders Holders, named func(*Listener) bool) error {
+// Start begins to count: the namespaces that were found get their opening values,
+// then each CPU's gate opens. named tells in which the user asks for a listener:
+// they keep rows of their own, however many others there are.
+func (p *Probe) Start(found *Found, named func(netns uint64) bool) error {
 	p.idle = make(map[uint64]bool)
-	p.accepting.begin(&holders)
-	for ns, listens := range holders.namespaces {
+	p.accepting.begin(found)
+	for ns, listens := range found.namespaces {
 		p.idle[ns.id] = !listens
 	}
-	if err := p.findSleepers(&holders); err != nil {
+	if err := p.findSleepers(found); err != nil {
 		return err
 	}
-	books, err := p.track(&holders, named)
+	books, err := p.track(found, named)
 	if err != nil {
 		return err
 	}

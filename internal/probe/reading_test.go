@@ -15,9 +15,8 @@ import (
 func TestRead(t *testing.T) {
 	const listeners = 40
 	p, must := openHere(t)
-	holders, err := p.Holders()
-	must(err)
-	must(p.Start(holders, func(*Listener) bool { return true }))
+	_, found := holdersHere(t, p)
+	must(p.Start(found, func(uint64) bool { return true }))
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	opened, ended := make(chan uint16, listeners), make(chan error, 1)

@@ -42,15 +42,14 @@ func TestReadListener(t *testing.T) {
 	name, err := unix.Getsockname(fd)
 	must(err)
 	port := uint16(name.(*unix.SockaddrInet4).Port)
-	holders, err := p.Holders()
-	must(err)
-	at := slices.IndexFunc(holders.List, func(h Holder) bool {
+	holders, _ := holdersHere(t, p)
+	at := slices.IndexFunc(holders, func(h Holder) bool {
 		return h.PID == uint32(os.Getpid()) && h.Listener.Port == port
 	})
 	if at < 0 {
-		t.Fatalf("port %d is not among %d holders' listeners", port, len(holders.List))
+		t.Fatalf("port %d is not among %d holders' listeners", port, len(holders))
 	}
-	listener := holders.List[at].Listener
+	listener := holders[at].Listener
 	for n := range limit {
 		conn, err := net.DialTCP("tcp4", nil, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: int(port)})
 		must(err)
@@ -99,10 +98,9 @@ func TestLookGroup(t *testing.T) {
 	listen("")
 	listen("")
 	listen("lo")
-	holders, err := p.Holders()
-	must(err)
+	holders, _ := holdersHere(t, p)
 	seen := 0
-	for _, h := range holders.List {
+	for _, h := range holders {
 		if h.PID != uint32(os.Getpid()) || int(h.Listener.Port) != at.Port {
 			continue
 		}

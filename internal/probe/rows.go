@@ -20,23 +20,17 @@ const namedAtMost = 1024
 // isFull tells whether a table took no more. Where rows are made on first use there may be no memory for one.
 func isFull(err error) bool { return errors.Is(err, unix.E2BIG) || errors.Is(err, unix.ENOMEM) }
 
-// track begins the books of the namespaces that hold these listeners before the gate opens. Those in which a
+// track begins the books of the namespaces that were found before the gate opens. Those in which a
 // listener is named come first, and keep their rows whoever comes later.
-func (l *ledger) track(holders *Holders, named func(*Listener) bool) ([]book, error) {
-	wanted := make(map[uint64]bool)
-	for i := range holders.List {
-		if at := &holders.List[i].Listener; !wanted[at.NetNS] && named(at) {
-			wanted[at.NetNS] = true
-		}
-	}
+func (l *ledger) track(found *Found, named func(netns uint64) bool) ([]book, error) {
 	var books []book
-	for ns := range holders.namespaces {
+	for ns := range found.namespaces {
 		if only := l.filter.NetNS; only == 0 || only == uint64(ns.inode) {
 			books = append(books, book{namespace: ns})
 		}
 	}
 	isNamed := func(b *book) int {
-		if wanted[uint64(b.inode)] {
+		if named(uint64(b.inode)) {
 			return 1
 		}
 		return 0
@@ -99,11 +93,11 @@ func (l *ledger) closeOthers() error {
 		}
 	}
 	if untracked > 0 { // some that began since may still be there
-		holders, err := readHolders(l.collection)
+		found, err := walk(l.collection, nil, func(*Holder) {}, nil)
 		if err != nil && !errors.Is(err, ErrNoIterator) {
 			return err
 		}
-		for ns := range holders.namespaces {
+		for ns := range found.namespaces {
 			if _, known := l.books[ns.id]; !known && !followed[ns.id] {
 				unroomed = append(unroomed, book{namespace: ns}) // its counters began at zero
 			}

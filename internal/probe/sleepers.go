@@ -14,7 +14,7 @@ import (
 
 // findSleepers tells the kernel side which tasks sleep in accept() and for which listener: no hook sees the exit of a call that
 // began before it. Where there are none, what sees their first accept is let go, since every accept pays for it. The gate is closed.
-func (p *Probe) findSleepers(holders *Holders) error {
+func (p *Probe) findSleepers(found *Found) error {
 	if !p.plan.hooks(graftFunction) {
 		return nil
 	}
@@ -27,29 +27,29 @@ func (p *Probe) findSleepers(holders *Holders) error {
 		pid   uint32
 		inode uint64
 	}
-	listeners, asked := make(map[opened]uint64), make(map[uint32]bool)
-	for i := range holders.List {
-		if h := &holders.List[i]; p.config.Filter.NetNS == 0 || p.config.Filter.NetNS == h.Listener.NetNS {
-			listeners[opened{h.PID, h.Listener.Inode}] = h.Listener.Socket
-		}
-	}
-	for at := range listeners {
-		if asked[at.pid] {
+	asked, asleep := make(map[uint32]bool), make(map[opened][]kernel.InAccept)
+	for _, h := range found.sleepable {
+		if asked[h.pid] {
 			continue
 		}
-		asked[at.pid] = true
-		for _, s := range kernel.SleepersInAccept(at.pid) {
-			socket, ok := listeners[opened{at.pid, s.Inode}]
-			if !ok {
-				continue
-			}
-			n, err := p.putSleeper(at.pid, s, socket)
+		asked[h.pid] = true
+		for _, s := range kernel.SleepersInAccept(h.pid) {
+			at := opened{h.pid, s.Inode}
+			asleep[at] = append(asleep[at], s)
+		}
+	}
+	for _, h := range found.sleepable {
+		at := opened{h.pid, h.inode}
+		for _, s := range asleep[at] {
+			n, err := p.putSleeper(h.pid, s, h.socket)
 			if err != nil {
 				return err
 			}
 			put += n
 		}
+		delete(asleep, at) // it may have it open more than once
 	}
+	found.sleepable = nil
 	if err := p.putSleepers(put); err != nil || put > 0 {
 		return err
 	}

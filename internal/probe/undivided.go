@@ -4,6 +4,7 @@ package probe
 
 import (
 	"cmp"
+	"errors"
 	"math"
 	"net/netip"
 	"slices"
@@ -18,6 +19,23 @@ func (c *listenerCounts) Undivided(list []Listener, lived func(socket uint64) (f
 		return nil
 	}
 	return sharing(list, lived)
+}
+
+// UndividedNow is Undivided of all listeners that there are; none where they cannot be listed.
+func (p *Probe) UndividedNow() (map[uint64]bool, error) {
+	if p.plan.Backend != Tracepoint {
+		return nil, nil
+	}
+	var grouped []Listener
+	err := p.EachHolder(func(h *Holder) {
+		if h.Listener.Reuseport.Members > 1 {
+			grouped = append(grouped, h.Listener)
+		}
+	})
+	if err != nil && !errors.Is(err, ErrNoIterator) {
+		return nil, err
+	}
+	return sharing(grouped, nil), nil
 }
 
 // sharing lists the listeners that were not the only one at their place all the time.

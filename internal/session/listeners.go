@@ -4,6 +4,7 @@ package session
 
 import (
 	"cmp"
+	"hash/maphash"
 	"net/netip"
 	"slices"
 	"sync"
@@ -20,11 +21,12 @@ type Listeners struct {
 	mu     sync.Mutex
 	filter probe.Filter
 	known  map[uint64]*known
-	places map[Place][]uint64
+	places map[uint64]uint64 // the last listener that came to a place that hashes to this
+	seed   maphash.Seed
 	closed map[uint64]time.Time // since when, of those that still have rows in the kernel side's tables
 	gone   []uint64             // those that had rows, and closed, in that order
 	Keep   int                  // how many of gone are remembered
-	lists  uint64               // how often the holders were listed
+	lists  uint32               // how often the holders were listed
 
 	turnedAway uint64
 	changes    uint64 // grows with whatever may change what list and matches say
@@ -32,14 +34,20 @@ type Listeners struct {
 
 type known struct {
 	listener probe.Listener
-	opened   uint64  // when it was seen to open, CLOCK_MONOTONIC, ns; 0: before
-	closed   uint64  // likewise to close; 0: not yet
-	limit    uint32  // of its accept queue then
-	asked    *uint32 // what listen() was called with then; nil where it was not seen
-	listed   uint64  // when it was last listed, by lists
+	next     uint64 // the one before it in places; 0: none
+	life     *life  // nil where it was seen neither to open nor to close
+	listed   uint32 // when it was last listed, by lists
 	judged   bool
 	wanted   bool
 	met      bool // a packet that the filters ask for was given to it, whatever its own port and address are
+}
+
+// life is from when to when something listens. Times are by CLOCK_MONOTONIC, in ns.
+type life struct {
+	opened uint64  // 0: before it was watched
+	limit  uint32  // of its accept queue then
+	asked  *uint32 // what listen() was called with then; nil where it was not seen
+	closed uint64  // 0: not yet
 }
 
 // Place is what the members of a SO_REUSEPORT group share.
@@ -59,7 +67,7 @@ const (
 // NewListeners is a table of those that a filter wants.
 func NewListeners(filter probe.Filter) *Listeners {
 	return &Listeners{filter: filter, known: make(map[uint64]*known),
-		places: make(map[Place][]uint64),
+		places: make(map[uint64]uint64), seed: maphash.MakeSeed(),
 		closed: make(map[uint64]time.Time), Keep: maxGone}
 }
 
@@ -85,10 +93,10 @@ func (l *Listeners) Add(listener probe.Listener) bool {
 		l.turnedAway++
 		return false
 	}
-	l.known[listener.Socket] = &known{listener: listener, listed: l.lists}
+	at := l.hash(&listener)
+	l.known[listener.Socket] = &known{listener: listener, next: l.places[at], listed: l.lists}
+	l.places[at] = listener.Socket
 	l.changes++
-	at := PlaceOf(&listener)
-	l.places[at] = append(l.places[at], listener.Socket)
 	return true
 }
 
@@ -101,12 +109,12 @@ func (l *Listeners) Open(m *probe.Message) {
 	if !ok {
 		return
 	}
-	have.opened, have.limit, have.asked, have.closed = m.Time, m.Listener.Accept.Limit, nil, 0
+	have.life = &life{opened: m.Time, limit: m.Listener.Accept.Limit}
 	delete(l.closed, m.Listener.Socket)
 	l.changes++
 	if backlog := m.Backlog; m.Asked &&
-		backlog >= have.limit { // the limit is the smaller of it and somaxconn
-		have.asked = &backlog
+		backlog >= have.life.limit { // that is the smaller of it and somaxconn
+		have.life.asked = &backlog
 	}
 }
 
@@ -115,8 +123,9 @@ func (l *Listeners) Open(m *probe.Message) {
 func (l *Listeners) Asked(now *probe.Listener) *uint32 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if have, ok := l.known[now.Socket]; ok && have.limit == now.Accept.Limit {
-		return have.asked
+	if have, ok := l.known[now.Socket]; ok && have.life != nil &&
+		have.life.limit == now.Accept.Limit {
+		return have.life.asked
 	}
 	return nil
 }
@@ -124,12 +133,8 @@ func (l *Listeners) Asked(now *probe.Listener) *uint32 {
 // OpenedAt is when a listener was seen to open, by CLOCK_MONOTONIC; 0 where it listened
 // before, or is not known.
 func (l *Listeners) OpenedAt(socket uint64) uint64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if have, ok := l.known[socket]; ok {
-		return have.opened
-	}
-	return 0
+	opened, _ := l.Lived(socket)
+	return opened
 }
 
 // Close notes that a listener closed, at a time by CLOCK_MONOTONIC.
@@ -139,7 +144,10 @@ func (l *Listeners) Close(socket, at uint64) {
 	l.closed[socket] = time.Now()
 	l.changes++
 	if have, ok := l.known[socket]; ok {
-		have.closed = at
+		if have.life == nil {
+			have.life = new(life)
+		}
+		have.life.closed = at
 	}
 }
 
@@ -148,8 +156,8 @@ func (l *Listeners) Close(socket, at uint64) {
 func (l *Listeners) Lived(socket uint64) (opened, closed uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if have, ok := l.known[socket]; ok {
-		return have.opened, have.closed
+	if have, ok := l.known[socket]; ok && have.life != nil {
+		return have.life.opened, have.life.closed
 	}
 	return 0, 0
 }
@@ -194,7 +202,7 @@ func (l *Listeners) Outdated() []uint64 {
 	more := min(max(len(l.gone)-l.Keep, len(l.known)+spareRoom-MaxKnown, 0), len(l.gone))
 	old := slices.DeleteFunc(slices.Clone(l.gone[:more]), func(socket uint64) bool {
 		have, ok := l.known[socket]
-		return ok && have.closed == 0 // listen() was called again
+		return ok && (have.life == nil || have.life.closed == 0) // listen() was called again
 	})
 	l.gone = slices.Delete(l.gone, 0, more)
 	return old
@@ -242,13 +250,26 @@ func (l *Listeners) Unnamed() uint64 {
 }
 
 func (l *Listeners) remove(socket uint64) {
-	at := PlaceOf(&l.known[socket].listener)
-	l.places[at] = slices.DeleteFunc(l.places[at], func(s uint64) bool { return s == socket })
-	if len(l.places[at]) == 0 {
+	gone := l.known[socket]
+	at := l.hash(&gone.listener)
+	switch before := l.places[at]; {
+	case before != socket:
+		for l.known[before].next != socket {
+			before = l.known[before].next
+		}
+		l.known[before].next = gone.next
+	case gone.next != 0:
+		l.places[at] = gone.next
+	default:
 		delete(l.places, at)
 	}
 	delete(l.known, socket)
 	l.changes++
+}
+
+// hash is where in places a listener's place is.
+func (l *Listeners) hash(listener *probe.Listener) uint64 {
+	return maphash.Comparable(l.seed, PlaceOf(listener))
 }
 
 // sockets lists all that are known.
@@ -273,6 +294,22 @@ func (l *Listeners) List() []probe.Listener {
 	return list
 }
 
+// Sharing returns those that may share their place with another one that is known.
+func (l *Listeners) Sharing() []probe.Listener {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var list []probe.Listener
+	for _, last := range l.places {
+		if l.known[last].next == 0 {
+			continue
+		}
+		for socket := last; socket != 0; socket = l.known[socket].next {
+			list = append(list, l.known[socket].listener)
+		}
+	}
+	return list
+}
+
 // Inodes maps the known listeners' inodes to their sockets.
 func (l *Listeners) Inodes() map[uint64]uint64 {
 	l.mu.Lock()
@@ -290,7 +327,14 @@ func (l *Listeners) Inodes() map[uint64]uint64 {
 func (l *Listeners) Group(one *probe.Listener) []uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.Clone(l.places[PlaceOf(one)])
+	var sockets []uint64
+	at := PlaceOf(one)
+	for socket := l.places[l.hash(one)]; socket != 0; socket = l.known[socket].next {
+		if PlaceOf(&l.known[socket].listener) == at { // else its hash alone is the same
+			sockets = append(sockets, socket)
+		}
+	}
+	return sockets
 }
 
 // want keeps a verdict of the owner filters; false if it is no news.
@@ -390,6 +434,18 @@ func (l *Listeners) Matches(listener *probe.Listener) bool {
 func (l *Listeners) All() bool {
 	f := &l.filter
 	return f.NetNS == 0 && len(f.Ports) == 0 && len(f.Servers) == 0 && !f.ByOwner
+}
+
+// spaces are the network namespaces in which the filters ask for a listener that is known.
+func (l *Listeners) spaces() map[uint64]bool {
+	asked := make(map[uint64]bool)
+	for _, socket := range l.sockets() {
+		listener, ok := l.Find(socket)
+		if ok && !asked[listener.NetNS] && l.Matches(&listener) {
+			asked[listener.NetNS] = true
+		}
+	}
+	return asked
 }
 
 // Matching counts the known listeners that the filters ask for.

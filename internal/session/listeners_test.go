@@ -4,6 +4,7 @@ package session
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -90,7 +91,7 @@ func TestListenersMakeRoom(t *testing.T) {
 	if old := l.Outdated(); len(old) > 0 {
 		t.Errorf("%d are outdated while there is room", len(old))
 	}
-	l.places = make(map[Place][]uint64) // all at one place would take long
+	clear(l.places) // all at one place would take long
 	for len(l.known) < MaxKnown-spareRoom+10 {
 		socket++
 		l.known[socket] = &known{listener: probe.Listener{Socket: socket}}
@@ -122,5 +123,35 @@ func TestListenersElsewhere(t *testing.T) {
 	if len(l.known) != 2 || len(l.places) != 2 || !l.Remembers(1) || !l.Remembers(999) {
 		t.Errorf("%d listeners and %d places, with 1: %t, 999: %t", len(l.known),
 			len(l.places), l.Remembers(1), l.Remembers(999))
+	}
+}
+
+// TestPlaces has listeners share places and leave them, each in turn.
+func TestPlaces(t *testing.T) {
+	const members = 4
+	at := func(socket uint64, port uint16) probe.Listener {
+		return probe.Listener{Known: true, Member: true, Socket: socket, NetNS: 1, Port: port}
+	}
+	for leaves := range uint64(members) {
+		l := NewListeners(probe.Filter{})
+		for socket := range uint64(members) {
+			l.Add(at(socket+1, 80))
+		}
+		l.Add(at(members+1, 81)) // alone
+		l.Add(at(leaves+1, 82))  // listens elsewhere now
+		one := at(0, 80)
+		group := l.Group(&one)
+		if len(group) != members-1 || slices.Contains(group, leaves+1) {
+			t.Errorf("%d left, and the group is %d", leaves+1, group)
+		}
+		sharing := l.Sharing()
+		if len(sharing) != members-1 || slices.ContainsFunc(sharing,
+			func(l probe.Listener) bool { return l.Port != 80 }) {
+			t.Errorf("%d left, and sharing are %+v", leaves+1, sharing)
+		}
+		one = at(0, 83)
+		if group := l.Group(&one); len(group) > 0 {
+			t.Errorf("%d are where nobody listens", group)
+		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -55,6 +56,10 @@ type Session struct {
 	Started time.Time
 }
 
+// openingGC is how much garbage may lie about until all is counted, in percent of what is in use:
+// of 100,000 listeners either is tens of megabytes.
+const openingGC = 30
+
 // open attaches and seeds: when it returns, everything is counted.
 func open(watch Watch, log *slog.Logger) (*Session, error) {
 	began := time.Now()
@@ -82,13 +87,15 @@ func open(watch Watch, log *slog.Logger) (*Session, error) {
 		return err
 	}, kernel.Monotonic, log)
 	s.Owners.AskRuntimes(s.names)
-	holders, err := s.readHolders()
+	defer debug.SetGCPercent(debug.SetGCPercent(openingGC))
+	found, err := s.readHolders()
 	if err == nil {
 		err = s.awaitNames()
 	}
 	if err == nil {
 		shared.open()
-		err = p.Start(holders, s.Listeners.Matches)
+		asked := s.Listeners.spaces()
+		err = p.Start(found, func(netns uint64) bool { return asked[netns] })
 	}
 	if err != nil {
 		return nil, errors.Join(err, p.Close(), s.names.Close())
@@ -106,30 +113,26 @@ func (s *Session) Ready() event.Ready {
 }
 
 // readHolders asks who holds which listener and tells the tables.
-func (s *Session) readHolders() (probe.Holders, error) {
-	holders, err := s.Probe.Holders()
+func (s *Session) readHolders() (found *probe.Found, err error) {
+	s.Listeners.beginList()
+	err = s.Owners.ReplaceBy(func(enter func(owner.Holder)) (err error) {
+		found, err = s.Probe.Walk(func(h *probe.Holder) {
+			s.Listeners.Add(h.Listener)
+			enter(owner.Holder{Socket: h.Listener.Socket, Inode: h.Listener.Inode,
+				PID: h.PID, Comm: h.Comm, StartNs: h.Start})
+		}, func(socket uint64, pid uint32, start uint64) {
+			s.Owners.Accepted(socket, pid, start)
+		})
+		return err
+	})
 	if errors.Is(err, probe.ErrNoIterator) {
-		return holders, s.scanHolders()
+		return found, s.scanHolders()
 	}
 	if err != nil {
-		return holders, fmt.Errorf("list holders of listeners: %w", err)
-	}
-	s.Listeners.beginList()
-	for i := range holders.List {
-		s.Listeners.Add(holders.List[i].Listener)
+		return found, fmt.Errorf("list holders of listeners: %w", err)
 	}
 	s.Listeners.endList()
-	s.Owners.ReplaceAll(func(yield func(owner.Holder) bool) {
-		for i := range holders.List {
-			h := &holders.List[i]
-			if !yield(owner.Holder{Socket: h.Listener.Socket, Inode: h.Listener.Inode,
-				PID:  h.PID,
-				Comm: h.Comm, StartNs: h.Start, Accepted: h.Accepted}) {
-				return
-			}
-		}
-	})
-	return holders, s.Judge()
+	return found, s.Judge()
 }
 
 // scanHolders finds the holders of the listeners that are known so far by reading

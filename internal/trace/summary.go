@@ -225,8 +225,8 @@ func addFiltered(rows []event.LedgerRow, netns uint64, outcome event.Outcome, co
 // their accept side where it is given.
 func (t *Trace) Seen(arrivals []probe.Arrivals, accepting map[uint64]probe.Accepting) []event.Seen {
 	seen := []event.Seen{}
-	all := t.Listeners.List()
-	groups := session.NewGroups(all, t.Probe.Undivided(all, t.Listeners.Lived),
+	sharing := t.Listeners.Sharing()
+	groups := session.NewGroups(sharing, t.Probe.Undivided(sharing, t.Listeners.Lived),
 		t.Listeners.Matches)
 	for _, a := range arrivals {
 		if a.Socket == 0 && a.Syn+a.Ack > 0 && t.Listeners.All() {
