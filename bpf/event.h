@@ -84,6 +84,14 @@ enum outcome {
 	NUM_OUTCOMES,
 };
 
+/* What the function did at whose end counters are found moved. */
+enum stage {
+	STAGE_SYN,
+	STAGE_ACK,
+	STAGE_ICMP,
+	NUM_STAGES,
+};
+
 /* What a packet was freed for: the kernel's drop reasons, or, where it has none, the
  * functions that free, sorted by Go. */
 enum fate {

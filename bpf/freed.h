@@ -92,7 +92,7 @@ static __noinline bool fits(struct cpu_state *cpu, __u64 sk)
  * if the kernel handed it over; likely: the one that a lookup found. died: see
  * outcome_of(). */
 static __noinline int settle_freed(struct cpu_state *cpu, struct tally *tally, __u64 skb,
-				   __u64 likely, __u8 stage)
+				   __u64 likely, enum stage stage)
 {
 	__u8 outcome, proof = LISTENER_GIVEN;
 	__u64 sk = cpu->freed.given;

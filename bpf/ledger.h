@@ -16,62 +16,18 @@
 #define MAX_CPUS 8192
 #define OLD_MAX_CPUS 512
 #define CPUS_AT_ONCE 32 /* where the verifier must walk every turn of a loop */
-#define BIT(c) (1U << COUNTER_##c)
 
-enum stage {
-	STAGE_SYN,
-	STAGE_ACK,
-	STAGE_ICMP,
-};
+/* What counters that moved say, by enum stage and a bit for each of them: the table of
+ * internal/event/outcome.go. */
+#define MOVEMENTS (1 << NUM_COUNTERS)
+const volatile __u8 outcomes_of[4 * MOVEMENTS] = {}; /* of a size that a mask can be made from */
 
-/* classify names the branch from the counters that moved. The table of
- * internal/event/outcome.go says the same from the other side. */
-static __always_inline enum outcome classify(enum stage stage, __u32 moved, __u8 tcp_flags)
+static __always_inline __u8 said_by_counters(__u32 stage, __u32 moved)
 {
-	if (stage == STAGE_SYN) {
-		switch (moved) {
-		case BIT(LISTEN_OVERFLOWS) | BIT(LISTEN_DROPS):
-			return OUTCOME_SYN_ACCEPT_QUEUE_FULL;
-		case BIT(REQ_Q_FULL_DO_COOKIES) | BIT(LISTEN_OVERFLOWS) | BIT(LISTEN_DROPS):
-			return OUTCOME_SYN_ACCEPT_QUEUE_FULL_COOKIES;
-		case BIT(REQ_Q_FULL_DROP) | BIT(LISTEN_DROPS):
-			return OUTCOME_SYN_QUEUE_FULL;
-		case BIT(LISTEN_DROPS):
-			return OUTCOME_SYN_OTHER;
-		case BIT(REQ_Q_FULL_DO_COOKIES) | BIT(LISTEN_DROPS):
-			return OUTCOME_SYN_OTHER_COOKIES;
-		case BIT(REQ_Q_FULL_DO_COOKIES) | BIT(SYNCOOKIES_SENT):
-			return OUTCOME_SYN_COOKIE_SENT;
-		case BIT(FASTOPEN_LISTEN_OVERFLOW):
-			return OUTCOME_SYN_FASTOPEN_QUEUE_FULL;
-		}
-		return OUTCOME_NONE;
-	}
-	if (stage == STAGE_ICMP)
-		return moved == BIT(LISTEN_DROPS) ? OUTCOME_ICMP_ERROR : OUTCOME_NONE;
-	switch (moved) {
-	case BIT(LISTEN_OVERFLOWS) | BIT(LISTEN_DROPS):
-		return OUTCOME_ACK_ACCEPT_QUEUE_FULL;
-	case BIT(LISTEN_OVERFLOWS) | BIT(LISTEN_DROPS) | BIT(EMBRYONIC_RSTS):
-		return OUTCOME_ACK_ACCEPT_QUEUE_FULL_RESET;
-	case BIT(SYNCOOKIES_RECV) | BIT(LISTEN_OVERFLOWS) | BIT(LISTEN_DROPS):
-		return OUTCOME_ACK_ACCEPT_QUEUE_FULL_COOKIE;
-	case BIT(LISTEN_DROPS):
-		return OUTCOME_ACK_OTHER;
-	case BIT(LISTEN_DROPS) | BIT(EMBRYONIC_RSTS):
-		return OUTCOME_ACK_OTHER_RESET;
-	case BIT(SYNCOOKIES_RECV) | BIT(LISTEN_DROPS):
-		return OUTCOME_ACK_OTHER_COOKIE;
-	case BIT(SYNCOOKIES_FAILED):
-		return OUTCOME_ACK_COOKIE_INVALID;
-	case BIT(SYNCOOKIES_RECV):
-		return OUTCOME_ACK_COOKIE_ACCEPTED;
-	case BIT(DEFER_ACCEPT_DROP):
-		return OUTCOME_ACK_DEFER_ACCEPT;
-	case BIT(EMBRYONIC_RSTS):
-		return tcp_flags & TCP_FLAG_RST ? OUTCOME_ACK_BAD_RST : OUTCOME_ACK_BAD_RESET;
-	}
-	return OUTCOME_NONE;
+	__u32 at = stage * MOVEMENTS + moved;
+
+	asm volatile("" : "+r"(at)); /* the mask stays: see fate_of() */
+	return outcomes_of[at & (4 * MOVEMENTS - 1)];
 }
 
 /* net_id names a namespace for ever. Its address does not: the memory of one
@@ -458,16 +414,19 @@ static __noinline __u8 told_apart(struct cpu_state *cpu, struct sk_buff *skb, __
 	return outcome;
 }
 
-/* outcome_of names the branch that the packet in cpu->packet took. A good cookie whose
- * ACK died (cpu->call.died) made no connection. */
-__noinline __u8 outcome_of(__u64 skb, __u64 sk, __u8 stage)
+/* outcome_of names the branch that the packet in cpu->packet took. Counters do not tell an RST
+ * from what was answered by one, nor a good cookie whose ACK died (cpu->call.died), so that it
+ * made no connection. */
+__noinline __u8 outcome_of(__u64 skb, __u64 sk, enum stage stage)
 {
 	struct cpu_state *cpu = this_cpu();
 	__u8 outcome;
 
 	if (!cpu)
 		return OUTCOME_NONE;
-	outcome = classify(stage, signature(cpu->moved.delta), cpu->packet.flags);
+	outcome = said_by_counters(stage, signature(cpu->moved.delta));
+	if (outcome == OUTCOME_ACK_BAD_RESET && cpu->packet.flags & TCP_FLAG_RST)
+		outcome = OUTCOME_ACK_BAD_RST;
 	if (outcome == OUTCOME_ACK_COOKIE_ACCEPTED && cpu->call.died)
 		outcome = OUTCOME_ACK_OTHER_COOKIE_EARLY;
 	proven_by(cpu, PROOF_COUNTERS);

@@ -35,7 +35,7 @@ static __always_inline struct sock *listener_of(struct sock *sk)
 
 /* settle gives a movement to the packet that made it. */
 static __noinline int settle(struct cpu_state *cpu, struct tally *tally, struct sk_buff *skb,
-			     __u64 sk, __u8 stage)
+			     __u64 sk, enum stage stage)
 {
 	__u8 outcome;
 

@@ -374,6 +374,7 @@ const struct listen_change *unused_listen_change __attribute__((unused));
 const struct holder *unused_holder __attribute__((unused));
 const enum fate unused_fate __attribute__((unused));
 const enum proof unused_cause_proof __attribute__((unused));
+const enum stage unused_stage __attribute__((unused));
 const enum outcome unused_outcome __attribute__((unused));
 const enum counter unused_counter __attribute__((unused));
 const enum request unused_request __attribute__((unused));

@@ -627,6 +627,15 @@ type SynspySnapshot struct {
 	Pad    uint32
 }
 
+type SynspyStage uint32
+
+const (
+	SynspyStageSTAGE_SYN  SynspyStage = 0
+	SynspyStageSTAGE_ACK  SynspyStage = 1
+	SynspyStageSTAGE_ICMP SynspyStage = 2
+	SynspyStageNUM_STAGES SynspyStage = 3
+)
+
 type SynspySteered struct {
 	_  structs.HostLayout
 	Sk uint64
@@ -797,6 +806,7 @@ const (
 	SynspyVarOpeningsMade                       = "openings_made"
 	SynspyVarOpeningsRoom                       = "openings_room"
 	SynspyVarOutNoRoutes                        = "out_no_routes"
+	SynspyVarOutcomesOf                         = "outcomes_of"
 	SynspyVarOwnSocket                          = "own_socket"
 	SynspyVarPlaces                             = "places"
 	SynspyVarRate                               = "rate"
@@ -830,6 +840,7 @@ const (
 	SynspyVarUnusedProof                        = "unused_proof"
 	SynspyVarUnusedRecord                       = "unused_record"
 	SynspyVarUnusedRequest                      = "unused_request"
+	SynspyVarUnusedStage                        = "unused_stage"
 	SynspyVarUnwatchedOthers                    = "unwatched_others"
 	SynspyVarUnwatchedRules                     = "unwatched_rules"
 	SynspyVarWakeupBytes                        = "wakeup_bytes"
@@ -1030,6 +1041,7 @@ type SynspyVariableSpecs struct {
 	OpeningsMade        *ebpf.VariableSpec `ebpf:"openings_made"`
 	OpeningsRoom        *ebpf.VariableSpec `ebpf:"openings_room"`
 	OutNoRoutes         *ebpf.VariableSpec `ebpf:"out_no_routes"`
+	OutcomesOf          *ebpf.VariableSpec `ebpf:"outcomes_of"`
 	OwnSocket           *ebpf.VariableSpec `ebpf:"own_socket"`
 	Places              *ebpf.VariableSpec `ebpf:"places"`
 	Rate                *ebpf.VariableSpec `ebpf:"rate"`
@@ -1063,6 +1075,7 @@ type SynspyVariableSpecs struct {
 	UnusedProof         *ebpf.VariableSpec `ebpf:"unused_proof"`
 	UnusedRecord        *ebpf.VariableSpec `ebpf:"unused_record"`
 	UnusedRequest       *ebpf.VariableSpec `ebpf:"unused_request"`
+	UnusedStage         *ebpf.VariableSpec `ebpf:"unused_stage"`
 	UnwatchedOthers     *ebpf.VariableSpec `ebpf:"unwatched_others"`
 	UnwatchedRules      *ebpf.VariableSpec `ebpf:"unwatched_rules"`
 	WakeupBytes         *ebpf.VariableSpec `ebpf:"wakeup_bytes"`
@@ -1191,6 +1204,7 @@ type SynspyVariables struct {
 	OpeningsMade        *ebpf.Variable `ebpf:"openings_made"`
 	OpeningsRoom        *ebpf.Variable `ebpf:"openings_room"`
 	OutNoRoutes         *ebpf.Variable `ebpf:"out_no_routes"`
+	OutcomesOf          *ebpf.Variable `ebpf:"outcomes_of"`
 	OwnSocket           *ebpf.Variable `ebpf:"own_socket"`
 	Places              *ebpf.Variable `ebpf:"places"`
 	Rate                *ebpf.Variable `ebpf:"rate"`
@@ -1224,6 +1238,7 @@ type SynspyVariables struct {
 	UnusedProof         *ebpf.Variable `ebpf:"unused_proof"`
 	UnusedRecord        *ebpf.Variable `ebpf:"unused_record"`
 	UnusedRequest       *ebpf.Variable `ebpf:"unused_request"`
+	UnusedStage         *ebpf.Variable `ebpf:"unused_stage"`
 	UnwatchedOthers     *ebpf.Variable `ebpf:"unwatched_others"`
 	UnwatchedRules      *ebpf.Variable `ebpf:"unwatched_rules"`
 	WakeupBytes         *ebpf.Variable `ebpf:"wakeup_bytes"`

@@ -3,7 +3,6 @@
 package probe
 
 import (
-	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -81,21 +80,64 @@ func TestCountersAgree(t *testing.T) {
 	}
 }
 
-// TestSignaturesAreDistinct: of the outcomes that the counters alone prove, two of a
-// stage with the same counters could not be told apart, but for RST and SYN flags.
-// Those that something else tells apart follow OutcomeICMPError.
-func TestSignaturesAreDistinct(t *testing.T) {
-	seen := make(map[string]event.Outcome)
-	for o := event.OutcomeNone + 1; o < event.OutcomeICMPError; o++ {
-		b := o.Branch()
-		if len(b.Counters) == 0 {
-			t.Errorf("outcome %d moves no counter", o)
+// TestOutcomeTable: what counters alone tell is told of each set of them, and no two outcomes that
+// move the same ones are told by them alone.
+func TestOutcomeTable(t *testing.T) {
+	table, told := outcomeTable(), 0
+	for o := event.OutcomeNone + 1; o < event.NumOutcomes; o++ {
+		branch := o.Branch()
+		if len(branch.Counters) > 0 && branch.Needs != 0 {
+			if table[movement(&branch)] == uint8(event.OutcomeNone) {
+				t.Errorf("outcome %d: %v alone tell nothing", o, o.CounterNames())
+			}
 		}
-		key := fmt.Sprint(b.Stage, o.CounterNames())
-		if other, ok := seen[key]; ok && b.Cause != event.CauseBadHandshakeAck {
-			t.Errorf("outcomes %d and %d move the same counters at %v", other, o, b.Stage)
+		if !branch.ByCounters() {
+			continue
 		}
-		seen[key] = o
+		told++
+		if got := event.Outcome(table[movement(&branch)]); got != o {
+			t.Errorf("outcome %d is told as %d: %v", o, got, o.CounterNames())
+		}
+	}
+	for _, o := range table {
+		if o != 0 {
+			told--
+		}
+	}
+	if told != 0 {
+		t.Errorf("%d outcomes are told that are in no branch", -told)
+	}
+	bits := func(counters ...event.Counter) (moved int) {
+		for _, c := range counters {
+			moved |= 1 << c
+		}
+		return moved
+	}
+	const (
+		syn  = bpf.SynspyStageSTAGE_SYN
+		ack  = bpf.SynspyStageSTAGE_ACK
+		icmp = bpf.SynspyStageSTAGE_ICMP
+	)
+	full := bits(event.CounterListenOverflows, event.CounterListenDrops)
+	for _, tt := range []struct {
+		stage bpf.SynspyStage
+		moved int
+		want  event.Outcome
+	}{
+		{syn, 0, event.OutcomeNone},
+		{syn, full, event.OutcomeSynAcceptQueueFull},
+		{syn, bits(event.CounterListenDrops), event.OutcomeSynOther},
+		{syn, bits(event.CounterListenOverflows), event.OutcomeNone},
+		{ack, full, event.OutcomeAckAcceptQueueFull},
+		{ack, bits(event.CounterListenDrops), event.OutcomeAckOther},
+		{ack, bits(event.CounterEmbryonicRsts), event.OutcomeAckBadReset},
+		{ack, bits(event.CounterSyncookiesRecv), event.OutcomeAckCookieAccepted},
+		{icmp, bits(event.CounterListenDrops), event.OutcomeICMPError},
+		{icmp, full, event.OutcomeNone},
+	} {
+		if got := event.Outcome(table[int(tt.stage)*movements+tt.moved]); got != tt.want {
+			t.Errorf("stage %d, counters %b: outcome %d", tt.stage, tt.moved, got)
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/synspy/synspy/internal/bpf"
+	"github.com/synspy/synspy/internal/event"
 )
 
 // reasonPrefix starts every enumerator of the kernel's enum skb_drop_reason.
@@ -118,4 +119,34 @@ func placeTable(facts *Facts) [16]bpf.SynspyPlace {
 		}
 	}
 	return table
+}
+
+// movements is how many sets of counters there are.
+const movements = 1 << event.NumCounters
+
+// outcomeTable is bpf/ledger.h's outcomes_of: the outcomes that counters alone tell, by where they
+// are found moved and which they are.
+func outcomeTable() (table [4 * movements]uint8) {
+	for o := event.OutcomeNone + 1; o < event.NumOutcomes; o++ {
+		if branch := o.Branch(); branch.ByCounters() {
+			table[movement(&branch)] = uint8(o)
+		}
+	}
+	return table
+}
+
+// movement is a branch's place in that table.
+func movement(branch *event.Branch) int {
+	at := bpf.SynspyStageSTAGE_ACK
+	switch {
+	case branch.Cause == event.CauseICMPError:
+		at = bpf.SynspyStageSTAGE_ICMP
+	case branch.Stage == event.StageSyn:
+		at = bpf.SynspyStageSTAGE_SYN
+	}
+	place := int(at) * movements
+	for _, c := range branch.Counters {
+		place |= 1 << c
+	}
+	return place
 }

@@ -226,6 +226,7 @@ func configure(spec *ebpf.CollectionSpec, facts *Facts, plan Plan, config Config
 		{"listen_args", uint32(facts.Functions[listenFunction])},
 		{"have_accepts", config.Accepts},
 		{"reqsk_timer", start(facts.Code[requestTimer])},
+		{"outcomes_of", outcomeTable()},
 		{"fates", fateTable(facts.Reasons)},
 		{"places", placeTable(facts)},
 		{"hook_ranges", codeRanges[[4]bpf.SynspyCodeRange](facts, []string{hookSlow})},
