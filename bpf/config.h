@@ -36,8 +36,14 @@ const volatile __u32 accept_args = 0;
 const volatile __u32 listen_args = 0;
 const volatile bool have_accepts = false; /* the accept side is asked for */
 const volatile __u64 reqsk_timer = 0; /* address of reqsk_timer_handler */
+
+/* The outcomes that counters alone tell, by enum stage and a bit for each that moved: the table of
+ * internal/event/outcome.go. */
+#define MOVEMENTS (1 << NUM_COUNTERS)
+const volatile __u8 outcomes_of[4 * MOVEMENTS] = {}; /* of a size that a mask can be made from */
+
 #define MAX_REASONS 256
-const volatile __u8 fates[MAX_REASONS] = {}; /* enum fate of a drop reason */
+const volatile struct fate fates[MAX_REASONS] = {}; /* by drop reason */
 
 /* Code ranges of the functions whose frees settle a packet; 0: unknown. */
 #define MAX_RANGES 16
@@ -52,7 +58,8 @@ const volatile struct code_range icmp_ranges[4] = {}; /* icmp_rcv, icmpv6_rcv */
 struct place {
 	__u64 start;
 	__u64 size;
-	__u64 fate;
+	struct fate fate;
+	__u8 pad[6];
 };
 const volatile struct place places[MAX_PLACES] = {};
 

@@ -27,19 +27,22 @@ static __noinline struct tally *tally_of(struct cpu_state *cpu, __u64 net)
 	return tally ? tally : tally_here(0);
 }
 
-/* fate_of says why a packet is freed: by reason, or by the function that frees it. */
-static __always_inline __u8 fate_of(__u32 reason, __u64 location)
+/* fate_of says what a packet died of by the reason it is freed for, or by the function that
+ * frees it. */
+static __always_inline struct fate fate_of(__u32 reason, __u64 location)
 {
-	if (have_reason) {
-		__u8 fate;
+	const struct fate unsaid = { OUTCOME_NONE, OUTCOME_ACK_BAD_QUIET };
+	const struct fate other = { OUTCOME_INGRESS_OTHER, OUTCOME_ACK_OTHER_FREED };
+	struct fate fate;
 
+	if (have_reason) {
 		if (reason >= MAX_REASONS)
-			return FATE_OTHER;
+			return other;
 		asm volatile(
 			""
 			: "+r"(reason)); /* the mask stays, for verifiers that forget what was spilled (6.1) */
 		fate = fates[reason & (MAX_REASONS - 1)];
-		if (fate != FATE_NONE)
+		if (fate.syn != unsaid.syn || fate.ack != unsaid.ack)
 			return fate;
 	}
 #pragma unroll
@@ -49,49 +52,20 @@ static __always_inline __u8 fate_of(__u32 reason, __u64 location)
 		if (location - places[i].start < places[i].size)
 			return places[i].fate;
 	}
-	return have_reason || in_code(kfree_ranges, 4, location) ? FATE_NONE : FATE_OTHER;
+	return have_reason || in_code(kfree_ranges, 4, location) ? unsaid : other;
 }
 
 /* ack_fate is what killed a packet of a half-open handshake. known: it was seen to be
  * refused as such; else the kernel's reason must say so. */
-static __always_inline __u8 ack_fate(struct cpu_state *cpu, __u8 fate, bool reset, bool known)
+static __always_inline __u8 ack_fate(__u8 outcome, bool reset, bool known)
 {
-	if (fate == FATE_AUTH)
-		return OUTCOME_ACK_AUTH_FAILED;
-	if (fate == FATE_FILTER)
-		return OUTCOME_ACK_SOCKET_FILTER;
-	if (!reset && !known && fate != FATE_NONE && fate != FATE_UNFIT && fate != FATE_SYN &&
-	    fate != FATE_FLAGS && fate != FATE_NO_SOCKET)
-		return OUTCOME_ACK_OTHER_FREED;
+	if (outcome == OUTCOME_ACK_OTHER_FREED && (reset || known))
+		outcome = OUTCOME_ACK_BAD_QUIET;
+	if (outcome != OUTCOME_ACK_BAD_QUIET)
+		return outcome;
 	if (reset && !known && !have_gone) /* its own listener may have closed */
 		return OUTCOME_ACK_OTHER_ANSWERED;
 	return reset ? OUTCOME_ACK_BAD_ANSWERED : OUTCOME_ACK_BAD_QUIET;
-}
-
-/* syn_fate is what killed a SYN that reached no half-open handshake. */
-static __always_inline __u8 syn_fate(__u8 fate, bool listener)
-{
-	switch (fate) {
-	case FATE_FLAGS:
-		return OUTCOME_SYN_BAD_SYN_FLAGS;
-	case FATE_AUTH:
-		return OUTCOME_SYN_AUTH_FAILED;
-	case FATE_FILTER:
-		return OUTCOME_SYN_SOCKET_FILTER;
-	case FATE_NO_SOCKET:
-		return OUTCOME_INGRESS_NO_LISTENER;
-	case FATE_NETFILTER:
-		return OUTCOME_INGRESS_NETFILTER;
-	case FATE_RP_FILTER:
-		return OUTCOME_INGRESS_RP_FILTER;
-	case FATE_CHECKSUM:
-		return OUTCOME_INGRESS_CHECKSUM;
-	case FATE_CPU_BACKLOG:
-		return OUTCOME_INGRESS_CPU_BACKLOG;
-	case FATE_POLICY:
-		return OUTCOME_INGRESS_POLICY;
-	}
-	return listener ? OUTCOME_SYN_OTHER_FREED : OUTCOME_INGRESS_OTHER;
 }
 
 /* same_flow: the half-open handshake is the packet's. */
@@ -202,10 +176,12 @@ static __always_inline void note_callers(struct cpu_state *cpu, void *ctx)
 }
 
 /* name_death says what the packet in cpu->packet, freed at cpu->verdict.place, died of. */
-static __noinline __u8 name_death(struct cpu_state *cpu, struct mark *mark, __u8 state, __u8 fate)
+static __noinline __u8 name_death(struct cpu_state *cpu, struct mark *mark, __u8 state,
+				  struct fate fate)
 {
 	bool in_tcp = in_code(rcv_ranges, MAX_RANGES, cpu->verdict.place) ||
 		      in_code(kfree_ranges, 4, cpu->verdict.place);
+	__u8 outcome = fate.syn;
 
 	cpu->verdict.proof = have_reason ? PROOF_REASON : PROOF_HELPER;
 	if (!is_syn(cpu)) {
@@ -224,22 +200,23 @@ static __noinline __u8 name_death(struct cpu_state *cpu, struct mark *mark, __u8
 				return OUTCOME_NONE;
 			if (mark->reset || mark->checked)
 				cpu->verdict.proof = mark->reset ? PROOF_HELPER : PROOF_RETURN;
-			return ack_fate(cpu, fate, mark->reset, mark->checked);
+			return ack_fate(fate.ack, mark->reset, mark->checked);
 		}
 		return OUTCOME_NONE;
 	}
 	if (state == TCP_TIME_WAIT || mark->timewait) {
 		cpu->verdict.proof = mark->timewait ? PROOF_RETURN : PROOF_REASON;
-		return fate == FATE_TIMEWAIT_PAWS ? OUTCOME_INGRESS_TIME_WAIT_PAWS :
-						    OUTCOME_INGRESS_TIME_WAIT;
+		return outcome == OUTCOME_INGRESS_TIME_WAIT_PAWS ? outcome :
+								   OUTCOME_INGRESS_TIME_WAIT;
 	}
-	if (fate == FATE_TIMEWAIT_PAWS)
-		return OUTCOME_INGRESS_TIME_WAIT_PAWS;
-	if (fate == FATE_SYN && !cpu->freed.given && !mark->checked && state != TCP_SYN_RECV)
+	if (outcome == OUTCOME_INGRESS_TIME_WAIT_PAWS)
+		return outcome;
+	if (outcome == OUTCOME_INGRESS_OTHER_CONNECTION && !cpu->freed.given && !mark->checked &&
+	    state != TCP_SYN_RECV)
 		return OUTCOME_INGRESS_OTHER_CONNECTION;
-	if (fate == FATE_UNFIT || fate == FATE_SYN)
+	if (outcome == OUTCOME_ACK_BAD_QUIET || outcome == OUTCOME_INGRESS_OTHER_CONNECTION)
 		return cpu->freed.given ? OUTCOME_ACK_BAD_QUIET : OUTCOME_INGRESS_OTHER;
-	if (fate == FATE_NONE && in_tcp) {
+	if (outcome == OUTCOME_NONE && in_tcp) {
 		if (mark->checked) { /* sent again, or another one in its place */
 			cpu->verdict.proof = PROOF_RETURN;
 			return mark->isn == cpu->packet.isn ? OUTCOME_NONE :
@@ -253,27 +230,28 @@ static __noinline __u8 name_death(struct cpu_state *cpu, struct mark *mark, __u8
 		if (cpu->freed.given || !(have_path || have_rx_sk))
 			return OUTCOME_NONE; /* its request's, or nobody knows whose */
 	}
-	if (fate == FATE_NETFILTER && cpu->freed.answered) {
+	if (outcome == OUTCOME_INGRESS_NETFILTER && cpu->freed.answered) {
 		cpu->verdict.proof = PROOF_HELPER;
 		return OUTCOME_INGRESS_NETFILTER_REJECT;
 	}
-	fate = syn_fate(fate, cpu->freed.given);
-	if (fate == OUTCOME_INGRESS_OTHER && cpu->freed.answered) {
+	if (outcome == OUTCOME_NONE || outcome == OUTCOME_INGRESS_OTHER)
+		outcome = cpu->freed.given ? OUTCOME_SYN_OTHER_FREED : OUTCOME_INGRESS_OTHER;
+	if (outcome == OUTCOME_INGRESS_OTHER && cpu->freed.answered) {
 		cpu->verdict.proof = PROOF_HELPER;
 		return OUTCOME_INGRESS_OTHER_REFUSED;
 	}
 	if (!answers_watched) { /* whether it was answered is not known */
-		if (fate == OUTCOME_INGRESS_NETFILTER)
+		if (outcome == OUTCOME_INGRESS_NETFILTER)
 			__sync_fetch_and_add(&unwatched_rules, 1);
-		if (fate == OUTCOME_INGRESS_OTHER)
+		if (outcome == OUTCOME_INGRESS_OTHER)
 			__sync_fetch_and_add(&unwatched_others, 1);
 	}
-	return fate;
+	return outcome;
 }
 
 /* died_at takes a packet that is freed, once it is known to be inbound TCP. */
 static __noinline int died_at(struct cpu_state *cpu, struct sk_buff *skb, __u64 net, __u8 state,
-			      __u8 fate)
+			      struct fate fate)
 {
 	__u8 outcome, proof = LISTENER_GIVEN;
 	struct mark mark = {};
@@ -291,7 +269,7 @@ static __noinline int died_at(struct cpu_state *cpu, struct sk_buff *skb, __u64 
 	outcome = name_death(cpu, &mark, state, fate);
 	cpu->orphan.key = 0;
 	if (outcome == OUTCOME_NONE) {
-		if (fate == FATE_NONE && is_syn(cpu))
+		if (fate.syn == OUTCOME_NONE && is_syn(cpu))
 			asked_again(cpu);
 		return 0;
 	}
@@ -316,7 +294,8 @@ static __always_inline int dropped(struct sk_buff *skb, __u64 location, __u32 re
 				   struct sock *rx_sk, void *ctx, bool twin)
 {
 	struct cpu_state *cpu;
-	__u8 fate, state = 0;
+	struct fate fate;
+	__u8 state = 0;
 	__u64 net;
 
 	if (skb->protocol != bpf_htons(ETH_P_IP) && skb->protocol != bpf_htons(ETH_P_IPV6))
@@ -325,9 +304,9 @@ static __always_inline int dropped(struct sk_buff *skb, __u64 location, __u32 re
 	if (!cpu || seen_before(cpu, (__u64)skb, twin))
 		return 0;
 	fate = fate_of(reason, location);
-	if (fate == FATE_IGNORED)
+	if (fate.ack == OUTCOME_NONE)
 		return 0;
-	if (!skb->skb_iif && fate != FATE_CPU_BACKLOG)
+	if (!skb->skb_iif && fate.syn != OUTCOME_INGRESS_CPU_BACKLOG)
 		return 0; /* it did not come in */
 	if (BPF_CORE_READ_BITFIELD(skb, pkt_type) == PACKET_OTHERHOST)
 		return 0;
@@ -364,7 +343,7 @@ static __always_inline int dropped(struct sk_buff *skb, __u64 location, __u32 re
 	cpu->verdict.place = location;
 	cpu->verdict.reason = reason;
 	cpu->freed.device = skb->dev ? BPF_CORE_READ(skb, dev, ifindex) : skb->skb_iif;
-	if (fate == FATE_NETFILTER && is_syn(cpu)) {
+	if (fate.syn == OUTCOME_INGRESS_NETFILTER && is_syn(cpu)) {
 		cpu->freed.hook = hook_of(cpu, skb->_skb_refdst);
 		note_callers(cpu, ctx);
 	}

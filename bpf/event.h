@@ -92,25 +92,11 @@ enum stage {
 	NUM_STAGES,
 };
 
-/* What a packet was freed for: the kernel's drop reasons, or, where it has none, the
- * functions that free, sorted by Go. */
-enum fate {
-	FATE_NONE, /* nothing said */
-	FATE_IGNORED, /* no loss: another host's packet, a copy for tcpdump, what is sent */
-	FATE_OTHER,
-	FATE_NO_SOCKET,
-	FATE_FLAGS,
-	FATE_UNFIT, /* wrong numbers for its handshake */
-	FATE_SYN, /* a SYN on a connection, or in a handshake */
-	FATE_TIMEWAIT_PAWS, /* a timestamp older than TIME_WAIT's */
-	FATE_AUTH,
-	FATE_FILTER,
-	FATE_NETFILTER,
-	FATE_RP_FILTER,
-	FATE_CHECKSUM,
-	FATE_CPU_BACKLOG,
-	FATE_POLICY,
-	NUM_FATES,
+/* What a packet died of that was freed for a reason, or, where none is told, by a function: enum
+ * outcome, filled in from the table of internal/event/reason.go. */
+struct fate {
+	__u8 syn; /* a SYN; OUTCOME_NONE: the reason does not say */
+	__u8 ack; /* what else belongs to a handshake; OUTCOME_NONE: it is no loss */
 };
 
 /* How a cause is known, in internal/event/cause.go order. */

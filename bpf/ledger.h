@@ -17,11 +17,7 @@
 #define OLD_MAX_CPUS 512
 #define CPUS_AT_ONCE 32 /* where the verifier must walk every turn of a loop */
 
-/* What counters that moved say, by enum stage and a bit for each of them: the table of
- * internal/event/outcome.go. */
-#define MOVEMENTS (1 << NUM_COUNTERS)
-const volatile __u8 outcomes_of[4 * MOVEMENTS] = {}; /* of a size that a mask can be made from */
-
+/* said_by_counters names the branch that counters alone tell, where one is. */
 static __always_inline __u8 said_by_counters(__u32 stage, __u32 moved)
 {
 	__u32 at = stage * MOVEMENTS + moved;

@@ -372,7 +372,6 @@ const struct record *unused_record __attribute__((unused));
 const struct captured *unused_captured __attribute__((unused));
 const struct listen_change *unused_listen_change __attribute__((unused));
 const struct holder *unused_holder __attribute__((unused));
-const enum fate unused_fate __attribute__((unused));
 const enum proof unused_cause_proof __attribute__((unused));
 const enum stage unused_stage __attribute__((unused));
 const enum outcome unused_outcome __attribute__((unused));

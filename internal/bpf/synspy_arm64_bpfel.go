@@ -339,26 +339,11 @@ type SynspyCpuState struct {
 	}
 }
 
-type SynspyFate uint32
-
-const (
-	SynspyFateFATE_NONE          SynspyFate = 0
-	SynspyFateFATE_IGNORED       SynspyFate = 1
-	SynspyFateFATE_OTHER         SynspyFate = 2
-	SynspyFateFATE_NO_SOCKET     SynspyFate = 3
-	SynspyFateFATE_FLAGS         SynspyFate = 4
-	SynspyFateFATE_UNFIT         SynspyFate = 5
-	SynspyFateFATE_SYN           SynspyFate = 6
-	SynspyFateFATE_TIMEWAIT_PAWS SynspyFate = 7
-	SynspyFateFATE_AUTH          SynspyFate = 8
-	SynspyFateFATE_FILTER        SynspyFate = 9
-	SynspyFateFATE_NETFILTER     SynspyFate = 10
-	SynspyFateFATE_RP_FILTER     SynspyFate = 11
-	SynspyFateFATE_CHECKSUM      SynspyFate = 12
-	SynspyFateFATE_CPU_BACKLOG   SynspyFate = 13
-	SynspyFateFATE_POLICY        SynspyFate = 14
-	SynspyFateNUM_FATES          SynspyFate = 15
-)
+type SynspyFate struct {
+	_   structs.HostLayout
+	Syn uint8
+	Ack uint8
+}
 
 type SynspyFilter struct {
 	_        structs.HostLayout
@@ -557,7 +542,12 @@ type SynspyPlace struct {
 	_     structs.HostLayout
 	Start uint64
 	Size  uint64
-	Fate  uint64
+	Fate  struct {
+		_   structs.HostLayout
+		Syn uint8
+		Ack uint8
+	}
+	Pad [6]uint8
 }
 
 type SynspyPlaceKey struct {
@@ -830,7 +820,6 @@ const (
 	SynspyVarUnusedCaptured                     = "unused_captured"
 	SynspyVarUnusedCauseProof                   = "unused_cause_proof"
 	SynspyVarUnusedCounter                      = "unused_counter"
-	SynspyVarUnusedFate                         = "unused_fate"
 	SynspyVarUnusedHolder                       = "unused_holder"
 	SynspyVarUnusedHolderKind                   = "unused_holder_kind"
 	SynspyVarUnusedHook                         = "unused_hook"
@@ -1065,7 +1054,6 @@ type SynspyVariableSpecs struct {
 	UnusedCaptured      *ebpf.VariableSpec `ebpf:"unused_captured"`
 	UnusedCauseProof    *ebpf.VariableSpec `ebpf:"unused_cause_proof"`
 	UnusedCounter       *ebpf.VariableSpec `ebpf:"unused_counter"`
-	UnusedFate          *ebpf.VariableSpec `ebpf:"unused_fate"`
 	UnusedHolder        *ebpf.VariableSpec `ebpf:"unused_holder"`
 	UnusedHolderKind    *ebpf.VariableSpec `ebpf:"unused_holder_kind"`
 	UnusedHook          *ebpf.VariableSpec `ebpf:"unused_hook"`
@@ -1228,7 +1216,6 @@ type SynspyVariables struct {
 	UnusedCaptured      *ebpf.Variable `ebpf:"unused_captured"`
 	UnusedCauseProof    *ebpf.Variable `ebpf:"unused_cause_proof"`
 	UnusedCounter       *ebpf.Variable `ebpf:"unused_counter"`
-	UnusedFate          *ebpf.Variable `ebpf:"unused_fate"`
 	UnusedHolder        *ebpf.Variable `ebpf:"unused_holder"`
 	UnusedHolderKind    *ebpf.Variable `ebpf:"unused_holder_kind"`
 	UnusedHook          *ebpf.Variable `ebpf:"unused_hook"`

@@ -110,6 +110,8 @@ const (
 	NeedRoutes                  // the counter of routes that are missing
 	NeedLSM                     // what a security module answered
 	NeedReturn                  // what the function returned
+	NeedReason                  // why kfree_skb says that it frees, or who
+	NeedSocket                  // the socket that kfree_skb tells
 )
 
 // ByCounters reports whether the counters that moved alone tell the branch.
@@ -171,11 +173,11 @@ var branches = [NumOutcomes]Branch{
 	OutcomeSynBadSynAddress: {KindDrop, CauseBadSyn, StageSyn, ActionDropped, "tcp_v4_conn_request",
 		[]Counter{CounterListenDrops}, NeedPacket},
 	OutcomeSynBadSynFlags: {KindDrop, CauseBadSyn, StageSyn, ActionDropped,
-		"tcp_rcv_state_process", nil, 0},
+		"tcp_rcv_state_process", nil, NeedReason},
 	OutcomeSynAuthFailed: {KindDrop, CauseAuthFailed, StageSyn, ActionDropped,
-		"tcp_v4_rcv", nil, 0},
+		"tcp_v4_rcv", nil, NeedReason},
 	OutcomeSynSocketFilter: {KindDrop, CauseSocketFilter, StageSyn, ActionDropped,
-		"tcp_v4_rcv", nil, 0},
+		"tcp_v4_rcv", nil, NeedReason},
 	OutcomeSynOtherFreed: {KindDrop, CauseKernelOther, StageSyn, ActionDropped, "", nil, 0},
 
 	OutcomeAckNoRouteBack: {KindDrop, CauseNoRouteBack, StageAck, ActionDropped, "tcp_v4_syn_recv_sock",
@@ -196,9 +198,9 @@ var branches = [NumOutcomes]Branch{
 	OutcomeAckBadAnswered: {KindDrop, CauseBadHandshakeAck, StageAck, ActionReset,
 		"tcp_v4_send_reset", nil, 0},
 	OutcomeAckAuthFailed: {KindDrop, CauseAuthFailed, StageAck, ActionDropped,
-		"tcp_v4_rcv", nil, 0},
+		"tcp_v4_rcv", nil, NeedReason | NeedSocket},
 	OutcomeAckSocketFilter: {KindDrop, CauseSocketFilter, StageAck, ActionDropped,
-		"tcp_v4_rcv", nil, 0},
+		"tcp_v4_rcv", nil, NeedReason | NeedSocket},
 	OutcomeAckOtherFreed: {KindDrop, CauseKernelOther, StageAck, ActionDropped, "", nil, 0},
 	// Its own listener may have closed, where that is not seen.
 	OutcomeAckOtherAnswered: {KindDrop, CauseKernelOther, StageAck, ActionReset, "", nil, 0},
@@ -214,25 +216,25 @@ var branches = [NumOutcomes]Branch{
 		"inet_csk_listen_stop", nil, 0},
 
 	OutcomeIngressNoListener: {KindDrop, CauseNoListener, StageIngress, ActionReset,
-		"tcp_v4_rcv", nil, 0},
+		"tcp_v4_rcv", nil, NeedReason},
 	OutcomeIngressTimeWait: {KindDrop, CauseTimeWait, StageIngress, ActionDropped,
 		"tcp_timewait_state_process", nil, 0},
 	OutcomeIngressTimeWaitPAWS: {KindDrop, CauseTimeWait, StageIngress, ActionDropped,
 		"tcp_timewait_state_process", nil, 0},
 	OutcomeIngressOtherConnection: {KindDrop, CauseKernelOther, StageIngress, ActionDropped,
-		"tcp_validate_incoming", nil, 0},
+		"tcp_validate_incoming", nil, NeedReason},
 	OutcomeIngressNetfilter: {KindDrop, CauseNetfilter, StageIngress, ActionDropped,
-		"nf_hook_slow", nil, 0},
+		"nf_hook_slow", nil, NeedReason},
 	OutcomeIngressNetfilterReject: {KindDrop, CauseNetfilter, StageIngress, ActionReset,
 		"nf_hook_slow", nil, 0},
 	OutcomeIngressRPFilter: {KindDrop, CauseRPFilter, StageIngress, ActionDropped,
-		"ip_rcv_finish_core", nil, 0},
+		"ip_rcv_finish_core", nil, NeedReason},
 	OutcomeIngressChecksum: {KindDrop, CauseChecksum, StageIngress, ActionDropped,
-		"", nil, 0},
+		"", nil, NeedReason},
 	OutcomeIngressCPUBacklog: {KindDrop, CauseCPUBacklog, StageIngress, ActionDropped,
-		"enqueue_to_backlog", nil, 0},
+		"enqueue_to_backlog", nil, NeedReason},
 	OutcomeIngressPolicy: {KindDrop, CausePolicy, StageIngress, ActionDropped,
-		"", nil, 0},
+		"", nil, NeedReason},
 	OutcomeIngressOther: {KindDrop, CauseKernelOther, StageIngress, ActionDropped,
 		"", nil, 0},
 	OutcomeIngressOtherRefused: {KindDrop, CauseKernelOther, StageIngress, ActionReset,

@@ -16,9 +16,31 @@ type Reason struct {
 	Else     []string // what to do instead
 	Owner    string
 	// WhyNot says why there is nothing to say: no packet of a handshake dies of it, or
-	// another part of the report tells. Then nothing else is set.
+	// another part of the report tells. Then nothing of the above is set.
 	WhyNot string
+
+	// Fate is what it means for a handshake; without it, what any loss does.
+	Fate   Fate
+	NoLoss bool   // of copies for others, and of what is sent or waits no more
+	Part   string // which deaths of its outcomes' causes those are; empty: all
+	// Shared says that functions of TCP free for it, which free for other reasons, too: without
+	// it nothing tells for whom the packet was.
+	Shared bool
 }
+
+// Fate is what a packet died of that the kernel freed for a reason, where nothing else says more.
+type Fate struct {
+	Syn Outcome // of a SYN; none: the reason does not say
+	Ack Outcome // of another packet of a half-open handshake; none: it is no loss
+}
+
+// The fates that many reasons have, or none.
+var (
+	anyLoss = Fate{OutcomeIngressOther, OutcomeAckOtherFreed}
+	unsaid  = Fate{OutcomeNone, OutcomeAckBadQuiet}
+	unfit   = Fate{OutcomeAckBadQuiet, OutcomeAckBadQuiet} // wrong numbers for its handshake
+	badAuth = Fate{OutcomeSynAuthFailed, OutcomeAckAuthFailed}
+)
 
 // Setting is a sysctl. In its name DEVICE stands for the device that the packet came in
 // by, and IPv for ipv4 or ipv6.
@@ -69,12 +91,16 @@ const onWire = "look at the packets on the device: tcpdump -vvXi DEVICE, and eth
 
 var reasons = []Reason{
 	{Name: "SKB_NOT_DROPPED_YET", WhyNot: "no drop"},
-	{Name: "SKB_CONSUMED", WhyNot: "no drop"},
-	{Name: "NOT_SPECIFIED", WhyNot: "says nothing: the function that freed the packet is told instead"},
-	{Name: "NO_SOCKET", WhyNot: toldByCause},
+	{Name: "SKB_CONSUMED", WhyNot: "no drop", NoLoss: true},
+	{Name: "NOT_SPECIFIED", Fate: unsaid,
+		WhyNot: "says nothing: the function that freed the packet is told instead"},
+	{Name: "NO_SOCKET", WhyNot: toldByCause,
+		Fate: Fate{OutcomeIngressNoListener, OutcomeAckBadQuiet}, Shared: true},
 	{Name: "SOCKET_CLOSE", WhyNot: "of what waited in a socket that is closed: listener_closed tells of connections"},
-	{Name: "SOCKET_FILTER", WhyNot: toldByCause},
-	{Name: "SOCKET_RCVBUFF", WhyNot: "of copies for raw and packet sockets, and of UDP"},
+	{Name: "SOCKET_FILTER", WhyNot: toldByCause,
+		Fate: Fate{OutcomeSynSocketFilter, OutcomeAckSocketFilter}, Shared: true},
+	{Name: "SOCKET_RCVBUFF", WhyNot: "of copies for raw and packet sockets, and of UDP",
+		NoLoss: true},
 	{Name: "UNIX_DISCONNECT", WhyNot: ofOthers},
 	{Name: "UNIX_SKIP_OOB", WhyNot: ofOthers},
 	{
@@ -84,15 +110,20 @@ var reasons = []Reason{
 	},
 	{
 		Name: "TCP_CSUM", Title: "bad TCP checksum", Owner: "network",
+		Fate: Fate{OutcomeIngressChecksum, OutcomeAckOtherFreed},
+		Part: "of TCP", Shared: true,
 		Explain: "the TCP checksum was wrong",
 		Fix: []string{"look for an offload that fails, and turn it off on both ends of the link: ethtool -K DEVICE tx off rx off",
 			"or for a middlebox that changes packets and not their checksum: compare tcpdump -vv at both ends"},
 	},
 	{Name: "UDP_CSUM", WhyNot: ofOthers},
-	{Name: "NETFILTER_DROP", WhyNot: toldByCause},
-	{Name: "OTHERHOST", WhyNot: "of frames for another machine's hardware address: no loss"},
+	{Name: "NETFILTER_DROP", WhyNot: toldByCause,
+		Fate: Fate{OutcomeIngressNetfilter, OutcomeAckOtherFreed}},
+	{Name: "OTHERHOST", WhyNot: "of frames for another machine's hardware address: no loss",
+		NoLoss: true},
 	{
 		Name: "IP_CSUM", Title: "bad IP checksum", Owner: "network",
+		Fate: Fate{OutcomeIngressChecksum, OutcomeAckOtherFreed}, Part: "of the IP header",
 		Explain: "the checksum of the IPv4 header was wrong",
 		Fix: []string{"look for an offload that fails, and turn it off on both ends of the link: ethtool -K DEVICE tx off rx off",
 			"or for a middlebox that changes packets and not their checksum: compare tcpdump -vv at both ends"},
@@ -104,6 +135,7 @@ var reasons = []Reason{
 	},
 	{
 		Name: "IP_RPFILTER", Title: "reverse path filter", Owner: "network",
+		Fate:    Fate{OutcomeIngressRPFilter, OutcomeAckOtherFreed},
 		Explain: "they came in by a device that the route back to their source does not use",
 		Fix:     []string{"let the route back use the same device: ip route get CLIENT says which one it uses"},
 		Settings: []Setting{{Name: "net.ipv4.conf.DEVICE.rp_filter", Try: "2", Only: "1", With: true,
@@ -118,6 +150,7 @@ var reasons = []Reason{
 	},
 	{
 		Name: "XFRM_POLICY", Title: "refused by IPsec policy", Owner: "platform",
+		Fate: Fate{OutcomeIngressPolicy, OutcomeAckOtherFreed}, Part: "IPsec", Shared: true,
 		Explain: "an IPsec policy refused them: they should have come encrypted, or the policy blocks them",
 		Fix: []string{"compare the policies and the states of both ends: ip xfrm policy; ip xfrm state, and /proc/net/xfrm_stat for what failed",
 			"or let the policy leave this traffic alone"},
@@ -131,41 +164,49 @@ var reasons = []Reason{
 	},
 	{
 		Name: "TCP_AUTH_HDR", Title: "broken TCP signature", Owner: "client",
+		Fate: badAuth, Shared: true,
 		Explain: "their TCP MD5 or TCP-AO option was there twice, or broken",
 		Fix:     []string{"find who makes such options: the client, or a middlebox that changes them"},
 	},
 	{
 		Name: "TCP_MD5NOTFOUND", Title: "no TCP MD5 signature", Owner: "client",
+		Fate: badAuth, Shared: true,
 		Explain: "the listener has a TCP MD5 key for the client, and they had no signature",
 		Fix:     []string{"set the same key at the client (BGP: the session's password), or remove the listener's"},
 	},
 	{
 		Name: "TCP_MD5UNEXPECTED", Title: "unexpected TCP MD5 signature", Owner: "application",
+		Fate: badAuth, Shared: true,
 		Explain: "they had a TCP MD5 signature, and the listener has no key for the client",
 		Fix:     []string{"give the listener the client's key for that address (BGP: the session's password), or remove the client's"},
 	},
 	{
 		Name: "TCP_MD5FAILURE", Title: "wrong TCP MD5 signature", Owner: "client",
+		Fate: badAuth, Shared: true,
 		Explain: "their TCP MD5 signature was wrong: the keys differ, or addresses or ports were changed on the way",
 		Fix:     []string{"compare the keys of both ends", "look for NAT in between: the addresses and ports are signed, too"},
 	},
 	{
 		Name: "TCP_AONOTFOUND", Title: "no TCP-AO signature", Owner: "client",
+		Fate: badAuth, Shared: true,
 		Explain: "the listener wants TCP-AO from the client, and they had none",
 		Fix:     []string{"set the same keys at the client, or remove the listener's"},
 	},
 	{
 		Name: "TCP_AOUNEXPECTED", Title: "unexpected TCP-AO signature", Owner: "application",
+		Fate: badAuth, Shared: true,
 		Explain: "they had a TCP-AO signature, and the listener has no key for the client",
 		Fix:     []string{"give the listener the client's keys, or remove them at the client"},
 	},
 	{
 		Name: "TCP_AOKEYNOTFOUND", Title: "unknown TCP-AO key", Owner: "client",
+		Fate: badAuth, Shared: true,
 		Explain: "their TCP-AO key is not one of the listener's",
 		Fix:     []string{"compare the key numbers (SendID and RecvID) of both ends"},
 	},
 	{
 		Name: "TCP_AOFAILURE", Title: "wrong TCP-AO signature", Owner: "client",
+		Fate: badAuth, Shared: true,
 		Explain: "their TCP-AO signature was wrong: the keys differ, or they were changed on the way",
 		Fix:     []string{"compare the keys of both ends", "look for NAT in between: the addresses and ports are signed, too"},
 	},
@@ -175,65 +216,78 @@ var reasons = []Reason{
 		Fix:      []string{"look at what its process does with the connection: see the threads, and ss -tmi for its buffers"},
 		Settings: []Setting{{Name: "net.ipv4.tcp_rmem", Try: "twice the last number", Why: "in bytes: the least, the usual and the largest receive buffer"}},
 	},
-	{Name: "TCP_FLAGS", WhyNot: toldByCause},
+	{Name: "TCP_FLAGS", WhyNot: toldByCause, Part: "with FIN",
+		Fate: Fate{OutcomeSynBadSynFlags, OutcomeAckBadQuiet}, Shared: true},
 	{Name: "TCP_ABORT_ON_DATA", WhyNot: "of data for connections that were closed"},
 	{Name: "TCP_ZEROWINDOW", WhyNot: ofData},
 	{Name: "TCP_OLD_DATA", WhyNot: ofData},
 	{
 		Name: "TCP_OVERWINDOW", Title: "outside the window", Owner: "network",
+		Fate:    unfit,
 		Explain: "their sequence number was beyond the window that the server offered",
 		Fix:     []string{"look for a middlebox that changes sequence numbers on one way only, and for two machines with one address"},
 	},
 	{Name: "TCP_OFOMERGE", WhyNot: ofData},
 	{
 		Name: "TCP_RFC7323_PAWS", Title: "older timestamp (PAWS)", Owner: "network",
+		Fate:    unfit,
 		Explain: "their TCP timestamp was older than the one before on the same addresses and ports (PAWS): another machine behind the same NAT address, or a rewritten timestamp",
 		Fix:     []string{"give clients behind one NAT address ports of their own, or let the NAT rewrite or take off timestamps", "look for a middlebox that changes timestamps on one way only"},
 	},
 	{
 		Name: "TCP_RFC7323_PAWS_ACK", Title: "older timestamp (PAWS)", Owner: "network",
+		Fate:    unfit,
 		Explain: "they were old ACKs that came late, as their TCP timestamp says",
 		Fix:     []string{"look for reordering on the way; a few are harmless"},
 	},
 	{
 		Name: "TCP_RFC7323_TW_PAWS", Title: "TIME_WAIT, older timestamp (PAWS)", Owner: "network",
+		Fate:    Fate{OutcomeIngressTimeWaitPAWS, OutcomeAckOtherFreed},
 		Explain: "the SYNs' TCP timestamp was older than that of the connection in TIME_WAIT on the same addresses and ports (PAWS), as of another client behind the same NAT address",
 		Fix: []string{"give the NAT more addresses or ports, so that it uses none again within a minute, or let it rewrite TCP timestamps or take them off",
 			"keep connections open, so that fewer end", "let clients close first: TIME_WAIT is then theirs"},
 	},
 	{
 		Name: "TCP_RFC7323_TSECR", Title: "timestamp never sent", Owner: "network",
+		Fate:    unfit,
 		Explain: "they gave back a TCP timestamp that the server never sent",
 		Fix:     []string{"look for a middlebox that changes timestamps on one way only; else it was forged"},
 	},
 	{Name: "TCP_LISTEN_OVERFLOW", WhyNot: toldByCause},
 	{
 		Name: "TCP_OLD_SEQUENCE", Title: "old sequence number", Owner: "network",
+		Fate:    unfit,
 		Explain: "their sequence number was older than what the server has already",
 		Fix:     []string{"look for packets that come twice or late; a few are harmless", "look for a middlebox that changes sequence numbers on one way only"},
 	},
 	{
 		Name: "TCP_INVALID_SEQUENCE", Title: "wrong sequence number", Owner: "network",
+		Fate:    unfit,
 		Explain: "their sequence number did not fit the handshake",
 		Fix:     []string{"look for a middlebox that changes sequence numbers on one way only, and for two machines with one address"},
 	},
 	{
 		Name: "TCP_INVALID_END_SEQUENCE", Title: "more than the window takes", Owner: "client",
+		Fate:    unfit,
 		Explain: "they ended beyond the window that the server offered",
 		Fix:     []string{"find the sender that ignores the window: a client with a TCP of its own, or a middlebox that changes window scaling"},
 	},
 	{
 		Name: "TCP_INVALID_ACK_SEQUENCE", Title: "wrong ACK number", Owner: "network",
+		Fate:    unfit,
 		Explain: "they acknowledged what the server never sent",
 		Fix:     []string{"look for a middlebox that changes sequence numbers on one way only, and for two machines with one address"},
 	},
 	{
 		Name: "TCP_RESET", Title: "reset that does not fit", Owner: "network",
+		Fate:    unfit,
 		Explain: "they were resets whose numbers do not fit",
 		Fix:     []string{"look for who sends it: a firewall that resets connections which it does not know"},
 	},
 	{
 		Name: "TCP_INVALID_SYN", Title: "SYN on an old connection", Owner: "client",
+		Fate: Fate{OutcomeIngressOtherConnection, OutcomeAckBadQuiet},
+		Part: "of a SYN on a connection", Shared: true,
 		Explain: metOld,
 		Fix:     []string{challenged, findOutGone, morePorts},
 	},
@@ -250,16 +304,19 @@ var reasons = []Reason{
 	},
 	{
 		Name: "TCP_OLD_ACK", Title: "old ACK", Owner: "network",
+		Fate:    unfit,
 		Explain: "they acknowledged less than was acknowledged before",
 		Fix:     []string{"look for reordering on the way; a few are harmless"},
 	},
 	{
 		Name: "TCP_TOO_OLD_ACK", Title: "ACK too old", Owner: "network",
+		Fate:    unfit,
 		Explain: "they acknowledged what lies further back than a window",
 		Fix:     []string{"look for a middlebox that changes sequence numbers on one way only; else it was forged"},
 	},
 	{
 		Name: "TCP_ACK_UNSENT_DATA", Title: "ACK of what was never sent", Owner: "network",
+		Fate:    unfit,
 		Explain: "they acknowledged what the server never sent",
 		Fix:     []string{"look for a middlebox that changes sequence numbers on one way only; else it was forged"},
 	},
@@ -270,7 +327,7 @@ var reasons = []Reason{
 		Explain: "they were to leave again, and there is no route",
 		Fix:     []string{"see what the kernel would do: ip route get ADDRESS from CLIENT iif DEVICE; unreachable, prohibit and blackhole routes say so there"},
 	},
-	{Name: "BPF_CGROUP_EGRESS", WhyNot: onTheWayOut},
+	{Name: "BPF_CGROUP_EGRESS", WhyNot: onTheWayOut, NoLoss: true},
 	{
 		Name: "IPV6DISABLED", Title: "IPv6 is off on the device", Owner: "node",
 		Explain: "they came by a device on which IPv6 is turned off",
@@ -278,29 +335,30 @@ var reasons = []Reason{
 		Settings: []Setting{{Name: "net.ipv6.conf.DEVICE.disable_ipv6", Try: "0", Only: "1",
 			Why: "then give the device its IPv6 addresses again: they were taken away with it"}},
 	},
-	{Name: "NEIGH_CREATEFAIL", WhyNot: onTheWayOut},
-	{Name: "NEIGH_FAILED", WhyNot: onTheWayOut},
-	{Name: "NEIGH_QUEUEFULL", WhyNot: onTheWayOut},
-	{Name: "NEIGH_DEAD", WhyNot: onTheWayOut},
-	{Name: "NEIGH_HH_FILLFAIL", WhyNot: onTheWayOut},
-	{Name: "TC_EGRESS", WhyNot: onTheWayOut},
+	{Name: "NEIGH_CREATEFAIL", WhyNot: onTheWayOut, NoLoss: true},
+	{Name: "NEIGH_FAILED", WhyNot: onTheWayOut, NoLoss: true},
+	{Name: "NEIGH_QUEUEFULL", WhyNot: onTheWayOut, NoLoss: true},
+	{Name: "NEIGH_DEAD", WhyNot: onTheWayOut, NoLoss: true},
+	{Name: "NEIGH_HH_FILLFAIL", WhyNot: onTheWayOut, NoLoss: true},
+	{Name: "TC_EGRESS", WhyNot: onTheWayOut, NoLoss: true},
 	{
 		Name: "SECURITY_HOOK", Title: "refused by a security module", Owner: "platform",
 		Explain: "a security module (SELinux, Smack or a BPF program) did not let the listener have them",
 		Fix: []string{"look for the denial in the audit log: ausearch -m avc -ts recent; journalctl -k --grep denied",
 			"and change the policy: labels of network packets (SECMARK, NetLabel, labelled IPsec) count as well as those of processes"},
 	},
-	{Name: "QDISC_DROP", WhyNot: onTheWayOut},
-	{Name: "QDISC_BURST_DROP", WhyNot: onTheWayOut},
-	{Name: "QDISC_OVERLIMIT", WhyNot: onTheWayOut},
-	{Name: "QDISC_CONGESTED", WhyNot: onTheWayOut},
-	{Name: "CAKE_FLOOD", WhyNot: onTheWayOut},
-	{Name: "FQ_BAND_LIMIT", WhyNot: onTheWayOut},
-	{Name: "FQ_HORIZON_LIMIT", WhyNot: onTheWayOut},
-	{Name: "FQ_FLOW_LIMIT", WhyNot: onTheWayOut},
-	{Name: "DUALPI2_STEP_DROP", WhyNot: onTheWayOut},
+	{Name: "QDISC_DROP", WhyNot: onTheWayOut, NoLoss: true},
+	{Name: "QDISC_BURST_DROP", WhyNot: onTheWayOut, NoLoss: true},
+	{Name: "QDISC_OVERLIMIT", WhyNot: onTheWayOut, NoLoss: true},
+	{Name: "QDISC_CONGESTED", WhyNot: onTheWayOut, NoLoss: true},
+	{Name: "CAKE_FLOOD", WhyNot: onTheWayOut, NoLoss: true},
+	{Name: "FQ_BAND_LIMIT", WhyNot: onTheWayOut, NoLoss: true},
+	{Name: "FQ_HORIZON_LIMIT", WhyNot: onTheWayOut, NoLoss: true},
+	{Name: "FQ_FLOW_LIMIT", WhyNot: onTheWayOut, NoLoss: true},
+	{Name: "DUALPI2_STEP_DROP", WhyNot: onTheWayOut, NoLoss: true},
 	{
 		Name: "CPU_BACKLOG", Title: "CPU receive backlog full", Owner: "node",
+		Fate:    Fate{OutcomeIngressCPUBacklog, OutcomeAckOtherFreed},
 		Explain: "the queue of received packets of a CPU was full",
 		Fix:     []string{"spread the packets over CPUs: interrupts and RSS of the device (ethtool -x DEVICE), or RPS; /proc/net/softnet_stat has the drops of each CPU in its second column"},
 		Settings: []Setting{{Name: "net.core.netdev_max_backlog", Try: "10000", Host: true,
@@ -324,8 +382,8 @@ var reasons = []Reason{
 		Fix: []string{"IPv6: the kernel runs with ipv6.disable=1 (see /proc/cmdline) or without the module: turn it on, or take the server's AAAA record away",
 			"see whether the device is part of a bridge, bond or team that should take its packets: ip -d link show DEVICE"},
 	},
-	{Name: "SKB_CSUM", WhyNot: "of copies for raw sockets"},
-	{Name: "SKB_GSO_SEG", WhyNot: onTheWayOut},
+	{Name: "SKB_CSUM", WhyNot: "of copies for raw sockets", NoLoss: true},
+	{Name: "SKB_GSO_SEG", WhyNot: onTheWayOut, NoLoss: true},
 	{
 		Name: "SKB_BAD_GSO", Title: "bad segment size", Owner: "network",
 		Explain: "they named a size of segments that cannot be (GSO)",
@@ -346,7 +404,7 @@ var reasons = []Reason{
 		Explain: "the device was not up, or not ready",
 		Fix:     []string{"bring it up: ip link set DEVICE up, and see who took it down: ip monitor link; journalctl -k"},
 	},
-	{Name: "FULL_RING", WhyNot: onTheWayOut},
+	{Name: "FULL_RING", WhyNot: onTheWayOut, NoLoss: true},
 	{
 		Name: "NOMEM", Title: "out of memory", Owner: "node",
 		Explain:  "the kernel had no memory for them",
@@ -432,6 +490,8 @@ var reasons = []Reason{
 	},
 	{
 		Name: "TCP_MINTTL", Title: "TTL below the listener's minimum", Owner: "application",
+		Fate: Fate{OutcomeIngressPolicy, OutcomeAckOtherFreed},
+		Part: "minimum TTL", Shared: true,
 		Explain: "their TTL was below what the listener asks for (the socket options IP_MINTTL and IPV6_MINHOPCOUNT): the client is further away",
 		Fix:     []string{"lower the server's limit of hops (BGP: ttl-security, gtsm), or remove it, where clients are meant to come from further away"},
 	},
@@ -450,13 +510,15 @@ var reasons = []Reason{
 	{Name: "IPV6_NDISC_BAD_CODE", WhyNot: ofNeighbours},
 	{Name: "IPV6_NDISC_BAD_OPTIONS", WhyNot: ofNeighbours},
 	{Name: "IPV6_NDISC_NS_OTHERHOST", WhyNot: ofNeighbours},
-	{Name: "QUEUE_PURGE", WhyNot: "of queues that are thrown away whole: no packet by itself"},
+	{Name: "QUEUE_PURGE", WhyNot: "of queues that are thrown away whole: no packet by itself",
+		NoLoss: true},
 	{
 		Name: "TC_COOKIE_ERROR", Title: "tc failed", Owner: "platform",
 		Explain: "tc could not go on with them after the hardware had begun (out of memory)",
 		Fix:     []string{"look at the filters and actions of the device: tc -s filter show dev DEVICE ingress"},
 	},
-	{Name: "PACKET_SOCK_ERROR", WhyNot: "of copies for packet sockets, such as tcpdump's"},
+	{Name: "PACKET_SOCK_ERROR", WhyNot: "of copies for packet sockets, such as tcpdump's",
+		NoLoss: true},
 	{
 		Name: "TC_CHAIN_NOTFOUND", Title: "tc chain missing", Owner: "platform",
 		Explain: "a tc filter sent them to a chain that does not exist",
@@ -710,6 +772,32 @@ func SynOnConnection() []string { return []string{challenged, findOutGone, moreP
 
 // Reasons lists all reasons. The caller must not change it.
 func Reasons() []Reason { return reasons }
+
+// families are beginnings of names: a reason that is not in the table yet means what its kind does.
+var families = []struct{ prefix, like string }{
+	{"TCP_MD5", "TCP_MD5FAILURE"}, {"TCP_AO", "TCP_AOFAILURE"}, {"TCP_AUTH", "TCP_AUTH_HDR"},
+	{"QDISC_", "QDISC_DROP"}, {"FQ_", "FQ_BAND_LIMIT"}, {"NEIGH_", "NEIGH_FAILED"},
+}
+
+// FateOf returns what a drop reason means for a handshake, by its name as records carry it.
+func FateOf(name string) Fate {
+	r, _ := ReasonLike(name)
+	if r.Fate == (Fate{}) && !r.NoLoss {
+		return anyLoss
+	}
+	return r.Fate
+}
+
+// ReasonLike finds the row of a drop reason, or one of its kind.
+func ReasonLike(name string) (Reason, bool) {
+	r, known := ReasonOf(name)
+	for _, f := range families {
+		if !known && strings.HasPrefix(name, f.prefix) {
+			return ReasonOf(f.like)
+		}
+	}
+	return r, known
+}
 
 // ReasonOf finds what is said about a drop reason, by its name as records carry it.
 func ReasonOf(name string) (Reason, bool) {

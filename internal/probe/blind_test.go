@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/synspy/synspy/internal/bpf"
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
 )
@@ -135,44 +134,40 @@ var without510 = []string{"bad_syn at syn (with FIN): nothing", "auth_failed at 
 	"socket_filter at syn: kernel_other", "socket_filter at ack: nothing", "rp_filter at ingress: kernel_other",
 	"checksum at ingress: kernel_other", "policy at ingress: kernel_other", "kernel_other at ingress (of a SYN on a connection): nothing"}
 
-// TestBlindReasons: what the kernel side sorts by reason is among what cannot be told
-// without that reason, and the other way round.
+// TestBlindReasons: without a reason that the kernel side tells a cause by, the plan says that it
+// cannot be told.
 func TestBlindReasons(t *testing.T) {
-	facts := kernelFacts(t, "newest")
-	causes := map[bpf.SynspyFate]event.Cause{
-		bpf.SynspyFateFATE_NO_SOCKET: event.CauseNoListener, bpf.SynspyFateFATE_FLAGS: event.CauseBadSyn,
-		bpf.SynspyFateFATE_AUTH: event.CauseAuthFailed, bpf.SynspyFateFATE_FILTER: event.CauseSocketFilter,
-		bpf.SynspyFateFATE_NETFILTER: event.CauseNetfilter, bpf.SynspyFateFATE_RP_FILTER: event.CauseRPFilter,
-		bpf.SynspyFateFATE_CHECKSUM: event.CauseChecksum, bpf.SynspyFateFATE_CPU_BACKLOG: event.CauseCPUBacklog,
-		bpf.SynspyFateFATE_POLICY: event.CausePolicy, bpf.SynspyFateFATE_SYN: event.CauseKernelOther,
-	}
-	named := 0
-	for _, d := range byReason() {
-		one := &Facts{Reasons: make(map[string]uint32)}
-		for name, number := range facts.Reasons {
-			one.Reasons = map[string]uint32{name: number}
-			if one.names(d.reasons) && causes[fateOfReason(name)] != d.cause {
-				t.Errorf("%s is told of by %s, which is sorted otherwise", d.cause, name)
+	told := 0
+	for _, r := range event.Reasons() {
+		for _, o := range []event.Outcome{r.Fate.Syn, r.Fate.Ack} {
+			branch := o.Branch()
+			if branch.Needs&event.NeedReason == 0 {
+				continue
 			}
-			if one.names(d.reasons) {
-				named++
+			told++
+			facts := kernelFacts(t, "newest")
+			for name := range facts.Reasons {
+				if event.FateOf(strings.TrimPrefix(name, reasonPrefix)) == r.Fate {
+					delete(facts.Reasons, name)
+				}
+			}
+			plan, err := Make(facts, Auto)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !plan.blindTo(branch.Cause, branch.Stage) {
+				t.Errorf("%s at %s without %s", branch.Cause, branch.Stage, r.Name)
 			}
 		}
 	}
-	if named < 12 {
-		t.Errorf("%d reasons", named)
+	if told < 20 {
+		t.Errorf("%d reasons tell a cause", told)
 	}
-	for fate := bpf.SynspyFateFATE_NO_SOCKET; fate < bpf.SynspyFateNUM_FATES; fate++ {
-		cause, sorted := causes[fate]
-		if fate == bpf.SynspyFateFATE_UNFIT {
-			continue // numbers that do not fit are what any other reason at a handshake says
-		}
-		if fate == bpf.SynspyFateFATE_TIMEWAIT_PAWS {
-			continue // without it TIME_WAIT is told all the same: by the socket, or by the function that refuses
-		}
-		told := slices.ContainsFunc(byReason(), func(d reasoned) bool { return d.cause == cause })
-		if !sorted || !told {
-			t.Errorf("fate %d: no such death in the list", fate)
-		}
-	}
+}
+
+// blindTo reports whether a plan says of some hook that it does not tell that.
+func (p *Plan) blindTo(cause event.Cause, stage event.Stage) bool {
+	of := func(b event.Blind) bool { return b.Of(cause, stage) }
+	blind := func(h Hook) bool { return slices.ContainsFunc(h.Blind, of) }
+	return slices.ContainsFunc(p.Hooks, blind)
 }

@@ -75,7 +75,7 @@ const sockFromFile = "bpf_sock_from_file"
 // placedFunctions lists the functions whose code addresses are needed.
 func placedFunctions() []string {
 	names := append(append(synFreers(), icmpFreers()...), requestTimer, rejectFunction)
-	for name := range fatesOfFunctions() {
+	for name := range reasonsOfFunctions() {
 		names = append(names, name)
 	}
 	names = append(names, sleeperFunctions()...)

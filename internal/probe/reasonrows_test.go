@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/synspy/synspy/internal/bpf"
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
 )
@@ -40,7 +39,8 @@ func TestReasonRows(t *testing.T) {
 				continue
 			}
 			says := func(s string) bool { return strings.Contains(r.WhyNot, s) }
-			if fateOfReason(reason) == bpf.SynspyFateFATE_OTHER && r.WhyNot != "" && !slices.ContainsFunc(noHandshake, says) {
+			if event.FateOf(short) == event.FateOf("") && r.WhyNot != "" &&
+				!slices.ContainsFunc(noHandshake, says) {
 				t.Errorf("%s: %s shows as kernel_other, and nothing says what to do: %q", name, reason, r.WhyNot)
 			}
 		}

@@ -3,6 +3,8 @@
 package probe
 
 import (
+	"cmp"
+	"slices"
 	"strings"
 
 	"github.com/synspy/synspy/internal/event"
@@ -11,33 +13,30 @@ import (
 // reasoned is a death that moves no counter of the ledger: the drop reason says what
 // it was, or, on kernels that tell none, maybe the function that frees.
 type reasoned struct {
+	outcome event.Outcome
 	cause   event.Cause
 	stage   event.Stage
 	part    string
-	reasons []string // starts of their names, any of which says it
-	inTCP   bool     // freed by functions of TCP, which free for other reasons too
+	shared  bool // see event.Reason
 }
 
-// byReason lists them; fateOfReason has the same names. A kernel with TCP-AO (6.7)
-// names its reasons.
+// byReason lists them, from the table of drop reasons.
 func byReason() []reasoned {
-	auth, filter := []string{"TCP_MD5"}, []string{"SOCKET_FILTER"}
-	return []reasoned{
-		{event.CauseBadSyn, event.StageSyn, "with FIN", []string{"TCP_FLAGS"}, true},
-		{event.CauseAuthFailed, event.StageSyn, "", auth, true},
-		{event.CauseAuthFailed, event.StageAck, "", auth, true},
-		{event.CauseSocketFilter, event.StageSyn, "", filter, true},
-		{event.CauseSocketFilter, event.StageAck, "", filter, true},
-		{event.CauseNoListener, event.StageIngress, "", []string{"NO_SOCKET"}, true},
-		{event.CauseNetfilter, event.StageIngress, "", []string{"NETFILTER_DROP"}, false},
-		{event.CauseRPFilter, event.StageIngress, "", []string{"IP_RPFILTER"}, false},
-		{event.CauseChecksum, event.StageIngress, "of the IP header", []string{"IP_CSUM"}, false},
-		{event.CauseChecksum, event.StageIngress, "of TCP", []string{"TCP_CSUM"}, true},
-		{event.CauseCPUBacklog, event.StageIngress, "", []string{"CPU_BACKLOG"}, false},
-		{event.CausePolicy, event.StageIngress, "IPsec", []string{"XFRM_POLICY"}, true},
-		{event.CausePolicy, event.StageIngress, "minimum TTL", []string{"TCP_MINTTL"}, true},
-		{event.CauseKernelOther, event.StageIngress, "of a SYN on a connection", []string{"TCP_INVALID_SYN"}, true},
+	var all []reasoned
+	for _, r := range event.Reasons() {
+		for _, o := range []event.Outcome{r.Fate.Syn, r.Fate.Ack} {
+			branch := o.Branch()
+			d := reasoned{o, branch.Cause, branch.Stage, r.Part, r.Shared}
+			if branch.Needs&event.NeedReason != 0 && !slices.Contains(all, d) {
+				all = append(all, d)
+			}
+		}
 	}
+	slices.SortStableFunc(all, func(a, b reasoned) int {
+		return cmp.Or(cmp.Compare(a.cause, b.cause), cmp.Compare(a.stage, b.stage),
+			cmp.Compare(asNumber(a.shared), asNumber(b.shared)))
+	})
+	return all
 }
 
 // byReasons lists those that nothing tells here, and what they show as.
@@ -88,7 +87,7 @@ func (v *view) unreasoned(d reasoned) string {
 		return whyNoFrees
 	case d.stage == event.StageAck && !v.socket:
 		return whyNoSocket
-	case v.reasons && v.facts.names(d.reasons):
+	case v.reasons && v.facts.names(d):
 		return ""
 	case v.reasons:
 		return whyNoName
@@ -115,19 +114,18 @@ func (v *view) shows(d reasoned) string {
 		return event.ShowsNothing
 	case d.cause == event.CauseBadSyn && !v.socket: // until TCP_FLAGS it ended in __kfree_skb, which has no event
 		return event.ShowsNothing
-	case (d.inTCP || v.split && !v.reasons) && !v.path && !v.socket: // nobody knows whose it was
+	case (d.shared || v.split && !v.reasons) && !v.path && !v.socket: // nobody knows whose
 		return event.ShowsNothing
 	}
 	return other
 }
 
-// names tells whether the kernel has a drop reason that begins so.
-func (f *Facts) names(starts []string) bool {
+// names reports whether the kernel has a drop reason that says it.
+func (f *Facts) names(d reasoned) bool {
 	for name := range f.Reasons {
-		for _, start := range starts {
-			if strings.HasPrefix(strings.TrimPrefix(name, reasonPrefix), start) {
-				return true
-			}
+		r, _ := event.ReasonLike(strings.TrimPrefix(name, reasonPrefix))
+		if r.Part == d.part && (r.Fate.Syn == d.outcome || r.Fate.Ack == d.outcome) {
+			return true
 		}
 	}
 	return false
@@ -139,7 +137,7 @@ func (v *view) placed(function string) bool { return len(v.facts.Code[function])
 // tellsFirewall tells whether netfilter's drops are known.
 func (v *view) tellsFirewall() bool {
 	if v.reasons {
-		return v.freed && v.facts.names([]string{"NETFILTER_DROP"})
+		return v.freed && v.facts.Reasons[reasonPrefix+"NETFILTER_DROP"] > 0
 	}
 	return v.freed && v.placed("nf_hook_slow") && v.facts.Tracepoints["kfree_skb"] < reasonArgs // later, others free as well
 }
