@@ -137,7 +137,7 @@ var causes = [NumCauses]CauseInfo{
 		Owner:      "node",
 		Stages:     []Stage{StageSyn, StageAck},
 		Counters:   []Counter{CounterListenDrops},
-		NoOutcome:  "a failed allocation moves no counter of its own: it stays kernel_other",
+		NoOutcome:  "a failed allocation moves no counter of its own",
 		NoScenario: "no record has it",
 	},
 	CauseNoRouteBack: {

@@ -97,148 +97,172 @@ type Branch struct {
 	Action   Action
 	Function string    // kernel function that took the branch, empty where the record has its address; "v4" in it is "v6" for IPv6 packets
 	Counters []Counter // exactly the counters of the closed list that move
-	Needs    Need      // what else tells it; 0: its counters alone
+	Needs    Need      // what tells it
 }
 
-// Need is what tells a branch beside the counters that move, or where none does.
-type Need uint16
+// Need is what tells a branch. What a kernel or a plan of hooks does without shows as something
+// else: internal/probe/blind.go says as what.
+type Need uint32
 
-// The needs.
+// The needs. The first are where counters are found moved: hooks at the ends of functions, or at
+// what frees their packets.
 const (
-	NeedPacket Need = 1 << iota // what the packet itself says: its flags, whom it was sent to
-	NeedQueue                   // how long the SYN queue is just after
-	NeedRoutes                  // the counter of routes that are missing
-	NeedLSM                     // what a security module answered
-	NeedReturn                  // what the function returned
-	NeedReason                  // why kfree_skb says that it frees, or who
-	NeedSocket                  // the socket that kfree_skb tells
+	AtSyn    Need = 1 << iota // tcp_v4_conn_request, and those for IPv6 and MPTCP
+	AtAck                     // tcp_check_req
+	AtCookie                  // cookie_v4_check, cookie_v6_check
+	AtICMP                    // tcp_req_err
+
+	NeedPacket   // what the packet itself says: its flags, whom it was sent to
+	NeedReturn   // what the function returned
+	NeedQueue    // how long the SYN queue is just after
+	NeedRoutes   // the counter of routes that are missing
+	NeedLSM      // what a security module answered
+	NeedFrees    // kfree_skb
+	NeedReason   // why that frees, or who
+	NeedSocket   // the socket that it tells
+	NeedListener // whose a packet was that TCP frees: hooks before that, or the socket
+	NeedResets   // which packets an RST answers
+	NeedAnswers  // what is sent without a socket
+	NeedTimeWait // the socket, or tcp_timewait_state_process
+	NeedGone     // handshakes that are dropped for a listener that is gone
+	NeedTimer    // the timer of half-open handshakes
+	NeedClose    // listeners that close
+
+	at = AtSyn | AtAck | AtCookie | AtICMP
 )
 
-// ByCounters reports whether the counters that moved alone tell the branch.
-func (b *Branch) ByCounters() bool { return len(b.Counters) > 0 && b.Needs == 0 }
+// ByCounters reports whether the counters that moved there alone tell the branch.
+func (b *Branch) ByCounters() bool { return b.Needs != 0 && b.Needs&^at == 0 }
+
+// At returns where the branch's counters are found moved; 0 where none moves.
+func (b *Branch) At() Need { return b.Needs & at }
 
 var branches = [NumOutcomes]Branch{
 	OutcomeSynAcceptQueueFull: {KindDrop, CauseAcceptQueueFull, StageSyn, ActionDropped, "tcp_conn_request",
-		[]Counter{CounterListenOverflows, CounterListenDrops}, 0},
+		[]Counter{CounterListenOverflows, CounterListenDrops}, AtSyn},
 	// tcp_syn_flood_action runs first: the SYN queue was full too and a cookie
 	// was decided on, though none leaves.
 	OutcomeSynAcceptQueueFullCookies: {KindDrop, CauseAcceptQueueFull, StageSyn, ActionDropped, "tcp_conn_request",
 		[]Counter{CounterTCPReqQFullDoCookies, CounterListenOverflows, CounterListenDrops},
-		0},
+		AtSyn},
 	OutcomeSynQueueFull: {KindDrop, CauseSynQueueFull, StageSyn, ActionDropped, "tcp_conn_request",
-		[]Counter{CounterTCPReqQFullDrop, CounterListenDrops}, 0},
+		[]Counter{CounterTCPReqQFullDrop, CounterListenDrops}, AtSyn},
 	OutcomeSynOther: {KindDrop, CauseKernelOther, StageSyn, ActionDropped, "tcp_conn_request",
-		[]Counter{CounterListenDrops}, 0},
+		[]Counter{CounterListenDrops}, AtSyn},
 	OutcomeSynOtherCookies: {KindDrop, CauseKernelOther, StageSyn, ActionDropped, "tcp_conn_request",
-		[]Counter{CounterTCPReqQFullDoCookies, CounterListenDrops}, 0},
+		[]Counter{CounterTCPReqQFullDoCookies, CounterListenDrops}, AtSyn},
 	OutcomeSynCookieSent: {KindCookie, CauseUnknown, StageSyn, ActionUnknown, "tcp_conn_request",
-		[]Counter{CounterTCPReqQFullDoCookies, CounterSyncookiesSent}, 0},
+		[]Counter{CounterTCPReqQFullDoCookies, CounterSyncookiesSent}, AtSyn},
 	OutcomeSynFastopenQueueFull: {KindDrop, CauseFastopenQueueFull, StageSyn, ActionIgnored, "tcp_try_fastopen",
-		[]Counter{CounterTCPFastOpenListenOverflow}, 0},
+		[]Counter{CounterTCPFastOpenListenOverflow}, AtSyn},
 	OutcomeAckAcceptQueueFull: {KindDrop, CauseAcceptQueueFull, StageAck, ActionDropped, "tcp_v4_syn_recv_sock",
-		[]Counter{CounterListenOverflows, CounterListenDrops}, 0},
+		[]Counter{CounterListenOverflows, CounterListenDrops}, AtAck},
 	OutcomeAckAcceptQueueFullReset: {KindDrop, CauseAcceptQueueFull, StageAck, ActionReset, "tcp_v4_syn_recv_sock",
-		[]Counter{CounterListenOverflows, CounterListenDrops, CounterEmbryonicRsts}, 0},
+		[]Counter{CounterListenOverflows, CounterListenDrops, CounterEmbryonicRsts}, AtAck},
 	OutcomeAckAcceptQueueFullCookie: {KindDrop, CauseAcceptQueueFull, StageAck, ActionDropped, "tcp_v4_syn_recv_sock",
-		[]Counter{CounterSyncookiesRecv, CounterListenOverflows, CounterListenDrops}, 0},
+		[]Counter{CounterSyncookiesRecv, CounterListenOverflows, CounterListenDrops},
+		AtCookie},
 	OutcomeAckOther: {KindDrop, CauseKernelOther, StageAck, ActionDropped, "tcp_v4_syn_recv_sock",
-		[]Counter{CounterListenDrops}, 0},
+		[]Counter{CounterListenDrops}, AtAck},
 	OutcomeAckOtherReset: {KindDrop, CauseKernelOther, StageAck, ActionReset, "tcp_v4_syn_recv_sock",
-		[]Counter{CounterListenDrops, CounterEmbryonicRsts}, 0},
+		[]Counter{CounterListenDrops, CounterEmbryonicRsts}, AtAck},
 	OutcomeAckOtherCookie: {KindDrop, CauseKernelOther, StageAck, ActionDropped, "cookie_v4_check",
-		[]Counter{CounterSyncookiesRecv, CounterListenDrops}, 0},
+		[]Counter{CounterSyncookiesRecv, CounterListenDrops}, AtCookie},
 	OutcomeAckCookieInvalid: {KindDrop, CauseCookieInvalid, StageAck, ActionReset, "cookie_v4_check",
-		[]Counter{CounterSyncookiesFailed}, 0},
+		[]Counter{CounterSyncookiesFailed}, AtCookie},
 	OutcomeAckCookieAccepted: {KindAccepted, CauseUnknown, StageAck, ActionUnknown, "cookie_v4_check",
-		[]Counter{CounterSyncookiesRecv}, 0},
+		[]Counter{CounterSyncookiesRecv}, AtCookie},
 	OutcomeAckDeferAccept: {KindDrop, CauseDeferAccept, StageAck, ActionIgnored, "tcp_check_req",
-		[]Counter{CounterTCPDeferAcceptDrop}, 0},
+		[]Counter{CounterTCPDeferAcceptDrop}, AtAck},
 	OutcomeAckBadRst: {KindDrop, CauseBadHandshakeAck, StageAck, ActionDropped, "tcp_check_req",
-		[]Counter{CounterEmbryonicRsts}, NeedPacket},
+		[]Counter{CounterEmbryonicRsts}, AtAck | NeedPacket},
 	OutcomeAckBadReset: {KindDrop, CauseBadHandshakeAck, StageAck, ActionReset, "tcp_check_req",
-		[]Counter{CounterEmbryonicRsts}, 0},
+		[]Counter{CounterEmbryonicRsts}, AtAck},
 	OutcomeICMPError: {KindDrop, CauseICMPError, StageAck, ActionDropped, "tcp_req_err",
-		[]Counter{CounterListenDrops}, 0},
+		[]Counter{CounterListenDrops}, AtICMP},
 
 	OutcomeSynBacklogReserve: {KindDrop, CauseSynBacklogReserve, StageSyn, ActionDropped, "tcp_conn_request",
-		[]Counter{CounterListenDrops}, NeedQueue},
+		[]Counter{CounterListenDrops}, AtSyn | NeedQueue},
 	OutcomeSynNoRouteBack: {KindDrop, CauseNoRouteBack, StageSyn, ActionDropped, "tcp_v4_route_req",
-		[]Counter{CounterListenDrops}, NeedRoutes},
+		[]Counter{CounterListenDrops}, AtSyn | NeedRoutes},
 	OutcomeSynNoRouteBackCookies: {KindDrop, CauseNoRouteBack, StageSyn, ActionDropped, "tcp_v4_route_req",
-		[]Counter{CounterTCPReqQFullDoCookies, CounterListenDrops}, NeedRoutes},
+		[]Counter{CounterTCPReqQFullDoCookies, CounterListenDrops}, AtSyn | NeedRoutes},
 	OutcomeSynDeniedByLSM: {KindDrop, CauseDeniedByLSM, StageSyn, ActionDropped, "security_inet_conn_request",
-		[]Counter{CounterListenDrops}, NeedLSM},
+		[]Counter{CounterListenDrops}, AtSyn | NeedLSM},
 	OutcomeSynDeniedByLSMCookies: {KindDrop, CauseDeniedByLSM, StageSyn, ActionDropped, "security_inet_conn_request",
-		[]Counter{CounterTCPReqQFullDoCookies, CounterListenDrops}, NeedLSM},
+		[]Counter{CounterTCPReqQFullDoCookies, CounterListenDrops}, AtSyn | NeedLSM},
 	OutcomeSynBadSynAddress: {KindDrop, CauseBadSyn, StageSyn, ActionDropped, "tcp_v4_conn_request",
-		[]Counter{CounterListenDrops}, NeedPacket},
+		[]Counter{CounterListenDrops}, AtSyn | NeedPacket},
 	OutcomeSynBadSynFlags: {KindDrop, CauseBadSyn, StageSyn, ActionDropped,
-		"tcp_rcv_state_process", nil, NeedReason},
+		"tcp_rcv_state_process", nil, NeedFrees | NeedReason},
 	OutcomeSynAuthFailed: {KindDrop, CauseAuthFailed, StageSyn, ActionDropped,
-		"tcp_v4_rcv", nil, NeedReason},
+		"tcp_v4_rcv", nil, NeedFrees | NeedReason},
 	OutcomeSynSocketFilter: {KindDrop, CauseSocketFilter, StageSyn, ActionDropped,
-		"tcp_v4_rcv", nil, NeedReason},
-	OutcomeSynOtherFreed: {KindDrop, CauseKernelOther, StageSyn, ActionDropped, "", nil, 0},
+		"tcp_v4_rcv", nil, NeedFrees | NeedReason},
+	OutcomeSynOtherFreed: {KindDrop, CauseKernelOther, StageSyn, ActionDropped,
+		"", nil, NeedFrees | NeedListener},
 
 	OutcomeAckNoRouteBack: {KindDrop, CauseNoRouteBack, StageAck, ActionDropped, "tcp_v4_syn_recv_sock",
-		[]Counter{CounterListenDrops}, NeedRoutes},
+		[]Counter{CounterListenDrops}, AtAck | NeedRoutes},
 	OutcomeAckNoRouteBackReset: {KindDrop, CauseNoRouteBack, StageAck, ActionReset, "tcp_v4_syn_recv_sock",
-		[]Counter{CounterListenDrops, CounterEmbryonicRsts}, NeedRoutes},
+		[]Counter{CounterListenDrops, CounterEmbryonicRsts}, AtAck | NeedRoutes},
 	OutcomeAckNoRouteBackCookie: {KindDrop, CauseNoRouteBack, StageAck, ActionDropped, "tcp_v4_syn_recv_sock",
-		[]Counter{CounterSyncookiesRecv, CounterListenDrops}, NeedRoutes},
+		[]Counter{CounterSyncookiesRecv, CounterListenDrops}, AtCookie | NeedRoutes},
 	// cookie_v4_check looks for the route itself, before any child is made.
 	OutcomeAckNoRouteBackCookieEarly: {KindDrop, CauseNoRouteBack, StageAck, ActionDropped, "cookie_v4_check",
-		[]Counter{CounterSyncookiesRecv}, NeedRoutes},
+		[]Counter{CounterSyncookiesRecv}, AtCookie | NeedRoutes},
 	OutcomeAckDeniedByLSMCookie: {KindDrop, CauseDeniedByLSM, StageAck, ActionDropped, "security_inet_conn_request",
-		[]Counter{CounterSyncookiesRecv}, NeedLSM},
+		[]Counter{CounterSyncookiesRecv}, AtCookie | NeedLSM},
 	OutcomeAckOtherCookieEarly: {KindDrop, CauseKernelOther, StageAck, ActionDropped, "cookie_v4_check",
-		[]Counter{CounterSyncookiesRecv}, NeedReturn},
+		[]Counter{CounterSyncookiesRecv}, AtCookie | NeedReturn},
 	OutcomeAckBadQuiet: {KindDrop, CauseBadHandshakeAck, StageAck, ActionDropped,
-		"tcp_check_req", nil, 0},
+		"tcp_check_req", nil, NeedFrees | NeedListener},
 	OutcomeAckBadAnswered: {KindDrop, CauseBadHandshakeAck, StageAck, ActionReset,
-		"tcp_v4_send_reset", nil, 0},
+		"tcp_v4_send_reset", nil, NeedFrees | NeedResets},
 	OutcomeAckAuthFailed: {KindDrop, CauseAuthFailed, StageAck, ActionDropped,
-		"tcp_v4_rcv", nil, NeedReason | NeedSocket},
+		"tcp_v4_rcv", nil, NeedFrees | NeedReason | NeedSocket},
 	OutcomeAckSocketFilter: {KindDrop, CauseSocketFilter, StageAck, ActionDropped,
-		"tcp_v4_rcv", nil, NeedReason | NeedSocket},
-	OutcomeAckOtherFreed: {KindDrop, CauseKernelOther, StageAck, ActionDropped, "", nil, 0},
+		"tcp_v4_rcv", nil, NeedFrees | NeedReason | NeedSocket},
+	OutcomeAckOtherFreed: {KindDrop, CauseKernelOther, StageAck, ActionDropped,
+		"", nil, NeedFrees | NeedListener},
 	// Its own listener may have closed, where that is not seen.
-	OutcomeAckOtherAnswered: {KindDrop, CauseKernelOther, StageAck, ActionReset, "", nil, 0},
+	OutcomeAckOtherAnswered: {KindDrop, CauseKernelOther, StageAck, ActionReset,
+		"", nil, NeedFrees | NeedResets},
 	OutcomeAckListenerClosed: {KindDrop, CauseListenerClosed, StageAck, ActionReset,
-		"tcp_v4_rcv", nil, 0},
+		"tcp_v4_rcv", nil, NeedFrees | NeedGone},
 
 	OutcomeTimerHandshakeExpired: {KindDrop, CauseHandshakeExpired, StageTimer, ActionDropped,
-		"reqsk_timer_handler", nil, 0},
+		"reqsk_timer_handler", nil, NeedTimer},
 	// Nothing is sent now: whatever the client sends next is answered by an RST.
 	OutcomeTimerListenerClosed: {KindDrop, CauseListenerClosed, StageTimer, ActionReset,
-		"reqsk_timer_handler", nil, 0},
+		"reqsk_timer_handler", nil, NeedTimer},
 	OutcomeCloseListenerClosed: {KindDrop, CauseListenerClosed, StageClose, ActionReset,
-		"inet_csk_listen_stop", nil, 0},
+		"inet_csk_listen_stop", nil, NeedResets | NeedClose},
 
 	OutcomeIngressNoListener: {KindDrop, CauseNoListener, StageIngress, ActionReset,
-		"tcp_v4_rcv", nil, NeedReason},
+		"tcp_v4_rcv", nil, NeedFrees | NeedReason},
 	OutcomeIngressTimeWait: {KindDrop, CauseTimeWait, StageIngress, ActionDropped,
-		"tcp_timewait_state_process", nil, 0},
+		"tcp_timewait_state_process", nil, NeedFrees | NeedTimeWait},
 	OutcomeIngressTimeWaitPAWS: {KindDrop, CauseTimeWait, StageIngress, ActionDropped,
-		"tcp_timewait_state_process", nil, 0},
+		"tcp_timewait_state_process", nil, NeedFrees | NeedTimeWait},
 	OutcomeIngressOtherConnection: {KindDrop, CauseKernelOther, StageIngress, ActionDropped,
-		"tcp_validate_incoming", nil, NeedReason},
+		"tcp_validate_incoming", nil, NeedFrees | NeedReason},
 	OutcomeIngressNetfilter: {KindDrop, CauseNetfilter, StageIngress, ActionDropped,
-		"nf_hook_slow", nil, NeedReason},
+		"nf_hook_slow", nil, NeedFrees | NeedReason},
 	OutcomeIngressNetfilterReject: {KindDrop, CauseNetfilter, StageIngress, ActionReset,
-		"nf_hook_slow", nil, 0},
+		"nf_hook_slow", nil, NeedFrees | NeedReason | NeedAnswers},
 	OutcomeIngressRPFilter: {KindDrop, CauseRPFilter, StageIngress, ActionDropped,
-		"ip_rcv_finish_core", nil, NeedReason},
+		"ip_rcv_finish_core", nil, NeedFrees | NeedReason},
 	OutcomeIngressChecksum: {KindDrop, CauseChecksum, StageIngress, ActionDropped,
-		"", nil, NeedReason},
+		"", nil, NeedFrees | NeedReason},
 	OutcomeIngressCPUBacklog: {KindDrop, CauseCPUBacklog, StageIngress, ActionDropped,
-		"enqueue_to_backlog", nil, NeedReason},
+		"enqueue_to_backlog", nil, NeedFrees | NeedReason},
 	OutcomeIngressPolicy: {KindDrop, CausePolicy, StageIngress, ActionDropped,
-		"", nil, NeedReason},
+		"", nil, NeedFrees | NeedReason},
 	OutcomeIngressOther: {KindDrop, CauseKernelOther, StageIngress, ActionDropped,
-		"", nil, 0},
+		"", nil, NeedFrees},
 	OutcomeIngressOtherRefused: {KindDrop, CauseKernelOther, StageIngress, ActionReset,
-		"", nil, 0},
+		"", nil, NeedFrees | NeedAnswers},
 }
 
 // Branch returns what the outcome means; the zero Branch for unknown ones.

@@ -17,9 +17,12 @@ const AnswerAgain = "tcp_retransmit_synack"
 // acceptSide is hooked for Config.Accepts alone, and can be done without.
 func acceptSide() []function {
 	return []function{
-		{enqueueFunction, false, "which connections of Fast Open enter the accept queues", "", ""},
-		{acceptFunction, false, "accepts, when each process last accepted, and time spent in the accept queue", "", ""},
-		{graftFunction, false, "the first accept of a task that already slept in accept()", "", ""},
+		{enqueueFunction, false,
+			"which connections of Fast Open enter the accept queues", "", "", 0},
+		{acceptFunction, false,
+			"accepts, when each process last accepted, and time spent in the accept queue", "", "", 0},
+		{graftFunction, false,
+			"the first accept of a task that already slept in accept()", "", "", 0},
 	}
 }
 

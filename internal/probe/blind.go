@@ -4,37 +4,25 @@ package probe
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/synspy/synspy/internal/event"
 )
 
 // findBlind notes with each hook of the plan what is not told as what it is, for want
-// of the hook or of what it lacks on this kernel. It says of bpf/death.h, freed.h,
-// ledger.h and path.h what they do there.
+// of the hook or of what it lacks on this kernel: it walks over what the branches of
+// internal/event/outcome.go need.
 func (p *Plan) findBlind(facts *Facts) {
 	v := view{facts: facts, plan: p, path: p.Backend != Tracepoint, freed: p.hooks("kfree_skb"),
 		reasons: facts.tellReasons(), socket: facts.tellSockets(), split: len(facts.Code["kfree_skb"]) > 1}
-	v.always()
+	for _, c := range event.Causes() {
+		if c.NoOutcome != "" {
+			v.add("", event.Blind{Cause: c.Cause, Shows: other, Why: c.NoOutcome})
+		}
+	}
 	v.unhooked()
-	v.misplaced()
-	v.helpers()
-	v.handshakes()
-	v.byReasons()
-}
-
-// tellReasons: kfree_skb tells why, and the kernel names its reasons.
-func (f *Facts) tellReasons() bool {
-	return len(f.Reasons) > 0 && f.Tracepoints["kfree_skb"] >= reasonArgs
-}
-
-// tellPlaces: consume_skb tells which function frees, and the kernel where those are.
-func (f *Facts) tellPlaces() bool { return f.Tracepoints["consume_skb"] >= 2 && len(f.Code) > 0 }
-
-// tellSockets: kfree_skb tells for which socket the packet was. Without reasons that
-// says too little: whatever dies at a listener would be taken for a bad ACK.
-func (f *Facts) tellSockets() bool {
-	return f.tellReasons() && f.Tracepoints["kfree_skb"] >= rxSocketArgs
+	for _, l := range slices.Concat(v.lacks(), v.reasonless(), v.unseen()) {
+		v.without(l)
+	}
 }
 
 // view is what a plan is judged by.
@@ -55,24 +43,26 @@ const (
 	whyNoName    = "this kernel names no such drop reason"
 	whyNoSocket  = "kfree_skb does not tell for which listener (from 6.11 on it does)"
 	whyNoFrees   = "kfree_skb is not hooked"
+	notHooked    = " is not hooked"
+
+	frees = "kfree_skb"
 )
 
 // add notes a blind spot with a hook, or, where the plan has none of that name, with
-// the first one.
-func (v *view) add(hook string, cause event.Cause, stage event.Stage, part, shows, why string) {
+// the first one; once.
+func (v *view) add(hook string, blind event.Blind) {
 	i := max(0, slices.IndexFunc(v.plan.Hooks, func(h Hook) bool { return h.Name == hook }))
-	h := &v.plan.Hooks[i]
-	h.Blind = append(h.Blind, event.Blind{Cause: cause, Stage: stage, Part: part, Shows: shows, Why: why})
+	if h := &v.plan.Hooks[i]; !slices.Contains(h.Blind, blind) {
+		h.Blind = append(h.Blind, blind)
+	}
 }
+
+const nothing = event.ShowsNothing
 
 var other = event.CauseKernelOther.String()
 
-// always lists what no kernel tells apart.
-func (v *view) always() {
-	v.add("", event.CauseNoMemory, event.StageUnknown, "", other, "a failed allocation moves no counter of its own")
-	v.add("", event.CauseSynBacklogReserve, event.StageSyn, "", event.CauseSynBacklogReserve.String(),
-		"inferred from the queue just after (proof: state): no counter of its own moves")
-}
+// own says that a branch shows as its own cause: with another action, or by weaker proof.
+const own = ""
 
 // unhooked lists what dies in functions of the listen path that are not hooked: the
 // next hooked one finds counters moved that are not its own.
@@ -81,136 +71,161 @@ func (v *view) unhooked() {
 		if !v.path || v.plan.hooks(f.name) || !v.plan.lists(f.name) {
 			continue
 		}
-		for _, cause := range causesIn(f.name) {
-			stage := event.StageAck
-			if strings.HasSuffix(f.name, "_conn_request") {
-				stage = event.StageSyn
+		for o := range event.NumOutcomes {
+			if b := o.Branch(); b.At()&f.at != 0 && b.Cause != event.CauseKernelOther {
+				v.lose(b, lack{hook: f.name, part: f.part,
+					shows: event.ShowsUnattributed, why: f.name + notHooked})
 			}
-			v.add(f.name, cause, stage, f.part, event.ShowsUnattributed, f.name+" is not hooked")
 		}
 	}
 }
 
-// misplaced lists what tracepoints tell of another packet: the one at hand when they
-// find the counters moved.
-func (v *view) misplaced() {
-	if v.path {
-		return
-	}
-	if !v.facts.tellPlaces() {
-		v.add("consume_skb", event.CauseICMPError, event.StageAck, "", other,
-			"told of the next packet, or unattributed: consume_skb does not tell the place (from 6.5 on it does)")
-	}
+// lack is something that a plan may do without, and what the branches that need it show as then.
+type lack struct {
+	when  bool
+	need  event.Need
+	of    event.Outcome // where set, that one instead of all that need it
+	hook  string
+	shows string
+	why   string
+	part  string // which of the deaths; empty: those of partOf
+	any   bool   // wherever the cause can be, in one
 }
 
-// causesIn lists the causes whose counters move in functions of the listen path.
-func causesIn(functions ...string) []event.Cause {
-	var causes []event.Cause
-	for o := event.OutcomeNone + 1; o < event.NumOutcomes; o++ {
-		branch := o.Branch()
-		if branch.Kind != event.KindDrop || len(branch.Counters) == 0 || branch.Cause == event.CauseKernelOther {
+// partOf is which of its cause's deaths an outcome is, where that is not all of them.
+func partOf(o event.Outcome) string {
+	switch o {
+	case event.OutcomeAckBadQuiet:
+		return "dropped without a counter"
+	case event.OutcomeAckBadAnswered:
+		return "answered by an RST"
+	case event.OutcomeIngressNetfilterReject:
+		return "rejected with an RST"
+	case event.OutcomeIngressOtherRefused:
+		return "answered by an ICMP error"
+	}
+	return ""
+}
+
+// without lists the branches that a plan does not tell for a lack.
+func (v *view) without(l lack) {
+	for o := range event.NumOutcomes {
+		b := o.Branch()
+		if !l.when || l.of != o && (l.of != event.OutcomeNone || b.Needs&l.need == 0) {
 			continue
 		}
-		moves := func(function string) bool { return movesIn(branch, function) }
-		if slices.ContainsFunc(functions, moves) && !slices.Contains(causes, branch.Cause) {
-			causes = append(causes, branch.Cause)
+		each := l
+		if each.part == "" {
+			each.part = partOf(o)
 		}
+		v.lose(b, each)
 	}
-	return causes
 }
 
-// movesIn tells whether a branch's counters move in this function of the listen path.
-func movesIn(branch event.Branch, function string) bool {
-	icmp := branch.Cause == event.CauseICMPError
-	cookie := slices.Contains(branch.Counters, event.CounterSyncookiesRecv) ||
-		slices.Contains(branch.Counters, event.CounterSyncookiesFailed)
-	switch {
-	case strings.HasSuffix(function, "_conn_request"):
-		return branch.Stage == event.StageSyn
-	case function == "tcp_req_err":
-		return icmp
-	case strings.HasPrefix(function, "cookie_"):
-		return cookie
-	}
-	return branch.Stage == event.StageAck && !cookie && !icmp
-}
-
-// helpers lists what is told by neither counters nor frees alone.
-func (v *view) helpers() {
-	const lsm = "security_inet_conn_request"
-	switch hooked := v.plan.hooks(lsm); {
-	case v.facts.LSM && !hooked:
-		v.add(lsm, event.CauseDeniedByLSM, event.StageUnknown, "", other, lsm+" is not hooked")
-	case v.facts.LaterLSM && !hooked:
-		v.add(lsm, event.CauseDeniedByLSM, event.StageUnknown, "by a BPF program that is loaded later", other,
-			lsm+" is on the path of every SYN, and hooked only if something may refuse at the start")
-	}
-	if v.facts.OutNoRoutes == 0 {
-		v.add("", event.CauseNoRouteBack, event.StageUnknown, "", other,
-			"type information does not name the counter of missing routes")
-	}
-	v.answers()
-}
-
-// answers lists what is told as dropped while nobody looks at what is sent.
-func (v *view) answers() {
-	if v.plan.hooks(answerEvent) || !v.freed {
+// lose notes that a branch is not told.
+func (v *view) lose(b event.Branch, l lack) {
+	if b.Kind != event.KindDrop {
 		return
 	}
-	why := "shows as dropped: " + answerEvent + " is not hooked"
+	blind := event.Blind{Cause: b.Cause, Stage: b.Stage, Part: l.part, Shows: l.shows, Why: l.why}
+	if l.any {
+		blind.Stage = event.StageUnknown
+	}
+	if l.shows == own {
+		blind.Shows = b.Cause.String()
+	}
+	v.add(l.hook, blind)
+}
+
+// lacks lists what plans may lack of what tells the ends of handshakes.
+func (v *view) lacks() []lack {
+	const (
+		reset, bad = "tcp_send_reset", event.OutcomeAckBadAnswered
+		dropped    = "shows as dropped: "
+	)
+	timer, timed, gone := requestTimer, v.plan.hooks(requestTimer), goneFunction
+	if !v.path {
+		timer, timed, gone = timerEvents()[0], v.plan.hooks(timerEvents()...), goneEvent
+	}
+	ungone := v.freed && !v.plan.hooks(gone)
+	undivided := "without " + gone + " these two are not told apart"
+	closes := v.plan.hooks(reset) && v.plan.seesListeners()
+	unanswered := v.freed && !v.plan.hooks(reset) &&
+		!v.plan.hooks("tcp_v4_send_reset", "tcp_v6_send_reset")
+	return []lack{
+		{when: true, need: event.NeedQueue, shows: own,
+			why: "inferred from the queue just after (proof: state): " +
+				"no counter of its own moves"},
+		{when: !v.path && !v.facts.tellPlaces(), need: event.AtICMP, hook: "consume_skb",
+			shows: other,
+			why: "told of the next packet, or unattributed: consume_skb does not tell the " +
+				"place (from 6.5 on it does)"},
+		v.lsm(),
+		{when: v.facts.OutNoRoutes == 0, need: event.NeedRoutes, shows: other, any: true,
+			why: "type information does not name the counter of missing routes"},
+		{when: !timed, need: event.NeedTimer, hook: timer, shows: nothing,
+			why: "their timer is not hooked"},
+		{when: !v.freed || ungone, need: event.NeedGone, hook: gone, shows: nothing,
+			why: "takes hooks at both " + gone + " and kfree_skb"},
+		{when: ungone, need: event.NeedGone, hook: gone, shows: other, why: undivided,
+			part: "while others listen on its port"},
+		{when: ungone, of: bad, hook: gone, shows: other, why: undivided,
+			part: "that no handshake waits for"},
+		{when: !closes, need: event.NeedClose, hook: reset, shows: nothing,
+			why: "takes hooks at both " + reset + " and inet_sock_set_state"},
+		{when: !v.freed, of: event.OutcomeAckBadQuiet, hook: frees, shows: nothing,
+			why: whyNoFrees, part: "moving no counter"},
+		{when: v.freed && !v.whose(), need: event.NeedListener,
+			of: event.OutcomeAckBadQuiet, hook: frees, shows: nothing,
+			why: whyNoSocket},
+		{when: unanswered && !v.whose(), need: event.NeedResets, of: bad, hook: reset,
+			shows: nothing, why: reset + notHooked},
+		{when: unanswered && v.whose(), need: event.NeedResets, of: bad, hook: reset,
+			shows: own, why: dropped + reset + notHooked},
+	}
+}
+
+// whose reports whether it is told for whom a packet was that TCP frees.
+func (v *view) whose() bool { return v.path || v.socket }
+
+// lsm is what a security module refuses.
+func (v *view) lsm() lack {
+	const hook = "security_inet_conn_request"
+	l := lack{when: v.facts.LSM && !v.plan.hooks(hook), need: event.NeedLSM, hook: hook,
+		shows: other, why: hook + notHooked, any: true}
+	if v.facts.LaterLSM && !v.facts.LSM {
+		l.when, l.part = !v.plan.hooks(hook), "by a BPF program that is loaded later"
+		l.why = hook + " is on the path of every SYN, and hooked only if something may " +
+			"refuse at the start"
+	}
+	return l
+}
+
+// unseen lists what is not told of deaths before a listener, but those that take a reason.
+func (v *view) unseen() []lack {
+	const timeWait = "tcp_timewait_state_process"
+	passed := nothing
+	if v.path {
+		passed = other
+	}
+	unwatched := v.freed && !v.plan.hooks(answerEvent)
+	why := "shows as dropped: " + answerEvent + notHooked
 	if v.plan.awaits(answerEvent) {
 		why = "shows as dropped until " + answerEvent + " is attached: once a rule rejects"
 	}
-	if v.tellsFirewall() {
-		v.add(answerEvent, event.CauseNetfilter, event.StageIngress, "rejected with an RST",
-			event.CauseNetfilter.String(), why)
-	}
-	v.add(answerEvent, event.CauseKernelOther, event.StageIngress, "answered by an ICMP error",
-		other, why)
-}
-
-// handshakes lists what is not told of those that were half open or queued.
-func (v *view) handshakes() {
-	const reset = "tcp_send_reset"
-	bad := event.CauseBadHandshakeAck
-	timed := v.plan.hooks(requestTimer)
-	if !v.path {
-		timed = v.plan.hooks(timerEvents()...)
-	}
-	if !timed {
-		hook := requestTimer
-		if !v.path {
-			hook = timerEvents()[0]
-		}
-		v.add(hook, event.CauseHandshakeExpired, event.StageTimer, "", event.ShowsNothing, "their timer is not hooked")
-		v.add(hook, event.CauseListenerClosed, event.StageTimer, "", event.ShowsNothing, "their timer is not hooked")
-	}
-	gone := goneFunction
-	if !v.path {
-		gone = goneEvent
-	}
-	if !v.freed || !v.plan.hooks(gone) {
-		v.add(gone, event.CauseListenerClosed, event.StageAck, "", event.ShowsNothing,
-			"takes hooks at both "+gone+" and kfree_skb")
-	}
-	if v.freed && !v.plan.hooks(gone) {
-		const why = " these two are not told apart"
-		v.add(gone, event.CauseListenerClosed, event.StageAck, "while others listen on its port", other, "without "+gone+why)
-		v.add(gone, bad, event.StageAck, "that no handshake waits for", other, "without "+gone+why)
-	}
-	if !v.plan.hooks(reset) || !v.plan.seesListeners() {
-		v.add(reset, event.CauseListenerClosed, event.StageClose, "", event.ShowsNothing,
-			"takes hooks at both "+reset+" and inet_sock_set_state")
-	}
-	switch answers := v.plan.hooks(reset) || v.plan.hooks("tcp_v4_send_reset", "tcp_v6_send_reset"); {
-	case !v.freed:
-		v.add("kfree_skb", bad, event.StageAck, "moving no counter", event.ShowsNothing, whyNoFrees)
-	case !v.path && !v.socket:
-		v.add("kfree_skb", bad, event.StageAck, "dropped without a counter", event.ShowsNothing, whyNoSocket)
-		if !answers {
-			v.add(reset, bad, event.StageAck, "answered by an RST", event.ShowsNothing, reset+" is not hooked")
-		}
-	case !answers:
-		v.add(reset, bad, event.StageAck, "answered by an RST", bad.String(), "shows as dropped: "+reset+" is not hooked")
+	const rest = event.OutcomeIngressOther
+	return []lack{
+		{when: !v.freed, need: event.NeedTimeWait, hook: frees, shows: nothing,
+			why: whyNoFrees},
+		{when: v.freed && !v.socket && !v.plan.hooks(timeWait), need: event.NeedTimeWait,
+			hook: timeWait, shows: passed, why: timeWait + notHooked},
+		{when: !v.freed, of: rest, hook: frees, shows: nothing, why: whyNoFrees},
+		{when: v.freed && !v.whose(), of: rest, hook: frees, shows: nothing,
+			why: whyNoSocket, part: "freed by TCP without a reason"},
+		{when: unwatched && v.tellsFirewall(), need: event.NeedAnswers,
+			of: event.OutcomeIngressNetfilterReject, hook: answerEvent, shows: own,
+			why: why},
+		{when: unwatched, need: event.NeedAnswers, of: event.OutcomeIngressOtherRefused,
+			hook: answerEvent, shows: own, why: why},
 	}
 }

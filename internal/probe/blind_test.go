@@ -171,3 +171,28 @@ func (p *Plan) blindTo(cause event.Cause, stage event.Stage) bool {
 	blind := func(h Hook) bool { return slices.ContainsFunc(h.Blind, of) }
 	return slices.ContainsFunc(p.Hooks, blind)
 }
+
+// TestNeeds: each branch says what tells it, and where its counters move; and what it needs is
+// looked for in a plan, but what every kernel tells.
+func TestNeeds(t *testing.T) {
+	v := view{facts: kernelFacts(t, "newest"), plan: &Plan{}}
+	judged := event.NeedPacket | event.NeedReturn | event.NeedFrees | event.NeedReason |
+		event.NeedSocket
+	for _, f := range listenPath() {
+		judged |= f.at
+	}
+	for _, l := range slices.Concat(v.lacks(), v.unseen()) {
+		judged |= l.need
+	}
+	for o := event.OutcomeNone + 1; o < event.NumOutcomes; o++ {
+		branch := o.Branch()
+		switch missing := branch.Needs &^ judged; {
+		case branch.Needs == 0:
+			t.Errorf("outcome %d needs nothing: say in outcome.go what tells it", o)
+		case (branch.At() != 0) != (len(branch.Counters) > 0):
+			t.Errorf("outcome %d moves %v, and not where", o, o.CounterNames())
+		case missing != 0:
+			t.Errorf("outcome %d: blind.go asks no plan for need %b", o, missing)
+		}
+	}
+}

@@ -86,7 +86,7 @@ func TestOutcomeTable(t *testing.T) {
 	table, told := outcomeTable(), 0
 	for o := event.OutcomeNone + 1; o < event.NumOutcomes; o++ {
 		branch := o.Branch()
-		if len(branch.Counters) > 0 && branch.Needs != 0 {
+		if branch.At() != 0 && !branch.ByCounters() {
 			if table[movement(&branch)] == uint8(event.OutcomeNone) {
 				t.Errorf("outcome %d: %v alone tell nothing", o, o.CounterNames())
 			}

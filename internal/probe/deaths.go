@@ -21,12 +21,13 @@ const (
 // deaths are functions that tell of ends which move no counter of the listen path.
 func deaths() []function {
 	return []function{
-		{requestTimer, false, "handshakes that expire", "", ""},
-		{goneFunction, false, "handshake ACKs whose listener has closed", "", ""},
-		{"tcp_timewait_state_process", false, "SYNs that a TIME_WAIT socket refuses", "", ""},
-		{"tcp_v4_send_reset", false, "which IPv4 packets an RST answered", "IPv4", ""},
-		{"tcp_v6_send_reset", false, "which IPv6 packets an RST answered", "IPv6", ""},
-		{"security_inet_conn_request", false, "refusals of a security module", "", ""},
+		{requestTimer, false, "handshakes that expire", "", "", 0},
+		{goneFunction, false, "handshake ACKs whose listener has closed", "", "", 0},
+		{"tcp_timewait_state_process", false,
+			"SYNs that a TIME_WAIT socket refuses", "", "", 0},
+		{"tcp_v4_send_reset", false, "which IPv4 packets an RST answered", "IPv4", "", 0},
+		{"tcp_v6_send_reset", false, "which IPv6 packets an RST answered", "IPv6", "", 0},
+		{"security_inet_conn_request", false, "refusals of a security module", "", "", 0},
 	}
 }
 

@@ -301,3 +301,17 @@ func tryTracepoint() Support {
 	}
 	return Support{true, attached.Close()}
 }
+
+// tellReasons: kfree_skb tells why, and the kernel names its reasons.
+func (f *Facts) tellReasons() bool {
+	return len(f.Reasons) > 0 && f.Tracepoints["kfree_skb"] >= reasonArgs
+}
+
+// tellPlaces: consume_skb tells which function frees, and the kernel where those are.
+func (f *Facts) tellPlaces() bool { return f.Tracepoints["consume_skb"] >= 2 && len(f.Code) > 0 }
+
+// tellSockets: kfree_skb tells for which socket the packet was. Without reasons that
+// says too little: whatever dies at a listener would be taken for a bad ACK.
+func (f *Facts) tellSockets() bool {
+	return f.tellReasons() && f.Tracepoints["kfree_skb"] >= rxSocketArgs
+}

@@ -104,11 +104,11 @@ func outcomeTable() (table [4 * movements]uint8) {
 // movement is a branch's place in that table.
 func movement(branch *event.Branch) int {
 	at := bpf.SynspyStageSTAGE_ACK
-	switch {
-	case branch.Cause == event.CauseICMPError:
-		at = bpf.SynspyStageSTAGE_ICMP
-	case branch.Stage == event.StageSyn:
+	switch branch.At() {
+	case event.AtSyn:
 		at = bpf.SynspyStageSTAGE_SYN
+	case event.AtICMP:
+		at = bpf.SynspyStageSTAGE_ICMP
 	}
 	place := int(at) * movements
 	for _, c := range branch.Counters {

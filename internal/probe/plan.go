@@ -28,24 +28,29 @@ var ErrCannotTrace = errors.New("this kernel lets no hook see the listen path")
 // function is one of the listen path that is hooked.
 type function struct {
 	name string
-	core bool   // without it the listen path is not seen
-	why  string // what is not seen without it
-	part string // which of its causes' deaths those are; empty: all
-	with string // a function of the same subsystem; without both the kernel has none
+	core bool       // without it the listen path is not seen
+	why  string     // what is not seen without it
+	part string     // which of its causes' deaths those are; empty: all
+	with string     // a function of the same subsystem; without both the kernel has none
+	at   event.Need // the branches whose counters are found moved at its end; 0: none
 }
 
 // listenPath holds every function in which the closed list's counters move.
 // Which one calls tcp_v4_syn_recv_sock does not matter: it runs inside.
 func listenPath() []function {
 	return []function{
-		{"tcp_v4_conn_request", true, "SYNs over IPv4", "IPv4", ""},
-		{"tcp_v6_conn_request", false, "SYNs over IPv6", "IPv6", ""},
-		{"subflow_v4_conn_request", false, "SYNs to MPTCP listeners over IPv4", "MPTCP over IPv4", mptcp},
-		{"subflow_v6_conn_request", false, "SYNs to MPTCP listeners over IPv6", "MPTCP over IPv6", mptcp},
-		{"tcp_check_req", true, "handshake ACKs", "", ""},
-		{"cookie_v4_check", false, "ACKs of SYN cookies over IPv4", "SYN cookies over IPv4", ""},
-		{"cookie_v6_check", false, "ACKs of SYN cookies over IPv6", "SYN cookies over IPv6", ""},
-		{"tcp_req_err", false, "ICMP errors to half-open handshakes", "", ""},
+		{"tcp_v4_conn_request", true, "SYNs over IPv4", "IPv4", "", event.AtSyn},
+		{"tcp_v6_conn_request", false, "SYNs over IPv6", "IPv6", "", event.AtSyn},
+		{"subflow_v4_conn_request", false,
+			"SYNs to MPTCP listeners over IPv4", "MPTCP over IPv4", mptcp, event.AtSyn},
+		{"subflow_v6_conn_request", false,
+			"SYNs to MPTCP listeners over IPv6", "MPTCP over IPv6", mptcp, event.AtSyn},
+		{"tcp_check_req", true, "handshake ACKs", "", "", event.AtAck},
+		{"cookie_v4_check", false,
+			"ACKs of SYN cookies over IPv4", "SYN cookies over IPv4", "", event.AtCookie},
+		{"cookie_v6_check", false,
+			"ACKs of SYN cookies over IPv6", "SYN cookies over IPv6", "", event.AtCookie},
+		{"tcp_req_err", false, "ICMP errors to half-open handshakes", "", "", event.AtICMP},
 	}
 }
 
@@ -55,9 +60,9 @@ const mptcp = "mptcp_get_options"
 // freeEvents are the tracepoints that see the same from outside.
 func freeEvents() []function {
 	return []function{
-		{"consume_skb", true, "SYNs", "", ""},
-		{"kfree_skb", true, "handshake ACKs", "", ""},
-		{"inet_sock_set_state", true, "handshakes that succeed", "", ""},
+		{"consume_skb", true, "SYNs", "", "", 0},
+		{"kfree_skb", true, "handshake ACKs", "", "", 0},
+		{"inet_sock_set_state", true, "handshakes that succeed", "", "", 0},
 	}
 }
 

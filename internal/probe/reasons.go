@@ -16,6 +16,7 @@ type reasoned struct {
 	outcome event.Outcome
 	cause   event.Cause
 	stage   event.Stage
+	needs   event.Need
 	part    string
 	shared  bool // see event.Reason
 }
@@ -26,7 +27,7 @@ func byReason() []reasoned {
 	for _, r := range event.Reasons() {
 		for _, o := range []event.Outcome{r.Fate.Syn, r.Fate.Ack} {
 			branch := o.Branch()
-			d := reasoned{o, branch.Cause, branch.Stage, r.Part, r.Shared}
+			d := reasoned{o, branch.Cause, branch.Stage, branch.Needs, r.Part, r.Shared}
 			if branch.Needs&event.NeedReason != 0 && !slices.Contains(all, d) {
 				all = append(all, d)
 			}
@@ -39,45 +40,43 @@ func byReason() []reasoned {
 	return all
 }
 
-// byReasons lists those that nothing tells here, and what they show as.
-func (v *view) byReasons() {
+// reasonless lists those that nothing tells here, and what they show as.
+func (v *view) reasonless() (list []lack) {
 	all := byReason()
 	for i, d := range all {
-		why, part := v.unreasoned(d), d.part
+		l := lack{when: true, of: d.outcome, hook: frees, shows: v.shows(d),
+			why: v.unreasoned(d), part: d.part}
 		if i+1 < len(all) && v.same(d, all[i+1]) {
-			part = "" // the whole cause, rather than each part of it
+			l.part = "" // the whole cause, rather than each part of it
 		}
 		switch {
-		case why == "", i > 0 && v.same(all[i-1], d):
-		case why == whyNoFrees && d.cause == event.CauseKernelOther: // said below, of all such deaths
-		case why == whyNoReasons && v.path && d.cause == event.CauseNoListener:
-			v.unanswered(d)
+		case l.why == "", i > 0 && v.same(all[i-1], d):
+		case l.why == whyNoFrees && d.cause == event.CauseKernelOther: // see unseen
+		case l.why == whyNoReasons && v.path && d.cause == event.CauseNoListener:
+			list = append(list, v.unanswered(l)...)
 		default:
-			v.add("kfree_skb", d.cause, d.stage, part, v.shows(d), why)
+			list = append(list, l)
 		}
 	}
-	v.timeWait()
-	switch {
-	case !v.freed:
-		v.add("kfree_skb", event.CauseKernelOther, event.StageIngress, "", event.ShowsNothing, whyNoFrees)
-	case !v.path && !v.socket:
-		v.add("kfree_skb", event.CauseKernelOther, event.StageIngress, "freed by TCP without a reason", event.ShowsNothing, whyNoSocket)
-	}
+	return list
 }
 
 // same tells whether both parts of a cause are told as little.
 func (v *view) same(a, b reasoned) bool {
-	return a.cause == b.cause && a.stage == b.stage && v.unreasoned(a) == v.unreasoned(b) && v.shows(a) == v.shows(b)
+	return a.cause == b.cause && a.stage == b.stage && v.unreasoned(a) == v.unreasoned(b) &&
+		v.shows(a) == v.shows(b)
 }
 
 // unanswered lists packets to no listener where only the functions that answer them
 // tell, and one is not hooked.
-func (v *view) unanswered(d reasoned) {
+func (v *view) unanswered(l lack) (list []lack) {
 	for _, f := range deaths() {
 		if strings.HasSuffix(f.name, "_send_reset") && !v.plan.hooks(f.name) {
-			v.add(f.name, d.cause, d.stage, f.part, v.shows(d), f.name+" is not hooked")
+			l.hook, l.part, l.why = f.name, f.part, f.name+notHooked
+			list = append(list, l)
 		}
 	}
+	return list
 }
 
 // unreasoned says why it is not told; empty if it is.
@@ -85,7 +84,7 @@ func (v *view) unreasoned(d reasoned) string {
 	switch {
 	case !v.freed:
 		return whyNoFrees
-	case d.stage == event.StageAck && !v.socket:
+	case d.needs&event.NeedSocket != 0 && !v.socket:
 		return whyNoSocket
 	case v.reasons && v.facts.names(d):
 		return ""
@@ -102,20 +101,15 @@ func (v *view) unreasoned(d reasoned) string {
 // shows is what it shows as when nothing tells it: see name_death in bpf/death.h.
 func (v *view) shows(d reasoned) string {
 	switch {
-	case !v.freed:
-		return event.ShowsNothing
-	case d.cause == event.CauseCPUBacklog: // nothing else tells that it came in
-		return event.ShowsNothing
-	case d.stage == event.StageAck && v.socket: // a packet that its handshake did not take
+	case d.needs&event.NeedSocket != 0 && v.freed && v.socket:
+		// A packet that its handshake did not take.
 		return event.CauseBadHandshakeAck.String()
-	case d.stage == event.StageAck:
-		return event.ShowsNothing
-	case d.cause == event.CauseKernelOther: // tcp_validate_incoming's packets end in __kfree_skb until they have a reason
-		return event.ShowsNothing
-	case d.cause == event.CauseBadSyn && !v.socket: // until TCP_FLAGS it ended in __kfree_skb, which has no event
-		return event.ShowsNothing
-	case (d.shared || v.split && !v.reasons) && !v.path && !v.socket: // nobody knows whose
-		return event.ShowsNothing
+	case !v.freed, d.needs&event.NeedSocket != 0,
+		d.cause == event.CauseCPUBacklog,  // nothing else tells that it came in
+		d.cause == event.CauseKernelOther, // ended in __kfree_skb, without an event
+		d.cause == event.CauseBadSyn && !v.socket,
+		(d.shared || v.split && !v.reasons) && !v.whose():
+		return nothing
 	}
 	return other
 }
@@ -150,17 +144,3 @@ func (v *view) tellsEveryReset() bool {
 // anyResetArgs is how many arguments tcp_send_reset has once it tells of every RST, not
 // only of those that a full socket sends: 6.10.
 const anyResetArgs = 3
-
-// timeWait is told by the socket or by the function that refused.
-func (v *view) timeWait() {
-	const function = "tcp_timewait_state_process"
-	switch {
-	case !v.freed:
-		v.add("kfree_skb", event.CauseTimeWait, event.StageIngress, "", event.ShowsNothing, whyNoFrees)
-	case v.socket || v.plan.hooks(function):
-	case v.path:
-		v.add(function, event.CauseTimeWait, event.StageIngress, "", other, function+" is not hooked")
-	default:
-		v.add(function, event.CauseTimeWait, event.StageIngress, "", event.ShowsNothing, function+" is not hooked")
-	}
-}
