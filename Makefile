@@ -90,13 +90,13 @@ build: need-go ## Build bin/synspy, static
 	$(GO) build -trimpath -tags $(TAGS) -ldflags '$(LDFLAGS)' -o bin/synspy ./cmd/synspy
 
 .PHONY: generate
-generate: need-go ## Compile bpf/ to internal/bpf (clang-19), and write what docs/ has from tables and types
+generate: need-go ## Write what is made from tables and types, and compile bpf/ to internal/bpf (clang-19)
 	@scripts/install-deps.sh generate
-	$(GO) generate ./internal/bpf
 	@scripts/generated.sh | while read -r page file; do \
 		echo "$(GO) run ./test/docs $$page > $$file"; \
 		$(GO) run ./test/docs "$$page" > "$$file.new"; mv "$$file.new" "$$file"; \
 	done
+	$(GO) generate ./internal/bpf
 
 .PHONY: check-generate
 check-generate: need-go ## Fail if what is generated is not what it is generated from

@@ -3,6 +3,7 @@
 #
 # Lists what test/docs writes, for make generate and make check-generate: its argument, and the file.
 cat <<END
+outcomes bpf/outcomes.h
 causes docs/causes.md
 playbook docs/playbook.md
 schema docs/schema/v1.json

@@ -9,8 +9,8 @@ import (
 
 // Outcome is one way for a handshake to die as the BPF programs tell it: in the
 // listen path the exact set of counters that moved while one packet was handled,
-// elsewhere the place and reason of its end. Its order is the order of OUTCOME_* in
-// bpf/event.h; a test holds the two together.
+// elsewhere the place and reason of its end. OUTCOME_* in bpf/outcomes.h are made from
+// these; those before a listener are neighbours.
 type Outcome uint8
 
 // The outcomes. Several may share a cause: what differs is which counters

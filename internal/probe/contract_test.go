@@ -29,11 +29,11 @@ func enumerators(t *testing.T, name string) []btf.EnumValue {
 	return enum.Values
 }
 
-// TestOutcomesAgree holds bpf/event.h, Go's names and the branch table together.
+// TestOutcomesAgree holds the kernel side's outcomes, Go's names and the branch table together.
 func TestOutcomesAgree(t *testing.T) {
 	values := enumerators(t, "outcome")
 	if got, want := len(values), int(event.NumOutcomes)+1; got != want {
-		t.Fatalf("bpf/event.h has %d outcomes, internal/event %d", got-1, want-1)
+		t.Fatalf("bpf/outcomes.h has %d outcomes, internal/event %d", got-1, want-1)
 	}
 	for _, value := range values[1 : len(values)-1] {
 		branch := event.Outcome(value.Value).Branch()
@@ -43,6 +43,11 @@ func TestOutcomesAgree(t *testing.T) {
 		}
 		if branch.Kind == event.KindNone || branch.Stage.String() != stage {
 			t.Errorf("%s is at stage %v in internal/event", value.Name, branch.Stage)
+		}
+		o := event.Outcome(value.Value)
+		ingress := o >= event.OutcomeIngressNoListener && o <= event.OutcomeIngressOtherRefused
+		if ingress != (branch.Stage == event.StageIngress) {
+			t.Errorf("%s: before_listener() in bpf/record.h says %v", value.Name, ingress)
 		}
 		// The cause's name is in the outcome's, unless the outcome is of no cause.
 		name := strings.ToLower(value.Name)

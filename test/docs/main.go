@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Docs writes on standard output what is made from Go: docs/causes.md from the table of causes,
-// docs/playbook.md from that of findings, docs/schema/v1.json from the types of the records, and the
-// names of system calls from golang.org/x/sys. make generate says where each goes.
+// docs/playbook.md from that of findings, docs/schema/v1.json from the types of the records,
+// bpf/outcomes.h from the outcomes, and the names of system calls from golang.org/x/sys.
+// make generate says where each goes.
 package main
 
 import (
@@ -18,6 +19,7 @@ import (
 
 func main() {
 	pages := map[string]func(io.Writer) error{
+		"outcomes":       outcomes,
 		"causes":         causes,
 		"playbook":       playbook,
 		"schema":         schema,
