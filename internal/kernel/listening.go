@@ -120,7 +120,7 @@ func enterNetNS(path string, inode uint64) error {
 	if err := unix.Setns(int(file.Fd()), unix.CLONE_NEWNET); err != nil {
 		return fmt.Errorf("enter network namespace %s: %w", path, err)
 	}
-	if have, err := Inode("/proc/thread-self/ns/net"); err != nil || have != inode {
+	if have, err := OwnNetNS(); err != nil || have != inode {
 		return errors.Join(ErrOtherNetNS, err)
 	}
 	return nil

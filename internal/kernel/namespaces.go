@@ -28,6 +28,12 @@ type NetNS struct {
 // NamedNetNS returns the path of a namespace's name.
 func NamedNetNS(name string) string { return filepath.Join(named, name) }
 
+// ProcessNetNS returns the path of a process's network namespace.
+func ProcessNetNS(pid uint32) string { return fmt.Sprintf("/proc/%d/ns/net", pid) }
+
+// OwnNetNS returns the inode of the calling thread's network namespace.
+func OwnNetNS() (uint64, error) { return Inode("/proc/thread-self/ns/net") }
+
 // NetNamespaces lists the network namespaces that processes are in, or that have
 // a name, by inode; proc is where procfs is mounted. Hidden is how many others
 // there are of processes that did not tell theirs: it takes CAP_SYS_PTRACE to ask
