@@ -36,7 +36,8 @@ SOAK ?= 5m
 JOBS ?=
 VM_FLAGS ?=
 # Packages whose tests are run inside the virtual machines too.
-VM_TEST_PACKAGES ?= internal/kernel internal/kernel/proc internal/owner internal/thread internal/probe
+VM_TEST_PACKAGES ?= internal/kernel internal/kernel/proc internal/owner internal/thread \
+  internal/probe internal/probe/load internal/probe/sampler internal/probe/watch internal/probe/device
 # Which end-to-end tests run there, once per backend; an emulated machine is twenty times slower.
 E2E_RUN ?= TestTUN|TestAccept|TestSlowAccept|TestOwners|TestFilters|TestRate|TestEntryState|TestCurrent|TestVanished|TestHostile|TestIncident
 CI_E2E_RUN ?= TestTUN|TestAccept|TestOwners|TestCurrent

@@ -14,6 +14,10 @@ import (
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
 	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/facts"
+	"github.com/synspy/synspy/internal/probe/holders"
+	"github.com/synspy/synspy/internal/probe/load"
+	"github.com/synspy/synspy/internal/probe/plan"
 	"github.com/synspy/synspy/internal/render"
 	"github.com/synspy/synspy/internal/session"
 )
@@ -27,7 +31,7 @@ type checkRow struct {
 	Available *bool             `json:"available,omitempty"`
 	Counters  map[string]uint32 `json:"counters,omitempty"`
 	Without   []kernel.Loss     `json:"without,omitempty"` // of a capability: what each command loses without it
-	Tables    []probe.Table     `json:"tables,omitempty"`  // what can be full, and what happens then
+	Tables    []load.Table      `json:"tables,omitempty"`  // what can be full, and what happens then
 	isFooter  bool              // too long for the table
 }
 
@@ -37,7 +41,7 @@ type checkRow struct {
 // trace would, and taken out again. An error that wraps ErrUnable says that a
 // trace cannot run; the report is complete all the same.
 func Check(to io.Writer, writing cli.Writing, watch session.Watch, log *slog.Logger) error {
-	facts, err := probe.Gather(watch.BTF)
+	facts, err := facts.Gather(watch.BTF)
 	if err != nil {
 		return fmt.Errorf("%w: %w", cli.ErrUnable, err)
 	}
@@ -63,7 +67,7 @@ func Check(to io.Writer, writing cli.Writing, watch session.Watch, log *slog.Log
 
 // checker collects the rows.
 type checker struct {
-	facts   *probe.Facts
+	facts   *facts.Facts
 	watch   session.Watch
 	missing []kernel.Capability
 	rows    []checkRow
@@ -152,7 +156,7 @@ func (c *checker) kernel() {
 
 // tables reports how much there is room for, and how many namespaces there are.
 func (c *checker) tables() {
-	tables, err := probe.Tables(c.facts)
+	tables, err := load.Tables(c.facts)
 	if err != nil {
 		c.addResult("tables", "", err)
 		return
@@ -197,11 +201,11 @@ func (c *checker) counters() {
 func (c *checker) backends() {
 	for _, b := range []struct {
 		name    string
-		support probe.Support
+		support facts.Support
 	}{
-		{probe.Trampoline, c.facts.Trampoline},
-		{probe.Kprobe, c.facts.Kprobe},
-		{probe.Tracepoint, c.facts.Tracepoint},
+		{facts.Trampoline, c.facts.Trampoline},
+		{facts.Kprobe, c.facts.Kprobe},
+		{facts.Tracepoint, c.facts.Tracepoint},
 	} {
 		row := c.addResult(b.name, "loads and attaches", b.support.Err)
 		if !b.support.Known && b.support.Err == nil {
@@ -216,7 +220,7 @@ func (c *checker) backends() {
 // attached or not; the error says why a trace cannot run.
 func (c *checker) trace(log *slog.Logger) ([]event.Hook, error) {
 	ring := c.watch.RingSize
-	p, err := probe.Open(c.facts, c.watch.Backend, probe.Config{RingSize: ring, Accepts: true},
+	p, err := probe.Open(c.facts, c.watch.Backend, load.Config{RingSize: ring, Accepts: true},
 		log)
 	if err != nil {
 		c.add("ring buffer", render.CheckUnknown, "is made with the programs")
@@ -225,14 +229,14 @@ func (c *checker) trace(log *slog.Logger) ([]event.Hook, error) {
 		return c.wouldBe(), err
 	}
 	c.add("ring buffer", render.CheckOK, fmt.Sprintf("%d KiB", ring>>10))
-	holders := 0
-	err = p.EachHolder(func(*probe.Holder) { holders++ })
-	if errors.Is(err, probe.ErrNoIterator) { // the plan says what is done without
+	found := 0
+	err = p.EachHolder(func(*holders.Holder) { found++ })
+	if errors.Is(err, holders.ErrNoIterator) { // the plan says what is done without
 		c.add("BPF iterator", render.CheckMissing, cli.PlainError(err))
 		err = nil
 	} else {
 		c.addResult("BPF iterator", fmt.Sprintf("found %s of listeners in all namespaces",
-			render.Plural(holders, "holder")), err)
+			render.Plural(found, "holder")), err)
 	}
 	plan := p.Plan()
 	if err := errors.Join(err, p.Close()); err != nil {
@@ -285,13 +289,13 @@ func isBlind(hooks []event.Hook, branch event.Branch) bool {
 // it is not privileges that are missing.
 func (c *checker) wouldBe() []event.Hook {
 	hopeful := *c.facts
-	for _, support := range []*probe.Support{&hopeful.Trampoline, &hopeful.Kprobe,
+	for _, support := range []*facts.Support{&hopeful.Trampoline, &hopeful.Kprobe,
 		&hopeful.Tracepoint} {
 		if support.Err != nil && c.status(support.Err) == render.CheckRefused {
-			*support = probe.Support{}
+			*support = facts.Support{}
 		}
 	}
-	plan, err := probe.Make(&hopeful, c.watch.Backend)
+	plan, err := plan.Make(&hopeful, c.watch.Backend)
 	if err != nil {
 		return nil
 	}
@@ -307,7 +311,7 @@ func (c *checker) wouldBe() []event.Hook {
 }
 
 // explained says of each hook why it is the way it is.
-func (c *checker) explained(plan probe.Plan) []event.Hook {
+func (c *checker) explained(plan plan.Plan) []event.Hook {
 	hooks := plan.Events()
 	for i := range hooks {
 		hook := &hooks[i]
@@ -315,20 +319,20 @@ func (c *checker) explained(plan probe.Plan) []event.Hook {
 		case hook.Note != "":
 			hook.Note = cli.WithoutGuesses(hook.Note)
 		case !hook.Attached:
-		case hook.Backend == probe.Trampoline:
+		case hook.Backend == facts.Trampoline:
 			hook.Note = fmt.Sprintf("entry and exit; %d arguments",
 				c.facts.Functions[hook.Name])
-		case hook.Backend == probe.Kprobe && c.watch.Backend == probe.Auto:
+		case hook.Backend == facts.Kprobe && c.watch.Backend == facts.Auto:
 			hook.Note = "entry and exit; trampolines are refused"
-		case hook.Backend == probe.Kprobe:
+		case hook.Backend == facts.Kprobe:
 			hook.Note = "entry and exit; as asked for"
-		case hook.Backend != probe.Tracepoint:
+		case hook.Backend != facts.Tracepoint:
 			hook.Note = "who holds each listener"
 		case strings.Contains(hook.Name, " "):
 			hook.Note = "who opens a listener"
-		case plan.Backend != probe.Tracepoint:
+		case plan.Backend != facts.Tracepoint:
 			hook.Note = "a tracepoint with every backend"
-		case c.watch.Backend == probe.Auto:
+		case c.watch.Backend == facts.Auto:
 			hook.Note = "trampolines and kprobes are refused"
 		default:
 			hook.Note = "as asked for"

@@ -12,7 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/synspy/synspy/internal/kernel"
-	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/facts"
+	"github.com/synspy/synspy/internal/probe/load"
 	"github.com/synspy/synspy/internal/render"
 )
 
@@ -40,7 +41,7 @@ func explain(err error) string {
 	} else { // what each hook said then is the same refusal several times over
 		lines[0] = ErrUnable.Error() + ": " + lines[0]
 	}
-	if errors.Is(err, probe.ErrNoBTF) {
+	if errors.Is(err, facts.ErrNoBTF) {
 		lines = append(lines,
 			"use a kernel with CONFIG_DEBUG_INFO_BTF=y, or give its type information with --btf FILE")
 	}
@@ -54,22 +55,22 @@ func explain(err error) string {
 // stands in the way: a limit, the kernel's being locked down, missing capabilities. Nil is none of
 // them.
 func Refusal(err error, missing []kernel.Capability) []string {
-	load := errors.Is(err, probe.ErrVerifier) || errors.Is(err, probe.ErrCannotTrace) ||
-		errors.Is(err, probe.ErrMayNotRead)
+	loading := errors.Is(err, facts.ErrVerifier) || errors.Is(err, facts.ErrCannotTrace) ||
+		errors.Is(err, load.ErrMayNotRead)
 	if by := kernel.Exhausted(err); by != "" {
 		return []string{"it takes " + by}
 	}
-	if load && kernel.SpareFiles() < FilesToLoad { // the library takes it for something else
+	if loading && kernel.SpareFiles() < FilesToLoad { // the library takes it for something else
 		return []string{"it takes " + kernel.MoreFiles()}
 	}
-	noRead := errors.Is(err, probe.ErrMayNotRead) && !slices.ContainsFunc(missing, Required)
-	if load && kernel.Confidential() || noRead {
+	noRead := errors.Is(err, load.ErrMayNotRead) && !slices.ContainsFunc(missing, Required)
+	if loading && kernel.Confidential() || noRead {
 		return []string{"this kernel is locked down (lockdown=confidentiality): it lets no program read its memory, whoever asks",
 			"boot it with lockdown=integrity, or without"}
 	}
 	// The verifier asks more of those who may do less.
 	if !IsRefused(err, missing) &&
-		!(errors.Is(err, probe.ErrVerifier) && slices.ContainsFunc(missing, Required)) {
+		!(errors.Is(err, facts.ErrVerifier) && slices.ContainsFunc(missing, Required)) {
 		return nil
 	}
 	by := slices.DeleteFunc(slices.Clone(missing),
@@ -101,16 +102,16 @@ func kernelHints(err error) (lines []string) {
 	if errors.Is(err, kernel.ErrSymbolsHidden) {
 		lines = append(lines, ShowSymbols)
 	}
-	if errors.Is(err, probe.ErrNoType) {
+	if errors.Is(err, facts.ErrNoType) {
 		lines = append(lines,
 			"a file given with --btf must hold the types of this very kernel: Linux "+kernel.Release(),
 			"if they are its own, it needs a newer synspy")
 	}
-	if errors.Is(err, probe.ErrVerifier) {
+	if errors.Is(err, facts.ErrVerifier) {
 		lines = append(lines,
 			"that is a fault of synspy: please report it, with what --log-level debug says")
 	}
-	if errors.Is(err, probe.ErrCannotTrace) && !errors.Is(err, probe.ErrNoType) {
+	if errors.Is(err, facts.ErrCannotTrace) && !errors.Is(err, facts.ErrNoType) {
 		lines = append(lines,
 			"Linux "+kernels+", can; without --backend synspy takes whatever hooks there are")
 	}

@@ -13,18 +13,19 @@ import (
 
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/lab/server"
-	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/facts"
+	"github.com/synspy/synspy/internal/probe/load"
 	"github.com/synspy/synspy/internal/render"
 )
 
 // DefaultRingSize is the ring buffer's size in bytes unless asked otherwise.
-func DefaultRingSize() uint32 { return probe.DefaultRingSize() }
+func DefaultRingSize() uint32 { return load.DefaultRingSize() }
 
 // Stream is where records go.
 type Stream = render.Stream
 
 // Backends lists what --backend takes.
-func Backends() []string { return probe.Backends() }
+func Backends() []string { return facts.Backends() }
 
 // StageNames lists what --stage takes.
 func StageNames() []string { return event.StageNames() }

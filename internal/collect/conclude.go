@@ -19,7 +19,7 @@ import (
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
 	"github.com/synspy/synspy/internal/owner"
-	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/facts"
 	"github.com/synspy/synspy/internal/session"
 )
 
@@ -192,7 +192,7 @@ func (c *collector) gaps() {
 	c.evidence.Missing = append(c.evidence.Missing, c.threads.Gaps()...)
 	hidden := sync.OnceValue(kernel.SymbolsTake) // it reads them all
 	for _, hook := range c.session.Ready().Hooks {
-		if hook.Name == probe.AnswerAgain && !hook.Attached {
+		if hook.Name == facts.AnswerAgain && !hook.Attached {
 			missing(evidence.NeedSynAcks, hook.Note)
 		}
 		for _, blind := range hook.Blind {

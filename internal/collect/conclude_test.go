@@ -11,7 +11,8 @@ import (
 	"github.com/synspy/synspy/internal/diagnose/evidence"
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
-	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/load"
+	"github.com/synspy/synspy/internal/probe/message"
 	"github.com/synspy/synspy/internal/session"
 )
 
@@ -22,7 +23,7 @@ func TestSilence(t *testing.T) {
 	cause.Filter.Causes = []event.Cause{event.CauseSynQueueFull}
 	stage.Filter.Stages = []event.Stage{event.StageTimer}
 	nobody.Owner.Comm = "nobody"
-	all.Filter.Ports = []probe.PortRange{{Low: 80, High: 80}}
+	all.Filter.Ports = []load.PortRange{{Low: 80, High: 80}}
 	for _, c := range []struct {
 		name      string
 		watch     session.Watch
@@ -46,7 +47,7 @@ func TestDevicesBesideDeaths(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := newCollector(nil, DiagnoseOptions{Duration: time.Minute})
-	c.queues.Rows[1] = &queues.Row{Listener: probe.Listener{Socket: 1, NetNS: own}}
+	c.queues.Rows[1] = &queues.Row{Listener: message.Listener{Socket: 1, NetNS: own}}
 	syns := uint64(50)
 	c.evidence.Listeners = []evidence.Listener{{Syns: &syns}}
 	c.drops = 1

@@ -9,7 +9,7 @@ import (
 	"github.com/synspy/synspy/internal/collect/queues"
 	"github.com/synspy/synspy/internal/diagnose/evidence"
 	"github.com/synspy/synspy/internal/event"
-	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/message"
 	"github.com/synspy/synspy/internal/session"
 )
 
@@ -19,7 +19,7 @@ func TestMembers(t *testing.T) {
 	rows := make(map[uint64]*queues.Row)
 	var all []evidence.Listener
 	listen := func(socket uint64, device, members uint32) {
-		l := probe.Listener{Known: true, Member: true, Socket: socket, NetNS: 1,
+		l := message.Listener{Known: true, Member: true, Socket: socket, NetNS: 1,
 			Addr: netip.IPv4Unspecified(), Port: uint16(80 + socket/10),
 			Device: device, Reuseport: event.Reuseport{Members: members}}
 		rows[socket] = &queues.Row{Listener: l}

@@ -21,7 +21,7 @@ import (
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/lab/incident"
 	"github.com/synspy/synspy/internal/lab/world"
-	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/load"
 )
 
 // incidentTime is how long an incident is watched.
@@ -82,7 +82,7 @@ func RunIncident(ctx context.Context, name string, options LabOptions, status io
 	filters := []event.Filter{{Name: "netns", Value: fmt.Sprint(w.NetNS())}}
 	for _, port := range incident.Ports {
 		watch.Filter.Ports = append(watch.Filter.Ports,
-			probe.PortRange{Low: port, High: port})
+			load.PortRange{Low: port, High: port})
 		filters = append(filters, event.Filter{Name: "port", Value: fmt.Sprint(port)})
 	}
 	v.Diagnosis, err = collect.Diagnose(ctx,

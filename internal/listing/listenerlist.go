@@ -24,7 +24,8 @@ import (
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
 	"github.com/synspy/synspy/internal/owner"
-	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/holders"
+	"github.com/synspy/synspy/internal/probe/message"
 	"github.com/synspy/synspy/internal/render"
 	"github.com/synspy/synspy/internal/session"
 	"github.com/synspy/synspy/internal/thread"
@@ -73,7 +74,7 @@ func Run(ctx context.Context, to io.Writer, writing cli.Writing, options Options
 	if options.Repeat {
 		return cli.IgnoreClosedPipe(l.repeat(ctx))
 	}
-	lister, err := probe.OpenLister(options.Watch.BTF)
+	lister, err := holders.OpenLister(options.Watch.BTF)
 	if err == nil {
 		defer lister.Close()
 		l.holders = lister.Each
@@ -91,8 +92,8 @@ type listing struct {
 	log     *slog.Logger
 	owners  *owner.Table
 	sampler *thread.Sampler
-	chosen  *session.Listeners              // the filters
-	holders func(func(*probe.Holder)) error // nil without BPF
+	chosen  *session.Listeners                // the filters
+	holders func(func(*holders.Holder)) error // nil without BPF
 	told    map[string]bool
 	rounds  uint64
 }
@@ -236,7 +237,7 @@ func (l *listing) readOwners(list *foundList) (complete bool, err error) {
 	if l.holders != nil {
 		only := l.options.Watch.Filter.NetNS
 		err = l.owners.ReplaceBy(func(enter func(owner.Holder)) error {
-			return l.holders(func(h *probe.Holder) {
+			return l.holders(func(h *holders.Holder) {
 				s := &h.Listener
 				if !s.Known || only != 0 && s.NetNS != only {
 					return
@@ -285,7 +286,7 @@ func (l *listing) wanted(f *found) bool {
 	owned, _ := l.owners.Match(f.inode, l.options.Watch.Owner) // names were waited for
 	return owned &&
 		(l.chosen.All() ||
-			l.chosen.Matches(&probe.Listener{Addr: f.addr, Port: f.port, NetNS: f.netns}))
+			l.chosen.Matches(&message.Listener{Addr: f.addr, Port: f.port, NetNS: f.netns}))
 }
 
 // Bounds of looking at threads, and the time between two looks.

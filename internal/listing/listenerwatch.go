@@ -12,6 +12,8 @@ import (
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/owner"
 	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/listener"
+	"github.com/synspy/synspy/internal/probe/message"
 	"github.com/synspy/synspy/internal/session"
 )
 
@@ -59,8 +61,8 @@ func (l *listing) repeat(ctx context.Context) error {
 	return errors.Join(err, s.Close())
 }
 
-func (l *listing) noteClosed(m *probe.Message) error {
-	if m.Kind == probe.KindClosed {
+func (l *listing) noteClosed(m *message.Message) error {
+	if m.Kind == message.KindClosed {
 		l.chosen.Close(m.Listener.Socket, m.Time)
 	}
 	return nil
@@ -73,7 +75,7 @@ func (l *listing) forgetClosed(p *probe.Probe) error {
 	if len(old) == 0 {
 		return nil
 	}
-	still, err := p.Forget(old, func(probe.Arrivals) bool { return false })
+	still, err := p.Forget(old, func(listener.Arrivals) bool { return false })
 	l.chosen.Forget(old, still)
 	return err
 }
@@ -109,9 +111,9 @@ type rateReader struct {
 	probe       *probe.Probe
 	at          time.Time
 	elapsed     time.Duration
-	now, before map[uint64]probe.Arrivals
+	now, before map[uint64]listener.Arrivals
 
-	accepts, acceptsBefore map[uint64]probe.Accepting
+	accepts, acceptsBefore map[uint64]listener.Accepting
 	undivided              map[uint64]bool
 }
 
@@ -121,7 +123,7 @@ func (r *rateReader) next() error {
 	if err != nil {
 		return err
 	}
-	now := make(map[uint64]probe.Arrivals, len(arrivals))
+	now := make(map[uint64]listener.Arrivals, len(arrivals))
 	for _, a := range arrivals {
 		now[a.Socket] = a
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
 	"github.com/synspy/synspy/internal/owner"
-	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/message"
 	"github.com/synspy/synspy/internal/session"
 )
 
@@ -136,7 +136,7 @@ func (list *foundList) keep(f *found) {
 }
 
 // hold takes what the kernel side says of a listener that a process holds.
-func (list *foundList) hold(s *probe.Listener) {
+func (list *foundList) hold(s *message.Listener) {
 	f := list.byInode[s.Inode]
 	if f == nil {
 		f = &found{addr: s.Addr, port: s.Port, cookie: s.Cookie, inode: s.Inode,

@@ -10,7 +10,7 @@ import (
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
 	"github.com/synspy/synspy/internal/owner"
-	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/message"
 )
 
 // TestCountGroups: members of a group share a place and a device; where devices are not known
@@ -48,9 +48,9 @@ func TestDescribe(t *testing.T) {
 	list.add(&kernel.Listening{Addr: netip.IPv4Unspecified(), Port: 80, Inode: 10, Cookie: 1,
 		Limit: &limit, Drops: &drops, V6Only: &only}, space)
 	list.add(&kernel.Listening{Addr: netip.IPv4Unspecified(), Port: 81, Inode: 11}, space)
-	list.hold(&probe.Listener{Inode: 10, Socket: 5, Cgroup: 3,
+	list.hold(&message.Listener{Inode: 10, Socket: 5, Cgroup: 3,
 		Accept: event.Queue{Len: 1, Limit: 128}, Syn: event.SynQueue{Len: 2, Limit: 128}})
-	list.hold(&probe.Listener{Inode: 12, NetNS: 2, Port: 82,
+	list.hold(&message.Listener{Inode: 12, NetNS: 2, Port: 82,
 		Socket: 6}) // of a namespace that was not listed
 	d := describer{owners: owner.New(t.TempDir(), nil)}
 	full := *d.describe(list.all[0])

@@ -6,15 +6,16 @@ import (
 	"errors"
 	"log/slog"
 	"net"
-	"net/netip"
 	"os"
-	"slices"
 	"testing"
 	"time"
 
 	"github.com/synspy/synspy/internal/bpf"
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
+	"github.com/synspy/synspy/internal/probe/facts"
+	"github.com/synspy/synspy/internal/probe/listener"
+	"github.com/synspy/synspy/internal/probe/load"
 )
 
 // TestAccepting: what entered the accept queues, how long these were at most, and what was accepted
@@ -24,27 +25,29 @@ func TestAccepting(t *testing.T) {
 	for _, test := range []struct {
 		name, backend string
 		occupied      bool // other threads have all the notes of who is in accept()
-	}{{"auto", Auto, false}, {"kprobes", Kprobe, false}, {"kprobes, no notes", Kprobe, true}} {
+	}{{"auto", facts.Auto, false}, {"kprobes", facts.Kprobe, false}, {"kprobes, no notes",
+		facts.Kprobe, true}} {
 		t.Run(test.name, func(t *testing.T) {
-			facts, err := Gather("")
+			here, err := facts.Gather("")
 			if err != nil {
 				t.Fatal(err)
 			}
-			config := Config{Rate: 100, RingSize: 1 << 16, Accepts: true}
-			p, err := Open(facts, test.backend, config, slog.New(slog.DiscardHandler))
-			if errors.Is(err, ErrCannotTrace) && test.backend != Auto {
+			config := load.Config{Rate: 100, RingSize: 1 << 16, Accepts: true}
+			p, err := Open(here, test.backend, config, slog.New(slog.DiscardHandler))
+			if errors.Is(err, facts.ErrCannotTrace) && test.backend != facts.Auto {
 				t.Skip(err)
 			}
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer p.Close()
-			for place := range uint32(acceptNotes) {
+			for place := range uint32(load.AcceptNotes) {
 				note := uint64(0)
 				if test.occupied {
 					note = 1<<10 - 1
 				}
-				if err := p.collection.Maps["accept_notes"].Put(place, note); err != nil {
+				if err := p.Collection.Maps["accept_notes"].Put(place,
+					note); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -103,7 +106,7 @@ func acceptFromMany(t *testing.T, p *Probe) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	read := func(check func(uint64, Accepting)) {
+	read := func(check func(uint64, listener.Accepting)) {
 		t.Helper()
 		rows, err := p.Accepting()
 		must(err)
@@ -111,14 +114,16 @@ func acceptFromMany(t *testing.T, p *Probe) {
 			check(socket, rows[socket])
 		}
 	}
-	read(func(socket uint64, a Accepting) {
+	read(func(socket uint64, a listener.Accepting) {
 		if a.Arrivals != rounds || !a.Marked || a.AcceptMax != rounds {
-			t.Errorf("listener %d: %+v, want a queue of %d connections", socket, a, rounds)
+			t.Errorf("listener %d: %+v, want a queue of %d connections", socket, a,
+				rounds)
 		}
 	})
-	read(func(socket uint64, a Accepting) {
+	read(func(socket uint64, a listener.Accepting) {
 		if a.Arrivals != rounds || a.Marked {
-			t.Errorf("listener %d: %+v, want no marks since the last reading", socket, a)
+			t.Errorf("listener %d: %+v, want no marks since the last reading", socket,
+				a)
 		}
 	})
 	began := kernel.Monotonic()
@@ -129,7 +134,7 @@ func acceptFromMany(t *testing.T, p *Probe) {
 			conn.Close()
 		}
 	}
-	accepted := func(socket uint64, a Accepting) {
+	accepted := func(socket uint64, a listener.Accepting) {
 		var waits uint64
 		for _, n := range a.Waits {
 			waits += n
@@ -143,69 +148,21 @@ func acceptFromMany(t *testing.T, p *Probe) {
 	read(accepted)
 	for socket := range sockets {
 		must(p.Depart(socket))
-		e, err := p.Entered(socket, Arrivals{})
+		e, err := p.Entered(socket, listener.Arrivals{})
 		must(err)
 		if e.Accepts != nil && *e.Accepts != rounds {
-			t.Errorf("listener %d departed with %d accepts, want %d", socket, *e.Accepts, rounds)
+			t.Errorf("listener %d departed with %d accepts, want %d", socket,
+				*e.Accepts, rounds)
 		}
 	}
-	if p.plan.hooks(acceptFunction) {
+	if p.plan.Attaches(facts.AcceptFunction) {
 		read(accepted)
 	}
 	var place uint32
 	var owner uint64
-	for rows := p.collection.Maps["accept_owners"].Iterate(); rows.Next(&place, &owner); {
+	for rows := p.Collection.Maps["accept_owners"].Iterate(); rows.Next(&place, &owner); {
 		if sockets[owner] {
 			t.Errorf("listener %d departed and has place %d", owner, place)
 		}
-	}
-}
-
-// TestAcceptors: a connection names the listener that the kernel would have
-// chosen among those that its process holds, or none.
-func TestAcceptors(t *testing.T) {
-	const pid, start, netns, port = 7, 70, 1, 80
-	listener := func(socket uint64, addr string) Listener {
-		return Listener{Socket: socket, NetNS: netns, Port: port, Addr: netip.MustParseAddr(addr)}
-	}
-	for _, test := range []struct {
-		name  string
-		holds []Listener
-		addr  string
-		want  []uint64
-	}{
-		{"its address", []Listener{listener(1, "10.0.0.1"), listener(2, "10.0.0.2")}, "10.0.0.2", []uint64{2}},
-		{"any address", []Listener{listener(1, "10.0.0.1"), listener(2, "0.0.0.0")}, "10.0.0.2", []uint64{2}},
-		{"address before any", []Listener{listener(1, "0.0.0.0"), listener(2, "10.0.0.2")}, "10.0.0.2", []uint64{2}},
-		{"IPv4 at an IPv6 listener", []Listener{listener(1, "::")}, "10.0.0.2", []uint64{1}},
-		{"IPv4 before IPv6", []Listener{listener(1, "::"), listener(2, "0.0.0.0")}, "10.0.0.2", []uint64{2}},
-		{"IPv6 at an IPv4 listener", []Listener{listener(1, "0.0.0.0")}, "fd00::1", nil},
-		{"another address", []Listener{listener(1, "10.0.0.1")}, "10.0.0.2", nil},
-		{"SO_REUSEPORT", []Listener{listener(1, "0.0.0.0"), listener(2, "0.0.0.0"), listener(3, "0.0.0.0")}, "10.0.0.2", nil},
-		{"one socket twice", []Listener{listener(1, "0.0.0.0"), listener(1, "0.0.0.0")}, "10.0.0.2", []uint64{1}},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			var got []uint64
-			a := acceptors{accepted: func(socket uint64, by uint32, since uint64) {
-				if by != pid || since != start {
-					t.Errorf("process %d of %d accepted", by, since)
-				}
-				got = append(got, socket)
-			}}
-			addr := netip.MustParseAddr(test.addr)
-			a.come(pid, start-1) // another process of that number
-			a.has(netns, port, addr)
-			a.come(pid, start)
-			a.has(netns, port, addr) // it comes before or after its listener
-			for _, l := range test.holds {
-				a.holds(l.Socket, l.NetNS, l.Port, l.Addr)
-			}
-			a.come(pid+1, start)
-			a.has(netns, port, addr)
-			a.come(0, 0)
-			if !slices.Equal(got, test.want) {
-				t.Errorf("accepted from %v, want %v", got, test.want)
-			}
-		})
 	}
 }

@@ -3,6 +3,7 @@
 package probe
 
 import (
+	"github.com/synspy/synspy/internal/probe/listener"
 	"maps"
 	"net"
 	"os"
@@ -44,7 +45,7 @@ func TestArrivedRows(t *testing.T) {
 	}
 	at := func(asked []uint64) map[uint64]uint64 {
 		t.Helper()
-		sums, syns := make(map[uint64]Arrivals), make(map[uint64]uint64)
+		sums, syns := make(map[uint64]listener.Arrivals), make(map[uint64]uint64)
 		must(p.ArrivedAt(asked, sums))
 		for socket, sum := range sums {
 			if addrs[socket] != 0 && sum.Syn > 0 { // ACKs may still be on their way
@@ -71,7 +72,7 @@ func TestArrivedRows(t *testing.T) {
 			connect(sockets[:3])
 			got = at(sockets)
 		}
-		p.table = arrivedRows{}
+		p.Table = listener.ArrivedRows{}
 		if want := at(nil); !maps.Equal(got, want) {
 			t.Fatalf("round %d: remembered\n%v, there are\n%v", round, got, want)
 		}

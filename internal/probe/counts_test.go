@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/synspy/synspy/internal/bpf"
+	"github.com/synspy/synspy/internal/probe/listener"
 )
 
 // TestArrivedAt: the same is read whether listeners are looked up, found on a walk of the table, or all counted, and of so many
@@ -36,13 +37,14 @@ func TestArrivedAt(t *testing.T) {
 	}
 	for range rounds {
 		for port := range ports {
-			conn, err := net.DialTCP("tcp4", nil, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: int(port)})
+			conn, err := net.DialTCP("tcp4", nil,
+				&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: int(port)})
 			must(err)
 			conn.Close()
 		}
 	}
-	read := func(asked []uint64) map[uint64]Arrivals {
-		sums := make(map[uint64]Arrivals)
+	read := func(asked []uint64) map[uint64]listener.Arrivals {
+		sums := make(map[uint64]listener.Arrivals)
 		must(p.ArrivedAt(asked, sums))
 		return sums
 	}
@@ -50,7 +52,7 @@ func TestArrivedAt(t *testing.T) {
 		var all, walked, looked uint64
 		list, _, err := p.Arrivals()
 		must(err)
-		counted := make(map[uint64]Arrivals)
+		counted := make(map[uint64]listener.Arrivals)
 		for _, a := range list {
 			counted[a.Socket] = a
 		}
@@ -59,14 +61,17 @@ func TestArrivedAt(t *testing.T) {
 			few := read([]uint64{socket})
 			all, walked, looked = all+counted[socket].Syn, walked+many[socket].Syn, looked+few[socket].Syn
 			if few[socket].Syn != some[socket].Syn { // ACKs may still be on their way
-				t.Errorf("listener %d: %+v looked up, %+v on a walk", socket, few[socket], some[socket])
+				t.Errorf("listener %d: %+v looked up, %+v on a walk", socket,
+					few[socket], some[socket])
 			}
 		}
-		if want := uint64(rounds * len(sockets)); all == want && walked == want && looked == want {
+		if want := uint64(rounds * len(sockets)); all == want && walked == want &&
+			looked == want {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("%d SYNs were sent; counted %d, walked %d, looked up %d", rounds*len(sockets), all, walked, looked)
+			t.Fatalf("%d SYNs were sent; counted %d, walked %d, looked up %d",
+				rounds*len(sockets), all, walked, looked)
 		}
 	}
 }

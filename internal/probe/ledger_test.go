@@ -16,6 +16,11 @@ import (
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
 	"github.com/synspy/synspy/internal/kernel/kerneltest"
+	"github.com/synspy/synspy/internal/probe/facts"
+	"github.com/synspy/synspy/internal/probe/load"
+	"github.com/synspy/synspy/internal/probe/message"
+	"github.com/synspy/synspy/internal/probe/plan"
+	"github.com/synspy/synspy/internal/probe/probetest"
 )
 
 // TestMissedEvents drops SYNs where no event is seen, by a probe that attaches nothing: the
@@ -29,15 +34,16 @@ func TestMissedEvents(t *testing.T) {
 	}
 	ns := kerneltest.NewNetNS(t)
 	drop := fullQueue(t, ns)
-	facts, err := Gather("")
+	here, err := facts.Gather("")
 	must(err)
-	nothing := func(hook *Hook, name string, program *ebpf.Program) (link.Link, error) {
-		if hook.Backend == iterator {
-			return attachProgram(hook, name, program)
+	nothing := func(hook *plan.Hook, name string, program *ebpf.Program) (link.Link, error) {
+		if hook.Backend == facts.Iterator {
+			return load.AttachProgram(hook, name, program)
 		}
-		return fakeLink{}, nil
+		return probetest.FakeLink{}, nil
 	}
-	p, err := openBy(nothing, facts, Auto, Config{Rate: 100}, slog.New(slog.DiscardHandler))
+	p, err := openBy(nothing, here, facts.Auto, load.Config{Rate: 100},
+		slog.New(slog.DiscardHandler))
 	must(err)
 	defer p.Close()
 	_, found := holdersHere(t, p)
@@ -45,15 +51,17 @@ func TestMissedEvents(t *testing.T) {
 	must(p.Start(found, func(uint64) bool { return false }))
 	const lost = uint64(3)
 	drop(lost)
-	must(p.Stop(func(*Message) error { return nil }))
+	must(p.Stop(func(*message.Message) error { return nil }))
 	seen := 0
 	for _, row := range p.Balance() {
 		if row.NetNS != ns.Inode {
 			continue
 		}
 		seen++
-		died := row.Counter == event.CounterListenDrops.String() || row.Counter == event.CounterListenOverflows.String()
-		if died && row.Kernel != lost || row.Unattributed != row.Kernel || row.Synspy != 0 || !row.Balanced() {
+		died := row.Counter == event.CounterListenDrops.String() ||
+			row.Counter == event.CounterListenOverflows.String()
+		if died && row.Kernel != lost || row.Unattributed != row.Kernel ||
+			row.Synspy != 0 || !row.Balanced() {
 			t.Errorf("%+v, want all of it unattributed", row)
 		}
 	}
@@ -71,10 +79,11 @@ func TestFullTables(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	facts, err := Gather("")
+	here, err := facts.Gather("")
 	must(err)
-	facts.fewRows = &sizes{late: facts.LateRows, openings: 8, bases: 64, tallies: 64, withheld: 64, counts: 64, arrived: 64,
-		accepts: 64, wanted: 1}
+	here.FewRows = &facts.Sizes{Late: here.LateRows, Openings: 8, Bases: 64, Tallies: 64,
+		Withheld: 64, Counts: 64, Arrived: 64,
+		Accepts: 64, Wanted: 1}
 	const each, named = uint64(3), uint64(5)
 	type full struct {
 		inode uint64
@@ -89,7 +98,7 @@ func TestFullTables(t *testing.T) {
 		crowd = append(crowd, another())
 	}
 	kept := another()
-	p, err := Open(facts, Auto, Config{Rate: 100}, slog.New(slog.DiscardHandler))
+	p, err := Open(here, facts.Auto, load.Config{Rate: 100}, slog.New(slog.DiscardHandler))
 	must(err)
 	defer p.Close()
 	_, found := holdersHere(t, p)
@@ -102,7 +111,7 @@ func TestFullTables(t *testing.T) {
 	}
 	kept.drop(named)
 	must(p.Retire()) // no one is gone
-	must(p.Stop(func(*Message) error { return nil }))
+	must(p.Stop(func(*message.Message) error { return nil }))
 
 	missed, err := p.Missed()
 	must(err)
@@ -141,7 +150,8 @@ func fullQueue(t *testing.T, ns kerneltest.NetNS) (drop func(n uint64)) {
 	t.Helper()
 	at := &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: 8080}
 	socket := func() (int, error) {
-		return unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+		return unix.Socket(unix.AF_INET,
+			unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	}
 	connect := func() (int, error) {
 		fd, err := socket()
@@ -164,7 +174,8 @@ func fullQueue(t *testing.T, ns kerneltest.NetNS) (drop func(n uint64)) {
 			return err
 		}
 		device.SetUint16(unix.IFF_UP)
-		err = errors.Join(unix.IoctlIfreq(listener, unix.SIOCSIFFLAGS, device), unix.Bind(listener, at), unix.Listen(listener, 0))
+		err = errors.Join(unix.IoctlIfreq(listener, unix.SIOCSIFFLAGS, device),
+			unix.Bind(listener, at), unix.Listen(listener, 0))
 		if err != nil {
 			return err
 		}
@@ -190,7 +201,8 @@ func fullQueue(t *testing.T, ns kerneltest.NetNS) (drop func(n uint64)) {
 					return err
 				}
 				if time.Now().After(deadline) {
-					return fmt.Errorf("%d drops, want %d", now["ListenDrops"], dropped)
+					return fmt.Errorf("%d drops, want %d", now["ListenDrops"],
+						dropped)
 				}
 			}
 		})

@@ -28,12 +28,12 @@ func (p *Probe) Missed() (m Missed, err error) {
 	}{{"untracked", &m.Untracked}, {"unlisted_drops", &m.UnlistedDrops}, {"unlisted_syns",
 		&m.UnlistedSyns},
 		{"changes_lost", &m.ListenersLost}, {"uncounted", &m.RecordsUnowned}} {
-		if err := p.collection.Variables[v.name].Get(v.to); err != nil {
+		if err := p.Collection.Variables[v.name].Get(v.to); err != nil {
 			return m, fmt.Errorf("read %s: %w", v.name, err)
 		}
 	}
-	m.UnlistedSyns += p.departedSyns
-	if err := p.eachCPU(func(cpu *bpf.SynspyCpuState) { m.Forgotten += cpu.Attempts.Forgotten }); err != nil {
+	m.UnlistedSyns += p.DepartedSyns
+	if err := p.EachCPU(func(cpu *bpf.SynspyCpuState) { m.Forgotten += cpu.Attempts.Forgotten }); err != nil {
 		return m, fmt.Errorf("read what was forgotten: %w", err)
 	}
 	if m.Unanswered, err = p.unanswered(); err != nil {

@@ -12,6 +12,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
+	"github.com/synspy/synspy/internal/probe/load"
+	"github.com/synspy/synspy/internal/probe/message"
 	"golang.org/x/sys/unix"
 )
 
@@ -29,24 +31,25 @@ const atOnce = 256
 // waits. The reader sleeps as the runtime's other goroutines do: one that is blocked in a system
 // call has the runtime's own watch run as well, which cost a trace that had nothing to do most of
 // its CPU time.
-func (p *Probe) Read(ctx context.Context, f func(*Message) error, tick func() error,
+func (p *Probe) Read(ctx context.Context, f func(*message.Message) error, tick func() error,
 	every time.Duration,
 ) error {
-	alarm, err := newRingAlarm(p.collection.Maps["ring"])
+	alarm, err := newRingAlarm(p.Collection.Maps["ring"])
 	if err != nil {
 		return fmt.Errorf("wait for the ring buffer: %w", err)
 	}
 	defer alarm.close()
 	defer context.AfterFunc(ctx, alarm.ring)()
 	waits := func() int { return p.reader.AvailableBytes() }
-	much := p.reader.BufferSize() / wakeupFraction
+	much := p.reader.BufferSize() / load.WakeupFraction
 	p.reader.SetDeadline(time.Unix(0, 0)) // it is read, never waited for
 	var read time.Time
 	for ctx.Err() == nil {
 		next := time.Now().Add(every)
 		if alarm.await(ctx, next, func(bool) bool { return waits() > 0 }) {
 			gathered := earlier(read.Add(gatherTime), next)
-			alarm.await(ctx, gathered, func(woken bool) bool { return woken || waits() >= much })
+			alarm.await(ctx, gathered,
+				func(woken bool) bool { return woken || waits() >= much })
 		}
 		if read = time.Now(); waits() > 0 {
 			if err := p.drain(f, read.Add(gatherTime)); err != nil {
@@ -68,10 +71,10 @@ func earlier(a, b time.Time) time.Time {
 }
 
 // drain hands over what is in the ring buffer, until about then if more comes all the time.
-func (p *Probe) drain(f func(*Message) error, until time.Time) error {
+func (p *Probe) drain(f func(*message.Message) error, until time.Time) error {
 	var (
 		record  ringbuf.Record
-		message Message
+		message message.Message
 	)
 	for n := 1; ; n++ {
 		err := p.reader.ReadInto(&record)
@@ -81,8 +84,9 @@ func (p *Probe) drain(f func(*Message) error, until time.Time) error {
 		if err != nil {
 			return fmt.Errorf("read ring buffer: %w", err)
 		}
-		if !message.decode(record.RawSample) {
-			return fmt.Errorf("decode message of %d bytes: unknown kind", len(record.RawSample))
+		if !message.Decode(record.RawSample) {
+			return fmt.Errorf("decode message of %d bytes: unknown kind",
+				len(record.RawSample))
 		}
 		if err := f(&message); err != nil {
 			return err

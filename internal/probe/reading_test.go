@@ -4,6 +4,7 @@ package probe
 
 import (
 	"context"
+	"github.com/synspy/synspy/internal/probe/message"
 	"net"
 	"os"
 	"testing"
@@ -22,9 +23,9 @@ func TestRead(t *testing.T) {
 	opened, ended := make(chan uint16, listeners), make(chan error, 1)
 	messages, ticks := 0, 0
 	go func() {
-		ended <- p.Read(ctx, func(m *Message) error {
+		ended <- p.Read(ctx, func(m *message.Message) error {
 			messages++
-			if m.Kind == KindOpened && m.PID == uint32(os.Getpid()) {
+			if m.Kind == message.KindOpened && m.PID == uint32(os.Getpid()) {
 				opened <- m.Listener.Port
 			}
 			return nil
@@ -56,6 +57,7 @@ func TestRead(t *testing.T) {
 	}
 	// One for each time that something waited, and one for the end.
 	if most := int(took/gatherTime) + 4; ticks > most {
-		t.Errorf("read %d times within %s, for %d messages; want %d at most", ticks, took, messages, most)
+		t.Errorf("read %d times within %s, for %d messages; want %d at most", ticks, took,
+			messages, most)
 	}
 }

@@ -10,6 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/synspy/synspy/internal/probe/facts"
+	"github.com/synspy/synspy/internal/probe/holders"
+	"github.com/synspy/synspy/internal/probe/load"
 	"golang.org/x/sys/unix"
 )
 
@@ -22,9 +25,10 @@ func openHere(t *testing.T) (p *Probe, must func(error)) {
 			t.Fatal(err)
 		}
 	}
-	facts, err := Gather("")
+	here, err := facts.Gather("")
 	must(err)
-	p, err = Open(facts, Auto, Config{Rate: 100, RingSize: 1 << 16}, slog.New(slog.DiscardHandler))
+	p, err = Open(here, facts.Auto, load.Config{Rate: 100, RingSize: 1 << 16},
+		slog.New(slog.DiscardHandler))
 	must(err)
 	t.Cleanup(func() { p.Close() })
 	return p, must
@@ -42,16 +46,17 @@ func TestReadListener(t *testing.T) {
 	name, err := unix.Getsockname(fd)
 	must(err)
 	port := uint16(name.(*unix.SockaddrInet4).Port)
-	holders, _ := holdersHere(t, p)
-	at := slices.IndexFunc(holders, func(h Holder) bool {
+	held, _ := holdersHere(t, p)
+	at := slices.IndexFunc(held, func(h holders.Holder) bool {
 		return h.PID == uint32(os.Getpid()) && h.Listener.Port == port
 	})
 	if at < 0 {
-		t.Fatalf("port %d is not among %d holders' listeners", port, len(holders))
+		t.Fatalf("port %d is not among %d holders' listeners", port, len(held))
 	}
-	listener := holders[at].Listener
+	listener := held[at].Listener
 	for n := range limit {
-		conn, err := net.DialTCP("tcp4", nil, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: int(port)})
+		conn, err := net.DialTCP("tcp4", nil,
+			&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: int(port)})
 		must(err)
 		defer conn.Close()
 		// The handshake's last packet may still be on its way through another CPU.
@@ -62,7 +67,8 @@ func TestReadListener(t *testing.T) {
 			if !ok {
 				t.Fatal("the listener is said to be gone")
 			}
-			if now.Accept.Len == uint32(n+1) && now.Accept.Limit == limit && now.Port == port && now.Inode == listener.Inode {
+			if now.Accept.Len == uint32(n+1) && now.Accept.Limit == limit &&
+				now.Port == port && now.Inode == listener.Inode {
 				break
 			}
 			if time.Now().After(deadline) {
@@ -111,7 +117,8 @@ func TestLookGroup(t *testing.T) {
 		}
 		now, ok, err := p.ReadListener(&h.Listener)
 		must(err)
-		if !ok || h.Listener.Reuseport.Members != want || now.Reuseport.Members != want || now.Device != h.Listener.Device {
+		if !ok || h.Listener.Reuseport.Members != want || now.Reuseport.Members != want ||
+			now.Device != h.Listener.Device {
 			t.Errorf("device %d: %d members in the listing, %d and device %d on looking; want %d", h.Listener.Device, h.Listener.Reuseport.Members,
 				now.Reuseport.Members, now.Device, want)
 		}

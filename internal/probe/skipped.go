@@ -10,13 +10,13 @@ import (
 	"github.com/cilium/ebpf"
 
 	"github.com/synspy/synspy/internal/kernel"
+	"github.com/synspy/synspy/internal/probe/facts"
+	"github.com/synspy/synspy/internal/probe/load"
+	"github.com/synspy/synspy/internal/probe/plan"
 )
 
 // The kernel skips a program that interrupts itself (from 6.1 on; those before run it). Where a counter depends on the
 // event, a second program at the same place, its twin, sees what was skipped.
-
-// twin ends the name of a twin, see seen_before in bpf/freed.h.
-const twin = "_twin"
 
 // late is what is known of the programs that are attached later, and of what was not seen before.
 type late struct {
@@ -56,10 +56,10 @@ func (p *Probe) AttachLate() error {
 		return nil
 	}
 	p.late.looked, p.late.died = now, died
-	return p.attachLate(readSkips, kernel.ModulesReject, attachProgram)
+	return p.attachLate(readSkips, kernel.ModulesReject, load.AttachProgram)
 }
 
-func (p *Probe) attachLate(read skips, modules rejectUse, one attacher) error {
+func (p *Probe) attachLate(read skips, modules rejectUse, one load.Attacher) error {
 	for i := range p.plan.Hooks {
 		hook := &p.plan.Hooks[i]
 		if hook.Late == "" || p.late.attached[hook.Late] {
@@ -72,7 +72,7 @@ func (p *Probe) attachLate(read skips, modules rejectUse, one attacher) error {
 		if !due {
 			continue
 		}
-		link, err := one(hook, hook.Late, p.collection.Programs[hook.Late])
+		link, err := one(hook, hook.Late, p.Collection.Programs[hook.Late])
 		if err != nil {
 			return fmt.Errorf("attach %s: %w", hook.Late, err)
 		}
@@ -90,8 +90,8 @@ func (p *Probe) attachLate(read skips, modules rejectUse, one attacher) error {
 }
 
 // due reports whether a hook's later program has become worth its price.
-func (p *Probe) due(hook *Hook, read skips, modules rejectUse) (bool, error) {
-	if hook.Name == answerEvent {
+func (p *Probe) due(hook *plan.Hook, read skips, modules rejectUse) (bool, error) {
+	if hook.Name == facts.AnswerEvent {
 		return p.mayBeAnswered(modules)
 	}
 	skipped, err := read(firstOf(hook.Late, p))
@@ -99,8 +99,8 @@ func (p *Probe) due(hook *Hook, read skips, modules rejectUse) (bool, error) {
 }
 
 // attachedLate notes what was not seen before it was.
-func (p *Probe) attachedLate(hook *Hook, read skips) error {
-	if hook.Name == answerEvent {
+func (p *Probe) attachedLate(hook *plan.Hook, read skips) error {
+	if hook.Name == facts.AnswerEvent {
 		return p.watchAnswers()
 	}
 	skipped, err := read(firstOf(hook.Late, p))
@@ -110,15 +110,15 @@ func (p *Probe) attachedLate(hook *Hook, read skips) error {
 
 // firstOf is the program that a twin stands in for.
 func firstOf(name string, p *Probe) (string, *ebpf.Program) {
-	first := strings.TrimSuffix(name, twin)
-	return first, p.collection.Programs[first]
+	first := strings.TrimSuffix(name, facts.Twin)
+	return first, p.Collection.Programs[first]
 }
 
 // skipped is how many runs were lost so far: of programs without an attached twin.
 func (p *Probe) skipped(read skips) (uint64, error) {
 	sum := p.late.skipped
-	for name, program := range p.collection.Programs {
-		if strings.HasSuffix(name, twin) || p.hasTwin(name) {
+	for name, program := range p.Collection.Programs {
+		if strings.HasSuffix(name, facts.Twin) || p.hasTwin(name) {
 			continue // where one of the two was skipped, the other ran
 		}
 		skipped, err := read(name, program)
@@ -132,12 +132,12 @@ func (p *Probe) skipped(read skips) (uint64, error) {
 
 // hasTwin reports whether a program's twin is attached.
 func (p *Probe) hasTwin(name string) bool {
-	if p.collection.Programs[name+twin] == nil {
+	if p.Collection.Programs[name+facts.Twin] == nil {
 		return false
 	}
 	for i := range p.plan.Hooks {
-		if p.plan.Hooks[i].Late == name+twin {
-			return p.late.attached[name+twin]
+		if p.plan.Hooks[i].Late == name+facts.Twin {
+			return p.late.attached[name+facts.Twin]
 		}
 	}
 	return true

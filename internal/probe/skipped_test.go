@@ -10,15 +10,19 @@ import (
 	"github.com/cilium/ebpf/link"
 
 	"github.com/synspy/synspy/internal/kernel"
+	"github.com/synspy/synspy/internal/probe/facts"
+	"github.com/synspy/synspy/internal/probe/load"
+	"github.com/synspy/synspy/internal/probe/plan"
 )
 
 // TestAttachLate: a twin is attached once its program was skipped, not before, once; and what was skipped until then is told.
 func TestAttachLate(t *testing.T) {
-	facts, err := Gather("")
+	here, err := facts.Gather("")
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := Open(facts, Tracepoint, Config{Rate: 100, RingSize: 1 << 16}, slog.New(slog.DiscardHandler))
+	p, err := Open(here, facts.Tracepoint, load.Config{Rate: 100, RingSize: 1 << 16},
+		slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,9 +38,9 @@ func TestAttachLate(t *testing.T) {
 		}
 		return kernel, nil
 	}
-	one := func(hook *Hook, name string, program *ebpf.Program) (link.Link, error) {
+	one := func(hook *plan.Hook, name string, program *ebpf.Program) (link.Link, error) {
 		attached = append(attached, name)
-		return attachProgram(hook, name, program)
+		return load.AttachProgram(hook, name, program)
 	}
 	for _, step := range []struct {
 		kernel, told uint64 // runs of the program that were skipped, and lost
@@ -51,11 +55,12 @@ func TestAttachLate(t *testing.T) {
 			t.Fatal(err)
 		}
 		if lost != step.told || len(attached) != step.attached {
-			t.Errorf("skipped %d: told %d, attached %v, want %d and %d programs", step.kernel, lost, attached, step.told, step.attached)
+			t.Errorf("skipped %d: told %d, attached %v, want %d and %d programs",
+				step.kernel, lost, attached, step.told, step.attached)
 		}
 	}
 	for _, name := range attached {
-		if name != first+twin {
+		if name != first+facts.Twin {
 			t.Errorf("attached %s", name)
 		}
 	}
@@ -78,18 +83,22 @@ func TestAttachAnswers(t *testing.T) {
 		steps   []step
 	}{
 		{"modules", false, []step{{use: unused}, {use: unused, rules: 5},
-			{use: used, rules: 7, attached: 1, told: 2}, {use: used, rules: 7, attached: 1, told: 2}}},
-		{"modules that come later", false, []step{{}, {rules: 5}, {use: used, rules: 5, attached: 1}}},
-		{"answered by routing", false, []step{{use: unused, others: 1, attached: 1, told: 1}}},
+			{use: used, rules: 7, attached: 1, told: 2}, {use: used, rules: 7,
+				attached: 1, told: 2}}},
+		{"modules that come later", false,
+			[]step{{}, {rules: 5}, {use: used, rules: 5, attached: 1}}},
+		{"answered by routing", false,
+			[]step{{use: unused, others: 1, attached: 1, told: 1}}},
 		{"nobody answers", false, []step{{others: 1, told: 1}}},
 		{"built in", true, []step{{}, {rules: 1, attached: 1, told: 1}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := openAnswers(t, c.builtIn)
 			attached := 0
-			one := func(hook *Hook, name string, program *ebpf.Program) (link.Link, error) {
+			one := func(hook *plan.Hook, name string, program *ebpf.Program) (link.Link,
+				error) {
 				attached++
-				return attachProgram(hook, name, program)
+				return load.AttachProgram(hook, name, program)
 			}
 			for _, s := range c.steps {
 				set(t, p, "unwatched_rules", s.rules)
@@ -99,12 +108,14 @@ func TestAttachAnswers(t *testing.T) {
 					t.Fatal(err)
 				}
 				var watched uint32
-				if err := p.collection.Variables["answers_watched"].Get(&watched); err != nil {
+				if err := p.Collection.Variables["answers_watched"].Get(&watched); err != nil {
 					t.Fatal(err)
 				}
 				told, err := p.unanswered()
-				if err != nil || told != s.told || attached != s.attached || int(watched) != s.attached {
-					t.Errorf("%+v: told %d, attached %d, watched %d: %v", s, told, attached, watched, err)
+				if err != nil || told != s.told || attached != s.attached ||
+					int(watched) != s.attached {
+					t.Errorf("%+v: told %d, attached %d, watched %d: %v", s,
+						told, attached, watched, err)
 				}
 			}
 		})
@@ -118,17 +129,18 @@ func neverSkipped(string, *ebpf.Program) (uint64, error) { return 0, nil }
 // openAnswers opens a probe where no rule rejects yet.
 func openAnswers(t *testing.T, builtIn bool) *Probe {
 	t.Helper()
-	facts, err := Gather("")
+	here, err := facts.Gather("")
 	if err != nil {
 		t.Fatal(err)
 	}
-	facts.readCode()
-	facts.Rejects = false
-	delete(facts.Code, rejectFunction)
+	here.ReadCode()
+	here.Rejects = false
+	delete(here.Code, facts.RejectFunction)
 	if builtIn {
-		facts.Code[rejectFunction] = []kernel.Range{{Start: 1, End: 2}}
+		here.Code[facts.RejectFunction] = []kernel.Range{{Start: 1, End: 2}}
 	}
-	p, err := Open(facts, Tracepoint, Config{Rate: 100, RingSize: 1 << 16}, slog.New(slog.DiscardHandler))
+	p, err := Open(here, facts.Tracepoint, load.Config{Rate: 100, RingSize: 1 << 16},
+		slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +150,7 @@ func openAnswers(t *testing.T, builtIn bool) *Probe {
 
 func set(t *testing.T, p *Probe, variable string, value uint64) {
 	t.Helper()
-	if err := p.collection.Variables[variable].Set(value); err != nil {
+	if err := p.Collection.Variables[variable].Set(value); err != nil {
 		t.Fatal(err)
 	}
 }

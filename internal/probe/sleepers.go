@@ -10,12 +10,14 @@ import (
 	"github.com/cilium/ebpf"
 
 	"github.com/synspy/synspy/internal/kernel"
+	"github.com/synspy/synspy/internal/probe/facts"
+	"github.com/synspy/synspy/internal/probe/holders"
 )
 
 // findSleepers tells the kernel side which tasks sleep in accept() and for which listener: no hook sees the exit of a call that
 // began before it. Where there are none, what sees their first accept is let go, since every accept pays for it. The gate is closed.
-func (p *Probe) findSleepers(found *Found) error {
-	if !p.plan.hooks(graftFunction) {
+func (p *Probe) findSleepers(found *holders.Found) error {
+	if !p.plan.Attaches(facts.GraftFunction) {
 		return nil
 	}
 	// Until all are known, whatever accept() is seen takes its task out again.
@@ -28,20 +30,20 @@ func (p *Probe) findSleepers(found *Found) error {
 		inode uint64
 	}
 	asked, asleep := make(map[uint32]bool), make(map[opened][]kernel.InAccept)
-	for _, h := range found.sleepable {
-		if asked[h.pid] {
+	for _, h := range found.Sleepable {
+		if asked[h.PID] {
 			continue
 		}
-		asked[h.pid] = true
-		for _, s := range kernel.SleepersInAccept(h.pid) {
-			at := opened{h.pid, s.Inode}
+		asked[h.PID] = true
+		for _, s := range kernel.SleepersInAccept(h.PID) {
+			at := opened{h.PID, s.Inode}
 			asleep[at] = append(asleep[at], s)
 		}
 	}
-	for _, h := range found.sleepable {
-		at := opened{h.pid, h.inode}
+	for _, h := range found.Sleepable {
+		at := opened{h.PID, h.Inode}
 		for _, s := range asleep[at] {
-			n, err := p.putSleeper(h.pid, s, h.socket)
+			n, err := p.putSleeper(h.PID, s, h.Socket)
 			if err != nil {
 				return err
 			}
@@ -49,17 +51,17 @@ func (p *Probe) findSleepers(found *Found) error {
 		}
 		delete(asleep, at) // it may have it open more than once
 	}
-	found.sleepable = nil
+	found.Sleepable = nil
 	if err := p.putSleepers(put); err != nil || put > 0 {
 		return err
 	}
-	return p.letGo(graftFunction)
+	return p.letGo(facts.GraftFunction)
 }
 
 // putSleeper returns 1, or 0 if it has left accept() meanwhile.
 func (p *Probe) putSleeper(pid uint32, s kernel.InAccept, socket uint64) (uint64, error) {
 	task := uint64(pid)<<32 | uint64(s.TID)
-	sleepers := p.collection.Maps["sleepers"]
+	sleepers := p.Collection.Maps["sleepers"]
 	if err := sleepers.Put(task, socket); err != nil {
 		return 0, fmt.Errorf("tell who sleeps in accept(): %w", err)
 	}
@@ -76,7 +78,7 @@ func (p *Probe) putSleeper(pid uint32, s kernel.InAccept, socket uint64) (uint64
 }
 
 func (p *Probe) putSleepers(n uint64) error {
-	if err := p.collection.Variables["sleepers_put"].Set(n); err != nil {
+	if err := p.Collection.Variables["sleepers_put"].Set(n); err != nil {
 		return fmt.Errorf("tell how many sleep in accept(): %w", err)
 	}
 	return nil

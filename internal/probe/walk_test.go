@@ -2,15 +2,19 @@
 
 package probe
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/synspy/synspy/internal/probe/holders"
+)
 
 // holdersHere lists who holds listeners.
-func holdersHere(t *testing.T, p *Probe) ([]Holder, *Found) {
+func holdersHere(t *testing.T, p *Probe) ([]holders.Holder, *holders.Found) {
 	t.Helper()
-	var holders []Holder
-	found, err := p.Walk(func(h *Holder) { holders = append(holders, *h) }, nil)
+	var list []holders.Holder
+	found, err := p.Walk(func(h *holders.Holder) { list = append(list, *h) }, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return holders, found
+	return list, found
 }

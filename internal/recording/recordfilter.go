@@ -10,14 +10,14 @@ import (
 	"github.com/synspy/synspy/internal/cli"
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/owner"
-	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/load"
 	"github.com/synspy/synspy/internal/session"
 )
 
 // RecordFilter chooses among records what a live trace's filters choose in the
 // kernel. The zero value lets all through.
 type RecordFilter struct {
-	filter probe.Filter
+	filter load.Filter
 	owner  owner.Filter
 }
 
@@ -118,7 +118,7 @@ func (f *RecordFilter) called(d *event.Drop) bool {
 
 func (f *RecordFilter) port(port uint16) bool {
 	return len(f.filter.Ports) == 0 ||
-		slices.ContainsFunc(f.filter.Ports, func(r probe.PortRange) bool {
+		slices.ContainsFunc(f.filter.Ports, func(r load.PortRange) bool {
 			return r.Low <= port && port <= r.High
 		})
 }

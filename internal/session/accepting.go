@@ -7,7 +7,7 @@ import (
 
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
-	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/listener"
 )
 
 // ReadAccepts asks when the listener's holders last accepted, for a record of what died
@@ -31,7 +31,7 @@ func (s *Session) ReadAccepts(socket, died uint64) {
 
 // AcceptingOf is a listener's accept side as records show it; nil where nothing of it
 // is known.
-func AcceptingOf(rows map[uint64]probe.Accepting, socket uint64) *event.Accepting {
+func AcceptingOf(rows map[uint64]listener.Accepting, socket uint64) *event.Accepting {
 	a, ok := rows[socket]
 	if !ok {
 		return nil
@@ -40,7 +40,7 @@ func AcceptingOf(rows map[uint64]probe.Accepting, socket uint64) *event.Acceptin
 }
 
 // AcceptingShown is the accept side as records show it.
-func AcceptingShown(a *probe.Accepting) *event.Accepting {
+func AcceptingShown(a *listener.Accepting) *event.Accepting {
 	shown := &event.Accepting{Arrivals: a.Arrivals, SynAcksAgain: a.Again, SynsAgain: a.Asked,
 		Proof: a.Proof}
 	if a.Proof != event.ProofUnknown {

@@ -6,7 +6,8 @@ import (
 	"testing"
 
 	"github.com/synspy/synspy/internal/event"
-	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/load"
+	"github.com/synspy/synspy/internal/probe/message"
 )
 
 // TestAskedBacklogForgotten: what listen() asked for is believed as long as the limit is what it
@@ -14,14 +15,14 @@ import (
 func TestAskedBacklogForgotten(t *testing.T) {
 	const socket = 7
 	opened := func(limit, backlog uint32, asked bool) *Listeners {
-		l := NewListeners(probe.Filter{})
-		l.Open(&probe.Message{Time: 5, Backlog: backlog, Asked: asked,
-			Listener: probe.Listener{Known: true, Member: true, Socket: socket,
+		l := NewListeners(load.Filter{})
+		l.Open(&message.Message{Time: 5, Backlog: backlog, Asked: asked,
+			Listener: message.Listener{Known: true, Member: true, Socket: socket,
 				Accept: event.Queue{Limit: limit}}})
 		return l
 	}
-	now := func(limit uint32) *probe.Listener {
-		return &probe.Listener{Socket: socket, Accept: event.Queue{Limit: limit}}
+	now := func(limit uint32) *message.Listener {
+		return &message.Listener{Socket: socket, Accept: event.Queue{Limit: limit}}
 	}
 	for _, tt := range []struct {
 		name string
@@ -34,7 +35,7 @@ func TestAskedBacklogForgotten(t *testing.T) {
 		{"listen() was called again", opened(128, 512, true), 256, -1},
 		{"less than the limit", opened(128, 64, true), 128, -1},
 		{"not seen", opened(128, 0, false), 128, -1},
-		{"a listener of before", NewListeners(probe.Filter{}), 128, -1},
+		{"a listener of before", NewListeners(load.Filter{}), 128, -1},
 	} {
 		got := -1
 		if asked := tt.l.Asked(now(tt.now)); asked != nil {

@@ -11,12 +11,12 @@ import (
 	"github.com/synspy/synspy/internal/cli"
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/owner"
-	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/load"
 )
 
 // Contradiction refuses filters of which no packet can pass all: the silence that they make would
 // be taken for health.
-func Contradiction(f *probe.Filter, of owner.Filter) error {
+func Contradiction(f *load.Filter, of owner.Filter) error {
 	if err := impossibleStages(f.Causes, f.Stages); err != nil {
 		return err
 	}

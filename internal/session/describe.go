@@ -4,7 +4,7 @@ package session
 
 import (
 	"github.com/synspy/synspy/internal/event"
-	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/message"
 )
 
 // ListenerRoom is the memory of a listener as records name it.
@@ -17,12 +17,12 @@ type ListenerRoom struct {
 }
 
 // Described is a listener as records name it, with or without its queues.
-func Described(l *probe.Listener, queues bool) *event.Listener {
+func Described(l *message.Listener, queues bool) *event.Listener {
 	return new(ListenerRoom).Describe(l, queues)
 }
 
 // Describe fills the room with a listener as records show it.
-func (r *ListenerRoom) Describe(l *probe.Listener, queues bool) *event.Listener {
+func (r *ListenerRoom) Describe(l *message.Listener, queues bool) *event.Listener {
 	if !l.Known {
 		return nil
 	}

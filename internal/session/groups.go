@@ -4,7 +4,8 @@ package session
 
 import (
 	"github.com/synspy/synspy/internal/event"
-	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/listener"
+	"github.com/synspy/synspy/internal/probe/message"
 )
 
 // groups add up what came to SO_REUSEPORT groups whose members the backend cannot tell apart.
@@ -14,13 +15,13 @@ type groups struct {
 }
 
 type group struct {
-	first    probe.Listener // of the members that the filters let through
+	first    message.Listener // of the members that the filters let through
 	syn, ack uint64
 }
 
 // NewGroups finds those of the listeners' groups that have a member which is wanted.
-func NewGroups(all []probe.Listener, undivided map[uint64]bool,
-	wanted func(*probe.Listener) bool) groups {
+func NewGroups(all []message.Listener, undivided map[uint64]bool,
+	wanted func(*message.Listener) bool) groups {
 	g := groups{undivided, make(map[Place]*group)}
 	for i := range all {
 		l := &all[i]
@@ -32,7 +33,7 @@ func NewGroups(all []probe.Listener, undivided map[uint64]bool,
 }
 
 // Took tells whether a listener is a member of such a group, which what arrived then counts for.
-func (g groups) Took(l *probe.Listener, a probe.Arrivals) bool {
+func (g groups) Took(l *message.Listener, a listener.Arrivals) bool {
 	if !g.undivided[l.Socket] {
 		return false
 	}

@@ -11,7 +11,8 @@ import (
 	"time"
 
 	"github.com/synspy/synspy/internal/event"
-	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/load"
+	"github.com/synspy/synspy/internal/probe/message"
 )
 
 // Listeners remembers the listening sockets of a run, also those that closed last: their
@@ -19,7 +20,7 @@ import (
 // takes over is renamed; what is remembered is bounded.
 type Listeners struct {
 	mu     sync.Mutex
-	filter probe.Filter
+	filter load.Filter
 	known  map[uint64]*known
 	places map[uint64]uint64 // the last listener that came to a place that hashes to this
 	seed   maphash.Seed
@@ -33,7 +34,7 @@ type Listeners struct {
 }
 
 type known struct {
-	listener probe.Listener
+	listener message.Listener
 	next     uint64 // the one before it in places; 0: none
 	life     *life  // nil where it was seen neither to open nor to close
 	listed   uint32 // when it was last listed, by lists
@@ -65,17 +66,17 @@ const (
 )
 
 // NewListeners is a table of those that a filter wants.
-func NewListeners(filter probe.Filter) *Listeners {
+func NewListeners(filter load.Filter) *Listeners {
 	return &Listeners{filter: filter, known: make(map[uint64]*known),
 		places: make(map[uint64]uint64), seed: maphash.MakeSeed(),
 		closed: make(map[uint64]time.Time), Keep: maxGone}
 }
 
 // PlaceOf is where a listener listens.
-func PlaceOf(l *probe.Listener) Place { return Place{l.NetNS, l.Addr, l.Port, l.Device} }
+func PlaceOf(l *message.Listener) Place { return Place{l.NetNS, l.Addr, l.Port, l.Device} }
 
 // Add makes a listener known; false if it was already.
-func (l *Listeners) Add(listener probe.Listener) bool {
+func (l *Listeners) Add(listener message.Listener) bool {
 	if !listener.Known || !listener.Member {
 		return false
 	}
@@ -101,7 +102,7 @@ func (l *Listeners) Add(listener probe.Listener) bool {
 }
 
 // Open makes a listener known that was seen to open.
-func (l *Listeners) Open(m *probe.Message) {
+func (l *Listeners) Open(m *message.Message) {
 	l.Add(m.Listener)
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -120,7 +121,7 @@ func (l *Listeners) Open(m *probe.Message) {
 
 // Asked is what listen() was called with for a listener that was seen to open; nil where that is
 // not known. Who calls listen() again is not seen: it shows in a limit that is another one now.
-func (l *Listeners) Asked(now *probe.Listener) *uint32 {
+func (l *Listeners) Asked(now *message.Listener) *uint32 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if have, ok := l.known[now.Socket]; ok && have.life != nil &&
@@ -268,7 +269,7 @@ func (l *Listeners) remove(socket uint64) {
 }
 
 // hash is where in places a listener's place is.
-func (l *Listeners) hash(listener *probe.Listener) uint64 {
+func (l *Listeners) hash(listener *message.Listener) uint64 {
 	return maphash.Comparable(l.seed, PlaceOf(listener))
 }
 
@@ -284,10 +285,10 @@ func (l *Listeners) sockets() []uint64 {
 }
 
 // List returns them.
-func (l *Listeners) List() []probe.Listener {
+func (l *Listeners) List() []message.Listener {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	list := make([]probe.Listener, 0, len(l.known))
+	list := make([]message.Listener, 0, len(l.known))
 	for _, known := range l.known {
 		list = append(list, known.listener)
 	}
@@ -295,10 +296,10 @@ func (l *Listeners) List() []probe.Listener {
 }
 
 // Sharing returns those that may share their place with another one that is known.
-func (l *Listeners) Sharing() []probe.Listener {
+func (l *Listeners) Sharing() []message.Listener {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var list []probe.Listener
+	var list []message.Listener
 	for _, last := range l.places {
 		if l.known[last].next == 0 {
 			continue
@@ -324,7 +325,7 @@ func (l *Listeners) Inodes() map[uint64]uint64 {
 }
 
 // Group lists the sockets that share a place with one of them.
-func (l *Listeners) Group(one *probe.Listener) []uint64 {
+func (l *Listeners) Group(one *message.Listener) []uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var sockets []uint64
@@ -363,12 +364,12 @@ func (l *Listeners) IsWanted(socket uint64) bool {
 }
 
 // Find returns a listener by its socket.
-func (l *Listeners) Find(socket uint64) (probe.Listener, bool) {
+func (l *Listeners) Find(socket uint64) (message.Listener, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	have, ok := l.known[socket]
 	if !ok {
-		return probe.Listener{}, false
+		return message.Listener{}, false
 	}
 	return have.listener, true
 }
@@ -401,8 +402,8 @@ func (l *Listeners) wasMet(socket uint64) bool {
 }
 
 // isMapped tells whether a rule sends to the listener what is for the ports asked about.
-func (l *Listeners) isMapped(listener *probe.Listener) bool {
-	return slices.ContainsFunc(l.filter.Mapped, func(m probe.Mapped) bool {
+func (l *Listeners) isMapped(listener *message.Listener) bool {
+	return slices.ContainsFunc(l.filter.Mapped, func(m load.Mapped) bool {
 		addr := listener.Addr.Unmap()
 		return m.Port == listener.Port && (m.NetNS == 0 || m.NetNS == listener.NetNS) &&
 			(!m.Addr.IsValid() || addr.IsUnspecified() || addr == m.Addr.Unmap())
@@ -410,7 +411,7 @@ func (l *Listeners) isMapped(listener *probe.Listener) bool {
 }
 
 // Matches tells whether a listener is one of those that the filters ask for.
-func (l *Listeners) Matches(listener *probe.Listener) bool {
+func (l *Listeners) Matches(listener *message.Listener) bool {
 	f := &l.filter
 	if f.NetNS != 0 && f.NetNS != listener.NetNS {
 		return false
@@ -418,7 +419,7 @@ func (l *Listeners) Matches(listener *probe.Listener) bool {
 	if l.wasMet(listener.Socket) || l.isMapped(listener) {
 		return l.IsWanted(listener.Socket)
 	}
-	if len(f.Ports) > 0 && !slices.ContainsFunc(f.Ports, func(r probe.PortRange) bool {
+	if len(f.Ports) > 0 && !slices.ContainsFunc(f.Ports, func(r load.PortRange) bool {
 		return r.Low <= listener.Port && listener.Port <= r.High
 	}) {
 		return false

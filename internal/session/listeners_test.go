@@ -8,7 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/load"
+	"github.com/synspy/synspy/internal/probe/message"
 )
 
 // TestListenersComeAndGo has more listeners come and go than are remembered: what is kept of them
@@ -20,10 +21,10 @@ func TestListenersComeAndGo(t *testing.T) {
 		again  = many / 2 // listens again after it closed
 		passed = 2 * settleAfter
 	)
-	l := NewListeners(probe.Filter{})
-	opened := func(socket uint64) *probe.Message {
-		return &probe.Message{Kind: probe.KindOpened,
-			Listener: probe.Listener{Known: true, Member: true, Socket: socket,
+	l := NewListeners(load.Filter{})
+	opened := func(socket uint64) *message.Message {
+		return &message.Message{Kind: message.KindOpened,
+			Listener: message.Listener{Known: true, Member: true, Socket: socket,
 				Inode: socket,
 				NetNS: 1, Addr: netip.IPv4Unspecified(), Port: uint16(socket)}}
 	}
@@ -72,13 +73,13 @@ func TestListenersComeAndGo(t *testing.T) {
 // TestListenersMakeRoom has few listeners forgotten while there is room for all, and those that
 // closed when more listen than that.
 func TestListenersMakeRoom(t *testing.T) {
-	l := NewListeners(probe.Filter{})
+	l := NewListeners(load.Filter{})
 	l.Keep = MaxKnown
 	socket := uint64(0)
 	open := func(n int) {
 		for range n {
 			socket++
-			l.Add(probe.Listener{Known: true, Member: true, Socket: socket, NetNS: 1,
+			l.Add(message.Listener{Known: true, Member: true, Socket: socket, NetNS: 1,
 				Port: 80})
 		}
 	}
@@ -94,7 +95,7 @@ func TestListenersMakeRoom(t *testing.T) {
 	clear(l.places) // all at one place would take long
 	for len(l.known) < MaxKnown-spareRoom+10 {
 		socket++
-		l.known[socket] = &known{listener: probe.Listener{Socket: socket}}
+		l.known[socket] = &known{listener: message.Listener{Socket: socket}}
 	}
 	if old := l.Outdated(); len(old) != 10 {
 		t.Errorf("%d are outdated, want 10", len(old))
@@ -105,16 +106,16 @@ func TestListenersMakeRoom(t *testing.T) {
 // not listed there any more is gone.
 func TestListenersElsewhere(t *testing.T) {
 	const watched, elsewhere = 1, 2
-	l := NewListeners(probe.Filter{NetNS: watched})
+	l := NewListeners(load.Filter{NetNS: watched})
 	list := func(sockets ...uint64) {
 		l.beginList()
 		for _, socket := range sockets {
-			l.Add(probe.Listener{Known: true, Member: true, Socket: socket,
+			l.Add(message.Listener{Known: true, Member: true, Socket: socket,
 				NetNS: elsewhere, Port: uint16(socket)})
 		}
 		l.endList()
 	}
-	l.Add(probe.Listener{Known: true, Member: true, Socket: 1, NetNS: watched,
+	l.Add(message.Listener{Known: true, Member: true, Socket: 1, NetNS: watched,
 		Port: 1}) // of the kernel itself: it is not listed
 	for socket := uint64(2); socket < 1000; socket += 2 {
 		list(socket, socket+1)
@@ -129,11 +130,11 @@ func TestListenersElsewhere(t *testing.T) {
 // TestPlaces has listeners share places and leave them, each in turn.
 func TestPlaces(t *testing.T) {
 	const members = 4
-	at := func(socket uint64, port uint16) probe.Listener {
-		return probe.Listener{Known: true, Member: true, Socket: socket, NetNS: 1, Port: port}
+	at := func(socket uint64, port uint16) message.Listener {
+		return message.Listener{Known: true, Member: true, Socket: socket, NetNS: 1, Port: port}
 	}
 	for leaves := range uint64(members) {
-		l := NewListeners(probe.Filter{})
+		l := NewListeners(load.Filter{})
 		for socket := range uint64(members) {
 			l.Add(at(socket+1, 80))
 		}
@@ -146,7 +147,7 @@ func TestPlaces(t *testing.T) {
 		}
 		sharing := l.Sharing()
 		if len(sharing) != members-1 || slices.ContainsFunc(sharing,
-			func(l probe.Listener) bool { return l.Port != 80 }) {
+			func(l message.Listener) bool { return l.Port != 80 }) {
 			t.Errorf("%d left, and sharing are %+v", leaves+1, sharing)
 		}
 		one = at(0, 83)

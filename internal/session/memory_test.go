@@ -8,7 +8,8 @@ import (
 	"testing"
 
 	"github.com/synspy/synspy/internal/owner"
-	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/load"
+	"github.com/synspy/synspy/internal/probe/message"
 )
 
 // TestListenersTakeLittle: what is kept of a listener and its holder, of which a machine may have a
@@ -22,10 +23,10 @@ func TestListenersTakeLittle(t *testing.T) {
 		return m.HeapAlloc
 	}
 	before := inUse()
-	listeners, owners := NewListeners(probe.Filter{}), owner.New(t.TempDir(), nil)
+	listeners, owners := NewListeners(load.Filter{}), owner.New(t.TempDir(), nil)
 	err := owners.ReplaceBy(func(enter func(owner.Holder)) error {
 		for socket := uint64(1); socket <= many; socket++ {
-			listeners.Add(probe.Listener{Known: true, Member: true, Socket: socket,
+			listeners.Add(message.Listener{Known: true, Member: true, Socket: socket,
 				Inode: socket, NetNS: 1, Addr: netip.IPv4Unspecified(), Port: uint16(socket)})
 			enter(owner.Holder{Socket: socket, Inode: socket, PID: 7, StartNs: 1e9})
 		}

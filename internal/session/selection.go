@@ -16,7 +16,8 @@ import (
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
 	"github.com/synspy/synspy/internal/owner"
-	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/facts"
+	"github.com/synspy/synspy/internal/probe/load"
 )
 
 // Selection is the filters as the user wrote them.
@@ -162,8 +163,8 @@ func CauseTitles() []string {
 	return titles
 }
 
-func parsePorts(args []string) ([]probe.PortRange, error) {
-	var ranges []probe.PortRange
+func parsePorts(args []string) ([]load.PortRange, error) {
+	var ranges []load.PortRange
 	for _, arg := range args {
 		low, high, isRange := strings.Cut(arg, "-")
 		if !isRange {
@@ -174,10 +175,10 @@ func parsePorts(args []string) ([]probe.PortRange, error) {
 		if err1 != nil || err2 != nil || first == 0 || first > last {
 			return nil, cli.Usage("--port %q: want a port from 1 to 65535, or a range like 8000-8010", arg)
 		}
-		ranges = append(ranges, probe.PortRange{Low: uint16(first), High: uint16(last)})
+		ranges = append(ranges, load.PortRange{Low: uint16(first), High: uint16(last)})
 	}
-	if len(ranges) > probe.MaxPortRanges {
-		return nil, cli.Usage("--port: at most %d ports and ranges", probe.MaxPortRanges)
+	if len(ranges) > load.MaxPortRanges {
+		return nil, cli.Usage("--port: at most %d ports and ranges", load.MaxPortRanges)
 	}
 	return ranges, nil
 }
@@ -195,17 +196,17 @@ func parsePrefixes(flag string, args []string) ([]netip.Prefix, error) {
 		}
 		prefixes = append(prefixes, prefix)
 	}
-	if len(prefixes) > probe.MaxPrefixes {
-		return nil, cli.Usage("%s: at most %d networks", flag, probe.MaxPrefixes)
+	if len(prefixes) > load.MaxPrefixes {
+		return nil, cli.Usage("%s: at most %d networks", flag, load.MaxPrefixes)
 	}
 	return prefixes, nil
 }
 
 // checkBackend refuses a backend that does not exist.
 func checkBackend(name string) error {
-	if !slices.Contains(probe.Backends(), name) {
+	if !slices.Contains(facts.Backends(), name) {
 		return cli.Usage("--backend %q: want one of %s", name,
-			strings.Join(probe.Backends(), ", "))
+			strings.Join(facts.Backends(), ", "))
 	}
 	return nil
 }
@@ -215,11 +216,11 @@ func (w Watch) Validate() error {
 	if err := checkBackend(w.Backend); err != nil {
 		return err
 	}
-	if err := probe.CheckRingSize(w.RingSize); err != nil {
+	if err := load.CheckRingSize(w.RingSize); err != nil {
 		return cli.Usage("--ring-size: %w", err)
 	}
 	if w.BTF != "" {
-		if err := probe.CheckBTF(w.BTF); err != nil {
+		if err := facts.CheckBTF(w.BTF); err != nil {
 			return cli.Usage("--btf: %w", err)
 		}
 	}

@@ -19,11 +19,14 @@ import (
 	"github.com/synspy/synspy/internal/owner"
 	"github.com/synspy/synspy/internal/owner/containers"
 	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/facts"
+	"github.com/synspy/synspy/internal/probe/holders"
+	"github.com/synspy/synspy/internal/probe/load"
 )
 
 // Watch says what to watch and how.
 type Watch struct {
-	Filter   probe.Filter
+	Filter   load.Filter
 	Owner    owner.Filter
 	Cookies  bool
 	Rate     uint32 // records per second, listener and cause; 0: all
@@ -67,14 +70,14 @@ func open(watch Watch, log *slog.Logger) (*Session, error) {
 		return nil, err
 	}
 	shared := beginShared(watch.Filter.NetNS, log)
-	facts, err := probe.Gather(watch.BTF)
+	facts, err := facts.Gather(watch.BTF)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", cli.ErrUnable, err)
 	}
 	log.Debug("gathered facts", "took", time.Since(began))
 	watch.Filter.ByOwner = watch.Owner != owner.Filter{}
 	p, err := probe.Open(facts, watch.Backend,
-		probe.Config{Filter: watch.Filter, Cookies: watch.Cookies,
+		load.Config{Filter: watch.Filter, Cookies: watch.Cookies,
 			Rate: watch.Rate, RingSize: watch.RingSize, Capture: watch.Capture, Accepts: watch.Accepts}, log)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", cli.ErrUnable, err)
@@ -113,10 +116,10 @@ func (s *Session) Ready() event.Ready {
 }
 
 // readHolders asks who holds which listener and tells the tables.
-func (s *Session) readHolders() (found *probe.Found, err error) {
+func (s *Session) readHolders() (found *holders.Found, err error) {
 	s.Listeners.beginList()
 	err = s.Owners.ReplaceBy(func(enter func(owner.Holder)) (err error) {
-		found, err = s.Probe.Walk(func(h *probe.Holder) {
+		found, err = s.Probe.Walk(func(h *holders.Holder) {
 			s.Listeners.Add(h.Listener)
 			enter(owner.Holder{Socket: h.Listener.Socket, Inode: h.Listener.Inode,
 				PID: h.PID, Comm: h.Comm, StartNs: h.Start})
@@ -125,7 +128,7 @@ func (s *Session) readHolders() (found *probe.Found, err error) {
 		})
 		return err
 	})
-	if errors.Is(err, probe.ErrNoIterator) {
+	if errors.Is(err, holders.ErrNoIterator) {
 		return found, s.scanHolders()
 	}
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
-	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/ledger"
 )
 
 // sharedLedger keeps the ledger's rows of the counters that other traffic moves
@@ -146,16 +146,16 @@ func (g glimpse) sameTask(as glimpse) bool {
 
 // Close takes the closing values, after the last count, and returns the rows of
 // the namespaces that are known to be the same as at the opening, or to be younger.
-func (l *sharedLedger) Close(pages []probe.Page) []event.LedgerRow {
-	pages = slices.DeleteFunc(slices.Clone(pages), func(p probe.Page) bool {
-		return p.Gone || p.Began != probe.BeganSince && l.opening[p.NetNS].counters == nil
+func (l *sharedLedger) Close(pages []ledger.Page) []event.LedgerRow {
+	pages = slices.DeleteFunc(slices.Clone(pages), func(p ledger.Page) bool {
+		return p.Gone || p.Began != ledger.BeganSince && l.opening[p.NetNS].counters == nil
 	})
 	closing := l.readAgain(pages, time.Now().Add(sharedClosing))
 	var rows []event.LedgerRow
 	for i := range pages {
 		page := &pages[i]
 		before, now := l.opening[page.NetNS], closing[page.NetNS]
-		if page.Began == probe.BeganUnknown && !now.sameTask(before) ||
+		if page.Began == ledger.BeganUnknown && !now.sameTask(before) ||
 			now.counters == nil {
 			continue
 		}
@@ -166,7 +166,7 @@ func (l *sharedLedger) Close(pages []probe.Page) []event.LedgerRow {
 
 // readAgain reads the pages' namespaces the way they were read before, and where
 // that fails through whoever is in them now.
-func (l *sharedLedger) readAgain(pages []probe.Page, until time.Time) map[uint64]glimpse {
+func (l *sharedLedger) readAgain(pages []ledger.Page, until time.Time) map[uint64]glimpse {
 	missing := make(map[uint64]bool, len(pages))
 	var known []kernel.NetNS
 	for i := range pages {
@@ -188,8 +188,8 @@ func (l *sharedLedger) readAgain(pages []probe.Page, until time.Time) map[uint64
 
 // sharedRows are a namespace's rows: of the counters that moved, or that counted
 // packets are sure to have moved. One that began since has moved all it has.
-func sharedRows(page *probe.Page, opening, closing kernel.SNMP) []event.LedgerRow {
-	since := page.Began == probe.BeganSince
+func sharedRows(page *ledger.Page, opening, closing kernel.SNMP) []event.LedgerRow {
+	since := page.Began == ledger.BeganSince
 	if !since && WentBack(closing, opening) {
 		return nil // it is another one after all
 	}

@@ -12,11 +12,11 @@ import (
 
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
-	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/ledger"
 )
 
-func page(netns uint64, began probe.Began, counted, filtered map[event.Outcome]uint64) probe.Page {
-	p := probe.Page{NetNS: netns, Began: began}
+func page(netns uint64, began ledger.Began, counted, filtered map[event.Outcome]uint64) ledger.Page {
+	p := ledger.Page{NetNS: netns, Began: began}
 	for o, n := range counted {
 		p.Counted[o] = n
 	}
@@ -34,18 +34,18 @@ func TestSharedRows(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name             string
-		page             probe.Page
+		page             ledger.Page
 		opening, closing kernel.SNMP
 		want             []event.LedgerRow
 	}{
-		{"moved by others", page(7, probe.BeganBefore, nil, nil),
+		{"moved by others", page(7, ledger.BeganBefore, nil, nil),
 			kernel.SNMP{"TcpOutRsts": 5, "ListenDrops": 1}, kernel.SNMP{"TcpOutRsts": 8,
 				"ListenDrops": 4},
 			[]event.LedgerRow{row("TcpOutRsts", 3, 0, 0)}},
-		{"nothing moved", page(7, probe.BeganBefore, nil, nil),
+		{"nothing moved", page(7, ledger.BeganBefore, nil, nil),
 			kernel.SNMP{"TcpOutRsts": 5,
 				"TCPMD5Failure": 9}, kernel.SNMP{"TcpOutRsts": 5, "TCPMD5Failure": 9}, nil},
-		{"explained, in the order of the table", page(7, probe.BeganBefore,
+		{"explained, in the order of the table", page(7, ledger.BeganBefore,
 			counts{event.OutcomeIngressChecksum: 4,
 				event.OutcomeIngressRPFilter: 2}, counts{event.OutcomeIngressChecksum: 3}),
 			kernel.SNMP{"IPReversePathFilter": 1, "TcpInCsumErrors": 10,
@@ -55,18 +55,18 @@ func TestSharedRows(t *testing.T) {
 			[]event.LedgerRow{row("IPReversePathFilter", 5, 2, 0),
 				row("TcpInCsumErrors", 5, 4, 3)}},
 		{"explained, and not moved: it shows",
-			page(7, probe.BeganBefore, counts{event.OutcomeIngressRPFilter: 2}, nil),
+			page(7, ledger.BeganBefore, counts{event.OutcomeIngressRPFilter: 2}, nil),
 			kernel.SNMP{"IPReversePathFilter": 1}, kernel.SNMP{"IPReversePathFilter": 1},
 			[]event.LedgerRow{row("IPReversePathFilter", 0, 2, 0)}},
 		{"a counter went back",
-			page(7, probe.BeganBefore, counts{event.OutcomeIngressRPFilter: 2}, nil),
+			page(7, ledger.BeganBefore, counts{event.OutcomeIngressRPFilter: 2}, nil),
 			kernel.SNMP{"IPReversePathFilter": 1,
 				"ListenDrops": 3}, kernel.SNMP{"IPReversePathFilter": 5, "ListenDrops": 2}, nil},
-		{"a counter that only one reading has", page(7, probe.BeganBefore, nil, nil),
+		{"a counter that only one reading has", page(7, ledger.BeganBefore, nil, nil),
 			kernel.SNMP{"TcpOutRsts": 1}, kernel.SNMP{"TcpOutRsts": 1,
 				"TCPAOBad": 4}, nil},
 		{"began since: the opening is another's",
-			page(7, probe.BeganSince, counts{event.OutcomeIngressRPFilter: 20}, nil),
+			page(7, ledger.BeganSince, counts{event.OutcomeIngressRPFilter: 20}, nil),
 			kernel.SNMP{"IPReversePathFilter": 5}, kernel.SNMP{"IPReversePathFilter": 20},
 			[]event.LedgerRow{row("IPReversePathFilter", 20, 20, 0)}},
 	} {
@@ -101,33 +101,33 @@ func TestSharedLedger(t *testing.T) {
 		}
 		return l
 	}
-	gone := page(own, probe.BeganBefore, counted, nil)
+	gone := page(own, ledger.BeganBefore, counted, nil)
 	gone.Gone = true
 	for _, c := range []struct {
 		name  string
-		page  probe.Page
+		page  ledger.Page
 		spoil func(*sharedLedger)
 		want  bool
 	}{
-		{"there all the time", page(own, probe.BeganBefore, counted, nil), nil, true},
-		{"met later, through the same task", page(own, probe.BeganUnknown, counted, nil),
+		{"there all the time", page(own, ledger.BeganBefore, counted, nil), nil, true},
+		{"met later, through the same task", page(own, ledger.BeganUnknown, counted, nil),
 			nil, true},
-		{"met later, the task is another", page(own, probe.BeganUnknown, counted, nil),
+		{"met later, the task is another", page(own, ledger.BeganUnknown, counted, nil),
 			func(l *sharedLedger) {
 				g := l.opening[own]
 				g.started++
 				l.opening[own] = g
 			}, false},
-		{"read through nobody who is there now", page(own, probe.BeganBefore, counted, nil),
+		{"read through nobody who is there now", page(own, ledger.BeganBefore, counted, nil),
 			func(l *sharedLedger) {
 				l.through[own] = kernel.NetNS{Inode: own, Through: []uint32{1 << 30}}
 			}, true},
-		{"no opening values", page(own, probe.BeganBefore, counted, nil),
+		{"no opening values", page(own, ledger.BeganBefore, counted, nil),
 			func(l *sharedLedger) { delete(l.opening, own) }, false},
-		{"began since", page(own, probe.BeganSince, counted, nil),
+		{"began since", page(own, ledger.BeganSince, counted, nil),
 			func(l *sharedLedger) { delete(l.opening, own) }, true},
 		{"gone", gone, nil, false},
-		{"of a number that nobody has", page(1, probe.BeganSince, counted, nil), nil,
+		{"of a number that nobody has", page(1, ledger.BeganSince, counted, nil), nil,
 			false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -135,7 +135,7 @@ func TestSharedLedger(t *testing.T) {
 			if c.spoil != nil {
 				c.spoil(l)
 			}
-			rows := l.Close([]probe.Page{c.page})
+			rows := l.Close([]ledger.Page{c.page})
 			found := slices.ContainsFunc(rows, func(r event.LedgerRow) bool {
 				return r.NetNS == own && r.Counter == "IPReversePathFilter" &&
 					r.Synspy == packets && r.Shared

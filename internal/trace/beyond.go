@@ -10,19 +10,19 @@ import (
 
 	"github.com/synspy/synspy/internal/cli"
 	"github.com/synspy/synspy/internal/event"
-	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/message"
 	"github.com/synspy/synspy/internal/session"
 )
 
 // beyond is what came after --count was reached, of one outcome and listener. It
 // was counted as delivered in the kernel, so it is told as suppressed.
 type beyond struct {
-	listener probe.Listener
+	listener message.Listener
 	count    uint64
 }
 
 // pass counts a record that nobody asked for any more.
-func (t *Trace) pass(m *probe.Message) {
+func (t *Trace) pass(m *message.Message) {
 	key := heldKey{m.Outcome, m.Listener.Socket}
 	have := t.beyond[key]
 	t.beyond[key] = beyond{m.Listener, have.count + 1}
@@ -30,7 +30,7 @@ func (t *Trace) pass(m *probe.Message) {
 
 // rest takes what was still in the ring buffer when counting stopped: all of it,
 // or the counts would not be the sum of what is told.
-func (t *Trace) rest(m *probe.Message) error {
+func (t *Trace) rest(m *message.Message) error {
 	if err := t.message(m); !errors.Is(err, cli.ErrEnough) {
 		return err
 	}

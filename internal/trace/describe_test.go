@@ -14,17 +14,19 @@ import (
 	"github.com/synspy/synspy/internal/kernel"
 	"github.com/synspy/synspy/internal/owner"
 	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/load"
+	"github.com/synspy/synspy/internal/probe/message"
 	"github.com/synspy/synspy/internal/render"
 	"github.com/synspy/synspy/internal/session"
 )
 
 // dropping is a trace of one listener that this process holds, and a message of a SYN that it
 // dropped.
-func dropping(format render.Format) (*Trace, *probe.Message) {
+func dropping(format render.Format) (*Trace, *message.Message) {
 	const socket = 1
 	log := slog.New(slog.DiscardHandler)
-	s := &session.Session{Log: log, Owners: owner.New("/proc", log),
-		Listeners: session.NewListeners(probe.Filter{}), Sampling: session.NewSampling(log),
+	s := &session.Session{Log: log, Probe: &probe.Probe{}, Owners: owner.New("/proc", log),
+		Listeners: session.NewListeners(load.Filter{}), Sampling: session.NewSampling(log),
 		AcceptsRead: map[uint64]uint64{socket: math.MaxUint64}}
 	s.Refresher = session.NewRefresher(func() error { return nil }, func() uint64 { return 1 },
 		log)
@@ -32,12 +34,12 @@ func dropping(format render.Format) (*Trace, *probe.Message) {
 	s.Sampling.At[socket] = math.MaxUint64 / 2
 	t := New(s, render.NewStream(io.Discard, render.Options{Format: format}), Options{})
 	t.kept = false
-	return t, &probe.Message{Kind: probe.KindRecord, Time: kernel.Monotonic(),
+	return t, &message.Message{Kind: message.KindRecord, Time: kernel.Monotonic(),
 		Outcome: event.OutcomeSynAcceptQueueFull, HasFlow: true, Attempt: 1,
 		Proof: event.ProofState, NetNS: 1,
 		Client: event.Endpoint{Addr: netip.MustParseAddr("10.0.0.1"),
 			Port: 40000}, Server: event.Endpoint{Addr: netip.MustParseAddr("10.0.0.2"), Port: 80},
-		Listener: probe.Listener{Known: true, Member: true, Socket: socket, Cookie: 1,
+		Listener: message.Listener{Known: true, Member: true, Socket: socket, Cookie: 1,
 			Inode: 7, Cgroup: 3, NetNS: 1, Addr: netip.IPv4Unspecified(),
 			Port: 80, Accept: event.Queue{Len: 129,
 				Limit: 128}, Syn: event.SynQueue{Len: 1, Limit: 128}}}

@@ -8,7 +8,7 @@ import (
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
 	"github.com/synspy/synspy/internal/owner"
-	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/message"
 	"github.com/synspy/synspy/internal/session"
 )
 
@@ -26,7 +26,7 @@ type dropRoom struct {
 
 // describe makes the record: what the kernel said, and whose listener it is. It is valid until the
 // room is used again.
-func (t *Trace) describe(m *probe.Message, room *dropRoom) *event.Drop {
+func (t *Trace) describe(m *message.Message, room *dropRoom) *event.Drop {
 	branch := m.Outcome.Branch()
 	drop := &room.drop
 	*drop = event.Drop{
@@ -75,7 +75,7 @@ func (t *Trace) describe(m *probe.Message, room *dropRoom) *event.Drop {
 
 // nameHolders sees to it that the tables know who holds a record's listener and
 // what their containers are called, as far as the record may wait for that.
-func (t *Trace) nameHolders(m *probe.Message, came uint64) error {
+func (t *Trace) nameHolders(m *message.Message, came uint64) error {
 	t.RefreshHolders(m.Listener.Socket, m.Time, came)
 	if t.Owners.AwaitsNames() {
 		sockets := []uint64{m.Listener.Socket}

@@ -4,11 +4,11 @@ package trace
 
 import (
 	"github.com/synspy/synspy/internal/event"
-	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/listener"
 )
 
 // overflow is what no table had room for; nil where nothing is.
-func (t *Trace) overflow(accepting map[uint64]probe.Accepting) (*event.Overflow, error) {
+func (t *Trace) overflow(accepting map[uint64]listener.Accepting) (*event.Overflow, error) {
 	missed, err := t.Probe.Missed()
 	if err != nil {
 		return nil, err

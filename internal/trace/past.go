@@ -4,7 +4,7 @@ package trace
 
 import (
 	"github.com/synspy/synspy/internal/event"
-	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/listener"
 	"github.com/synspy/synspy/internal/session"
 )
 
@@ -24,7 +24,7 @@ func (t *Trace) forgetClosed() error {
 }
 
 // isPast tells whether what reached a listener counts, now that it is to be forgotten.
-func (t *Trace) isPast(a probe.Arrivals) bool {
+func (t *Trace) isPast(a listener.Arrivals) bool {
 	listener, ok := t.Listeners.Find(a.Socket)
 	if !ok || !t.Listeners.Matches(&listener) {
 		return false
@@ -40,7 +40,7 @@ func (t *Trace) isPast(a probe.Arrivals) bool {
 }
 
 // pastRows is the row of the listeners that were forgotten since, if packets reached any.
-func pastRows(past, since probe.Past) []event.Seen {
+func pastRows(past, since listener.Past) []event.Seen {
 	row := event.Seen{Others: true, Closed: past.Listeners - since.Listeners,
 		Syn: past.Syn - since.Syn, Ack: past.Ack - since.Ack}
 	if row.Closed == 0 {

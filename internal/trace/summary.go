@@ -11,7 +11,7 @@ import (
 
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
-	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/listener"
 	"github.com/synspy/synspy/internal/session"
 )
 
@@ -77,7 +77,7 @@ func (t *Trace) tellHeld() error {
 }
 
 // tellSince tells of one row.
-func (t *Trace) tellSince(c, last probe.Count) error {
+func (t *Trace) tellSince(c, last listener.Count) error {
 	if !t.Listeners.IsWanted(c.Listener.Socket) {
 		t.withhold(c.Outcome, c.Listener.NetNS,
 			c.Suppressed-last.Suppressed+c.Lost-last.Lost)
@@ -157,13 +157,13 @@ func (t *Trace) summary() (event.Summary, error) {
 		return event.Summary{}, err
 	}
 	accepting, err := t.Probe.Accepting()
-	if err != nil && !errors.Is(err, probe.ErrNoAccepts) {
+	if err != nil && !errors.Is(err, listener.ErrNoAccepts) {
 		return event.Summary{}, err
 	}
 	s := event.Summary{Header: event.Head("summary"),
 		DurationMs: time.Since(t.Started).Milliseconds(),
 		Handshakes: handshakes, Seen: append(t.Seen(arrivals, accepting),
-			pastRows(t.Probe.Past(), probe.Past{})...), Ledger: t.Probe.Balance(),
+			pastRows(t.Probe.Past(), listener.Past{})...), Ledger: t.Probe.Balance(),
 		Delivered: t.delivered}
 	// What the owner filters did not want is not taken back where it was shown
 	// while they still did.
@@ -223,7 +223,7 @@ func addFiltered(rows []event.LedgerRow, netns uint64, outcome event.Outcome, co
 
 // Seen names the listeners that packets reached and that the filters ask for, with
 // their accept side where it is given.
-func (t *Trace) Seen(arrivals []probe.Arrivals, accepting map[uint64]probe.Accepting) []event.Seen {
+func (t *Trace) Seen(arrivals []listener.Arrivals, accepting map[uint64]listener.Accepting) []event.Seen {
 	seen := []event.Seen{}
 	sharing := t.Listeners.Sharing()
 	groups := session.NewGroups(sharing, t.Probe.Undivided(sharing, t.Listeners.Lived),

@@ -14,7 +14,8 @@ import (
 	"github.com/synspy/synspy/internal/cli"
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
-	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/listener"
+	"github.com/synspy/synspy/internal/probe/message"
 	"github.com/synspy/synspy/internal/recording"
 	"github.com/synspy/synspy/internal/render"
 	"github.com/synspy/synspy/internal/session"
@@ -69,17 +70,17 @@ type Trace struct {
 	delivered uint64 // records written
 	drops     uint64 // of them, those that count for --count
 	unwanted  uint64 // records that an owner filter kept back here
-	held      map[heldKey]probe.Count
-	told      probe.Count // suppressed and lost records that were told
-	taken     uint64      // of the records that reached the ring buffer: those of listeners that closed
+	held      map[heldKey]listener.Count
+	told      listener.Count // suppressed and lost records that were told
+	taken     uint64         // of the records that reached the ring buffer: those of listeners that closed
 	withheld  map[withheldKey]uint64
 	beyond    map[heldKey]beyond // records that came after --count was reached
 	heldAt    time.Time
 	tickedAt  time.Time
 	cameAt    time.Time // the last tick before the last message
 	quietAt   time.Time
-	quietSeen map[uint64]probe.Arrivals
-	quietPast probe.Past // of those that were forgotten, what was told of by then
+	quietSeen map[uint64]listener.Arrivals
+	quietPast listener.Past // of those that were forgotten, what was told of by then
 	quiet     bool
 	room      *dropRoom // the record at hand
 	kept      bool      // the stream keeps records, or parts of them
@@ -88,7 +89,7 @@ type Trace struct {
 // New makes a trace of an open session.
 func New(s *session.Session, stream render.Stream, options Options) *Trace {
 	return &Trace{Session: s, stream: stream, options: options,
-		held:     make(map[heldKey]probe.Count),
+		held:     make(map[heldKey]listener.Count),
 		withheld: make(map[withheldKey]uint64), beyond: make(map[heldKey]beyond), kept: true}
 }
 
@@ -120,14 +121,14 @@ func (t *Trace) Run(ctx context.Context) error {
 }
 
 // message is a record's journey: named, judged, described, written.
-func (t *Trace) message(m *probe.Message) error {
+func (t *Trace) message(m *message.Message) error {
 	t.cameAt = t.tickedAt
 	switch m.Kind {
-	case probe.KindOpened:
+	case message.KindOpened:
 		t.Listeners.Open(m)
 		t.Owners.Opened(m.Listener.Socket, m.Listener.Inode, m.PID, m.Comm)
 		return t.Judge()
-	case probe.KindClosed:
+	case message.KindClosed:
 		t.Owners.Closed(m.Listener.Socket)
 		t.Listeners.Close(m.Listener.Socket, m.Time)
 		return nil
@@ -188,7 +189,7 @@ func (t *Trace) enoughError() error {
 
 // isWanted asks the owner filters for listeners that the kernel side had not
 // been told about when the packet died.
-func (t *Trace) isWanted(m *probe.Message) bool {
+func (t *Trace) isWanted(m *message.Message) bool {
 	if m.Listener.Known && !m.Listener.Member {
 		for _, socket := range t.Listeners.Group(&m.Listener) {
 			if t.Listeners.IsWanted(socket) {
@@ -248,7 +249,7 @@ func (t *Trace) tellQuiet(during time.Duration) error {
 		return err
 	}
 	before, past := t.quietSeen, t.Probe.Past()
-	t.quietSeen = make(map[uint64]probe.Arrivals, len(arrivals))
+	t.quietSeen = make(map[uint64]listener.Arrivals, len(arrivals))
 	for i, a := range arrivals {
 		t.quietSeen[a.Socket] = a
 		arrivals[i].Syn -= before[a.Socket].Syn

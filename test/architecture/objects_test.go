@@ -13,7 +13,7 @@ import (
 // TestObjectsAreAsked: the maps of every object that is compiled are among those that say what
 // happens when they are full.
 func TestObjectsAreAsked(t *testing.T) {
-	asked, err := os.ReadFile("../../internal/probe/tables_test.go")
+	asked, err := os.ReadFile("../../internal/probe/load/tables_test.go")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +31,7 @@ func TestObjectsAreAsked(t *testing.T) {
 		if name == nil {
 			t.Errorf("%s has no function that loads its object", file)
 		} else if !strings.Contains(string(asked), "bpf."+string(name[1])) {
-			t.Errorf("objects() in internal/probe/tables_test.go leaves out bpf.%s", name[1])
+			t.Errorf("objects() in internal/probe/load/tables_test.go leaves out bpf.%s", name[1])
 		}
 	}
 }

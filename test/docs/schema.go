@@ -41,7 +41,7 @@ var recordTypes = []struct {
 }
 
 // recordPackages are those that these types, and the types in them, are of.
-var recordPackages = []string{"event", "app", "judge", "cli", "render", "kernel", "probe"}
+var recordPackages = []string{"event", "app", "judge", "cli", "render", "kernel", "probe/load"}
 
 const internal = "github.com/synspy/synspy/internal/"
 

@@ -8,7 +8,7 @@ import (
 
 	"github.com/synspy/synspy/internal/diagnose/evidence"
 	"github.com/synspy/synspy/internal/kernel"
-	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/device"
 	"github.com/synspy/synspy/internal/render"
 )
 
@@ -128,7 +128,7 @@ func (r *deviceReader) readEach(list []uint64, candidates []kernel.NetNS,
 // where their other ends are.
 func (r *deviceReader) readHere(ns *deviceNamespace, candidates []kernel.NetNS) (next []uint64) {
 	var err error
-	if ns.devices, err = probe.Devices(); err != nil {
+	if ns.devices, err = device.Devices(); err != nil {
 		r.missing(fmt.Errorf("in network namespace %d: %w", ns.inode, err))
 	}
 	if r.rules {

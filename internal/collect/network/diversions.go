@@ -11,7 +11,9 @@ import (
 	"github.com/synspy/synspy/internal/diagnose/evidence"
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
-	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/device"
+	"github.com/synspy/synspy/internal/probe/load"
+	"github.com/synspy/synspy/internal/probe/message"
 	"github.com/synspy/synspy/internal/session"
 )
 
@@ -42,7 +44,7 @@ type divertedSpace struct {
 
 // FindDiversions looks for where rules and connections of the network namespaces asked about send
 // the SYNs of the ports asked about. Nothing is looked for where no port is.
-func FindDiversions(f *probe.Filter) *Diverted {
+func FindDiversions(f *load.Filter) *Diverted {
 	d := &Diverted{}
 	for _, r := range f.Ports {
 		for port := int(r.Low); port <= int(r.High) && len(d.ports) <= maxDiverted; port++ {
@@ -214,13 +216,13 @@ func (d *Diverted) add(s *divertedSpace, v evidence.Diversion, connections uint6
 
 // Mapped is what the diversions add to the filter. A rule that redirects keeps packets in its
 // namespace, others may send them to any.
-func (d *Diverted) Mapped() (list []probe.Mapped) {
+func (d *Diverted) Mapped() (list []load.Mapped) {
 	for _, v := range d.list {
-		m := probe.Mapped{Addr: v.To.Addr(), Port: v.To.Port()}
+		m := load.Mapped{Addr: v.To.Addr(), Port: v.To.Port()}
 		if !m.Addr.IsValid() {
 			m.NetNS = v.NetNS
 		}
-		if !slices.Contains(list, m) && len(list) < probe.MaxMapped {
+		if !slices.Contains(list, m) && len(list) < load.MaxMapped {
 			list = append(list, m)
 		}
 	}
@@ -276,7 +278,7 @@ func (d *Diverted) Evidence(died Flows) ([]evidence.Diversion, []evidence.Doubt)
 		return nil, nil
 	}
 	d.settle(died)
-	programs, err := probe.SkLookups()
+	programs, err := device.SkLookups()
 	if err != nil {
 		d.doubt(0, err.Error())
 	}
@@ -324,7 +326,7 @@ func (s *divertedSpace) others(of *session.Session, sockets map[uint64]uint64,
 	for _, l := range now {
 		at := event.Listener{Addr: l.Addr, Port: l.Port, Cookie: l.Cookie, Inode: l.Inode,
 			NetNS: s.inode}
-		if of.Listeners.Matches(&probe.Listener{Addr: l.Addr, Port: l.Port, NetNS: s.inode,
+		if of.Listeners.Matches(&message.Listener{Addr: l.Addr, Port: l.Port, NetNS: s.inode,
 			Socket: sockets[l.Inode]}) {
 			continue
 		}

@@ -9,7 +9,7 @@ import (
 	"github.com/synspy/synspy/internal/diagnose/evidence"
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
-	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/message"
 	"github.com/synspy/synspy/internal/session"
 )
 
@@ -37,7 +37,7 @@ func Elsewhere(s *session.Session, places *Places, deaths Deaths,
 		list = append(list, e.listening(netns, ports, sockets)...)
 	}
 	all := s.Listeners.List()
-	slices.SortFunc(all, func(a, b probe.Listener) int {
+	slices.SortFunc(all, func(a, b message.Listener) int {
 		return cmp.Or(cmp.Compare(a.NetNS, b.NetNS), cmp.Compare(a.Inode, b.Inode))
 	})
 	for i := range all {

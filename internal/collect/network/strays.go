@@ -11,7 +11,7 @@ import (
 
 	"github.com/synspy/synspy/internal/diagnose/evidence"
 	"github.com/synspy/synspy/internal/event"
-	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/watch"
 	"github.com/synspy/synspy/internal/session"
 )
 
@@ -21,7 +21,7 @@ type Strays struct {
 	session *session.Session
 	only    uint64        // the only network namespace asked about; 0 for all
 	loaded  chan struct{} // closed once the next two are set
-	strays  *probe.Strays
+	strays  *watch.Strays
 	err     error
 	since   time.Time // zero: not begun
 	// asked are addresses of the only namespace asked about; unasked says why SYNs to others of
@@ -59,9 +59,9 @@ func (w *Strays) askedOf(places *Places) {
 				}
 			}
 		}
-		if w.unasked = ""; len(w.asked) > probe.MaxStrayAddresses {
+		if w.unasked = ""; len(w.asked) > watch.MaxStrayAddresses {
 			w.unasked = fmt.Sprintf("it has more than %d addresses",
-				probe.MaxStrayAddresses)
+				watch.MaxStrayAddresses)
 		}
 		return nil
 	})
@@ -122,8 +122,8 @@ func (w *Strays) read(places *Places, wanted func(event.Endpoint) bool) (found [
 			w.unasked = "the kernel freed packets of more kinds than are told apart"
 		}
 	}
-	list = slices.DeleteFunc(list, func(s probe.Stray) bool { return !wanted(s.Server) })
-	slices.SortFunc(list, func(a, b probe.Stray) int {
+	list = slices.DeleteFunc(list, func(s watch.Stray) bool { return !wanted(s.Server) })
+	slices.SortFunc(list, func(a, b watch.Stray) int {
 		return int(min(b.Count, 1<<30)) - int(min(a.Count, 1<<30))
 	})
 	for i := range list[:min(len(list), maxStrays)] {
@@ -137,7 +137,7 @@ func (w *Strays) read(places *Places, wanted func(event.Endpoint) bool) (found [
 // stray says where one was seen. It is none where the namespace that it was seen in has the
 // server's address as well: whose SYN it was is then not known. A switch that floods shows frames
 // for all hosts: those for others are none.
-func (w *Strays) stray(s *probe.Stray, places *Places) (stray evidence.Stray, ok bool) {
+func (w *Strays) stray(s *watch.Stray, places *Places) (stray evidence.Stray, ok bool) {
 	stray = evidence.Stray{Answer: s.Answer, Segment: s.Segment, Syn: s.Syn, Server: s.Server,
 		NetNS: s.NetNS, MAC: s.MAC, Kernel: s.Kernel, Count: s.Count}
 	if s.Answer || s.Segment {
@@ -169,7 +169,7 @@ func (w *Strays) stray(s *probe.Stray, places *Places) (stray evidence.Stray, ok
 // sender is the namespace that a SYN-ACK was sent by, or that a client's segment is for: where it
 // was freed, unless it came in there. Then it is the only one with a listener that may have sent
 // it; 0 where that is not known.
-func (w *Strays) sender(s *probe.Stray, places *Places) (from uint64) {
+func (w *Strays) sender(s *watch.Stray, places *Places) (from uint64) {
 	if !s.CameIn {
 		return s.NetNS
 	}

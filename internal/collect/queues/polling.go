@@ -9,7 +9,7 @@ import (
 
 	"github.com/synspy/synspy/internal/collect/threads"
 	"github.com/synspy/synspy/internal/event"
-	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/listener"
 )
 
 // What is counted is read at every tick, for all listeners at once. A listener's queues are read
@@ -109,7 +109,7 @@ func (w *Watch) readArrivals(all bool) error {
 }
 
 // arrivedTo takes what arrived at a listener by now.
-func (w *Watch) arrivedTo(r *Row, sum probe.Arrivals) {
+func (w *Watch) arrivedTo(r *Row, sum listener.Arrivals) {
 	if sum.Syn < r.arrived.Syn || sum.Ack < r.arrived.Ack || sum.Syn+sum.Ack == 0 {
 		return // some of it is on its way between two tables
 	}

@@ -7,14 +7,15 @@ import (
 	"time"
 
 	"github.com/synspy/synspy/internal/event"
-	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/listener"
+	"github.com/synspy/synspy/internal/probe/message"
 )
 
 // TestRests: a listener is not read again only if nothing came to it and nothing waited there.
 func TestRests(t *testing.T) {
 	now := time.Now()
 	rested := func() *Row {
-		seen := probe.Arrivals{Socket: 1, Syn: 5, Ack: 5}
+		seen := listener.Arrivals{Socket: 1, Syn: 5, Ack: 5}
 		return &Row{began: true, arrived: seen, seen: seen,
 			polledAt: now.Add(-restedEvery / 2), Queue: event.Queue{Limit: 8}}
 	}
@@ -58,9 +59,9 @@ func TestRests(t *testing.T) {
 func TestStill(t *testing.T) {
 	w, r := begun(time.Second)
 	w.Clock.Start = time.Now().Add(-250 * time.Millisecond)
-	r.arrived = probe.Arrivals{Syn: 1000, Ack: 500}
+	r.arrived = listener.Arrivals{Syn: 1000, Ack: 500}
 	again, accepts := uint64(100), uint64(500)
-	r.entered = probe.Entered{Arrivals: 500, Again: &again, Accepts: &accepts}
+	r.entered = listener.Entered{Arrivals: 500, Again: &again, Accepts: &accepts}
 	r.still(&w.Clock)
 	wantSteps(t, "arrivals", steps(r, arrivalsOf), 0, 0, 0)
 	wantSteps(t, "accepts", steps(r, acceptsOf), 0, 0, 0)
@@ -75,7 +76,7 @@ func TestTrack(t *testing.T) {
 	w := New(nil, time.Minute)
 	const many = 10 * maxPolled
 	for port := range uint64(many) {
-		w.Rows[port] = &Row{Listener: probe.Listener{Socket: port,
+		w.Rows[port] = &Row{Listener: message.Listener{Socket: port,
 			Port: uint16(port)}, began: true}
 	}
 	w.first = w.Ranked()[:maxPolled]
@@ -131,7 +132,7 @@ func TestAlarms(t *testing.T) {
 func TestArrivedTo(t *testing.T) {
 	w, r := &Watch{}, &Row{}
 	for _, syns := range []uint64{0, 5, 3, 5, 9} {
-		w.arrivedTo(r, probe.Arrivals{Syn: syns})
+		w.arrivedTo(r, listener.Arrivals{Syn: syns})
 	}
 	if r.arrived.Syn != 9 || w.SYNs != 9 || !r.active {
 		t.Errorf("%d SYNs of %d, stirred %t; want 9 of 9", r.arrived.Syn, w.SYNs, r.active)

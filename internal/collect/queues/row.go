@@ -10,13 +10,14 @@ import (
 	"github.com/synspy/synspy/internal/collect/threads"
 	"github.com/synspy/synspy/internal/diagnose/evidence"
 	"github.com/synspy/synspy/internal/event"
-	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/listener"
+	"github.com/synspy/synspy/internal/probe/message"
 	"github.com/synspy/synspy/internal/session"
 )
 
 // Row is a listener under watch.
 type Row struct {
-	Listener  probe.Listener
+	Listener  message.Listener
 	Processes []event.Process
 	counts    []event.Count
 	Queue     event.Queue
@@ -27,13 +28,13 @@ type Row struct {
 	halfOpen  *uint64 // when the window began
 	late      *uint64 // connections that entered, of those that had a SYN dropped before
 	points    []event.TimelinePoint
-	closed    *uint64        // when it was seen to be closed, ms since the start
-	arrived   probe.Arrivals // at the last tick
-	active    bool           // something came to it, or waited there
-	droppedAt time.Time      // when it last dropped
-	polledAt  time.Time      // when its queues were last read
-	seen      probe.Arrivals // then
-	entered   probe.Entered  // likewise
+	closed    *uint64           // when it was seen to be closed, ms since the start
+	arrived   listener.Arrivals // at the last tick
+	active    bool              // something came to it, or waited there
+	droppedAt time.Time         // when it last dropped
+	polledAt  time.Time         // when its queues were last read
+	seen      listener.Arrivals // then
+	entered   listener.Entered  // likewise
 
 	// What the timeline has of it, from the last reading on.
 	began   bool   // it was read

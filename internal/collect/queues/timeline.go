@@ -4,7 +4,8 @@ package queues
 
 import (
 	"github.com/synspy/synspy/internal/event"
-	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/listener"
+	"github.com/synspy/synspy/internal/probe/message"
 )
 
 // A timeline is made of two kinds of readings. Records of drops carry the time of their packets,
@@ -93,7 +94,7 @@ func add(to **uint64, n uint64) {
 }
 
 // see takes the queues: the longest of a step stays.
-func see(p *event.TimelinePoint, l *probe.Listener) {
+func see(p *event.TimelinePoint, l *message.Listener) {
 	if p.AcceptQueue == nil || l.Accept.Len > p.AcceptQueue.Len {
 		queue := l.Accept
 		p.AcceptQueue = &queue
@@ -117,8 +118,8 @@ func (r *Row) start() {
 }
 
 // read takes a reading of the listener and of what was counted for it until now.
-func (r *Row) read(c *Clock, at uint32, now *probe.Listener, syns uint64,
-	entered probe.Entered) {
+func (r *Row) read(c *Clock, at uint32, now *message.Listener, syns uint64,
+	entered listener.Entered) {
 	if !r.began && !r.born && entered.Accepts == nil {
 		r.backlog = now.Accept.Len
 	}

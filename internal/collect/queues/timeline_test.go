@@ -8,13 +8,14 @@ import (
 	"time"
 
 	"github.com/synspy/synspy/internal/event"
-	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/listener"
+	"github.com/synspy/synspy/internal/probe/message"
 )
 
 // counted is what a listener of a hooked accept() had counted, and its queue.
-func counted(syns, again, accepts uint64, length uint32) (*probe.Listener, uint64, probe.Entered) {
-	return &probe.Listener{Accept: event.Queue{Len: length,
-			Limit: 16}}, syns, probe.Entered{
+func counted(syns, again, accepts uint64, length uint32) (*message.Listener, uint64, listener.Entered) {
+	return &message.Listener{Accept: event.Queue{Len: length,
+			Limit: 16}}, syns, listener.Entered{
 			Arrivals: accepts + uint64(length), Again: &again, Accepts: &accepts}
 }
 
@@ -175,8 +176,8 @@ func TestRetriesUncounted(t *testing.T) {
 func TestInferredAccepts(t *testing.T) {
 	w := New(nil, time.Minute)
 	infer := func(r *Row, ms uint32, entered uint64, length uint32) {
-		r.read(&w.Clock, ms, &probe.Listener{Accept: event.Queue{Len: length}}, entered,
-			probe.Entered{Arrivals: entered, Again: new(uint64)})
+		r.read(&w.Clock, ms, &message.Listener{Accept: event.Queue{Len: length}}, entered,
+			listener.Entered{Arrivals: entered, Again: new(uint64)})
 	}
 	there, born := &Row{}, &Row{born: true}
 	infer(there, 10, 100, 7)

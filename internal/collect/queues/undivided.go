@@ -5,13 +5,13 @@ package queues
 import (
 	"github.com/synspy/synspy/internal/diagnose/evidence"
 	"github.com/synspy/synspy/internal/event"
-	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/message"
 	"github.com/synspy/synspy/internal/session"
 )
 
 // mix notes which listeners are of a SO_REUSEPORT group whose members the backend cannot tell
 // apart. It lasts: what was counted meanwhile stays in their counts.
-func (w *Watch) mix(all []probe.Listener, undivided map[uint64]bool) {
+func (w *Watch) mix(all []message.Listener, undivided map[uint64]bool) {
 	for i := range all {
 		if !undivided[all[i].Socket] {
 			continue

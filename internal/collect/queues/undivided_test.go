@@ -9,18 +9,18 @@ import (
 
 	"github.com/synspy/synspy/internal/diagnose/evidence"
 	"github.com/synspy/synspy/internal/event"
-	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/message"
 )
 
 // TestUndivided: what was counted to some member of a group is no member's, and all of it is the
 // group's; unless a filter keeps members out.
 func TestUndivided(t *testing.T) {
-	member := func(socket uint64) probe.Listener {
-		return probe.Listener{Socket: socket, NetNS: 1, Addr: netip.IPv4Unspecified(),
+	member := func(socket uint64) message.Listener {
+		return message.Listener{Socket: socket, NetNS: 1, Addr: netip.IPv4Unspecified(),
 			Port: 80}
 	}
-	other := probe.Listener{Socket: 3, NetNS: 1, Addr: netip.IPv4Unspecified(), Port: 81}
-	all := []probe.Listener{member(1), member(2), other}
+	other := message.Listener{Socket: 3, NetNS: 1, Addr: netip.IPv4Unspecified(), Port: 81}
+	all := []message.Listener{member(1), member(2), other}
 	undivided := map[uint64]bool{1: true, 2: true}
 	seen := map[uint64]event.Seen{1: {Syn: 70, Ack: 75}, 2: {Syn: 7}, 3: {Syn: 5, Ack: 5}}
 
@@ -46,7 +46,7 @@ func TestUndivided(t *testing.T) {
 		t.Errorf("finished by the group: %v, want 71: 75 ACKs came, and 4 were ignored",
 			finished)
 	}
-	w.mix([]probe.Listener{member(1)}, nil)
+	w.mix([]message.Listener{member(1)}, nil)
 	if !w.Rows[1].Undivided {
 		t.Error("what was counted while there were two is divided once the other has gone")
 	}

@@ -11,7 +11,8 @@ import (
 
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/kernel"
-	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/listener"
+	"github.com/synspy/synspy/internal/probe/message"
 	"github.com/synspy/synspy/internal/session"
 )
 
@@ -31,15 +32,15 @@ type Watch struct {
 	first     []*Row // where there are more than can be followed: those by the lowest ports
 	retrack   bool   // they are to be chosen anew
 	trackedAt time.Time
-	sockets   []uint64                  // of the last tick, to be used again
-	sums      map[uint64]probe.Arrivals // likewise
-	arrivedAt time.Time                 // of the last reading of all, where they are many
+	sockets   []uint64                     // of the last tick, to be used again
+	sums      map[uint64]listener.Arrivals // likewise
+	arrivedAt time.Time                    // of the last reading of all, where they are many
 }
 
 // New follows nothing yet. The window is how long it is to last.
 func New(s *session.Session, window time.Duration) *Watch {
 	return &Watch{Clock: newClock(window), Rows: make(map[uint64]*Row), session: s,
-		sums: make(map[uint64]probe.Arrivals)}
+		sums: make(map[uint64]listener.Arrivals)}
 }
 
 // Start makes now the start. Readings that were taken before are the first of the window.
@@ -77,7 +78,7 @@ func (w *Watch) match() {
 }
 
 // row is a listener's, made if it is new; nil where there are too many.
-func (w *Watch) row(socket uint64, l *probe.Listener) *Row {
+func (w *Watch) row(socket uint64, l *message.Listener) *Row {
 	r := w.Rows[socket]
 	if r == nil {
 		if len(w.Rows) >= session.MaxKnown {

@@ -13,7 +13,7 @@ import (
 
 	"github.com/synspy/synspy/internal/diagnose/evidence"
 	"github.com/synspy/synspy/internal/event"
-	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/watch"
 	"github.com/synspy/synspy/internal/session"
 	"github.com/synspy/synspy/internal/thread"
 )
@@ -35,7 +35,7 @@ type Shortages interface {
 	Detach() error
 	Costly() bool
 	Watch(pids []uint32) error
-	Read() ([]probe.Shortage, uint64, error)
+	Read() ([]watch.Shortage, uint64, error)
 	Close() error
 }
 

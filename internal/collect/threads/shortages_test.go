@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/synspy/synspy/internal/event"
-	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/watch"
 	"github.com/synspy/synspy/internal/thread"
 )
 
@@ -20,7 +20,7 @@ type failingCalls struct {
 	each     uint64
 	attached bool
 	windows  int
-	list     []probe.Shortage
+	list     []watch.Shortage
 	closed   bool
 }
 
@@ -35,12 +35,12 @@ func (f *failingCalls) Attach() error {
 func (f *failingCalls) Detach() error {
 	f.attached = false
 	if f.each > 0 {
-		f.list = []probe.Shortage{{PID: uint32(os.Getpid()), FD: -1, Error: 24,
+		f.list = []watch.Shortage{{PID: uint32(os.Getpid()), FD: -1, Error: 24,
 			Count: f.each * uint64(f.windows)}}
 	}
 	return nil
 }
-func (f *failingCalls) Read() ([]probe.Shortage, uint64, error) { return f.list, 0, nil }
+func (f *failingCalls) Read() ([]watch.Shortage, uint64, error) { return f.list, 0, nil }
 func (f *failingCalls) Close() error {
 	f.closed = true
 	return nil

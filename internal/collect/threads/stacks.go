@@ -9,14 +9,14 @@ import (
 	"time"
 
 	"github.com/synspy/synspy/internal/event"
-	"github.com/synspy/synspy/internal/probe"
+	"github.com/synspy/synspy/internal/probe/sampler"
 	"github.com/synspy/synspy/internal/symbol"
 )
 
 // stackWatch sees what the threads of some processes do, and names it. It is for one goroutine at a
 // time.
 type stackWatch struct {
-	sampler *probe.Sampler
+	sampler *sampler.Sampler
 	symbols *symbol.Symbols
 	log     *slog.Logger
 
@@ -30,9 +30,9 @@ type stackWatch struct {
 const codeEvery = time.Second
 
 // openStacks watches nobody yet. Where the kernel lets no thread be seen, the error is
-// probe.ErrCannotSample.
+// sampler.ErrCannotSample.
 func openStacks(btfFile string, log *slog.Logger) (*stackWatch, error) {
-	sampler, err := probe.OpenSampler(btfFile, log)
+	sampler, err := sampler.OpenSampler(btfFile, log)
 	if err != nil {
 		return nil, err
 	}
@@ -127,14 +127,14 @@ func (w *stackWatch) close() error {
 	return w.sampler.Close()
 }
 
-func stackOf(sample *probe.Sample, named *symbol.Named) event.Stack {
+func stackOf(sample *sampler.Sample, named *symbol.Named) event.Stack {
 	stack := event.Stack{
 		PID: sample.TGID, TID: sample.TID, Comm: symbol.Clean(sample.Comm),
 		State: sample.State, Frames: named.Frames,
 		Missing: missing(sample, named), Before: sample.Before,
 	}
 	if sample.State.OnCPU() {
-		stack.Samples, stack.Hz = sample.Times, probe.SamplerHz
+		stack.Samples, stack.Hz = sample.Times, sampler.SamplerHz
 		return stack
 	}
 	stack.Times = sample.Times
@@ -144,7 +144,7 @@ func stackOf(sample *probe.Sample, named *symbol.Named) event.Stack {
 }
 
 // missing says why a stack has not all frames of user space.
-func missing(sample *probe.Sample, named *symbol.Named) event.Missing {
+func missing(sample *sampler.Sample, named *symbol.Named) event.Missing {
 	switch {
 	case sample.UserLost:
 		return event.MissingLost
