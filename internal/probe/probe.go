@@ -99,7 +99,7 @@ func openBy(one load.Attacher, facts *facts.Facts, backend string, config load.C
 func (p *Probe) open(one load.Attacher) error {
 	began := time.Now()
 	var err error
-	if p.Collection, err = load.Load(p.facts, p.plan, p.config); err != nil {
+	if p.Collection, err = load.Programs(p.facts, p.plan, p.config); err != nil {
 		return load.ExplainRefusal(p.facts, p.plan, p.config, err, p.log)
 	}
 	// The ring buffer and what attaches come on top of what loading took. Made again, if a plan is, the types are decoded again.

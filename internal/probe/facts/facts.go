@@ -159,7 +159,7 @@ func anyLSMProgram() bool {
 // kprobeEvents is there where the kernel was built with kprobes.
 const kprobeEvents = "/sys/bus/event_source/devices/kprobe"
 
-// read takes from type information what the plan asks.
+// Read takes from type information what the plan asks.
 func (f *Facts) Read(types *kernel.Types) {
 	f.Functions = types.Functions(append(hookedFunctions(), castFunction, cookieFunction,
 		RegistersFunction, allocFunction)...)
@@ -210,7 +210,7 @@ const allocFunction = "bpf_mem_alloc_init"
 // cookieFunction is bpf_get_socket_cookie as tracing programs call it.
 const cookieFunction = "bpf_get_socket_ptr_cookie"
 
-// readCode finds the code of the functions that free packets, once.
+// ReadCode finds the code of the functions that free packets, once.
 func (f *Facts) ReadCode() {
 	if f.Code == nil && f.CodeErr == nil {
 		f.Code, f.CodeErr = kernel.CodeRanges(PlacedFunctions()...)
@@ -242,7 +242,7 @@ func (f *Facts) Try() {
 	}
 }
 
-// errSplit: the compiler took kfree_skb apart, so that it may not tell who called it,
+// ErrSplit says that the compiler took kfree_skb apart, so that it may not tell who called it,
 // and nothing else tells why a packet is freed.
 var ErrSplit = errors.New("this kernel's kfree_skb is in pieces and tells no reason: tracepoints would take one packet for another")
 

@@ -22,17 +22,17 @@ func AcceptSide() []Function {
 	}
 }
 
-// sleeperFunctions came with "bpf: Fix fexit trampoline" (5.12, and some stable
+// SleeperFunctions came with "bpf: Fix fexit trampoline" (5.12, and some stable
 // updates before), which keeps the exit's trampoline until the last task left it.
 func SleeperFunctions() []string {
 	return []string{"__bpf_tramp_exit",
 		"__bpf_tramp_image_release"}
 }
 
-// requestTimer is the function of every half-open handshake's timer.
+// RequestTimer is the function of every half-open handshake's timer.
 const RequestTimer = "reqsk_timer_handler"
 
-// rejectFunction is netfilter's answer to a TCP packet that it rejects, often in a
+// RejectFunction is netfilter's answer to a TCP packet that it rejects, often in a
 // module of its own.
 const RejectFunction = "nf_send_reset"
 
@@ -45,7 +45,7 @@ const (
 	GoneEvent    = "timer_cancel"
 )
 
-// deaths are functions that tell of ends which move no counter of the listen path.
+// Deaths are functions that tell of ends which move no counter of the listen path.
 func Deaths() []Function {
 	return []Function{
 		{Name: RequestTimer, Why: "handshakes that expire"},
@@ -57,23 +57,23 @@ func Deaths() []Function {
 	}
 }
 
-// answerEvent is where every packet that is sent passes, and the answers of netfilter's REJECT.
+// AnswerEvent is where every packet that is sent passes, and the answers of netfilter's REJECT.
 const AnswerEvent = "net_dev_queue"
 
-// listenHook is the second use of a tracepoint: who opens and closes listeners.
+// ListenHook is the second use of a tracepoint: who opens and closes listeners.
 const ListenHook = "inet_sock_set_state (listen)"
 
-// listenFunction is the hook that tells the same by functions. A tracepoint is passed by every connection, some ten times.
+// ListenFunction is the hook that tells the same by functions. A tracepoint is passed by every connection, some ten times.
 const ListenFunction = "inet_csk_listen_start"
 
-// queueFunction is where MPTCP closes what was queued, before its listener stops.
+// QueueFunction is where MPTCP closes what was queued, before its listener stops.
 const QueueFunction = "mptcp_subflow_queue_clean"
 
 func ListenFunctions() []string {
 	return []string{ListenFunction, "inet_csk_listen_stop", QueueFunction}
 }
 
-// function is one of the listen path that is hooked.
+// Function is one of the listen path that is hooked.
 type Function struct {
 	Name string
 	Core bool       // without it the listen path is not seen
@@ -83,7 +83,7 @@ type Function struct {
 	At   event.Need // the branches whose counters are found moved at its end; 0: none
 }
 
-// listenPath holds every function in which the closed list's counters move.
+// ListenPath holds every function in which the closed list's counters move.
 // Which one calls tcp_v4_syn_recv_sock does not matter: it runs inside.
 func ListenPath() []Function {
 	return []Function{
@@ -102,10 +102,10 @@ func ListenPath() []Function {
 	}
 }
 
-// mptcp is a function that every kernel with MPTCP has, and tells of in its types.
+// Mptcp is a function that every kernel with MPTCP has, and tells of in its types.
 const Mptcp = "mptcp_get_options"
 
-// freeEvents are the tracepoints that see the same from outside.
+// FreeEvents are the tracepoints that see the same from outside.
 func FreeEvents() []Function {
 	return []Function{
 		{Name: "consume_skb", Core: true, Why: "SYNs"},
@@ -114,15 +114,15 @@ func FreeEvents() []Function {
 	}
 }
 
-// Functions whose frees settle a packet, by what the packet was.
+// SYNFreers and ICMPFreers are functions whose frees settle a packet, by what the packet was.
 func SYNFreers() []string { return []string{"tcp_rcv_state_process"} }
 
 func ICMPFreers() []string { return []string{"icmp_rcv", "icmpv6_rcv"} }
 
-// sockFromFile is a helper of iterators: 5.11.
+// SockFromFile is a helper of iterators: 5.11.
 const SockFromFile = "bpf_sock_from_file"
 
-// placedFunctions lists the functions whose code addresses are needed.
+// PlacedFunctions lists the functions whose code addresses are needed.
 func PlacedFunctions() []string {
 	names := append(append(SYNFreers(), ICMPFreers()...), RequestTimer, RejectFunction)
 	for name := range reason.OfFunctions() {
@@ -151,11 +151,11 @@ func namesOf(lists ...[]Function) []string {
 	return names
 }
 
-// twin ends the name of a twin, see seen_before in bpf/freed.h.
+// Twin ends the name of a twin, see seen_before in bpf/freed.h.
 const Twin = "_twin"
 
-// registersFunction is the helper that finds the registers with which a thread entered the kernel: 5.15.
+// RegistersFunction is the helper that finds the registers with which a thread entered the kernel: 5.15.
 const RegistersFunction = "bpf_task_pt_regs"
 
-// sysAccept is what accept() and accept4() call. io_uring does not (io_accept).
+// SysAccept is what accept() and accept4() call. io_uring does not (io_accept).
 const SysAccept = "__sys_accept4"

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// hookError says that the kernel refused a hook, which some plans can do without.
+// HookError says that the kernel refused a hook, which some plans can do without.
 type HookError struct {
 	Hook, Backend string
 	Core          bool
@@ -22,10 +22,10 @@ func (e *HookError) Unwrap() error { return e.Err }
 // ErrVerifier says that the verifier refused a program: a fault of synspy's own.
 var ErrVerifier = errors.New("this kernel's verifier refuses a program")
 
-// attempt is a hook, and how it was tried.
+// Attempt is a hook, and how it was tried.
 type Attempt struct{ Hook, Backend string }
 
-// refusal says why the hook cannot be had that way, as far as is known: nil if it may.
+// Refusal says why the hook cannot be had that way, as far as is known: nil if it may.
 func (f *Facts) Refusal(hook, backend string) error {
 	support := map[string]Support{Trampoline: f.Trampoline, Kprobe: f.Kprobe,
 		Tracepoint: f.Tracepoint}
@@ -35,7 +35,7 @@ func (f *Facts) Refusal(hook, backend string) error {
 	return f.RefusedHooks[Attempt{hook, backend}]
 }
 
-// refused books an error against the hook or the backend that met it, once; false if
+// Refused books an error against the hook or the backend that met it, once; false if
 // there is nothing left to try.
 func (f *Facts) Refused(backend string, err error) bool {
 	if errors.Is(err, ErrVerifier) {

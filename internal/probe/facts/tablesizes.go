@@ -2,7 +2,7 @@
 
 package facts
 
-// sizes are how many rows the tables have. What is over them has a row of its own.
+// Sizes are how many rows the tables have. What is over them has a row of its own.
 type Sizes struct {
 	Late     bool   // rows are made on first use
 	Openings uint32 // namespaces
@@ -15,7 +15,7 @@ type Sizes struct {
 	Wanted   uint32 // listeners that owner filters were asked about
 }
 
-// sizesFor chooses them. Since 6.1 memory for rows comes from the BPF allocator ("bpf: Remove
+// SizesFor chooses them. Since 6.1 memory for rows comes from the BPF allocator ("bpf: Remove
 // tracing program restriction on map types", 96da3f7d489d), so that large tables cost nothing until
 // they are needed: all of the following are 64 MiB when 10,000 namespaces and 100,000 listeners are
 // busy, on 128 CPUs. Before, a tracing program must find its rows already made; with kprobes and

@@ -8,25 +8,25 @@ import (
 	"strings"
 )
 
-// leavesSleepers tells whether a trampoline at the exit of a function that sleeps can
+// LeavesSleepers tells whether a trampoline at the exit of a function that sleeps can
 // be taken away safely.
 func (f *Facts) LeavesSleepers() bool { return slices.ContainsFunc(SleeperFunctions(), f.Has) }
 
-// tellReasons: kfree_skb tells why, and the kernel names its reasons.
+// TellReasons reports whether kfree_skb tells why, and the kernel names its reasons.
 func (f *Facts) TellReasons() bool {
 	return len(f.Reasons) > 0 && f.Tracepoints["kfree_skb"] >= ReasonArgs
 }
 
-// tellPlaces: consume_skb tells which function frees, and the kernel where those are.
+// TellPlaces reports whether consume_skb tells which function frees, and the kernel where those are.
 func (f *Facts) TellPlaces() bool { return f.Tracepoints["consume_skb"] >= 2 && len(f.Code) > 0 }
 
-// tellSockets: kfree_skb tells for which socket the packet was. Without reasons that
+// TellSockets reports whether kfree_skb tells for which socket the packet was. Without reasons that
 // says too little: whatever dies at a listener would be taken for a bad ACK.
 func (f *Facts) TellSockets() bool {
 	return f.TellReasons() && f.Tracepoints["kfree_skb"] >= rxSocketArgs
 }
 
-// needed tells whether the function tells anything on this kernel that nothing else
+// Needed tells whether the function tells anything on this kernel that nothing else
 // does. resets says that tcp_send_reset is hooked, or nothing can stand in for it.
 func (f *Facts) Needed(function string, resets bool) bool {
 	switch function {
@@ -46,14 +46,14 @@ const (
 	rxSocketArgs = 4
 )
 
-// has tells whether the kernel is known to have the function. Some kernels' type
+// Has tells whether the kernel is known to have the function. Some kernels' type
 // information leaves static ones out.
 func (f *Facts) Has(function string) bool {
 	_, typed := f.Functions[function]
 	return typed || len(f.Code[function]) > 0
 }
 
-// names tells whether the kernel has a drop reason that begins so.
+// Names tells whether the kernel has a drop reason that begins so.
 func (f *Facts) Names(starts []string) bool {
 	for name := range f.Reasons {
 		for _, start := range starts {
@@ -65,6 +65,6 @@ func (f *Facts) Names(starts []string) bool {
 	return false
 }
 
-// anyResetArgs is how many arguments tcp_send_reset has once it tells of every RST, not
+// AnyResetArgs is how many arguments tcp_send_reset has once it tells of every RST, not
 // only of those that a full socket sends: 6.10.
 const AnyResetArgs = 3

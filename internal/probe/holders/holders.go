@@ -155,7 +155,7 @@ func OpenLister(btfFile string) (*Lister, error) {
 	if _, ok := here.Functions["bpf_iter_task_file"]; !ok {
 		return nil, ErrNoIterator
 	}
-	collection, _, err := load.LoadSome(here, plan.Plan{}, load.Config{RingSize: load.SmallestRing}, []string{holdersProgram})
+	collection, _, err := load.SomePrograms(here, plan.Plan{}, load.Config{RingSize: load.SmallestRing}, []string{holdersProgram})
 	if verifier := (*ebpf.VerifierError)(nil); errors.As(err, &verifier) {
 		err = fmt.Errorf("%w: %w", facts.ErrVerifier, err)
 		if load.MayNotRead(verifier.Log) {

@@ -42,7 +42,7 @@ func explained(outcomes [event.NumOutcomes]uint64) vector {
 	return sum
 }
 
-// book is a namespace's page of the ledger.
+// Book is a namespace's page of the ledger.
 type Book struct {
 	load.Namespace
 	opening vector // kernel counters when counting began
@@ -58,7 +58,7 @@ type Book struct {
 	unattributed vector
 }
 
-// ledger holds what the kernel's counters moved by in each namespace against what was counted there.
+// Ledger holds what the kernel's counters moved by in each namespace against what was counted there.
 type Ledger struct {
 	*load.Objects
 	Filter     *load.Filter
@@ -73,7 +73,7 @@ type Ledger struct {
 	closed        []Book
 }
 
-// openLedger takes the opening values of these namespaces, and opens each CPU's gate.
+// OpenLedger takes the opening values of these namespaces, and opens each CPU's gate.
 //
 // Where all counters are zero there is nothing to take. The others are read CPU by CPU. Traffic goes on
 // meanwhile: what was counted between the gate's opening and the reading is taken off again, so the values
@@ -171,7 +171,7 @@ func (l *Ledger) sums(ns load.Namespace) (sums vector, ok bool, err error) {
 	return sums, true, err
 }
 
-// closeLedger shuts each CPU's gate and takes the closing values. What moved
+// CloseLedger shuts each CPU's gate and takes the closing values. What moved
 // after the gate shut is counted apart and taken off. Namespaces are listed in
 // between, so that none is missing in which something was counted.
 func (l *Ledger) CloseLedger() error {

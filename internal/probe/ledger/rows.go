@@ -19,10 +19,10 @@ import (
 // namedAtMost is how many namespaces keep rows of their own where no filter names any: the oldest ones.
 const namedAtMost = 1024
 
-// isFull tells whether a table took no more. Where rows are made on first use there may be no memory for one.
+// IsFull tells whether a table took no more. Where rows are made on first use there may be no memory for one.
 func IsFull(err error) bool { return errors.Is(err, unix.E2BIG) || errors.Is(err, unix.ENOMEM) }
 
-// track begins the books of the namespaces that were found before the gate opens. Those in which a
+// Track begins the books of the namespaces that were found before the gate opens. Those in which a
 // listener is named come first, and keep their rows whoever comes later.
 func (l *Ledger) Track(found *holders.Found, named func(netns uint64) bool) ([]Book, error) {
 	var books []Book

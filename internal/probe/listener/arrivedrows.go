@@ -11,7 +11,7 @@ import (
 	"github.com/synspy/synspy/internal/probe/load"
 )
 
-// arrivedRows are rows of the table of arrivals as they were read. The kernel side writes there only
+// ArrivedRows are rows of the table of arrivals as they were read. The kernel side writes there only
 // where two listeners share a place in a CPU's state, and tells by its moves: a row is a system call, and
 // the whole table takes as long as it has room.
 type ArrivedRows struct {

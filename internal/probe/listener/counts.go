@@ -15,7 +15,7 @@ import (
 	"github.com/synspy/synspy/internal/probe/plan"
 )
 
-// listenerCounts is what is counted of each listener: drops, arrivals, and what was accepted.
+// Counters is what is counted of each listener: drops, arrivals, and what was accepted.
 type Counters struct {
 	*load.Objects
 	Plan     *plan.Plan

@@ -13,10 +13,10 @@ import (
 	"github.com/synspy/synspy/internal/probe/plan"
 )
 
-// attacher attaches one program of a hook.
+// Attacher attaches one program of a hook.
 type Attacher func(hook *plan.Hook, name string, program *ebpf.Program) (link.Link, error)
 
-// attach puts every program of the plan at its hook. A refusal ends it, as a
+// Attach puts every program of the plan at its hook. A refusal ends it, as a
 // [hookError].
 func Attach(collection *ebpf.Collection, plan *plan.Plan, one Attacher) ([]link.Link, error) {
 	var links []link.Link
@@ -63,7 +63,7 @@ func attachHook(collection *ebpf.Collection, hook *plan.Hook, one Attacher) (lin
 	return links, nil
 }
 
-// attachProgram attaches a program to what its hook names. An iterator is only read,
+// AttachProgram attaches a program to what its hook names. An iterator is only read,
 // by whoever attaches it then: here it is seen whether it can be.
 func AttachProgram(hook *plan.Hook, name string, program *ebpf.Program) (link.Link, error) {
 	switch {

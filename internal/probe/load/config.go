@@ -36,7 +36,7 @@ type Mapped struct {
 	Port  uint16
 }
 
-// narrows tells whether it asks for some listeners only.
+// Narrows tells whether it asks for some listeners only.
 func (f *Filter) Narrows() bool {
 	return f.NetNS != 0 || len(f.Ports) > 0 || len(f.Servers) > 0 || f.ByOwner
 }

@@ -36,16 +36,16 @@ const (
 	WakeupFraction = 8 // of the ring, waiting, wakes the reader at once
 )
 
-// load puts the plan's programs and their maps into the kernel.
-func Load(here *facts.Facts, plan plan.Plan, config Config) (*ebpf.Collection, error) {
+// Programs puts the plan's programs and their maps into the kernel.
+func Programs(here *facts.Facts, plan plan.Plan, config Config) (*ebpf.Collection, error) {
 	programs := []string{snapshotProgram}
 	for _, hook := range plan.Hooks {
 		programs = append(programs, hook.All()...)
 	}
-	collection, _, err := LoadSome(here, plan, config, programs)
+	collection, _, err := SomePrograms(here, plan, config, programs)
 	if err != nil && plan.Uses(facts.Kprobe) && here.RdonlyCast && !here.NoKprobeCast {
 		here.NoKprobeCast = true // some kernels let kprobes not call it
-		collection, _, err = LoadSome(here, plan, config, programs)
+		collection, _, err = SomePrograms(here, plan, config, programs)
 	}
 	return collection, err
 }
@@ -53,9 +53,9 @@ func Load(here *facts.Facts, plan plan.Plan, config Config) (*ebpf.Collection, e
 // snapshotProgram reads the ledger; it is run, not attached.
 const snapshotProgram = "snapshot"
 
-// loadSome loads some of a plan's programs. What it returns with an error is what it
+// SomePrograms loads some of a plan's programs. What it returns with an error is what it
 // tried to load.
-func LoadSome(facts *facts.Facts, plan plan.Plan, config Config,
+func SomePrograms(facts *facts.Facts, plan plan.Plan, config Config,
 	programs []string) (*ebpf.Collection, *ebpf.CollectionSpec, error) {
 	wanted, sections := make(map[string]bool), make(map[string]bool)
 	for _, name := range programs {
@@ -213,7 +213,7 @@ func start(code []kernel.Range) uint64 {
 	return first
 }
 
-// codeRanges fills a fixed table; functions split into more pieces than it
+// CodeRanges fills a fixed table; functions split into more pieces than it
 // holds lose the last ones, which are the cold ones.
 func CodeRanges[T [4]bpf.SynspyCodeRange | [8]bpf.SynspyCodeRange | [16]bpf.SynspyCodeRange](facts *facts.Facts, names []string) T {
 	var ranges []kernel.Range
@@ -271,7 +271,7 @@ func kernelFilter(f Filter) (bpf.SynspyFilter, error) {
 	return out, nil
 }
 
-// prefixBytes gives address and mask as 16 bytes, IPv4 as v4-mapped.
+// PrefixBytes gives address and mask as 16 bytes, IPv4 as v4-mapped.
 func PrefixBytes(prefix netip.Prefix) (addr, mask [16]uint8) {
 	bits := prefix.Bits()
 	if prefix.Addr().Is4() {

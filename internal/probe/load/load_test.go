@@ -30,7 +30,7 @@ func TestLoad(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			collection, err := Load(here, plan,
+			collection, err := Programs(here, plan,
 				Config{Rate: 100, Cookies: true, Accepts: true})
 			var verifier *ebpf.VerifierError
 			if errors.As(err, &verifier) {

@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// explainRefusal finds out which program the kernel refused to load, and why: it loads one
+// ExplainRefusal finds out which program the kernel refused to load, and why: it loads one
 // after the other. A field that the kernel's types lack, or a function without an
 // address, is a refusal of that hook; other verdicts of the verifier are
 // [ErrVerifier], and its log is for those who mend that.
@@ -41,7 +41,7 @@ func ExplainRefusal(here *facts.Facts, planned plan.Plan, config Config, err err
 		func(h plan.Hook) bool { return !named(h) }), slices.DeleteFunc(hooks, named))
 	for _, hook := range hooks {
 		for _, name := range hook.All() {
-			collection, spec, loadErr := LoadSome(here, planned, config, []string{name})
+			collection, spec, loadErr := SomePrograms(here, planned, config, []string{name})
 			if loadErr == nil {
 				collection.Close()
 				continue
@@ -76,7 +76,7 @@ func ExplainRefusal(here *facts.Facts, planned plan.Plan, config Config, err err
 // ErrMayNotRead says that no program may read this kernel's memory, as where it is locked down.
 var ErrMayNotRead = errors.New("this kernel lets no program read its memory")
 
-// mayNotRead tells whether the verifier has no bpf_probe_read_kernel for a program, nor bpf_probe_read, which the library
+// MayNotRead tells whether the verifier has no bpf_probe_read_kernel for a program, nor bpf_probe_read, which the library
 // tries then.
 func MayNotRead(log []string) bool {
 	return slices.ContainsFunc(log, func(line string) bool {
@@ -109,7 +109,7 @@ func missingType(log []string, types *btf.Spec, program asm.Instructions) string
 	return ""
 }
 
-// neededType names what a relocation needs: a type, or a member of it. The library
+// NeededType names what a relocation needs: a type, or a member of it. The library
 // shows that in the relocation's text only.
 func NeededType(types *btf.Spec, relocation *btf.CORERelocation) string {
 	parts := regexp.MustCompile(`\[([\d:]+)\], local_id=(\d+)\)$`).FindStringSubmatch(relocation.String())

@@ -14,7 +14,7 @@ import (
 	"unsafe"
 )
 
-// objects are the programs and maps of one run, in the kernel.
+// Objects are the programs and maps of one run, in the kernel.
 type Objects struct {
 	Collection *ebpf.Collection
 	Online     []int // CPUs
@@ -24,7 +24,7 @@ type Objects struct {
 	Held       map[string]int64 // rows that Go made in each table, less those that it took out
 }
 
-// holdRows tells the kernel side how many rows of a table Go made, or, if negative, took out.
+// HoldRows tells the kernel side how many rows of a table Go made, or, if negative, took out.
 func (o *Objects) HoldRows(table string, more int64) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -35,7 +35,7 @@ func (o *Objects) HoldRows(table string, more int64) error {
 	return nil
 }
 
-// rows is how many a table has, of those that make room for others.
+// Rows is how many a table has, of those that make room for others.
 func (o *Objects) Rows(table string) (uint64, error) {
 	var made uint64
 	if err := o.Collection.Variables[table+"_made"].Get(&made); err != nil {
@@ -46,7 +46,7 @@ func (o *Objects) Rows(table string) (uint64, error) {
 	return made + uint64(o.Held[table]), nil
 }
 
-// makeOtherRows makes the rows of what the tables have no room for.
+// MakeOtherRows makes the rows of what the tables have no room for.
 func (o *Objects) MakeOtherRows(accepts bool) error {
 	put := func(table string, key, value any) error {
 		if err := o.Collection.Maps[table].Put(key, value); err != nil {
@@ -71,7 +71,7 @@ func (o *Objects) MakeOtherRows(accepts bool) error {
 	return errors.Join(errs...)
 }
 
-// eachRow hands over the rows of a table of listeners.
+// EachRow hands over the rows of a table of listeners.
 func EachRow[K, V any](o *Objects, table string, f func(K, *V)) error {
 	var (
 		key   K
@@ -103,7 +103,7 @@ func (o *Objects) TakeRow(table string, key, value any) (bool, error) {
 	return true, o.HoldRows(table, -1)
 }
 
-// eachCPU hands f the state of each. They are large, and looked at as they come from the kernel.
+// EachCPU hands f the state of each. They are large, and looked at as they come from the kernel.
 func (o *Objects) EachCPU(f func(*bpf.SynspyCpuState)) error {
 	raw, err := o.Collection.Maps["cpu_states"].LookupBytes(uint32(0))
 	if err != nil {
@@ -117,7 +117,7 @@ func (o *Objects) EachCPU(f func(*bpf.SynspyCpuState)) error {
 	return nil
 }
 
-// namespace is a network namespace as the kernel side names it.
+// Namespace is a network namespace as the kernel side names it.
 type Namespace struct {
 	ID    uint64 // its key: net_id() of bpf/ledger.h
 	Net   uint64 // address of its struct net
@@ -149,7 +149,7 @@ func (o *Objects) ReadListener(l *message.Listener) (now message.Listener, ok bo
 // batch is how many entries of a map are read at once.
 const batch = 1024
 
-// everything hands f each entry of a hash map, once, whatever comes and goes meanwhile: 5.6.
+// Everything hands f each entry of a hash map, once, whatever comes and goes meanwhile: 5.6.
 func Everything[K, V any](m *ebpf.Map, f func(K, *V) error) error {
 	var cursor ebpf.MapBatchCursor
 	keys, values := make([]K, batch), make([]V, batch)

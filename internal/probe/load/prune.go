@@ -49,7 +49,7 @@ func prune(object []byte, wanted func(section string) bool) ([]byte, error) {
 	return object, nil
 }
 
-// sectionOf is the section of a program of bpf/synspy.bpf.c: its kind and target.
+// SectionOf is the section of a program of bpf/synspy.bpf.c: its kind and target.
 func SectionOf(program string) string {
 	program = strings.TrimSuffix(program, facts.Twin)
 	switch program {

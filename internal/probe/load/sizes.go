@@ -20,7 +20,7 @@ const (
 // keptPart of the namespaces' tables is for those that a filter names.
 const keptPart = 4
 
-// room is how many of a table's rows anybody may take.
+// Room is how many of a table's rows anybody may take.
 func Room(entries uint32) uint32 { return entries - entries/keptPart }
 
 // size sets the sizes of the maps.

@@ -16,7 +16,7 @@ import (
 // testRunOnCPU is BPF_F_TEST_RUN_ON_CPU.
 const testRunOnCPU = 1
 
-// onEachCPU calls f once per online CPU, on a thread pinned to it where that is
+// OnEachCPU calls f once per online CPU, on a thread pinned to it where that is
 // allowed. f gets a way to run the snapshot program there.
 func (o *Objects) OnEachCPU(f func(cpu int, run Runner) error) error {
 	done := make(chan error, 1)
@@ -41,14 +41,14 @@ func (o *Objects) OnEachCPU(f func(cpu int, run Runner) error) error {
 	return <-done
 }
 
-// runner runs the snapshot program on one CPU.
+// Runner runs the snapshot program on one CPU.
 type Runner struct {
 	program *ebpf.Program
 	cpu     int
 	flags   uint32
 }
 
-// ask runs one request of enum request in bpf/event.h.
+// Ask runs one request of enum request in bpf/event.h.
 func (r Runner) Ask(request bpf.SynspyRequest, arg uint64, ns Namespace) (bpf.SynspyAnswer, error) {
 	options := &ebpf.RunOptions{Context: [4]uint64{uint64(request), arg, ns.Net,
 		uint64(ns.Inode)}, Flags: r.flags}
@@ -68,7 +68,7 @@ const (
 	snapshotPause = 50 * time.Microsecond
 )
 
-// snapshot reads one namespace on one CPU; ok is false when it is gone.
+// Snapshot reads one namespace on one CPU; ok is false when it is gone.
 func (o *Objects) Snapshot(run Runner, ns Namespace) (shot bpf.SynspySnapshot, ok bool, err error) {
 	for range snapshotTries {
 		answer, err := run.Ask(bpf.SynspyRequestREQUEST_SNAPSHOT, ns.ID, ns)
@@ -94,5 +94,5 @@ func (o *Objects) Snapshot(run Runner, ns Namespace) (shot bpf.SynspySnapshot, o
 		ns.Inode, run.cpu)
 }
 
-// anyCPU runs what does not depend on the CPU.
+// AnyCPU runs what does not depend on the CPU.
 func (o *Objects) AnyCPU() Runner { return Runner{program: o.Collection.Programs[snapshotProgram]} }

@@ -70,7 +70,7 @@ type Listener struct {
 	Proof     event.Proof
 }
 
-// decode reads one message; false means that it is not one of ours.
+// Decode reads one message; false means that it is not one of ours.
 func (m *Message) Decode(raw []byte) bool {
 	if len(raw) == 0 {
 		return false
@@ -159,13 +159,13 @@ func ListenerOf(raw *bpf.SynspyListener) Listener {
 
 const afInet = 2
 
-// address reads 16 bytes, IPv4 as v4-mapped.
+// Address reads 16 bytes, IPv4 as v4-mapped.
 func Address(raw [16]uint8) netip.Addr { return netip.AddrFrom16(raw).Unmap() }
 
-// text reads a C string.
+// Text reads a C string.
 func Text(raw [16]int8) string { return TextLike(raw, "") }
 
-// textLike reads a C string, which is that one if they are the same.
+// TextLike reads a C string, which is that one if they are the same.
 func TextLike(raw [16]int8, likely string) string {
 	var b [16]byte
 	n := 0

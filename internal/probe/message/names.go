@@ -10,14 +10,14 @@ import (
 	"github.com/synspy/synspy/internal/probe/reason"
 )
 
-// names turns the kernel's numbers of a record into names, which are looked up once.
+// Names turns the kernel's numbers of a record into names, which are looked up once.
 type Names struct {
 	Reasons   map[uint32]string
 	functions map[uint64]string
 	log       *slog.Logger
 }
 
-// newNames takes the kernel's enum skb_drop_reason, empty where it has none.
+// NewNames takes the kernel's enum skb_drop_reason, empty where it has none.
 func NewNames(reasons map[string]uint32, log *slog.Logger) *Names {
 	n := &Names{Reasons: make(map[uint32]string, len(reasons)),
 		functions: make(map[uint64]string),
@@ -50,7 +50,7 @@ func (n *Names) NamesReason(name string) bool {
 // maxFunctions bounds how many code addresses are remembered.
 const maxFunctions = 1024
 
-// functionAt names the kernel function at a code address; empty where that was not
+// FunctionAt names the kernel function at a code address; empty where that was not
 // told (0), or the symbol is hidden.
 func (n *Names) FunctionAt(address uint64) string {
 	if address == 0 {

@@ -107,7 +107,7 @@ func (n *Names) hookOf(m *Message) hookPlace {
 	return hookPlace{Hook: m.Hook}
 }
 
-// calledAt is the hook by who called netfilter; zero where that is not told.
+// CalledAt is the hook by who called netfilter; zero where that is not told.
 func (n *Names) CalledAt(callers [2]uint64) hookPlace {
 	for _, address := range callers {
 		name, _, _ := strings.Cut(n.FunctionAt(address), ".") // less what compilers append

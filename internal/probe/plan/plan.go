@@ -33,7 +33,7 @@ func (p *Plan) awaits(name string) bool {
 // hooked reports whether the plan attaches anything there at the start.
 func (h *Hook) hooked() bool { return h.Backend != "" && len(h.Programs) > 0 }
 
-// all lists its programs, with the one that comes later.
+// All lists its programs, with the one that comes later.
 func (h *Hook) All() []string {
 	if h.Late == "" {
 		return h.Programs
@@ -71,7 +71,7 @@ func Make(here *facts.Facts, backend string) (Plan, error) {
 	return plan, nil
 }
 
-// attaches reports whether the plan hooks all of these.
+// Attaches reports whether the plan hooks all of these.
 func (p *Plan) Attaches(names ...string) bool {
 	for _, name := range names {
 		if !slices.ContainsFunc(p.Hooks,
@@ -82,7 +82,7 @@ func (p *Plan) Attaches(names ...string) bool {
 	return true
 }
 
-// lists tells whether the plan has a line for it, hooked or not.
+// Lists tells whether the plan has a line for it, hooked or not.
 func (p *Plan) Lists(name string) bool {
 	return slices.ContainsFunc(p.Hooks, func(h Hook) bool { return h.Name == name })
 }
@@ -259,7 +259,7 @@ func (p Plan) Events() []event.Hook {
 	return hooks
 }
 
-// uses tells whether any hook has the backend.
+// Uses tells whether any hook has the backend.
 func (p Plan) Uses(backend string) bool {
 	return slices.ContainsFunc(p.Hooks, func(h Hook) bool { return h.Backend == backend })
 }

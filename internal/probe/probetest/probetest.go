@@ -47,7 +47,7 @@ type Told struct {
 	RdonlyCast  bool
 }
 
-// kernels lists the names of testdata/kernels.
+// Kernels lists the names of testdata/kernels.
 func Kernels(t *testing.T) []string {
 	t.Helper()
 	files, err := fs.Glob(testdata, "testdata/kernels/*.json")
@@ -60,7 +60,7 @@ func Kernels(t *testing.T) []string {
 	return files
 }
 
-// kernelFacts is what a kernel of testdata tells of itself, with all backends.
+// KernelFacts is what a kernel of testdata tells of itself, with all backends.
 func KernelFacts(t *testing.T, name string) *facts.Facts {
 	t.Helper()
 	text, err := testdata.ReadFile("testdata/kernels/" + name + ".json")
@@ -90,7 +90,7 @@ func KernelFacts(t *testing.T, name string) *facts.Facts {
 // processed is how the verifier ends what it says of a program that it takes.
 var processed = regexp.MustCompile(`processed (\d+) insns`)
 
-// logVerified tells how much of each program the verifier walked, of a million that it walks at most.
+// LogVerified tells how much of each program the verifier walked, of a million that it walks at most.
 // test/vm makes a table of these lines. Before 5.16 the log alone has it.
 func LogVerified(t *testing.T, programs map[string]*ebpf.Program) {
 	t.Helper()

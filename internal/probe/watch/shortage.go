@@ -34,7 +34,7 @@ type Shortage struct {
 	Count uint64
 }
 
-// openAnyShortages loads what can be attached on this kernel, in the way in which the probe sees connections accepted, and attaches
+// OpenShortages loads what can be attached on this kernel, in the way in which the probe sees connections accepted, and attaches
 // nothing. The error is of each way that was tried.
 func OpenShortages(facts *facts.Facts, plan *plan.Plan) (*Shortages, error) {
 	var refused error
@@ -64,7 +64,7 @@ func shortageHooks(here *facts.Facts, planned *plan.Plan) (hooks []plan.Hook) {
 		Programs: []string{bpf.ShortageProgTpBtfSysExit}})
 }
 
-// openShortages loads one, and attaches it once to see whether it can be.
+// OpenHook loads one, and attaches it once to see whether it can be.
 func OpenHook(facts *facts.Facts, hook plan.Hook) (*Shortages, error) {
 	spec, err := bpf.LoadShortage()
 	if err != nil {

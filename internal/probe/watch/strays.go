@@ -47,7 +47,7 @@ type Stray struct {
 // MaxStrayAddresses is how many addresses of the only namespace asked about can be watched, as in bpf/strays.bpf.c.
 const MaxStrayAddresses = 16
 
-// loadStrays loads what counts them, and attaches nothing. addresses are those of the only network namespace asked about, netns;
+// LoadStrays loads what counts them, and attaches nothing. addresses are those of the only network namespace asked about, netns;
 // without one it is 0.
 func LoadStrays(facts *facts.Facts, names *message.Names, netns uint64,
 	addresses []netip.Addr) (*Strays, error) {
