@@ -90,14 +90,18 @@ test: ## Run everything that CI runs
 build: need-go ## Build bin/synspy, static
 	$(GO) build -trimpath -tags $(TAGS) -ldflags '$(LDFLAGS)' -o bin/synspy ./cmd/synspy
 
-.PHONY: generate
-generate: need-go ## Write what is made from tables and types, and compile bpf/ to internal/bpf (clang-19)
-	@scripts/install-deps.sh generate
-	@scripts/generated.sh | while read -r page file; do \
+# What bpf/ includes comes before it is compiled; the rest is made from types that have what that says.
+write_generated = while read -r page file; do \
 		echo "$(GO) run ./test/docs $$page > $$file"; \
 		$(GO) run ./test/docs "$$page" > "$$file.new"; mv "$$file.new" "$$file"; \
 	done
+
+.PHONY: generate
+generate: need-go ## Compile bpf/ to internal/bpf (clang-19), and write what is made from tables and types
+	@scripts/install-deps.sh generate
+	@scripts/generated.sh | grep ' bpf/' | $(write_generated)
 	$(GO) generate ./internal/bpf
+	@scripts/generated.sh | grep -v ' bpf/' | $(write_generated)
 
 .PHONY: check-generate
 check-generate: need-go ## Fail if what is generated is not what it is generated from
