@@ -42,7 +42,7 @@ func (d *driver) all() error {
 		return err
 	}
 	available := availableBackends(report)
-	for _, backend := range allBackends {
+	for _, backend := range d.backends() {
 		if slices.Contains(available, backend) {
 			err = d.backend(backend, scenarios)
 		} else {
@@ -53,6 +53,13 @@ func (d *driver) all() error {
 		}
 	}
 	return nil
+}
+
+// backends lists those that play the scenarios.
+func (d *driver) backends() []string {
+	return slices.DeleteFunc(slices.Clone(allBackends), func(backend string) bool {
+		return d.options.short && backend == d.run.kernel.spared
+	})
 }
 
 // backend runs everything there is for a backend that this kernel allows.

@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -143,15 +144,27 @@ func TestMissingBackend(t *testing.T) {
 	}
 }
 
-// TestStandardSelection: between them the standard kernels play everything, and
-// every backend plays the short list on each.
+// TestStandardSelection: between them the standard kernels play everything: each backend
+// the scenarios on two of them, and the end-to-end tests on one.
 func TestStandardSelection(t *testing.T) {
 	standard, err := kernelsByName([]string{standardKernels})
 	if err != nil {
 		t.Fatal(err)
 	}
 	tests := []testBinary{{name: "e2e"}}
+	plays := make(map[string]int)
 	for _, k := range standard {
+		run := &kernelRun{kernel: k}
+		played := (&driver{options: matrixOptions{short: true}, run: run}).backends()
+		for _, backend := range played {
+			plays[backend]++
+		}
+		if !slices.Contains(played, k.standard) {
+			t.Errorf("%s: %v, without %s", k.name, played, k.standard)
+		}
+		if all := (&driver{run: run}).backends(); !slices.Equal(all, allBackends) {
+			t.Errorf("%s, named: %v", k.name, all)
+		}
 		for _, backend := range allBackends {
 			d := driver{options: matrixOptions{short: true, endToEnd: tests}, run: &kernelRun{kernel: k}}
 			if got, want := len(d.endToEnd(backend)) == 1, k.standard == backend; got != want {
@@ -161,6 +174,11 @@ func TestStandardSelection(t *testing.T) {
 			if len(d.endToEnd(backend)) != 1 {
 				t.Errorf("%s by %s, named: no end-to-end test", k.name, backend)
 			}
+		}
+	}
+	for _, backend := range allBackends {
+		if plays[backend] != 2 {
+			t.Errorf("%s plays on %d kernels, want 2", backend, plays[backend])
 		}
 	}
 }
