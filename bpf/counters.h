@@ -21,7 +21,16 @@
 #define ALL_SIGNS                                                                    \
 	(SYN_SIGNS | 1 << COUNTER_SYNCOOKIES_RECV | 1 << COUNTER_SYNCOOKIES_FAILED | \
 	 1 << COUNTER_DEFER_ACCEPT_DROP | 1 << COUNTER_EMBRYONIC_RSTS)
+#define ACK_SIGNS                                                          \
+	(1 << COUNTER_LISTEN_DROPS | 1 << COUNTER_SYNCOOKIES_RECV |        \
+	 1 << COUNTER_SYNCOOKIES_FAILED | 1 << COUNTER_DEFER_ACCEPT_DROP | \
+	 1 << COUNTER_EMBRYONIC_RSTS)
 #define ALL_COUNTERS ((1 << NUM_COUNTERS) - 1)
+/* Those that a SYN can move, and an ACK. */
+#define SYN_COUNTERS                                                                \
+	(SYN_SIGNS | 1 << COUNTER_LISTEN_OVERFLOWS | 1 << COUNTER_REQ_Q_FULL_DROP | \
+	 1 << COUNTER_SYNCOOKIES_SENT)
+#define ACK_COUNTERS (ACK_SIGNS | 1 << COUNTER_LISTEN_OVERFLOWS)
 
 /* READ_NEIGHBOURS reads counters that are neighbours in the kernel: n from the first on,
  * to the places in to, of those that are wanted. Go makes sure that they are. */
@@ -108,19 +117,6 @@ static __always_inline long locate(struct cpu_state *cpu)
 		return -1;
 	cpu->offset = state_address - raw;
 	return bpf_map_update_elem(&offsets, &index, &cpu->offset, BPF_ANY);
-}
-
-/* signature packs a delta into a bit per counter; 0 where one moved twice. */
-static __always_inline __u32 signature(const __u64 *delta)
-{
-	__u64 bits = 0, twice = 0;
-
-#pragma unroll
-	for (int i = 0; i < NUM_COUNTERS; i++) {
-		bits |= delta[i] << i;
-		twice |= delta[i] >> 1;
-	}
-	return twice ? 0 : bits;
 }
 
 #endif

@@ -29,6 +29,7 @@ struct packet {
 /* Which counters tell that something moved: a SYN can move few. */
 enum signs {
 	SIGNS_SYN,
+	SIGNS_ACK,
 	SIGNS_ANY,
 	NUM_SIGNS,
 };
@@ -88,6 +89,7 @@ struct moved {
 	__u64 id; /* of that, see net_id() */
 	__u64 now[NUM_COUNTERS];
 	__u64 delta[NUM_COUNTERS];
+	__u32 bits; /* one for each counter that moved; 0 where one moved twice */
 };
 
 /* A SO_REUSEPORT group, or a socket that is in none. */

@@ -303,6 +303,11 @@ static __always_inline int dropped(struct sk_buff *skb, __u64 location, __u32 re
 	cpu = this_cpu();
 	if (!cpu || seen_before(cpu, (__u64)skb, twin))
 		return 0;
+	if (have_path && in_code(cookie_ranges, 8, location)) {
+		if (!parse_typed(cpu, skb))
+			cpu->freed_early = number(cpu, skb); /* the exit is to come: 6.12 */
+		return 0;
+	}
 	fate = fate_of(reason, location);
 	if (fate.ack == OUTCOME_NONE)
 		return 0;
@@ -310,12 +315,8 @@ static __always_inline int dropped(struct sk_buff *skb, __u64 location, __u32 re
 		return 0; /* it did not come in */
 	if (BPF_CORE_READ_BITFIELD(skb, pkt_type) == PACKET_OTHERHOST)
 		return 0;
-	if (parse(cpu, skb))
+	if (parse_typed(cpu, skb))
 		return 0; /* what moved, if anything, stays for one that can be read */
-	if (have_path && in_code(cookie_ranges, 8, location)) {
-		cpu->freed_early = number(cpu, skb); /* the exit is to come: 6.12 */
-		return 0;
-	}
 	net = number(cpu, skb_net(skb));
 	if (!net || (filter.netns && filter.netns != netns_of(net)))
 		return 0;

@@ -166,6 +166,7 @@ struct count_key {
 };
 
 struct count {
+	struct count_key key; /* in count_places: whose it is; id 0: nobody's */
 	__u64 delivered;
 	__u64 suppressed;
 	__u64 lost;

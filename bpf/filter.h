@@ -49,6 +49,9 @@ static __always_inline bool wanted_mapped(struct packet *p, __u32 netns)
 	return false;
 }
 
+/* Whether any filter asks what a packet says. */
+#define filter_packets (filter.ports || filter.servers || filter.clients)
+
 /* wanted_packet tests what the packet says, and, of port and address, what its listener
  * (0: none) is bound to: TPROXY and sk_lookup programs give packets to listeners elsewhere.
  * An unknown packet fails any filter on what it cannot say. */

@@ -253,7 +253,7 @@ static __noinline int know(struct cpu_state *cpu, __u64 net)
 	known->mib = number(cpu, LOAD(struct net, net, mib.net_statistics)) + cpu->offset;
 	known->routes[0] = out_no_routes ? routes_on(net, cpu->offset, false) : 0;
 	known->routes[1] = out_no_routes ? routes_on(net, cpu->offset, true) : 0;
-	known->sums[SIGNS_SYN] = known->sums[SIGNS_ANY] = -1;
+	known->sums[SIGNS_SYN] = known->sums[SIGNS_ACK] = known->sums[SIGNS_ANY] = -1;
 	if (known->id != id) {
 		known->id = id;
 		known->unrouted[0] = known->unrouted[1] = 0;
@@ -261,54 +261,98 @@ static __noinline int know(struct cpu_state *cpu, __u64 net)
 	return 0;
 }
 
-/* moved_since leaves in cpu->moved.delta what moved in net since this CPU last looked,
+/* look_at leaves in cpu->moved what moved in net since this CPU last looked, of these counters,
  * and returns its tally; NULL when nothing did. */
-static __noinline struct tally *moved_since(struct cpu_state *cpu, __u64 net)
+static __always_inline struct tally *look_at(struct cpu_state *cpu, __u64 net, __u32 which)
 {
 	struct known *known = &cpu->known[place_of(net)];
+	__u64 any = 0, bits = 0, more = 0;
 	struct tally *tally;
-	__u64 any = 0;
 
 	cpu->moved.net = net;
 	cpu->moved.id = known->id;
-	read_counters(known->mib, cpu->moved.now, ALL_COUNTERS, true);
-#pragma unroll
-	for (int i = 0; i < NUM_COUNTERS; i++)
-		any |= cpu->moved.now[i];
-	if (!any) { /* nothing ever moved here */
-		if (cpu->gate)
-			begin_opening(net, false);
-		return NULL;
-	}
 	tally = tally_here(cpu->moved.id);
-	if (!tally)
+	if (!tally) {
+		read_counters(known->mib, cpu->moved.now, ALL_COUNTERS, true);
+#pragma unroll
+		for (int i = 0; i < NUM_COUNTERS; i++)
+			any |= cpu->moved.now[i];
+		if (!any) { /* nothing ever moved here */
+			if (cpu->gate)
+				begin_opening(net, false);
+			return NULL;
+		}
 		tally = begin_tally(cpu, net);
+	}
 	if (!tally)
 		return NULL;
-	any = 0;
+	read_counters(known->mib, cpu->moved.now, which, true);
 #pragma unroll
 	for (int i = 0; i < NUM_COUNTERS; i++) {
-		cpu->moved.delta[i] = cpu->moved.now[i] - tally->seen[i];
-		any |= cpu->moved.delta[i];
-		tally->seen[i] = cpu->moved.now[i];
+		__u64 delta = 0;
+
+		if (which & 1 << i) {
+			delta = cpu->moved.now[i] - tally->seen[i];
+			bits |= delta << i;
+			more |= delta >> 1;
+			tally->seen[i] = cpu->moved.now[i];
+		}
+		cpu->moved.delta[i] = delta;
 	}
-	return any ? tally : NULL;
+	cpu->moved.bits = more ? 0 : bits;
+	return bits | more ? tally : NULL;
+}
+
+static __noinline struct tally *moved_by_syn(struct cpu_state *cpu, __u64 net)
+{
+	return look_at(cpu, net, SYN_COUNTERS);
+}
+
+static __noinline struct tally *moved_by_ack(struct cpu_state *cpu, __u64 net)
+{
+	return look_at(cpu, net, ACK_COUNTERS);
+}
+
+static __noinline struct tally *moved_since(struct cpu_state *cpu, __u64 net)
+{
+	return look_at(cpu, net, ALL_COUNTERS);
+}
+
+static __always_inline struct known *known_of(struct cpu_state *cpu, __u64 net)
+{
+	struct known *known = &cpu->known[place_of(net)];
+
+	if (known->key != known_key(net))
+		know(cpu, net);
+	return known;
 }
 
 /* movement is moved_since behind a memory of the last sum of the signs, so that a
  * packet which moved nothing touches this CPU's state and no map. */
 static __always_inline struct tally *movement(struct cpu_state *cpu, __u64 net, enum signs signs)
 {
-	struct known *known = &cpu->known[place_of(net)];
+	struct known *known = known_of(cpu, net);
 	__u64 sum;
 
-	if (known->key != known_key(net))
-		know(cpu, net);
-	sum = sum_signs(cpu, known->mib, signs == SIGNS_SYN ? SYN_SIGNS : ALL_SIGNS);
+	sum = sum_signs(cpu, known->mib,
+			signs == SIGNS_SYN ? SYN_SIGNS :
+			signs == SIGNS_ACK ? ACK_SIGNS :
+					     ALL_SIGNS);
 	if (known->sums[signs] == sum)
 		return NULL;
 	known->sums[signs] = sum;
-	return moved_since(cpu, net);
+	return signs == SIGNS_SYN ? moved_by_syn(cpu, net) :
+	       signs == SIGNS_ACK ? moved_by_ack(cpu, net) :
+				    moved_since(cpu, net);
+}
+
+/* movement_by_ack is that of an ACK. One that died nearly always moved something. */
+static __always_inline struct tally *movement_by_ack(struct cpu_state *cpu, __u64 net)
+{
+	if (!cpu->call.died)
+		return movement(cpu, net, SIGNS_ACK);
+	known_of(cpu, net);
+	return moved_by_ack(cpu, net);
 }
 
 /* in_reserve is the kernel's own formula (tcp_conn_request): cookies off, and only the
@@ -410,6 +454,11 @@ static __noinline __u8 told_apart(struct cpu_state *cpu, struct sk_buff *skb, __
 	return outcome;
 }
 
+#define TOLD_APART                                                       \
+	(1ULL << OUTCOME_SYN_OTHER | 1ULL << OUTCOME_SYN_OTHER_COOKIES | \
+	 1ULL << OUTCOME_ACK_OTHER | 1ULL << OUTCOME_ACK_OTHER_RESET |   \
+	 1ULL << OUTCOME_ACK_OTHER_COOKIE | 1ULL << OUTCOME_ACK_OTHER_COOKIE_EARLY)
+
 /* outcome_of names the branch that the packet in cpu->packet took. Counters do not tell an RST
  * from what was answered by one, nor a good cookie whose ACK died (cpu->call.died), so that it
  * made no connection. */
@@ -420,12 +469,14 @@ __noinline __u8 outcome_of(__u64 skb, __u64 sk, enum stage stage)
 
 	if (!cpu)
 		return OUTCOME_NONE;
-	outcome = said_by_counters(stage, signature(cpu->moved.delta));
+	outcome = said_by_counters(stage, cpu->moved.bits);
 	if (outcome == OUTCOME_ACK_BAD_RESET && cpu->packet.flags & TCP_FLAG_RST)
 		outcome = OUTCOME_ACK_BAD_RST;
 	if (outcome == OUTCOME_ACK_COOKIE_ACCEPTED && cpu->call.died)
 		outcome = OUTCOME_ACK_OTHER_COOKIE_EARLY;
 	proven_by(cpu, PROOF_COUNTERS);
+	if (!(TOLD_APART & 1ULL << outcome))
+		return outcome;
 	/* By way of memory: the verifier forgets which one it was. */
 	*(volatile __u64 *)&cpu->scratch = outcome;
 	return told_apart(cpu, (struct sk_buff *)skb, sk, *(volatile __u64 *)&cpu->scratch);

@@ -90,6 +90,24 @@ struct {
 	__type(value, struct count);
 } counts SEC(".maps");
 
+/* The same by where a key hashes to, without a search: of those that came first. A place is free
+ * again once Go has taken its row. */
+#define COUNT_PLACES 64
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, COUNT_PLACES);
+	__type(key, __u32);
+	__type(value, struct count);
+} count_places SEC(".maps");
+
+/* Who takes a place makes a row here first: one alone can. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, COUNT_PLACES);
+	__type(key, __u32); /* place */
+	__type(value, struct count_key);
+} count_owners SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 4096);

@@ -93,9 +93,8 @@ static __always_inline __u32 past_extensions(struct cpu_state *cpu, struct layou
  * It returns -1 for any other; most that die are UDP. Where each word is a load of its own, what
  * lies behind the protocol is read only then. The transport header follows an IPv4 header, which
  * early drops have before skb->transport_header is set. */
-static __noinline int parse(struct cpu_state *cpu, struct sk_buff *skb)
+static __always_inline int parse_at(struct cpu_state *cpu, struct layout at)
 {
-	struct layout at = layout_of(skb);
 	struct packet *p = &cpu->packet;
 	struct tcp_wire *tcp = &cpu->wire.tcp;
 	__u32 *words = (__u32 *)cpu->wire.ip;
@@ -103,7 +102,8 @@ static __noinline int parse(struct cpu_state *cpu, struct sk_buff *skb)
 	p->family = 0;
 	p->flags = 0;
 	cpu->wire.start = (__u64)at.head + at.network;
-	cpu->wire.length = at.tail > at.network ? at.tail - at.network : 0;
+	if (capture)
+		cpu->wire.length = at.tail > at.network ? at.tail - at.network : 0;
 	if (have_rdonly_cast)
 		read_words((__u64 *)cpu->wire.ip, at.head + at.network, 2);
 	else
@@ -141,6 +141,18 @@ static __noinline int parse(struct cpu_state *cpu, struct sk_buff *skb)
 		p->isn--; /* the first byte after a SYN */
 	p->ifindex = at.ifindex;
 	return 0;
+}
+
+static __noinline int parse(struct cpu_state *cpu, struct sk_buff *skb)
+{
+	return parse_at(cpu, layout_of(skb));
+}
+
+/* parse_typed is the same where the verifier knows that it is a packet: loads are plain. */
+static __always_inline int parse_typed(struct cpu_state *cpu, struct sk_buff *skb)
+{
+	return parse_at(cpu, (struct layout){ skb->head, skb->network_header, skb->transport_header,
+					      skb->skb_iif, skb->tail });
 }
 
 /* parse_quoted reads the handshake that an ICMP error answers: its payload begins with

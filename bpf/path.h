@@ -37,19 +37,19 @@ static __always_inline struct sock *listener_of(struct sock *sk)
 static __noinline int settle(struct cpu_state *cpu, struct tally *tally, struct sk_buff *skb,
 			     __u64 sk, enum stage stage)
 {
+	bool comes = skb && cpu->freed_early != (__u64)skb;
 	__u8 outcome;
 
-	if (skb && cpu->freed_early != (__u64)skb)
+	if (comes)
 		parse(cpu, skb);
 	cpu->freed_early = 0;
-	if (stage == STAGE_ACK) { /* a SYN is consumed, and comes no more */
-		if (cpu->call.checking)
-			sk = (__u64)listener_of((struct sock *)sk);
+	if (cpu->call.checking && stage == STAGE_ACK)
+		sk = (__u64)listener_of((struct sock *)sk);
+	if (comes && stage == STAGE_ACK) /* a SYN is consumed, and comes no more */
 		cpu->mark = (struct mark){ .skb = number(cpu, skb),
 					   .print = print_of(&cpu->packet),
 					   .sk = sk,
 					   .settled = true };
-	}
 	outcome = outcome_of(skb ? number(cpu, skb) : 0, sk, stage);
 	if (!cpu->gate || outcome == OUTCOME_NONE)
 		return unexplained(cpu, tally);
@@ -80,7 +80,9 @@ static __always_inline int leave(struct cpu_state *cpu, struct arrival *at, __u6
 
 	if (stage != STAGE_ICMP)
 		count_arrival(cpu, at, syn);
-	tally = movement(cpu, net, stage == STAGE_SYN ? SIGNS_SYN : SIGNS_ANY);
+	tally = stage == STAGE_SYN ? movement(cpu, net, SIGNS_SYN) :
+		stage == STAGE_ACK ? movement_by_ack(cpu, net) :
+				     movement(cpu, net, SIGNS_ANY);
 	if (tally)
 		settle(cpu, tally, skb, sk, stage);
 	else

@@ -182,16 +182,25 @@ static __always_inline bool before_listener(__u8 outcome)
 	return outcome >= OUTCOME_INGRESS_NO_LISTENER && outcome <= OUTCOME_INGRESS_OTHER_REFUSED;
 }
 
-/* count_of finds a listener's row, or makes it: only then is the listener read. */
-static __noinline struct count *count_of(struct cpu_state *cpu, __u64 sk, __u8 proof, __u8 outcome)
+/* count_begin makes a listener's row, at its place if nobody has that: only then is the listener
+ * read. What has a row already keeps it. */
+static __noinline struct count *count_begin(struct cpu_state *cpu, __u64 sk, __u8 proof,
+					    __u8 outcome, __u32 place)
 {
 	struct count_key key = { .id = socket_id(sk), .outcome = outcome };
-	struct count *count = bpf_map_lookup_elem(&counts, &key);
+	struct count *count = bpf_map_lookup_elem(&counts, &key), *at;
 
 	if (count)
 		return count;
 	__builtin_memset(&cpu->new_count, 0, sizeof(cpu->new_count));
 	identify(cpu, &cpu->new_count.listener, sk, proof);
+	at = bpf_map_lookup_elem(&count_places, &place);
+	if (at && !at->key.id && !bpf_map_update_elem(&count_owners, &place, &key, BPF_NOEXIST)) {
+		at->listener = cpu->new_count.listener;
+		at->key.outcome = outcome;
+		at->key.id = key.id; /* last: without it the place is nobody's */
+		return at;
+	}
 	if (!bpf_map_update_elem(&counts, &key, &cpu->new_count, BPF_NOEXIST))
 		__sync_fetch_and_add(&counts_made, 1);
 	count = bpf_map_lookup_elem(&counts, &key);
@@ -200,6 +209,19 @@ static __noinline struct count *count_of(struct cpu_state *cpu, __u64 sk, __u8 p
 	key.id = 0; /* the table is full: "other listeners", made by Go at the start */
 	__sync_fetch_and_add(&unlisted_drops, 1);
 	return bpf_map_lookup_elem(&counts, &key);
+}
+
+/* count_of finds a listener's row, or makes it. */
+static __always_inline struct count *count_of(struct cpu_state *cpu, __u64 sk, __u8 proof,
+					      __u8 outcome)
+{
+	__u64 id = socket_id(sk);
+	__u32 place = ((id ^ outcome) * 0x9e3779b97f4a7c15ULL >> 56) & (COUNT_PLACES - 1);
+	struct count *at = bpf_map_lookup_elem(&count_places, &place);
+
+	if (at && at->key.id == id && at->key.outcome == outcome)
+		return at;
+	return count_begin(cpu, sk, proof, outcome, place);
 }
 
 /* within_rate takes one of this second's records; losing a race lets one more by. */
@@ -285,8 +307,8 @@ static __noinline int account_in(struct cpu_state *cpu, struct tally *tally, __u
 		netns = BPF_CORE_READ((struct net *)now, ns.inum);
 	}
 	tally->outcomes[outcome]++;
-	if (!(filter.outcomes & 1ULL << outcome) || !wanted_packet(p, sk, netns) ||
-	    !wanted_listener(sk, proof)) {
+	if (!(filter.outcomes & 1ULL << outcome) ||
+	    (filter_packets && !wanted_packet(p, sk, netns)) || !wanted_listener(sk, proof)) {
 		withhold(tally->netns ? cpu->moved.id : 0, outcome);
 		return 0;
 	}

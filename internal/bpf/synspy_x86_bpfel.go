@@ -101,6 +101,7 @@ type SynspyCodeRange struct {
 
 type SynspyCount struct {
 	_          structs.HostLayout
+	Key        SynspyCountKey
 	Delivered  uint64
 	Suppressed uint64
 	Lost       uint64
@@ -158,6 +159,8 @@ type SynspyCpuState struct {
 		Id    uint64
 		Now   [10]uint64
 		Delta [10]uint64
+		Bits  uint32
+		_     [4]byte
 	}
 	Packet struct {
 		_          structs.HostLayout
@@ -323,7 +326,7 @@ type SynspyCpuState struct {
 		_        structs.HostLayout
 		Key      uint64
 		Mib      uint64
-		Sums     [2]uint64
+		Sums     [3]uint64
 		Id       uint64
 		Unrouted [2]uint64
 		Routes   [2]uint64
@@ -666,6 +669,8 @@ const (
 	SynspyMapBases                              = "bases"
 	SynspyMapChildren                           = "children"
 	SynspyMapClosing                            = "closing"
+	SynspyMapCountOwners                        = "count_owners"
+	SynspyMapCountPlaces                        = "count_places"
 	SynspyMapCounts                             = "counts"
 	SynspyMapCpuStates                          = "cpu_states"
 	SynspyMapListenersRead                      = "listeners_read"
@@ -967,6 +972,8 @@ type SynspyMapSpecs struct {
 	Bases         *ebpf.MapSpec `ebpf:"bases"`
 	Children      *ebpf.MapSpec `ebpf:"children"`
 	Closing       *ebpf.MapSpec `ebpf:"closing"`
+	CountOwners   *ebpf.MapSpec `ebpf:"count_owners"`
+	CountPlaces   *ebpf.MapSpec `ebpf:"count_places"`
 	Counts        *ebpf.MapSpec `ebpf:"counts"`
 	CpuStates     *ebpf.MapSpec `ebpf:"cpu_states"`
 	ListenersRead *ebpf.MapSpec `ebpf:"listeners_read"`
@@ -1100,6 +1107,8 @@ type SynspyMaps struct {
 	Bases         *ebpf.Map `ebpf:"bases"`
 	Children      *ebpf.Map `ebpf:"children"`
 	Closing       *ebpf.Map `ebpf:"closing"`
+	CountOwners   *ebpf.Map `ebpf:"count_owners"`
+	CountPlaces   *ebpf.Map `ebpf:"count_places"`
 	Counts        *ebpf.Map `ebpf:"counts"`
 	CpuStates     *ebpf.Map `ebpf:"cpu_states"`
 	ListenersRead *ebpf.Map `ebpf:"listeners_read"`
@@ -1128,6 +1137,8 @@ func (m *SynspyMaps) Close() error {
 		m.Bases,
 		m.Children,
 		m.Closing,
+		m.CountOwners,
+		m.CountPlaces,
 		m.Counts,
 		m.CpuStates,
 		m.ListenersRead,

@@ -4,6 +4,7 @@
 package listener
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 
@@ -45,13 +46,25 @@ type Count struct {
 
 // Counts returns the counts so far.
 func (c *Counters) Counts() ([]Count, error) {
-	var (
-		key    bpf.SynspyCountKey
-		value  bpf.SynspyCount
-		counts []Count
-	)
-	entries := c.Collection.Maps["counts"].Iterate()
-	for entries.Next(&key, &value) {
+	rows := make(map[bpf.SynspyCountKey]bpf.SynspyCount)
+	add := func(key bpf.SynspyCountKey, more *bpf.SynspyCount) {
+		sum, known := rows[key]
+		if !known {
+			sum.Listener = more.Listener
+		}
+		addCount(&sum, more)
+		rows[key] = sum
+	}
+	err := load.EachRow(c.Objects, "counts", func(key bpf.SynspyCountKey, raw *bpf.SynspyCount) { add(key, raw) })
+	if err != nil {
+		return nil, err
+	}
+	err = load.EachRow(c.Objects, "count_places", func(_ uint32, raw *bpf.SynspyCount) { add(raw.Key, raw) })
+	if err != nil {
+		return nil, err
+	}
+	var counts []Count
+	for key, value := range rows {
 		if value.Delivered+value.Suppressed+value.Lost == 0 {
 			continue
 		}
@@ -59,10 +72,32 @@ func (c *Counters) Counts() ([]Count, error) {
 			Count{event.Outcome(key.Outcome), message.ListenerOf(&value.Listener),
 				value.Delivered, value.Suppressed, value.Lost, value.Again})
 	}
-	if err := entries.Err(); err != nil {
-		return nil, fmt.Errorf("read counts: %w", err)
-	}
 	return counts, nil
+}
+
+// addCount adds what was counted in another place: two CPUs may make both a row and a place of one key.
+func addCount(to, more *bpf.SynspyCount) {
+	to.Delivered += more.Delivered
+	to.Suppressed += more.Suppressed
+	to.Lost += more.Lost
+	to.Again += more.Again
+}
+
+// takePlace returns what is at a key's place, see count_of in bpf/record.h, and vacates it.
+func (c *Counters) takePlace(key bpf.SynspyCountKey) (raw bpf.SynspyCount, err error) {
+	places, owners := c.Collection.Maps["count_places"], c.Collection.Maps["count_owners"]
+	at := uint32((key.Id^uint64(key.Outcome))*0x9e3779b97f4a7c15>>56) & (places.MaxEntries() - 1)
+	if err := places.Lookup(at, &raw); err != nil {
+		return raw, fmt.Errorf("read counts: %w", err)
+	}
+	if raw.Key != key {
+		return bpf.SynspyCount{}, nil
+	}
+	// Whoever finds the place free before its owner is gone as well makes a row.
+	if err := errors.Join(places.Put(at, bpf.SynspyCount{}), owners.Delete(at)); err != nil {
+		return raw, fmt.Errorf("vacate a place of counts: %w", err)
+	}
+	return raw, nil
 }
 
 // Arrivals is what reached a listener, dropped or not. Socket is zero for the

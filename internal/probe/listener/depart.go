@@ -55,8 +55,13 @@ func (c *Counters) Take(row Count) (Count, error) {
 	var value bpf.SynspyCount
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	ok, err := c.TakeRow("counts", key, &value)
-	if ok {
+	inTable, err := c.TakeRow("counts", key, &value)
+	if err != nil {
+		return row, err
+	}
+	at, err := c.takePlace(key)
+	if inTable || at.Key == key {
+		addCount(&value, &at)
 		row.Delivered, row.Suppressed, row.Lost, row.Again = value.Delivered, value.Suppressed, value.Lost, value.Again
 	}
 	return row, err

@@ -58,6 +58,10 @@ func answers() []Table {
 		{Object: "synspy", Name: "counts", Holds: "listeners and outcomes",
 			Full:    "rows at rest, and of listeners that closed, are used again; the rest is in the row of other listeners",
 			Counted: "overflow.drops, and overflow.uncounted of those that even that has no row for", Verdict: noHealth},
+		{Object: "synspy", Name: "count_places", Holds: "listeners and outcomes that lost packets first",
+			Full: "the others have a row in counts: the sums stay exact"},
+		{Object: "synspy", Name: "count_owners", Holds: "places of count_places that are taken",
+			Full: "as many rows as places: the sums stay exact"},
 		{Object: "synspy", Name: "arrived", Holds: "listeners that packets reached",
 			Full:    "rows at rest, and of listeners that closed, are used again; the rest is in the row of other listeners",
 			Counted: "overflow.syns", Verdict: noHealth +
