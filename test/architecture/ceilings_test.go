@@ -20,9 +20,7 @@ var allowed = measures{files: 25, cycle: 6}
 
 // ceilings are the packages that have more than is allowed: what they had when their row was
 // written. A change may lower these numbers, and removes a row that is no longer needed.
-var ceilings = map[string]measures{
-	"test/bench": {files: 37, cycle: 20},
-}
+var ceilings = map[string]measures{}
 
 // longLinesCeiling is how many lines of Go may have more than 100 columns, in the whole module. It
 // may only fall.
