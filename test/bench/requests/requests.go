@@ -52,6 +52,7 @@ const verbNone = "none"
 
 var requestVerbs = []string{verbNone, tracer.VerbEmpty, tracer.VerbTrace, tracer.VerbDiagnose}
 
+// Run compares requests a second, on this machine's kernel or in a virtual machine.
 func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("bench requests", flag.ContinueOnError)
 	flags.SetOutput(stderr)
