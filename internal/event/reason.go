@@ -109,6 +109,13 @@ var reasons = []Reason{
 		Fix:     []string{"find who cuts it: a link with errors, a tunnel, or a sender that makes such packets", onWire},
 	},
 	{
+		Name: "IP_CSUM", Title: "bad IP checksum", Owner: "network",
+		Fate: Fate{OutcomeIngressChecksum, OutcomeAckOtherFreed}, Part: "of the IP header",
+		Explain: "the checksum of the IPv4 header was wrong",
+		Fix: []string{"look for an offload that fails, and turn it off on both ends of the link: ethtool -K DEVICE tx off rx off",
+			"or for a middlebox that changes packets and not their checksum: compare tcpdump -vv at both ends"},
+	},
+	{
 		Name: "TCP_CSUM", Title: "bad TCP checksum", Owner: "network",
 		Fate: Fate{OutcomeIngressChecksum, OutcomeAckOtherFreed},
 		Part: "of TCP", Shared: true,
@@ -121,13 +128,6 @@ var reasons = []Reason{
 		Fate: Fate{OutcomeIngressNetfilter, OutcomeAckOtherFreed}},
 	{Name: "OTHERHOST", WhyNot: "of frames for another machine's hardware address: no loss",
 		NoLoss: true},
-	{
-		Name: "IP_CSUM", Title: "bad IP checksum", Owner: "network",
-		Fate: Fate{OutcomeIngressChecksum, OutcomeAckOtherFreed}, Part: "of the IP header",
-		Explain: "the checksum of the IPv4 header was wrong",
-		Fix: []string{"look for an offload that fails, and turn it off on both ends of the link: ethtool -K DEVICE tx off rx off",
-			"or for a middlebox that changes packets and not their checksum: compare tcpdump -vv at both ends"},
-	},
 	{
 		Name: "IP_INHDR", Title: "bad IP header", Owner: "network",
 		Explain: "their IP header was wrong, had an IPv6 address that no machine can have, or said that their time to live is over",

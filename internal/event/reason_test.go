@@ -48,6 +48,27 @@ func TestReasons(t *testing.T) {
 	}
 }
 
+// TestReasonsTellBranches: a branch that needs a drop reason has one that leads to it, and a reason
+// leads to branches that need it, at the stages that it is of.
+func TestReasonsTellBranches(t *testing.T) {
+	told := make(map[Outcome]bool)
+	for _, r := range reasons {
+		if r.NoLoss && r.Fate != (Fate{}) {
+			t.Errorf("%s is no loss, and has a fate", r.Name)
+		}
+		told[r.Fate.Syn], told[r.Fate.Ack] = true, true
+		if r.Fate != (Fate{}) && r.Fate.Ack.Branch().Stage != StageAck {
+			t.Errorf("%s: outcome %d is of no ACK", r.Name, r.Fate.Ack)
+		}
+	}
+	for o := range NumOutcomes {
+		b := o.Branch()
+		if b.Needs&NeedReason != 0 && b.Needs&NeedAnswers == 0 && !told[o] {
+			t.Errorf("outcome %d, %v: no drop reason leads to it (Fate in reason.go)", o, b.Cause)
+		}
+	}
+}
+
 // TestPAWSAdvice: what timestamps refuse is not cured by timestamps.
 func TestPAWSAdvice(t *testing.T) {
 	for _, r := range allReasons() {

@@ -2,11 +2,7 @@
 
 package facts
 
-import (
-	"github.com/synspy/synspy/internal/probe/reason"
-	"slices"
-	"strings"
-)
+import "slices"
 
 // LeavesSleepers tells whether a trampoline at the exit of a function that sleeps can
 // be taken away safely.
@@ -51,18 +47,6 @@ const (
 func (f *Facts) Has(function string) bool {
 	_, typed := f.Functions[function]
 	return typed || len(f.Code[function]) > 0
-}
-
-// Names tells whether the kernel has a drop reason that begins so.
-func (f *Facts) Names(starts []string) bool {
-	for name := range f.Reasons {
-		for _, start := range starts {
-			if strings.HasPrefix(strings.TrimPrefix(name, reason.Prefix), start) {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // AnyResetArgs is how many arguments tcp_send_reset has once it tells of every RST, not

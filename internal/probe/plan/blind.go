@@ -20,8 +20,7 @@ func (p *Plan) findBlind(here *facts.Facts) {
 			v.add("", event.Blind{Cause: c.Cause, Shows: other, Why: c.NoOutcome})
 		}
 	}
-	v.unhooked()
-	for _, l := range slices.Concat(v.lacks(), v.reasonless(), v.unseen()) {
+	for _, l := range slices.Concat(v.unhooked(), v.lacks(), v.reasonless(), v.unseen()) {
 		v.without(l)
 	}
 }
@@ -65,22 +64,6 @@ var other = event.CauseKernelOther.String()
 // own says that a branch shows as its own cause: with another action, or by weaker proof.
 const own = ""
 
-// unhooked lists what dies in functions of the listen path that are not hooked: the
-// next hooked one finds counters moved that are not its own.
-func (v *view) unhooked() {
-	for _, f := range facts.ListenPath() {
-		if !v.path || v.plan.Attaches(f.Name) || !v.plan.Lists(f.Name) {
-			continue
-		}
-		for o := range event.NumOutcomes {
-			if b := o.Branch(); b.At()&f.At != 0 && b.Cause != event.CauseKernelOther {
-				v.lose(b, lack{hook: f.Name, part: f.Part,
-					shows: event.ShowsUnattributed, why: f.Name + notHooked})
-			}
-		}
-	}
-}
-
 // lack is something that a plan may do without, and what the branches that need it show as then.
 type lack struct {
 	when  bool
@@ -89,60 +72,46 @@ type lack struct {
 	hook  string
 	shows string
 	why   string
-	part  string // which of the deaths; empty: those of partOf
+	part  string // which of the deaths; empty: all
 	any   bool   // wherever the cause can be, in one
 }
 
-// partOf is which of its cause's deaths an outcome is, where that is not all of them.
-func partOf(o event.Outcome) string {
-	switch o {
-	case event.OutcomeAckBadQuiet:
-		return "dropped without a counter"
-	case event.OutcomeAckBadAnswered:
-		return "answered by an RST"
-	case event.OutcomeIngressNetfilterReject:
-		return "rejected with an RST"
-	case event.OutcomeIngressOtherRefused:
-		return "answered by an ICMP error"
-	}
-	return ""
-}
-
-// without lists the branches that a plan does not tell for a lack.
+// without notes the branches that a plan does not tell for a lack. Of kernel_other, which is of many
+// kinds, only those that are named.
 func (v *view) without(l lack) {
 	for o := range event.NumOutcomes {
 		b := o.Branch()
-		if !l.when || l.of != o && (l.of != event.OutcomeNone || b.Needs&l.need == 0) {
+		needs := l.of == event.OutcomeNone && b.Needs&l.need != 0 && b.Cause != event.CauseKernelOther
+		if !l.when || b.Kind != event.KindDrop || l.of != o && !needs {
 			continue
 		}
-		each := l
-		if each.part == "" {
-			each.part = partOf(o)
+		blind := event.Blind{Cause: b.Cause, Stage: b.Stage, Part: l.part, Shows: l.shows, Why: l.why}
+		if l.any {
+			blind.Stage = event.StageUnknown
 		}
-		v.lose(b, each)
+		if l.shows == own {
+			blind.Shows = b.Cause.String()
+		}
+		v.add(l.hook, blind)
 	}
 }
 
-// lose notes that a branch is not told.
-func (v *view) lose(b event.Branch, l lack) {
-	if b.Kind != event.KindDrop {
-		return
+// unhooked lists the functions of the listen path that are not hooked: the next hooked one finds
+// counters moved that are not its own.
+func (v *view) unhooked() (list []lack) {
+	for _, f := range facts.ListenPath() {
+		list = append(list, lack{when: v.path && !v.plan.Attaches(f.Name) && v.plan.Lists(f.Name),
+			need: f.At, hook: f.Name, part: f.Part, shows: event.ShowsUnattributed,
+			why: f.Name + notHooked})
 	}
-	blind := event.Blind{Cause: b.Cause, Stage: b.Stage, Part: l.part, Shows: l.shows, Why: l.why}
-	if l.any {
-		blind.Stage = event.StageUnknown
-	}
-	if l.shows == own {
-		blind.Shows = b.Cause.String()
-	}
-	v.add(l.hook, blind)
+	return list
 }
 
 // lacks lists what plans may lack of what tells the ends of handshakes.
 func (v *view) lacks() []lack {
 	const (
 		reset, bad = "tcp_send_reset", event.OutcomeAckBadAnswered
-		dropped    = "shows as dropped: "
+		answered   = "answered by an RST"
 	)
 	timer, timed, gone := facts.RequestTimer, v.plan.Attaches(facts.RequestTimer), facts.GoneFunction
 	if !v.path {
@@ -178,11 +147,11 @@ func (v *view) lacks() []lack {
 			why: whyNoFrees, part: "moving no counter"},
 		{when: v.freed && !v.whose(), need: event.NeedListener,
 			of: event.OutcomeAckBadQuiet, hook: frees, shows: nothing,
-			why: whyNoSocket},
+			why: whyNoSocket, part: "dropped without a counter"},
 		{when: unanswered && !v.whose(), need: event.NeedResets, of: bad, hook: reset,
-			shows: nothing, why: reset + notHooked},
+			shows: nothing, why: reset + notHooked, part: answered},
 		{when: unanswered && v.whose(), need: event.NeedResets, of: bad, hook: reset,
-			shows: own, why: dropped + reset + notHooked},
+			shows: own, why: "shows as dropped: " + reset + notHooked, part: answered},
 	}
 }
 
@@ -225,8 +194,9 @@ func (v *view) unseen() []lack {
 			why: whyNoSocket, part: "freed by TCP without a reason"},
 		{when: unwatched && v.tellsFirewall(), need: event.NeedAnswers,
 			of: event.OutcomeIngressNetfilterReject, hook: facts.AnswerEvent, shows: own,
-			why: why},
+			why: why, part: "rejected with an RST"},
 		{when: unwatched, need: event.NeedAnswers, of: event.OutcomeIngressOtherRefused,
-			hook: facts.AnswerEvent, shows: own, why: why},
+			hook: facts.AnswerEvent, shows: own, why: why,
+			part: "answered by an ICMP error"},
 	}
 }

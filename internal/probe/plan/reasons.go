@@ -35,15 +35,8 @@ func byReason() []reasoned {
 			}
 		}
 	}
-	rank := func(shared bool) int {
-		if shared {
-			return 1
-		}
-		return 0
-	}
 	slices.SortStableFunc(all, func(a, b reasoned) int {
-		return cmp.Or(cmp.Compare(a.cause, b.cause), cmp.Compare(a.stage, b.stage),
-			cmp.Compare(rank(a.shared), rank(b.shared)))
+		return cmp.Or(cmp.Compare(a.cause, b.cause), cmp.Compare(a.stage, b.stage))
 	})
 	return all
 }
@@ -141,7 +134,8 @@ func (v *view) tellsFirewall() bool {
 	if v.reasons {
 		return v.freed && v.facts.Reasons[reason.Prefix+"NETFILTER_DROP"] > 0
 	}
-	return v.freed && v.placed("nf_hook_slow") && v.facts.Tracepoints["kfree_skb"] < facts.ReasonArgs // later, others free as well
+	// Later, others free there as well.
+	return v.freed && v.placed("nf_hook_slow") && v.facts.Tracepoints["kfree_skb"] < facts.ReasonArgs
 }
 
 // tellsEveryReset tells whether RSTs that no socket sends are seen by the tracepoint.
