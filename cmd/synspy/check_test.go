@@ -61,7 +61,7 @@ func decodeChecks(t *testing.T, text string) map[string]check {
 	return checks
 }
 
-// attachedAny tells whether one of these hooks is attached: which of them the backend has.
+// attachedAny reports whether one of these hooks is attached: which of them the backend has.
 func attachedAny(checks map[string]check, hooks ...string) bool {
 	return slices.ContainsFunc(hooks, func(hook string) bool {
 		c := checks[hook]

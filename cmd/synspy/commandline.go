@@ -23,7 +23,7 @@ func commandLine(args []string) string {
 	return strings.Join(words, " ")
 }
 
-// quoted tells whether a shell may take a character for more than itself.
+// quoted reports whether a shell may take a character for more than itself.
 func quoted(r rune) bool {
 	return !strings.ContainsRune("-_./:,=@%+^", r) && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
 }

@@ -132,7 +132,7 @@ func (f *outputFlags) add(cmd *cobra.Command) {
 	f.changed = flags.Changed
 }
 
-// timeGiven tells whether --time was asked for.
+// timeGiven reports whether --time was asked for.
 func (f *outputFlags) timeGiven() bool { return f.changed != nil && f.changed("time") }
 
 // formats lists what --output takes.
@@ -184,7 +184,7 @@ func (f *outputFlags) logger(e env) *slog.Logger {
 	return slog.New(slog.NewTextHandler(e.stderr, &slog.HandlerOptions{Level: level}))
 }
 
-// stdoutTerminal tells whether standard output is a terminal, and how wide.
+// stdoutTerminal reports whether standard output is a terminal, and how wide.
 func stdoutTerminal() (width int, ok bool) {
 	size, ok := stdoutSize()
 	return int(size.Col), ok

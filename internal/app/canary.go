@@ -128,13 +128,13 @@ func whileRead(ctx context.Context, to io.Writer) (context.Context, func() error
 	gone, done := cli.ReaderGone(to), make(chan struct{})
 	go func() {
 		defer close(done)
-		attend := time.NewTicker(counters.AttendEvery)
-		defer attend.Stop()
+		reader := time.NewTicker(counters.ReaderEvery)
+		defer reader.Stop()
 		for {
 			select {
 			case <-ctx.Done():
 				return
-			case <-attend.C:
+			case <-reader.C:
 				if gone() {
 					cancel(syscall.EPIPE)
 				}

@@ -62,7 +62,7 @@ func (r *recordedStream) Ready(ready event.Ready) error {
 	r.records.Add(&ready)
 	return nil
 }
-func (r *recordedStream) Drop(d *event.Drop) error      { r.records.Add(d); return nil }
-func (r *recordedStream) Held(h event.Held) error       { r.records.Add(&h); return nil }
-func (r *recordedStream) Summary(s event.Summary) error { r.records.Add(&s); return nil }
-func (r *recordedStream) Flush() error                  { return nil }
+func (r *recordedStream) Drop(d *event.Drop) error            { r.records.Add(d); return nil }
+func (r *recordedStream) Suppressed(h event.Suppressed) error { r.records.Add(&h); return nil }
+func (r *recordedStream) Summary(s event.Summary) error       { r.records.Add(&s); return nil }
+func (r *recordedStream) Flush() error                        { return nil }

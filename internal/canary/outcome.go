@@ -49,7 +49,7 @@ func classify(record *event.Canary, err error, info *unix.TCPInfo) {
 	}
 }
 
-// answered tells whether a packet of the server's side ended it.
+// answered reports whether a packet of the server's side ended it.
 func answered(r event.Canary) bool {
 	return r.Outcome == event.CanaryConnected || r.Outcome == event.CanaryReset || r.Outcome == event.CanaryRefused
 }

@@ -46,7 +46,7 @@ func ParseTarget(text string) (*Target, error) {
 	return t, nil
 }
 
-// Fits tells whether a literal address is of the network; a name may have one of each.
+// Fits reports whether a literal address is of the network; a name may have one of each.
 func (t *Target) Fits(network Network) bool {
 	return !t.addr.IsValid() || network == "ip" || t.addr.Is4() == (network == "ip4")
 }

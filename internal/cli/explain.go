@@ -155,14 +155,14 @@ func (e CheckedError) Error() string { return e.Err.Error() }
 
 func (e CheckedError) Unwrap() error { return e.Err }
 
-// IsRefused tells whether an error is what these missing capabilities lead to. A
+// IsRefused reports whether an error is what these missing capabilities lead to. A
 // kernel may refuse the privileged too.
 func IsRefused(err error, missing []kernel.Capability) bool {
 	return slices.ContainsFunc(missing,
 		func(c kernel.Capability) bool { return explains(c, err) })
 }
 
-// explains tells whether an error is what the lack of a capability leads to.
+// explains reports whether an error is what the lack of a capability leads to.
 func explains(c kernel.Capability, err error) bool {
 	switch c.Bit {
 	case unix.CAP_BPF, unix.CAP_PERFMON:

@@ -142,14 +142,14 @@ func (o *OutFile) Close() error {
 	return o.File.Close()
 }
 
-// SharesWith tells whether it is the regular file that is written to already, by another name than
+// SharesWith reports whether it is the regular file that is written to already, by another name than
 // that of a descriptor.
 func (o *OutFile) SharesWith(to io.Writer) bool {
 	file, ok := to.(*os.File)
 	return ok && !o.given && o.Is(file)
 }
 
-// Is tells whether what is written goes to the file that is read.
+// Is reports whether what is written goes to the file that is read.
 func (o *OutFile) Is(from io.Reader) bool {
 	file, ok := from.(*os.File)
 	if !ok {

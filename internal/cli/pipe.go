@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ReaderGone returns a function that tells whether nobody reads any more what is
+// ReaderGone returns a function that reports whether nobody reads any more what is
 // written there: the other end of a pipe or socket was closed. It costs one
 // poll(2). Of anything but a file it knows nothing.
 func ReaderGone(to io.Writer) func() bool {

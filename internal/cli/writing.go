@@ -88,7 +88,7 @@ func (w Writing) WithNotes(to io.Writer) Writing {
 func (w Writing) Stream(to io.Writer, rate uint32) Stream {
 	options := w.Options
 	options.Rate = int(rate)
-	return attended{render.NewStream(to, options), ReaderGone(to)}
+	return hangup{render.NewStream(to, options), ReaderGone(to)}
 }
 
 // Replay returns a stream that writes records of another time: what --rate was,
@@ -96,7 +96,7 @@ func (w Writing) Stream(to io.Writer, rate uint32) Stream {
 func (w Writing) Replay(to io.Writer) Stream {
 	options := w.Options
 	options.Start = time.Time{}
-	return attended{render.NewStream(to, options), ReaderGone(to)}
+	return hangup{render.NewStream(to, options), ReaderGone(to)}
 }
 
 // versionRecord is synspy version -o json.

@@ -132,8 +132,8 @@ func (c *collector) poll(all bool) error {
 // Ready is of no interest: the diagnosis says what could not be seen.
 func (c *collector) Ready(event.Ready) error { return nil }
 
-// Held is what the rate limit kept back: packets without their clients.
-func (c *collector) Held(h event.Held) error {
+// Suppressed takes what the rate limit kept back: packets without their clients.
+func (c *collector) Suppressed(h event.Suppressed) error {
 	if h.Cause == event.CauseUnknown { // SYN cookies, or not known
 		if h.Listener != nil && h.Stage == event.StageSyn {
 			c.queues.Cookies(h.Listener.Key, h.Count)

@@ -63,7 +63,7 @@ func TestDropsBeforeAListener(t *testing.T) {
 		Action: event.ActionReset}); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Held(event.Held{Cause: event.CauseNoListener, Stage: event.StageIngress,
+	if err := c.Suppressed(event.Suppressed{Cause: event.CauseNoListener, Stage: event.StageIngress,
 		Action: event.ActionReset, Count: 5}); err != nil {
 		t.Fatal(err)
 	}

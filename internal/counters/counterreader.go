@@ -56,12 +56,12 @@ func (r *counterReader) read() ([]reading, error) {
 		return nil, fmt.Errorf("%w: %w", ErrUnreadable, err)
 	}
 	if hidden > 0 && r.only == 0 {
-		r.tellOnce(0,
+		r.sayOnce(0,
 			fmt.Sprintf("not shown: %s of processes that these privileges do not let it ask\n%s",
 				render.Plural(hidden, "network namespace"), session.NeedsPtrace()))
 	}
 	if what, takes := session.UnseenProcesses(); what != "" && r.only == 0 {
-		r.tellOnce(math.MaxUint64,
+		r.sayOnce(math.MaxUint64,
 			fmt.Sprintf("%s are not seen: network namespaces of theirs may be missing\nthat takes %s", what, takes))
 	}
 	readings := make([]reading, 0, len(namespaces))
@@ -76,7 +76,7 @@ func (r *counterReader) read() ([]reading, error) {
 		case errors.Is(err, fs.ErrPermission) && r.only != 0:
 			return nil, fmt.Errorf("%w: %w", ErrUnreadable, err)
 		case errors.Is(err, fs.ErrPermission):
-			r.tellOnce(ns.Inode, err.Error())
+			r.sayOnce(ns.Inode, err.Error())
 		default:
 			r.log.Debug("read counters", "netns", ns.Inode, "error",
 				err) // it has vanished
@@ -85,7 +85,7 @@ func (r *counterReader) read() ([]reading, error) {
 	return readings, nil
 }
 
-func (r *counterReader) tellOnce(key uint64, text string) {
+func (r *counterReader) sayOnce(key uint64, text string) {
 	if !r.told[key] {
 		r.told[key] = true
 		var lines []string

@@ -14,8 +14,8 @@ import (
 	"github.com/synspy/synspy/internal/session"
 )
 
-// AttendEvery is how often a watch looks whether it still has a reader.
-const AttendEvery = 100 * time.Millisecond
+// ReaderEvery is how often a watch checks that it still has a reader.
+const ReaderEvery = 100 * time.Millisecond
 
 // watching is what a watch remembers between intervals.
 type watching struct {
@@ -46,12 +46,12 @@ func (c *counters) watch(ctx context.Context, first []reading) error {
 	c.say(fmt.Sprintf("watching %s every %v", render.Plural(len(first), "network namespace"),
 		c.options.Interval))
 	gone := cli.ReaderGone(c.to)
-	attend, interval := time.NewTicker(AttendEvery), time.NewTicker(c.options.Interval)
-	defer attend.Stop()
+	reader, interval := time.NewTicker(ReaderEvery), time.NewTicker(c.options.Interval)
+	defer reader.Stop()
 	defer interval.Stop()
 	for n := uint64(0); c.options.Count == 0 || n < c.options.Count; {
 		select {
-		case <-attend.C:
+		case <-reader.C:
 			if gone() {
 				return syscall.EPIPE
 			}

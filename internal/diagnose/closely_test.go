@@ -11,10 +11,10 @@ import (
 	"github.com/synspy/synspy/internal/event"
 )
 
-// lookedAtFrom leaves of a listener's samples those of a collector that looks closely from an
+// sampledFrom leaves of a listener's samples those of a collector that looks closely from an
 // offset on, in ms, and every half second before: what a thread ran between two is told by the
 // later one.
-func lookedAtFrom(l evidence.Listener, from uint32) evidence.Listener {
+func sampledFrom(l evidence.Listener, from uint32) evidence.Listener {
 	const calmMs = 500
 	for i, t := range l.Threads {
 		var kept []evidence.Sample
@@ -80,7 +80,7 @@ func TestLookedAtFrom(t *testing.T) {
 		}, event.FindingAcceptLoopBusy},
 	} {
 		for _, from := range []uint32{0, 2000, 2300} {
-			e := evidenceOf(lookedAtFrom(tt.l(), from))
+			e := evidenceOf(sampledFrom(tt.l(), from))
 			e.Closely = []evidence.Span{{FromMs: from, ToMs: 10_000}}
 			d := Diagnose(e)
 			if len(d.Findings) == 0 || d.Findings[0].ID != tt.want ||
@@ -108,7 +108,7 @@ func TestNotLookedAt(t *testing.T) {
 	// It ran and starved some time between two looks, one of which fell into the time in which
 	// the queue was full.
 	for _, did := range []evidence.Sample{running, starving} {
-		e := evidenceOf(lookedAtFrom(thread(blockedWindow(16), true, between(1000, 7000,
+		e := evidenceOf(sampledFrom(thread(blockedWindow(16), true, between(1000, 7000,
 			did, inPoll)), 7000))
 		e.Closely = []evidence.Span{{FromMs: 7000, ToMs: 10_000}}
 		if id, before := tell(e); id == event.FindingAcceptLoopBusy ||

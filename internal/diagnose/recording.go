@@ -64,7 +64,7 @@ func (r *Recording) Add(record any) {
 		if rec.Recount != nil {
 			r.Recounted(*rec.Recount)
 		}
-	case *event.Held:
+	case *event.Suppressed:
 		r.held = true
 		count := event.Count{Cause: rec.Cause, Stage: rec.Stage, Action: rec.Action,
 			Count: rec.Count}

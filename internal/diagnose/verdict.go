@@ -99,7 +99,7 @@ func sentence(e *evidence.Evidence, all []*rules.Found) string {
 		first.Because, more)
 }
 
-// noneFinished tells whether a listener's finished handshakes were counted, and there were none.
+// noneFinished reports whether a listener's finished handshakes were counted, and there were none.
 func noneFinished(e *evidence.Evidence, l *event.Listener) bool {
 	return slices.ContainsFunc(e.Listeners, func(at evidence.Listener) bool {
 		finished, known := at.HandshakesFinished()

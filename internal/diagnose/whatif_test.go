@@ -110,7 +110,7 @@ func TestWhatIfSays(t *testing.T) {
 // said.
 func TestRetriesUnknown(t *testing.T) {
 	l := burstWindow(128)
-	l.RetriesTold = false
+	l.RetriesCounted = false
 	for i := range l.Timeline {
 		l.Timeline[i].Retries = nil
 	}
@@ -126,7 +126,7 @@ func retrying(limit uint32, first, capacity []uint64, after []uint32) evidence.L
 	m := whatif.QueueModel{StepMs: stepMs, Arrivals: first, Retries: after}
 	due := make([][]whatif.Attempts, len(first))
 	l := evidence.Listener{ID: event.Listener{AcceptQueue: &event.Queue{Limit: limit}},
-		StepMs: stepMs, RetriesTold: true, Accepts: ptr(uint64(0))}
+		StepMs: stepMs, RetriesCounted: true, Accepts: ptr(uint64(0))}
 	var length, drops uint64
 	for i, n := range first {
 		due[i] = append(due[i], whatif.Attempts{Begun: i, Count: n})
@@ -173,7 +173,7 @@ func TestRetriesGotThrough(t *testing.T) {
 	// Where only those that are dropped again are told, what got through counts as new, and it
 	// is said.
 	through := l
-	through.RetriesTold = false
+	through.RetriesCounted = false
 	through.Timeline = append([]event.TimelinePoint{}, l.Timeline...)
 	for i, p := range through.Timeline {
 		through.Timeline[i].Retries = ptr(min(*p.Retries, *p.Drops))

@@ -5,16 +5,16 @@ package event
 // What is unknown is absent from JSON: `omitzero` asks these. A value beyond the
 // last one has no name, so it is unknown too.
 
-// IsZero tells whether the cause is unknown.
+// IsZero reports whether the cause is unknown.
 func (c Cause) IsZero() bool { return c == CauseUnknown || c >= NumCauses }
 
-// IsZero tells whether the stage is unknown.
+// IsZero reports whether the stage is unknown.
 func (s Stage) IsZero() bool { return s == StageUnknown || s >= NumStages }
 
-// IsZero tells whether the action is unknown.
+// IsZero reports whether the action is unknown.
 func (a Action) IsZero() bool { return a == ActionUnknown || a >= NumActions }
 
-// IsZero tells whether the proof is unknown.
+// IsZero reports whether the proof is unknown.
 func (p Proof) IsZero() bool { return p == ProofUnknown || p >= NumProofs }
 
 // ValueOf is the number, 0 where it is not known.
@@ -25,7 +25,7 @@ func ValueOf(n *uint64) uint64 {
 	return *n
 }
 
-// IsZero tells whether nothing is known of what proves a cause.
+// IsZero reports whether nothing is known of what proves a cause.
 func (k Kernel) IsZero() bool {
 	return k.Function == "" && len(k.Counters) == 0 && k.Reason == "" && k.Hook == ""
 }

@@ -20,7 +20,7 @@ const (
 	ShowsUnattributed = "unattributed" // no record; the ledger tells that something died
 )
 
-// Of tells whether it is about that cause at that stage.
+// Of reports whether it is about that cause at that stage.
 func (b Blind) Of(cause Cause, stage Stage) bool {
 	return b.Cause == cause && (b.Stage == StageUnknown || b.Stage == stage)
 }

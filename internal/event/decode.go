@@ -19,7 +19,7 @@ type UnknownType struct{ Header }
 // dropPrefix is how the records that synspy writes begin.
 var dropPrefix = []byte(`{"v":1,"type":"drop",`)
 
-// Decode reads one line of a trace's JSON: it returns a *Ready, *Drop, *Held,
+// Decode reads one line of a trace's JSON: it returns a *Ready, *Drop, *Suppressed,
 // *Summary or *UnknownType. Members that it does not know are passed over.
 // Errors wrap ErrVersion, or are those of encoding/json.
 func Decode(line []byte) (any, error) {
@@ -41,7 +41,7 @@ func Decode(line []byte) (any, error) {
 	case "drop", "cookie":
 		record = new(Drop)
 	case "suppressed", "lost":
-		record = new(Held)
+		record = new(Suppressed)
 	case "summary":
 		record = new(Summary)
 	default:

@@ -13,7 +13,7 @@ type Filter struct {
 	Value string `json:"value"`
 }
 
-// Filtered tells whether a filter of one of these names is among them.
+// Filtered reports whether a filter of one of these names is among them.
 func Filtered(filters []Filter, names ...string) bool {
 	return slices.ContainsFunc(filters, func(f Filter) bool { return slices.Contains(names, f.Name) })
 }

@@ -27,7 +27,7 @@ type Overflow struct {
 	Uncounted uint64 `json:"uncounted,omitempty"`
 }
 
-// Hides tells whether a packet that died may be among it without being told of.
+// Hides reports whether a packet that died may be among it without being told of.
 func (o *Overflow) Hides() bool {
 	return o != nil && o.Namespaces+o.Drops+o.Syns+o.Unnamed+o.Changes+o.Uncounted > 0
 }

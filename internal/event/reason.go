@@ -84,7 +84,7 @@ const (
 	ofData       = "of data on connections that are established"
 	ofOthers     = "of packets that are no TCP"
 	ofNeighbours = "of the neighbour discovery of IPv6"
-	toldByCause  = "its cause says all there is to say"
+	saidByCause  = "its cause says all there is to say"
 )
 
 const onWire = "look at the packets on the device: tcpdump -vvXi DEVICE, and ethtool -S DEVICE for what the driver counts"
@@ -94,10 +94,10 @@ var reasons = []Reason{
 	{Name: "SKB_CONSUMED", WhyNot: "no drop", NoLoss: true},
 	{Name: "NOT_SPECIFIED", Fate: unsaid,
 		WhyNot: "says nothing: the function that freed the packet is told instead"},
-	{Name: "NO_SOCKET", WhyNot: toldByCause,
+	{Name: "NO_SOCKET", WhyNot: saidByCause,
 		Fate: Fate{OutcomeIngressNoListener, OutcomeAckBadQuiet}, Shared: true},
 	{Name: "SOCKET_CLOSE", WhyNot: "of what waited in a socket that is closed: listener_closed tells of connections"},
-	{Name: "SOCKET_FILTER", WhyNot: toldByCause,
+	{Name: "SOCKET_FILTER", WhyNot: saidByCause,
 		Fate: Fate{OutcomeSynSocketFilter, OutcomeAckSocketFilter}, Shared: true},
 	{Name: "SOCKET_RCVBUFF", WhyNot: "of copies for raw and packet sockets, and of UDP",
 		NoLoss: true},
@@ -124,7 +124,7 @@ var reasons = []Reason{
 			"or for a middlebox that changes packets and not their checksum: compare tcpdump -vv at both ends"},
 	},
 	{Name: "UDP_CSUM", WhyNot: ofOthers},
-	{Name: "NETFILTER_DROP", WhyNot: toldByCause,
+	{Name: "NETFILTER_DROP", WhyNot: saidByCause,
 		Fate: Fate{OutcomeIngressNetfilter, OutcomeAckOtherFreed}},
 	{Name: "OTHERHOST", WhyNot: "of frames for another machine's hardware address: no loss",
 		NoLoss: true},
@@ -216,7 +216,7 @@ var reasons = []Reason{
 		Fix:      []string{"look at what its process does with the connection: see the threads, and ss -tmi for its buffers"},
 		Settings: []Setting{{Name: "net.ipv4.tcp_rmem", Try: "twice the last number", Why: "in bytes: the least, the usual and the largest receive buffer"}},
 	},
-	{Name: "TCP_FLAGS", WhyNot: toldByCause, Part: "with FIN",
+	{Name: "TCP_FLAGS", WhyNot: saidByCause, Part: "with FIN",
 		Fate: Fate{OutcomeSynBadSynFlags, OutcomeAckBadQuiet}, Shared: true},
 	{Name: "TCP_ABORT_ON_DATA", WhyNot: "of data for connections that were closed"},
 	{Name: "TCP_ZEROWINDOW", WhyNot: ofData},
@@ -253,7 +253,7 @@ var reasons = []Reason{
 		Explain: "they gave back a TCP timestamp that the server never sent",
 		Fix:     []string{"look for a middlebox that changes timestamps on one way only; else it was forged"},
 	},
-	{Name: "TCP_LISTEN_OVERFLOW", WhyNot: toldByCause},
+	{Name: "TCP_LISTEN_OVERFLOW", WhyNot: saidByCause},
 	{
 		Name: "TCP_OLD_SEQUENCE", Title: "old sequence number", Owner: "network",
 		Fate:    unfit,

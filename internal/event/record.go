@@ -245,11 +245,11 @@ type Drop struct {
 	Packet []byte `json:"-"`
 }
 
-// Held tells how many records of one key did not reach the stream since the
+// Suppressed says how many records of one key did not reach the stream since the
 // last one that did: type "suppressed" for the rate limit or for --count, "lost"
 // for a full ring buffer. Others says that the listeners are those which the
 // kernel side's table had no room for; then there is no Listener.
-type Held struct {
+type Suppressed struct {
 	Header
 	Count    uint64    `json:"count"`
 	Limit    string    `json:"limit,omitempty"` // what held them back: LimitCount; absent for the rate
@@ -327,7 +327,7 @@ func (r LedgerRow) MarshalJSON() ([]byte, error) {
 	}{plain: plain(r)})
 }
 
-// Balanced tells whether the row's kernel movement is explained.
+// Balanced reports whether the row's kernel movement is explained.
 func (r LedgerRow) Balanced() bool {
 	return r.Shared || r.Gone || r.Kernel == r.Synspy+r.Unattributed
 }

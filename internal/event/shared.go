@@ -43,7 +43,7 @@ var shared = []sharedMoves{
 	{[]Outcome{OutcomeIngressOtherConnection}, [][]string{{"TCPSYNChallenge"}}},
 }
 
-// checked tells whether some counter of the kernel's moves with every packet of the outcome.
+// checked reports whether some counter of the kernel's moves with every packet of the outcome.
 func (o Outcome) checked() bool {
 	return len(o.Branch().Counters) > 0 || slices.ContainsFunc(shared, func(s sharedMoves) bool {
 		return slices.Contains(s.outcomes, o) && !slices.ContainsFunc(s.sets, func(set []string) bool { return len(set) == 0 })

@@ -20,7 +20,7 @@ const (
 	ThreadStopped         ThreadState = "stopped"         // by a signal or a debugger
 )
 
-// OnCPU tells whether the thread was on a CPU.
+// OnCPU reports whether the thread was on a CPU.
 func (s ThreadState) OnCPU() bool { return s == ThreadRunning }
 
 // Stack is one stack of one thread in one state, and what was seen of it. All strings in

@@ -49,10 +49,10 @@ func compare(v *Verdict, want scenario.Expectation, got *recorder, netns uint64)
 	c.owners(want, got)
 	c.same("summary counts against records", v.Recorded, got.summary.Counts)
 	v.Passed = len(v.Mismatches) == 0
-	if v.Passed && allTold(v, whole) {
+	if v.Passed && allRecorded(v, whole) {
 		return
 	}
-	if v.Cannot = untold(v, whole, got.hooks); v.Cannot != "" && v.Passed {
+	if v.Cannot = uncovered(v, whole, got.hooks); v.Cannot != "" && v.Passed {
 		c.fail("nothing that it is about is told here")
 		v.Passed = false
 	}

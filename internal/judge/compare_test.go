@@ -44,9 +44,9 @@ func TestUnseen(t *testing.T) {
 	}
 }
 
-// TestUntold: a scenario cannot be judged where its records show as the hooks say they
+// TestUncovered: a scenario cannot be judged where its records show as the hooks say they
 // do; anything else that differs is a fault.
-func TestUntold(t *testing.T) {
+func TestUncovered(t *testing.T) {
 	hooks := []event.Hook{{Blind: []event.Blind{
 		{Cause: event.CauseSocketFilter, Stage: event.StageSyn, Shows: "kernel_other",
 			Why: "no reasons"},
@@ -99,19 +99,19 @@ func TestUntold(t *testing.T) {
 	} {
 		v := &Verdict{Recorded: test.recorded, Passed: test.passed,
 			Summary: event.Summary{Balanced: true}}
-		if why := untold(v, test.records, hooks); (why != "") != test.want {
+		if why := uncovered(v, test.records, hooks); (why != "") != test.want {
 			t.Errorf("%s: %q", test.name, why)
 		}
 		v.Summary.Balanced = false
-		if why := untold(v, test.records, hooks); why != "" {
+		if why := uncovered(v, test.records, hooks); why != "" {
 			t.Errorf("%s, ledger not balanced: %q", test.name, why)
 		}
 	}
 }
 
-// TestAllTold: what the hooks may not tell in part is no excuse where all of it was told,
+// TestAllRecorded: what the hooks may not tell in part is no excuse where all of it was told,
 // and nothing is not all of something.
-func TestAllTold(t *testing.T) {
+func TestAllRecorded(t *testing.T) {
 	policy := []scenario.Expect{{Cause: event.CausePolicy, Stage: event.StageIngress,
 		Action: event.ActionDropped, Count: 3}}
 	row := func(cause event.Cause, n uint64) []event.Count {
@@ -130,7 +130,7 @@ func TestAllTold(t *testing.T) {
 		{"none", policy, nil, false},
 		{"nothing to tell", nil, nil, false},
 	} {
-		if got := allTold(&Verdict{Recorded: test.recorded},
+		if got := allRecorded(&Verdict{Recorded: test.recorded},
 			test.records); got != test.want {
 			t.Errorf("%s: %t", test.name, got)
 		}

@@ -27,7 +27,7 @@ import (
 // incidentTime is how long an incident is watched.
 const incidentTime = 6 * time.Second
 
-// IsIncident tells whether the lab's scenario is one to diagnose.
+// IsIncident reports whether the lab's scenario is one to diagnose.
 func IsIncident(name string) bool {
 	_, ok := incident.Find(name)
 	return ok
@@ -176,7 +176,7 @@ func (v *IncidentVerdict) mistaken(made *incident.Incident, f *event.Finding) {
 	}
 }
 
-// cites tells whether the evidence of a finding has the word.
+// cites reports whether the evidence of a finding has the word.
 func cites(f *event.Finding, word string) bool {
 	return slices.ContainsFunc(f.Evidence, func(e event.Evidence) bool {
 		return strings.Contains(fmt.Sprint(e.What, " ", e.Value), word)

@@ -81,7 +81,7 @@ func (r *labRecords) of(namespaces []uint64, since event.Time) (drops []event.Dr
 }
 
 // held counts records that did not come.
-func (r *labRecords) held(h event.Held) {
+func (r *labRecords) suppressed(h event.Suppressed) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.missing += h.Count

@@ -147,10 +147,10 @@ type workbench struct {
 	failed  map[string]int
 }
 
-func (b *workbench) Ready(event.Ready) error       { return nil }
-func (b *workbench) Held(h event.Held) error       { b.records.held(h); return nil }
-func (b *workbench) Summary(s event.Summary) error { b.summary = s; return nil }
-func (b *workbench) Drop(d *event.Drop) error      { b.records.add(d); return nil }
+func (b *workbench) Ready(event.Ready) error             { return nil }
+func (b *workbench) Suppressed(h event.Suppressed) error { b.records.suppressed(h); return nil }
+func (b *workbench) Summary(s event.Summary) error       { b.summary = s; return nil }
+func (b *workbench) Drop(d *event.Drop) error            { b.records.add(d); return nil }
 
 // Flush comes after everything that waited in the ring buffer.
 func (b *workbench) Flush() error {
@@ -246,10 +246,10 @@ func (b *workbench) alone(ctx context.Context, scenario scenario.Scenario) (Verd
 // keptDrops is a stream that keeps the drops alone.
 type keptDrops struct{ drops []event.Drop }
 
-func (k *keptDrops) Ready(event.Ready) error     { return nil }
-func (k *keptDrops) Held(event.Held) error       { return nil }
-func (k *keptDrops) Summary(event.Summary) error { return nil }
-func (k *keptDrops) Flush() error                { return nil }
+func (k *keptDrops) Ready(event.Ready) error           { return nil }
+func (k *keptDrops) Suppressed(event.Suppressed) error { return nil }
+func (k *keptDrops) Summary(event.Summary) error       { return nil }
+func (k *keptDrops) Flush() error                      { return nil }
 func (k *keptDrops) Drop(d *event.Drop) error {
 	k.drops = append(k.drops, *d)
 	return nil

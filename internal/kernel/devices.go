@@ -53,7 +53,7 @@ const (
 	HookNetkit     Hook = "netkit"
 )
 
-// Egress tells whether it takes what is sent through the device.
+// Egress reports whether it takes what is sent through the device.
 func (h Hook) Egress() bool {
 	return h == HookTCXEgress || h == HookTCEgress || h == HookNetkit || h == HookNetdevEgress
 }
@@ -238,7 +238,7 @@ func parseFilter(b []byte) (t Taker, ok bool, err error) {
 	return t, ok, attributes.Err()
 }
 
-// takes tells whether an action is gact's drop, or a redirection by mirred.
+// takes reports whether an action is gact's drop, or a redirection by mirred.
 func takes(action *netlink.AttributeDecoder) (drop, redirect bool) {
 	kind := ""
 	var parameters []byte

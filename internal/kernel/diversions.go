@@ -24,7 +24,7 @@ type Diversion struct {
 	To    netip.AddrPort // the address is not valid where it stays, or is not told; port 0 where that stays, or is not told
 }
 
-// For tells whether the rule says that it is for the port.
+// For reports whether the rule says that it is for the port.
 func (d *Diversion) For(port uint16) bool {
 	for _, r := range d.Ports {
 		if r[0] <= port && port <= r[1] {

@@ -62,7 +62,7 @@ func SecurityModules() []string {
 	return strings.Split(strings.TrimSpace(string(list)), ",")
 }
 
-// HasModule tells whether the kernel module is loaded; built-in code is no module.
+// HasModule reports whether the kernel module is loaded; built-in code is no module.
 func HasModule(name string) bool {
 	_, err := os.Stat("/sys/module/" + name)
 	return err == nil

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Confidential tells whether the kernel is locked down so far that no program may read its memory
+// Confidential reports whether the kernel is locked down so far that no program may read its memory
 // (LOCKDOWN_BPF_READ_KERNEL), not root's either. It is false where that cannot be read.
 func Confidential() bool {
 	text, err := os.ReadFile("/sys/kernel/security/lockdown")

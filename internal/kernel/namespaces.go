@@ -219,7 +219,7 @@ func Comm(proc string, pid uint32) string {
 // initPIDNamespace is PROC_PID_INIT_INO: the first PID namespace, which sees all others.
 const initPIDNamespace = 0xEFFFFFFC
 
-// SeesAllProcesses tells whether every process of this machine has a PID here. In a
+// SeesAllProcesses reports whether every process of this machine has a PID here. In a
 // container it has not, and neither /proc nor an iterator shows the others.
 func SeesAllProcesses() bool {
 	inode, err := Inode("/proc/self/ns/pid")

@@ -166,7 +166,7 @@ func (c *netdevChain) parseHook(hook *netlink.AttributeDecoder) error {
 	return nil
 }
 
-// on tells whether the chain is hooked into that device.
+// on reports whether the chain is hooked into that device.
 func (c *netdevChain) on(device string) bool {
 	return slices.ContainsFunc(c.devices, func(name string) bool {
 		prefix, any := strings.CutSuffix(name, "*")

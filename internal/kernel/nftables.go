@@ -25,7 +25,7 @@ const maxFirewallRules = 16384
 // ErrManyRules says that a namespace has more rules than are read.
 var ErrManyRules = fmt.Errorf("more than %d rules", maxFirewallRules)
 
-// HasNFTables tells whether nftables is there to be asked: part of the kernel, or a module that is loaded.
+// HasNFTables reports whether nftables is there to be asked: part of the kernel, or a module that is loaded.
 func HasNFTables() bool {
 	if HasModule("nf_tables") {
 		return true

@@ -76,7 +76,7 @@ func HiddenProcess(pid uint32) []string {
 	return []string{"/proc of this PID namespace"}
 }
 
-// ShowsAllProcesses tells whether /proc shows every process of this machine.
+// ShowsAllProcesses reports whether /proc shows every process of this machine.
 func ShowsAllProcesses() bool {
 	return SeesAllProcesses() && (HiddenProcesses() == "" || len(Powers(unix.CAP_SYS_PTRACE)) == 0)
 }

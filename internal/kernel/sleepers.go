@@ -36,7 +36,7 @@ func SleepersInAccept(pid uint32) (list []InAccept) {
 	return list
 }
 
-// StillInAccept tells whether a thread that was listed still is.
+// StillInAccept reports whether a thread that was listed still is.
 func StillInAccept(pid uint32, sleeper InAccept) bool {
 	return acceptsFrom(filepath.Join("/proc", strconv.FormatUint(uint64(pid), 10)), strconv.FormatUint(uint64(sleeper.TID), 10)) == sleeper.Inode
 }

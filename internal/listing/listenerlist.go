@@ -314,7 +314,7 @@ func (l *listing) look(all []*found) {
 			asleep = append(asleep, f)
 		}
 	}
-	l.tellRefused(once)
+	l.sayRefused(once)
 	if len(asleep) == 0 {
 		return
 	}
@@ -332,8 +332,8 @@ func (l *listing) look(all []*found) {
 	}
 }
 
-// tellRefused says of how many holders it could not be seen whether they sleep.
-func (l *listing) tellRefused(samples map[uint32]*thread.Sample) {
+// sayRefused says of how many holders it could not be seen whether they sleep.
+func (l *listing) sayRefused(samples map[uint32]*thread.Sample) {
 	refused := make(session.Refusals)
 	var processes []event.Process
 	for pid, sample := range samples {

@@ -109,7 +109,7 @@ func Top(processes []event.Process) (*event.Cgroup, *event.Container, *event.Pod
 	return top.Cgroup, top.Container, top.Pod
 }
 
-// unheld tells whether nobody held the socket at the time any more.
+// unheld reports whether nobody held the socket at the time any more.
 func (s *socket) unheld(atNs uint64) bool { return s.missed != 0 && atNs > s.missed }
 
 // refresh makes the socket's view current, and returns it.

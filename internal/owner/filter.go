@@ -42,13 +42,13 @@ func (f Filter) Validate() error {
 	return nil
 }
 
-// IsGlob tells whether a filter's value may match more than its own text.
+// IsGlob reports whether a filter's value may match more than its own text.
 func IsGlob(s string) bool { return strings.ContainsAny(s, `*?[\`) }
 
-// ByNames tells whether it takes what a runtime says.
+// ByNames reports whether it takes what a runtime says.
 func (f Filter) ByNames() bool { return f.Container != "" || f.Pod != "" }
 
-// Match tells whether some process that holds the socket meets all of the
+// Match reports whether some process that holds the socket meets all of the
 // filter. Sockets closed a moment ago still match. It is pending where none
 // does, but a runtime has not yet said what one of their containers is called.
 func (t *Table) Match(socket uint64, f Filter) (matched, pending bool) {
@@ -81,7 +81,7 @@ func (t *Table) Match(socket uint64, f Filter) (matched, pending bool) {
 	return false, f.ByNames() && len(t.pending(s, nil)) > 0
 }
 
-// Matches tells whether the process meets all of the filter. What is not known
+// Matches reports whether the process meets all of the filter. What is not known
 // of it does not meet anything.
 func (f Filter) Matches(p *event.Process) bool {
 	return (f.PID == 0 || f.PID == p.PID) &&
@@ -134,7 +134,7 @@ func matchName(pattern, name string) bool {
 	return pattern == name || ok && err == nil
 }
 
-// MatchCgroup tells whether the cgroup, or one above it, is the pattern or is
+// MatchCgroup reports whether the cgroup, or one above it, is the pattern or is
 // matched by it.
 func MatchCgroup(pattern, cgroup string) bool {
 	for {

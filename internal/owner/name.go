@@ -17,7 +17,7 @@ func (t *Table) AskRuntimes(names *containers.Names) { t.names = names }
 // Processes and Match said before may be different now.
 func (t *Table) Renamed() uint64 { return t.names.Changes() }
 
-// AwaitsNames tells whether some container is still to be named.
+// AwaitsNames reports whether some container is still to be named.
 func (t *Table) AwaitsNames() bool { return t.names.Waiting() }
 
 // AwaitNames waits for the runtimes' first word on the containers that hold the

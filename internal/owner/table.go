@@ -240,7 +240,7 @@ func (t *Table) take(h Holder, now uint64) {
 	}
 }
 
-// is tells whether the process that started at the given tick is this one. One
+// is reports whether the process that started at the given tick is this one. One
 // that was only named by an event cannot have started after it.
 func (p *holder) is(start uint64) bool {
 	switch {

@@ -20,7 +20,7 @@ const (
 // back, in all.
 func (r *replay) believe(record any) error {
 	switch record := record.(type) {
-	case *event.Held:
+	case *event.Suppressed:
 		if r.held += min(record.Count, mostPackets+1); r.held > mostPackets {
 			return unbelievable("packets held back", max(record.Count, r.held))
 		}

@@ -69,7 +69,7 @@ func answerOf(yes bool) answer {
 	return answerNo
 }
 
-// drop tells whether a record is asked for. What a record does not say is not
+// drop reports whether a record is asked for. What a record does not say is not
 // what was asked for.
 func (f *RecordFilter) drop(d *event.Drop) bool {
 	if !f.what(d.Cause, d.Stage) || !f.netns(d) || !f.called(d) {
@@ -82,7 +82,7 @@ func (f *RecordFilter) drop(d *event.Drop) bool {
 	return f.owned(d)
 }
 
-// owned tells whether a process that the filter asks for holds the record's listener.
+// owned reports whether a process that the filter asks for holds the record's listener.
 func (f *RecordFilter) owned(d *event.Drop) bool {
 	return f.owner == (owner.Filter{}) ||
 		slices.ContainsFunc(d.Processes,
@@ -149,9 +149,9 @@ func (f *RecordFilter) what(cause event.Cause, stage event.Stage) bool {
 		(len(f.filter.Stages) == 0 || slices.Contains(f.filter.Stages, stage))
 }
 
-// held tells whether packets without a record of their own are asked for. Of them only cause, stage
+// held reports whether packets without a record of their own are asked for. Of them only cause, stage
 // and listener are known; of the listener, what the records of its other packets said.
-func (f *RecordFilter) held(h *event.Held, known listenerFacts) answer {
+func (f *RecordFilter) suppressed(h *event.Suppressed, known listenerFacts) answer {
 	switch {
 	case h.Cause == event.CauseUnknown && h.Stage == event.StageUnknown: // any
 		if f.all() {
@@ -171,7 +171,7 @@ func (f *RecordFilter) held(h *event.Held, known listenerFacts) answer {
 	return least
 }
 
-// at tells whether a listener is asked for. As in a trace, a wildcard's is, whatever address is
+// at reports whether a listener is asked for. As in a trace, a wildcard's is, whatever address is
 // asked for.
 func (f *RecordFilter) at(l *event.Listener, known listenerFacts) answer {
 	if f.filter.NetNS != 0 && l.NetNS != f.filter.NetNS {
@@ -204,13 +204,13 @@ func (f *RecordFilter) nowhere() answer {
 	return answerUnsure
 }
 
-// anywhere tells whether no filter asks for a place or a process.
+// anywhere reports whether no filter asks for a place or a process.
 func (f *RecordFilter) anywhere() bool {
 	return f.filter.NetNS == 0 && len(f.filter.Ports) == 0 && len(f.filter.Servers) == 0 &&
 		f.owner == (owner.Filter{})
 }
 
-// all tells whether nothing is kept out.
+// all reports whether nothing is kept out.
 func (f *RecordFilter) all() bool {
 	return f.anywhere() && len(f.filter.Clients) == 0 && len(f.filter.Causes) == 0 &&
 		len(f.filter.Stages) == 0

@@ -30,7 +30,7 @@ func TestRecordFilterUnknown(t *testing.T) {
 		}
 	}
 	f := filterOf(t, session.Selection{})
-	if !f.drop(&event.Drop{}) || f.held(&event.Held{}, listenerFacts{}) != answerYes {
+	if !f.drop(&event.Drop{}) || f.suppressed(&event.Suppressed{}, listenerFacts{}) != answerYes {
 		t.Error("without filters something is kept out")
 	}
 }
@@ -38,19 +38,19 @@ func TestRecordFilterUnknown(t *testing.T) {
 // TestRecordFilterHeld: packets that have no record of their own are neither taken nor left where
 // their row does not say what was asked for.
 func TestRecordFilterHeld(t *testing.T) {
-	row := func(addr string, port uint16) *event.Held {
-		return &event.Held{Cause: event.CauseAcceptQueueFull, Stage: event.StageSyn,
+	row := func(addr string, port uint16) *event.Suppressed {
+		return &event.Suppressed{Cause: event.CauseAcceptQueueFull, Stage: event.StageSyn,
 			Action: event.ActionDropped, Count: 9,
 			Listener: &event.Listener{Addr: netip.MustParseAddr(addr), Port: port,
 				NetNS: 7}}
 	}
-	ingress := &event.Held{Cause: event.CauseNetfilter, Stage: event.StageIngress,
+	ingress := &event.Suppressed{Cause: event.CauseNetfilter, Stage: event.StageIngress,
 		Action: event.ActionDropped, Count: 9}
 	mine, theirs, either := listenerFacts{owned: answerYes}, listenerFacts{owned: answerNo}, listenerFacts{owned: answerUnsure}
 	for _, tt := range []struct {
 		name  string
 		s     session.Selection
-		row   *event.Held
+		row   *event.Suppressed
 		known listenerFacts
 		want  answer
 	}{
@@ -86,7 +86,7 @@ func TestRecordFilterHeld(t *testing.T) {
 		{"a client, another port", session.Selection{Clients: []string{"10.0.0.1"},
 			Ports: []string{"443"}}, row("0.0.0.0", 80), either, answerNo},
 		{"of any kind", session.Selection{Causes: []string{"netfilter"}},
-			&event.Held{Count: 9, Limit: event.LimitCount}, either, answerUnsure},
+			&event.Suppressed{Count: 9, Limit: event.LimitCount}, either, answerUnsure},
 		{"its process", session.Selection{Comm: "web"}, row("0.0.0.0", 80), mine,
 			answerYes},
 		{"another process", session.Selection{Comm: "web"}, row("0.0.0.0", 80), theirs,
@@ -95,7 +95,7 @@ func TestRecordFilterHeld(t *testing.T) {
 			answerUnsure},
 	} {
 		f := filterOf(t, tt.s)
-		if got := f.held(tt.row, tt.known); got != tt.want {
+		if got := f.suppressed(tt.row, tt.known); got != tt.want {
 			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)
 		}
 	}

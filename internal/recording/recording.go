@@ -36,7 +36,7 @@ func CreateRecording(path string) (*Recording, error) {
 		stream: render.NewStream(file, render.Options{Format: render.FormatJSON})}, nil
 }
 
-// is tells whether the records go to the file that they would come from.
+// is reports whether the records go to the file that they would come from.
 func (r *Recording) is(from io.Reader) bool {
 	return r != nil && r.file.Is(from)
 }
@@ -119,8 +119,8 @@ func (b *both) Drop(d *event.Drop) error {
 	return b.each(func(s render.Stream) error { return s.Drop(d) })
 }
 
-func (b *both) Held(h event.Held) error {
-	return b.each(func(s render.Stream) error { return s.Held(h) })
+func (b *both) Suppressed(h event.Suppressed) error {
+	return b.each(func(s render.Stream) error { return s.Suppressed(h) })
 }
 
 func (b *both) Summary(sum event.Summary) error {

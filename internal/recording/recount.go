@@ -25,7 +25,7 @@ type recount struct {
 	unsure          uint64
 	met             uint64 // packets of which the recording tells, whether they passed or not
 	metCookies      uint64 // SYNs answered by a cookie, likewise
-	beyond          []event.Held
+	surplus         []event.Suppressed
 	handshakes      uint64
 	tries           map[try]struct{}
 	listeners       map[recordedListener]*listenerFacts
@@ -65,7 +65,7 @@ func newRecount(filter *RecordFilter, filters []event.Filter) *recount {
 		listeners: make(map[recordedListener]*listenerFacts), filtered: make(map[ledgerKey]uint64)}
 }
 
-// drop judges a record. Whether it is shown is not its business.
+// drop counts a record, and reports whether it passes the filter.
 func (r *recount) drop(d *event.Drop) bool {
 	r.learn(d)
 	r.met++
@@ -111,14 +111,14 @@ func (r *recount) handshake(d *event.Drop) {
 	r.handshakes++
 }
 
-// held judges a row of packets that have no record of their own.
-func (r *recount) held(h *event.Held) bool {
+// withoutRecord judges a row of packets that have no record of their own.
+func (r *recount) withoutRecord(h *event.Suppressed) bool {
 	r.met += h.Count
 	cookie := h.Cause == event.CauseUnknown && h.Stage == event.StageSyn
 	if cookie {
 		r.metCookies += h.Count
 	}
-	switch r.filter.held(h, r.facts(h.Listener)) {
+	switch r.filter.suppressed(h, r.facts(h.Listener)) {
 	case answerUnsure:
 		r.unsure += h.Count
 		return false
@@ -150,22 +150,22 @@ func (r *recount) held(h *event.Held) bool {
 func (r *recount) pass(d *event.Drop) {
 	r.delivered--
 	r.suppressed++
-	h := event.Held{Header: event.Head("suppressed"), Count: 1, Limit: event.LimitCount,
+	h := event.Suppressed{Header: event.Head("suppressed"), Count: 1, Limit: event.LimitCount,
 		Cause: d.Cause, Stage: d.Stage, Action: d.Action}
 	if d.Listener != nil {
 		l := *d.Listener
 		l.AcceptQueue, l.SynQueue, l.Reuseport, l.Cgroup = nil, nil, nil, nil
 		h.Listener = &l
 	}
-	i := slices.IndexFunc(r.beyond, func(b event.Held) bool {
+	i := slices.IndexFunc(r.surplus, func(b event.Suppressed) bool {
 		return b.Cause == h.Cause && b.Stage == h.Stage && b.Action == h.Action &&
 			keyOf(b.Listener) == keyOf(h.Listener)
 	})
 	if i < 0 {
-		r.beyond = append(r.beyond, h)
+		r.surplus = append(r.surplus, h)
 		return
 	}
-	r.beyond[i].Count++
+	r.surplus[i].Count++
 }
 
 func keyOf(l *event.Listener) recordedListener {
@@ -213,8 +213,8 @@ func (r *recount) facts(l *event.Listener) listenerFacts {
 	return listenerFacts{owned: answerUnsure}
 }
 
-// needed tells whether the recorded summary is not that of what passed.
-func (r *recount) needed() bool { return !r.filter.all() || len(r.beyond) > 0 }
+// needed reports whether the recorded summary is not that of what passed.
+func (r *recount) needed() bool { return !r.filter.all() || len(r.surplus) > 0 }
 
 // text says what the summary is of; empty where only --count kept records from being shown.
 func (r *recount) text() string {

@@ -191,11 +191,11 @@ func (r *replay) decoded(record any, text []byte, err error, cut bool) error {
 		return r.stream.Ready(handed)
 	case *event.Drop:
 		return r.drop(record)
-	case *event.Held:
-		if !r.recount.held(record) {
+	case *event.Suppressed:
+		if !r.recount.withoutRecord(record) {
 			return nil
 		}
-		return r.stream.Held(*record)
+		return r.stream.Suppressed(*record)
 	case *event.Summary:
 		return r.summary(record)
 	case *event.UnknownType:
@@ -241,8 +241,8 @@ func (r *replay) summary(s *event.Summary) error {
 	if !r.recount.needed() {
 		return r.stream.Summary(*s)
 	}
-	for _, h := range r.recount.beyond {
-		if err := r.stream.Held(h); err != nil {
+	for _, h := range r.recount.surplus {
+		if err := r.stream.Suppressed(h); err != nil {
 			return err
 		}
 	}

@@ -53,7 +53,7 @@ func (c *Canary) Probe(r event.Canary) error {
 	return err
 }
 
-// begun tells whether a line was written.
+// begun reports whether a line was written.
 func (c *Canary) begun() bool {
 	return c.line.want > 0
 }

@@ -206,7 +206,7 @@ func TestDiagnosisHostile(t *testing.T) {
 		t.Errorf("acts on a terminal: %q", line[i:min(i+20, len(line))])
 	}
 	html := reportHTML(t, hostileDiagnosis())
-	lookAt(t, "hostile", html)
+	keepReport(t, "hostile", html)
 	if i := strings.IndexFunc(html, acts); i >= 0 {
 		t.Errorf("hidden in HTML: %q", html[i:min(i+20, len(html))])
 	}
@@ -250,9 +250,9 @@ func reportHTML(t *testing.T, d event.Diagnosis) string {
 	return out.String()
 }
 
-// lookAt keeps a report in the directory that SYNSPY_REPORTS names, to be looked at
+// keepReport keeps a report in the directory that SYNSPY_REPORTS names, to be looked at
 // in a browser.
-func lookAt(t *testing.T, name, html string) {
+func keepReport(t *testing.T, name, html string) {
 	t.Helper()
 	if dir := os.Getenv("SYNSPY_REPORTS"); dir != "" {
 		if err := os.WriteFile(filepath.Join(dir, name+".html"), []byte(html), 0o600); err != nil {
@@ -263,7 +263,7 @@ func lookAt(t *testing.T, name, html string) {
 
 func TestReport(t *testing.T) {
 	html := reportHTML(t, incident())
-	lookAt(t, "incident", html)
+	keepReport(t, "incident", html)
 	for _, want := range []string{"stood still for 4.9 s", "db.(*Pool).Get", "cpu_throttled", "100000 100000", `class="throttled"`,
 		`class="limit"`, `class="retries"`, "10.0.0.8", "accept_queue_full (syn, dropped)", "up to 100 ms", "run delay is not in a recording",
 		"prefers-color-scheme", "@media print", "Balanced:"} {
@@ -309,7 +309,7 @@ func TestReportSize(t *testing.T) {
 		d.Cannot = append(d.Cannot, event.CannotSupport{Why: long})
 	}
 	html := reportHTML(t, d)
-	lookAt(t, "large", html)
+	keepReport(t, "large", html)
 	if len(html) > 1<<20 {
 		t.Errorf("%d bytes", len(html))
 	}

@@ -57,7 +57,7 @@ func appendHex(b []byte, r rune, digits int) []byte {
 	return b
 }
 
-// hidden tells whether a character acts instead of being seen: C0, DEL and C1;
+// hidden reports whether a character acts instead of being seen: C0, DEL and C1;
 // format characters, among them the bidirectional controls, zero-width ones
 // and the byte order mark; line and paragraph separators.
 func hidden(r rune) bool {

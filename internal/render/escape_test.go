@@ -51,10 +51,10 @@ func safe(t *testing.T, out []byte) {
 
 // tables writes records in every table there is and returns the number of
 // lines that belong there.
-func tables(t *testing.T, w *bytes.Buffer, opts Options, d *event.Drop, h event.Held, sum event.Summary) {
+func tables(t *testing.T, w *bytes.Buffer, opts Options, d *event.Drop, h event.Suppressed, sum event.Summary) {
 	t.Helper()
 	s := NewStream(w, opts)
-	for _, err := range []error{s.Drop(d), s.Held(h), s.Summary(sum), s.Flush()} {
+	for _, err := range []error{s.Drop(d), s.Suppressed(h), s.Summary(sum), s.Flush()} {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -75,7 +75,7 @@ func FuzzTable(f *testing.F) {
 		sum.Ledger = append(sum.Ledger, event.LedgerRow{Counter: s, Kernel: 1})
 		for _, format := range []Format{FormatTable, FormatWide} {
 			var buf bytes.Buffer
-			tables(t, &buf, Options{Format: format, Width: width, Time: Clock(seed % 3)}, d, *random[event.Held](seed), sum)
+			tables(t, &buf, Options{Format: format, Width: width, Time: Clock(seed % 3)}, d, *random[event.Suppressed](seed), sum)
 			safe(t, buf.Bytes())
 			if d.Action != event.ActionIgnored {
 				// The header, the row, and the line of what was held: no text

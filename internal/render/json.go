@@ -43,7 +43,7 @@ func (s *jsonStream) Drop(d *event.Drop) error {
 	return err
 }
 
-func (s *jsonStream) Held(h event.Held) error {
+func (s *jsonStream) Suppressed(h event.Suppressed) error {
 	head(&h.Header, "suppressed")
 	return WriteJSON(s.w, h)
 }

@@ -79,8 +79,8 @@ func TestRandomRecordsAreJSON(t *testing.T) {
 	for seed := range uint64(500) {
 		var buf bytes.Buffer
 		s := NewStream(&buf, Options{Format: FormatJSON})
-		ready, held, sum := random[event.Ready](seed), random[event.Held](seed), random[event.Summary](seed)
-		for _, err := range []error{s.Ready(*ready), s.Held(*held), s.Drop(random[event.Drop](seed)), s.Summary(*sum), s.Flush()} {
+		ready, held, sum := random[event.Ready](seed), random[event.Suppressed](seed), random[event.Summary](seed)
+		for _, err := range []error{s.Ready(*ready), s.Suppressed(*held), s.Drop(random[event.Drop](seed)), s.Summary(*sum), s.Flush()} {
 			if err != nil {
 				t.Fatal(err)
 			}

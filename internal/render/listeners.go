@@ -29,11 +29,11 @@ type ListingWriter struct {
 	grid    *grid
 	rows    int
 
-	warnings    uint64
-	toldWarning [][2]string // label and text of the first ones
+	warnings      uint64
+	shownWarnings [][2]string // label and text of the first ones
 }
 
-// NewListingWriter begins a list of listeners. rated tells whether some have rates.
+// NewListingWriter begins a list of listeners. rated reports whether some have rates.
 func NewListingWriter(w io.Writer, rated bool, opts Options) *ListingWriter {
 	l := &ListingWriter{opts: opts, out: bufio.NewWriterSize(w, streamBuffer)}
 	if opts.Format == FormatJSON {
@@ -74,7 +74,7 @@ func (l *ListingWriter) Close() error {
 		if err := l.grid.write(l.out, l.opts); err != nil {
 			return err
 		}
-		if err := l.tellWarnings(); err != nil {
+		if err := l.writeWarnings(); err != nil {
 			return err
 		}
 	}
@@ -238,7 +238,7 @@ func backlogCell(b []byte, l *event.Listing) []byte {
 // wrong with all, they say the same.
 const warningLines = 20
 
-// warn keeps a listener's warnings, as far as they are told.
+// warn keeps a listener's warnings, as far as they are shown.
 func (l *ListingWriter) warn(listing *event.Listing) {
 	for _, warning := range listing.Warnings {
 		l.warnings++
@@ -251,18 +251,18 @@ func (l *ListingWriter) warn(listing *event.Listing) {
 			name, _ := elide(appendKnown(nil, listing.Processes[0].Comm), 0, l.opts.most(15), false)
 			label += " (" + string(name) + " " + strconv.FormatUint(uint64(listing.Processes[0].PID), 10) + ")"
 		}
-		l.toldWarning = append(l.toldWarning, [2]string{l.opts.paint(styleYellow, label) + ": ",
+		l.shownWarnings = append(l.shownWarnings, [2]string{l.opts.paint(styleYellow, label) + ": ",
 			Terminal(warning.Text) + " [" + Terminal(strings.Join(warning.Evidence, "; ")) + "]"})
 	}
 }
 
-func (l *ListingWriter) tellWarnings() error {
+func (l *ListingWriter) writeWarnings() error {
 	p := &printer{w: l.out, opts: l.opts}
-	for i, told := range l.toldWarning {
+	for i, shown := range l.shownWarnings {
 		if i == 0 {
 			p.line("")
 		}
-		p.text(told[0], told[1])
+		p.text(shown[0], shown[1])
 	}
 	if l.warnings > warningLines {
 		p.line("and " + l.opts.plural(l.warnings-warningLines, "warning") + " more; -o json has all")

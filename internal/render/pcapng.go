@@ -65,7 +65,7 @@ func (s *pcapngStream) Drop(d *event.Drop) error {
 }
 
 // Held is told by the summary.
-func (s *pcapngStream) Held(event.Held) error { return nil }
+func (s *pcapngStream) Suppressed(event.Suppressed) error { return nil }
 
 func (s *pcapngStream) Summary(sum event.Summary) error {
 	if err := s.begin(""); err != nil {

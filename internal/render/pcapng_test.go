@@ -55,7 +55,7 @@ func writePcapng(t *testing.T, drops []*event.Drop) (file, notes bytes.Buffer) {
 	for _, d := range drops {
 		errs = append(errs, s.Drop(d))
 	}
-	errs = append(errs, s.Held(event.Held{Header: event.Head("lost"), Count: 3}), s.Summary(summary()), s.Flush())
+	errs = append(errs, s.Suppressed(event.Suppressed{Header: event.Head("lost"), Count: 3}), s.Summary(summary()), s.Flush())
 	if err := errors.Join(errs...); err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,7 @@ func TestPlain(t *testing.T) {
 		},
 		"summary": func(w *bytes.Buffer, o Options) error {
 			s := NewStream(w, o)
-			if err := s.Held(event.Held{Header: event.Head("suppressed"), Count: 1234567}); err != nil {
+			if err := s.Suppressed(event.Suppressed{Header: event.Head("suppressed"), Count: 1234567}); err != nil {
 				return err
 			}
 			return s.Summary(event.Summary{Counts: []event.Count{{Cause: event.CauseNetfilter, Count: 1234567}}, Delivered: 1234567, Handshakes: 1234567,

@@ -57,8 +57,8 @@ type Options struct {
 // one goroutine.
 type Stream interface {
 	Ready(event.Ready) error
-	Drop(*event.Drop) error // type "drop", or "cookie"
-	Held(event.Held) error  // type "suppressed", or "lost"
+	Drop(*event.Drop) error            // type "drop", or "cookie"
+	Suppressed(event.Suppressed) error // type "suppressed", or "lost"
 	Summary(event.Summary) error
 	Flush() error
 }

@@ -260,7 +260,7 @@ func (r *report) listeners(d *event.Diagnosis, keep int) {
 	}
 }
 
-// of tells whether a listener is one of those with a view.
+// of reports whether a listener is one of those with a view.
 func of(views []event.ListenerView, l *event.Listener) bool {
 	for i := range views {
 		if sameListener(l, &views[i].Listener) {

@@ -25,8 +25,8 @@ func encode(t *testing.T, record any) []byte {
 		err = s.Ready(*r)
 	case *event.Drop:
 		err = s.Drop(r)
-	case *event.Held:
-		err = s.Held(*r)
+	case *event.Suppressed:
+		err = s.Suppressed(*r)
 	case *event.Summary:
 		err = s.Summary(*r)
 	}
@@ -42,7 +42,7 @@ func encode(t *testing.T, record any) []byte {
 // TestRoundTrip: what is read back says the same, and writes the same.
 func TestRoundTrip(t *testing.T) {
 	for seed := range uint64(2000) {
-		ready, held, sum := random[event.Ready](seed), random[event.Held](seed), random[event.Summary](seed)
+		ready, held, sum := random[event.Ready](seed), random[event.Suppressed](seed), random[event.Summary](seed)
 		drop := random[event.Drop](seed)
 		ready.Header, held.Header, sum.Header, drop.Header = event.Head("ready"), event.Head("lost"), event.Head("summary"), event.Head("drop")
 		for _, record := range []any{ready, held, sum, drop} {
@@ -82,7 +82,7 @@ func TestRoundTripValues(t *testing.T) {
 func TestUnknownIsAbsent(t *testing.T) {
 	for want, record := range map[string]any{
 		`{"v":1,"type":"drop"}`:                               &event.Drop{},
-		`{"v":1,"type":"suppressed","count":2,"others":true}`: &event.Held{Count: 2, Others: true},
+		`{"v":1,"type":"suppressed","count":2,"others":true}`: &event.Suppressed{Count: 2, Others: true},
 		`{"v":1,"type":"drop","client":{"port":7},"listener":{"port":80}}`: &event.Drop{
 			Cause: event.NumCauses, Stage: event.NumStages, Action: event.NumActions, Proof: event.NumProofs,
 			Kernel: event.Kernel{Counters: []string{}}, Client: &event.Endpoint{Port: 7},
@@ -106,7 +106,7 @@ func TestUnknownIsAbsent(t *testing.T) {
 // TestSchemaGrows: members and types of later versions are passed over.
 func TestSchemaGrows(t *testing.T) {
 	got, err := event.Decode([]byte(`{"v":1,"type":"lost","new":{"a":[1]},"count":3,"cause":"new_cause"}`))
-	if want := (&event.Held{Header: event.Head("lost"), Count: 3}); err != nil || !reflect.DeepEqual(got, want) {
+	if want := (&event.Suppressed{Header: event.Head("lost"), Count: 3}); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	got, err = event.Decode([]byte(`{"v":1,"type":"new","count":"three"}`))

@@ -21,7 +21,7 @@ func TestSchema(t *testing.T) {
 		for _, err := range []error{
 			s.Ready(*headed[event.Ready](seed, "ready")),
 			s.Drop(headed[event.Drop](seed, "drop")),
-			s.Held(*headed[event.Held](seed, "lost")),
+			s.Suppressed(*headed[event.Suppressed](seed, "lost")),
 			s.Summary(*headed[event.Summary](seed, "summary")),
 			s.Flush(),
 			Diagnosis(&out, *headed[event.Diagnosis](seed, "diagnosis"), json),

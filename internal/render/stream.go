@@ -87,7 +87,7 @@ func (s *tableStream) header() {
 }
 
 // Held writes one dim line, not a row.
-func (s *tableStream) Held(h event.Held) error {
+func (s *tableStream) Suppressed(h event.Suppressed) error {
 	b := append(s.line.buf[:0], "… "...)
 	b = s.opts.appendCount(b, h.Count)
 	b = append(b, " more"...)

@@ -128,8 +128,8 @@ func play(t *testing.T, opts Options, sum event.Summary) []byte {
 	}
 	l := typical().Listener
 	errs = append(errs,
-		s.Held(event.Held{Header: event.Head("suppressed"), Count: 1234, Cause: event.CauseAcceptQueueFull, Stage: event.StageSyn, Listener: l}),
-		s.Held(event.Held{Header: event.Head("lost"), Count: 3}),
+		s.Suppressed(event.Suppressed{Header: event.Head("suppressed"), Count: 1234, Cause: event.CauseAcceptQueueFull, Stage: event.StageSyn, Listener: l}),
+		s.Suppressed(event.Suppressed{Header: event.Head("lost"), Count: 3}),
 		s.Summary(sum), s.Flush())
 	for _, err := range errs {
 		if err != nil {

@@ -71,7 +71,7 @@ func stageList(stages []event.Stage) string {
 	return strings.Join(names, ", ")
 }
 
-// sameFamily tells whether two lists of networks have a version of IP in common.
+// sameFamily reports whether two lists of networks have a version of IP in common.
 func sameFamily(a, b []netip.Prefix) bool {
 	return slices.ContainsFunc(a, func(p netip.Prefix) bool {
 		return slices.ContainsFunc(b,

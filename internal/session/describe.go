@@ -7,8 +7,8 @@ import (
 	"github.com/synspy/synspy/internal/probe/message"
 )
 
-// ListenerRoom is the memory of a listener as records name it.
-type ListenerRoom struct {
+// ListenerBuffer is the memory of a listener as records name it.
+type ListenerBuffer struct {
 	listener  event.Listener
 	accept    event.Queue
 	syn       event.SynQueue
@@ -18,11 +18,11 @@ type ListenerRoom struct {
 
 // Described is a listener as records name it, with or without its queues.
 func Described(l *message.Listener, queues bool) *event.Listener {
-	return new(ListenerRoom).Describe(l, queues)
+	return new(ListenerBuffer).Describe(l, queues)
 }
 
 // Describe fills the room with a listener as records show it.
-func (r *ListenerRoom) Describe(l *message.Listener, queues bool) *event.Listener {
+func (r *ListenerBuffer) Describe(l *message.Listener, queues bool) *event.Listener {
 	if !l.Known {
 		return nil
 	}

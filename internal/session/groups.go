@@ -32,7 +32,7 @@ func NewGroups(all []message.Listener, undivided map[uint64]bool,
 	return g
 }
 
-// Took tells whether a listener is a member of such a group, which what arrived then counts for.
+// Took reports whether a listener is a member of such a group, which what arrived then counts for.
 func (g groups) Took(l *message.Listener, a listener.Arrivals) bool {
 	if !g.undivided[l.Socket] {
 		return false

@@ -170,7 +170,7 @@ func (l *Listeners) Changed() uint64 {
 	return l.changes
 }
 
-// Closing tells whether some listener closed a moment ago.
+// Closing reports whether some listener closed a moment ago.
 func (l *Listeners) Closing() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -351,7 +351,7 @@ func (l *Listeners) want(socket uint64, wanted bool) bool {
 	return true
 }
 
-// IsWanted tells whether the owner filters let the listener through. Without
+// IsWanted reports whether the owner filters let the listener through. Without
 // owner filters they all are.
 func (l *Listeners) IsWanted(socket uint64) bool {
 	if !l.filter.ByOwner {
@@ -374,7 +374,7 @@ func (l *Listeners) Find(socket uint64) (message.Listener, bool) {
 	return have.listener, true
 }
 
-// Remembers tells whether what reached a listener is still known as its own.
+// Remembers reports whether what reached a listener is still known as its own.
 func (l *Listeners) Remembers(socket uint64) bool {
 	_, known := l.Find(socket)
 	return known
@@ -401,7 +401,7 @@ func (l *Listeners) wasMet(socket uint64) bool {
 	return ok && have.met
 }
 
-// isMapped tells whether a rule sends to the listener what is for the ports asked about.
+// isMapped reports whether a rule sends to the listener what is for the ports asked about.
 func (l *Listeners) isMapped(listener *message.Listener) bool {
 	return slices.ContainsFunc(l.filter.Mapped, func(m load.Mapped) bool {
 		addr := listener.Addr.Unmap()
@@ -410,7 +410,7 @@ func (l *Listeners) isMapped(listener *message.Listener) bool {
 	})
 }
 
-// Matches tells whether a listener is one of those that the filters ask for.
+// Matches reports whether a listener is one of those that the filters ask for.
 func (l *Listeners) Matches(listener *message.Listener) bool {
 	f := &l.filter
 	if f.NetNS != 0 && f.NetNS != listener.NetNS {
@@ -431,7 +431,7 @@ func (l *Listeners) Matches(listener *message.Listener) bool {
 	return l.IsWanted(listener.Socket)
 }
 
-// All tells whether every listener is asked for, also one that is not known.
+// All reports whether every listener is asked for, also one that is not known.
 func (l *Listeners) All() bool {
 	f := &l.filter
 	return f.NetNS == 0 && len(f.Ports) == 0 && len(f.Servers) == 0 && !f.ByOwner

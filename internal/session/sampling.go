@@ -22,14 +22,13 @@ const (
 	SampledProcesses = 8
 )
 
-// sampling sees to it that a dropping listener's threads are looked at while it
-// drops, and that the record right after tells. It reads on a goroutine of its
-// own, one at a time: /proc may take its time.
+// sampling samples a dropping listener's threads while it drops, for the record that comes right
+// after. It reads on a goroutine of its own, one listener at a time: /proc may take its time.
 type sampling struct {
 	log     *slog.Logger
 	sampler *thread.Sampler
 	At      map[uint64]uint64    // when a listener was sampled last, CLOCK_MONOTONIC, ns
-	ready   map[uint64][]sampled // what no record has told yet
+	ready   map[uint64][]sampled // what no record has carried yet
 	began   uint64
 	took    uint64
 	of      uint64 // the listener of the sampling under way

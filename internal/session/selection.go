@@ -76,7 +76,7 @@ func (s Selection) Apply(w *Watch) error {
 	return s.applyNetNS(w)
 }
 
-// applyNetNS comes last: without privileges it cannot always tell whether there
+// applyNetNS comes last: without privileges it cannot always report whether there
 // is such a namespace, and usage errors come before that.
 func (s Selection) applyNetNS(w *Watch) (err error) {
 	if s.NetNS == "" {

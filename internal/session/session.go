@@ -228,7 +228,7 @@ const PollInterval = 50 * time.Millisecond
 var ErrInterrupted = errors.New("interrupted before it began to watch")
 
 // OpenUntil is open, but does not outlast the context: loading and attaching may
-// take seconds. What it was doing is undone behind its back.
+// take seconds. What it was doing is undone in the background.
 func OpenUntil(ctx context.Context, watch Watch, log *slog.Logger) (*Session, error) {
 	type opened struct {
 		session *Session

@@ -30,12 +30,12 @@ type sharedLedger struct {
 	log     *slog.Logger
 	listed  chan []kernel.NetNS
 	through map[uint64]kernel.NetNS // by inode: how it was read
-	opening map[uint64]glimpse
+	opening map[uint64]snapshot
 }
 
-// glimpse is what a namespace's counters were at one time, and the task through
+// snapshot is what a namespace's counters were at one time, and the task through
 // which they were read: zeros where it was entered.
-type glimpse struct {
+type snapshot struct {
 	counters kernel.SNMP
 	pid      uint32
 	started  uint64 // clock ticks since boot
@@ -49,7 +49,7 @@ const (
 	sharedReaders = 4 // threads
 )
 
-// beginShared lists the namespaces behind the caller's back: where there are many
+// beginShared lists the namespaces in the background: where there are many
 // processes that takes as long as what is to be done before open.
 func beginShared(only uint64, log *slog.Logger) *sharedLedger {
 	l := &sharedLedger{only: only, log: log, listed: make(chan []kernel.NetNS, 1)}
@@ -91,33 +91,33 @@ func (l *sharedLedger) open() {
 
 // read reads of the namespaces, as many as it can until then, the counters that
 // anything is said about: a tenth.
-func (l *sharedLedger) read(list []kernel.NetNS, until time.Time) map[uint64]glimpse {
+func (l *sharedLedger) read(list []kernel.NetNS, until time.Time) map[uint64]snapshot {
 	var names []string
 	for _, m := range event.Meanings() {
 		names = append(names, m.Name)
 	}
 	var (
-		glimpses = make([]glimpse, len(list))
-		next     atomic.Int64
-		readers  sync.WaitGroup
+		snapshots = make([]snapshot, len(list))
+		next      atomic.Int64
+		readers   sync.WaitGroup
 	)
 	for range min(sharedReaders, len(list)) {
 		readers.Go(func() {
 			snmp := kernel.NewSNMPReader(names...)
 			for i := next.Add(1) - 1; i < int64(len(list)) &&
 				time.Now().Before(until); i = next.Add(1) - 1 {
-				g, err := look(snmp, list[i])
+				g, err := readSnapshot(snmp, list[i])
 				if err != nil {
 					l.log.Debug("read shared counters", "netns", list[i].Inode,
 						"error", err)
 				}
-				glimpses[i] = g
+				snapshots[i] = g
 			}
 		})
 	}
 	readers.Wait()
-	byInode := make(map[uint64]glimpse, len(list))
-	for i, g := range glimpses {
+	byInode := make(map[uint64]snapshot, len(list))
+	for i, g := range snapshots {
 		if g.counters != nil {
 			byInode[list[i].Inode] = g
 		}
@@ -125,22 +125,22 @@ func (l *sharedLedger) read(list []kernel.NetNS, until time.Time) map[uint64]gli
 	return byInode
 }
 
-func look(snmp *kernel.SNMPReader, ns kernel.NetNS) (glimpse, error) {
+func readSnapshot(snmp *kernel.SNMPReader, ns kernel.NetNS) (snapshot, error) {
 	counters, pid, err := ReadNetNS(snmp, ns)
 	if err != nil {
-		return glimpse{}, err
+		return snapshot{}, err
 	}
-	g := glimpse{counters: counters, pid: pid}
+	g := snapshot{counters: counters, pid: pid}
 	if pid != 0 {
 		g.started = kernel.Started("/proc", pid)
 	}
 	return g, nil
 }
 
-// sameTask tells whether both were read through one task. It keeps the namespace
+// sameTask reports whether both were read through one task. It keeps the namespace
 // that it is in; had it left for another one and come to a third that has the same
 // number, the counters would have gone back.
-func (g glimpse) sameTask(as glimpse) bool {
+func (g snapshot) sameTask(as snapshot) bool {
 	return g.pid != 0 && g.started != 0 && g.pid == as.pid && g.started == as.started
 }
 
@@ -166,7 +166,7 @@ func (l *sharedLedger) Close(pages []ledger.Page) []event.LedgerRow {
 
 // readAgain reads the pages' namespaces the way they were read before, and where
 // that fails through whoever is in them now.
-func (l *sharedLedger) readAgain(pages []ledger.Page, until time.Time) map[uint64]glimpse {
+func (l *sharedLedger) readAgain(pages []ledger.Page, until time.Time) map[uint64]snapshot {
 	missing := make(map[uint64]bool, len(pages))
 	var known []kernel.NetNS
 	for i := range pages {
@@ -175,15 +175,15 @@ func (l *sharedLedger) readAgain(pages []ledger.Page, until time.Time) map[uint6
 			known = append(known, ns)
 		}
 	}
-	glimpses := l.read(known, until)
+	snapshots := l.read(known, until)
 	maps.DeleteFunc(missing,
-		func(inode uint64, _ bool) bool { return glimpses[inode].counters != nil })
+		func(inode uint64, _ bool) bool { return snapshots[inode].counters != nil })
 	if len(missing) > 0 {
 		list := slices.DeleteFunc(l.list(),
 			func(ns kernel.NetNS) bool { return !missing[ns.Inode] })
-		maps.Copy(glimpses, l.read(list, until))
+		maps.Copy(snapshots, l.read(list, until))
 	}
-	return glimpses
+	return snapshots
 }
 
 // sharedRows are a namespace's rows: of the counters that moved, or that counted
@@ -259,7 +259,7 @@ func ReadNetNS(snmp *kernel.SNMPReader, ns kernel.NetNS) (counters kernel.SNMP, 
 	return nil, 0, errors.Join(errs...)
 }
 
-// WentBack tells whether a counter is less than it was: the inode is another
+// WentBack reports whether a counter is less than it was: the inode is another
 // namespace's now, and nothing can be said about the time between.
 func WentBack(now, before kernel.SNMP) bool {
 	for _, m := range event.Meanings() {

@@ -177,7 +177,7 @@ type unsized struct {
 // maxUnsized is how far such code may go on.
 const maxUnsized = 1 << 14
 
-// holds tells whether the address is in that section.
+// holds reports whether the address is in that section.
 func (i *image) holds(section uint16, address uint64) bool {
 	if int(section) >= len(i.sections) {
 		return false

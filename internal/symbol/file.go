@@ -71,7 +71,7 @@ func lookUp(ctx context.Context, file io.ReaderAt, offsets []uint64) (fileCode, 
 	return found, err
 }
 
-// afterCall tells whether a call may end at that offset of the file. A walk by frame pointers through code
+// afterCall reports whether a call may end at that offset of the file. A walk by frame pointers through code
 // that keeps none meets anything. Where the call itself says whom it calls, distance is from its end to there.
 func (i *image) afterCall(offset uint64) (distance int64, calls bool) {
 	const longest = 7

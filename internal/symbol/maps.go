@@ -22,7 +22,7 @@ type mapping struct {
 	path       string // as the process sees it; "[vdso]" and the like; may be empty
 }
 
-// contains tells whether the address is in it.
+// contains reports whether the address is in it.
 func (m *mapping) contains(address uint64) bool { return address >= m.start && address < m.end }
 
 // Limits of what is read of /proc/PID/maps.

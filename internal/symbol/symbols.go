@@ -70,7 +70,7 @@ func (s *Symbols) Watch(pid uint32) error {
 	return nil
 }
 
-// Close lets go of all files.
+// Close closes all files.
 func (s *Symbols) Close() {
 	for _, p := range s.processes {
 		p.close()

@@ -30,7 +30,7 @@ func pollsOf(dir int, number string) (p *polled, err error) {
 	return p, err
 }
 
-// read tells whether all was read.
+// read reports whether all was read.
 func (p *polled) read(dir int, number string, depth int) (bool, error) {
 	var own unix.Stat_t
 	text, err := proc.ReadAt(dir, "fdinfo/"+number)

@@ -38,7 +38,7 @@ func (s *Sampler) frozenOf(groups []cgroup.Membership) (path, file string) {
 	return "", ""
 }
 
-// frozen tells whether all threads in a cgroup are frozen; the root of a hierarchy cannot be.
+// frozen reports whether all threads in a cgroup are frozen; the root of a hierarchy cannot be.
 func frozen(dir string, isV2 bool) bool {
 	if !isV2 {
 		return readText(dir, "freezer.state") == "FROZEN"

@@ -236,7 +236,7 @@ func (s *Sampler) progress(dir int, at string, t *sampled, of *Sample) {
 	t.ran = latest
 }
 
-// asleep tells whether a state is one that a thread does not leave without a CPU.
+// asleep reports whether a state is one that a thread does not leave without a CPU.
 func asleep(state string) bool {
 	return state == "S" || state == "D" || state == "T" ||
 		state == "t"
@@ -365,7 +365,7 @@ func (s *Sample) Polls(inode uint64) []*bool {
 	return list
 }
 
-// Elsewhere tells whether every thread of the process is known to sleep in a system
+// Elsewhere reports whether every thread of the process is known to sleep in a system
 // call that cannot end by a connection to the listener, and names these calls. It
 // is false wherever something is not known.
 func (s *Sample) Elsewhere(inode uint64) (calls []string, yes bool) {

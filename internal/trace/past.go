@@ -23,7 +23,7 @@ func (t *Trace) forgetClosed() error {
 	return nil
 }
 
-// isPast tells whether what reached a listener counts, now that it is to be forgotten.
+// isPast reports whether what reached a listener counts, now that it is to be forgotten.
 func (t *Trace) isPast(a listener.Arrivals) bool {
 	listener, ok := t.Listeners.Find(a.Socket)
 	if !ok || !t.Listeners.Matches(&listener) {

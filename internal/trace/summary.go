@@ -15,8 +15,8 @@ import (
 	"github.com/synspy/synspy/internal/session"
 )
 
-// heldKey is what suppressed and lost records are told by.
-type heldKey struct {
+// suppressedKey is what suppressed and lost records are counted by.
+type suppressedKey struct {
 	outcome event.Outcome
 	socket  uint64
 }
@@ -33,8 +33,8 @@ func (t *Trace) withhold(outcome event.Outcome, netns, count uint64) {
 	t.withheld[withheldKey{outcome, netns}] += count
 }
 
-// tellHeld writes how many records were held back or lost since it was last told.
-func (t *Trace) tellHeld() error {
+// writeSuppressed writes how many records were suppressed or lost since that was last written.
+func (t *Trace) writeSuppressed() error {
 	counts, err := t.Probe.Counts()
 	if err != nil {
 		return err
@@ -56,35 +56,35 @@ func (t *Trace) tellHeld() error {
 		gone := departed[c.Listener.Socket] ||
 			(crowded || !t.Listeners.Remembers(c.Listener.Socket)) &&
 				c.Listener.Socket != 0 &&
-				c == t.held[heldKey{c.Outcome, c.Listener.Socket}]
+				c == t.seen[suppressedKey{c.Outcome, c.Listener.Socket}]
 		if gone {
 			if c, err = t.Probe.Take(c); err != nil {
 				return err
 			}
 		}
-		key := heldKey{c.Outcome, c.Listener.Socket}
-		last := t.held[key]
-		t.held[key] = c
+		key := suppressedKey{c.Outcome, c.Listener.Socket}
+		last := t.seen[key]
+		t.seen[key] = c
 		if gone { // what its timers may still add begins at 0 again
 			t.taken += c.Delivered
-			delete(t.held, key)
+			delete(t.seen, key)
 		}
-		if err := t.tellSince(c, last); err != nil {
+		if err := t.writeSince(c, last); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// tellSince tells of one row.
-func (t *Trace) tellSince(c, last listener.Count) error {
+// writeSince writes what one row counted since.
+func (t *Trace) writeSince(c, last listener.Count) error {
 	if !t.Listeners.IsWanted(c.Listener.Socket) {
 		t.withhold(c.Outcome, c.Listener.NetNS,
 			c.Suppressed-last.Suppressed+c.Lost-last.Lost)
 		return nil
 	}
-	t.told.Suppressed += c.Suppressed - last.Suppressed
-	t.told.Lost += c.Lost - last.Lost
+	t.written.Suppressed += c.Suppressed - last.Suppressed
+	t.written.Lost += c.Lost - last.Lost
 	branch := c.Outcome.Branch()
 	again := c.Again - last.Again
 	for _, h := range []struct {
@@ -97,7 +97,7 @@ func (t *Trace) tellSince(c, last listener.Count) error {
 		t.quiet = false
 		of := min(again, h.count)
 		again -= of
-		err := t.stream.Held(event.Held{Header: event.Head(h.kind), Count: h.count,
+		err := t.stream.Suppressed(event.Suppressed{Header: event.Head(h.kind), Count: h.count,
 			Cause: branch.Cause,
 			Stage: branch.Stage, Action: branch.Action, Listener: session.Described(&c.Listener, false),
 			Kernel: event.Kernel{Counters: c.Outcome.CounterNames()},
@@ -109,12 +109,12 @@ func (t *Trace) tellSince(c, last listener.Count) error {
 	return nil
 }
 
-// finish writes what was held back last, and the summary.
+// finish writes what was suppressed last, and the summary.
 func (t *Trace) finish() error {
-	if err := t.tellHeld(); err != nil {
+	if err := t.writeSuppressed(); err != nil {
 		return err
 	}
-	if err := t.tellBeyond(); err != nil {
+	if err := t.writeSurplus(); err != nil {
 		return err
 	}
 	summary, err := t.summary()
@@ -127,11 +127,11 @@ func (t *Trace) finish() error {
 	if err := t.stream.Flush(); err != nil {
 		return err
 	}
-	return t.tellMissed(summary.Overflow)
+	return t.sayMissed(summary.Overflow)
 }
 
-// tellMissed says what was not kept.
-func (t *Trace) tellMissed(overflow *event.Overflow) error {
+// sayMissed says what was not kept.
+func (t *Trace) sayMissed(overflow *event.Overflow) error {
 	for _, line := range overflow.Sentences() {
 		t.say(line)
 	}
@@ -172,7 +172,7 @@ func (t *Trace) summary() (event.Summary, error) {
 		addFiltered(s.Ledger, key.netns, key.outcome, n)
 	}
 	s.Ledger = session.WithRows(s.Ledger, t.sharedRows())
-	s.Suppressed, s.Lost = t.told.Suppressed, t.told.Lost
+	s.Suppressed, s.Lost = t.written.Suppressed, t.written.Lost
 	for o := range counted {
 		counted[o] -= min(counted[o], filtered[o])
 	}

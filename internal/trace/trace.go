@@ -33,14 +33,14 @@ type Options struct {
 	Tick     time.Duration        // between two flushes where no records come; 0: idleTick
 }
 
-// idleTick is how often it is looked whether a trace's reader went away, and whether a container
-// has a name.
+// idleTick is how often a trace checks whether its reader went away, and whether a container has a
+// name.
 const idleTick = time.Second
 
-// stillHeld is for how long after the last message records may have been held back that were not
-// told of. In a second in which the kernel side holds back any, it delivers one first, or loses it
+// suppressedFor is for how long after the last message records may have been suppressed that are not
+// written yet. In a second in which the kernel side suppresses any, it delivers one first, or loses it
 // since the ring buffer is full: then others come.
-const stillHeld = 5 * time.Second
+const suppressedFor = 5 * time.Second
 
 // Run writes a record for every handshake packet that dies until the context
 // ends, and then the summary.
@@ -65,32 +65,32 @@ func Run(ctx context.Context, stream render.Stream, options Options, log *slog.L
 // Trace is a running trace.
 type Trace struct {
 	*session.Session
-	stream    render.Stream
-	options   Options
-	delivered uint64 // records written
-	drops     uint64 // of them, those that count for --count
-	unwanted  uint64 // records that an owner filter kept back here
-	held      map[heldKey]listener.Count
-	told      listener.Count // suppressed and lost records that were told
-	taken     uint64         // of the records that reached the ring buffer: those of listeners that closed
-	withheld  map[withheldKey]uint64
-	beyond    map[heldKey]beyond // records that came after --count was reached
-	heldAt    time.Time
-	tickedAt  time.Time
-	cameAt    time.Time // the last tick before the last message
-	quietAt   time.Time
-	quietSeen map[uint64]listener.Arrivals
-	quietPast listener.Past // of those that were forgotten, what was told of by then
-	quiet     bool
-	room      *dropRoom // the record at hand
-	kept      bool      // the stream keeps records, or parts of them
+	stream       render.Stream
+	options      Options
+	delivered    uint64 // records written
+	drops        uint64 // of them, those that count for --count
+	unwanted     uint64 // records that an owner filter kept back here
+	seen         map[suppressedKey]listener.Count
+	written      listener.Count // suppressed and lost records that were written
+	taken        uint64         // of the records that reached the ring buffer: those of listeners that closed
+	withheld     map[withheldKey]uint64
+	surplus      map[suppressedKey]surplus // records that came after --count was reached
+	suppressedAt time.Time
+	tickedAt     time.Time
+	cameAt       time.Time // the last tick before the last message
+	quietAt      time.Time
+	quietSeen    map[uint64]listener.Arrivals
+	quietPast    listener.Past // of those that were forgotten, what was said by then
+	quiet        bool
+	buffer       *dropBuffer // the record being written
+	kept         bool        // the stream keeps records, or parts of them
 }
 
 // New makes a trace of an open session.
 func New(s *session.Session, stream render.Stream, options Options) *Trace {
 	return &Trace{Session: s, stream: stream, options: options,
-		held:     make(map[heldKey]listener.Count),
-		withheld: make(map[withheldKey]uint64), beyond: make(map[heldKey]beyond), kept: true}
+		seen:     make(map[suppressedKey]listener.Count),
+		withheld: make(map[withheldKey]uint64), surplus: make(map[suppressedKey]surplus), kept: true}
 }
 
 // Run traces until the context ends.
@@ -107,8 +107,8 @@ func (t *Trace) Run(ctx context.Context) error {
 	if t.Listeners.Matching() == 0 {
 		t.say("no listener matches yet; waiting for one")
 	}
-	t.heldAt, t.quietAt, t.quiet = time.Now(), time.Now(), true
-	t.tickedAt, t.cameAt = t.heldAt, t.heldAt
+	t.suppressedAt, t.quietAt, t.quiet = time.Now(), time.Now(), true
+	t.tickedAt, t.cameAt = t.suppressedAt, t.suppressedAt
 	err := t.Probe.Read(ctx, t.message, t.tick, cmp.Or(t.options.Tick, idleTick))
 	if err != nil && !errors.Is(err, cli.ErrEnough) {
 		return cli.IgnoreClosedPipe(err)
@@ -161,10 +161,10 @@ func (t *Trace) message(m *message.Message) error {
 		t.pass(m)
 		return cli.ErrEnough
 	}
-	if t.kept || t.room == nil {
-		t.room = new(dropRoom)
+	if t.kept || t.buffer == nil {
+		t.buffer = new(dropBuffer)
 	}
-	drop := t.describe(m, t.room)
+	drop := t.describe(m, t.buffer)
 	t.Sampling.Complete(drop, m.Listener.Socket, began)
 	if err := t.stream.Drop(drop); err != nil {
 		return err
@@ -221,10 +221,10 @@ func (t *Trace) tick() error {
 	}
 	now := time.Now()
 	t.tickedAt = now
-	if now.Sub(t.heldAt) >= time.Second {
-		t.heldAt = now
-		if now.Sub(t.cameAt) < stillHeld {
-			if err := t.tellHeld(); err != nil {
+	if now.Sub(t.suppressedAt) >= time.Second {
+		t.suppressedAt = now
+		if now.Sub(t.cameAt) < suppressedFor {
+			if err := t.writeSuppressed(); err != nil {
 				return err
 			}
 		}
@@ -234,7 +234,7 @@ func (t *Trace) tick() error {
 		}
 	}
 	if now.Sub(t.quietAt) >= cli.QuietEvery {
-		if err := t.tellQuiet(now.Sub(t.quietAt)); err != nil {
+		if err := t.sayQuiet(now.Sub(t.quietAt)); err != nil {
 			return err
 		}
 		t.quietAt, t.quiet = now, true
@@ -242,8 +242,8 @@ func (t *Trace) tick() error {
 	return nil
 }
 
-// tellQuiet says what was seen while nothing dropped.
-func (t *Trace) tellQuiet(during time.Duration) error {
+// sayQuiet says what was seen while nothing dropped.
+func (t *Trace) sayQuiet(during time.Duration) error {
 	arrivals, _, err := t.Probe.Arrivals()
 	if err != nil {
 		return err

@@ -84,7 +84,7 @@ func onlySYNs(port uint32) []unix.SockFilter {
 	}
 }
 
-// closing tells whether a client of the port is connected as far as it knows, and
+// closing reports whether a client of the port is connected as far as it knows, and
 // waits for its FIN to be acknowledged.
 func closing(t *testing.T, w *world.World) bool {
 	t.Helper()

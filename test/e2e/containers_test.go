@@ -154,7 +154,7 @@ func TestContainers(t *testing.T) {
 	}
 }
 
-// listening tells whether somebody listens on the port in the World.
+// listening reports whether somebody listens on the port in the World.
 func listening(w *world.World, port int) error {
 	return w.Do(func() error {
 		table, err := os.ReadFile("/proc/thread-self/net/tcp")

@@ -104,7 +104,7 @@ func (c *crew) truth() truth {
 	return holdersOf(c.t, c.listeners())
 }
 
-// hold tells whether there are so many listeners that so many processes hold each.
+// hold reports whether there are so many listeners that so many processes hold each.
 func (c *crew) hold(sockets, holders int) bool {
 	of := c.truth()
 	for _, list := range of {
@@ -132,7 +132,7 @@ func (c *crew) proceed(pids []int) {
 	}
 }
 
-// isStopped tells whether every thread of a process is.
+// isStopped reports whether every thread of a process is.
 func isStopped(t testing.TB, pid int) bool {
 	t.Helper()
 	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))

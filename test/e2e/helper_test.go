@@ -232,7 +232,7 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// without tells whether a tool is declared to be missing. One that is missing
+// without reports whether a tool is declared to be missing. One that is missing
 // without having been declared is a failure.
 func without(tool string) bool {
 	for name := range strings.SplitSeq(os.Getenv("SYNSPY_E2E_WITHOUT"), ",") {

@@ -104,7 +104,7 @@ func TestHostileDevice(t *testing.T) {
 // hostileName is hostile as a file can be called: without a newline.
 const hostileName = "ev\x1b[2J\r\"<b>\xff\xfe\u202egpj"
 
-// acts tells whether a terminal or a reader's eye would obey a character.
+// acts reports whether a terminal or a reader's eye would obey a character.
 func acts(r rune) bool {
 	return r != '\n' && (unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp))
 }

@@ -75,7 +75,7 @@ func TestIncidentTC(t *testing.T) {
 	}
 }
 
-// tellsTC tells whether the kernel has a drop reason of tc's.
+// tellsTC reports whether the kernel has a drop reason of tc's.
 func tellsTC(t *testing.T) bool {
 	t.Helper()
 	spec, err := btf.LoadKernelSpec()

@@ -166,7 +166,7 @@ func (o *observed) heir(comm string) (pid int) {
 	return pid
 }
 
-// isHeldBy tells whether these alone hold the listener.
+// isHeldBy reports whether these alone hold the listener.
 func (o *observed) isHeldBy(want ...process) bool {
 	o.t.Helper()
 	of := o.truth()

@@ -241,7 +241,7 @@ func (s *servedBy) acceptors(early bool, backend string) []int {
 	return []int{s.connected}
 }
 
-// mayListen tells whether these are who is shown to have called listen(). An acceptor is
+// mayListen reports whether these are who is shown to have called listen(). An acceptor is
 // shown as that.
 func (s *servedBy) mayListen(pids, acceptors []int, early bool) bool {
 	switch {

@@ -52,7 +52,7 @@ func spoofUDP(t testing.TB, w *world.World, n int) {
 	}
 }
 
-// reasoned tells whether the records say why, as kernels do since 5.17: else a
+// reasoned reports whether the records say why, as kernels do since 5.17: else a
 // reverse path filter cannot be told from other deaths.
 func (a *account) reasoned() bool {
 	for _, r := range a.drops {

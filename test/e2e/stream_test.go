@@ -249,7 +249,7 @@ func (tr *tracer) await(what string, ok func([]record) bool) {
 	}
 }
 
-// has tells whether such a record has come.
+// has reports whether such a record has come.
 func (tr *tracer) has(such func(record) bool) bool {
 	tr.mu.Lock()
 	defer tr.mu.Unlock()

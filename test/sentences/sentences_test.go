@@ -125,7 +125,7 @@ func randomListener(r *rand.Rand, few func(uint64) uint64) evidence.Listener {
 	l := evidence.Listener{
 		ID: event.Listener{Addr: netip.MustParseAddr("10.0.0.1"), Port: 443, NetNS: 4026531840, Cookie: 1 + r.Uint64N(99),
 			AcceptQueue: &event.Queue{Limit: limit}, SynQueue: &event.SynQueue{Limit: limit}},
-		Processes: []event.Process{{PID: 812, Comm: "server", Role: event.RoleAcceptor}}, StepMs: step, RetriesTold: r.IntN(2) == 0,
+		Processes: []event.Process{{PID: 812, Comm: "server", Role: event.RoleAcceptor}}, StepMs: step, RetriesCounted: r.IntN(2) == 0,
 	}
 	rate, pace, stall := few(40), few(40), r.IntN(100)
 	var syns, accepts, finished, drops, length, open uint64

@@ -80,7 +80,7 @@ func (k kernel) metapackage() string {
 	return "linux-image-" + k.flavour + "-" + k.arch
 }
 
-// isImage tells whether a package is an image of the kernel's series.
+// isImage reports whether a package is an image of the kernel's series.
 func (k kernel) isImage(name string) bool {
 	version, ok := strings.CutPrefix(name, "linux-image-")
 	if !ok || k.series == "" {

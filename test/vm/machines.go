@@ -68,7 +68,7 @@ func parseSize(text string) (int64, error) {
 	return number << shift, nil
 }
 
-// foreign tells whether a guest runs other programs than this machine.
+// foreign reports whether a guest runs other programs than this machine.
 func foreign(arch string) bool { return arch != runtime.GOARCH }
 
 // elfMachines are the architectures of the guests.

@@ -65,7 +65,7 @@ func (r *Row) Counts() bool { return r.arrived.Syn > 0 }
 func (r *Row) Evidence(step time.Duration) evidence.Listener {
 	l := evidence.Listener{ID: *session.Described(&r.Listener, true), Counts: r.counts,
 		StepMs: uint32(step.Milliseconds()), Timeline: slices.Clone(r.points),
-		PeakAccepts: r.peak, RetriesTold: r.counted && !r.forgot, ClosedMs: r.closed,
+		PeakAccepts: r.peak, RetriesCounted: r.counted && !r.forgot, ClosedMs: r.closed,
 		Late: r.late, HalfOpenBefore: r.halfOpen, BadAcks: r.badAcks,
 		Deferred: r.deferral.end(), Cookies: &r.cookies, Unsent: &r.unsent}
 	if r.began && !r.gaps {

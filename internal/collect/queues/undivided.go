@@ -31,7 +31,7 @@ func (w *Watch) mix(all []message.Listener, undivided map[uint64]bool) {
 // Undivide takes out what was counted to some member of the group, maybe another one.
 func Undivide(l *evidence.Listener) {
 	l.Syns, l.Accepts, l.Finished = nil, nil, nil
-	l.PeakAccepts, l.RetriesTold, l.Late = 0, false, nil
+	l.PeakAccepts, l.RetriesCounted, l.Late = 0, false, nil
 	for i := range l.Timeline {
 		l.Timeline[i].Arrivals, l.Timeline[i].Retries, l.Timeline[i].Accepts = nil, nil, nil
 	}

@@ -131,7 +131,7 @@ func (w *Watch) Cookie(d *event.Drop) {
 
 // Suppressed takes packets that have no records. It reports whether the threads of the listener's
 // processes are to be sampled closely.
-func (w *Watch) Suppressed(h event.Held) (alarm bool) {
+func (w *Watch) Suppressed(h event.Suppressed) (alarm bool) {
 	r := w.Rows[h.Listener.Key]
 	if r == nil {
 		return false

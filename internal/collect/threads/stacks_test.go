@@ -131,7 +131,7 @@ func await(t *testing.T, w *stackWatch, pid uint32, what string,
 	return nil
 }
 
-// has tells whether a frame's function contains the text.
+// has reports whether a frame's function contains the text.
 func has(stack *event.Stack, text string, kernel bool) bool {
 	for _, frame := range stack.Frames {
 		if frame.Kernel == kernel && strings.Contains(frame.Function, text) {

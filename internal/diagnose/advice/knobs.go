@@ -164,7 +164,7 @@ func File(c *evidence.CPU, name string) string {
 	return evidence.Word("/sys/fs/cgroup" + path.Clean("/"+c.Cgroup.Path) + "/" + name)
 }
 
-// isOf tells whether the cgroup with the quota is the process's container or pod, rather than one
+// isOf reports whether the cgroup with the quota is the process's container or pod, rather than one
 // that is above them.
 func isOf(c *evidence.CPU, p event.Process) bool {
 	at := c.Cgroup.Path

@@ -118,5 +118,5 @@ func TakerOf(at event.Kernel) Taker {
 	return takerNone
 }
 
-// TakenBefore tells whether the kernel says that an XDP or tc program dropped the packet.
+// TakenBefore reports whether the kernel says that an XDP or tc program dropped the packet.
 func TakenBefore(at event.Kernel) bool { return TakerOf(at) != takerNone }

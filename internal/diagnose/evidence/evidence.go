@@ -164,9 +164,9 @@ type Listener struct {
 	// PeakAccepts is the quickest that it accepted between two readings, in connections a step.
 	// Timeline does not show it where the readings fell into the middle of its steps.
 	PeakAccepts uint64 `json:"peak_accepts,omitempty"`
-	// RetriesTold says that the retries of Timeline are all there were, those that got through
+	// RetriesCounted says that the retries of Timeline are all there were, those that got through
 	// as well as those dropped again.
-	RetriesTold bool `json:"retries_told,omitempty"`
+	RetriesCounted bool `json:"retries_told,omitempty"`
 	// LongestGapMs is the longest time without an accept while the queue held something.
 	LongestGapMs *uint64        `json:"longest_gap_ms,omitempty"`
 	Waits        []event.Bucket `json:"waits,omitempty"`
@@ -242,7 +242,7 @@ type Sample struct {
 	Frozen   bool   `json:"frozen,omitempty"` // its cgroup was frozen
 	// Syscall is the call it was in, by name; empty in user space, or where that is unknown.
 	Syscall string `json:"syscall,omitempty"`
-	// Polls tells whether that call would end by a connection at the listener: false where it
+	// Polls reports whether that call would end by a connection at the listener: false where it
 	// is accept() of another socket, or an epoll instance without it; nil where that is not
 	// known, or it is no call that waits for connections.
 	Polls *bool `json:"polls,omitempty"`
@@ -306,7 +306,7 @@ type Span struct {
 	ToMs   uint32 `json:"to_ms"`
 }
 
-// Within tells whether one of the spans has an offset, in milliseconds since the window's start.
+// Within reports whether one of the spans has an offset, in milliseconds since the window's start.
 func Within(spans []Span, offset uint32) bool {
 	return slices.ContainsFunc(spans, func(s Span) bool {
 		return s.FromMs <= offset &&

@@ -46,7 +46,7 @@ type account struct {
 	oldUnseen bool   // some listener's queue at the end is not known
 }
 
-// add takes a listener's part, and tells whether it is known.
+// add takes a listener's part, and reports whether it is known.
 func (a *account) add(l *Listener) bool {
 	finished, known := l.HandshakesFinished()
 	if !known && l.Syns != nil {
@@ -182,7 +182,7 @@ func (l *Listener) inFlight() uint64 {
 	return n
 }
 
-// Lacks tells whether evidence of a kind is not there. What was refused is another matter: findings
+// Lacks reports whether evidence of a kind is not there. What was refused is another matter: findings
 // that rest on it are weakened.
 func (e *Evidence) Lacks(n Need) bool {
 	return slices.ContainsFunc(e.Missing, func(g Gap) bool {

@@ -86,7 +86,7 @@ func SpoiltCookies(e *Evidence) uint64 {
 	return n
 }
 
-// StraySYNs tells whether the SYNs that were refused at closed ports are those that every host
+// StraySYNs reports whether the SYNs that were refused at closed ports are those that every host
 // gets: one client tried many, or nobody asked about these ports, and there are few, or others
 // died, or there are listeners to ask about.
 func StraySYNs(e *Evidence) bool {
@@ -137,7 +137,7 @@ func ClosedPorts(e *Evidence) uint64 {
 // fewStray are as many SYNs to closed ports as scans send.
 const fewStray = 3
 
-// Scanned tells whether a single client tried many closed ports.
+// Scanned reports whether a single client tried many closed ports.
 func Scanned(e *Evidence) bool { return Value(e.ClientsSeen) == 1 && RefusedPorts(e) >= scanPorts }
 
 // maxEnded bounds the clients that are remembered for having ended a handshake.

@@ -20,7 +20,7 @@ func (l *Listener) DeferredCount() uint64 {
 	return n
 }
 
-// HoldsBack tells whether most of what stood in the SYN queue at its longest is what
+// HoldsBack reports whether most of what stood in the SYN queue at its longest is what
 // TCP_DEFER_ACCEPT holds back.
 func (l *Listener) HoldsBack() bool {
 	if l.Deferred != nil && l.Deferred.Held == 0 {
@@ -38,7 +38,7 @@ func (l *Listener) HoldsBack() bool {
 	return l.DeferredCount() > 0 && 2*l.DeferredCount() >= longest
 }
 
-// MostFinished tells whether nearly as many handshakes were finished as begun.
+// MostFinished reports whether nearly as many handshakes were finished as begun.
 func (l *Listener) MostFinished() bool {
 	return l.Finished != nil && l.Syns != nil && float64(*l.Finished) >= 0.9*float64(*l.Syns)
 }
@@ -63,12 +63,12 @@ func (smp Sample) Stack() []string {
 // Key tells threads apart.
 func (t Thread) Key() uint64 { return uint64(t.PID)<<32 | uint64(t.TID) }
 
-// InAccept tells whether the thread was seen on a CPU in accept().
+// InAccept reports whether the thread was seen on a CPU in accept().
 func (smp Sample) InAccept() bool {
 	return smp.OnCPU && (Has(smp.Kernel, acceptFrames) || Has(Bound(smp.User, 1), acceptCalls))
 }
 
-// StandsBy tells whether a thread is called an acceptor only because it is the only one of a
+// StandsBy reports whether a thread is called an acceptor only because it is the only one of a
 // process that has the socket, and does something else: it was seen to wait for other descriptors
 // alone, or others are known to accept, as the workers of a master do that has opened the socket
 // for them.
@@ -143,7 +143,7 @@ var acceptFrames = []string{"inet_csk_accept", "inet_accept", "do_accept", "__sy
 // acceptCalls are what a C library calls it.
 var acceptCalls = []string{"accept", "accept4", "__libc_accept", "__libc_accept4"}
 
-// Has tells whether a stack has one of the functions in it, whatever follows their names (+0x1f).
+// Has reports whether a stack has one of the functions in it, whatever follows their names (+0x1f).
 func Has(stack, functions []string) bool {
 	return slices.ContainsFunc(stack, func(frame string) bool {
 		name, _, _ := strings.Cut(frame, "+")

@@ -50,7 +50,7 @@ func (e *Evidence) Freed(l *Listener, kind func(*Stray) bool) []Stray {
 	return append(own, others...)
 }
 
-// OwnErrors tells whether this host sends itself ICMP errors: host unreachable, once the next hop
+// OwnErrors reports whether this host sends itself ICMP errors: host unreachable, once the next hop
 // has not answered.
 func (e *Evidence) OwnErrors() bool {
 	return slices.ContainsFunc(e.Strays, func(s Stray) bool {

@@ -9,7 +9,7 @@ import (
 
 const shellSafe = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-@"
 
-// Plain tells whether a name means the same to a shell, and is no option.
+// Plain reports whether a name means the same to a shell, and is no option.
 func Plain(name string) bool {
 	return name != "" && name[0] != '-' && strings.Trim(name, shellSafe) == ""
 }

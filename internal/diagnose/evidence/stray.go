@@ -21,7 +21,7 @@ type freer struct {
 var receives = []string{"NO_SOCKET", "TCP_", "SOCKET_", "OTHERHOST", "PACKET_SOCK_ERROR",
 	"SKB_CONSUMED", "QUEUE_PURGE", "IP_RPFILTER"}
 
-// WayOut tells whether the packet was on its way out.
+// WayOut reports whether the packet was on its way out.
 func (s *Stray) WayOut() bool {
 	starts := func(with string) bool { return strings.HasPrefix(s.Kernel.Reason, with) }
 	return s.Answer && !slices.ContainsFunc(receives, starts) &&
@@ -29,7 +29,7 @@ func (s *Stray) WayOut() bool {
 		!slices.Contains(sniffers, s.Kernel.Function)
 }
 
-// neighbour tells whether the next hop's link address was not to be had.
+// neighbour reports whether the next hop's link address was not to be had.
 func (s *Stray) neighbour() bool {
 	return strings.HasPrefix(s.Kernel.Reason, "NEIGH_") ||
 		slices.Contains([]string{"neigh_invalidate", "arp_error_report",
@@ -116,7 +116,7 @@ func (s *Stray) Freer() freer {
 		[]string{"look at the counters of the device: " + in + "ip -s -s link"}}
 }
 
-// Frame tells whether it is a SYN in a frame for another host.
+// Frame reports whether it is a SYN in a frame for another host.
 func (s *Stray) Frame() bool { return !s.Answer && !s.Segment && !s.Syn }
 
 // unrouted free what is to be forwarded and has no route, or one of type blackhole, unreachable or
@@ -124,7 +124,7 @@ func (s *Stray) Frame() bool { return !s.Answer && !s.Segment && !s.Syn }
 var unrouted = []string{"ip_error", "dst_discard", "dst_discard_out", "ip6_pkt_drop",
 	"ip6_pkt_discard", "ip6_pkt_prohibit"}
 
-// DiedBefore tells whether it is SYNs that were dropped on their way to the namespace asked about.
+// DiedBefore reports whether it is SYNs that were dropped on their way to the namespace asked about.
 func (s *Stray) DiedBefore() bool {
 	return s.Syn && !slices.Contains([]string{"OTHERHOST", "PACKET_SOCK_ERROR", "SKB_CONSUMED"},
 		s.Kernel.Reason) && !slices.Contains(sniffers, s.Kernel.Function)
@@ -133,7 +133,7 @@ func (s *Stray) DiedBefore() bool {
 // In ends a sentence with the namespace where it was freed.
 func (s *Stray) In() string { return cmp.Or(s.Enter.InSpace(s.NetNS, s.Own), " on this host") }
 
-// IsSegment tells whether it is a client's, without SYN.
+// IsSegment reports whether it is a client's, without SYN.
 func (s *Stray) IsSegment() bool { return s.Segment }
 
 func reasonInBrackets(reason string) string {
@@ -150,7 +150,7 @@ var discards = []string{"dst_discard", "dst_discard_out", "xdst_queue_output"}
 // sniffers free copies of packets that are not lost.
 var sniffers = []string{"packet_rcv", "tpacket_rcv"}
 
-// Queued tells whether a queue of netfilter's was where it ended.
+// Queued reports whether a queue of netfilter's was where it ended.
 func Queued(k event.Kernel) bool {
 	return slices.Contains([]string{"nf_queue", "nf_reinject", "nfqnl_reinject"}, k.Function)
 }

@@ -58,12 +58,12 @@ func acceptLoopBlocked(s *Subject) *Found {
 var lockCalls = []string{"futex", "futex_wait", "futex_waitv", "semop", "semtimedop", "flock",
 	"wait4", "waitid"}
 
-// polls tells whether a call waits for descriptors.
+// polls reports whether a call waits for descriptors.
 func polls(call string) bool {
 	return slices.Contains(levelCalls, call) || strings.HasPrefix(call, "epoll_")
 }
 
-// sleeps tells whether a call waits for nothing but the time.
+// sleeps reports whether a call waits for nothing but the time.
 func sleeps(call string) bool { return strings.HasSuffix(call, "nanosleep") }
 
 // adviseUnblocking says what to do about the calls that the accepting threads sleep in.

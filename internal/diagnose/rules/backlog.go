@@ -32,7 +32,7 @@ const (
 	kernelSomaxconn = 4096
 )
 
-// cut tells whether somaxconn is what limits the queue, and less than the kernel's default or than
+// cut reports whether somaxconn is what limits the queue, and less than the kernel's default or than
 // what listen() asked for.
 func (s *Subject) cut() bool {
 	limit, known := s.Limit()

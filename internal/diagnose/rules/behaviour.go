@@ -217,7 +217,7 @@ func (s *Subject) Busy() float64 {
 	return float64(n) / float64(last+1-first)
 }
 
-// emptied tells whether the accepting threads emptied the queue each time that it was full: they
+// emptied reports whether the accepting threads emptied the queue each time that it was full: they
 // mainly slept in accept() even in the steps in which it was, or nothing was left in it a step
 // later. Then what arrives is less than they can take.
 func (s *Subject) emptied() bool {
@@ -228,7 +228,7 @@ func (s *Subject) emptied() bool {
 	return s.mainly(doingWaiting) && (call == "accept" || call == "accept4") || s.drains()
 }
 
-// drains tells whether the queue was read to be empty soon after each step in which it was full or
+// drains reports whether the queue was read to be empty soon after each step in which it was full or
 // dropped.
 func (s *Subject) drains() bool {
 	last, drained := -1, true
@@ -247,7 +247,7 @@ func (s *Subject) drains() bool {
 	return last >= 0 && drained
 }
 
-// Throttled tells whether a cgroup of the acceptors was throttled in a step.
+// Throttled reports whether a cgroup of the acceptors was throttled in a step.
 func (s *Subject) Throttled(p event.TimelinePoint) bool {
 	return p.Throttled || slices.ContainsFunc(s.Cgroups, func(c evidence.CPU) bool {
 		return slices.ContainsFunc(c.Spans,
@@ -272,7 +272,7 @@ func (s *Subject) cite(f *Found) {
 	if s.drops > 0 && s.PressedMs > 0 && s.StepMs <= 100 { // longer steps say too much
 		f.saw("time in which the queue was full, or dropped packets", s.PressedMs, "ms")
 	}
-	if ms := s.unlookedMs(); ms > 0 && len(s.Threads) > 0 {
+	if ms := s.unsampledMs(); ms > 0 && len(s.Threads) > 0 {
 		f.saw("time under pressure before its threads were looked at closely", ms, "ms")
 	}
 	if s.StallMs > 0 {

@@ -49,8 +49,8 @@ func (f *Found) sawPrograms(e *evidence.Evidence, wanted func(evidence.Program) 
 	}
 }
 
-// lookAtPrograms says how to look at them.
-func (f *Found) lookAtPrograms(e *evidence.Evidence, wanted func(evidence.Program) bool) {
+// suggestPrograms says how to look at them.
+func (f *Found) suggestPrograms(e *evidence.Evidence, wanted func(evidence.Program) bool) {
 	looks := 0
 	for _, d := range e.Devices {
 		if i := slices.IndexFunc(d.Programs, wanted); i < 0 {
@@ -119,7 +119,7 @@ func (f *Found) takenBefore(e *evidence.Evidence, n uint64) {
 	}
 	f.Because, f.Confidence, f.Settles, f.Fix = f.Title, event.ConfidenceProven, "", nil
 	f.sawPrograms(e, wanted)
-	f.lookAtPrograms(e, wanted)
+	f.suggestPrograms(e, wanted)
 	f.fix("change the program or filter that drops them, or ask whoever loads it: a load balancer, a CNI plugin, protection against floods")
 }
 
@@ -140,5 +140,5 @@ func (f *Found) takenUnseen(e *evidence.Evidence) {
 			" may have taken before the IP stack are not among them"
 	}
 	f.sawPrograms(e, AnyProgram)
-	f.lookAtPrograms(e, AnyProgram)
+	f.suggestPrograms(e, AnyProgram)
 }

@@ -47,7 +47,7 @@ func overflow(e *evidence.Evidence) []*Found {
 	return []*Found{f}
 }
 
-// hidden tells whether what is asked for may have lost packets to a table that was full.
+// hidden reports whether what is asked for may have lost packets to a table that was full.
 func hidden(e *evidence.Evidence) bool { return e.Overflow.Hides() && !e.OverflowAside }
 
 // Doubt takes back what is proven where packets died of which it is not known whether they are

@@ -166,7 +166,7 @@ func refusedAt(e *evidence.Evidence, l *evidence.Listener) uint64 {
 // handshake that is gone, or a cookie that is too old.
 var consequences = []event.Cause{event.CauseBadHandshakeAck, event.CauseCookieInvalid}
 
-// explainedElsewhere tells whether another rule tells of a cause.
+// explainedElsewhere reports whether another rule tells of a cause.
 func explainedElsewhere(c event.Cause) bool {
 	return slices.ContainsFunc(event.Findings(), func(f event.FindingInfo) bool {
 		return f.ID != event.FindingOtherDrops && slices.Contains(f.Causes, c)
@@ -218,7 +218,7 @@ func otherDrops(e *evidence.Evidence) []*Found {
 		if info.Cause == event.CauseKernelOther {
 			f.Confidence = event.ConfidencePossible
 			f.Settles = "the kernel function that each record names"
-			f.sawDeaths(untold(e, info.Cause))
+			f.sawDeaths(withoutFinding(e, info.Cause))
 			f.takenBefore(e, n)
 		}
 		f.sawReasons(e, info.Cause)
@@ -300,8 +300,8 @@ func unattributed(e *evidence.Evidence) []*Found {
 	return out
 }
 
-// untold lists the deaths of a cause before any listener of which no reason tells more.
-func untold(e *evidence.Evidence, cause event.Cause) []evidence.Death {
+// withoutFinding lists the deaths of a cause before any listener of which no reason tells more.
+func withoutFinding(e *evidence.Evidence, cause event.Cause) []evidence.Death {
 	return slices.DeleteFunc(slices.Clone(e.Ingress), func(d evidence.Death) bool {
 		_, told := d.Reason(e)
 		return told || d.Cause != cause
@@ -338,7 +338,7 @@ func diedThere(cause event.Cause, n uint64, deaths []evidence.Death) *Found {
 func bySpace(e *evidence.Evidence, cause event.Cause, n uint64) (out []*Found) {
 	var order []uint64
 	deaths := make(map[uint64][]evidence.Death)
-	for _, d := range untold(e, cause) {
+	for _, d := range withoutFinding(e, cause) {
 		if d.NetNS == 0 { // the rate limit held those back
 			continue
 		}

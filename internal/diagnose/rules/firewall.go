@@ -89,7 +89,7 @@ func firewall(e *evidence.Evidence, n uint64) (out []*Found) {
 	return out
 }
 
-// mayTrack tells whether connection tracking may have dropped it: at a hook where it is, and not in
+// mayTrack reports whether connection tracking may have dropped it: at a hook where it is, and not in
 // nftables' own rules, which newer kernels name (nft_do_chain, 6.7).
 func mayTrack(e *evidence.Evidence, d *evidence.Death) bool {
 	return d.Kernel.Refusal == "" && d.Kernel.Family == "" &&
@@ -317,14 +317,14 @@ func (f *Found) byTable(e *evidence.Evidence, r ruling, n uint64) {
 }
 
 // held lists the queues in which packets wait.
-func held(e *evidence.Evidence) []evidence.PacketQueue {
+func waitingQueues(e *evidence.Evidence) []evidence.PacketQueue {
 	return slices.DeleteFunc(slices.Clone(e.Queues),
 		func(q evidence.PacketQueue) bool { return q.Waiting == 0 })
 }
 
-// sawHeld tells of packets that wait in queues of netfilter's: neither dropped nor arrived.
-func (f *Found) sawHeld(e *evidence.Evidence) {
-	for _, q := range evidence.Bound(held(e), maxFrames) {
+// sawQueued tells of packets that wait in queues of netfilter's: neither dropped nor arrived.
+func (f *Found) sawQueued(e *evidence.Evidence) {
+	for _, q := range evidence.Bound(waitingQueues(e), maxFrames) {
 		reader := "netlink port " + fmt.Sprint(q.PortID)
 		if q.Comm != "" {
 			reader += fmt.Sprintf(" (%s, if that is its process)",

@@ -194,7 +194,7 @@ func synQueuePressure(e *evidence.Evidence, l *evidence.Listener) *Found {
 // atOnceBegun is why a SYN queue is full of handshakes of clients who are there.
 const atOnceBegun = "more handshakes were begun at once than the SYN queue holds"
 
-// cookiesBack tells whether the clients that a SYN cookie answered are there: nearly all of the
+// cookiesBack reports whether the clients that a SYN cookie answered are there: nearly all of the
 // cookies came back.
 func cookiesBack(e *evidence.Evidence, l *evidence.Listener) bool {
 	var sent, back uint64 // of the whole namespace: the kernel counts no others
@@ -299,13 +299,13 @@ func unanswered(e *evidence.Evidence, l *evidence.Listener) *Found {
 	default:
 		f.leftOrLost(evidence.Value(l.SynsAgain) > 0)
 	}
-	f.sawHeld(e)
+	f.sawQueued(e)
 	f.Title = f.Because
 	return f
 }
 
 // leftOrLost says what unanswered SYN-ACKs and no repeated SYNs may mean. A client whose ACK was
-// lost does not send its SYN again either: it believes itself connected. harmed tells whether some
+// lost does not send its SYN again either: it believes itself connected. harmed reports whether some
 // client is known to wait.
 func (f *Found) leftOrLost(harmed bool) {
 	f.Because = "SYN-ACKs went unanswered, and the SYNs did not come again: the clients left, or their ACKs were lost here or on the way"

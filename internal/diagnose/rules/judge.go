@@ -73,7 +73,7 @@ func reconcile(e *evidence.Evidence, all []*Found) []*Found {
 	return slices.DeleteFunc(all, func(f *Found) bool { return caused && f.quiet })
 }
 
-// endedHere tells whether the listener's end is a cause.
+// endedHere reports whether the listener's end is a cause.
 func endedHere(all []*Found, l *event.Listener) bool {
 	return slices.ContainsFunc(all, func(f *Found) bool {
 		return f.ID == event.FindingListenerRestarted &&

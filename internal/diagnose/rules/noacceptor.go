@@ -86,7 +86,7 @@ func (s *Subject) ended() (processes []event.Process) {
 	return processes
 }
 
-// leftAlone tells whether most died in standstills of a process that had accepted before, or did
+// leftAlone reports whether most died in standstills of a process that had accepted before, or did
 // again, and was idle in poll. A thread that slept in something else may be the one that has the
 // listener in its poll. Where the listener is among what is polled, whoever is told of it once, and
 // not again while it waits (EPOLLET), has passed that on: to a goroutine, a task.
@@ -112,7 +112,7 @@ func (s *Subject) polled() (here, elsewhere int) {
 	return here, elsewhere
 }
 
-// stoodStill tells whether most died in standstills, one of them long.
+// stoodStill reports whether most died in standstills, one of them long.
 func (s *Subject) stoodStill() bool {
 	return s.StallMs >= whatif.LongWaitMs &&
 		float64(s.stallDrops) >= mostly*float64(s.seenDrops)

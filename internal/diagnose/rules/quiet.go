@@ -44,7 +44,7 @@ func quiet(e *evidence.Evidence) []*Found {
 	if e.OneNetNS { // another one, the host's, may stand before it
 		f.Because = "no SYN reached the IP stack of this network namespace"
 	}
-	if len(held(e)) > 0 { // SYNs may be among what waits
+	if len(waitingQueues(e)) > 0 { // SYNs may be among what waits
 		f.Because, f.Confidence = "no SYN reached a listener", event.ConfidenceLikely
 	}
 	if e.Filter != "" {
@@ -76,9 +76,9 @@ func quiet(e *evidence.Evidence) []*Found {
 	}
 	f.sawForwarded(e)
 	f.sawFrames(e)
-	f.sawHeld(e)
+	f.sawQueued(e)
 	f.sawPrograms(e, AnyProgram)
-	f.lookAtPrograms(e, AnyProgram)
+	f.suggestPrograms(e, AnyProgram)
 	if len(e.Devices) > 0 {
 		f.Settles = "tcpdump on these devices: it sees packets after XDP and before tc: SYNs that it shows were not dropped by XDP"
 	}
@@ -160,7 +160,7 @@ func healthy(e *evidence.Evidence, syns uint64) []*Found {
 	return []*Found{f}
 }
 
-// checksOnly tells whether clients ended all handshakes themselves, but for those that were under
+// checksOnly reports whether clients ended all handshakes themselves, but for those that were under
 // way when the window ended.
 func checksOnly(h *event.Handshakes) bool {
 	left := h.Begun - min(h.Begun, h.Ended)
@@ -189,7 +189,7 @@ func (f *Found) sawHandshakes(h *event.Handshakes) *Found {
 	return f
 }
 
-// notable tells whether handshakes are more than an ordinary network loses.
+// notable reports whether handshakes are more than an ordinary network loses.
 func notable(n, of uint64) bool {
 	return n >= fewUnanswered &&
 		float64(n) >= partOfSyns*float64(of)
@@ -247,7 +247,7 @@ func leftAtEnd(h *event.Handshakes, syns uint64) *Found {
 	return f
 }
 
-// missedDrops tells whether the kernel counted drops for which no packet was seen.
+// missedDrops reports whether the kernel counted drops for which no packet was seen.
 func missedDrops(e *evidence.Evidence) bool {
 	return slices.ContainsFunc(e.Ledger, func(r event.LedgerRow) bool {
 		return slices.Contains(dropCounters, r.Counter) && (r.Unattributed > 0 ||
@@ -259,7 +259,7 @@ func missedDrops(e *evidence.Evidence) bool {
 var dropCounters = []string{event.CounterListenOverflows.String(),
 	event.CounterListenDrops.String(), event.CounterTCPReqQFullDrop.String()}
 
-// unwatchedDeferral tells whether ACKs were ignored on purpose of which nobody saw for how long
+// unwatchedDeferral reports whether ACKs were ignored on purpose of which nobody saw for how long
 // their clients then waited.
 func unwatchedDeferral(e *evidence.Evidence) bool {
 	return slices.ContainsFunc(e.Listeners,
@@ -269,7 +269,7 @@ func unwatchedDeferral(e *evidence.Evidence) bool {
 		})
 }
 
-// closingUnseen tells whether a namespace took its counters along: its packets were seen, and not
+// closingUnseen reports whether a namespace took its counters along: its packets were seen, and not
 // compared.
 func closingUnseen(e *evidence.Evidence) bool {
 	return slices.ContainsFunc(e.Ledger, func(r event.LedgerRow) bool { return r.Gone })

@@ -78,7 +78,7 @@ func Function(frame string) string {
 	return name
 }
 
-// wrapper tells whether a function only leads to the kernel, or to the code that matters: everybody
+// wrapper reports whether a function only leads to the kernel, or to the code that matters: everybody
 // has it on the stack.
 func wrapper(frame string) bool {
 	for _, prefix := range []string{"internal/runtime/syscall", "runtime/internal/syscall",
@@ -90,7 +90,7 @@ func wrapper(frame string) bool {
 	return false
 }
 
-// nameless tells whether of a frame only the address is known, or the file that its code is in:
+// nameless reports whether of a frame only the address is known, or the file that its code is in:
 // "libc.so.6+0x85f16".
 func nameless(frame string) bool {
 	return strings.HasPrefix(frame, "0x") || strings.HasSuffix(frame, ".so") ||
@@ -118,7 +118,7 @@ func (s *Subject) sure(did Doing) event.Confidence {
 	return event.ConfidenceLikely
 }
 
-// allSampled tells whether a thread was looked at of each process that is said to accept.
+// allSampled reports whether a thread was looked at of each process that is said to accept.
 func (s *Subject) allSampled() bool {
 	return !slices.ContainsFunc(s.accepting(), func(p event.Process) bool {
 		return !slices.ContainsFunc(s.Threads,

@@ -25,7 +25,7 @@ const (
 	doingStopped         // stopped, traced or frozen
 	doingBlocked         // asleep in something else
 	doingParked          // a thread that the language's runtime holds in reserve
-	numDoings
+	numDoing
 )
 
 // waitCalls are the system calls in which a thread that accepts waits for connections.
@@ -54,11 +54,11 @@ type Subject struct {
 	pressed    []bool
 	standing   []bool // steps in which connections waited and none was accepted
 	PressedMs  float64
-	Did        [numDoings]int // steps under pressure, by what the threads did then
-	judged     int            // of them, those with a known answer
-	StallMs    float64        // the longest standstill that has drops in it
-	stallDrops uint64         // drops in standstills
-	seenDrops  uint64         // drops in the timeline
+	Did        [numDoing]int // steps under pressure, by what the threads did then
+	judged     int           // of them, those with a known answer
+	StallMs    float64       // the longest standstill that has drops in it
+	stallDrops uint64        // drops in standstills
+	seenDrops  uint64        // drops in the timeline
 }
 
 // NewSubject prepares what the rules ask of one listener.
@@ -110,14 +110,14 @@ func (s *Subject) judge() {
 	if s.StepMs == 0 {
 		return
 	}
-	steps := make([]map[uint64][numDoings]int, len(s.pressed))
+	steps := make([]map[uint64][numDoing]int, len(s.pressed))
 	s.EachSample(func(t evidence.Thread, smp evidence.Sample, did Doing) {
 		if !s.UnderPressure(smp) {
 			return
 		}
 		i := smp.OffsetMs / s.StepMs
 		if steps[i] == nil {
-			steps[i] = make(map[uint64][numDoings]int)
+			steps[i] = make(map[uint64][numDoing]int)
 		}
 		tally := steps[i][t.Key()]
 		tally[did]++
@@ -161,7 +161,7 @@ func (s *Subject) sharedDoing(step int, did Doing) Doing {
 	return DoingUnknown
 }
 
-// idle tells whether most of the time under pressure some thread waited in poll and none of these
+// idle reports whether most of the time under pressure some thread waited in poll and none of these
 // processes ran, or wanted to: what one thread does says nothing while another may be the one that
 // accepts.
 func (s *Subject) idle() bool {
@@ -205,7 +205,7 @@ func (s *Subject) EachSample(do func(evidence.Thread, evidence.Sample, Doing)) {
 // levelCalls end at once where one of their descriptors is ready; epoll's may be told only once.
 var levelCalls = []string{"poll", "ppoll", "select", "pselect6", "_newselect"}
 
-// ignores tells whether the thread sleeps in a call that a connection in the queue would end if the
+// ignores reports whether the thread sleeps in a call that a connection in the queue would end if the
 // listener were among what it waits for: connections waited, and none was accepted in this step and
 // the one before.
 func (s *Subject) ignores(smp evidence.Sample) bool {
@@ -223,9 +223,9 @@ func (s *Subject) ignores(smp evidence.Sample) bool {
 	return evidence.Value(s.Accepts) > 0 // else it is no_acceptor's
 }
 
-// unlookedMs is how much of the time under pressure had passed before threads were looked at
+// unsampledMs is how much of the time under pressure had passed before threads were looked at
 // closely: of that nothing is concluded.
-func (s *Subject) unlookedMs() (ms float64) {
+func (s *Subject) unsampledMs() (ms float64) {
 	if s.e.Closely == nil {
 		return 0
 	}
@@ -239,7 +239,7 @@ func (s *Subject) unlookedMs() (ms float64) {
 	return ms
 }
 
-// UnderPressure tells whether the queue was full, or dropped, when the sample was taken.
+// UnderPressure reports whether the queue was full, or dropped, when the sample was taken.
 func (s *Subject) UnderPressure(smp evidence.Sample) bool {
 	i := int(smp.OffsetMs / max(s.StepMs, 1))
 	return i < len(s.pressed) && s.pressed[i]
@@ -274,11 +274,11 @@ func classify(smp evidence.Sample, since uint32, first bool) Doing {
 
 // together says what all threads of a step amount to. One that is ready to accept, or is on its way
 // to a CPU, is what matters; only if none is, the majority of those that can't.
-func together(threads map[uint64][numDoings]int) Doing {
-	var n [numDoings]int
+func together(threads map[uint64][numDoing]int) Doing {
+	var n [numDoing]int
 	for _, tally := range threads {
 		most := DoingUnknown
-		for did := range numDoings {
+		for did := range numDoing {
 			if tally[did] > tally[most] {
 				most = did
 			}
@@ -327,12 +327,12 @@ const (
 	mostly = 0.5
 )
 
-// mainly tells whether the threads did this for most of the time under pressure.
+// mainly reports whether the threads did this for most of the time under pressure.
 func (s *Subject) mainly(did ...Doing) bool {
 	return s.judged >= fewSteps && s.share(did...) >= mostly
 }
 
-// lasting tells whether the pressure is more than a burst: the loop stood still, or the queue was
+// lasting reports whether the pressure is more than a burst: the loop stood still, or the queue was
 // full for long without arrivals that jumped.
 func (s *Subject) lasting() bool {
 	return s.StallMs >= standingMs || s.PressedMs >= sustainedMs && !s.jump().short

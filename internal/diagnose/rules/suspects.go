@@ -99,7 +99,7 @@ const (
 	mostAccepts = 0.8
 )
 
-// reserve tells whether a thread was never seen but where its runtime keeps it without work.
+// reserve reports whether a thread was never seen but where its runtime keeps it without work.
 func reserve(t evidence.Thread) bool {
 	parked := 0
 	for _, smp := range t.Samples {
@@ -112,7 +112,7 @@ func reserve(t evidence.Thread) bool {
 	return parked > 0
 }
 
-// waited tells whether threads were only ever seen in epoll, of those that wait: they were not in
+// waited reports whether threads were only ever seen in epoll, of those that wait: they were not in
 // accept().
 func waited(threads []evidence.Thread) bool {
 	for _, t := range threads {
@@ -125,7 +125,7 @@ func waited(threads []evidence.Thread) bool {
 	return true
 }
 
-// goRuntime tells whether the threads are Go's, by their stacks.
+// goRuntime reports whether the threads are Go's, by their stacks.
 func goRuntime(threads []evidence.Thread) bool {
 	for _, t := range threads {
 		for _, smp := range t.Samples {
@@ -140,7 +140,7 @@ func goRuntime(threads []evidence.Thread) bool {
 	return false
 }
 
-// alone tells whether each thread is the only one of its process.
+// alone reports whether each thread is the only one of its process.
 func alone(threads []evidence.Thread) bool {
 	pids := map[uint32]bool{}
 	for _, t := range threads {

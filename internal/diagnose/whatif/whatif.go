@@ -100,7 +100,7 @@ func WhatIf(e *evidence.Evidence, l *evidence.Listener) *event.WhatIf {
 	return w
 }
 
-// Misses tells whether a replay of what was has less than half of the packets that died, or more
+// Misses reports whether a replay of what was has less than half of the packets that died, or more
 // than twice as many: then it was not as the replay has it, and what it says of other limits is
 // worth nothing. A few are never a matter of halves.
 func Misses(replayed, observed uint64) bool {
@@ -141,7 +141,7 @@ func closest(m QueueModel, l *evidence.Listener, observed, lost uint64) (QueueMo
 			try.Burst, try.Retries = burst, c.retries
 			got := try.Run()
 			miss := apart(got.Dropped, observed)
-			if l.RetriesTold {
+			if l.RetriesCounted {
 				miss += apart(got.Again, again)
 			}
 			if miss < off {
@@ -195,7 +195,7 @@ func cameAgain(l *evidence.Listener) (n uint64, known bool) {
 		n += evidence.Value(p.Retries)
 		known = known || p.Retries != nil
 	}
-	return n, known || l.RetriesTold
+	return n, known || l.RetriesCounted
 }
 
 // Begun is how many handshakes began in each step: arrivals less those that came again. With more
@@ -254,7 +254,7 @@ func sayWhatIf(w *event.WhatIf, base Modelled, stall float64, roomy roomyLimit,
 	return fmt.Sprintf("no limit up to %d would have dropped nothing: connections arrive faster than they are accepted", UsualLimits[len(UsualLimits)-1])
 }
 
-// keepsUp tells whether all that came in the window could have been accepted in it.
+// keepsUp reports whether all that came in the window could have been accepted in it.
 func (m QueueModel) keepsUp() bool {
 	var came, could uint64
 	for i := range m.Arrivals {
@@ -263,7 +263,7 @@ func (m QueueModel) keepsUp() bool {
 	return came <= could
 }
 
-// Helps tells whether the replay found a limit; with it, which.
+// Helps reports whether the replay found a limit; with it, which.
 func Helps(w *event.WhatIf) (uint32, bool) {
 	if w == nil || w.Limit == nil || w.Rows[0].Dropped == 0 {
 		return 0, false
@@ -300,7 +300,7 @@ func replayOf(l *evidence.Listener, limit uint32) (QueueModel, []string, bool) {
 		fmt.Sprintf(pace, advice.Many(usual, "connection"), l.StepMs),
 		"more workers accept as many times faster, and stand still together",
 	}
-	if again, known := cameAgain(l); known && !l.RetriesTold {
+	if again, known := cameAgain(l); known && !l.RetriesCounted {
 		assumes = append(assumes,
 			"of SYNs that came again and got through some may count as new, so the need is rather less")
 	} else if again > 0 {
@@ -310,7 +310,7 @@ func replayOf(l *evidence.Listener, limit uint32) (QueueModel, []string, bool) {
 	return m, assumes, true
 }
 
-// Waiting tells whether connections were in the queue at some time in a step.
+// Waiting reports whether connections were in the queue at some time in a step.
 func Waiting(p event.TimelinePoint) bool {
 	return p.AcceptQueue != nil && p.AcceptQueue.Len > 0 || evidence.Value(p.Drops) > 0
 }

@@ -126,7 +126,7 @@ func (p *FS) CgroupOf(pid uint32, start uint64) (*event.Cgroup, error) {
 	return p.Mounts.Choose(cgroup.ParseMemberships(b)), nil
 }
 
-// Holds tells whether the process has the socket with that inode open.
+// Holds reports whether the process has the socket with that inode open.
 func (p *FS) Holds(pid uint32, inode uint64) bool {
 	found := false
 	err := p.Sockets(pid, func(i uint64) bool {
@@ -263,7 +263,7 @@ func (p *FS) Nanoseconds(ticks uint64) uint64 {
 	return uint64(int64(ticks*NsPerTick) - p.bootNs)
 }
 
-// ended tells whether the task of that stat is a zombie or dead.
+// ended reports whether the task of that stat is a zombie or dead.
 func ended(dir int, name string) bool {
 	text, err := ReadAt(dir, name)
 	if err != nil {

@@ -45,7 +45,7 @@ func playOtherHost(ctx context.Context, w *world.World,
 	if err := send([]byte{2, 0, 0, 0, 0, 2}); err != nil {
 		return none, err
 	}
-	if err := scenario.WantFate(event.ActionDropped, clients...); err != nil {
+	if err := scenario.WantAction(event.ActionDropped, clients...); err != nil {
 		return none, err
 	}
 	if err := send(e.Address); err != nil {
@@ -90,7 +90,7 @@ func playSniffer(ctx context.Context, w *world.World,
 	if err != nil {
 		return none, err
 	}
-	if err := scenario.WantFate(event.ActionReset, dead...); err != nil {
+	if err := scenario.WantAction(event.ActionReset, dead...); err != nil {
 		return none, err
 	}
 	lost, err := unix.GetsockoptTpacketStats(int(sniffer.Fd()), unix.SOL_PACKET,

@@ -53,7 +53,7 @@ func playChecksum(f world.Family) scenario.PlayFunc {
 		if err := w.Barrier(ctx); err != nil {
 			return none, err
 		}
-		if err := scenario.WantFate(event.ActionDropped, dead...); err != nil {
+		if err := scenario.WantAction(event.ActionDropped, dead...); err != nil {
 			return none, err
 		}
 		if err := w.WantMoved(before, moved); err != nil {

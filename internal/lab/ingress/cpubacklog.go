@@ -111,7 +111,7 @@ func playCPUBacklog(ctx context.Context, w *world.World,
 	if err := w.Barrier(ctx); err != nil {
 		return none, err
 	}
-	if err := scenario.WantFate(event.ActionDropped, dead...); err != nil {
+	if err := scenario.WantAction(event.ActionDropped, dead...); err != nil {
 		return none, err
 	}
 	log("%d SYNs arrived inside one softirq; the backlog held %d, %d got no answer",

@@ -53,7 +53,7 @@ func playFirewall(f world.Family, hook *nftables.ChainHook, rule world.Ruling) s
 		if rule.Refusal == world.RejectRST().Refusal {
 			onWire = event.ActionReset
 		}
-		if err := errors.Join(scenario.WantFate(onWire, dead...),
+		if err := errors.Join(scenario.WantAction(onWire, dead...),
 			scenario.WantAnswers(answered, len(answered))); err != nil {
 			return none, err
 		}

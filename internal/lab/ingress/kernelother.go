@@ -137,7 +137,7 @@ func oddities(ctx context.Context, w *world.World, f world.Family, log func(stri
 		if err := w.Barrier(ctx); err != nil {
 			return none, err
 		}
-		if err := scenario.WantFate(event.ActionDropped, c); err != nil {
+		if err := scenario.WantAction(event.ActionDropped, c); err != nil {
 			return none, err
 		}
 		moved := world.Stats{"TcpPassiveOpens": 0, "TcpInCsumErrors": 0,

@@ -68,7 +68,7 @@ func refused(ctx context.Context, w *world.World, server, open netip.AddrPort,
 	if answered, err = w.Burst(ctx, open, 2); err != nil {
 		return nil, nil, err
 	}
-	if err := errors.Join(scenario.WantFate(event.ActionDropped, dead...),
+	if err := errors.Join(scenario.WantAction(event.ActionDropped, dead...),
 		scenario.WantAnswers(answered, len(answered))); err != nil {
 		return nil, nil, err
 	}

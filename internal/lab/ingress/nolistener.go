@@ -48,7 +48,7 @@ func playNoListener(f world.Family, loopback netip.AddrPort) scenario.PlayFunc {
 			}
 			dead = append(dead, clients...)
 		}
-		if err := scenario.WantFate(event.ActionReset, dead...); err != nil {
+		if err := scenario.WantAction(event.ActionReset, dead...); err != nil {
 			return none, err
 		}
 		resets, err := strays(ctx, w, world.At(s, closed))

@@ -45,7 +45,7 @@ func playRPFilter(ctx context.Context, w *world.World,
 	if err := scenario.WantAnswers(answered, len(answered)); err != nil {
 		return none, err
 	}
-	if err := scenario.WantFate(event.ActionDropped, dead...); err != nil {
+	if err := scenario.WantAction(event.ActionDropped, dead...); err != nil {
 		return none, err
 	}
 	if err := w.WantMoved(before, world.Stats{"IPReversePathFilter": syns}); err != nil {

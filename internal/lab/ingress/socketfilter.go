@@ -78,7 +78,7 @@ func playSocketFilter(f world.Family, start filteredServer) scenario.PlayFunc {
 		if err != nil {
 			return none, err
 		}
-		if err := scenario.WantFate(event.ActionDropped, syns...); err != nil {
+		if err := scenario.WantAction(event.ActionDropped, syns...); err != nil {
 			return none, err
 		}
 		acks, err := w.Burst(ctx, world.At(server, ackPort), 2)

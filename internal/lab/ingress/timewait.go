@@ -60,7 +60,7 @@ func playTimeWait(f world.Family) scenario.PlayFunc {
 		if err := w.Barrier(ctx); err != nil {
 			return none, err
 		}
-		if err := scenario.WantFate(event.ActionDropped, refused...); err != nil {
+		if err := scenario.WantAction(event.ActionDropped, refused...); err != nil {
 			return none, err
 		}
 		for _, c := range []*world.Client{sequence, timestamp} {

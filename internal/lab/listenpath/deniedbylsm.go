@@ -75,7 +75,7 @@ func playDeniedByLSM(f world.Family) scenario.PlayFunc {
 			return none, err
 		}
 		denied = append(denied, more...)
-		if err := errors.Join(scenario.WantFate(event.ActionDropped, denied...),
+		if err := errors.Join(scenario.WantAction(event.ActionDropped, denied...),
 			scenario.WantAnswers(answered, len(answered))); err != nil {
 			return none, err
 		}

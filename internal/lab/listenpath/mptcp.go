@@ -80,7 +80,7 @@ func playMPTCPListener(f world.Family) scenario.PlayFunc {
 			}
 			syns = append(syns, plain(clients)...)
 		}
-		if err := scenario.WantFate(event.ActionDropped, syns...); err != nil {
+		if err := scenario.WantAction(event.ActionDropped, syns...); err != nil {
 			return none, err
 		}
 		log("%d clients filled the accept queue of an MPTCP listener; %d ACKs and %d SYNs, of clients with and without MPTCP, got no answer", backlog+1, lost, len(syns))

@@ -38,9 +38,9 @@ func Group(cause event.Cause, stage event.Stage, action event.Action, dead []*wo
 	return e, len(sent)
 }
 
-// WantFate fails unless each of the clients saw what the action means to it: an
+// WantAction fails unless each of the clients saw what the action means to it: an
 // RST, or nothing at all.
-func WantFate(action event.Action, clients ...*world.Client) error {
+func WantAction(action event.Action, clients ...*world.Client) error {
 	for _, c := range clients {
 		if c.Answered() {
 			return fmt.Errorf("the SYN of client %s to %s was answered", c.Local,

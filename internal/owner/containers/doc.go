@@ -6,6 +6,6 @@
 // socket.
 //
 // Nobody waits for a runtime longer than he wants to: [Names.Lookup] answers
-// from memory and has the rest asked behind its back. Entries, concurrent calls
+// from memory and has the rest asked in the background. Entries, concurrent calls
 // and the time of a call are bounded; what no runtime knows stays unnamed.
 package containers

@@ -94,7 +94,7 @@ func ofUser(uid string) []Endpoint {
 	}
 }
 
-// mayKnow tells whether it makes sense to ask there.
+// mayKnow reports whether it makes sense to ask there.
 func (e Endpoint) mayKnow(k Key) bool {
 	return e.Runtime == "" || k.Runtime == "" || e.Runtime == k.Runtime
 }

@@ -126,7 +126,7 @@ func (n *Names) Changes() uint64 {
 	return n.changes.Load()
 }
 
-// Waiting tells whether there are containers which the runtimes are still to say
+// Waiting reports whether there are containers which the runtimes are still to say
 // their first word on. It may be called on nil.
 func (n *Names) Waiting() bool { return n != nil && n.waiting.Load() > 0 }
 
@@ -185,7 +185,7 @@ func (n *Names) room() bool {
 	return false
 }
 
-// Pending tells whether the runtimes are still to say their first word on it.
+// Pending reports whether the runtimes are still to say their first word on it.
 func (n *Names) Pending(k Key) bool { return n.pending(k) != nil }
 
 func (n *Names) pending(k Key) <-chan struct{} {
@@ -240,7 +240,7 @@ func (n *Names) isSlow() bool {
 	return n.slow
 }
 
-// Close ends the calls under way and lets go of the runtimes.
+// Close ends the calls under way and closes the runtimes' connections.
 func (n *Names) Close() error {
 	if n == nil {
 		return nil

@@ -225,7 +225,7 @@ func TestDevices(t *testing.T) {
 	}
 }
 
-// has tells whether the kernel has the function, and says where it has not.
+// has reports whether the kernel has the function, and says where it has not.
 func has(t *testing.T, function string) bool {
 	t.Helper()
 	found, err := kernel.CodeRanges(function)

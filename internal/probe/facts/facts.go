@@ -82,7 +82,7 @@ var ErrNoType = errors.New("not in the kernel's type information")
 // ErrNoBTF says that neither the kernel nor --btf provides type information.
 var ErrNoBTF = errors.New("this kernel provides no BTF type information")
 
-// CheckBTF tells whether the file holds type information.
+// CheckBTF reports whether the file holds type information.
 func CheckBTF(file string) error {
 	_, err := kernel.ReadTypes(file)
 	return err
@@ -121,7 +121,7 @@ func Gather(btfFile string) (*Facts, error) {
 	return facts, nil
 }
 
-// refusesRequests tells whether one of the modules may refuse a connection request.
+// refusesRequests reports whether one of the modules may refuse a connection request.
 // BPF programs may, if any is loaded; that is not asked for each time one is.
 func refusesRequests(modules []string) bool {
 	for _, name := range modules {

@@ -363,7 +363,7 @@ func (l *Ledger) readBooks() ([]Book, error) {
 // ledgerAtRest is how many namespaces there may be for the ledger to have rows of those in which nothing moved.
 const ledgerAtRest = 512
 
-// empty tells whether nothing was counted there.
+// empty reports whether nothing was counted there.
 func (b *Book) empty() bool {
 	return b.outcomes == (Book{}).outcomes && b.filtered == (Book{}).filtered &&
 		b.unattributed == vector{}

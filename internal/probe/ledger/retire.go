@@ -65,7 +65,7 @@ func (l *Ledger) Retire() error {
 	return err
 }
 
-// retireDue tells whether it is time to.
+// retireDue reports whether it is time to.
 func (l *Ledger) retireDue() (bool, error) {
 	used, err := l.usedRows()
 	if err != nil {

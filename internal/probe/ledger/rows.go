@@ -19,7 +19,7 @@ import (
 // namedAtMost is how many namespaces keep rows of their own where no filter names any: the oldest ones.
 const namedAtMost = 1024
 
-// IsFull tells whether a table took no more. Where rows are made on first use there may be no memory for one.
+// IsFull reports whether a table took no more. Where rows are made on first use there may be no memory for one.
 func IsFull(err error) bool { return errors.Is(err, unix.E2BIG) || errors.Is(err, unix.ENOMEM) }
 
 // Track begins the books of the namespaces that were found before the gate opens. Those in which a

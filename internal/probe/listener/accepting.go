@@ -175,17 +175,17 @@ func (c *Counters) acceptingOf(in *bpf.SynspyArrivals, raw *bpf.SynspyAccepting)
 	return a
 }
 
-// unused tells whether nothing happened to a listener's accept side.
+// unused reports whether nothing happened to a listener's accept side.
 func unused(in *bpf.SynspyArrivals, raw *bpf.SynspyAccepting) bool {
 	return in.Entered == 0 && !happened(raw)
 }
 
-// happened tells whether anything was counted in a row.
+// happened reports whether anything was counted in a row.
 func happened(raw *bpf.SynspyAccepting) bool {
 	return raw.Accepts+raw.AnsweredAgain+raw.AskedAgain > 0
 }
 
-// seesAskedAgain tells whether a SYN that meets its own half-open handshake is known to: tcp_check_req tells, or kfree_skb the socket.
+// seesAskedAgain reports whether a SYN that meets its own half-open handshake is known to: tcp_check_req tells, or kfree_skb the socket.
 func (c *Counters) seesAskedAgain() bool {
 	return c.Plan.Backend != facts.Tracepoint || c.Facts.TellSockets()
 }

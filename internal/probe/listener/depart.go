@@ -67,7 +67,7 @@ func (c *Counters) Take(row Count) (Count, error) {
 	return row, err
 }
 
-// Crowded tells whether a table of listeners is so full that rows in which nothing changes should make room.
+// Crowded reports whether a table of listeners is so full that rows in which nothing changes should make room.
 func (c *Counters) Crowded(table string) (bool, error) {
 	rows, err := c.Rows(table)
 	return rows > uint64(load.Room(c.Collection.Maps[table].MaxEntries())), err

@@ -46,7 +46,7 @@ func (c *Counters) Entered(socket uint64, arrived Arrivals) (Entered, error) {
 	return e, nil
 }
 
-// SeesEntries tells whether each connection that enters an accept queue is counted: with tracepoints alone, but for those of
+// SeesEntries reports whether each connection that enters an accept queue is counted: with tracepoints alone, but for those of
 // SO_REUSEPORT groups.
 func (c *Counters) SeesEntries() bool {
 	return c.Accepts

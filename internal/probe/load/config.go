@@ -36,12 +36,12 @@ type Mapped struct {
 	Port  uint16
 }
 
-// Narrows tells whether it asks for some listeners only.
+// Narrows reports whether it asks for some listeners only.
 func (f *Filter) Narrows() bool {
 	return f.NetNS != 0 || len(f.Ports) > 0 || len(f.Servers) > 0 || f.ByOwner
 }
 
-// Keeps tells whether the cause and stage filters let the outcome through. What
+// Keeps reports whether the cause and stage filters let the outcome through. What
 // is no drop has no cause and passes.
 func (f Filter) Keeps(o event.Outcome) bool {
 	branch := o.Branch()
@@ -67,7 +67,7 @@ const leastRing = 1 << 20 // unless asked otherwise
 // ErrRingSize says that a ring buffer cannot have that size.
 var ErrRingSize = errors.New("ring size must be a power of two from 4096 to 1073741824")
 
-// CheckRingSize tells whether a ring buffer can have so many bytes.
+// CheckRingSize reports whether a ring buffer can have so many bytes.
 func CheckRingSize(bytes uint32) error {
 	if bytes < SmallestRing || bytes > largestRing || bytes&(bytes-1) != 0 {
 		return fmt.Errorf("%w: %d", ErrRingSize, bytes)

@@ -113,7 +113,7 @@ func noteFunctions(program asm.Instructions) {
 	}
 }
 
-// haveLoop tells whether the kernel has bpf_loop: 5.17.
+// haveLoop reports whether the kernel has bpf_loop: 5.17.
 func haveLoop() bool { return features.HaveProgramHelper(ebpf.Kprobe, asm.FnLoop) == nil }
 
 // configure sets the constants that the verifier prunes by.

@@ -76,7 +76,7 @@ func ExplainRefusal(here *facts.Facts, planned plan.Plan, config Config, err err
 // ErrMayNotRead says that no program may read this kernel's memory, as where it is locked down.
 var ErrMayNotRead = errors.New("this kernel lets no program read its memory")
 
-// MayNotRead tells whether the verifier has no bpf_probe_read_kernel for a program, nor bpf_probe_read, which the library
+// MayNotRead reports whether the verifier has no bpf_probe_read_kernel for a program, nor bpf_probe_read, which the library
 // tries then.
 func MayNotRead(log []string) bool {
 	return slices.ContainsFunc(log, func(line string) bool {

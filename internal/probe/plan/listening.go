@@ -55,7 +55,7 @@ func listenTracepoint(here *facts.Facts) Hook {
 	return hook
 }
 
-// seesListeners tells whether listeners are told of that open and close.
+// seesListeners reports whether listeners are told of that open and close.
 func (p *Plan) seesListeners() bool {
 	return p.Backend == facts.Tracepoint || p.Attaches(facts.ListenHook) ||
 		p.Attaches(facts.ListenFunction)

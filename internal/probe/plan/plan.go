@@ -82,7 +82,7 @@ func (p *Plan) Attaches(names ...string) bool {
 	return true
 }
 
-// Lists tells whether the plan has a line for it, hooked or not.
+// Lists reports whether the plan has a line for it, hooked or not.
 func (p *Plan) Lists(name string) bool {
 	return slices.ContainsFunc(p.Hooks, func(h Hook) bool { return h.Name == name })
 }
@@ -259,7 +259,7 @@ func (p Plan) Events() []event.Hook {
 	return hooks
 }
 
-// Uses tells whether any hook has the backend.
+// Uses reports whether any hook has the backend.
 func (p Plan) Uses(backend string) bool {
 	return slices.ContainsFunc(p.Hooks, func(h Hook) bool { return h.Backend == backend })
 }

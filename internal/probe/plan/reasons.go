@@ -62,7 +62,7 @@ func (v *view) reasonless() (list []lack) {
 	return list
 }
 
-// same tells whether both parts of a cause are told as little.
+// same reports whether both parts of a cause are told as little.
 func (v *view) same(a, b reasoned) bool {
 	return a.cause == b.cause && a.stage == b.stage && v.unreasoned(a) == v.unreasoned(b) &&
 		v.shows(a) == v.shows(b)
@@ -126,10 +126,10 @@ func (v *view) names(d reasoned) bool {
 	return false
 }
 
-// placed tells whether a free by this function is known as such without a reason.
+// placed reports whether a free by this function is known as such without a reason.
 func (v *view) placed(function string) bool { return len(v.facts.Code[function]) > 0 && !v.split }
 
-// tellsFirewall tells whether netfilter's drops are known.
+// tellsFirewall reports whether netfilter's drops are known.
 func (v *view) tellsFirewall() bool {
 	if v.reasons {
 		return v.freed && v.facts.Reasons[reason.Prefix+"NETFILTER_DROP"] > 0
@@ -138,7 +138,7 @@ func (v *view) tellsFirewall() bool {
 	return v.freed && v.placed("nf_hook_slow") && v.facts.Tracepoints["kfree_skb"] < facts.ReasonArgs
 }
 
-// tellsEveryReset tells whether RSTs that no socket sends are seen by the tracepoint.
+// tellsEveryReset reports whether RSTs that no socket sends are seen by the tracepoint.
 func (v *view) tellsEveryReset() bool {
 	return v.plan.Attaches("tcp_send_reset") && v.facts.Tracepoints["tcp_send_reset"] >= facts.AnyResetArgs
 }

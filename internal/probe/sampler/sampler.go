@@ -68,13 +68,13 @@ type SamplerSupport struct {
 	OnCPU    facts.Support // samples
 	OffCPU   facts.Support // absences
 	Sleepers facts.Support // stacks of threads that left before they were watched
-	// SleepersUser tells whether these have frames of user space too: 5.15.
+	// SleepersUser reports whether these have frames of user space too: 5.15.
 	SleepersUser bool
-	// Delay tells whether absences tell how long the thread waited for a CPU.
+	// Delay reports whether absences tell how long the thread waited for a CPU.
 	Delay bool
 }
 
-// Late tells whether who begins to watch when threads sleep already sees of them what it had seen of them falling asleep.
+// Late reports whether who begins to watch when threads sleep already sees of them what it had seen of them falling asleep.
 func (s SamplerSupport) Late() bool {
 	return !s.OffCPU.Yes() || s.Sleepers.Yes() && s.SleepersUser
 }

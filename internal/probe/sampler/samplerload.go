@@ -93,7 +93,7 @@ func (s *Sampler) readTypes(spec *ebpf.CollectionSpec, btfFile string) error {
 	return spec.Variables[bpf.SamplerVarHavePrevState].Set(arguments == 4)
 }
 
-// delayKept tells whether this kernel adds up how long threads wait for a CPU. It then has
+// delayKept reports whether this kernel adds up how long threads wait for a CPU. It then has
 // counted how often this one got one, the last of three numbers.
 func delayKept() bool {
 	raw, err := os.ReadFile("/proc/thread-self/schedstat")

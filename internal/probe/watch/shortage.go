@@ -94,7 +94,7 @@ func OpenHook(facts *facts.Facts, hook plan.Hook) (*Shortages, error) {
 	return s, nil
 }
 
-// Costly tells whether every system call of every process pays while it is attached.
+// Costly reports whether every system call of every process pays while it is attached.
 func (s *Shortages) Costly() bool { return s.hook.Backend == facts.Tracepoint }
 
 // Watch adds processes whose calls are counted.

@@ -11,7 +11,7 @@ import (
 	"github.com/synspy/synspy/internal/lab/scenario"
 )
 
-// unseenBy tells whether the hooks make no records of these, which the ready record
+// unseenBy reports whether the hooks make no records of these, which the ready record
 // says as well.
 func unseenBy(hooks []event.Hook, r scenario.Expect) (what string, unseen bool) {
 	for _, b := range blindTo(hooks, r) {
@@ -41,7 +41,7 @@ func blindTo(hooks []event.Hook, r scenario.Expect) []event.Blind {
 	var list []event.Blind
 	for _, hook := range hooks {
 		for _, b := range hook.Blind {
-			// What is told by weaker proof is told.
+			// What is recorded by weaker proof is recorded.
 			if b.Of(r.Cause, r.Stage) && (b.Part != "" || b.Shows != r.Cause.String()) {
 				list = append(list, b)
 			}
@@ -50,21 +50,21 @@ func blindTo(hooks []event.Hook, r scenario.Expect) []event.Blind {
 	return list
 }
 
-// untold says why the hooks cannot tell what a scenario is about, although they told
-// everything else and all that they said they would. It is empty where the account
-// differs for no such reason, or where enough is told to judge by.
-func untold(v *Verdict, records []scenario.Expect, hooks []event.Hook) string {
+// uncovered says why the hooks cannot tell what a scenario is about, although they
+// recorded everything else and all that they said they would. It is empty where the account differs
+// for no such reason, or where enough is recorded to judge by.
+func uncovered(v *Verdict, records []scenario.Expect, hooks []event.Hook) string {
 	var (
-		why   []string
-		told  = make(map[event.Count]uint64) // what must be there, without counts
-		may   []string                       // causes
-		later bool                           // a movement may wait for the next packet
+		why     []string
+		covered = make(map[event.Count]uint64) // what must be there, without counts
+		may     []string                       // causes
+		later   bool                           // a movement may wait for the next packet
 	)
 	for _, r := range records {
 		may = append(may, r.Cause.String())
 		blind := blindTo(hooks, r)
 		if len(blind) == 0 {
-			told[event.Count{Cause: r.Cause, Stage: r.Stage,
+			covered[event.Count{Cause: r.Cause, Stage: r.Stage,
 				Action: r.Action}] += uint64(r.Count)
 		}
 		for _, b := range blind {
@@ -87,7 +87,7 @@ func untold(v *Verdict, records []scenario.Expect, hooks []event.Hook) string {
 			return ""
 		}
 	}
-	for want, count := range told {
+	for want, count := range covered {
 		for _, c := range v.Recorded {
 			if c.Cause == want.Cause && (want.Stage == event.StageUnknown ||
 				c.Stage == want.Stage) &&
@@ -102,14 +102,14 @@ func untold(v *Verdict, records []scenario.Expect, hooks []event.Hook) string {
 	if !v.Summary.Balanced && (!later || overExplained(v.Summary.Ledger)) {
 		return ""
 	}
-	if recorded > expected || v.Passed && len(told) > 0 {
+	if recorded > expected || v.Passed && len(covered) > 0 {
 		return ""
 	}
 	return strings.Join(why, "; ")
 }
 
-// allTold tells whether every record is there, whatever the hooks may not tell of others.
-func allTold(v *Verdict, records []scenario.Expect) bool {
+// allRecorded reports whether every record is there, whatever the hooks may not see of others.
+func allRecorded(v *Verdict, records []scenario.Expect) bool {
 	var expected, recorded uint64
 	for _, r := range records {
 		expected += uint64(r.Count)
@@ -123,7 +123,7 @@ func allTold(v *Verdict, records []scenario.Expect) bool {
 	return expected > 0 && recorded == expected
 }
 
-// overExplained tells whether the ledger has more than the kernel counted.
+// overExplained reports whether the ledger has more than the kernel counted.
 func overExplained(ledger []event.LedgerRow) bool {
 	return slices.ContainsFunc(ledger, func(r event.LedgerRow) bool {
 		return !r.Shared && !r.Gone && r.Synspy+r.Unattributed > r.Kernel

@@ -12,40 +12,40 @@ import (
 	"github.com/synspy/synspy/internal/session"
 )
 
-// dropRoom is the memory of a record, and of all that it points to: a flood costs no allocation for
+// dropBuffer is the memory of a record, and of all that it points to: a flood costs no allocation for
 // each.
-type dropRoom struct {
+type dropBuffer struct {
 	drop           event.Drop
 	client, server event.Endpoint
 	device         event.Device
 	connection     event.Connection
-	listener       session.ListenerRoom
+	listener       session.ListenerBuffer
 	answer         owner.Answer
 	packet         []byte
 }
 
 // describe makes the record: what the kernel said, and whose listener it is. It is valid until the
-// room is used again.
-func (t *Trace) describe(m *message.Message, room *dropRoom) *event.Drop {
+// buffer is used again.
+func (t *Trace) describe(m *message.Message, buffer *dropBuffer) *event.Drop {
 	branch := m.Outcome.Branch()
-	drop := &room.drop
+	drop := &buffer.drop
 	*drop = event.Drop{
 		Header: event.Head("drop"), Time: t.wall(m.Time), Mono: m.Time, Cause: branch.Cause, Stage: branch.Stage,
 		Action: branch.Action, Proof: m.Proof, Attempt: m.Attempt, NetNS: m.NetNS,
-		Kernel: t.Probe.Kernel(m), Listener: room.listener.Describe(&m.Listener,
+		Kernel: t.Probe.Kernel(m), Listener: buffer.listener.Describe(&m.Listener,
 			true), ClientSees: m.Sees(), Unsent: m.Unsent,
 	}
 	if m.Device != 0 {
-		room.device = event.Device{Index: m.Device}
-		drop.Device = &room.device
+		buffer.device = event.Device{Index: m.Device}
+		drop.Device = &buffer.device
 	}
 	if m.Met != "" {
-		room.connection = event.Connection{State: m.Met, Inode: m.MetInode}
-		drop.Connection = &room.connection
+		buffer.connection = event.Connection{State: m.Met, Inode: m.MetInode}
+		drop.Connection = &buffer.connection
 	}
 	if len(m.Packet) > 0 {
-		room.packet = append(room.packet[:0], m.Packet...)
-		drop.Packet = room.packet
+		buffer.packet = append(buffer.packet[:0], m.Packet...)
+		drop.Packet = buffer.packet
 	}
 	if branch.Cause == event.CauseNoRouteBack { // what tells it from other ListenDrops
 		route := "IpOutNoRoutes"
@@ -58,14 +58,14 @@ func (t *Trace) describe(m *message.Message, room *dropRoom) *event.Drop {
 		drop.Type = "cookie"
 	}
 	if m.HasFlow {
-		room.client, room.server = m.Client, m.Server
-		drop.Client, drop.Server = &room.client, &room.server
+		buffer.client, buffer.server = m.Client, m.Server
+		drop.Client, drop.Server = &buffer.client, &buffer.server
 	}
 	switch {
 	case !m.Listener.Known:
 	case m.Listener.Member:
 		t.ReadAccepts(m.Listener.Socket, m.Time)
-		drop.Processes = t.Owners.Ask(&room.answer, m.Listener.Socket, m.Time)
+		drop.Processes = t.Owners.Ask(&buffer.answer, m.Listener.Socket, m.Time)
 	default:
 		drop.Processes = t.Owners.ProcessesOfGroup(t.Listeners.Group(&m.Listener), m.Time)
 	}
@@ -73,7 +73,7 @@ func (t *Trace) describe(m *message.Message, room *dropRoom) *event.Drop {
 	return drop
 }
 
-// nameHolders sees to it that the tables know who holds a record's listener and
+// nameHolders makes sure that the tables know who holds a record's listener and
 // what their containers are called, as far as the record may wait for that.
 func (t *Trace) nameHolders(m *message.Message, came uint64) error {
 	t.RefreshHolders(m.Listener.Socket, m.Time, came)
