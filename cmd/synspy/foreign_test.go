@@ -14,7 +14,8 @@ import (
 	"github.com/synspy/synspy/internal/lab/world"
 )
 
-// TestForeignTraffic: what others on the machine drop meanwhile, at a listener and before any, fails no scenario.
+// TestForeignTraffic: what others on the machine drop meanwhile, at a listener and before any,
+// fails no scenario.
 func TestForeignTraffic(t *testing.T) {
 	flooding(t)
 	for _, args := range [][]string{{"lab", "run", "two-ports"}, {"lab", "run", "two-ports", "syn-queue-full", "no-listener", "other-namespace"}} {
@@ -32,8 +33,8 @@ func TestForeignTraffic(t *testing.T) {
 	}
 }
 
-// flooding makes a namespace with as many SYNs as it takes, half of them to a full listener and half to a closed port, until the
-// test ends.
+// flooding makes a namespace with as many SYNs as it takes, half of them to a full listener and
+// half to a closed port, until the test ends.
 func flooding(t *testing.T) {
 	t.Helper()
 	w, err := world.New(t.Context())

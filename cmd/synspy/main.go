@@ -51,8 +51,8 @@ func main() {
 	os.Exit(code)
 }
 
-// endings are the signals that end a run with its summary. Whoever was started to outlive its terminal (nohup) ignores
-// one of them, and goes on to.
+// endings are the signals that end a run with its summary. Whoever was started to outlive its
+// terminal (nohup) ignores one of them, and goes on to.
 func endings() []os.Signal {
 	list := []os.Signal{syscall.SIGINT, syscall.SIGTERM}
 	if !signal.Ignored(syscall.SIGHUP) {

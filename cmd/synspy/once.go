@@ -9,8 +9,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// takeOnce makes the flags of a command and of those below it refuse a second value, unless they keep several: the last
-// one would be taken in silence.
+// takeOnce makes the flags of a command and of those below it refuse a second value, unless they
+// keep several: the last one would be taken in silence.
 func takeOnce(cmd *cobra.Command) {
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		if _, several := f.Value.(pflag.SliceValue); several {
@@ -26,7 +26,8 @@ func takeOnce(cmd *cobra.Command) {
 	}
 }
 
-// once is a flag's value that is set once. A switch may be set again to what it is: that says nothing new.
+// once is a flag's value that is set once. A switch may be set again to what it is: that says
+// nothing new.
 type once struct {
 	pflag.Value
 	name  string

@@ -97,7 +97,8 @@ func TestReadCut(t *testing.T) {
 	}
 }
 
-// TestDiagnoseCut: a recording whose end is missing is judged as far as it goes, and the exit code says that it is damaged.
+// TestDiagnoseCut: a recording whose end is missing is judged as far as it goes, and the exit code
+// says that it is damaged.
 func TestDiagnoseCut(t *testing.T) {
 	t.Parallel()
 	const whole = `{"v":1,"type":"drop","time":"2026-11-22T04:55:01Z","cause":"checksum","stage":"ingress","action":"dropped"}`
@@ -247,7 +248,8 @@ func TestInterruptedRecord(t *testing.T) {
 	}
 }
 
-// TestRecountIsTheCount: a filter that everything passes counts the records again, and comes to what was counted live.
+// TestRecountIsTheCount: a filter that everything passes counts the records again, and comes to
+// what was counted live.
 func TestRecountIsTheCount(t *testing.T) {
 	t.Parallel()
 	kept, stderr, code := output(t, exec.Command(program, "trace", "--netns", dropping(t), "--rate", "5", "--count", "7", "-o", "json"))

@@ -40,7 +40,8 @@ func playIncident(t *testing.T, name string) (netns uint64) {
 	return w.NetNS()
 }
 
-// TestRefusedEvidence diagnoses an accept loop that sleeps, with as many capabilities as it takes and with one less each time.
+// TestRefusedEvidence diagnoses an accept loop that sleeps, with as many capabilities as it takes
+// and with one less each time.
 func TestRefusedEvidence(t *testing.T) {
 	t.Parallel()
 	enough := []uintptr{unix.CAP_BPF, unix.CAP_PERFMON, unix.CAP_SYSLOG, unix.CAP_SYS_PTRACE, unix.CAP_DAC_READ_SEARCH}
@@ -92,8 +93,8 @@ func TestRefusedEvidence(t *testing.T) {
 	}
 }
 
-// TestListenersRefused lists sockets of another user's processes in another namespace, with less and less allowed. Each refusal is
-// told by what it takes.
+// TestListenersRefused lists sockets of another user's processes in another namespace, with less
+// and less allowed. Each refusal is told by what it takes.
 func TestListenersRefused(t *testing.T) {
 	t.Parallel()
 	dropping(t)
@@ -125,7 +126,8 @@ func TestListenersRefused(t *testing.T) {
 	}
 }
 
-// TestLimits runs into limits that no privileges lift: each is told by its name, not as a lack of the kernel's or a fault of synspy's.
+// TestLimits runs into limits that no privileges lift: each is told by its name, not as a lack of
+// the kernel's or a fault of synspy's.
 func TestLimits(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -148,7 +150,8 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-// TestUnseenProcesses looks from a PID namespace of its own, and from below a /proc that hides other users' processes.
+// TestUnseenProcesses looks from a PID namespace of its own, and from below a /proc that hides
+// other users' processes.
 func TestUnseenProcesses(t *testing.T) {
 	t.Parallel()
 	netns := playIncident(t, "diagnose-blocked")

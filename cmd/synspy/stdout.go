@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stdoutClosed reports whether the process was started without a standard output. Go's runtime opens /dev/null for reading and
-// writing in its place (runtime.checkfds), which hardly anybody else does; who does mostly gives the same file for other descriptors, or has it
-// himself.
+// stdoutClosed reports whether the process was started without a standard output. Go's runtime
+// opens /dev/null for reading and writing in its place (runtime.checkfds), which hardly anybody
+// else does; who does mostly gives the same file for other descriptors, or has it himself.
 func stdoutClosed() bool {
 	mode, err := unix.FcntlInt(1, unix.F_GETFL, 0)
 	if err != nil {
@@ -29,14 +29,16 @@ func stdoutClosed() bool {
 	return !sameFile(self, 0) && !sameFile(self, 2) && !sameFile(parent, 0) && !sameFile(parent, 1) && !sameFile(parent, 2)
 }
 
-// sameFile reports whether a process's descriptor is our standard output, by one and the same opening.
+// sameFile reports whether a process's descriptor is our standard output, by one and the same
+// opening.
 func sameFile(pid, fd int) bool {
 	const kcmpFile = 0 // KCMP_FILE
 	order, _, errno := unix.Syscall6(unix.SYS_KCMP, uintptr(pid), uintptr(os.Getpid()), kcmpFile, uintptr(fd), 1, 0)
 	return errno == 0 && order == 0
 }
 
-// leavesElsewhere reports whether a run leaves more than what it says: files, or an exit code that is asked for.
+// leavesElsewhere reports whether a run leaves more than what it says: files, or an exit code that
+// is asked for.
 func leavesElsewhere(args []string) bool {
 	return slices.ContainsFunc(args, func(arg string) bool {
 		flag, _, _ := strings.Cut(arg, "=")

@@ -142,8 +142,8 @@ func (o *OutFile) Close() error {
 	return o.File.Close()
 }
 
-// SharesWith reports whether it is the regular file that is written to already, by another name than
-// that of a descriptor.
+// SharesWith reports whether it is the regular file that is written to already, by another name
+// than that of a descriptor.
 func (o *OutFile) SharesWith(to io.Writer) bool {
 	file, ok := to.(*os.File)
 	return ok && !o.given && o.Is(file)

@@ -96,7 +96,8 @@ type CauseInfo struct {
 	Owner    string    // whose knob that is: application, platform, node, network or client
 	Stages   []Stage   // where it can happen
 	Counters []Counter // which of the closed list move, empty where none does
-	// Why no outcome has it, no finding explains it, no scenario of the lab plays it; empty where one does.
+	// Why no outcome has it, no finding explains it, no scenario of the lab plays it; empty
+	// where one does.
 	NoOutcome, NoFinding, NoScenario string
 }
 

@@ -26,7 +26,8 @@ const (
 // hold nothing are empty where DESIGN names them, else absent.
 type Diagnosis struct {
 	Header
-	// Origin is the run that was watched; where that was recorded and judged later, JudgedBy says by whom.
+	// Origin is the run that was watched; where that was recorded and judged later, JudgedBy
+	// says by whom.
 	Origin
 	Kernel   string      `json:"kernel,omitempty"`
 	JudgedBy *Program    `json:"judged_by,omitempty"`
@@ -44,29 +45,30 @@ type Diagnosis struct {
 	Unchecked uint64         `json:"unchecked,omitempty"` // see [Unchecked]
 	Listeners []ListenerView `json:"listeners,omitempty"` // in the order of Timeline
 	Unlisted  *Unlisted      `json:"unlisted,omitempty"`  // the other listeners; nil where there are none
-	// GroupSyns came to those listeners together that have no count of their own: they share ports by SO_REUSEPORT, and which
-	// of them each came to is not known.
+	// GroupSyns came to those listeners together that have no count of their own: they share
+	// ports by SO_REUSEPORT, and which of them each came to is not known.
 	GroupSyns *uint64 `json:"group_syns,omitempty"`
 	// Handshakes is what became of those that reached the listeners, nil where it is not known.
 	Handshakes *Handshakes `json:"handshakes,omitempty"`
-	// Unsure packets died without a record of their own, and whether the filter asks for them is not known; they are in no
-	// other number.
+	// Unsure packets died without a record of their own, and whether the filter asks for them
+	// is not known; they are in no other number.
 	Unsure      uint64          `json:"unsure,omitempty"`
 	Clients     []ClientCount   `json:"clients,omitempty"`      // most drops first, bounded
 	ClientsSeen *uint64         `json:"clients_seen,omitempty"` // different addresses that lost packets; nil where they are not known
 	Cannot      []CannotSupport `json:"cannot,omitempty"`       // what the input could not support
 }
 
-// Handshakes is what became, in sum, of the handshakes that reached listeners: Begun is all the others together but Waiting and
-// Late, which are parts of Finished.
+// Handshakes is what became, in sum, of the handshakes that reached listeners: Begun is all the
+// others together but Waiting and Late, which are parts of Finished.
 type Handshakes struct {
 	Begun    uint64 `json:"begun"`    // answered by a SYN-ACK in the window, or half-open when it began
 	Finished uint64 `json:"finished"` // entered an accept queue
 	Ended    uint64 `json:"ended"`    // by an RST of the client that fits
 	Died     uint64 `json:"died"`     // reset, expired, or gone with their listener
 	Cookies  uint64 `json:"cookies"`  // answered by a SYN cookie that did not come back
-	// Held, Unanswered and Open were half-open at the end: those whose ACK TCP_DEFER_ACCEPT ignored, those whose SYN-ACK had no
-	// answer for YoungHandshakeMs, and those that were younger.
+	// Held, Unanswered and Open were half-open at the end: those whose ACK TCP_DEFER_ACCEPT
+	// ignored, those whose SYN-ACK had no answer for YoungHandshakeMs, and those that were
+	// younger.
 	Held        uint64 `json:"held"`
 	Unanswered  uint64 `json:"unanswered"`
 	Open        uint64 `json:"open"`
@@ -76,8 +78,8 @@ type Handshakes struct {
 	Late    *uint64 `json:"late,omitempty"` // of the finished, those that had a SYN dropped before
 }
 
-// YoungHandshakeMs is how old a half-open handshake must be, in milliseconds, to be called unanswered: its SYN-ACK has been
-// sent three times.
+// YoungHandshakeMs is how old a half-open handshake must be, in milliseconds, to be called
+// unanswered: its SYN-ACK has been sent three times.
 const YoungHandshakeMs = 3000
 
 // Unlisted is how many listeners a diagnosis does not list, and how many SYNs came to them.
@@ -152,7 +154,8 @@ type ListenerView struct {
 	Syns      *uint64   `json:"syns,omitempty"`
 	Accepts   *uint64   `json:"accepts,omitempty"`
 	Drops     uint64    `json:"drops"` // dropped or reset, not ignored
-	// LongestGapMs is the longest time without an accept while the queue held something, in milliseconds.
+	// LongestGapMs is the longest time without an accept while the queue held something, in
+	// milliseconds.
 	LongestGapMs *uint64 `json:"longest_gap_ms,omitempty"`
 	// AcceptWaits is a histogram of the time in the queue.
 	AcceptWaits []Bucket      `json:"accept_waits,omitempty"`
@@ -188,12 +191,13 @@ type ClientCount struct {
 	Drops uint64 `json:"drops"`
 }
 
-// CannotSupport says that the input could not have shown some findings, or not surely, and why. Without
-// findings it may concern any.
+// CannotSupport says that the input could not have shown some findings, or not surely, and why.
+// Without findings it may concern any.
 type CannotSupport struct {
 	Findings []FindingID `json:"findings"`
 	Why      string      `json:"why"`
-	// Takes is what it takes to be let see it, where it was refused: capabilities, limits, settings of the kernel.
+	// Takes is what it takes to be let see it, where it was refused: capabilities, limits,
+	// settings of the kernel.
 	Takes []string `json:"takes,omitempty"`
 }
 
@@ -204,7 +208,8 @@ type WhatIf struct {
 	Arrivals uint64      `json:"arrivals"` // handshakes replayed
 	Observed uint64      `json:"observed"` // packets dropped in the window by the accept queue
 	Rows     []WhatIfRow `json:"rows"`     // the first is the present setting
-	// Limit is the smallest usual limit that drops nothing and lets nobody wait for long, nil where none does.
+	// Limit is the smallest usual limit that drops nothing and lets nobody wait for long, nil
+	// where none does.
 	Limit *uint32 `json:"limit,omitempty"`
 	Says  string  `json:"says"` // one sentence
 }

@@ -2,7 +2,8 @@
 
 package event
 
-// Origin is the run of synspy that records come from, and the machine that it watched. What is unknown is absent.
+// Origin is the run of synspy that records come from, and the machine that it watched. What is
+// unknown is absent.
 type Origin struct {
 	Run    string `json:"run,omitempty"`     // random, of this run alone
 	Host   string `json:"host,omitempty"`    // as uname -n has it

@@ -273,8 +273,9 @@ func (o Outcome) Branch() Branch {
 	return branches[o]
 }
 
-// SeesUnreachable is what a client sees whose SYN an ICMP error answers that is not "port unreachable",
-// which it takes for an RST: "No route to host", "Network is unreachable" or the like.
+// SeesUnreachable is what a client sees whose SYN an ICMP error answers that is not "port
+// unreachable", which it takes for an RST: "No route to host", "Network is unreachable" or the
+// like.
 const SeesUnreachable = "unreachable"
 
 // Sees predicts what the client sees, empty where nothing can be said.
@@ -314,8 +315,8 @@ var namesOfCounters = func() (all [NumOutcomes][]string) {
 	return all
 }()
 
-// CounterNames returns the counters of the outcome's branch, as nstat prints them. The caller may append to them, but must not
-// write to them.
+// CounterNames returns the counters of the outcome's branch, as nstat prints them. The caller may
+// append to them, but must not write to them.
 func (o Outcome) CounterNames() []string {
 	if o >= NumOutcomes {
 		return nil
@@ -339,8 +340,8 @@ func StagesOf(cause Cause) (stages []Stage) {
 	return stages
 }
 
-// CountersOf lists the counters of the closed list that a packet of this cause, stage and action is sure to have moved,
-// whichever branch it took.
+// CountersOf lists the counters of the closed list that a packet of this cause, stage and action is
+// sure to have moved, whichever branch it took.
 func CountersOf(cause Cause, stage Stage, action Action) (counters []Counter) {
 	first := true
 	for _, b := range branches {

@@ -4,14 +4,14 @@ package event
 
 import "fmt"
 
-// Overflow is what synspy's bounded tables had no room for: counted, but not told whose it was. What is zero is
-// absent. Nothing is proven of what may be among it.
+// Overflow is what synspy's bounded tables had no room for: counted, but not told whose it was.
+// What is zero is absent. Nothing is proven of what may be among it.
 type Overflow struct {
-	// Namespaces is how many packets and counter movements were of network namespaces that no table had room
-	// for. The ledger has a row of others with what is known of them.
+	// Namespaces is how many packets and counter movements were of network namespaces that no
+	// table had room for. The ledger has a row of others with what is known of them.
 	Namespaces uint64 `json:"namespaces,omitempty"`
-	// Drops and Syns are packets of listeners without a row of their own; they are in the sums. Accepts are
-	// connections that such listeners were given.
+	// Drops and Syns are packets of listeners without a row of their own; they are in the sums.
+	// Accepts are connections that such listeners were given.
 	Drops   uint64 `json:"drops,omitempty"`
 	Syns    uint64 `json:"syns,omitempty"`
 	Accepts uint64 `json:"accepts,omitempty"`
@@ -19,9 +19,11 @@ type Overflow struct {
 	Unnamed uint64 `json:"unnamed,omitempty"`
 	// Changes are openings and closings of listeners that the ring buffer had no room for.
 	Changes uint64 `json:"changes,omitempty"`
-	// Handshakes were forgotten for newer ones: each may be counted a second time among those that lost a packet.
+	// Handshakes were forgotten for newer ones: each may be counted a second time among those
+	// that lost a packet.
 	Handshakes uint64 `json:"handshakes,omitempty"`
-	// Samples are those of threads, on a CPU and off it, that were not kept, or not with their stack.
+	// Samples are those of threads, on a CPU and off it, that were not kept, or not with their
+	// stack.
 	Samples uint64 `json:"samples,omitempty"`
 	// Uncounted are packets that are in the ledger alone.
 	Uncounted uint64 `json:"uncounted,omitempty"`

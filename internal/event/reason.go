@@ -663,8 +663,8 @@ var metStates = []Reason{
 	},
 }
 
-// timeWaitSequence is what is said of a TIME_WAIT that refused a SYN without saying PAWS, by a kernel that
-// would have.
+// timeWaitSequence is what is said of a TIME_WAIT that refused a SYN without saying PAWS, by a
+// kernel that would have.
 var timeWaitSequence = Reason{
 	Name: "", Title: "TIME_WAIT, older sequence number", Owner: "client",
 	Explain: "the SYNs' sequence number was not above that of the connection in TIME_WAIT on the same addresses and ports, and no newer TCP timestamp spoke for them",
@@ -674,7 +674,8 @@ var timeWaitSequence = Reason{
 	Settings: []Setting{{Name: "net.ipv4.tcp_timestamps", Try: "1", Only: "0", Why: "a SYN with a newer timestamp is taken, whatever its sequence number"}},
 }
 
-// routeRefused is what is said of kernels that free without a reason where the route was looked up: until 6.14 or so.
+// routeRefused is what is said of kernels that free without a reason where the route was looked up:
+// until 6.14 or so.
 var routeRefused = Reason{
 	Title: "refused by the route lookup", Owner: "network",
 	Explain: "the lookup of their route refused them: their source is an address of this host or none of a machine's, the way back to it uses another device, they came from or for 127.0.0.0/8, or they were for an address that is not here",
@@ -687,7 +688,8 @@ var routeRefused = Reason{
 	},
 }
 
-// sourceRouted is what is said of those that free there without a reason later: an IP option is looked at next.
+// sourceRouted is what is said of those that free there without a reason later: an IP option is
+// looked at next.
 var sourceRouted = Reason{
 	Title: "source route refused", Owner: "client",
 	Explain: "they had an IP option that names routers on their way (source route), which this host does not take",
@@ -709,9 +711,9 @@ func TellingReasons() []string {
 	return []string{"TCP_RFC7323_TW_PAWS", "TCP_INVALID_SYN", "IP_LOCALNET"}
 }
 
-// ReasonFor finds what is said about a packet that died, by the kernel's reason, by the function that freed it where
-// that is all there is, and by the state of the connection that it met. tells says which of [TellingReasons] the
-// kernel has.
+// ReasonFor finds what is said about a packet that died, by the kernel's reason, by the function
+// that freed it where that is all there is, and by the state of the connection that it met. tells
+// says which of [TellingReasons] the kernel has.
 func ReasonFor(cause Cause, k Kernel, loopback bool, met string, tells func(string) bool) (r Reason, ok bool) {
 	switch {
 	case k.Reason == "TCP_INVALID_SYN" && met != "":
@@ -756,7 +758,8 @@ func reasonOfFunction(k Kernel, loopback bool, tells func(string) bool) (Reason,
 // NotOurAddress is the reason that the kernel gives where it takes an address for none of its own.
 const NotOurAddress = "IP_INADDRERRORS"
 
-// KeptFromAddress is what that reason says where the address is on a device after all: its route was not asked, or is gone.
+// KeptFromAddress is what that reason says where the address is on a device after all: its route
+// was not asked, or is gone.
 func KeptFromAddress() Reason {
 	return Reason{
 		Name: "KEPT_FROM_ADDRESS", Title: "address here, but not delivered to", Owner: "node",
@@ -767,7 +770,8 @@ func KeptFromAddress() Reason {
 	}
 }
 
-// SynOnConnection says what to do about SYNs that meet a connection of the same addresses and ports.
+// SynOnConnection says what to do about SYNs that meet a connection of the same addresses and
+// ports.
 func SynOnConnection() []string { return []string{challenged, findOutGone, morePorts} }
 
 // Reasons lists all reasons. The caller must not change it.

@@ -188,8 +188,8 @@ const (
 	LanguageRust = "rust"
 )
 
-// Places names where the process runs as tables do, the first with fewest words; the others tell more of the same, or less. It
-// is empty where nothing is known of it.
+// Places names where the process runs as tables do, the first with fewest words; the others tell
+// more of the same, or less. It is empty where nothing is known of it.
 func (p *Process) Places() []string {
 	switch {
 	case p.Pod != nil && p.Pod.Name != "":
@@ -346,18 +346,19 @@ type Summary struct {
 	Seen         []Seen      `json:"seen"`
 	Ledger       []LedgerRow `json:"ledger"`
 	Balanced     bool        `json:"balanced"`
-	// Unchecked is how many of Counts may have moved none of the kernel's counters: see [Unchecked].
+	// Unchecked is how many of Counts may have moved none of the kernel's counters: see
+	// [Unchecked].
 	Unchecked uint64    `json:"unchecked,omitempty"`
 	Recount   *Recount  `json:"recount,omitempty"`
 	Overflow  *Overflow `json:"overflow,omitempty"` // nil where everything had room
 }
 
-// Recount says that a summary was counted again, from those records of a file that the filters given while
-// reading let through, and what is not known of the rest.
+// Recount says that a summary was counted again, from those records of a file that the filters
+// given while reading let through, and what is not known of the rest.
 type Recount struct {
 	Filters []Filter `json:"filters,omitempty"`
-	// Unsure packets have no record of their own: they were held back or lost, and whether the filters
-	// ask for them is not known. They are not in the counts.
+	// Unsure packets have no record of their own: they were held back or lost, and whether the
+	// filters ask for them is not known. They are not in the counts.
 	Unsure uint64 `json:"unsure,omitempty"`
 	// UnsureSyns came to listeners of which it is not known whether the filters ask for them.
 	UnsureSyns uint64 `json:"unsure_syns,omitempty"`

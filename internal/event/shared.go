@@ -50,8 +50,8 @@ func (o Outcome) checked() bool {
 	})
 }
 
-// Unchecked is how many of the counted packets may have moved no counter of the kernel's: they are known by events alone, and
-// what had no event is not missed by anybody.
+// Unchecked is how many of the counted packets may have moved no counter of the kernel's: they are
+// known by events alone, and what had no event is not missed by anybody.
 func Unchecked(counts []Count) (n uint64) {
 	for _, c := range counts {
 		for o := OutcomeNone + 1; o < NumOutcomes; o++ {

@@ -55,8 +55,8 @@ type Stack struct {
 // Missing says why a stack has not all its frames of user space.
 type Missing string
 
-// The reasons. Where none is given, the stack may still end early: code that keeps no frame pointers may
-// look like the outermost.
+// The reasons. Where none is given, the stack may still end early: code that keeps no frame
+// pointers may look like the outermost.
 const (
 	MissingUser    Missing = "user_stack_unknown" // it was not taken, or is no memory
 	MissingCallers Missing = "no_frame_pointers"  // the code does not say who called it
@@ -89,9 +89,9 @@ type Frame struct {
 	// Address is given where nothing else is known.
 	Address uint64 `json:"address,omitempty"`
 	Kernel  bool   `json:"kernel,omitempty"`
-	// Called tells that the function was called by the next frame's, as that one's code says, and has not
-	// returned, while the frame itself was not seen: the innermost function keeps no frame pointer. It may have
-	// gone on to another function by a jump. It has no Offset.
+	// Called tells that the function was called by the next frame's, as that one's code says,
+	// and has not returned, while the frame itself was not seen: the innermost function keeps
+	// no frame pointer. It may have gone on to another function by a jump. It has no Offset.
 	Called bool `json:"called,omitempty"`
 }
 

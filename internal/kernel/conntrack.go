@@ -40,8 +40,9 @@ const (
 	maxTracked = 1 << 16
 )
 
-// TrackedTo lists the connections that clients made to a port and that are sent elsewhere, in the calling thread's network
-// namespace: none where connections are not tracked. It takes CAP_NET_ADMIN.
+// TrackedTo lists the connections that clients made to a port and that are sent elsewhere, in the
+// calling thread's network namespace: none where connections are not tracked. It takes
+// CAP_NET_ADMIN.
 func TrackedTo(port uint16) ([]Tracked, error) {
 	entries := sysctlNumber("/proc/sys/net/netfilter/nf_conntrack_count")
 	if entries == nil || *entries == 0 {
@@ -160,8 +161,8 @@ func parseTuple(tuple *netlink.AttributeDecoder) (from, to netip.AddrPort, tcp b
 	return netip.AddrPortFrom(addrs[0], ports[0]), netip.AddrPortFrom(addrs[1], ports[1]), tcp
 }
 
-// OldTables lists the tables of iptables (legacy) that the calling thread's network namespace has: "nat", "mangle".
-// None is no error.
+// OldTables lists the tables of iptables (legacy) that the calling thread's network namespace has:
+// "nat", "mangle". None is no error.
 func OldTables() (tables []string) {
 	for _, name := range []string{"ip_tables_names", "ip6_tables_names"} {
 		text, err := os.ReadFile("/proc/thread-self/net/" + name)

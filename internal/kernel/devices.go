@@ -20,14 +20,15 @@ type Device struct {
 	Kind  string // "veth", "bridge"; empty for hardware
 	// Master is the index of the bridge, bond or VRF that it is part of, 0 for none.
 	Master uint32
-	// Link is the index of its other end, 0 for none; LinkNetNS is the id that the device's namespace
-	// has for the one where that is, nil where it is the same.
+	// Link is the index of its other end, 0 for none; LinkNetNS is the id that the device's
+	// namespace has for the one where that is, nil where it is the same.
 	Link      uint32
 	LinkNetNS *int32
 	Takers    []Taker
 }
 
-// Taker is a BPF program on a device, another tc filter whose action is to drop or to redirect, or a rule of nftables that redirects.
+// Taker is a BPF program on a device, another tc filter whose action is to drop or to redirect, or
+// a rule of nftables that redirects.
 type Taker struct {
 	Hook   Hook
 	ID     uint32 // of the program; 0 for a filter
@@ -81,9 +82,9 @@ func filterActions() map[string]uint16 {
 	return map[string]uint16{"u32": 7, "flower": 3, "matchall": 2, "basic": 3, "fw": 4, "bpf": 1}
 }
 
-// Devices lists the network devices of the calling thread's namespace, with the XDP programs and tc filters
-// on them: what rtnetlink tells, which takes no privileges. tcx and netkit have no place there. A list
-// comes even with an error, which then says what is missing from it.
+// Devices lists the network devices of the calling thread's namespace, with the XDP programs and tc
+// filters on them: what rtnetlink tells, which takes no privileges. tcx and netkit have no place
+// there. A list comes even with an error, which then says what is missing from it.
 func Devices() ([]Device, error) {
 	conn, err := netlink.Dial(unix.NETLINK_ROUTE, nil)
 	if err != nil {
@@ -194,8 +195,8 @@ func tcFilters(conn *netlink.Conn, index, parent uint32, hook Hook) ([]Taker, er
 	return takers, nil
 }
 
-// parseFilter reads a struct tcmsg and its attributes. It is not ok with a filter that neither is a program nor
-// drops or redirects, or with what the kernel tells of the list that filters are in.
+// parseFilter reads a struct tcmsg and its attributes. It is not ok with a filter that neither is a
+// program nor drops or redirects, or with what the kernel tells of the list that filters are in.
 func parseFilter(b []byte) (t Taker, ok bool, err error) {
 	if len(b) < tcMessageSize {
 		return t, false, unix.EBADMSG
@@ -267,8 +268,8 @@ func takes(action *netlink.AttributeDecoder) (drop, redirect bool) {
 	return false, false
 }
 
-// NetNSID returns the id that the calling thread's namespace has for the one at the path, as LinkNetNS of a
-// device has it; negative where it has none.
+// NetNSID returns the id that the calling thread's namespace has for the one at the path, as
+// LinkNetNS of a device has it; negative where it has none.
 func NetNSID(path string) (int32, error) {
 	file, err := os.Open(path)
 	if err != nil {

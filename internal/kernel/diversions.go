@@ -15,11 +15,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Diversion is a rule of netfilter that sends connections elsewhere: what it says, not whether a packet gets to it.
+// Diversion is a rule of netfilter that sends connections elsewhere: what it says, not whether a
+// packet gets to it.
 type Diversion struct {
 	Kind  string // "redirect", "dnat", "tproxy"
 	Where string // "table ip nat, chain PREROUTING"
-	// Ports are those that it is for, first and last; none where the rule does not say so itself.
+	// Ports are those that it is for, first and last; none where the rule does not say so
+	// itself.
 	Ports [][2]uint16
 	To    netip.AddrPort // the address is not valid where it stays, or is not told; port 0 where that stays, or is not told
 }
@@ -37,8 +39,9 @@ func (d *Diversion) For(port uint16) bool {
 // maxRules bounds the rules that are looked at; kube-proxy makes tens of thousands.
 const maxRules = 20000
 
-// Diversions lists the rules of nftables, and of iptables where that is made of nftables, that divert connections of TCP in
-// the calling thread's network namespace. It takes CAP_NET_ADMIN. Rules of a kernel without nf_tables are none.
+// Diversions lists the rules of nftables, and of iptables where that is made of nftables, that
+// divert connections of TCP in the calling thread's network namespace. It takes CAP_NET_ADMIN.
+// Rules of a kernel without nf_tables are none.
 func Diversions() ([]Diversion, error) {
 	conn, err := nftables.New()
 	if err != nil {
@@ -72,7 +75,8 @@ func Diversions() ([]Diversion, error) {
 	return list, nil
 }
 
-// diversionOf reads one rule, as nft and iptables-nft write them; what it does not know of a rule it does not say.
+// diversionOf reads one rule, as nft and iptables-nft write them; what it does not know of a rule
+// it does not say.
 func diversionOf(conn *nftables.Conn, table *nftables.Table, rule *nftables.Rule) (d Diversion, ok bool) {
 	registers := make(map[uint32][]byte)
 	port := uint32(0) // the register that has the destination port

@@ -15,7 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Exhausted names the limit of this process or machine that an error tells of; empty for another error.
+// Exhausted names the limit of this process or machine that an error tells of; empty for another
+// error.
 func Exhausted(err error) string {
 	switch {
 	case errors.Is(err, unix.EMFILE):
@@ -50,8 +51,8 @@ func SpareFiles() uint64 {
 	return limit.Cur - min(limit.Cur, uint64(len(names)))
 }
 
-// moreMemory names the limit of this process's memory cgroup, where it has one: what the maps of programs take is charged to it
-// since 5.11.
+// moreMemory names the limit of this process's memory cgroup, where it has one: what the maps of
+// programs take is charged to it since 5.11.
 func moreMemory(memberships, mount string) string {
 	text, err := os.ReadFile(memberships)
 	if err != nil {

@@ -9,8 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// HalfOpenClients lists the clients of a port whose handshakes are half-open, in a network namespace by its path and inode, as
-// [ListeningSockets] does. The kernel walks its table of all connections for it: some milliseconds.
+// HalfOpenClients lists the clients of a port whose handshakes are half-open, in a network
+// namespace by its path and inode, as [ListeningSockets] does. The kernel walks its table of all
+// connections for it: some milliseconds.
 func HalfOpenClients(path string, inode uint64, port uint16) (clients []netip.AddrPort, err error) {
 	err = InNetNS(path, inode, func() error {
 		return diagDump(tcpSynRecv, port, 0, func(answer []byte) {

@@ -46,9 +46,9 @@ type ListenSettings struct {
 	First           bool // it is the machine's first namespace
 }
 
-// ListeningSockets hands each of the listening TCP sockets of a network namespace to f, which must not keep it, and returns the
-// namespace's settings. It enters the namespace by path with a thread that then ends, which takes
-// CAP_SYS_ADMIN; an empty path is the caller's own.
+// ListeningSockets hands each of the listening TCP sockets of a network namespace to f, which must
+// not keep it, and returns the namespace's settings. It enters the namespace by path with a thread
+// that then ends, which takes CAP_SYS_ADMIN; an empty path is the caller's own.
 func ListeningSockets(path string, inode uint64, f func(*Listening)) (settings ListenSettings, err error) {
 	err = InNetNS(path, inode, func() (err error) {
 		settings = listenSettings()
@@ -93,8 +93,8 @@ func ListenSettingsOf(path string, inode uint64) (settings ListenSettings, err e
 	return settings, err
 }
 
-// InNetNS runs f in a network namespace, by its path and inode, on a thread that then ends. It takes
-// CAP_SYS_ADMIN; an empty path is the caller's own.
+// InNetNS runs f in a network namespace, by its path and inode, on a thread that then ends. It
+// takes CAP_SYS_ADMIN; an empty path is the caller's own.
 func InNetNS(path string, inode uint64, f func() error) (err error) {
 	done := make(chan struct{})
 	go onThread(func() {
@@ -173,8 +173,9 @@ func diagListeners(f func(*Listening)) error {
 	})
 }
 
-// diagDump asks inet_diag for the TCP sockets in a state, of a local port or of all (0), in this thread's namespace. extensions are
-// bits of the attributes wanted. What each is given is overwritten by the next one.
+// diagDump asks inet_diag for the TCP sockets in a state, of a local port or of all (0), in this
+// thread's namespace. extensions are bits of the attributes wanted. What each is given is
+// overwritten by the next one.
 func diagDump(state, port uint16, extensions byte, each func(answer []byte)) error {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
@@ -205,8 +206,9 @@ func diagDump(state, port uint16, extensions byte, each func(answer []byte)) err
 	return nil
 }
 
-// diagBuffer is what the kernel gives at once, at most, to who has room for it (netlink_recvmsg). It is why this does
-// without the library that the rest of netlink is read by: a library asks how much there is first, and is given a tenth.
+// diagBuffer is what the kernel gives at once, at most, to who has room for it (netlink_recvmsg).
+// It is why this does without the library that the rest of netlink is read by: a library asks how
+// much there is first, and is given a tenth.
 const diagBuffer = 32 << 10
 
 var errTruncated = errors.New("an answer of the kernel is cut off")
@@ -287,7 +289,8 @@ func parseDiag(b []byte) (Listening, bool) {
 	return l, true
 }
 
-// attributes are those of a netlink message, until one that is broken. The library's decoder allocates for each.
+// attributes are those of a netlink message, until one that is broken. The library's decoder
+// allocates for each.
 func attributes(b []byte) iter.Seq2[uint16, []byte] {
 	return func(yield func(uint16, []byte) bool) {
 		for len(b) >= unix.SizeofNlAttr {

@@ -34,9 +34,10 @@ type netdevChain struct {
 	devices []string // one that ends in * stands for all names that begin so
 }
 
-// AddNetdevRules adds to the devices of the calling thread's namespace what rules of nftables' family netdev send to another
-// device (fwd): no event tells of such a packet. Those that drop need not be known, since each drop has its event. Asking makes the kernel load
-// nf_tables where that is a module: ask only where it is there. It takes CAP_NET_ADMIN in that namespace.
+// AddNetdevRules adds to the devices of the calling thread's namespace what rules of nftables'
+// family netdev send to another device (fwd): no event tells of such a packet. Those that drop need
+// not be known, since each drop has its event. Asking makes the kernel load nf_tables where that is
+// a module: ask only where it is there. It takes CAP_NET_ADMIN in that namespace.
 func AddNetdevRules(list []Device) error {
 	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
@@ -69,7 +70,8 @@ func AddNetdevRules(list []Device) error {
 	return nil
 }
 
-// netdevDump asks for all objects of the family; a kernel without nf_tables, or without the family, has none.
+// netdevDump asks for all objects of the family; a kernel without nf_tables, or without the family,
+// has none.
 func netdevDump(conn *netlink.Conn, what uint16) ([]netlink.Message, error) {
 	kind := netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | what)
 	answers, err := dump(conn, kind, []byte{familyNetdev, unix.NFNETLINK_V0, 0, 0})
@@ -82,8 +84,8 @@ func netdevDump(conn *netlink.Conn, what uint16) ([]netlink.Message, error) {
 	return answers, nil
 }
 
-// forwardingTables names the tables that have a rule which sends packets to another device. Which of a table's chains leads to
-// it does not matter: the answer is a doubt.
+// forwardingTables names the tables that have a rule which sends packets to another device. Which
+// of a table's chains leads to it does not matter: the answer is a doubt.
 func forwardingTables(conn *netlink.Conn) (names []string, err error) {
 	answers, err := netdevDump(conn, unix.NFT_MSG_GETRULE)
 	for _, answer := range answers {

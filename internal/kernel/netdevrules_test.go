@@ -16,7 +16,8 @@ import (
 	"github.com/synspy/synspy/internal/kernel/kerneltest"
 )
 
-// TestNetdevRules: a rule that sends what comes in by a device to another one is found at that device, and at no other.
+// TestNetdevRules: a rule that sends what comes in by a device to another one is found at that
+// device, and at no other.
 func TestNetdevRules(t *testing.T) {
 	ns := kerneltest.NewNetNS(t)
 	ns.Do(t, func() error {

@@ -9,7 +9,8 @@ import (
 	"strings"
 )
 
-// Conntrack is the state of a namespace's connection tracking: its table, and what it counted since the namespace began.
+// Conntrack is the state of a namespace's connection tracking: its table, and what it counted since
+// the namespace began.
 type Conntrack struct {
 	Count, Max   uint32 // entries, and how many there may be
 	Buckets      uint32 // of the hash table, which all namespaces share; 0 where it is not shown
@@ -19,7 +20,8 @@ type Conntrack struct {
 	Invalid      uint64 // packets that fit no connection
 }
 
-// ConntrackHere reads it in the calling thread's network namespace; false where the kernel has none, or does not show it.
+// ConntrackHere reads it in the calling thread's network namespace; false where the kernel has
+// none, or does not show it.
 func ConntrackHere() (c Conntrack, ok bool) {
 	count := sysctlNumber("/proc/sys/net/netfilter/nf_conntrack_count")
 	limit := sysctlNumber("/proc/sys/net/netfilter/nf_conntrack_max")
@@ -83,7 +85,8 @@ func PacketQueuesHere() (list []PacketQueue) {
 	return packetQueues(text)
 }
 
-// packetQueues reads lines of: number, port ID, waiting, copy mode, copy range, dropped for want of room, dropped for a full socket, ...
+// packetQueues reads lines of: number, port ID, waiting, copy mode, copy range, dropped for want of
+// room, dropped for a full socket, ...
 func packetQueues(text []byte) (list []PacketQueue) {
 	for line := range bytes.Lines(text) {
 		var n [7]uint64

@@ -62,8 +62,8 @@ func netnsInode(path, arg string) (uint64, error) {
 	return Inode(path)
 }
 
-// findInode looks for a process or a named namespace with the inode. One that
-// only a socket or a mount elsewhere keeps alive is not found. Where not every process may be asked, the error is
+// findInode looks for a process or a named namespace with the inode. One that only a socket or a
+// mount elsewhere keeps alive is not found. Where not every process may be asked, the error is
 // fs.ErrPermission.
 func findInode(inode uint64) error {
 	list, hidden, err := NetNamespaces("/proc")

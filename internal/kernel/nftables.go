@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// FirewallRule is a rule of nftables (iptables' own ones too, where it is built on that) that drops or rejects and counts what it
-// does so to.
+// FirewallRule is a rule of nftables (iptables' own ones too, where it is built on that) that drops
+// or rejects and counts what it does so to.
 type FirewallRule struct {
 	Family, Table, Chain string
 	Handle               uint64
@@ -25,7 +25,8 @@ const maxFirewallRules = 16384
 // ErrManyRules says that a namespace has more rules than are read.
 var ErrManyRules = fmt.Errorf("more than %d rules", maxFirewallRules)
 
-// HasNFTables reports whether nftables is there to be asked: part of the kernel, or a module that is loaded.
+// HasNFTables reports whether nftables is there to be asked: part of the kernel, or a module that
+// is loaded.
 func HasNFTables() bool {
 	if HasModule("nf_tables") {
 		return true
@@ -34,8 +35,9 @@ func HasNFTables() bool {
 	return err == nil && len(code) > 0
 }
 
-// FirewallRulesHere lists those of the calling thread's network namespace. Asking makes the kernel load nf_tables where that is
-// a module: ask only where it is there. It takes CAP_NET_ADMIN in that namespace.
+// FirewallRulesHere lists those of the calling thread's network namespace. Asking makes the kernel
+// load nf_tables where that is a module: ask only where it is there. It takes CAP_NET_ADMIN in that
+// namespace.
 func FirewallRulesHere() (list []FirewallRule, err error) {
 	err = eachRule(func(rule *nftables.Rule) {
 		if packets, ok := droppedBy(rule.Exprs); ok {

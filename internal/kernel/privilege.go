@@ -27,8 +27,8 @@ type Loss struct {
 	Lost string `json:"lost"`
 }
 
-// NeededCapabilities lists them, least surprising first. CAP_SYS_ADMIN stands
-// in for the first two, as on kernels before 5.8. What each is needed for was found by granting the others alone
+// NeededCapabilities lists them, least surprising first. CAP_SYS_ADMIN stands in for the first two,
+// as on kernels before 5.8. What each is needed for was found by granting the others alone
 // (cmd/synspy, TestCapabilities).
 func NeededCapabilities() []Capability {
 	programs := []Loss{

@@ -12,8 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Powers names those of these capabilities, which are among the needed ones, that this process does not have. A refusal
-// that none of them explains is another's: a user namespace, whose capabilities count in it alone, or a security module.
+// Powers names those of these capabilities, which are among the needed ones, that this process does
+// not have. A refusal that none of them explains is another's: a user namespace, whose capabilities
+// count in it alone, or a security module.
 func Powers(bits ...uint) []string {
 	set, err := EffectiveCapabilities()
 	if err != nil {
@@ -31,8 +32,9 @@ func Powers(bits ...uint) []string {
 	return names
 }
 
-// processFiles are the files of another process below /proc/PID, and what the kernel asks of who reads them: their mode is often
-// 0400, and ptrace_may_access, or, for kernel stacks since 4.20, CAP_SYS_ADMIN (proc_pid_stack), comes on top.
+// processFiles are the files of another process below /proc/PID, and what the kernel asks of who
+// reads them: their mode is often 0400, and ptrace_may_access, or, for kernel stacks since 4.20,
+// CAP_SYS_ADMIN (proc_pid_stack), comes on top.
 var processFiles = map[string][]uint{
 	"syscall": {unix.CAP_DAC_READ_SEARCH, unix.CAP_SYS_PTRACE},
 	"stack":   {unix.CAP_DAC_READ_SEARCH, unix.CAP_SYS_PTRACE, unix.CAP_SYS_ADMIN},
@@ -42,8 +44,8 @@ var processFiles = map[string][]uint{
 	"maps":    {unix.CAP_SYS_PTRACE},
 }
 
-// RefusedFile names what it takes to read a file below /proc/PID, such as "syscall", for which err came back; nil where it was not
-// refused, such as of a process that is gone.
+// RefusedFile names what it takes to read a file below /proc/PID, such as "syscall", for which err
+// came back; nil where it was not refused, such as of a process that is gone.
 func RefusedFile(file string, err error) []string {
 	if by := Exhausted(err); by != "" {
 		return []string{by}
@@ -64,8 +66,8 @@ func RefusedFile(file string, err error) []string {
 	return []string{"what a security module does not allow: /proc/PID/" + file}
 }
 
-// HiddenProcess names what it takes to see /proc/PID of a process that lives, but is not there for this one; nil where it is gone.
-// It has a number in this PID namespace, so that kill finds it.
+// HiddenProcess names what it takes to see /proc/PID of a process that lives, but is not there for
+// this one; nil where it is gone. It has a number in this PID namespace, so that kill finds it.
 func HiddenProcess(pid uint32) []string {
 	if err := unix.Kill(int(pid), 0); errors.Is(err, unix.ESRCH) {
 		return nil
@@ -88,7 +90,8 @@ func firstUserNamespace() bool {
 	return err != nil || strings.Join(strings.Fields(string(text)), " ") == "0 0 4294967295"
 }
 
-// HiddenProcesses is the mount option that hides other users' processes in /proc, "hidepid=2", or empty.
+// HiddenProcesses is the mount option that hides other users' processes in /proc, "hidepid=2", or
+// empty.
 func HiddenProcesses() string {
 	text, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {

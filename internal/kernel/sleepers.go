@@ -66,8 +66,8 @@ func acceptsFrom(process, thread string) uint64 {
 	return inode
 }
 
-// acceptedFile is the first argument of accept(), if a thread's syscall file shows one: its number, and the
-// arguments in hexadecimal.
+// acceptedFile is the first argument of accept(), if a thread's syscall file shows one: its number,
+// and the arguments in hexadecimal.
 func acceptedFile(syscall string) (fd uint64, ok bool) {
 	fields := strings.Fields(syscall)
 	if len(fields) < 2 || fields[0] != strconv.Itoa(unix.SYS_ACCEPT) && fields[0] != strconv.Itoa(unix.SYS_ACCEPT4) {

@@ -12,7 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestSleepersInAccept: a thread asleep in accept() is listed with its socket, and no more when it has left.
+// TestSleepersInAccept: a thread asleep in accept() is listed with its socket, and no more when it
+// has left.
 func TestSleepersInAccept(t *testing.T) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

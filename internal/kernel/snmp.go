@@ -130,11 +130,13 @@ func (r *SNMPReader) readDir(dir string) (SNMP, error) {
 	return counters, nil
 }
 
-// IPVSPackets is the name by which a reader is asked for the packets that IPVS took in, which moves no counter of IP where it sends
-// them on with their addresses changed. nstat does not print it, and it is not among all counters.
+// IPVSPackets is the name by which a reader is asked for the packets that IPVS took in, which moves
+// no counter of IP where it sends them on with their addresses changed. nstat does not print it,
+// and it is not among all counters.
 const IPVSPackets = "IPVSInPackets"
 
-// addIPVS reads ip_vs_stats: two lines of headings, then the sums so far, in hexadecimal, the packets that came in second.
+// addIPVS reads ip_vs_stats: two lines of headings, then the sums so far, in hexadecimal, the
+// packets that came in second.
 func (c SNMP) addIPVS(text []byte) {
 	n := 0
 	for line := range bytes.Lines(text) {

@@ -195,7 +195,8 @@ func TestStarted(t *testing.T) {
 	}
 }
 
-// TestIPVS: what IPVS took in is the second number of the third line, in hexadecimal, and asked for only by name.
+// TestIPVS: what IPVS took in is the second number of the third line, in hexadecimal, and asked for
+// only by name.
 func TestIPVS(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{

@@ -67,7 +67,8 @@ func SymbolAt(address uint64) (string, error) {
 	return found[address].Name, err
 }
 
-// SymbolsTake names what it takes to see where the kernel's code is; nil where that is seen, or cannot be asked.
+// SymbolsTake names what it takes to see where the kernel's code is; nil where that is seen, or
+// cannot be asked.
 func SymbolsTake() []string {
 	seen := errors.New("seen")
 	err := eachSymbol(func(address uint64, _ []byte) error {

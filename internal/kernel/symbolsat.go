@@ -14,8 +14,8 @@ type Symbol struct {
 	Offset uint64 // from the piece's start, bytes
 }
 
-// maxFunction is how long a piece of code may be. Symbols have no sizes: what is further from the one
-// before belongs to something that has none.
+// maxFunction is how long a piece of code may be. Symbols have no sizes: what is further from the
+// one before belongs to something that has none.
 const maxFunction = 1 << 18
 
 // SymbolsAt names the functions whose code the addresses are in, in one pass over

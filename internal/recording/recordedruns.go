@@ -50,8 +50,8 @@ func (r *recordedRuns) ready(ready *event.Ready, text []byte) (bool, error) {
 	return false, nil
 }
 
-// next reports whether a record is one that was not there before; nil is a line that is none, which a
-// later copy may have whole. The error wraps ErrUsage.
+// next reports whether a record is one that was not there before; nil is a line that is none, which
+// a later copy may have whole. The error wraps ErrUsage.
 func (r *recordedRuns) next(record any) (bool, error) {
 	r.at++
 	if r.at <= r.records {

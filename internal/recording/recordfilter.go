@@ -149,8 +149,8 @@ func (f *RecordFilter) what(cause event.Cause, stage event.Stage) bool {
 		(len(f.filter.Stages) == 0 || slices.Contains(f.filter.Stages, stage))
 }
 
-// held reports whether packets without a record of their own are asked for. Of them only cause, stage
-// and listener are known; of the listener, what the records of its other packets said.
+// held reports whether packets without a record of their own are asked for. Of them only cause,
+// stage and listener are known; of the listener, what the records of its other packets said.
 func (f *RecordFilter) suppressed(h *event.Suppressed, known listenerFacts) answer {
 	switch {
 	case h.Cause == event.CauseUnknown && h.Stage == event.StageUnknown: // any

@@ -333,7 +333,8 @@ func frames(s event.ThreadStack) []string {
 	return out
 }
 
-// clients lists those that lost most. seen is how many there were in all, nil where that is not known.
+// clients lists those that lost most. seen is how many there were in all, nil where that is not
+// known.
 func (p *printer) clients(clients []event.ClientCount, seen *uint64) {
 	if len(clients) == 0 {
 		return

@@ -9,8 +9,8 @@ import (
 	"github.com/synspy/synspy/internal/event"
 )
 
-// appendListing is the encoder of listeners, for machines that have a hundred thousand, as appendDrop is that of drops;
-// TestListingJSON compares it.
+// appendListing is the encoder of listeners, for machines that have a hundred thousand, as
+// appendDrop is that of drops; TestListingJSON compares it.
 func (s *jsonStream) appendListing(b []byte, l *event.Listing) []byte {
 	h := l.Header
 	head(&h, "listener")

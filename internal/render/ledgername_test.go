@@ -10,7 +10,8 @@ import (
 	"github.com/synspy/synspy/internal/event"
 )
 
-// TestLedgerNamesNamespaces: a namespace that has a name is told by it, and one that has none by its number.
+// TestLedgerNamesNamespaces: a namespace that has a name is told by it, and one that has none by
+// its number.
 func TestLedgerNamesNamespaces(t *testing.T) {
 	var out bytes.Buffer
 	s := event.Summary{Balanced: true, Ledger: []event.LedgerRow{

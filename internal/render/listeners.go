@@ -19,8 +19,8 @@ type listingColumn struct {
 	cell   func([]byte, *event.Listing) []byte
 }
 
-// ListingWriter writes listeners one by one; in JSON one record for each, else a table that comes when it is closed. Below
-// the table is what each warning says, and what shows it.
+// ListingWriter writes listeners one by one; in JSON one record for each, else a table that comes
+// when it is closed. Below the table is what each warning says, and what shows it.
 type ListingWriter struct {
 	opts    Options
 	out     *bufio.Writer

@@ -90,7 +90,8 @@ func writeListings(w io.Writer, list []event.Listing, opts Options) error {
 	return l.Close()
 }
 
-// TestListingJSON holds the encoder and encoding/json together on random listeners that fill every field.
+// TestListingJSON holds the encoder and encoding/json together on random listeners that fill every
+// field.
 func TestListingJSON(t *testing.T) {
 	rounds := uint64(20_000)
 	if testing.Short() {
@@ -113,7 +114,8 @@ func TestListingJSON(t *testing.T) {
 	}
 }
 
-// TestListingsAllocate: a listener costs no allocation, as JSON or as a table's row, but for the growth of the table.
+// TestListingsAllocate: a listener costs no allocation, as JSON or as a table's row, but for the
+// growth of the table.
 func TestListingsAllocate(t *testing.T) {
 	d := typical()
 	l := event.Listing{Header: event.Head("listener"), Time: d.Time, Listener: *d.Listener, Processes: d.Processes, OwnersKnown: true,

@@ -9,8 +9,8 @@ import (
 	"github.com/synspy/synspy/internal/event"
 )
 
-// provenance says of what machine and time a diagnosis is, and which synspy made it by which command. What is unknown is
-// left out.
+// provenance says of what machine and time a diagnosis is, and which synspy made it by which
+// command. What is unknown is left out.
 func provenance(d *event.Diagnosis, clock Clock) []string {
 	var lines, machine []string
 	if d.Host != "" {
@@ -52,7 +52,8 @@ func madeBy(version, command string) string {
 	return by
 }
 
-// window is when was watched, with the date and the zone: a report is read on another day, in another place.
+// window is when was watched, with the date and the zone: a report is read on another day, in
+// another place.
 func window(d *event.Diagnosis, clock Clock) string {
 	if d.Time.IsZero() {
 		return ""

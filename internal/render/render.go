@@ -46,15 +46,16 @@ type Options struct {
 	Width  int       // of the terminal in columns, 0 for unknown
 	Height int       // of the terminal in rows, 0 for unknown
 	Plain  bool      // for programs, as in a pipe: nothing is shortened, and numbers are digits alone
-	// Narrowed is the filters that keep drops out and count SYNs all the same, as text; empty for none.
+	// Narrowed is the filters that keep drops out and count SYNs all the same, as text; empty
+	// for none.
 	Narrowed string
 	Rate     int       // the --rate that held records back, to name it
 	Notes    io.Writer // for people, where packets go to the stream; nil for nobody
 }
 
-// Stream writes the records of one run in their order. It buffers: drops are
-// not sure to be written before Flush, while Ready and Summary flush. Errors are those of the writer. It is for
-// one goroutine.
+// Stream writes the records of one run in their order. It buffers: drops are not sure to be written
+// before Flush, while Ready and Summary flush. Errors are those of the writer. It is for one
+// goroutine.
 type Stream interface {
 	Ready(event.Ready) error
 	Drop(*event.Drop) error            // type "drop", or "cookie"

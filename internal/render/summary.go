@@ -13,8 +13,8 @@ import (
 	"github.com/synspy/synspy/internal/event"
 )
 
-// QuietLine says what was seen while nothing was dropped, for standard error:
-// silence alone is no evidence. Filters are those of the trace: what some of them leave out may have died all the same.
+// QuietLine says what was seen while nothing was dropped, for standard error: silence alone is no
+// evidence. Filters are those of the trace: what some of them leave out may have died all the same.
 func QuietLine(seen []event.Seen, during time.Duration, filters ...event.Filter) string {
 	return Terminal(seenLine(0, seen, Options{Narrowed: narrowing(filters)})) + " in the last " + seconds(during)
 }

@@ -32,8 +32,8 @@ func Table(w io.Writer, columns []Column, rows [][]string, opts Options) error {
 	return g.write(w, opts)
 }
 
-// grid is a table before it is written: a column is as wide as its widest cell. A hundred thousand rows are kept as
-// their text alone.
+// grid is a table before it is written: a column is as wide as its widest cell. A hundred thousand
+// rows are kept as their text alone.
 type grid struct {
 	columns []Column
 	widths  []int

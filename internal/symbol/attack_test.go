@@ -20,7 +20,8 @@ var attacker = &syscall.Credential{Uid: 65534, Gid: 65534}
 
 const attackEnv = "SYNSPY_SYMBOL_ATTACK"
 
-// TestAttacker is no test, but the attacker's process: it puts something in the place of its perf map, says that it has, and waits.
+// TestAttacker is no test, but the attacker's process: it puts something in the place of its perf
+// map, says that it has, and waits.
 func TestAttacker(t *testing.T) {
 	how, secret, _ := strings.Cut(os.Getenv(attackEnv), " ")
 	if how == "" {
@@ -101,7 +102,8 @@ func perfMapOf(t *testing.T, pid uint32) (*os.File, error) {
 	return within(context.Background(), func(context.Context) (*os.File, error) { return openPerfMap(p.dir, p.root) })
 }
 
-// TestPerfMapOfAttacker puts something else in the place of a perf map: synspy, which may read anything, must not read that.
+// TestPerfMapOfAttacker puts something else in the place of a perf map: synspy, which may read
+// anything, must not read that.
 func TestPerfMapOfAttacker(t *testing.T) {
 	secret := filepath.Join("/tmp", fmt.Sprintf("synspy-secret-%d", os.Getpid())) // on the same file system
 	if err := os.WriteFile(secret, []byte("1000 100 secret\n"), 0o600); err != nil {

@@ -76,7 +76,8 @@ func TestGoTableAgreesWithTheRuntime(t *testing.T) {
 	}
 }
 
-// TestGoTableKnowsItsStart: where C's startup comes first, no Go name is given rather than a wrong one.
+// TestGoTableKnowsItsStart: where C's startup comes first, no Go name is given rather than a wrong
+// one.
 func TestGoTableKnowsItsStart(t *testing.T) {
 	raw := withoutSymbols(t, ownImage(t))
 	i, err := openImage(bytes.NewReader(raw))

@@ -71,8 +71,9 @@ func lookUp(ctx context.Context, file io.ReaderAt, offsets []uint64) (fileCode, 
 	return found, err
 }
 
-// afterCall reports whether a call may end at that offset of the file. A walk by frame pointers through code
-// that keeps none meets anything. Where the call itself says whom it calls, distance is from its end to there.
+// afterCall reports whether a call may end at that offset of the file. A walk by frame pointers
+// through code that keeps none meets anything. Where the call itself says whom it calls, distance
+// is from its end to there.
 func (i *image) afterCall(offset uint64) (distance int64, calls bool) {
 	const longest = 7
 	if offset < longest {
@@ -86,7 +87,8 @@ func (i *image) afterCall(offset uint64) (distance int64, calls bool) {
 	case elf.EM_X86_64:
 		for _, length := range []int{2, 3, 4, 6, 7} { // call by register or memory
 			if b[longest-length] == 0xff && b[longest-length+1]>>3&7 == 2 {
-				// These bytes may be the end of a direct call's as well: then it is not known which.
+				// These bytes may be the end of a direct call's as well: then it is
+				// not known which.
 				return 0, true
 			}
 		}

@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// The table that the Go runtime finds its functions by is in every Go binary, stripped or not. It is
-// searched in the file: debug/gosym would decode all of it, which takes tens of megabytes, and takes
-// the text section's start for the first Go function's, which is wrong where C is linked in.
+// The table that the Go runtime finds its functions by is in every Go binary, stripped or not. It
+// is searched in the file: debug/gosym would decode all of it, which takes tens of megabytes, and
+// takes the text section's start for the first Go function's, which is wrong where C is linked in.
 
 // Magic numbers of internal/abi/symtab.go. Before 1.18 the table had other shapes.
 const (
@@ -73,8 +73,8 @@ func (i *image) goTable(ctx context.Context) (*goTable, bool) {
 	if t.findText(ctx) {
 		return t, true
 	}
-	// Functions are counted from runtime.text, which is the section's start unless C's own startup
-	// comes first. Then the entry point is C's as well.
+	// Functions are counted from runtime.text, which is the section's start unless C's own
+	// startup comes first. Then the entry point is C's as well.
 	code, ok := i.section(".text")
 	if !ok {
 		return nil, false
@@ -84,15 +84,15 @@ func (i *image) goTable(ctx context.Context) (*goTable, bool) {
 	return t, ok && entry.offset == 0 && strings.HasPrefix(entry.name, "_rt0_")
 }
 
-// Words of runtime.moduledata, which has a section of its own since 1.26. The first one is the address of the
-// table's header, by which it is known to be it.
+// Words of runtime.moduledata, which has a section of its own since 1.26. The first one is the
+// address of the table's header, by which it is known to be it.
 const (
 	moduleMinPC = 20
 	moduleText  = 22
 )
 
-// findText looks for where the first function is, where the binary says so: in the header up to 1.25, then in the
-// module's data. In a PIE both are relocated.
+// findText looks for where the first function is, where the binary says so: in the header up to
+// 1.25, then in the module's data. In a PIE both are relocated.
 func (t *goTable) findText(ctx context.Context) bool {
 	if text, ok := t.image.word(ctx, t.place.Addr+24); ok && text != 0 {
 		t.text = text

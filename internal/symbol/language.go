@@ -44,7 +44,8 @@ func (s *Symbols) Language(pid uint32) string {
 	return language
 }
 
-// languageOf goes by what is there in stripped executables, too: Go's table of functions, and the compilers' comment.
+// languageOf goes by what is there in stripped executables, too: Go's table of functions, and the
+// compilers' comment.
 func languageOf(file io.ReaderAt) (string, error) {
 	i, err := openImage(file)
 	if err != nil {

@@ -17,8 +17,8 @@ type fileID struct {
 	inode  uint64
 }
 
-// openMapped opens the file behind a mapping, which may be deleted, or in a container. Without the right to
-// follow /proc/PID/map_files it is looked for by name inside the process's root.
+// openMapped opens the file behind a mapping, which may be deleted, or in a container. Without the
+// right to follow /proc/PID/map_files it is looked for by name inside the process's root.
 func openMapped(proc, root *os.File, m *mapping) (*os.File, error) {
 	name := fmt.Sprintf("map_files/%x-%x", m.start, m.end)
 	fd, err := unix.Openat(int(proc.Fd()), name, unix.O_PATH|unix.O_CLOEXEC, 0)
@@ -35,8 +35,9 @@ func openMapped(proc, root *os.File, m *mapping) (*os.File, error) {
 	return reopen(fd)
 }
 
-// findMapped looks for a mapped file by its name in a process's root, out of which no link leads. Links there may be, such as /lib, but
-// the file must be the one that is mapped, and no other that came to its name.
+// findMapped looks for a mapped file by its name in a process's root, out of which no link leads.
+// Links there may be, such as /lib, but the file must be the one that is mapped, and no other that
+// came to its name.
 func findMapped(root *os.File, m *mapping) (int, error) {
 	if root == nil {
 		return -1, errors.New("the process's root is not known")

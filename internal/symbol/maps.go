@@ -32,8 +32,8 @@ const (
 	maxMapsLine  = 1 << 13 // more than a path of 4096 with octal escapes where they are usual
 )
 
-// parseMaps reads the mappings with code from /proc/PID/maps, in the order of their addresses. Lines that are
-// not understood are passed over.
+// parseMaps reads the mappings with code from /proc/PID/maps, in the order of their addresses.
+// Lines that are not understood are passed over.
 func parseMaps(r io.Reader) ([]mapping, error) {
 	var mappings []mapping
 	lines := bufio.NewReaderSize(io.LimitReader(r, maxMapsBytes), maxMapsLine)

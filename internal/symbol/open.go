@@ -12,16 +12,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What an observed process names, it may have made to be anything: a link to a file that only root may read, a pipe,
-// a device, a file of the kernel whose reading has effects. So it is looked at by a descriptor that opens nothing (O_PATH), and then
-// that very file is opened.
+// What an observed process names, it may have made to be anything: a link to a file that only root
+// may read, a pipe, a device, a file of the kernel whose reading has effects. So it is looked at by
+// a descriptor that opens nothing (O_PATH), and then that very file is opened.
 
 var (
 	errNotRegular = errors.New("not a regular file")
 	errKernelFile = errors.New("a file of the kernel's")
 )
 
-// kernelFilesystems are those whose files are made by the kernel as they are read: some are emptied by that, some hold readers up.
+// kernelFilesystems are those whose files are made by the kernel as they are read: some are emptied
+// by that, some hold readers up.
 var kernelFilesystems = []int64{
 	unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.TRACEFS_MAGIC, unix.DEBUGFS_MAGIC, unix.SECURITYFS_MAGIC, unix.BPF_FS_MAGIC,
 	unix.CGROUP_SUPER_MAGIC, unix.CGROUP2_SUPER_MAGIC, unix.PSTOREFS_MAGIC, unix.EFIVARFS_MAGIC, unix.NSFS_MAGIC, unix.SELINUX_MAGIC,

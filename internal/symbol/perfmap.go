@@ -19,9 +19,9 @@ const (
 	perfMapModule   = "[jit]"
 )
 
-// readPerfMap names the addresses, which are sorted, by a perf map: "start size name", in hexadecimal, one
-// piece of code a line. Runtimes only append to it, so of several that an address is in the last
-// one holds. What is not understood is passed over.
+// readPerfMap names the addresses, which are sorted, by a perf map: "start size name", in
+// hexadecimal, one piece of code a line. Runtimes only append to it, so of several that an address
+// is in the last one holds. What is not understood is passed over.
 func readPerfMap(ctx context.Context, r io.Reader, addresses []uint64) (map[uint64]place, error) {
 	found := make(map[uint64]place)
 	lines := bufio.NewReaderSize(io.LimitReader(r, maxPerfMapBytes), maxPerfMapLine)

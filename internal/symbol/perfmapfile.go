@@ -14,9 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openPerfMap opens the perf map that a process writes, under the number it knows itself by. Anybody may put
-// something there, so it must be what the process itself could have made: a file in its /tmp with no other name, and of its own user.
-// Root's are for root's processes alone.
+// openPerfMap opens the perf map that a process writes, under the number it knows itself by.
+// Anybody may put something there, so it must be what the process itself could have made: a file in
+// its /tmp with no other name, and of its own user. Root's are for root's processes alone.
 func openPerfMap(proc, root *os.File) (*os.File, error) {
 	pid, user, err := writerOf(proc)
 	if err != nil {
@@ -32,7 +32,8 @@ func openPerfMap(proc, root *os.File) (*os.File, error) {
 	}
 	defer unix.Close(dir)
 	name := "perf-" + pid + ".map"
-	// /tmp may be a mount of its own. What is mounted on the file itself may be any file there is.
+	// /tmp may be a mount of its own. What is mounted on the file itself may be any file there
+	// is.
 	fd, err := unix.Openat2(dir, name, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: straight | unix.RESOLVE_NO_XDEV})
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: "/tmp/" + name, Err: err}

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// process is what is known of the code of one. Both files are tied to that very process: once it is gone,
-// nothing below them is another one's.
+// process is what is known of the code of one. Both files are tied to that very process: once it is
+// gone, nothing below them is another one's.
 type process struct {
 	dir, root *os.File // root may be nil
 	mappings  []mapping

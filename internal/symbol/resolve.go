@@ -22,16 +22,16 @@ type Stack struct {
 // Named is a stack with names: the kernel's frames, then those of user space.
 type Named struct {
 	Frames []event.Frame
-	// Cut tells that the frames of user space end where the next address was no place that a call
-	// returns to: the code keeps no frame pointers, and nobody knows who called.
+	// Cut tells that the frames of user space end where the next address was no place that a
+	// call returns to: the code keeps no frame pointers, and nobody knows who called.
 	Cut bool
 }
 
 // fileTimeout bounds how long one file is read: it may be on a dead network.
 const fileTimeout = 5 * time.Second
 
-// Resolve names stacks, in their order. Processes that were not watched are now. What cannot be had, or
-// not before the context ends, stays unnamed.
+// Resolve names stacks, in their order. Processes that were not watched are now. What cannot be
+// had, or not before the context ends, stays unnamed.
 func (s *Symbols) Resolve(ctx context.Context, stacks []Stack) []Named {
 	r := resolver{Symbols: s, places: make(map[uint32]map[uint64]spot)}
 	addresses := make(map[uint32][]uint64)
@@ -166,7 +166,8 @@ func (r *resolver) perfMap(ctx context.Context, pid uint32, addresses []uint64) 
 	}
 }
 
-// within calls f with a bounded context, and does not wait for it any longer than that: a read may hang.
+// within calls f with a bounded context, and does not wait for it any longer than that: a read may
+// hang.
 func within[T any](ctx context.Context, f func(context.Context) (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeout(ctx, fileTimeout)
 	type answer struct {

@@ -49,8 +49,8 @@ func TestResolveOwnFunction(t *testing.T) {
 	}
 }
 
-// TestResolveCutsGarbage: what a walk by frame pointers meets in code without them has no name, though it may
-// be an address of code.
+// TestResolveCutsGarbage: what a walk by frame pointers meets in code without them has no name,
+// though it may be an address of code.
 func TestResolveCutsGarbage(t *testing.T) {
 	leaf := codeOf(TestResolveCutsGarbage)
 	for name, garbage := range map[string]uint64{"no code": 0x10, "no place to return to": leaf + 1, "kernel": 1<<64 - 4096} {
@@ -73,7 +73,8 @@ func returnsTo() uint64 {
 	return uint64(callers[0])
 }
 
-// TestResolveTellsWhoWasCalled: a leaf without a frame hides its caller, whom the caller's caller knows.
+// TestResolveTellsWhoWasCalled: a leaf without a frame hides its caller, whom the caller's caller
+// knows.
 func TestResolveTellsWhoWasCalled(t *testing.T) {
 	back, leaf, pid := callsForReturns(), codeOf(TestResolveTellsWhoWasCalled), uint32(os.Getpid())
 	named := resolve(t, newSymbols(t), Stack{PID: pid, User: []uint64{leaf, back}})
@@ -92,8 +93,8 @@ func TestResolveTellsWhoWasCalled(t *testing.T) {
 	}
 }
 
-// TestResolvePerfMap: code that is in no file is called what the process said in its perf map, and nothing where
-// it said nothing.
+// TestResolvePerfMap: code that is in no file is called what the process said in its perf map, and
+// nothing where it said nothing.
 func TestResolvePerfMap(t *testing.T) {
 	code, err := unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_EXEC, unix.MAP_PRIVATE|unix.MAP_ANON)
 	if err != nil {

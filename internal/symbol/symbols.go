@@ -19,9 +19,9 @@ const (
 // ErrTooMany says that no more processes are watched.
 var ErrTooMany = errors.New("too many processes to name the code of")
 
-// Symbols names code of the processes that it was told to watch. Their files are opened when they are
-// first seen, so that code of processes that end can be named as well. It is not for
-// several goroutines at once.
+// Symbols names code of the processes that it was told to watch. Their files are opened when they
+// are first seen, so that code of processes that end can be named as well. It is not for several
+// goroutines at once.
 type Symbols struct {
 	log       *slog.Logger
 	proc      string

@@ -12,8 +12,8 @@ import (
 	"github.com/synspy/synspy/internal/session"
 )
 
-// dropBuffer is the memory of a record, and of all that it points to: a flood costs no allocation for
-// each.
+// dropBuffer is the memory of a record, and of all that it points to: a flood costs no allocation
+// for each.
 type dropBuffer struct {
 	drop           event.Drop
 	client, server event.Endpoint

@@ -37,9 +37,9 @@ type Options struct {
 // name.
 const idleTick = time.Second
 
-// suppressedFor is for how long after the last message records may have been suppressed that are not
-// written yet. In a second in which the kernel side suppresses any, it delivers one first, or loses it
-// since the ring buffer is full: then others come.
+// suppressedFor is for how long after the last message records may have been suppressed that are
+// not written yet. In a second in which the kernel side suppresses any, it delivers one first, or
+// loses it since the ring buffer is full: then others come.
 const suppressedFor = 5 * time.Second
 
 // Run writes a record for every handshake packet that dies until the context

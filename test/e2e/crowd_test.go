@@ -17,8 +17,9 @@ import (
 	"github.com/synspy/synspy/internal/lab/world"
 )
 
-// TestCrowd has 1,200 network namespaces come, lose SYNs and end, as any user may have them, and then a server in a later one
-// lose nearly all that comes: all of it is counted to the unit, and nothing is said to have had no room.
+// TestCrowd has 1,200 network namespaces come, lose SYNs and end, as any user may have them, and
+// then a server in a later one lose nearly all that comes: all of it is counted to the unit, and
+// nothing is said to have had no room.
 func TestCrowd(t *testing.T) {
 	const crowd, each, lost = 1200, 5, 159
 	tr := start(t, "--rate", "1")
@@ -64,7 +65,8 @@ func TestCrowd(t *testing.T) {
 	}
 }
 
-// crowdedNamespace makes a namespace in which a full listener loses so many SYNs, and which ends with its sockets.
+// crowdedNamespace makes a namespace in which a full listener loses so many SYNs, and which ends
+// with its sockets.
 func crowdedNamespace(syns int) (inode uint64, end func(), err error) {
 	done := make(chan error, 1)
 	var sockets []int

@@ -53,7 +53,8 @@ func TestHostileCgroup(t *testing.T) {
 	}
 }
 
-// TestHostileDevice: a device's name is the choice of whoever is root in its namespace, as in many a container.
+// TestHostileDevice: a device's name is the choice of whoever is root in its namespace, as in many
+// a container.
 func TestHostileDevice(t *testing.T) {
 	const name = "\x1b[2J\u202e<b>$(x)" // 15 bytes: as long as one may be
 	w := newWorld(t)

@@ -27,10 +27,12 @@ type incidentVerdict struct {
 	Mismatches     []string
 }
 
-// maxAgain bounds the incidents that may fail in company: a wrong rule fails more of them, or fails alone.
+// maxAgain bounds the incidents that may fail in company: a wrong rule fails more of them, or fails
+// alone.
 const maxAgain = 3
 
-// TestIncidents: each of the lab's incidents is diagnosed as what it is, and nothing else is called a cause.
+// TestIncidents: each of the lab's incidents is diagnosed as what it is, and nothing else is called
+// a cause.
 func TestIncidents(t *testing.T) {
 	aboutCPUs := []string{"diagnose-starved", "diagnose-busy"} // who gets a CPU: these are played alone
 	var others []string
@@ -44,9 +46,9 @@ func TestIncidents(t *testing.T) {
 	if len(others) < 10 {
 		t.Fatalf("lab list names %d incidents:\n%s", len(others), list)
 	}
-	// They mostly wait: more at a time than there are CPUs, which is what t.Parallel is bounded by. What a
-	// crowded machine does to them may truly be another incident than was made, so what fails in company is
-	// played again, alone.
+	// They mostly wait: more at a time than there are CPUs, which is what t.Parallel is bounded
+	// by. What a crowded machine does to them may truly be another incident than was made, so
+	// what fails in company is played again, alone.
 	var again []string
 	var mu sync.Mutex
 	together := make(chan struct{}, 8)
@@ -80,7 +82,8 @@ func TestIncidents(t *testing.T) {
 	}
 }
 
-// wrongVerdict plays an incident and says what is wrong with the verdict on it; nothing if it is right.
+// wrongVerdict plays an incident and says what is wrong with the verdict on it; nothing if it is
+// right.
 func wrongVerdict(name string) string {
 	v, text, err := playIncident(name)
 	if err == nil && v.Passed {

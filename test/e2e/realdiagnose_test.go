@@ -66,8 +66,8 @@ func TestRealServers(t *testing.T) {
 	}
 }
 
-// windows are how many a case has: on a busy machine a server that is to be seen computing may be kept waiting for a CPU
-// in one of them, and then that is what is true.
+// windows are how many a case has: on a busy machine a server that is to be seen computing may be
+// kept waiting for a CPU in one of them, and then that is what is true.
 const windows = 3
 
 func (c trouble) test(t *testing.T) {
@@ -160,8 +160,8 @@ while True:
 `, certificate(t))
 }
 
-// certificate makes one with its key, and returns the file that has both. With a key so long a handshake
-// takes some milliseconds.
+// certificate makes one with its key, and returns the file that has both. With a key so long a
+// handshake takes some milliseconds.
 func certificate(t *testing.T) string {
 	t.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, 4096)

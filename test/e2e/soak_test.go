@@ -59,8 +59,8 @@ func TestSoak(t *testing.T) {
 		t.Errorf("%v\n%s", err, &stderr)
 	}
 	// Some guest kernels run no BPF program for ticks on end while one of the host's threads is
-	// current (TestMissedEvents): on a busy machine a scenario of a hundred has a packet that no
-	// program saw. What is wrong in synspy fails alone as well, or fails more of them.
+	// current (TestMissedEvents): on a busy machine a scenario of a hundred has a packet that
+	// no program saw. What is wrong in synspy fails alone as well, or fails more of them.
 	if len(again) > 1+played/50 {
 		t.Errorf("%d scenarios failed, %d passed: %q\n%s", len(again), played, again, &stderr)
 	}

@@ -24,8 +24,8 @@ import (
 // TestWhatIf plays a burst against a small backlog, and again against the limit that the
 // diagnosis recommends: what it says would have been dropped is compared with what is.
 func TestWhatIf(t *testing.T) {
-	// All are there long before 55 of them are accepted, so that a limit of 64 is too small, and the
-	// last waits 0.4 s, well below the second from which on a longer queue is no help.
+	// All are there long before 55 of them are accepted, so that a limit of 64 is too small,
+	// and the last waits 0.4 s, well below the second from which on a longer queue is no help.
 	const clients, backlog, pause, tolerance = 120, 16, 3 * time.Millisecond, 0.25
 
 	group := favouredGroup(t) // before what is in it, which ends first then
@@ -107,9 +107,11 @@ func TestWhatIfRetries(t *testing.T) {
 	}
 }
 
-// TestAskedBacklog: what a listener that opens meanwhile asked for is seen, so that the limit is known to be cut.
+// TestAskedBacklog: what a listener that opens meanwhile asked for is seen, so that the limit is
+// known to be cut.
 func TestAskedBacklog(t *testing.T) {
-	// Few clients: also a slow machine accepts them within the second that a longer queue may take.
+	// Few clients: also a slow machine accepts them within the second that a longer queue may
+	// take.
 	const clients, somaxconn, backlog = 40, 16, 512
 	w := newWorld(t)
 	must(t, w.Sysctl("net.core.somaxconn", strconv.Itoa(somaxconn)))
@@ -144,7 +146,8 @@ func unhurried(t *testing.T, w *world.World, group, comm string, backlog int, pa
 	join(t, group, server.PID)
 }
 
-// diagnoseMeanwhile diagnoses a namespace from before the traffic begins until a little after it ended.
+// diagnoseMeanwhile diagnoses a namespace from before the traffic begins until a little after it
+// ended.
 func diagnoseMeanwhile(t *testing.T, w *world.World, traffic func(context.Context) error) (d event.Diagnosis) {
 	t.Helper()
 	cmd := exec.Command(program, "diagnose", "--netns", w.Path(), "--duration", "1m", "-o", "json")
@@ -177,7 +180,8 @@ func diagnoseMeanwhile(t *testing.T, w *world.World, traffic func(context.Contex
 }
 
 // burst lets clients come one right after the other, each of which tries once. Each finishes its
-// handshake, if it can, before the next begins: so all meet the accept queue, and none the SYN queue.
+// handshake, if it can, before the next begins: so all meet the accept queue, and none the SYN
+// queue.
 func burst(w *world.World, n int) func(context.Context) error {
 	return func(ctx context.Context) error {
 		_, err := burstOf(ctx, w, n)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package sentences reads reports as people do, and compares what they say with the numbers that stand beside it.
+// Package sentences reads reports as people do, and compares what they say with the numbers that
+// stand beside it.
 package sentences
 
 import (

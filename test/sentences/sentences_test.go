@@ -17,7 +17,8 @@ import (
 	"github.com/synspy/synspy/internal/event"
 )
 
-// TestSentencesFitNumbers renders what very many windows lead to, most of them such as nobody would think of.
+// TestSentencesFitNumbers renders what very many windows lead to, most of them such as nobody would
+// think of.
 func TestSentencesFitNumbers(t *testing.T) {
 	for seed := range uint64(400) {
 		e := randomEvidence(rand.New(rand.NewPCG(seed, 11)))
@@ -70,7 +71,8 @@ func TestContradictionsAreSeen(t *testing.T) {
 	}
 }
 
-// randomEvidence is a window in which anything may have happened; what is counted in it fits together.
+// randomEvidence is a window in which anything may have happened; what is counted in it fits
+// together.
 func randomEvidence(r *rand.Rand) *evidence.Evidence {
 	few := func(most uint64) uint64 { // often nothing, or one
 		return [...]uint64{0, 0, 1, 2, 30, r.Uint64N(most + 1)}[r.IntN(6)]
@@ -118,7 +120,8 @@ func randomEvidence(r *rand.Rand) *evidence.Evidence {
 	return e
 }
 
-// randomListener lets SYNs come to a queue of some limit, accepts some of them, and has handshakes end in other ways.
+// randomListener lets SYNs come to a queue of some limit, accepts some of them, and has handshakes
+// end in other ways.
 func randomListener(r *rand.Rand, few func(uint64) uint64) evidence.Listener {
 	const step = 100
 	limit := []uint32{0, 1, 8, 128}[r.IntN(4)]

@@ -35,7 +35,8 @@ func (run kernelRun) verified() map[string]int {
 	return most
 }
 
-// renderVerified prints these, the largest first, and how far each kernel's largest is from the limit.
+// renderVerified prints these, the largest first, and how far each kernel's largest is from the
+// limit.
 func renderVerified(w io.Writer, runs []kernelRun) error {
 	header := []string{"instructions verified"}
 	largest := make(map[string]int)

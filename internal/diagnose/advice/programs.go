@@ -126,8 +126,8 @@ func namesOf(p *event.Process) (own []string, language string) {
 // commLength is how much of a name the kernel keeps.
 const commLength = 15
 
-// Is reports whether a server goes by that name: whole, without its version, or as far as the kernel
-// keeps it.
+// Is reports whether a server goes by that name: whole, without its version, or as far as the
+// kernel keeps it.
 func (s Server) Is(name string) bool {
 	bare := strings.TrimRight(name, "0123456789.-")
 	return slices.ContainsFunc(s.Names, func(known string) bool {

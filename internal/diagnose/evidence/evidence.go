@@ -164,8 +164,8 @@ type Listener struct {
 	// PeakAccepts is the quickest that it accepted between two readings, in connections a step.
 	// Timeline does not show it where the readings fell into the middle of its steps.
 	PeakAccepts uint64 `json:"peak_accepts,omitempty"`
-	// RetriesCounted says that the retries of Timeline are all there were, those that got through
-	// as well as those dropped again.
+	// RetriesCounted says that the retries of Timeline are all there were, those that got
+	// through as well as those dropped again.
 	RetriesCounted bool `json:"retries_told,omitempty"`
 	// LongestGapMs is the longest time without an accept while the queue held something.
 	LongestGapMs *uint64        `json:"longest_gap_ms,omitempty"`

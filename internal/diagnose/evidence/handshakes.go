@@ -182,8 +182,8 @@ func (l *Listener) inFlight() uint64 {
 	return n
 }
 
-// Lacks reports whether evidence of a kind is not there. What was refused is another matter: findings
-// that rest on it are weakened.
+// Lacks reports whether evidence of a kind is not there. What was refused is another matter:
+// findings that rest on it are weakened.
 func (e *Evidence) Lacks(n Need) bool {
 	return slices.ContainsFunc(e.Missing, func(g Gap) bool {
 		return g.Need == n &&

@@ -124,7 +124,8 @@ func (s *Stray) Frame() bool { return !s.Answer && !s.Segment && !s.Syn }
 var unrouted = []string{"ip_error", "dst_discard", "dst_discard_out", "ip6_pkt_drop",
 	"ip6_pkt_discard", "ip6_pkt_prohibit"}
 
-// DiedBefore reports whether it is SYNs that were dropped on their way to the namespace asked about.
+// DiedBefore reports whether it is SYNs that were dropped on their way to the namespace asked
+// about.
 func (s *Stray) DiedBefore() bool {
 	return s.Syn && !slices.Contains([]string{"OTHERHOST", "PACKET_SOCK_ERROR", "SKB_CONSUMED"},
 		s.Kernel.Reason) && !slices.Contains(sniffers, s.Kernel.Function)

@@ -32,8 +32,8 @@ const (
 	kernelSomaxconn = 4096
 )
 
-// cut reports whether somaxconn is what limits the queue, and less than the kernel's default or than
-// what listen() asked for.
+// cut reports whether somaxconn is what limits the queue, and less than the kernel's default or
+// than what listen() asked for.
 func (s *Subject) cut() bool {
 	limit, known := s.Limit()
 	max := s.Sysctls.Somaxconn

@@ -228,8 +228,8 @@ func (s *Subject) emptied() bool {
 	return s.mainly(doingWaiting) && (call == "accept" || call == "accept4") || s.drains()
 }
 
-// drains reports whether the queue was read to be empty soon after each step in which it was full or
-// dropped.
+// drains reports whether the queue was read to be empty soon after each step in which it was full
+// or dropped.
 func (s *Subject) drains() bool {
 	last, drained := -1, true
 	for i, p := range s.Timeline {

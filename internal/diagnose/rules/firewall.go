@@ -89,8 +89,8 @@ func firewall(e *evidence.Evidence, n uint64) (out []*Found) {
 	return out
 }
 
-// mayTrack reports whether connection tracking may have dropped it: at a hook where it is, and not in
-// nftables' own rules, which newer kernels name (nft_do_chain, 6.7).
+// mayTrack reports whether connection tracking may have dropped it: at a hook where it is, and not
+// in nftables' own rules, which newer kernels name (nft_do_chain, 6.7).
 func mayTrack(e *evidence.Evidence, d *evidence.Death) bool {
 	return d.Kernel.Refusal == "" && d.Kernel.Family == "" &&
 		d.Kernel.Function != "nft_do_chain" &&

@@ -305,8 +305,8 @@ func unanswered(e *evidence.Evidence, l *evidence.Listener) *Found {
 }
 
 // leftOrLost says what unanswered SYN-ACKs and no repeated SYNs may mean. A client whose ACK was
-// lost does not send its SYN again either: it believes itself connected. harmed reports whether some
-// client is known to wait.
+// lost does not send its SYN again either: it believes itself connected. harmed reports whether
+// some client is known to wait.
 func (f *Found) leftOrLost(harmed bool) {
 	f.Because = "SYN-ACKs went unanswered, and the SYNs did not come again: the clients left, or their ACKs were lost here or on the way"
 	f.Confidence, f.Doubt = event.ConfidencePossible, true

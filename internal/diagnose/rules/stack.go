@@ -78,8 +78,8 @@ func Function(frame string) string {
 	return name
 }
 
-// wrapper reports whether a function only leads to the kernel, or to the code that matters: everybody
-// has it on the stack.
+// wrapper reports whether a function only leads to the kernel, or to the code that matters:
+// everybody has it on the stack.
 func wrapper(frame string) bool {
 	for _, prefix := range []string{"internal/runtime/syscall", "runtime/internal/syscall",
 		"syscall.", "golang.org/x/sys/", "runtime."} {

@@ -205,9 +205,9 @@ func (s *Subject) EachSample(do func(evidence.Thread, evidence.Sample, Doing)) {
 // levelCalls end at once where one of their descriptors is ready; epoll's may be told only once.
 var levelCalls = []string{"poll", "ppoll", "select", "pselect6", "_newselect"}
 
-// ignores reports whether the thread sleeps in a call that a connection in the queue would end if the
-// listener were among what it waits for: connections waited, and none was accepted in this step and
-// the one before.
+// ignores reports whether the thread sleeps in a call that a connection in the queue would end if
+// the listener were among what it waits for: connections waited, and none was accepted in this step
+// and the one before.
 func (s *Subject) ignores(smp evidence.Sample) bool {
 	i := int(smp.OffsetMs / max(s.StepMs, 1))
 	if !s.known || s.shared || !slices.Contains(levelCalls, smp.Syscall) || i < 1 ||

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package kerneltest makes private network namespaces for tests, with devices, tc filters and programs in them.
+// Package kerneltest makes private network namespaces for tests, with devices, tc filters and
+// programs in them.
 package kerneltest
 
 import (
@@ -80,7 +81,8 @@ func Nested(to *netlink.AttributeEncoder, kind uint16, fill func(*netlink.Attrib
 	})
 }
 
-// AddLink makes a device of that kind. Its other end, named peer, is where the file descriptor leads; 0 is here.
+// AddLink makes a device of that kind. Its other end, named peer, is where the file descriptor
+// leads; 0 is here.
 func AddLink(kind, name, peer string, where int) error {
 	return Request(unix.RTM_NEWLINK, make([]byte, unix.SizeofIfInfomsg), func(a *netlink.AttributeEncoder) {
 		a.String(unix.IFLA_IFNAME, name)
