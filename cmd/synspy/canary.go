@@ -52,10 +52,13 @@ target was connected.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.DurationVar(&options.Interval, "interval", time.Second, "between the probes of a target, 10ms or more")
-	flags.DurationVar(&options.Timeout, "timeout", 10*time.Second, "how long to wait for an answer")
+	flags.DurationVar(&options.Interval, "interval", time.Second,
+		"between the probes of a target, 10ms or more")
+	flags.DurationVar(&options.Timeout, "timeout", 10*time.Second,
+		"how long to wait for an answer")
 	flags.Uint64Var(&options.Count, "count", 0, "stop after so many probes of each target")
-	flags.DurationVar(&options.Duration, "duration", 0, "stop after this time, like 30s (default: until Ctrl-C)")
+	flags.DurationVar(&options.Duration, "duration", 0,
+		"stop after this time, like 30s (default: until Ctrl-C)")
 	flags.BoolVarP(&options.IPv4, "ipv4", "4", false, "only IPv4 addresses of names")
 	flags.BoolVarP(&options.IPv6, "ipv6", "6", false, "only IPv6 addresses of names")
 	for _, name := range []string{"interval", "timeout", "count", "duration"} {

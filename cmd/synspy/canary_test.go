@@ -36,18 +36,21 @@ func accepting(t *testing.T) string {
 func TestCanary(t *testing.T) {
 	t.Parallel()
 	up := accepting(t)
-	stdout, stderr, code := as(t, nil, "canary", up, "--count", "3", "--interval", "10ms", "-o", "json")
+	stdout, stderr, code := as(t, nil, "canary", up, "--count", "3", "--interval", "10ms", "-o",
+		"json")
 	if code != 0 || stderr != "synspy: connecting to 1 target every 10ms\n" {
 		t.Fatalf("exit code %d, standard error:\n%s", code, stderr)
 	}
-	if records := decode(t, stdout); ofType(records, "canary") != 3 || records[len(records)-1].Type != "canary_summary" {
+	if records := decode(t, stdout); ofType(records, "canary") != 3 ||
+		records[len(records)-1].Type != "canary_summary" {
 		t.Errorf("got:\n%s", stdout)
 	}
 	stdout, stderr, code = as(t, nil, "canary", up, "localhost:1", "--count", "1")
 	if code != 1 || !strings.HasSuffix(stderr, "synspy: no connection to localhost:1\n") {
 		t.Errorf("exit code %d, standard error:\n%s", code, stderr)
 	}
-	for _, want := range []string{"nothing listens or a firewall rejects", up + ": 1 probe in ", "1 refused", "CONNECT TOOK"} {
+	for _, want := range []string{"nothing listens or a firewall rejects", up + ": 1 probe in ",
+		"1 refused", "CONNECT TOOK"} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("no %q in:\n%s", want, stdout)
 		}
@@ -82,7 +85,8 @@ func TestCanaryInterrupted(t *testing.T) {
 // TestCanaryEnds ends in time, also where nobody reads.
 func TestCanaryEnds(t *testing.T) {
 	t.Parallel()
-	if _, stderr, code := as(t, nil, "canary", accepting(t), "--duration", "50ms", "--interval", "10ms"); code != 0 {
+	if _, stderr, code := as(t, nil, "canary", accepting(t), "--duration", "50ms", "--interval",
+		"10ms"); code != 0 {
 		t.Errorf("exit code %d, standard error:\n%s", code, stderr)
 	}
 	p := start(t, "canary", accepting(t))

@@ -48,8 +48,10 @@ func decodeChecks(t *testing.T, text string) map[string]check {
 		}
 		name := c.Name
 		if name == "cause" { // what cannot be told: one for each
-			name = strings.TrimSpace(strings.Join([]string{c.Name, c.Cause, c.Stage, c.Part}, " "))
-			if c.Status != "missing" || c.Cause == "" || c.Shows == "" || c.Detail == "" {
+			name = strings.TrimSpace(
+				strings.Join([]string{c.Name, c.Cause, c.Stage, c.Part}, " "))
+			if c.Status != "missing" || c.Cause == "" || c.Shows == "" ||
+				c.Detail == "" {
 				t.Errorf("does not say what cannot be told, and why: %s", line)
 			}
 		}
@@ -77,7 +79,8 @@ func TestCheck(t *testing.T) {
 		t.Fatalf("exit code %d, standard error:\n%s", code, stderr.String())
 	}
 	checks := decodeChecks(t, stdout.String())
-	for _, name := range []string{"CAP_BPF", "CAP_PERFMON", "kernel", "BTF", "counters", "ring buffer", "trace"} {
+	for _, name := range []string{"CAP_BPF", "CAP_PERFMON", "kernel", "BTF", "counters",
+		"ring buffer", "trace"} {
 		if c := checks[name]; c.Status != "ok" {
 			t.Errorf("%s: %+v, want status ok", name, c)
 		}
@@ -101,8 +104,10 @@ func TestCheck(t *testing.T) {
 		t.Errorf("%d hooks attached", attached)
 	}
 	// What is not told on any kernel, or for want of a hook.
-	for name, want := range map[string]bool{"cause no_memory": true, "cause syn_backlog_reserve syn": true,
-		"cause listener_closed ack": !attachedAny(checks, "inet_csk_reqsk_queue_drop_and_put", "timer_cancel")} {
+	for name, want := range map[string]bool{"cause no_memory": true,
+		"cause syn_backlog_reserve syn": true,
+		"cause listener_closed ack": !attachedAny(checks,
+			"inet_csk_reqsk_queue_drop_and_put", "timer_cancel")} {
 		if _, ok := checks[name]; ok != want {
 			t.Errorf("%s is listed: %v", name, ok)
 		}
@@ -119,11 +124,14 @@ func TestCheck(t *testing.T) {
 		if *c.Available {
 			want = 0
 		}
-		code := run(t.Context(), []string{"trace", "--backend", name, "--duration", "1ms"}, plainEnv(&bytes.Buffer{}, &stderr))
+		code := run(t.Context(), []string{"trace", "--backend", name, "--duration", "1ms"},
+			plainEnv(&bytes.Buffer{}, &stderr))
 		if code != want {
-			t.Errorf("trace by %s: exit code %d, want %d; standard error:\n%s", name, code, want, stderr.String())
+			t.Errorf("trace by %s: exit code %d, want %d; standard error:\n%s", name,
+				code, want, stderr.String())
 		}
-		if code := run(t.Context(), []string{"check", "--backend", name}, plainEnv(&stdout, &stderr)); code != want {
+		if code := run(t.Context(), []string{"check", "--backend", name},
+			plainEnv(&stdout, &stderr)); code != want {
 			t.Errorf("check %s: exit code %d, want %d", name, code, want)
 		}
 	}
@@ -137,7 +145,8 @@ func TestCheckWithoutPrivileges(t *testing.T) {
 		t.Errorf("exit code %d, want 3 and a remedy; standard error:\n%s", code, stderr)
 	}
 	checks := decodeChecks(t, stdout)
-	for name, want := range map[string]string{"CAP_BPF": "refused", "BTF": "ok", "counters": "ok", "tracepoint": "refused",
+	for name, want := range map[string]string{"CAP_BPF": "refused", "BTF": "ok",
+		"counters": "ok", "tracepoint": "refused",
 		"ring buffer": "unknown", "trace": "refused"} {
 		c := checks[name]
 		if c.Status != want {
@@ -153,7 +162,9 @@ func TestCheckWithoutPrivileges(t *testing.T) {
 	if _, ok := checks["cause no_memory"]; ok {
 		t.Error("what cannot be told is listed where nothing is")
 	}
-	planned := slices.ContainsFunc(slices.Collect(maps.Values(checks)), func(c check) bool { return c.Attached != nil })
+	planned := slices.ContainsFunc(slices.Collect(maps.Values(checks)), func(c check) bool {
+		return c.Attached != nil
+	})
 	if !planned {
 		t.Error("no plan")
 	}

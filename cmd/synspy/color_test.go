@@ -11,7 +11,9 @@ import (
 
 // plainEnv is a world without a terminal and without variables.
 func plainEnv(stdout, stderr io.Writer) env {
-	return env{stdout: stdout, stderr: stderr, getenv: func(string) string { return "" }, terminal: noTerminal}
+	return env{stdout: stdout, stderr: stderr, getenv: func(string) string {
+		return ""
+	}, terminal: noTerminal}
 }
 
 // TestColor colours on a terminal only, and not against the reader's will.
@@ -41,11 +43,13 @@ func TestColor(t *testing.T) {
 				return ""
 			}
 			e.terminal = func() (int, bool) { return 80, test.terminal }
-			if code := run(t.Context(), append([]string{"check"}, test.args...), e); code != 0 {
+			if code := run(t.Context(), append([]string{"check"}, test.args...),
+				e); code != 0 {
 				t.Fatalf("exit code %d, standard error:\n%s", code, stderr.String())
 			}
 			if got := strings.Contains(stdout.String(), "\x1b["); got != test.want {
-				t.Errorf("coloured: %v, want %v:\n%q", got, test.want, stdout.String())
+				t.Errorf("coloured: %v, want %v:\n%q", got, test.want,
+					stdout.String())
 			}
 		})
 	}

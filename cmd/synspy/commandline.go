@@ -25,5 +25,6 @@ func commandLine(args []string) string {
 
 // quoted reports whether a shell may take a character for more than itself.
 func quoted(r rune) bool {
-	return !strings.ContainsRune("-_./:,=@%+^", r) && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+	return !strings.ContainsRune("-_./:,=@%+^", r) && (r < '0' || r > '9') &&
+		(r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
 }

@@ -14,10 +14,16 @@ var shells = []struct {
 	name     string
 	generate func(root *cobra.Command, to io.Writer) error
 }{
-	{"bash", func(root *cobra.Command, to io.Writer) error { return root.GenBashCompletionV2(to, true) }},
+	{"bash", func(root *cobra.Command, to io.Writer) error {
+		return root.GenBashCompletionV2(to, true)
+	}},
 	{"zsh", func(root *cobra.Command, to io.Writer) error { return root.GenZshCompletion(to) }},
-	{"fish", func(root *cobra.Command, to io.Writer) error { return root.GenFishCompletion(to, true) }},
-	{"powershell", func(root *cobra.Command, to io.Writer) error { return root.GenPowerShellCompletionWithDesc(to) }},
+	{"fish", func(root *cobra.Command, to io.Writer) error {
+		return root.GenFishCompletion(to, true)
+	}},
+	{"powershell", func(root *cobra.Command, to io.Writer) error {
+		return root.GenPowerShellCompletionWithDesc(to)
+	}},
 }
 
 // newCompletion replaces cobra's own command, which takes an unknown shell for a
@@ -49,7 +55,8 @@ func newCompletion(e env) *cobra.Command {
 
 // fixedArgs offers values for the first argument, and nothing for later ones.
 func fixedArgs(values []string) cobra.CompletionFunc {
-	return func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	return func(_ *cobra.Command, args []string, _ string) ([]string,
+		cobra.ShellCompDirective) {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
@@ -76,7 +83,8 @@ func complete(cmd *cobra.Command, flag string, values ...string) {
 // completeList offers values for a flag that takes several, separated by commas.
 // A value may carry a description behind a tab.
 func completeList(cmd *cobra.Command, flag string, values []string) {
-	register(cmd, flag, func(_ *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+	register(cmd, flag, func(_ *cobra.Command, _ []string, typed string) ([]string,
+		cobra.ShellCompDirective) {
 		before := typed[:strings.LastIndexByte(typed, ',')+1]
 		offers := make([]string, len(values))
 		for i, value := range values {

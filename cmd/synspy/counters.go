@@ -37,15 +37,18 @@ CAP_SYS_PTRACE. Counters marked shared are moved by other traffic too.`,
 				return err
 			}
 			options.Status = e.stderr
-			return counters.Run(cmd.Context(), e.stdout, writing, options, output.logger(e))
+			return counters.Run(cmd.Context(), e.stdout, writing, options,
+				output.logger(e))
 		},
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&options.NetNS, "netns", "", "network namespace: name, path, inode or PID")
-	flags.BoolVar(&options.All, "all", false, "also counters that are zero, or that did not move")
+	flags.BoolVar(&options.All, "all", false,
+		"also counters that are zero, or that did not move")
 	flags.BoolVar(&options.Watch, "watch", false, "show what moves, interval by interval")
 	flags.DurationVar(&options.Interval, "interval", time.Second, "of --watch")
-	flags.DurationVar(&options.Duration, "duration", 0, "stop --watch after this time, like 30s (default: until Ctrl-C)")
+	flags.DurationVar(&options.Duration, "duration", 0,
+		"stop --watch after this time, like 30s (default: until Ctrl-C)")
 	flags.Uint64Var(&options.Count, "count", 0, "stop --watch after so many intervals")
 	for _, name := range []string{"interval", "duration", "count"} {
 		complete(cmd, name)

@@ -64,7 +64,8 @@ func TestCounters(t *testing.T) {
 		t.Fatal(err)
 	}
 	var stdout, stderr bytes.Buffer
-	if code := run(t.Context(), []string{"counters", "--netns", netns, "-o", "json"}, plainEnv(&stdout, &stderr)); code != 0 || stderr.Len() > 0 {
+	if code := run(t.Context(), []string{"counters", "--netns", netns, "-o", "json"},
+		plainEnv(&stdout, &stderr)); code != 0 || stderr.Len() > 0 {
 		t.Fatalf("exit code %d, standard error:\n%s", code, stderr.String())
 	}
 	list := decodeCounters(t, stdout.String())
@@ -82,12 +83,15 @@ func TestCounters(t *testing.T) {
 			t.Errorf("%+v is not of one reading, without zeros", v)
 		}
 	}
-	if n := values["ListenOverflows"]; n == 0 || n != values["ListenDrops"] || n > after["ListenOverflows"] {
-		t.Errorf("counted %d overflows and %d drops, the kernel %d", n, values["ListenDrops"], after["ListenOverflows"])
+	if n := values["ListenOverflows"]; n == 0 || n != values["ListenDrops"] ||
+		n > after["ListenOverflows"] {
+		t.Errorf("counted %d overflows and %d drops, the kernel %d", n,
+			values["ListenDrops"], after["ListenOverflows"])
 	}
 	// Every namespace there is, once each.
 	stdout.Reset()
-	if code := run(t.Context(), []string{"counters", "--all", "-o", "json"}, plainEnv(&stdout, &stderr)); code != 0 {
+	if code := run(t.Context(), []string{"counters", "--all", "-o", "json"},
+		plainEnv(&stdout, &stderr)); code != 0 {
 		t.Fatalf("exit code %d, standard error:\n%s", code, stderr.String())
 	}
 	seen := make(map[uint64]int)
@@ -99,7 +103,8 @@ func TestCounters(t *testing.T) {
 	}
 	own, err := kernel.Inode("/proc/self/ns/net")
 	if err != nil || seen[own] != 1 || seen[inode] != 1 {
-		t.Errorf("own namespace %d times, the other one %d times, %v", seen[own], seen[inode], err)
+		t.Errorf("own namespace %d times, the other one %d times, %v", seen[own],
+			seen[inode], err)
 	}
 }
 
@@ -107,7 +112,9 @@ func TestCounters(t *testing.T) {
 func TestCountersWatch(t *testing.T) {
 	t.Parallel()
 	netns := dropping(t)
-	stdout, stderr, code := output(t, exec.Command(program, "counters", "--netns", netns, "--watch", "--interval", "200ms",
+	stdout, stderr,
+		code := output(t, exec.Command(program, "counters", "--netns", netns, "--watch",
+		"--interval", "200ms",
 		"--count", "4", "-o", "json"))
 	if code != 0 || !strings.Contains(stderr, "counters moved in ") {
 		t.Fatalf("exit code %d, standard error:\n%s", code, stderr)
@@ -123,7 +130,8 @@ func TestCountersWatch(t *testing.T) {
 				t.Fatalf("%+v did not move", v)
 			}
 			if was, ok := last[v.Name]; ok && was+*v.Delta != v.Value {
-				t.Errorf("%s was %d, moved by %d, and is %d", v.Name, was, *v.Delta, v.Value)
+				t.Errorf("%s was %d, moved by %d, and is %d", v.Name, was, *v.Delta,
+					v.Value)
 			}
 			last[v.Name] = v.Value
 		}
@@ -145,7 +153,8 @@ func TestCountersInterrupted(t *testing.T) {
 		t.Fatal(err)
 	}
 	rest, code := p.exit()
-	if code != 0 || !strings.Contains(text+rest, "a SYN or a handshake's last ACK met a listener") {
+	if code != 0 ||
+		!strings.Contains(text+rest, "a SYN or a handshake's last ACK met a listener") {
 		t.Errorf("exit code %d, output:\n%s%s", code, text, rest)
 	}
 }
@@ -164,11 +173,13 @@ func TestCountersVanished(t *testing.T) {
 	}
 	pid := strconv.Itoa(child.Process.Pid)
 	for { // until it has its own
-		if inode, err := kernel.Inode("/proc/" + pid + "/ns/net"); err == nil && inode != own {
+		if inode, err := kernel.Inode("/proc/" + pid + "/ns/net"); err == nil &&
+			inode != own {
 			break
 		}
 	}
-	one := start(t, "counters", "--netns", pid, "--watch", "--interval", "50ms", "--all", "-o", "json")
+	one := start(t, "counters", "--netns", pid, "--watch", "--interval", "50ms", "--all", "-o",
+		"json")
 	all := start(t, "counters", "--watch", "--interval", "50ms", "--all", "-o", "json")
 	one.line()
 	all.line()
@@ -193,19 +204,23 @@ func TestCountersAsNobody(t *testing.T) {
 	netns := dropping(t)
 	for _, format := range []string{"table", "json"} {
 		stdout, stderr, code := as(t, nil, "counters", "--all", "-o", format)
-		if code != 0 || !strings.Contains(stdout, "ListenDrops") || strings.Contains(stdout, netns) {
+		if code != 0 || !strings.Contains(stdout, "ListenDrops") ||
+			strings.Contains(stdout, netns) {
 			t.Errorf("exit code %d, output:\n%s", code, stdout)
 		}
-		if !strings.Contains(stderr, "not shown: ") || !strings.Contains(stderr, "CAP_SYS_PTRACE: run it with sudo") {
+		if !strings.Contains(stderr, "not shown: ") ||
+			!strings.Contains(stderr, "CAP_SYS_PTRACE: run it with sudo") {
 			t.Errorf("standard error:\n%s", stderr)
 		}
 	}
 	var stdout, stderr bytes.Buffer
-	if code := run(t.Context(), []string{"counters", "--netns", netns, "-o", "json"}, plainEnv(&stdout, &stderr)); code != 0 {
+	if code := run(t.Context(), []string{"counters", "--netns", netns, "-o", "json"},
+		plainEnv(&stdout, &stderr)); code != 0 {
 		t.Fatalf("exit code %d, standard error:\n%s", code, stderr.String())
 	}
 	pid := strconv.FormatUint(uint64(decodeCounters(t, stdout.String())[0].PIDs[0]), 10)
-	if _, stderr, code := as(t, nil, "counters", "--netns", pid); code != 3 || !strings.Contains(stderr, "CAP_SYS_PTRACE") ||
+	if _, stderr, code := as(t, nil, "counters", "--netns", pid); code != 3 ||
+		!strings.Contains(stderr, "CAP_SYS_PTRACE") ||
 		strings.Contains(stderr, "CAP_BPF") {
 		t.Errorf("exit code %d, want 3; standard error:\n%s", code, stderr)
 	}

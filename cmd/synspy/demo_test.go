@@ -24,7 +24,8 @@ func TestDemo(t *testing.T) {
 		t.Fatal(err)
 	}
 	at := 0
-	for _, step := range []string{"lab run slow-accept", "lab run diagnose-blocked", "Next, on a server of yours", "synspy diagnose --port 443"} {
+	for _, step := range []string{"lab run slow-accept", "lab run diagnose-blocked",
+		"Next, on a server of yours", "synspy diagnose --port 443"} {
 		next := strings.Index(string(text[at:]), step)
 		if next < 0 {
 			t.Fatalf("after %q there is no %q:\n%s", text[:at], step, text)
@@ -41,7 +42,8 @@ func TestDemo(t *testing.T) {
 func labList(t *testing.T) string {
 	t.Helper()
 	var stdout, stderr strings.Builder
-	if code := run(t.Context(), []string{"lab", "list"}, plainEnv(&stdout, &stderr)); code != 0 {
+	if code := run(t.Context(), []string{"lab", "list"},
+		plainEnv(&stdout, &stderr)); code != 0 {
 		t.Fatal(stderr.String())
 	}
 	return "\n" + stdout.String()

@@ -47,10 +47,12 @@ the records of a trace --write instead, and says which findings they cannot supp
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if !slices.Contains(app.DiagnosisForms(), form) {
-				return usage("--output %q: want one of %s", form, strings.Join(app.DiagnosisForms(), ", "))
+				return usage("--output %q: want one of %s", form,
+					strings.Join(app.DiagnosisForms(), ", "))
 			}
 			if duration < shortestDiagnosis {
-				return usage("--duration %v: want %v or more", duration, shortestDiagnosis)
+				return usage("--duration %v: want %v or more", duration,
+					shortestDiagnosis)
 			}
 			output.format = "table"
 			if form == "json" {
@@ -78,8 +80,10 @@ the records of a trace --write instead, and says which findings they cannot supp
 			if read != "" {
 				d, err = readDiagnosis(cmd, e, read, &watch, &output, page)
 			} else {
-				d, err = collect.Diagnose(cmd.Context(), collect.DiagnoseOptions{Watch: w, Filters: filters(cmd), Duration: duration,
-					Status: e.stderr}, output.logger(e))
+				d, err = collect.Diagnose(cmd.Context(),
+					collect.DiagnoseOptions{Watch: w, Filters: filters(cmd),
+						Duration: duration,
+						Status:   e.stderr}, output.logger(e))
 			}
 			// What can be read of a damaged recording is judged all the same.
 			var damaged recording.Damaged
@@ -95,15 +99,19 @@ the records of a trace --write instead, and says which findings they cannot supp
 	}
 	watch.add(cmd)
 	flags := cmd.Flags()
-	watch.rate, flags.Lookup("rate").DefValue = collect.DiagnoseRate, strconv.Itoa(collect.DiagnoseRate)
+	watch.rate, flags.Lookup("rate").DefValue = collect.DiagnoseRate,
+		strconv.Itoa(collect.DiagnoseRate)
 	flags.StringVarP(&form, "output", "o", "text", strings.Join(app.DiagnosisForms(), ", "))
 	flags.DurationVar(&duration, "duration", 30*time.Second, "how long to watch")
 	flags.StringVar(&report, "report", "", "file that gets the report as one HTML page")
-	flags.StringVar(&read, "read", "", "file of a trace's records to judge instead; - for standard input")
+	flags.StringVar(&read, "read", "",
+		"file of a trace's records to judge instead; - for standard input")
 	flags.BoolVar(&exitCode, "exit-code", false, "exit with 4 when a cause was found")
 	flags.StringVar(&output.time, "time", "local", "times: local, utc or relative")
-	flags.BoolVar(&output.noColor, "no-color", false, "no colours, as with NO_COLOR or when not on a terminal")
-	flags.StringVar(&output.logLevel, "log-level", "warn", "debug, info, warn or error, to standard error")
+	flags.BoolVar(&output.noColor, "no-color", false,
+		"no colours, as with NO_COLOR or when not on a terminal")
+	flags.StringVar(&output.logLevel, "log-level", "warn",
+		"debug, info, warn or error, to standard error")
 	output.changed = flags.Changed
 	complete(cmd, "output", app.DiagnosisForms()...)
 	complete(cmd, "time", cli.Clocks()...)
@@ -113,7 +121,8 @@ the records of a trace --write instead, and says which findings they cannot supp
 }
 
 // readDiagnosis judges records of another time. It needs no privileges.
-func readDiagnosis(cmd *cobra.Command, e env, read string, watch *watchFlags, output *outputFlags, page *app.Report) (d event.Diagnosis, err error) {
+func readDiagnosis(cmd *cobra.Command, e env, read string, watch *watchFlags, output *outputFlags,
+	page *app.Report) (d event.Diagnosis, err error) {
 	allowed := append([]string{"report", "exit-code"}, ofRecords...)
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		if err == nil && !slices.Contains(allowed, f.Name) {
@@ -139,5 +148,7 @@ func readDiagnosis(cmd *cobra.Command, e env, read string, watch *watchFlags, ou
 	if err := page.Spare(from); err != nil {
 		return d, err
 	}
-	return app.DiagnoseRecords(cmd.Context(), from, recording.ReplayOptions{Filter: filter, Filters: filters(cmd), Status: e.stderr, Program: e.program()}, output.logger(e))
+	return app.DiagnoseRecords(cmd.Context(), from,
+		recording.ReplayOptions{Filter: filter, Filters: filters(cmd), Status: e.stderr,
+			Program: e.program()}, output.logger(e))
 }

@@ -35,7 +35,8 @@ func unknownCommand(root *cobra.Command, name string) error {
 	if near := cli.DidYouMean(name, names); near != "" {
 		hint = near
 	}
-	return usage("unknown command %q\n%s", strings.TrimPrefix(root.CommandPath()+" "+name, "synspy "), hint)
+	return usage("unknown command %q\n%s", strings.TrimPrefix(root.CommandPath()+" "+name,
+		"synspy "), hint)
 }
 
 // anyArgs leaves arguments to the command: cobra's own errors about them are no
@@ -45,7 +46,8 @@ func anyArgs(*cobra.Command, []string) error { return nil }
 // noArgs refuses arguments as a usage error.
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return usage("%s takes no argument %q\nrun %s --help for the flags", cmd.CommandPath(), args[0], cmd.CommandPath())
+		return usage("%s takes no argument %q\nrun %s --help for the flags",
+			cmd.CommandPath(), args[0], cmd.CommandPath())
 	}
 	return nil
 }

@@ -26,7 +26,8 @@ func flagError(cmd *cobra.Command, err error) error {
 			}
 		})
 		if near := cli.DidYouMean(unknown.GetSpecifiedName(), names); near != "" {
-			hint = strings.NewReplacer("mean ", "mean --", " or ", " or --").Replace(near)
+			hint = strings.NewReplacer("mean ", "mean --", " or ",
+				" or --").Replace(near)
 		}
 	}
 	if errors.As(err, &unknown) && unknown.GetSpecifiedShortnames() != "" {
@@ -54,7 +55,8 @@ func valueError(invalid *pflag.InvalidValueError) error {
 		want = "a time like 30s, 5m or 1h"
 	case "int", "uint32", "uint64":
 		want = "a whole number, 0 or more"
-		if errors.Is(invalid, strconv.ErrRange) && !strings.HasPrefix(invalid.GetValue(), "-") {
+		if errors.Is(invalid, strconv.ErrRange) &&
+			!strings.HasPrefix(invalid.GetValue(), "-") {
 			want = "a smaller number"
 		}
 	case "bool":

@@ -36,19 +36,25 @@ func (f *watchFlags) add(cmd *cobra.Command) {
 	flags.StringSliceVar(&s.Causes, "cause", nil, "causes, by name")
 	flags.StringSliceVar(&s.Stages, "stage", nil, "stages: syn, ack, timer, close, ingress")
 	flags.IntVar(&s.PID, "pid", 0, "listeners held by this process")
-	flags.StringVar(&s.Comm, "comm", "", "listeners held by processes of this name; globs allowed")
-	flags.StringVar(&s.Cgroup, "cgroup", "", "listeners held from this cgroup or below; globs allowed")
-	flags.StringVar(&s.Container, "container", "", "listeners held from the container of this ID or name; globs allowed")
-	flags.StringVar(&s.Pod, "pod", "", "listeners held from this pod, NAMESPACE/NAME; globs allowed")
+	flags.StringVar(&s.Comm, "comm", "",
+		"listeners held by processes of this name; globs allowed")
+	flags.StringVar(&s.Cgroup, "cgroup", "",
+		"listeners held from this cgroup or below; globs allowed")
+	flags.StringVar(&s.Container, "container", "",
+		"listeners held from the container of this ID or name; globs allowed")
+	flags.StringVar(&s.Pod, "pod", "",
+		"listeners held from this pod, NAMESPACE/NAME; globs allowed")
 	f.addBackend(cmd)
-	flags.Uint32Var(&f.rate, "rate", 100, "records per second, listener and cause; 0: all. Counts stay exact")
+	flags.Uint32Var(&f.rate, "rate", 100,
+		"records per second, listener and cause; 0: all. Counts stay exact")
 	ring := cli.DefaultRingSize()
 	flags.Uint32Var(&f.ring, "ring-size", ring, "ring buffer in bytes, a power of two")
 	// The help is the same everywhere.
 	flags.Lookup("ring-size").DefValue = "1 to 4 MiB, by the machine's memory"
 	completeList(cmd, "cause", session.CauseTitles())
 	completeList(cmd, "stage", cli.StageNames())
-	for _, name := range []string{"port", "addr", "client", "pid", "comm", "container", "pod", "rate", "ring-size"} {
+	for _, name := range []string{"port", "addr", "client", "pid", "comm", "container", "pod",
+		"rate", "ring-size"} {
 		complete(cmd, name)
 	}
 	f.changed = flags.Changed
@@ -68,19 +74,24 @@ func (f *watchFlags) addListeners(cmd *cobra.Command) {
 }
 
 func (f *watchFlags) addBackend(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.backend, "backend", "auto", "hooks to use: "+strings.Join(cli.Backends(), ", "))
-	cmd.Flags().StringVar(&f.btf, "btf", "", "file with the kernel's type information, if it has none itself")
+	cmd.Flags().StringVar(&f.backend, "backend", "auto",
+		"hooks to use: "+strings.Join(cli.Backends(), ", "))
+	cmd.Flags().StringVar(&f.btf, "btf", "",
+		"file with the kernel's type information, if it has none itself")
 	complete(cmd, "backend", cli.Backends()...)
 }
 
 // filterFlags are the flags that choose what is seen.
-var filterFlags = []string{"port", "addr", "client", "netns", "cause", "stage", "pid", "comm", "cgroup", "container", "pod"}
+var filterFlags = []string{"port", "addr", "client", "netns", "cause", "stage", "pid", "comm",
+	"cgroup", "container", "pod"}
 
 // filters is the filters as they were given.
 func filters(cmd *cobra.Command) (given []event.Filter) {
 	for _, name := range filterFlags {
 		if f := cmd.Flags().Lookup(name); f.Changed {
-			given = append(given, event.Filter{Name: name, Value: strings.Trim(f.Value.String(), "[]")})
+			given = append(given,
+				event.Filter{Name: name,
+					Value: strings.Trim(f.Value.String(), "[]")})
 		}
 	}
 	return given
@@ -88,7 +99,8 @@ func filters(cmd *cobra.Command) (given []event.Filter) {
 
 // watch reads the flags; errors are usage errors, found before privileges are.
 func (f *watchFlags) watch(e env) (session.Watch, error) {
-	w := session.Watch{Program: e.program(), Rate: f.rate, RingSize: f.ring, Backend: f.backend, BTF: f.btf}
+	w := session.Watch{Program: e.program(), Rate: f.rate, RingSize: f.ring, Backend: f.backend,
+		BTF: f.btf}
 	if err := w.Validate(); err != nil {
 		return w, err
 	}
@@ -124,8 +136,10 @@ func (f *outputFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVarP(&f.format, "output", "o", "table", strings.Join(f.formats(), ", "))
 	flags.StringVar(&f.time, "time", "local", "times in tables: local, utc or relative")
-	flags.BoolVar(&f.noColor, "no-color", false, "no colours, as with NO_COLOR or when not on a terminal")
-	flags.StringVar(&f.logLevel, "log-level", "warn", "debug, info, warn or error, to standard error")
+	flags.BoolVar(&f.noColor, "no-color", false,
+		"no colours, as with NO_COLOR or when not on a terminal")
+	flags.StringVar(&f.logLevel, "log-level", "warn",
+		"debug, info, warn or error, to standard error")
 	complete(cmd, "output", f.formats()...)
 	complete(cmd, "time", cli.Clocks()...)
 	complete(cmd, "log-level", "debug", "info", "warn", "error")
@@ -147,12 +161,15 @@ func (f *outputFlags) formats() []string {
 func (f *outputFlags) writing(e env) (cli.Writing, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
-		return cli.Writing{}, usage("--log-level %q: want debug, info, warn or error", f.logLevel)
+		return cli.Writing{}, usage("--log-level %q: want debug, info, warn or error",
+			f.logLevel)
 	}
 	if !slices.Contains(f.formats(), f.format) {
-		return cli.Writing{}, usage("--output %q: want one of %s", f.format, strings.Join(f.formats(), ", "))
+		return cli.Writing{}, usage("--output %q: want one of %s", f.format,
+			strings.Join(f.formats(), ", "))
 	}
-	if f.time != "utc" && f.timeGiven() && (f.format == "json" || f.format == cli.FormatPackets) {
+	if f.time != "utc" && f.timeGiven() &&
+		(f.format == "json" || f.format == cli.FormatPackets) {
 		return cli.Writing{}, usage("--time %s does not go with -o %s: it is for tables, and times there are in UTC", f.time, f.format)
 	}
 	width, terminal := e.terminal()
@@ -160,7 +177,8 @@ func (f *outputFlags) writing(e env) (cli.Writing, error) {
 		return cli.Writing{}, usage("-o %s writes packets, which a terminal cannot show: give them to a file or a program\n"+
 			"-o pcapng > drops.pcapng\n-o pcapng | wireshark -k -i -", cli.FormatPackets)
 	}
-	screen := cli.Screen{Terminal: terminal, Width: width, Color: terminal && !f.noColor && e.getenv("NO_COLOR") == ""}
+	screen := cli.Screen{Terminal: terminal, Width: width, Color: terminal && !f.noColor &&
+		e.getenv("NO_COLOR") == ""}
 	if terminal && e.height != nil {
 		screen.Height = e.height()
 	}

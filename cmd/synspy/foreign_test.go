@@ -18,11 +18,14 @@ import (
 // fails no scenario.
 func TestForeignTraffic(t *testing.T) {
 	flooding(t)
-	for _, args := range [][]string{{"lab", "run", "two-ports"}, {"lab", "run", "two-ports", "syn-queue-full", "no-listener", "other-namespace"}} {
+	for _, args := range [][]string{{"lab", "run", "two-ports"},
+		{"lab", "run", "two-ports", "syn-queue-full", "no-listener", "other-namespace"}} {
 		cmd := exec.Command(program, args...)
 		stdout, stderr, code := output(t, cmd)
-		if code != 0 || strings.Contains(stdout, "FAIL") || strings.Count(stdout, "PASS") != len(args)-2 {
-			t.Errorf("%v: exit code %d\n%s\nstandard error:\n%s", args, code, stdout, stderr)
+		if code != 0 || strings.Contains(stdout, "FAIL") ||
+			strings.Count(stdout, "PASS") != len(args)-2 {
+			t.Errorf("%v: exit code %d\n%s\nstandard error:\n%s", args, code, stdout,
+				stderr)
 		}
 		// Records of the whole machine would take 1 GB in half a minute.
 		usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage)
@@ -41,8 +44,11 @@ func flooding(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	full, closed := netip.AddrPortFrom(world.ServerAddr4, 8080), netip.AddrPortFrom(world.ServerAddr4, 8081)
-	_, err = server.Start(w, server.Config{Listeners: []server.ListenConfig{{Addr: netip.MustParseAddrPort("0.0.0.0:8080"), Backlog: 1}}})
+	full, closed := netip.AddrPortFrom(world.ServerAddr4, 8080),
+		netip.AddrPortFrom(world.ServerAddr4, 8081)
+	_, err = server.Start(w,
+		server.Config{Listeners: []server.ListenConfig{
+			{Addr: netip.MustParseAddrPort("0.0.0.0:8080"), Backlog: 1}}})
 	if err == nil {
 		err = w.Handshakes(t.Context(), full, 2)
 	}

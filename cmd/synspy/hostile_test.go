@@ -16,7 +16,8 @@ func TestHostileComm(t *testing.T) {
 	for _, format := range []string{"table", "wide", "json"} {
 		t.Run(format, func(t *testing.T) {
 			t.Parallel()
-			stdout, stderr, code := output(t, exec.Command(program, "lab", "run", "two-ports", "-o", format))
+			stdout, stderr, code := output(t,
+				exec.Command(program, "lab", "run", "two-ports", "-o", format))
 			if code != 0 {
 				t.Fatalf("exit code %d, standard error:\n%s", code, stderr)
 			}
@@ -34,8 +35,10 @@ func TestHostileComm(t *testing.T) {
 			}
 			const comm = "ev\x1b[2J\n\"<b>\ufffd\ufffd" // as JSON can have it
 			for _, r := range records {
-				if r.Type == "drop" && (len(r.Processes) != 1 || r.Processes[0].Comm != comm) {
-					t.Errorf("processes %q, want one called %q", r.Processes, comm)
+				if r.Type == "drop" &&
+					(len(r.Processes) != 1 || r.Processes[0].Comm != comm) {
+					t.Errorf("processes %q, want one called %q", r.Processes,
+						comm)
 				}
 			}
 		})
@@ -49,7 +52,8 @@ func harmless(t *testing.T, text string) {
 		t.Errorf("no valid UTF-8: %q", text)
 	}
 	for line := range strings.Lines(text) {
-		if i := strings.IndexFunc(strings.TrimSuffix(line, "\n"), unicode.IsControl); i >= 0 {
+		if i := strings.IndexFunc(strings.TrimSuffix(line, "\n"),
+			unicode.IsControl); i >= 0 {
 			t.Errorf("control character %#x in %q", line[i], line)
 		}
 	}

@@ -41,7 +41,8 @@ func newLabList(e env) *cobra.Command {
 		Args:  noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			for _, s := range append(judge.Scenarios(), judge.Incidents()...) {
-				if _, err := fmt.Fprintf(e.stdout, "%-30s %s\n", s.Name, s.Title); err != nil {
+				if _, err := fmt.Fprintf(e.stdout, "%-30s %s\n", s.Name,
+					s.Title); err != nil {
 					return err
 				}
 			}
@@ -65,7 +66,8 @@ the packets with the records, the counts and the kernel's own counters. Exit cod
 Several, or all, are played under one trace of the whole machine; each gets a verdict, and one that failed its records.
 Those called diagnose-… make a listener's trouble instead, and show the diagnosis that it leads to; all leaves them out.
 With --soak they are played shuffled, two at a time, again and again for that long.`,
-		ValidArgsFunction: fixedArgs(slices.Concat([]string{"all"}, scenarioNames(), namesOf(judge.Incidents()))),
+		ValidArgsFunction: fixedArgs(slices.Concat([]string{"all"}, scenarioNames(),
+			namesOf(judge.Incidents()))),
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 || len(args) > 1 && slices.Contains(args, "all") {
 				return usage("lab run takes scenarios, or all\nsynspy lab list shows them")
@@ -89,7 +91,8 @@ With --soak they are played shuffled, two at a time, again and again for that lo
 			case args[0] == "all":
 				args = scenarioNames()
 			}
-			return runScenarios(cmd.Context(), e, judge.LabRun{Names: args, Soak: soak, Status: e.stderr}, w, &output)
+			return runScenarios(cmd.Context(), e,
+				judge.LabRun{Names: args, Soak: soak, Status: e.stderr}, w, &output)
 		},
 	}
 	watch.addBackend(cmd)
@@ -112,19 +115,23 @@ func namesOf(list []judge.Scenario) (names []string) {
 func progressTo(to io.Writer) func(format string, args ...any) {
 	began := time.Now()
 	return func(format string, args ...any) {
-		_, _ = fmt.Fprintf(to, "%6.2fs  %s\n", time.Since(began).Seconds(), fmt.Sprintf(format, args...))
+		_, _ = fmt.Fprintf(to, "%6.2fs  %s\n", time.Since(began).Seconds(),
+			fmt.Sprintf(format, args...))
 	}
 }
 
 // runIncident shows on standard error what is done, and on standard output the report that
 // it leads to.
-func runIncident(ctx context.Context, e env, name string, w session.Watch, output *outputFlags) error {
+func runIncident(ctx context.Context, e env, name string, w session.Watch,
+	output *outputFlags) error {
 	writing, err := output.writing(e)
 	if err != nil {
 		return err
 	}
 	stdout := &untilClosed{to: e.stdout}
-	verdict, err := judge.RunIncident(ctx, name, judge.LabOptions{Watch: w, Progress: progressTo(e.stderr)}, e.stderr, output.logger(e))
+	verdict, err := judge.RunIncident(ctx, name,
+		judge.LabOptions{Watch: w, Progress: progressTo(e.stderr)}, e.stderr, output.logger(
+			e))
 	if verdict.Name == "" { // it came to none
 		return err
 	}
@@ -133,13 +140,15 @@ func runIncident(ctx context.Context, e env, name string, w session.Watch, outpu
 
 // runScenario shows what the scenario does on standard error, and its records
 // and verdict on standard output.
-func runScenario(ctx context.Context, e env, name string, w session.Watch, output *outputFlags) error {
+func runScenario(ctx context.Context, e env, name string, w session.Watch,
+	output *outputFlags) error {
 	writing, err := output.writing(e)
 	if err != nil {
 		return err
 	}
 	stdout := &untilClosed{to: e.stdout}
-	verdict, err := judge.RunLab(ctx, name, writing.Stream(stdout, w.Rate), judge.LabOptions{Watch: w, Progress: progressTo(e.stderr)},
+	verdict, err := judge.RunLab(ctx, name, writing.Stream(stdout, w.Rate),
+		judge.LabOptions{Watch: w, Progress: progressTo(e.stderr)},
 		output.logger(e))
 	if verdict.Name == "" { // it came to none
 		return err
@@ -148,7 +157,8 @@ func runScenario(ctx context.Context, e env, name string, w session.Watch, outpu
 }
 
 // runScenarios plays many under one trace.
-func runScenarios(ctx context.Context, e env, run judge.LabRun, w session.Watch, output *outputFlags) error {
+func runScenarios(ctx context.Context, e env, run judge.LabRun, w session.Watch,
+	output *outputFlags) error {
 	writing, err := output.writing(e)
 	if err != nil {
 		return err
@@ -170,7 +180,8 @@ func runScenarios(ctx context.Context, e env, run judge.LabRun, w session.Watch,
 	if err != nil && !errors.Is(err, judge.ErrMismatch) {
 		return err
 	}
-	_, _ = fmt.Fprintf(e.stderr, "synspy: %d passed, %d failed, %d that this kernel cannot hold\n", tally.passed, tally.failed, tally.none)
+	_, _ = fmt.Fprintf(e.stderr,
+		"synspy: %d passed, %d failed, %d that this kernel cannot hold\n", tally.passed, tally.failed, tally.none)
 	return errors.Join(err, writing.Stream(stdout, w.Rate).Summary(summary))
 }
 

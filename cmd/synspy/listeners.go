@@ -43,7 +43,8 @@ is the socket's own count since it was made, which is approximate.`,
 				return usage("--interval %v: want 100ms or more", options.Interval)
 			}
 			if options.Duration < 0 {
-				return usage("--duration %v: want a time like 30s", options.Duration)
+				return usage("--duration %v: want a time like 30s",
+					options.Duration)
 			}
 			if options.ExitCode && options.Repeat {
 				return usage("--exit-code does not go with --watch")
@@ -57,7 +58,8 @@ is the socket's own count since it was made, which is approximate.`,
 				return err
 			}
 			options.Watch, options.Status = w, e.stderr
-			return listing.Run(cmd.Context(), e.stdout, writing, options, output.logger(e))
+			return listing.Run(cmd.Context(), e.stdout, writing, options,
+				output.logger(e))
 		},
 	}
 	watch.addListeners(cmd)
@@ -65,7 +67,8 @@ is the socket's own count since it was made, which is approximate.`,
 	flags.StringVar(&options.Sort, "sort", "address", strings.Join(listing.SortOrders(), ", "))
 	flags.BoolVar(&options.Repeat, "watch", false, "list again every interval, with rates")
 	flags.DurationVar(&options.Interval, "interval", time.Second, "of --watch")
-	flags.DurationVar(&options.Duration, "duration", 0, "stop --watch after this time, like 30s (default: until Ctrl-C)")
+	flags.DurationVar(&options.Duration, "duration", 0,
+		"stop --watch after this time, like 30s (default: until Ctrl-C)")
 	flags.Uint64Var(&options.Count, "count", 0, "stop --watch after so many intervals")
 	flags.BoolVar(&options.ExitCode, "exit-code", false, "exit with 4 when there is a warning")
 	complete(cmd, "sort", listing.SortOrders()...)

@@ -42,11 +42,13 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), endings()...)
 	context.AfterFunc(ctx, stop) // a second signal ends what the first could not
 	if stdoutClosed() && !leavesElsewhere(os.Args[1:]) {
-		_, _ = fmt.Fprint(os.Stderr, "synspy: standard output is closed: nobody would see what is said\n"+
-			"  to throw it away, open it for writing: > /dev/null\n")
+		_, _ = fmt.Fprint(os.Stderr,
+			"synspy: standard output is closed: nobody would see what is said\n"+
+				"  to throw it away, open it for writing: > /dev/null\n")
 		os.Exit(exitFailed)
 	}
-	code := run(ctx, os.Args[1:], env{stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, terminal: stdoutTerminal, height: stdoutHeight, stdin: os.Stdin})
+	code := run(ctx, os.Args[1:], env{stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv,
+		terminal: stdoutTerminal, height: stdoutHeight, stdin: os.Stdin})
 	stop()
 	os.Exit(code)
 }
@@ -94,7 +96,8 @@ func closedPipe(err error) bool {
 
 func exitCode(err error) int {
 	switch {
-	case errors.Is(err, cli.ErrUnable), errors.Is(err, counters.ErrUnreadable), errors.Is(err, listing.ErrNoListing):
+	case errors.Is(err, cli.ErrUnable), errors.Is(err, counters.ErrUnreadable),
+		errors.Is(err, listing.ErrNoListing):
 		return exitUnable
 	case errors.Is(err, cli.ErrUsage):
 		return exitUsage
@@ -129,7 +132,8 @@ func newRoot(e env) *cobra.Command {
 	root.Flags().BoolVar(&tellVersion, "version", false, "the same as synspy version")
 	root.SetFlagErrorFunc(flagError)
 	root.SetHelpCommand(newHelp())
-	root.AddCommand(newTrace(e), newDiagnose(e), newListeners(e), newCounters(e), newCanary(e), newCheck(e), newLab(e), newVersion(e), newCompletion(e))
+	root.AddCommand(newTrace(e), newDiagnose(e), newListeners(e), newCounters(e), newCanary(e),
+		newCheck(e), newLab(e), newVersion(e), newCompletion(e))
 	offerNoFiles(root)
 	takeOnce(root)
 	return root

@@ -30,7 +30,8 @@ func TestMain(m *testing.M) {
 func testMain(m *testing.M) int {
 	// No skip: without privileges, what matters would not be tested.
 	if os.Geteuid() != 0 {
-		fmt.Fprintln(os.Stderr, "FAIL: cmd/synspy traces with BPF and makes network namespaces: run its tests as root")
+		fmt.Fprintln(os.Stderr,
+			"FAIL: cmd/synspy traces with BPF and makes network namespaces: run its tests as root")
 		return 1
 	}
 	dir, err := os.MkdirTemp("", "synspy-cmd-")

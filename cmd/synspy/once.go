@@ -46,5 +46,6 @@ func (o *once) Set(text string) error {
 type givenAgain struct{ flag, first, second string }
 
 func (e *givenAgain) Error() string {
-	return fmt.Sprintf("--%s is given twice, %q and %q: it takes one value", e.flag, e.first, e.second)
+	return fmt.Sprintf("--%s is given twice, %q and %q: it takes one value", e.flag, e.first,
+		e.second)
 }

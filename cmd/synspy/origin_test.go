@@ -26,14 +26,17 @@ func TestOrigin(t *testing.T) {
 	}
 	runs := make(map[string]bool)
 	for range 2 {
-		stdout, stderr, code := output(t, exec.Command(program, "trace", "--netns", netns, "--count", "1", "-o", "json", "--comm", "*"))
+		stdout, stderr, code := output(t, exec.Command(program, "trace", "--netns", netns,
+			"--count", "1", "-o", "json", "--comm", "*"))
 		first, _, _ := strings.Cut(stdout, "\n")
 		var ready event.Ready
 		if err := json.Unmarshal([]byte(first), &ready); err != nil || code != 0 {
 			t.Fatalf("%v, exit code %d, standard error:\n%s", err, code, stderr)
 		}
-		want := event.Origin{Run: ready.Run, Host: host, BootID: strings.TrimSpace(string(boot)), Program: event.Program{
-			Version: version, Command: "synspy trace --netns " + netns + " --count 1 -o json --comm '*'"}}
+		want := event.Origin{Run: ready.Run, Host: host,
+			BootID: strings.TrimSpace(string(boot)), Program: event.Program{
+				Version: version, Command: "synspy trace --netns " + netns +
+					" --count 1 -o json --comm '*'"}}
 		if ready.Origin != want || len(ready.Run) < 16 {
 			t.Errorf("got %+v, want %+v", ready.Origin, want)
 		}

@@ -37,20 +37,26 @@ func TestNobody(t *testing.T) {
 		{"lab", "run", "nosuch"},
 	} {
 		if _, stderr, code := as(t, nil, args...); code != 2 {
-			t.Errorf("%s: exit code %d, want 2; standard error:\n%s", args, code, stderr)
+			t.Errorf("%s: exit code %d, want 2; standard error:\n%s", args, code,
+				stderr)
 		}
 	}
-	for _, args := range [][]string{{"trace"}, {"trace", "--netns", "1"}, {"lab", "run", "two-ports"}, {"check"}} {
+	for _, args := range [][]string{{"trace"}, {"trace", "--netns", "1"},
+		{"lab", "run", "two-ports"}, {"check"}} {
 		_, stderr, code := as(t, nil, args...)
 		if code != 3 || !strings.HasPrefix(stderr, "synspy: unable to trace here: ") ||
-			!strings.Contains(stderr, "CAP_BPF") || !strings.Contains(stderr, "CAP_PERFMON") ||
+			!strings.Contains(stderr, "CAP_BPF") ||
+			!strings.Contains(stderr, "CAP_PERFMON") ||
 			!strings.Contains(stderr, "run it with sudo") {
-			t.Errorf("%s: exit code %d, want 3 and a remedy; standard error:\n%s", args, code, stderr)
+			t.Errorf("%s: exit code %d, want 3 and a remedy; standard error:\n%s", args,
+				code, stderr)
 		}
 	}
-	for _, args := range [][]string{{"version"}, {"lab", "list"}, {"completion", "bash"}, {"--help"}} {
+	for _, args := range [][]string{{"version"}, {"lab", "list"}, {"completion", "bash"},
+		{"--help"}} {
 		if _, stderr, code := as(t, nil, args...); code != 0 {
-			t.Errorf("%s: exit code %d, want 0; standard error:\n%s", args, code, stderr)
+			t.Errorf("%s: exit code %d, want 0; standard error:\n%s", args, code,
+				stderr)
 		}
 	}
 }
@@ -79,8 +85,10 @@ func TestCapabilities(t *testing.T) {
 			}
 		}
 		_, stderr, code := as(t, others, "trace", "--port", "1", "--duration", "1ms")
-		if code != 3 || strings.Count(stderr, "missing CAP_") != 1 || !strings.Contains(stderr, "missing "+c.name) {
-			t.Errorf("without %s: exit code %d, standard error:\n%s", c.name, code, stderr)
+		if code != 3 || strings.Count(stderr, "missing CAP_") != 1 ||
+			!strings.Contains(stderr, "missing "+c.name) {
+			t.Errorf("without %s: exit code %d, standard error:\n%s", c.name, code,
+				stderr)
 		}
 	}
 }

@@ -171,8 +171,11 @@ func droppingAtOnce(t *testing.T, burst int) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	any4, s := netip.MustParseAddrPort("0.0.0.0:8080"), netip.AddrPortFrom(world.ServerAddr4, 8080)
-	if _, err = server.Start(w, server.Config{Listeners: []server.ListenConfig{{Addr: any4, Backlog: 1}}}); err == nil {
+	any4, s := netip.MustParseAddrPort("0.0.0.0:8080"),
+		netip.AddrPortFrom(world.ServerAddr4, 8080)
+	if _, err = server.Start(w,
+		server.Config{Listeners: []server.ListenConfig{{Addr: any4,
+			Backlog: 1}}}); err == nil {
 		err = w.Handshakes(t.Context(), s, 2)
 	}
 	if err != nil {

@@ -27,10 +27,13 @@ func TestRecord(t *testing.T) {
 		t.Run(format, func(t *testing.T) {
 			t.Parallel()
 			file := filepath.Join(t.TempDir(), "records")
-			if err := os.WriteFile(file, bytes.Repeat([]byte("old\n"), 1<<20), 0o600); err != nil {
+			if err := os.WriteFile(file, bytes.Repeat([]byte("old\n"), 1<<20),
+				0o600); err != nil {
 				t.Fatal(err)
 			}
-			live, stderr, code := output(t, exec.Command(program, "trace", "--netns", netns, "--rate", "0", "--count", "3", "-o", format, "--write", file))
+			live, stderr, code := output(t,
+				exec.Command(program, "trace", "--netns", netns, "--rate", "0",
+					"--count", "3", "-o", format, "--write", file))
 			if code != 0 {
 				t.Fatalf("exit code %d, standard error:\n%s", code, stderr)
 			}
@@ -47,7 +50,8 @@ func TestRecord(t *testing.T) {
 			var again, said bytes.Buffer
 			e := plainEnv(&again, &said)
 			e.stdin = bytes.NewReader(kept)
-			if code := run(t.Context(), []string{"trace", "--read", "-", "-o", format}, e); code != 0 {
+			if code := run(t.Context(), []string{"trace", "--read", "-", "-o", format},
+				e); code != 0 {
 				t.Fatalf("exit code %d, standard error:\n%s", code, said.String())
 			}
 			if again.String() != live {
@@ -79,7 +83,8 @@ func TestReadCut(t *testing.T) {
 		want int
 		says string
 	}{
-		{whole + "\n" + whole[:20], 1, "line 2, the last one, was cut short after 20 bytes"},
+		{whole + "\n" + whole[:20], 1,
+			"line 2, the last one, was cut short after 20 bytes"},
 		{whole + "\n" + whole, 0, ""}, // only the newline is missing
 		{whole[:20], 1, "line 1, the last one, was cut short"},
 		{strings.Repeat("x", 1<<20), 1, "was cut short after 1048576 bytes"},
@@ -89,7 +94,8 @@ func TestReadCut(t *testing.T) {
 		e.stdin = strings.NewReader(c.text)
 		code := run(t.Context(), []string{"trace", "--read", "-", "-o", "json"}, e)
 		if code != c.want || !strings.Contains(stderr.String(), c.says) {
-			t.Errorf("%.50q: exit code %d, standard error:\n%s", c.text, code, stderr.String())
+			t.Errorf("%.50q: exit code %d, standard error:\n%s", c.text, code,
+				stderr.String())
 		}
 		if n := strings.Count(stdout.String(), whole); n != strings.Count(c.text, whole) {
 			t.Errorf("%.50q: %d records shown", c.text, n)
@@ -102,16 +108,20 @@ func TestReadCut(t *testing.T) {
 func TestDiagnoseCut(t *testing.T) {
 	t.Parallel()
 	const whole = `{"v":1,"type":"drop","time":"2026-11-22T04:55:01Z","cause":"checksum","stage":"ingress","action":"dropped"}`
-	for text, judged := range map[string]bool{whole + "\n" + whole[:20]: true, whole[:20]: false} {
+	for text, judged := range map[string]bool{whole + "\n" + whole[:20]: true,
+		whole[:20]: false} {
 		var stdout, stderr bytes.Buffer
 		e := plainEnv(&stdout, &stderr)
 		e.stdin = strings.NewReader(text)
 		code := run(t.Context(), []string{"diagnose", "--read", "-", "--exit-code"}, e)
 		if code != 1 || !strings.Contains(stderr.String(), "the last one, was cut short") {
-			t.Errorf("%.50q: exit code %d, standard error:\n%s", text, code, stderr.String())
+			t.Errorf("%.50q: exit code %d, standard error:\n%s", text, code,
+				stderr.String())
 		}
-		if got := strings.Contains(stdout.String(), "1 handshake packet died"); got != judged {
-			t.Errorf("%.50q: judged: %t; standard output:\n%s", text, got, stdout.String())
+		if got := strings.Contains(stdout.String(),
+			"1 handshake packet died"); got != judged {
+			t.Errorf("%.50q: judged: %t; standard output:\n%s", text, got,
+				stdout.String())
 		}
 	}
 }
@@ -140,15 +150,18 @@ func TestReadFollows(t *testing.T) {
 		t.Fatal(err)
 	}
 	if rest, code := p.exit(); code != 0 || rest != "" {
-		t.Errorf("exit code %d, output %q, standard error:\n%s", code, rest, p.stderr.String())
+		t.Errorf("exit code %d, output %q, standard error:\n%s", code, rest,
+			p.stderr.String())
 	}
 }
 
 // TestRecordOnFullDisk: the screen has its summary all the same.
 func TestRecordOnFullDisk(t *testing.T) {
 	t.Parallel()
-	stdout, stderr, code := output(t, exec.Command(program, "trace", "--netns", dropping(t), "--write", "/dev/full"))
-	if code != 1 || strings.Count(stderr, "no space left on device") != 1 || !strings.Contains(stderr, "/dev/full") {
+	stdout, stderr, code := output(t, exec.Command(program, "trace", "--netns", dropping(t),
+		"--write", "/dev/full"))
+	if code != 1 || strings.Count(stderr, "no space left on device") != 1 ||
+		!strings.Contains(stderr, "/dev/full") {
 		t.Errorf("exit code %d, want 1; standard error:\n%s", code, stderr)
 	}
 	if !strings.Contains(stdout, "ledger balanced") {
@@ -156,7 +169,8 @@ func TestRecordOnFullDisk(t *testing.T) {
 	}
 	e := plainEnv(new(bytes.Buffer), new(bytes.Buffer))
 	e.stdin = strings.NewReader(`{"v":1,"type":"drop","cause":"checksum"}` + "\n")
-	if code := run(t.Context(), []string{"trace", "--read", "-", "--write", "/dev/full"}, e); code != 1 {
+	if code := run(t.Context(), []string{"trace", "--read", "-", "--write", "/dev/full"},
+		e); code != 1 {
 		t.Errorf("replay: exit code %d, want 1", code)
 	}
 }
@@ -179,7 +193,8 @@ func TestRecordWithoutScreen(t *testing.T) {
 		t.Fatal(err)
 	}
 	records := decode(t, string(kept))
-	if last := records[len(records)-1]; last.Type != "summary" || last.Delivered != ofType(records, "drop") {
+	if last := records[len(records)-1]; last.Type != "summary" ||
+		last.Delivered != ofType(records, "drop") {
 		t.Errorf("the last record is %+v", last)
 	}
 }
@@ -213,7 +228,8 @@ func TestPackets(t *testing.T) {
 		t.Errorf("to a terminal: exit code %d, standard error:\n%s", code, stderr.String())
 	}
 	stderr.Reset()
-	if code := run(t.Context(), []string{"trace", "-o", "pcapng", "--netns", dropping(t), "--count", "2"},
+	if code := run(t.Context(), []string{"trace", "-o", "pcapng", "--netns", dropping(t),
+		"--count", "2"},
 		plainEnv(&stdout, &stderr)); code != 0 {
 		t.Errorf("exit code %d, standard error:\n%s", code, stderr.String())
 	}
@@ -221,7 +237,8 @@ func TestPackets(t *testing.T) {
 		t.Errorf("no pcapng: %q", stdout.Bytes())
 	}
 	// IPv4, TCP, and a comment: packets are in it.
-	if !bytes.Contains(stdout.Bytes(), []byte("accept_queue_full")) || !bytes.Contains(stdout.Bytes(), []byte{0x45, 0x00, 0x00}) {
+	if !bytes.Contains(stdout.Bytes(), []byte("accept_queue_full")) ||
+		!bytes.Contains(stdout.Bytes(), []byte{0x45, 0x00, 0x00}) {
 		t.Errorf("no packets: %q", stdout.Bytes())
 	}
 	for _, want := range []string{" written\n", "ledger balanced"} {
@@ -244,7 +261,8 @@ func TestInterruptedRecord(t *testing.T) {
 	rest, code := p.exit()
 	kept, err := os.ReadFile(file)
 	if code != 0 || err != nil || string(kept) != text+rest {
-		t.Errorf("exit code %d, %v; the file has %d bytes, the screen %d", code, err, len(kept), len(text+rest))
+		t.Errorf("exit code %d, %v; the file has %d bytes, the screen %d", code, err,
+			len(kept), len(text+rest))
 	}
 }
 
@@ -252,14 +270,16 @@ func TestInterruptedRecord(t *testing.T) {
 // what was counted live.
 func TestRecountIsTheCount(t *testing.T) {
 	t.Parallel()
-	kept, stderr, code := output(t, exec.Command(program, "trace", "--netns", dropping(t), "--rate", "5", "--count", "7", "-o", "json"))
+	kept, stderr, code := output(t, exec.Command(program, "trace", "--netns", dropping(t),
+		"--rate", "5", "--count", "7", "-o", "json"))
 	if code != 0 {
 		t.Fatalf("exit code %d, standard error:\n%s", code, stderr)
 	}
 	var again, said bytes.Buffer
 	e := plainEnv(&again, &said)
 	e.stdin = strings.NewReader(kept)
-	if code := run(t.Context(), []string{"trace", "--read", "-", "-o", "json", "--stage", "syn,ack,timer,close,ingress"}, e); code != 0 {
+	if code := run(t.Context(), []string{"trace", "--read", "-", "-o", "json", "--stage",
+		"syn,ack,timer,close,ingress"}, e); code != 0 {
 		t.Fatalf("exit code %d, standard error:\n%s", code, said.String())
 	}
 	live, read := summaryOf(t, kept), summaryOf(t, again.String())
@@ -267,7 +287,9 @@ func TestRecountIsTheCount(t *testing.T) {
 		t.Errorf("counted again: %+v", read.Recount)
 	}
 	read.Recount, read.Handshakes = nil, live.Handshakes // those held back have no record of their own
-	if diff := cmp.Diff(live, read, cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmpopts.EquateEmpty()); diff != "" {
+	if diff := cmp.Diff(live, read, cmp.Comparer(func(a, b netip.Addr) bool {
+		return a == b
+	}), cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("live and read differ (-live +read):\n%s", diff)
 	}
 }
@@ -288,7 +310,8 @@ func TestRecordApart(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "both")
-	for _, args := range [][]string{{"trace", "--read", "/dev/null", "--write", file}, {"diagnose", "--read", "/dev/null", "--report", file}} {
+	for _, args := range [][]string{{"trace", "--read", "/dev/null", "--write", file},
+		{"diagnose", "--read", "/dev/null", "--report", file}} {
 		screen, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE, 0o600)
 		if err != nil {
 			t.Fatal(err)
@@ -297,8 +320,10 @@ func TestRecordApart(t *testing.T) {
 		var stderr bytes.Buffer
 		cmd.Stdout, cmd.Stderr = screen, &stderr
 		_ = cmd.Run()
-		if code := cmd.ProcessState.ExitCode(); code != 2 || !strings.Contains(stderr.String(), "are the same file") {
-			t.Errorf("%v: exit code %d, standard error:\n%s", args, code, stderr.String())
+		if code := cmd.ProcessState.ExitCode(); code != 2 ||
+			!strings.Contains(stderr.String(), "are the same file") {
+			t.Errorf("%v: exit code %d, standard error:\n%s", args, code,
+				stderr.String())
 		}
 		_ = screen.Close()
 	}

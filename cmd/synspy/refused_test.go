@@ -44,7 +44,8 @@ func playIncident(t *testing.T, name string) (netns uint64) {
 // and with one less each time.
 func TestRefusedEvidence(t *testing.T) {
 	t.Parallel()
-	enough := []uintptr{unix.CAP_BPF, unix.CAP_PERFMON, unix.CAP_SYSLOG, unix.CAP_SYS_PTRACE, unix.CAP_DAC_READ_SEARCH}
+	enough := []uintptr{unix.CAP_BPF, unix.CAP_PERFMON, unix.CAP_SYSLOG, unix.CAP_SYS_PTRACE,
+		unix.CAP_DAC_READ_SEARCH}
 	without := func(bit uintptr) (list []uintptr) {
 		for _, c := range enough {
 			if c != bit {
@@ -64,31 +65,40 @@ func TestRefusedEvidence(t *testing.T) {
 	} {
 		t.Run(tt.lost, func(t *testing.T) {
 			t.Parallel()
-			stdout, stderr, code := as(t, tt.has, "diagnose", "--port", "8080", "--duration", "6s", "-o", "json")
+			stdout, stderr, code := as(t, tt.has, "diagnose", "--port", "8080",
+				"--duration", "6s", "-o", "json")
 			var d event.Diagnosis
 			if err := json.Unmarshal([]byte(stdout), &d); err != nil || code != 0 {
 				t.Fatalf("exit code %d, %v, standard error:\n%s", code, err, stderr)
 			}
-			i := slices.IndexFunc(d.Findings, func(f event.Finding) bool { return f.Listener != nil && f.Listener.NetNS == netns })
+			i := slices.IndexFunc(d.Findings, func(f event.Finding) bool {
+				return f.Listener != nil && f.Listener.NetNS == netns
+			})
 			if i < 0 {
 				t.Fatalf("no finding: %s", d.Verdict) // to name a namespace by its inode takes CAP_SYS_PTRACE, so other tests' may be here
 			}
 			f := d.Findings[i]
 			if tt.lost == "" {
-				if f.ID != event.FindingAcceptLoopBlocked || f.Confidence == event.ConfidencePossible || strings.Contains(f.Settles, "CAP_") {
+				if f.ID != event.FindingAcceptLoopBlocked ||
+					f.Confidence == event.ConfidencePossible ||
+					strings.Contains(f.Settles, "CAP_") {
 					t.Errorf("%s, %s: %s", f.ID, f.Confidence, d.Verdict)
 				}
 				return
 			}
-			if f.Confidence != event.ConfidencePossible || !strings.Contains(f.Settles, tt.lost) {
-				t.Errorf("%s, %s, settled by %q: %s", f.ID, f.Confidence, f.Settles, d.Verdict)
+			if f.Confidence != event.ConfidencePossible ||
+				!strings.Contains(f.Settles, tt.lost) {
+				t.Errorf("%s, %s, settled by %q: %s", f.ID, f.Confidence, f.Settles,
+					d.Verdict)
 			}
 			for _, c := range d.Cannot {
-				if strings.Contains(strings.Join(c.Takes, " "), tt.lost) && len(c.Findings) > 0 {
+				if strings.Contains(strings.Join(c.Takes, " "), tt.lost) &&
+					len(c.Findings) > 0 {
 					return
 				}
 			}
-			t.Errorf("nothing that takes %s among what could not be told: %+v", tt.lost, d.Cannot)
+			t.Errorf("nothing that takes %s among what could not be told: %+v", tt.lost,
+				d.Cannot)
 		})
 	}
 }
@@ -103,11 +113,14 @@ func TestListenersRefused(t *testing.T) {
 		say, dont []string
 	}{
 		{nil, []string{"take CAP_SYS_PTRACE"}, nil},
-		{[]uintptr{unix.CAP_SYS_PTRACE}, []string{"could not be asked what they hold: owners may be missing\n  other users' processes take CAP_DAC_READ_SEARCH", "takes CAP_SYS_ADMIN"},
+		{[]uintptr{unix.CAP_SYS_PTRACE},
+			[]string{"could not be asked what they hold: owners may be missing\n  other users' processes take CAP_DAC_READ_SEARCH", "takes CAP_SYS_ADMIN"},
 			[]string{"CAP_SYS_PTRACE"}},
-		{[]uintptr{unix.CAP_BPF, unix.CAP_PERFMON, unix.CAP_SYS_PTRACE, unix.CAP_SYS_ADMIN}, []string{"could not be seen", "that takes CAP_DAC_READ_SEARCH"},
+		{[]uintptr{unix.CAP_BPF, unix.CAP_PERFMON, unix.CAP_SYS_PTRACE, unix.CAP_SYS_ADMIN},
+			[]string{"could not be seen", "that takes CAP_DAC_READ_SEARCH"},
 			[]string{"CAP_SYS_ADMIN", "CAP_SYS_PTRACE"}},
-		{[]uintptr{unix.CAP_BPF, unix.CAP_PERFMON, unix.CAP_SYS_PTRACE, unix.CAP_SYS_ADMIN, unix.CAP_DAC_READ_SEARCH}, nil, []string{"CAP_"}},
+		{[]uintptr{unix.CAP_BPF, unix.CAP_PERFMON, unix.CAP_SYS_PTRACE, unix.CAP_SYS_ADMIN,
+			unix.CAP_DAC_READ_SEARCH}, nil, []string{"CAP_"}},
 	} {
 		_, stderr, code := as(t, tt.has, "listeners")
 		if code != 0 {
@@ -140,12 +153,16 @@ func TestLimits(t *testing.T) {
 		{`ulimit -n 110; exec "$0" diagnose --duration 1s`, "RLIMIT_NOFILE for synspy (now 110"},
 	} {
 		_, stderr, code := output(t, exec.Command("sh", "-c", tt.script, program))
-		if code != 3 || !strings.Contains(stderr, tt.want) || strings.Contains(stderr, "fault of synspy") || strings.Contains(stderr, "CAP_") {
+		if code != 3 || !strings.Contains(stderr, tt.want) ||
+			strings.Contains(stderr, "fault of synspy") ||
+			strings.Contains(stderr, "CAP_") {
 			t.Errorf("%s: exit code %d, standard error:\n%s", tt.script, code, stderr)
 		}
 	}
-	_, stderr, code := as(t, []uintptr{unix.CAP_BPF, unix.CAP_PERFMON}, "trace", "--backend", "tracepoint", "--port", "1", "--duration", "1ms")
-	if code != 3 || !strings.Contains(stderr, "missing CAP_SYSLOG") || strings.Contains(stderr, "missing CAP_BPF") {
+	_, stderr, code := as(t, []uintptr{unix.CAP_BPF, unix.CAP_PERFMON}, "trace", "--backend",
+		"tracepoint", "--port", "1", "--duration", "1ms")
+	if code != 3 || !strings.Contains(stderr, "missing CAP_SYSLOG") ||
+		strings.Contains(stderr, "missing CAP_BPF") {
 		t.Errorf("without CAP_SYSLOG: exit code %d, standard error:\n%s", code, stderr)
 	}
 }
@@ -166,21 +183,28 @@ func TestUnseenProcesses(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			synspy := func(args string) (stdout, stderr string, code int) {
-				return output(t, exec.Command("unshare", "-m", "sh", "-c", tt.before+args, program))
+				return output(t,
+					exec.Command("unshare", "-m", "sh", "-c", tt.before+args,
+						program))
 			}
 			stdout, stderr, code := synspy("diagnose --port 8080 --duration 6s -o json")
 			var d event.Diagnosis
 			if err := json.Unmarshal([]byte(stdout), &d); err != nil || code != 0 {
 				t.Fatalf("exit code %d, %v, standard error:\n%s", code, err, stderr)
 			}
-			i := slices.IndexFunc(d.Findings, func(f event.Finding) bool { return f.Listener != nil && f.Listener.NetNS == netns })
+			i := slices.IndexFunc(d.Findings, func(f event.Finding) bool {
+				return f.Listener != nil && f.Listener.NetNS == netns
+			})
 			if i < 0 {
 				t.Fatalf("no finding: %s", d.Verdict)
 			}
-			if f := d.Findings[i]; f.Confidence != event.ConfidencePossible || !strings.Contains(f.Settles, tt.takes) {
-				t.Errorf("%s, %s, settled by %q: %s", f.ID, f.Confidence, f.Settles, d.Verdict)
+			if f := d.Findings[i]; f.Confidence != event.ConfidencePossible ||
+				!strings.Contains(f.Settles, tt.takes) {
+				t.Errorf("%s, %s, settled by %q: %s", f.ID, f.Confidence, f.Settles,
+					d.Verdict)
 			}
-			if _, stderr, _ := synspy("listeners"); !strings.Contains(stderr, "are not seen") || !strings.Contains(stderr, tt.takes) {
+			if _, stderr, _ := synspy("listeners"); !strings.Contains(stderr,
+				"are not seen") || !strings.Contains(stderr, tt.takes) {
 				t.Errorf("listeners does not say what hides processes:\n%s", stderr)
 			}
 			if stdout, _, _ := synspy("check -o json"); !strings.Contains(stdout, `"name":"processes","status":"refused"`) {

@@ -22,18 +22,21 @@ func stdoutClosed() bool {
 	if unix.Fstat(1, &out) != nil || unix.Stat("/dev/null", &null) != nil {
 		return false
 	}
-	if mode&unix.O_ACCMODE != unix.O_RDWR || out.Mode&unix.S_IFMT != unix.S_IFCHR || out.Rdev != null.Rdev {
+	if mode&unix.O_ACCMODE != unix.O_RDWR || out.Mode&unix.S_IFMT != unix.S_IFCHR ||
+		out.Rdev != null.Rdev {
 		return false
 	}
 	self, parent := os.Getpid(), os.Getppid()
-	return !sameFile(self, 0) && !sameFile(self, 2) && !sameFile(parent, 0) && !sameFile(parent, 1) && !sameFile(parent, 2)
+	return !sameFile(self, 0) && !sameFile(self, 2) && !sameFile(parent, 0) &&
+		!sameFile(parent, 1) && !sameFile(parent, 2)
 }
 
 // sameFile reports whether a process's descriptor is our standard output, by one and the same
 // opening.
 func sameFile(pid, fd int) bool {
 	const kcmpFile = 0 // KCMP_FILE
-	order, _, errno := unix.Syscall6(unix.SYS_KCMP, uintptr(pid), uintptr(os.Getpid()), kcmpFile, uintptr(fd), 1, 0)
+	order, _, errno := unix.Syscall6(unix.SYS_KCMP, uintptr(pid), uintptr(os.Getpid()),
+		kcmpFile, uintptr(fd), 1, 0)
 	return errno == 0 && order == 0
 }
 

@@ -30,7 +30,9 @@ func TestStdoutClosed(t *testing.T) {
 		if code != tt.code {
 			t.Errorf("%s: exit code %d, want %d", tt.script, code, tt.code)
 		}
-		if want := tt.code == 1 && !strings.Contains(tt.script, "2>"); want != strings.Contains(stderr, "standard output is closed") {
+		if want := tt.code == 1 &&
+			!strings.Contains(tt.script, "2>"); want != strings.Contains(stderr,
+			"standard output is closed") {
 			t.Errorf("%s: standard error: %q", tt.script, stderr)
 		}
 	}

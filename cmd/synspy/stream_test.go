@@ -26,7 +26,8 @@ func TestSignals(t *testing.T) {
 			}
 			rest, code := p.exit()
 			if code != 0 {
-				t.Errorf("exit code %d, want 0; standard error:\n%s", code, p.stderr.String())
+				t.Errorf("exit code %d, want 0; standard error:\n%s", code,
+					p.stderr.String())
 			}
 			onlyStatus(t, p.stderr.String())
 			records := decode(t, text+rest)
@@ -52,14 +53,16 @@ func TestInterruptedTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	rest, code := p.exit()
-	if code != 0 || !strings.Contains(rest, "accept_queue_full") || !strings.Contains(rest, "ledger balanced") {
+	if code != 0 || !strings.Contains(rest, "accept_queue_full") ||
+		!strings.Contains(rest, "ledger balanced") {
 		t.Errorf("exit code %d, output:\n%s", code, rest)
 	}
 }
 
 func TestCount(t *testing.T) {
 	t.Parallel()
-	stdout, stderr, code := output(t, exec.Command(program, "trace", "--netns", dropping(t), "--rate", "0", "--count", "3", "-o", "json"))
+	stdout, stderr, code := output(t, exec.Command(program, "trace", "--netns", dropping(t),
+		"--rate", "0", "--count", "3", "-o", "json"))
 	if code != 0 {
 		t.Fatalf("exit code %d, standard error:\n%s", code, stderr)
 	}
@@ -83,7 +86,8 @@ func balanced(t *testing.T, records []record) {
 	for _, r := range records {
 		if r.Type == "suppressed" {
 			told += r.Count
-			if r.Limit != "count" || r.Cause != "accept_queue_full" || r.Stage != "syn" || r.Action != "dropped" {
+			if r.Limit != "count" || r.Cause != "accept_queue_full" ||
+				r.Stage != "syn" || r.Action != "dropped" {
 				t.Errorf("%+v does not say what was suppressed", r)
 			}
 		}
@@ -100,7 +104,8 @@ func TestCountUnderLoad(t *testing.T) {
 	netns := droppingAtOnce(t, 100)
 	held := 0
 	for range 5 {
-		stdout, stderr, code := output(t, exec.Command(program, "trace", "--netns", netns, "--count", "1", "-o", "json", "--rate", "0"))
+		stdout, stderr, code := output(t, exec.Command(program, "trace", "--netns", netns,
+			"--count", "1", "-o", "json", "--rate", "0"))
 		if code != 0 {
 			t.Fatalf("exit code %d, standard error:\n%s", code, stderr)
 		}
@@ -115,7 +120,8 @@ func TestCountUnderLoad(t *testing.T) {
 
 // TestQuietClosedPipe: a reader that goes away while nothing drops.
 func TestQuietClosedPipe(t *testing.T) {
-	for _, args := range [][]string{{"trace", "--port", "1", "-o", "json"}, {"counters", "--watch", "--interval", "1h"}} {
+	for _, args := range [][]string{{"trace", "--port", "1", "-o", "json"},
+		{"counters", "--watch", "--interval", "1h"}} {
 		t.Run(args[0], func(t *testing.T) {
 			t.Parallel()
 			p := start(t, args...)
@@ -127,7 +133,8 @@ func TestQuietClosedPipe(t *testing.T) {
 			}
 			began := time.Now()
 			if _, code := p.exit(); code != 0 {
-				t.Errorf("exit code %d, want 0; standard error:\n%s", code, p.stderr.String())
+				t.Errorf("exit code %d, want 0; standard error:\n%s", code,
+					p.stderr.String())
 			}
 			if took := time.Since(began); took > patience/4 {
 				t.Errorf("it took %v to notice", took)
@@ -141,9 +148,11 @@ func TestInterruptedStart(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	var stdout, stderr bytes.Buffer
-	if code := run(ctx, []string{"trace", "-o", "json"}, plainEnv(&stdout, &stderr)); code != 130 || stdout.Len() > 0 ||
+	if code := run(ctx, []string{"trace", "-o", "json"},
+		plainEnv(&stdout, &stderr)); code != 130 || stdout.Len() > 0 ||
 		!strings.Contains(stderr.String(), "interrupted before") {
-		t.Errorf("exit code %d, want 130; output %q, standard error:\n%s", code, stdout.String(), stderr.String())
+		t.Errorf("exit code %d, want 130; output %q, standard error:\n%s", code,
+			stdout.String(), stderr.String())
 	}
 }
 
@@ -168,7 +177,8 @@ func TestClosedPipe(t *testing.T) {
 // TestShortOutputInClosedPipe is the same for commands that only print.
 func TestShortOutputInClosedPipe(t *testing.T) {
 	t.Parallel()
-	for _, args := range [][]string{{"version"}, {"lab", "list"}, {"check"}, {"counters", "--all"}} {
+	for _, args := range [][]string{{"version"}, {"lab", "list"}, {"check"},
+		{"counters", "--all"}} {
 		read, write, err := os.Pipe()
 		if err == nil {
 			err = read.Close()
@@ -231,7 +241,8 @@ func TestFullDisk(t *testing.T) {
 // TestNoListener waits for a listener that does not come.
 func TestNoListener(t *testing.T) {
 	t.Parallel()
-	stdout, stderr, code := output(t, exec.Command(program, "trace", "--port", "1", "--duration", "1s"))
+	stdout, stderr, code := output(t, exec.Command(program, "trace", "--port", "1",
+		"--duration", "1s"))
 	if code != 0 || !strings.Contains(stderr, "synspy: no listener matches yet") {
 		t.Errorf("exit code %d, standard error:\n%s", code, stderr)
 	}

@@ -56,7 +56,8 @@ goes to standard error.`,
 			if err != nil {
 				return err
 			}
-			if cookies && len(w.Filter.Stages) > 0 && !slices.Contains(w.Filter.Stages, event.StageSyn) {
+			if cookies && len(w.Filter.Stages) > 0 &&
+				!slices.Contains(w.Filter.Stages, event.StageSyn) {
 				return usage("--cookies does not go with --stage %v: cookies answer SYNs", w.Filter.Stages[0])
 			}
 			w.Cookies = cookies
@@ -69,18 +70,22 @@ goes to standard error.`,
 			if err != nil {
 				return err
 			}
-			return trace.Run(cmd.Context(), stream, trace.Options{Watch: w, Duration: duration,
-				Count: count, Filters: filters(cmd), Status: e.stderr, Record: record}, output.logger(e))
+			return trace.Run(cmd.Context(), stream,
+				trace.Options{Watch: w, Duration: duration,
+					Count: count, Filters: filters(cmd), Status: e.stderr, Record: record}, output.logger(e))
 		},
 	}
 	watch.add(cmd)
 	output.add(cmd)
 	flags := cmd.Flags()
-	flags.DurationVar(&duration, "duration", 0, "stop after this time, like 30s (default: until Ctrl-C)")
+	flags.DurationVar(&duration, "duration", 0,
+		"stop after this time, like 30s (default: until Ctrl-C)")
 	flags.Uint64Var(&count, "count", 0, "stop after so many drops")
 	flags.BoolVar(&cookies, "cookies", false, "also show SYNs that a SYN cookie answered")
-	flags.StringVar(&write, "write", "", "file that keeps the JSON records while they are shown")
-	flags.StringVar(&read, "read", "", "file of such records to show instead; - for standard input")
+	flags.StringVar(&write, "write", "",
+		"file that keeps the JSON records while they are shown")
+	flags.StringVar(&read, "read", "",
+		"file of such records to show instead; - for standard input")
 	complete(cmd, "duration")
 	complete(cmd, "count")
 	return cmd
@@ -105,7 +110,8 @@ var ofRecords = []string{"read", "write", "count", "output", "time", "no-color",
 	"port", "addr", "client", "cause", "stage", "pid", "comm", "cgroup", "container", "pod", "netns"}
 
 // replay is trace --read. It needs no privileges, and asks nothing of this machine.
-func replay(cmd *cobra.Command, e env, read, write string, watch *watchFlags, output *outputFlags, count uint64) (err error) {
+func replay(cmd *cobra.Command, e env, read, write string, watch *watchFlags, output *outputFlags,
+	count uint64) (err error) {
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		if err == nil && !slices.Contains(ofRecords, f.Name) {
 			err = usage("--%s does not go with --read: records of another time cannot answer it", f.Name)
@@ -115,7 +121,8 @@ func replay(cmd *cobra.Command, e env, read, write string, watch *watchFlags, ou
 		return err
 	}
 	if output.format == cli.FormatPackets {
-		return usage("-o %s does not go with --read: there are no packet bytes in records", cli.FormatPackets)
+		return usage("-o %s does not go with --read: there are no packet bytes in records",
+			cli.FormatPackets)
 	}
 	if cmd.Flags().Changed("pid") && watch.selection.PID == 0 {
 		return usage("--pid 0 is no process ID")
@@ -141,6 +148,7 @@ func replay(cmd *cobra.Command, e env, read, write string, watch *watchFlags, ou
 	if err != nil {
 		return err
 	}
-	return recording.Replay(cmd.Context(), from, writing.Replay(e.stdout), recording.ReplayOptions{Filter: filter, Filters: filters(cmd), Count: count,
-		Status: e.stderr, Record: record}, output.logger(e))
+	return recording.Replay(cmd.Context(), from, writing.Replay(e.stdout),
+		recording.ReplayOptions{Filter: filter, Filters: filters(cmd), Count: count,
+			Status: e.stderr, Record: record}, output.logger(e))
 }

@@ -28,9 +28,10 @@ func TestShownContainerIsAccepted(t *testing.T) {
 			Container: "app"}},
 		"container":                {Container: &event.Container{ID: id, Name: "web"}},
 		"container without a name": {Container: &event.Container{ID: id}},
-		"cgroup":                   {Cgroup: &event.Cgroup{Path: "/system.slice/nginx.service"}},
-		"long cgroup":              {Cgroup: &event.Cgroup{Path: "/" + long}},
-		"brackets":                 {Container: &event.Container{ID: id, Name: "web[1]"}},
+		"cgroup": {Cgroup: &event.Cgroup{
+			Path: "/system.slice/nginx.service"}},
+		"long cgroup": {Cgroup: &event.Cgroup{Path: "/" + long}},
+		"brackets":    {Container: &event.Container{ID: id, Name: "web[1]"}},
 	} {
 		p.PID, p.Comm = 7, "x"
 		d := event.Drop{Header: event.Head("drop"), Processes: []event.Process{p},
@@ -63,7 +64,8 @@ func TestShownContainerIsAccepted(t *testing.T) {
 				shown = strings.TrimSpace(shown)
 				other := event.Process{PID: 8,
 					Pod: &event.Pod{Namespace: "test",
-						Name: "db"}, Container: &event.Container{ID: strings.Repeat("f", 64), Name: "db"},
+						Name: "db"}, Container: &event.Container{
+						ID: strings.Repeat("f", 64), Name: "db"},
 					Cgroup: &event.Cgroup{Path: "/db.service"}}
 				filter := owner.Filter{Container: shown}
 				if err := filter.Validate(); err != nil || shown == "" ||

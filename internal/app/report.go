@@ -18,7 +18,8 @@ type Report struct{ file *cli.OutFile }
 // OpenReport opens it, before anything is watched for it. An error wraps ErrUsage.
 func OpenReport(path string) (*Report, error) {
 	if path == "-" {
-		return nil, cli.Usage("--report -: standard output is for the screen\nuse -o html instead")
+		return nil, cli.Usage(
+			"--report -: standard output is for the screen\nuse -o html instead")
 	}
 	file, err := cli.OpenOut(path)
 	if err != nil {
@@ -46,7 +47,8 @@ func (r *Report) Spare(from io.Reader) error {
 // Apart refuses a report in the file that the screen goes to as well: an error wraps ErrUsage.
 func (r *Report) Apart(screen io.Writer) error {
 	if r != nil && r.file.SharesWith(screen) {
-		return cli.Usage("--report and standard output are the same file\nuse -o html instead")
+		return cli.Usage(
+			"--report and standard output are the same file\nuse -o html instead")
 	}
 	return nil
 }

@@ -46,16 +46,20 @@ func listen(t *testing.T, address string, closed bool) netip.AddrPort {
 func TestProbe(t *testing.T) {
 	for _, address := range []string{"127.0.0.1:0", "[::1]:0"} {
 		r := Probe(t.Context(), listen(t, address, false), patience)
-		if r.Outcome != event.CanaryConnected || r.LatencyMs == nil || *r.LatencyMs <= 0 || r.RTTMs == nil ||
-			*r.RTTMs > *r.LatencyMs || r.WaitedMs != nil || r.Retransmits == nil || *r.Retransmits != 0 || r.Error != "" {
+		if r.Outcome != event.CanaryConnected || r.LatencyMs == nil || *r.LatencyMs <= 0 ||
+			r.RTTMs == nil ||
+			*r.RTTMs > *r.LatencyMs || r.WaitedMs != nil || r.Retransmits == nil ||
+			*r.Retransmits != 0 || r.Error != "" {
 			t.Errorf("%s: %+v", address, r)
 		}
 		if r.Client == nil || r.Client.Port == 0 || r.Client.Addr != r.Server.Addr {
 			t.Errorf("%s: from %+v", address, r.Client)
 		}
 		r = Probe(t.Context(), listen(t, address, true), patience)
-		if r.Outcome != event.CanaryRefused || r.Answer != event.CanaryAnswerRST || r.LatencyMs == nil || r.RTTMs != nil ||
-			r.Retransmits == nil || *r.Retransmits != 0 || r.Note != event.CanaryRefused.Meaning() {
+		if r.Outcome != event.CanaryRefused || r.Answer != event.CanaryAnswerRST ||
+			r.LatencyMs == nil || r.RTTMs != nil ||
+			r.Retransmits == nil || *r.Retransmits != 0 ||
+			r.Note != event.CanaryRefused.Meaning() {
 			t.Errorf("%s, closed: %+v", address, r)
 		}
 	}
@@ -75,7 +79,9 @@ func TestRun(t *testing.T) {
 	const count = 100
 	seqs := make(map[string][]uint64)
 	before := sockets(t)
-	summaries, err := Run(t.Context(), targets, Config{Network: "ip", Interval: MinInterval, Timeout: patience, Count: count},
+	summaries,
+		err := Run(t.Context(), targets,
+		Config{Network: "ip", Interval: MinInterval, Timeout: patience, Count: count},
 		func(r event.Canary) error {
 			seqs[r.Target] = append(seqs[r.Target], r.Seq)
 			return nil
@@ -91,7 +97,8 @@ func TestRun(t *testing.T) {
 	}
 	for i, want := range []event.CanaryOutcome{event.CanaryConnected, event.CanaryRefused} {
 		s := summaries[i]
-		if s.Sent+s.Skipped != count || s.Outcomes[want] != s.Sent || s.Retransmits != 0 || s.DurationMs < 900 {
+		if s.Sent+s.Skipped != count || s.Outcomes[want] != s.Sent || s.Retransmits != 0 ||
+			s.DurationMs < 900 {
 			t.Errorf("%+v", s)
 		}
 		got := seqs[s.Target]
@@ -139,7 +146,9 @@ func TestRunEnds(t *testing.T) {
 		t.Errorf("%v, %+v", err, summaries)
 	}
 	gone := errors.New("nobody reads")
-	if _, err := Run(t.Context(), []*Target{target}, config, func(event.Canary) error { return gone }); !errors.Is(err, gone) {
+	if _, err := Run(t.Context(), []*Target{target}, config, func(event.Canary) error {
+		return gone
+	}); !errors.Is(err, gone) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -151,9 +160,12 @@ func TestUnresolved(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	summaries, err := Run(ctx, []*Target{target}, Config{Network: "ip", Interval: MinInterval, Timeout: time.Second, Count: 1},
+	summaries,
+		err := Run(ctx, []*Target{target},
+		Config{Network: "ip", Interval: MinInterval, Timeout: time.Second, Count: 1},
 		func(r event.Canary) error {
-			if r.Outcome != event.CanaryUnresolved || r.Error == "" || r.Server != nil || r.Seq != 1 {
+			if r.Outcome != event.CanaryUnresolved || r.Error == "" ||
+				r.Server != nil || r.Seq != 1 {
 				t.Errorf("%+v", r)
 			}
 			return nil
@@ -190,7 +202,8 @@ func TestParseTarget(t *testing.T) {
 			t.Errorf("%q: %v", text, err)
 			continue
 		}
-		if got, err := target.Resolve(t.Context(), "ip"); err != nil || got.String() != want {
+		if got, err := target.Resolve(t.Context(), "ip"); err != nil ||
+			got.String() != want {
 			t.Errorf("%q is %s, %v; want %s", text, got, err, want)
 		}
 	}
@@ -200,7 +213,8 @@ func TestParseTarget(t *testing.T) {
 // length.
 func TestNote(t *testing.T) {
 	of := func(latency, rtt float64, retransmits uint32) string {
-		r := event.Canary{Outcome: event.CanaryConnected, LatencyMs: &latency, Retransmits: &retransmits}
+		r := event.Canary{Outcome: event.CanaryConnected, LatencyMs: &latency,
+			Retransmits: &retransmits}
 		if rtt > 0 {
 			r.RTTMs = &rtt
 		}
@@ -215,9 +229,12 @@ func TestNote(t *testing.T) {
 		{1003, 0.1, 1, "the first SYN, or its answer, was dropped or lost"},
 		{3003, 0.1, 2, "the first 2 SYNs, or their answers, were dropped or lost"},
 		{3003, 0, 2, "the first 2 SYNs, or their answers, were dropped or lost"},
-		{1003, 1002, 0, "slow network: no SYN was sent again, the round trip took that long"},
-		{1500, 1499, 1, "slow network, not loss: the answer took longer than the retransmission"},
-		{1003, 0.1, 0, "no SYN was sent again and the round trip was short: this machine was late to notice"},
+		{1003, 1002, 0,
+			"slow network: no SYN was sent again, the round trip took that long"},
+		{1500, 1499, 1,
+			"slow network, not loss: the answer took longer than the retransmission"},
+		{1003, 0.1, 0,
+			"no SYN was sent again and the round trip was short: this machine was late to notice"},
 	} {
 		if got := of(test.latency, test.rtt, test.retransmits); got != test.want {
 			t.Errorf("%v: %q", test, got)
@@ -251,12 +268,16 @@ func TestDistribution(t *testing.T) {
 
 func TestStep(t *testing.T) {
 	for _, test := range []struct{ ms, from, to float64 }{
-		{0.001, 0.01, 0.02}, {0.01, 0.01, 0.02}, {0.05, 0.05, 0.1}, {0.099, 0.05, 0.1}, {0.1, 0.1, 0.2}, {1, 1, 2}, {1.999, 1, 2},
-		{2, 2, 5}, {9.99, 5, 10}, {10, 10, 20}, {1000, 1000, 2000}, {1003.2, 1000, 2000}, {3003, 2000, 5000}, {600000, 500000, 1000000},
+		{0.001, 0.01, 0.02}, {0.01, 0.01, 0.02}, {0.05, 0.05, 0.1}, {0.099, 0.05, 0.1},
+		{0.1, 0.1, 0.2}, {1, 1, 2}, {1.999, 1, 2},
+		{2, 2, 5}, {9.99, 5, 10}, {10, 10, 20}, {1000, 1000, 2000}, {1003.2, 1000, 2000},
+		{3003, 2000, 5000}, {600000, 500000, 1000000},
 	} {
 		step := stepOf(test.ms)
-		if from, to := stepFrom(step), stepFrom(step+1); from != test.from || to != test.to {
-			t.Errorf("%v is in %v to %v, want %v to %v", test.ms, from, to, test.from, test.to)
+		if from, to := stepFrom(step), stepFrom(step+1); from != test.from ||
+			to != test.to {
+			t.Errorf("%v is in %v to %v, want %v to %v", test.ms, from, to, test.from,
+				test.to)
 		}
 	}
 }
@@ -269,9 +290,11 @@ func TestVerdictOfReset(t *testing.T) {
 		{0, 1, 2}: "no connection lasted, mostly timeout: no answer",
 		{2, 1, 0}: "1 of 3 failed, reset: an RST came after the handshake",
 	} {
-		got := verdict(event.CanarySummary{Sent: outcomes[0] + outcomes[1] + outcomes[2], Latency: &event.CanaryLatency{}, Outcomes: map[event.CanaryOutcome]uint64{
-			event.CanaryConnected: outcomes[0], event.CanaryReset: outcomes[1], event.CanaryTimeout: outcomes[2]}})
-		if !strings.HasPrefix(got, want) || strings.Contains(got, "connected, reset: connected") {
+		got := verdict(event.CanarySummary{Sent: outcomes[0] + outcomes[1] + outcomes[2],
+			Latency: &event.CanaryLatency{}, Outcomes: map[event.CanaryOutcome]uint64{
+				event.CanaryConnected: outcomes[0], event.CanaryReset: outcomes[1], event.CanaryTimeout: outcomes[2]}})
+		if !strings.HasPrefix(got, want) ||
+			strings.Contains(got, "connected, reset: connected") {
 			t.Errorf("%v: %q, want %q", outcomes, got, want)
 		}
 	}

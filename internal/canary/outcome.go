@@ -20,7 +20,8 @@ import (
 // classify says how an attempt ended.
 func classify(record *event.Canary, err error, info *unix.TCPInfo) {
 	sent := record.Retransmits != nil // the kernel took the SYN
-	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, context.Canceled) &&
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) &&
+		!errors.Is(err, context.Canceled) &&
 		!errors.Is(err, context.DeadlineExceeded) {
 		record.Error = err.Error()
 	}
@@ -39,11 +40,13 @@ func classify(record *event.Canary, err error, info *unix.TCPInfo) {
 		record.Outcome, record.Answer = event.CanaryRefused, answer
 	case errors.Is(err, unix.ECONNRESET), errors.Is(err, unix.EPIPE):
 		record.Outcome = event.CanaryReset // before it could be looked at
-	case errors.Is(err, unix.EHOSTUNREACH), errors.Is(err, unix.ENETUNREACH), errors.Is(err, unix.EPROTO),
+	case errors.Is(err, unix.EHOSTUNREACH), errors.Is(err, unix.ENETUNREACH),
+		errors.Is(err, unix.EPROTO),
 		errors.Is(err, unix.EHOSTDOWN), errors.Is(err, unix.EACCES):
 		record.Outcome = event.CanaryUnreachable
 	case errors.Is(err, unix.EINVAL) && !sent: // fib_props
-		record.Outcome, record.Error = event.CanaryUnreachable, "this machine has a blackhole route there"
+		record.Outcome, record.Error = event.CanaryUnreachable,
+			"this machine has a blackhole route there"
 	default:
 		record.Outcome = event.CanaryFailed
 	}
@@ -51,7 +54,8 @@ func classify(record *event.Canary, err error, info *unix.TCPInfo) {
 
 // answered reports whether a packet of the server's side ended it.
 func answered(r event.Canary) bool {
-	return r.Outcome == event.CanaryConnected || r.Outcome == event.CanaryReset || r.Outcome == event.CanaryRefused
+	return r.Outcome == event.CanaryConnected || r.Outcome == event.CanaryReset ||
+		r.Outcome == event.CanaryRefused
 }
 
 const (
@@ -99,7 +103,8 @@ func connectedNote(r event.Canary, retransmits uint32) string {
 	case retransmits == 1:
 		return "the first SYN, or its answer, was dropped or lost"
 	case retransmits > 0:
-		return fmt.Sprintf("the first %s, or their answers, were dropped or lost", syns(retransmits))
+		return fmt.Sprintf("the first %s, or their answers, were dropped or lost",
+			syns(retransmits))
 	case latency < float64(slow.Milliseconds()):
 		return ""
 	case rtt > 0 && latency > 2*rtt:

@@ -74,12 +74,15 @@ func Probe(ctx context.Context, to netip.AddrPort, timeout time.Duration) event.
 
 // connect sends the first SYN.
 func (a *attempt) connect(to netip.AddrPort) error {
-	family, sockaddr := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Addr: to.Addr().As16(), Port: int(to.Port()),
-		ZoneId: zone(to.Addr())})
+	family, sockaddr := unix.AF_INET6,
+		unix.Sockaddr(&unix.SockaddrInet6{Addr: to.Addr().As16(), Port: int(to.Port()),
+			ZoneId: zone(to.Addr())})
 	if to.Addr().Is4() {
-		family, sockaddr = unix.AF_INET, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())}
+		family, sockaddr = unix.AF_INET, &unix.SockaddrInet4{Addr: to.Addr().As4(),
+			Port: int(to.Port())}
 	}
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_TCP)
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK,
+		unix.IPPROTO_TCP)
 	if err != nil {
 		return os.NewSyscallError("socket", err)
 	}
@@ -171,7 +174,8 @@ func (a *attempt) settle(ctx context.Context) event.CanaryOutcome {
 		switch {
 		case err != nil:
 			return event.CanaryConnected
-		case errors.Is(failed, unix.ECONNRESET), errors.Is(failed, unix.EPIPE), errors.Is(failed, unix.ENOTCONN):
+		case errors.Is(failed, unix.ECONNRESET), errors.Is(failed, unix.EPIPE),
+			errors.Is(failed, unix.ENOTCONN):
 			return event.CanaryReset
 		case a.info.State != stateFinWait1 && a.info.State != stateClosing:
 			return event.CanaryConnected
@@ -193,14 +197,17 @@ func (a *attempt) local() *event.Endpoint {
 		return nil
 	}
 	var address unix.Sockaddr
-	if raw.Control(func(fd uintptr) { address, err = unix.Getsockname(int(fd)) }) != nil || err != nil {
+	if raw.Control(func(fd uintptr) {
+		address, err = unix.Getsockname(int(fd))
+	}) != nil || err != nil {
 		return nil
 	}
 	switch sa := address.(type) {
 	case *unix.SockaddrInet4:
 		return &event.Endpoint{Addr: netip.AddrFrom4(sa.Addr), Port: uint16(sa.Port)}
 	case *unix.SockaddrInet6:
-		return &event.Endpoint{Addr: netip.AddrFrom16(sa.Addr).Unmap(), Port: uint16(sa.Port)}
+		return &event.Endpoint{Addr: netip.AddrFrom16(sa.Addr).Unmap(),
+			Port: uint16(sa.Port)}
 	default:
 		return nil
 	}

@@ -29,7 +29,8 @@ type Config struct {
 // returns a summary of each. A probe that takes long does not hold up the next
 // one, or those that are slow would be asked least. emit gets every record, from
 // one goroutine at a time; its first error ends the run and is returned.
-func Run(ctx context.Context, targets []*Target, config Config, emit func(event.Canary) error) ([]event.CanarySummary, error) {
+func Run(ctx context.Context, targets []*Target, config Config, emit func(event.Canary) error,
+) ([]event.CanarySummary, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	began := time.Now()

@@ -23,7 +23,8 @@ type tally struct {
 }
 
 func newTally() *tally {
-	return &tally{outcomes: make(map[event.CanaryOutcome]uint64), histogram: make(map[int]*event.CanaryBucket)}
+	return &tally{outcomes: make(map[event.CanaryOutcome]uint64),
+		histogram: make(map[int]*event.CanaryBucket)}
 }
 
 func (t *tally) skip() { t.skipped.Add(1) }
@@ -59,8 +60,10 @@ func (t *tally) add(r event.Canary) {
 }
 
 func (t *tally) summary(target string, during time.Duration) event.CanarySummary {
-	s := event.CanarySummary{Header: event.Head("canary_summary"), Target: target, Server: t.server,
-		DurationMs: uint64(during.Milliseconds()), Sent: t.sent, Skipped: t.skipped.Load(), Outcomes: t.outcomes,
+	s := event.CanarySummary{Header: event.Head("canary_summary"), Target: target,
+		Server:     t.server,
+		DurationMs: uint64(during.Milliseconds()), Sent: t.sent, Skipped: t.skipped.Load(),
+		Outcomes:      t.outcomes,
 		Retransmitted: t.retransmitted, Retransmits: t.retransmits,
 		Latency: t.latency.summary(), RTT: t.rtt.summary(), Histogram: t.buckets()}
 	s.Verdict = verdict(s)
@@ -82,7 +85,8 @@ func (t *tally) buckets() []event.CanaryBucket {
 			buckets = append(buckets, *b)
 			continue
 		}
-		buckets = append(buckets, event.CanaryBucket{FromMs: stepFrom(step), ToMs: stepFrom(step + 1)})
+		buckets = append(buckets,
+			event.CanaryBucket{FromMs: stepFrom(step), ToMs: stepFrom(step + 1)})
 	}
 	return buckets
 }
@@ -100,11 +104,14 @@ func verdict(s event.CanarySummary) string {
 	case s.Sent == 0:
 		return "nothing was sent"
 	case connected == 0 && s.Outcomes[event.CanaryReset]+s.Outcomes[event.CanaryStalled] > 0: // the client took itself for connected
-		return fmt.Sprintf("no connection lasted, %s: %s", most(worst, n, s.Sent), worst.Meaning())
+		return fmt.Sprintf("no connection lasted, %s: %s", most(worst, n, s.Sent),
+			worst.Meaning())
 	case connected == 0:
-		return fmt.Sprintf("never connected, %s: %s", most(worst, n, s.Sent), worst.Meaning())
+		return fmt.Sprintf("never connected, %s: %s", most(worst, n, s.Sent),
+			worst.Meaning())
 	case worst != "" && worst != event.CanaryPending:
-		return fmt.Sprintf("%d of %d failed, %s: %s", s.Sent-connected, s.Sent, most(worst, n, s.Sent-connected), worst.Meaning())
+		return fmt.Sprintf("%d of %d failed, %s: %s", s.Sent-connected, s.Sent,
+			most(worst, n, s.Sent-connected), worst.Meaning())
 	case s.Retransmitted > 0 && s.RTT != nil && s.RTT.P50 >= initialRTO:
 		return fmt.Sprintf("slow network: the median round trip is %.0f ms, longer than a SYN waits before it is sent again", s.RTT.P50)
 	case s.Retransmitted > 0:
@@ -176,7 +183,8 @@ func (d *distribution) summary() *event.CanaryLatency {
 	if d.n == 0 {
 		return nil
 	}
-	return &event.CanaryLatency{Min: d.min, P50: d.percentile(0.5), P90: d.percentile(0.9), P99: d.percentile(0.99), Max: d.max}
+	return &event.CanaryLatency{Min: d.min, P50: d.percentile(0.5), P90: d.percentile(0.9),
+		P99: d.percentile(0.99), Max: d.max}
 }
 
 // percentile is the nearest rank's, to the microsecond.

@@ -71,7 +71,8 @@ func (t *Target) Resolve(ctx context.Context, network Network) (netip.AddrPort, 
 
 // Unresolved is the record of a probe that found no address.
 func Unresolved(err error) event.Canary {
-	r := event.Canary{Header: event.Head("canary"), Outcome: event.CanaryUnresolved, Error: err.Error()}
+	r := event.Canary{Header: event.Head("canary"), Outcome: event.CanaryUnresolved,
+		Error: err.Error()}
 	r.Note = note(r)
 	return r
 }

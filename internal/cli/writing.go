@@ -72,7 +72,8 @@ func NewWriting(format, clock string, screen Screen) (Writing, error) {
 			render.FormatPcapng}[f],
 		Time: [...]render.Clock{render.ClockLocal, render.ClockUTC,
 			render.ClockRelative}[c],
-		Color: screen.Color, Width: screen.Width, Height: screen.Height, Plain: !screen.Terminal, Start: time.Now(),
+		Color: screen.Color, Width: screen.Width, Height: screen.Height,
+		Plain: !screen.Terminal, Start: time.Now(),
 	}}, nil
 }
 

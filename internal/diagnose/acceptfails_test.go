@@ -25,7 +25,8 @@ func TestAcceptFailsSays(t *testing.T) {
 		fix         string
 	}{
 		{"EMFILE", "EMFILE", 3, 8, event.ConfidenceProven, "application", []string{"EMFILE",
-			"1023 of the 1024", "RLIMIT_NOFILE"}, "set RLIMIT_NOFILE to 65536 (now 1024)"},
+			"1023 of the 1024",
+			"RLIMIT_NOFILE"}, "set RLIMIT_NOFILE to 65536 (now 1024)"},
 		{"a full table", "", 0, 8, event.ConfidenceLikely, "application", []string{"EMFILE",
 			"1023 of the 1024"}, "set RLIMIT_NOFILE"},
 		{"ENFILE", "ENFILE", 3, 0, event.ConfidenceProven, "node", []string{"ENFILE",
@@ -82,7 +83,8 @@ func TestBlockedAdvice(t *testing.T) {
 		{"a sleep", thread(blockedWindow(16), true, between(2000, 7000, inSleep, inPoll)),
 			"take clock_nanosleep off", "has to wake it"},
 		{"a semaphore", thread(blockedWindow(16), true, between(2000, 7000, futex, inPoll)),
-			"a limit of connections (Tomcat's maxConnections)", "off the accepting thread"},
+			"a limit of connections (Tomcat's maxConnections)",
+			"off the accepting thread"},
 		{"both", prefork(elsewhereInPoll, event.RoleHolder, inSleep, futex, inSleep),
 			"clock_nanosleep and futex", "take clock_nanosleep and futex"},
 	} {

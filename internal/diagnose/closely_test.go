@@ -22,7 +22,8 @@ func sampledFrom(l evidence.Listener, from uint32) evidence.Listener {
 		known, closely := false, false
 		for _, smp := range t.Samples {
 			if smp.RunMs != nil {
-				ran, delayed, known = ran+*smp.RunMs, delayed+evidence.Value(smp.DelayMs), true
+				ran, delayed, known = ran+*smp.RunMs,
+					delayed+evidence.Value(smp.DelayMs), true
 			}
 			if smp.OffsetMs < from && smp.OffsetMs/stepMs%(calmMs/stepMs) != 0 {
 				continue

@@ -66,10 +66,12 @@ func TestPrograms(t *testing.T) {
 		return e
 	}
 	all := []string{"native XDP program on eth0: lb (id 37)",
-		"tc ingress program on eth1: id 40", "tc ingress filter on eth1: flower, drops what it matches",
+		"tc ingress program on eth1: id 40",
+		"tc ingress filter on eth1: flower, drops what it matches",
 		"tc ingress filter on eth1: u32, redirects what it matches to another device",
 		"generic XDP program on eth2: guard (id 41)", "tcx ingress program on eth2: cni (id 42)"}
-	const none, unknown = "devices read, with no XDP or tc program in the way of SYNs: ", "XDP and tc programs not known: "
+	const none, unknown = "devices read, with no XDP or tc program in the way of SYNs: ",
+		"XDP and tc programs not known: "
 	for _, tt := range []struct {
 		name       string
 		e          *evidence.Evidence
@@ -80,14 +82,20 @@ func TestPrograms(t *testing.T) {
 		{"nothing arrived", silent(func(*evidence.Evidence) {}), event.FindingNoSynArrived,
 			event.ConfidenceProven, all},
 		{"nothing arrived, and nothing is there",
-			silent(func(e *evidence.Evidence) { e.Devices = nil }), event.FindingNoSynArrived, event.ConfidenceProven,
+			silent(func(e *evidence.Evidence) {
+				e.Devices = nil
+			}), event.FindingNoSynArrived, event.ConfidenceProven,
 			[]string{none + "3"}},
 		{"nothing arrived, and nobody looked", silent(func(e *evidence.Evidence) {
-			e.Devices, e.DevicesRead, e.Missing = nil, nil, []evidence.Gap{{Need: evidence.NeedDevices, Why: "a file has none"}, {Need: evidence.NeedSynAcks, Why: "not watched"}}
+			e.Devices, e.DevicesRead, e.Missing = nil, nil,
+				[]evidence.Gap{{Need: evidence.NeedDevices, Why: "a file has none"},
+					{Need: evidence.NeedSynAcks, Why: "not watched"}}
 		}), event.FindingNoSynArrived, event.ConfidenceProven, []string{unknown +
 			"a file has none"}},
 		{"nothing arrived, and only some could be read", silent(func(e *evidence.Evidence) {
-			e.Devices, e.Missing = e.Devices[:1], []evidence.Gap{{Need: evidence.NeedDevices, Why: "operation not permitted"}}
+			e.Devices, e.Missing = e.Devices[:1],
+				[]evidence.Gap{
+					{Need: evidence.NeedDevices, Why: "operation not permitted"}}
 		}), event.FindingNoSynArrived, event.ConfidenceProven, []string{all[0], unknown +
 			"operation not permitted"}},
 		{"SYNs arrived", arrived, event.FindingHealthy, event.ConfidenceLikely, all},

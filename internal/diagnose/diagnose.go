@@ -15,7 +15,8 @@ func Diagnose(e *evidence.Evidence) event.Diagnosis {
 	d := event.Diagnosis{
 		Header: event.Head("diagnosis"), Time: e.Start, WindowS: float64(e.WindowMs) / 1000,
 		Verdict: rules.Doubt(e, all, verdict(e, all)), Findings: []event.Finding{},
-		Counts: e.Counts, Ledger: e.Ledger, Overflow: e.Overflow, Balanced: e.Balanced, Unchecked: event.Unchecked(e.Counts), Timeline: []event.Timeline{},
+		Counts: e.Counts, Ledger: e.Ledger, Overflow: e.Overflow, Balanced: e.Balanced,
+		Unchecked: event.Unchecked(e.Counts), Timeline: []event.Timeline{},
 		Handshakes: evidence.Handshakes(e), Clients: evidence.Bound(e.Clients,
 			rules.MaxClients), ClientsSeen: e.ClientsSeen, Cannot: rules.Cannot(e, all),
 	}

@@ -58,7 +58,9 @@ var cases = []diagnoseCase{
 		[]string{"cause accept_loop_blocked"}},
 	{"idle in poll over a full queue, and another thread, which may be the one that accepts, is asleep", evidenceOf(thread(thread(
 		listener(4, during(rate(8, 0), 1000, 1800, plus(4)), during(rate(8, 10), 1500, 7500,
-			func(uint64) uint64 { return 0 })), true, always(inPoll)), true, always(inSleep))),
+			func(uint64) uint64 {
+				return 0
+			})), true, always(inPoll)), true, always(inSleep))),
 		[]string{"cause accept_loop_blocked", "contributing connection_burst"}},
 	{"idle in poll over a full queue",
 		evidenceOf(thread(listener(16, rate(10, 100), rate(10, 0)), true, always(inPoll))),
@@ -357,7 +359,8 @@ var cases = []diagnoseCase{
 	{"SYN-ACKs sent again because ACKs were dropped",
 		evidenceOf(halfOpened(died1(thread(blockedWindow(16), true, between(2000, 7000,
 			inSleep, inPoll)),
-			event.CauseAcceptQueueFull, event.StageAck, event.ActionDropped, 30), 300, ptr(uint64(300)), 0)),
+			event.CauseAcceptQueueFull, event.StageAck, event.ActionDropped,
+			30), 300, ptr(uint64(300)), 0)),
 		[]string{"cause accept_loop_blocked"}},
 
 	// Who is harmed.
@@ -494,7 +497,8 @@ func throttledWindow(from, to uint32) evidence.Listener {
 	l := thread(blockedWindow(16), true, between(2000, 7000, inSleep, inPoll))
 	l.Cgroups = []evidence.CPU{{Cgroup: event.Cgroup{ID: 7, Path: "/system.slice/web.service"},
 		QuotaUs: ptr(uint64(20000)), PeriodUs: ptr(uint64(100000)),
-		Periods: 100, Throttled: 48, ThrottledMs: 3900, Spans: []evidence.Span{{FromMs: from, ToMs: to}}}}
+		Periods: 100, Throttled: 48, ThrottledMs: 3900, Spans: []evidence.Span{
+			{FromMs: from, ToMs: to}}}}
 	return l
 }
 
@@ -614,7 +618,8 @@ func deferred(l evidence.Listener, n uint64, d evidence.Deferred) evidence.Liste
 // finishing lets all but some of the handshakes be finished.
 func finishing(l evidence.Listener, but uint64) evidence.Listener {
 	n := *l.Syns - but
-	l.Finished, l.ID.SynQueue, l.HalfOpenBefore, l.SynsAgain = &n, &event.SynQueue{Limit: 128}, ptr(uint64(0)), ptr(uint64(0))
+	l.Finished, l.ID.SynQueue, l.HalfOpenBefore, l.SynsAgain = &n, &event.SynQueue{Limit: 128},
+		ptr(uint64(0)), ptr(uint64(0))
 	return l
 }
 
@@ -746,7 +751,8 @@ func fromFile(full uint32) *evidence.Evidence {
 			AcceptQueue: &event.Queue{Len: 129, Limit: 128},
 			Reuseport:   &event.Reuseport{Members: 4, Full: full}},
 		Processes: []event.Process{{PID: 812, Comm: "server",
-			Role: event.RoleAcceptor}}, Syns: ptr(uint64(900)), LongestGapMs: ptr(uint64(4900)),
+			Role: event.RoleAcceptor}}, Syns: ptr(uint64(900)), LongestGapMs: ptr(
+			uint64(4900)),
 	}
 	l = died1(l, event.CauseAcceptQueueFull, event.StageSyn, event.ActionDropped, 60)
 	e := evidenceOf(l)

@@ -30,13 +30,16 @@ func TestForwarded(t *testing.T) {
 			e.Missing = []evidence.Gap{{Need: evidence.NeedForwarded,
 				Why: "not permitted"}}
 		}, event.ConfidenceLikely, "before it"},
-		"the host": {func(e *evidence.Evidence) { e.Forwarded = []evidence.Forwarded{host} }, event.ConfidencePossible, "this host forwarded 88 packets meanwhile"},
+		"the host": {func(e *evidence.Evidence) {
+			e.Forwarded = []evidence.Forwarded{host}
+		}, event.ConfidencePossible, "this host forwarded 88 packets meanwhile"},
 		"a router": {func(e *evidence.Evidence) {
 			e.Forwarded = []evidence.Forwarded{host,
 				router}
 		}, event.ConfidencePossible, "network namespace router forwarded 1,200 packets"},
 		"a rule": {func(e *evidence.Evidence) {
-			e.Forwarded, e.Diversions = []evidence.Forwarded{host}, []evidence.Diversion{dnat}
+			e.Forwarded, e.Diversions = []evidence.Forwarded{host},
+				[]evidence.Diversion{dnat}
 		}, event.ConfidencePossible,
 			"SYNs to port 80 are sent to 10.9.0.77:80 (dnat rule in table ip n, chain p"},
 	} {
@@ -70,7 +73,8 @@ func TestBeforeOneNetNS(t *testing.T) {
 		Kernel: event.Kernel{Function: "nf_hook_slow", Reason: "NETFILTER_DROP",
 			Hook: "forward"}}
 	elsewhere := syn
-	elsewhere.Own, elsewhere.Enter, elsewhere.Kernel = false, evidence.Enter{Name: "router"}, event.Kernel{Function: "ip_error"}
+	elsewhere.Own, elsewhere.Enter, elsewhere.Kernel = false, evidence.Enter{Name: "router"},
+		event.Kernel{Function: "ip_error"}
 	sniffed := syn
 	sniffed.Kernel = event.Kernel{Function: "packet_rcv"}
 	for name, test := range map[string]struct {
@@ -83,14 +87,19 @@ func TestBeforeOneNetNS(t *testing.T) {
 		"nothing": {func(*evidence.Evidence) {}, event.ConfidenceProven,
 			event.SeverityNote, "of this network namespace", "meanwhile"},
 		"not watched": {func(e *evidence.Evidence) { e.StraysMs = nil },
-			event.ConfidenceLikely, event.SeverityNote, "of this network namespace", "meanwhile"},
+			event.ConfidenceLikely, event.SeverityNote, "of this network namespace",
+			"meanwhile"},
 		"not all watched": {func(e *evidence.Evidence) {
 			e.Missing = []evidence.Gap{{Need: evidence.NeedForwarded,
 				Why: "it has more than 16 addresses"}}
 		},
-			event.ConfidenceLikely, event.SeverityNote, "of this network namespace", "meanwhile"},
-		"the host forwarded": {func(e *evidence.Evidence) { e.Forwarded = []evidence.Forwarded{host} }, event.ConfidenceLikely, event.SeverityNote,
-			"this host forwarded 88 packets meanwhile, and may have sent", "reached a listener"},
+			event.ConfidenceLikely, event.SeverityNote, "of this network namespace",
+			"meanwhile"},
+		"the host forwarded": {func(e *evidence.Evidence) {
+			e.Forwarded = []evidence.Forwarded{host}
+		}, event.ConfidenceLikely, event.SeverityNote,
+			"this host forwarded 88 packets meanwhile, and may have sent",
+			"reached a listener"},
 		"the host's IPVS": {func(e *evidence.Evidence) {
 			e.Forwarded = []evidence.Forwarded{{NetNS: host.NetNS, Own: true,
 				Before: true, IPVS: 5}}
@@ -99,16 +108,21 @@ func TestBeforeOneNetNS(t *testing.T) {
 			e.Forwarded = []evidence.Forwarded{{NetNS: 4026532001,
 				Enter: evidence.Enter{Name: "web"}, IPVS: 5}}
 		},
-			event.ConfidencePossible, event.SeverityNote, "IPVS of network namespace web took 5 packets meanwhile", "IP stack"},
+			event.ConfidencePossible, event.SeverityNote,
+			"IPVS of network namespace web took 5 packets meanwhile",
+			"IP stack"},
 		"died on the host": {func(e *evidence.Evidence) {
 			e.Forwarded,
 				e.Strays = []evidence.Forwarded{host}, []evidence.Stray{syn}
 		}, event.ConfidenceLikely, event.SeverityCause,
 			"6 SYNs to 10.0.0.2:80 were dropped before it, by netfilter at forward on this host", "forwarded"},
-		"died in a router": {func(e *evidence.Evidence) { e.Strays = []evidence.Stray{elsewhere} }, event.ConfidenceLikely, event.SeverityCause,
+		"died in a router": {func(e *evidence.Evidence) {
+			e.Strays = []evidence.Stray{elsewhere}
+		}, event.ConfidenceLikely, event.SeverityCause,
 			"were dropped before it, by a route that refuses or discards it, or for want of one in network namespace router", "netfilter"},
 		"copied": {func(e *evidence.Evidence) { e.Strays = []evidence.Stray{sniffed} },
-			event.ConfidenceProven, event.SeverityNote, "of this network namespace", "dropped before"},
+			event.ConfidenceProven, event.SeverityNote, "of this network namespace",
+			"dropped before"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := &evidence.Evidence{WindowMs: 10_000, Filter: "--netns web --port 80",

@@ -35,18 +35,24 @@ func TestSynQueueSays(t *testing.T) {
 	}{
 		{"last ACKs that found the accept queue full, and every cookie came back",
 			withCookies(evidenceOf(overflowed(event.StageAck)), 96),
-			"more handshakes were begun at once than the SYN queue holds", "application", nil, []string{"spoofed", "set the backlog"}},
+			"more handshakes were begun at once than the SYN queue holds",
+			"application", nil, []string{"spoofed", "set the backlog"}},
 		{"SYNs that found it full, and every cookie came back",
 			withCookies(evidenceOf(overflowed(event.StageSyn)), 96),
-			"the SYN queue filled behind the full accept queue", "application", nil, []string{"spoofed", "set the backlog"}},
+			"the SYN queue filled behind the full accept queue", "application", nil,
+			[]string{"spoofed", "set the backlog"}},
 		{"cookies that did not come back",
 			withCookies(evidenceOf(overflowed(event.StageSyn)), 3),
-			"the SYN queue filled behind the full accept queue", "network", []string{"spoofed"}, []string{"set the backlog"}},
+			"the SYN queue filled behind the full accept queue", "network",
+			[]string{"spoofed"}, []string{"set the backlog"}},
 		{"a flood while cookies are off",
 			evidenceOf(somaxconn(died1(cookies(listener(64, rate(2, 400), rate(2, 400)),
 				0, 0),
-				event.CauseSynQueueFull, event.StageSyn, event.ActionDropped, 700), 4096, nil)),
-			"the SYN queue was full of handshakes that clients did not finish", "network", []string{"turn SYN cookies on"}, []string{"leave net.ipv4.tcp_syncookies", "set the backlog"}},
+				event.CauseSynQueueFull, event.StageSyn, event.ActionDropped,
+				700), 4096, nil)),
+			"the SYN queue was full of handshakes that clients did not finish",
+			"network", []string{"turn SYN cookies on"},
+			[]string{"leave net.ipv4.tcp_syncookies", "set the backlog"}},
 		{"many at once who are there",
 			withCookies(evidenceOf(somaxconn(cookies(listener(64, rate(2, 400),
 				rate(2, 400)), 1, 200), 4096, nil)), 200),
@@ -68,7 +74,9 @@ func TestSynQueueSays(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			i := slices.IndexFunc(Diagnose(tt.e).Findings,
-				func(f event.Finding) bool { return f.ID == event.FindingSynQueuePressure })
+				func(f event.Finding) bool {
+					return f.ID == event.FindingSynQueuePressure
+				})
 			if i < 0 {
 				t.Fatal("the SYN queue is not told of")
 			}

@@ -142,7 +142,9 @@ func TestKnobs(t *testing.T) {
 		cpu.QuotaUs, cpu.PeriodUs = ptr(uint64(50000)), ptr(uint64(100000))
 		return func(p []event.Process) event.Knob { return advice.QuotaKnob(cpu, p, "w") }
 	}
-	at := func(path string) evidence.CPU { return evidence.CPU{Cgroup: event.Cgroup{Path: path}} }
+	at := func(path string) evidence.CPU {
+		return evidence.CPU{Cgroup: event.Cgroup{Path: path}}
+	}
 	v1 := evidence.CPU{Cgroup: event.Cgroup{Path: "/lab"},
 		Dir: "/sys/fs/cgroup/cpu,cpuacct/lab", V1: true}
 	for _, tt := range []struct {
@@ -152,7 +154,8 @@ func TestKnobs(t *testing.T) {
 		want event.Knob
 	}{
 		{"pod's sysctl", pod, somaxconn(&l), event.Knob{Name: "net.core.somaxconn",
-			Try: "511", Where: "securityContext.sysctls of pod prod/api (the node must allow it)", Why: "w"}},
+			Try:   "511",
+			Where: "securityContext.sysctls of pod prod/api (the node must allow it)", Why: "w"}},
 		{"pod in the node's network", pod, somaxconn(&host),
 			event.Knob{Name: "net.core.somaxconn", Try: "511",
 				Where: "/etc/sysctl.d/ and with sysctl -w, on the node: the listener is in its network namespace", Why: "w"}},
@@ -177,7 +180,8 @@ func TestKnobs(t *testing.T) {
 		{"container's quota", container, quota(at("/system.slice/docker-" +
 			strings.Repeat("ab", 32) + ".scope")),
 			event.Knob{Name: "--cpus", Now: "0.5", Try: "1",
-				Where: "docker update --cpus=1 web, or cpus: in a compose file", Why: "w"}},
+				Where: "docker update --cpus=1 web, or cpus: in a compose file",
+				Why:   "w"}},
 		{"unit's quota", event.Process{}, quota(at("/system.slice/web.service")),
 			event.Knob{Name: "CPUQuota=", Now: "50%", Try: "100%",
 				Where: "unit web.service", Why: "w"}},
@@ -186,11 +190,13 @@ func TestKnobs(t *testing.T) {
 				Where: "/sys/fs/cgroup/lab/cpu.max", Why: "w"}},
 		{"version 1", event.Process{}, quota(v1),
 			event.Knob{Name: "cpu.cfs_quota_us", Now: "50000", Try: "100000",
-				Where: "/sys/fs/cgroup/cpu,cpuacct/lab/cpu.cfs_quota_us", Why: "w"}},
+				Where: "/sys/fs/cgroup/cpu,cpuacct/lab/cpu.cfs_quota_us",
+				Why:   "w"}},
 		{"version 1, not known how much", event.Process{},
 			func(p []event.Process) event.Knob { return advice.QuotaKnob(v1, p, "w") },
 			event.Knob{Name: "cpu.cfs_quota_us", Try: "-1",
-				Where: "/sys/fs/cgroup/cpu,cpuacct/lab/cpu.cfs_quota_us", Why: "w"}},
+				Where: "/sys/fs/cgroup/cpu,cpuacct/lab/cpu.cfs_quota_us",
+				Why:   "w"}},
 		{"not known how much", event.Process{},
 			func(p []event.Process) event.Knob {
 				return advice.QuotaKnob(at("/lab"), p,

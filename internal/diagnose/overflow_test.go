@@ -14,7 +14,8 @@ import (
 // had no room for.
 func TestOverflow(t *testing.T) {
 	full := map[string]event.Overflow{
-		"namespaces": {Namespaces: 1}, "drops": {Drops: 1}, "syns": {Syns: 1}, "unnamed": {Unnamed: 1}, "changes": {Changes: 1},
+		"namespaces": {Namespaces: 1}, "drops": {Drops: 1}, "syns": {Syns: 1},
+		"unnamed": {Unnamed: 1}, "changes": {Changes: 1},
 		"uncounted": {Uncounted: 1},
 	}
 	for name, overflow := range full {
@@ -62,6 +63,7 @@ func quietEvidence(syns uint64) *evidence.Evidence {
 	none := uint64(0)
 	return &evidence.Evidence{WindowMs: 10000, Filter: "port 443", Ports: []uint16{443},
 		Balanced: &balanced, Listeners: []evidence.Listener{{
-			ID: event.Listener{Port: 443}, Syns: &syns, Accepts: &syns, Finished: &syns, SynAcksAgain: &none, Cookies: &none,
+			ID: event.Listener{Port: 443}, Syns: &syns, Accepts: &syns, Finished: &syns,
+			SynAcksAgain: &none, Cookies: &none,
 		}}}
 }

@@ -48,7 +48,8 @@ func TestQueueModel(t *testing.T) {
 			whatif.Modelled{Dropped: 2, Again: 1, Lost: 1, WaitMs: 2500}},
 		{"idle capacity is not saved up", whatif.QueueModel{Limit: 0, StepMs: 100,
 			Arrivals: steps(9, map[int]uint64{8: 3}), Capacity: []uint64{9 * whatif.One,
-				9 * whatif.One, 9 * whatif.One, 9 * whatif.One, 9 * whatif.One, 9 * whatif.One, 9 * whatif.One, 9 * whatif.One, 0}},
+				9 * whatif.One, 9 * whatif.One, 9 * whatif.One, 9 * whatif.One,
+				9 * whatif.One, 9 * whatif.One, 9 * whatif.One, 0}},
 			whatif.Modelled{Dropped: 2, Lost: 2, WaitMs: 100}},
 		{"capacity is spread over the step", whatif.QueueModel{Limit: 0, StepMs: 100,
 			Arrivals: steps(1,
@@ -76,7 +77,8 @@ func TestQueueModel(t *testing.T) {
 func TestAdmit(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 3))
 	for range 20_000 {
-		length, limit, each, n := r.Uint64N(30*whatif.One), r.Uint64N(20)*whatif.One, r.Uint64N(2*whatif.One), r.Uint64N(60)
+		length, limit, each, n := r.Uint64N(30*whatif.One), r.Uint64N(20)*whatif.One,
+			r.Uint64N(2*whatif.One), r.Uint64N(60)
 		if r.IntN(4) == 0 {
 			each = 0
 		}

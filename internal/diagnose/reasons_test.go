@@ -62,14 +62,19 @@ func TestReasonFindings(t *testing.T) {
 				"net.ipv4.conf.all.route_localnet", "0")),
 			event.FindingOtherDrops, "node", []string{"Loopback address",
 				"set net.ipv4.conf.eth0.route_localnet to 1 (now 0)",
-				"ip netns exec web sysctl -w net.ipv4.conf.eth0.route_localnet=1", "network namespace: web"}, nil},
+				"ip netns exec web sysctl -w net.ipv4.conf.eth0.route_localnet=1",
+				"network namespace: web"}, nil},
 		{"it is on by now, of all devices", death(other, "ip_rcv_finish_core",
 			"IP_LOCALNET", setTo("net.ipv4.conf.eth0.route_localnet", "0",
 				"net.ipv4.conf.all.route_localnet", "1")),
-			event.FindingOtherDrops, "node", []string{"net.ipv4.conf.eth0.route_localnet: 1"}, []string{"set net."}},
+			event.FindingOtherDrops, "node",
+			[]string{"net.ipv4.conf.eth0.route_localnet: 1"},
+			[]string{"set net."}},
 		{"nobody could read it", death(other, "ip_rcv_finish_core", "IP_LOCALNET",
 			func(d *evidence.Death) { d.Device, d.Enter = "", evidence.Enter{} }),
-			event.FindingOtherDrops, "node", []string{"set net.ipv4.conf.all.route_localnet to 1 in ", "sysctl -w net.ipv4.conf.all.route_localnet=1, in network namespace 4026532000"},
+			event.FindingOtherDrops, "node",
+			[]string{"set net.ipv4.conf.all.route_localnet to 1 in ",
+				"sysctl -w net.ipv4.conf.all.route_localnet=1, in network namespace 4026532000"},
 			[]string{"(now", "device:"}},
 		{"accept_local", death(other, "ip_rcv_finish_core", "IP_LOCAL_SOURCE",
 			setTo("net.ipv4.conf.eth0.accept_local",
@@ -77,7 +82,9 @@ func TestReasonFindings(t *testing.T) {
 			[]string{"arping -D -I eth0 10.0.0.1",
 				"set net.ipv4.conf.eth0.accept_local to 1 (now 0)"}, nil},
 		{"an address that is here", death(other, "ip_error", "IP_INADDRERRORS",
-			func(d *evidence.Death) { d.Here = ptr(true) }), event.FindingOtherDrops, "node",
+			func(d *evidence.Death) {
+				d.Here = ptr(true)
+			}), event.FindingOtherDrops, "node",
 			[]string{"Address here", "ip rule show", "ip route show table local",
 				"ip route get 10.0.0.1 from CLIENT iif eth0"},
 			[]string{"moved", "give the address back", "forwarding",
@@ -93,11 +100,14 @@ func TestReasonFindings(t *testing.T) {
 			func(d *evidence.Death) {
 				d.Server.Addr = netip.MustParseAddr("2001:db8::1")
 				setTo("net.ipv6.conf.eth0.disable_ipv6", "1")(d)
-			}), event.FindingOtherDrops, "node", []string{"set net.ipv6.conf.eth0.disable_ipv6 to 0 (now 1)", "AAAA"}, nil},
+			}), event.FindingOtherDrops, "node", []string{
+			"set net.ipv6.conf.eth0.disable_ipv6 to 0 (now 1)", "AAAA"}, nil},
 		{"rp_filter", death(event.CauseRPFilter, "ip_rcv_finish_core", "IP_RPFILTER",
 			setTo("net.ipv4.conf.eth0.rp_filter", "0", "net.ipv4.conf.all.rp_filter",
 				"1")),
-			event.FindingDroppedBeforeListener, "network", []string{"set net.ipv4.conf.eth0.rp_filter to 2 (now 1)"}, []string{"rp_filter.*"}},
+			event.FindingDroppedBeforeListener, "network",
+			[]string{"set net.ipv4.conf.eth0.rp_filter to 2 (now 1)"},
+			[]string{"rp_filter.*"}},
 		{"a setting of the machine", death(event.CauseCPUBacklog, "enqueue_to_backlog",
 			"CPU_BACKLOG", setTo("net.core.netdev_max_backlog", "1000")),
 			event.FindingDroppedBeforeListener, "node", []string{"(now 1000)",
@@ -108,21 +118,26 @@ func TestReasonFindings(t *testing.T) {
 			event.FindingDroppedBeforeListener, "network", []string{"PAWS",
 				"NAT"}, []string{"tcp_timestamps", "use TCP timestamps"}},
 		{"TIME_WAIT by sequence number", death(event.CauseTimeWait,
-			"tcp_timewait_state_process", "NOT_SPECIFIED", setTo("net.ipv4.tcp_timestamps", "0")),
+			"tcp_timewait_state_process", "NOT_SPECIFIED",
+			setTo("net.ipv4.tcp_timestamps", "0")),
 			event.FindingDroppedBeforeListener, "client", []string{"sequence number",
 				"set net.ipv4.tcp_timestamps to 1 (now 0)"}, []string{"PAWS"}},
 		{"IPsec", death(event.CausePolicy, "tcp_v4_rcv", "XFRM_POLICY", nil),
-			event.FindingDroppedBeforeListener, "platform", []string{"ip xfrm policy"}, []string{"MINTTL"}},
+			event.FindingDroppedBeforeListener, "platform", []string{"ip xfrm policy"},
+			[]string{"MINTTL"}},
 		{"minimum TTL", death(event.CausePolicy, "tcp_v4_rcv", "TCP_MINTTL", nil),
-			event.FindingDroppedBeforeListener, "application", []string{"IP_MINTTL"}, []string{"xfrm"}},
+			event.FindingDroppedBeforeListener, "application", []string{"IP_MINTTL"},
+			[]string{"xfrm"}},
 		{"an old connection", death(other, "tcp_validate_incoming", "TCP_INVALID_SYN",
 			func(d *evidence.Death) {
-				d.Met, d.Holders = &event.Connection{State: "ESTAB"}, []event.Process{{PID: 7, Comm: "redis-server"}}
+				d.Met, d.Holders = &event.Connection{State: "ESTAB"},
+					[]event.Process{{PID: 7, Comm: "redis-server"}}
 				setTo("net.ipv4.tcp_keepalive_time", "7200")(d)
 			}), event.FindingOtherDrops, "client", []string{"established connection", "process that has it: redis-server (pid 7)", "challenge ACK", "set net.ipv4.tcp_keepalive_time to 300 (now 7200)"}, nil},
 		{"one that nobody closes", death(other, "tcp_validate_incoming", "TCP_INVALID_SYN",
 			func(d *evidence.Death) {
-				d.Met, d.Holders = &event.Connection{State: "CLOSE-WAIT"}, []event.Process{{PID: 7, Comm: "java"}}
+				d.Met, d.Holders = &event.Connection{State: "CLOSE-WAIT"},
+					[]event.Process{{PID: 7, Comm: "java"}}
 			}), event.FindingOtherDrops, "application", []string{"never closed", "java (pid 7)", "close() is to follow"}, []string{"keepalive"}},
 		{"one whose process could not be asked for", death(other, "tcp_validate_incoming",
 			"TCP_INVALID_SYN", func(d *evidence.Death) {
@@ -205,7 +220,9 @@ func TestReasonPlaces(t *testing.T) {
 	unknown := death(event.CauseKernelOther, "ip_rcv_core", "NOT_SPECIFIED", nil)
 	if d := Diagnose(killed(here, unknown, held)); len(d.Findings) != 2 ||
 		!slices.ContainsFunc(d.Findings,
-			func(f event.Finding) bool { return f.Confidence == event.ConfidencePossible }) {
+			func(f event.Finding) bool {
+				return f.Confidence == event.ConfidencePossible
+			}) {
 		t.Errorf("held back, and not the only reason: %+v", d.Findings)
 	}
 	var many []evidence.Death
@@ -266,8 +283,12 @@ func TestChallenged(t *testing.T) {
 		complete(t, f)
 	}
 	for name, e := range map[string]*evidence.Evidence{
-		"a kernel that would tell": silent(func(e *evidence.Evidence) { e.Tells = event.TellingReasons() }),
-		"all were seen":            silent(func(e *evidence.Evidence) { e.Ledger[0].Synspy = 9 }),
+		"a kernel that would tell": silent(func(e *evidence.Evidence) {
+			e.Tells = event.TellingReasons()
+		}),
+		"all were seen": silent(func(e *evidence.Evidence) {
+			e.Ledger[0].Synspy = 9
+		}),
 	} {
 		if d := Diagnose(e); len(d.Findings) != 1 ||
 			d.Findings[0].Confidence != event.ConfidenceProven {

@@ -221,7 +221,8 @@ func (r *Recording) Evidence() *evidence.Evidence {
 	}
 	why := "a file of records does not have it"
 	for _, n := range []evidence.Need{evidence.NeedAccepts, evidence.NeedTimeline,
-		evidence.NeedThreads, evidence.NeedOnCPU, evidence.NeedCPU, evidence.NeedThrottled, evidence.NeedSysctls, evidence.NeedMembers,
+		evidence.NeedThreads, evidence.NeedOnCPU, evidence.NeedCPU, evidence.NeedThrottled,
+		evidence.NeedSysctls, evidence.NeedMembers,
 		evidence.NeedSynAcks, evidence.NeedDevices, evidence.NeedForwarded} {
 		e.Missing = append(e.Missing, evidence.Gap{Need: n, Why: why})
 	}
@@ -338,7 +339,8 @@ func (r *Recording) summed(e *evidence.Evidence) {
 		if l := r.listener(&seen.Listener); l != nil && !seen.Others {
 			l.Syns, l.Finished = &seen.Syn, &seen.Ack
 			if a := seen.Accepting; a != nil { // ACKs that died are among those that came
-				l.Finished, l.SynAcksAgain, l.SynsAgain = &a.Arrivals, a.SynAcksAgain, a.SynsAgain
+				l.Finished, l.SynAcksAgain, l.SynsAgain = &a.Arrivals,
+					a.SynAcksAgain, a.SynsAgain
 			}
 		}
 	}

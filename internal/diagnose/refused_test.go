@@ -39,7 +39,8 @@ func TestRefused(t *testing.T) {
 		{"the loop sleeps, and its calls are refused",
 			without(evidenceOf(thread(blockedWindow(16), false,
 				always(unseen(inSleep)))), evidence.NeedCalls, "CAP_SYS_PTRACE"),
-			"accept_loop_blocked", []string{"without CAP_SYS_PTRACE synspy could not see which calls its threads were in"}},
+			"accept_loop_blocked",
+			[]string{"without CAP_SYS_PTRACE synspy could not see which calls its threads were in"}},
 		{"the same, and nobody ever accepted",
 			without(evidenceOf(thread(listener(16, rate(10, 100), rate(10, 0)), false,
 				always(unseen(inSleep)))), evidence.NeedCalls, "CAP_DAC_READ_SEARCH", "CAP_SYS_PTRACE"),
@@ -91,7 +92,9 @@ func whole(e *evidence.Evidence, n evidence.Need, by ...string) *evidence.Eviden
 func TestRefusedEverywhere(t *testing.T) {
 	for _, c := range cases {
 		for _, need := range []evidence.Need{evidence.NeedSyns, evidence.NeedAccepts,
-			evidence.NeedThreads, evidence.NeedCalls, evidence.NeedOwners, evidence.NeedOnCPU, evidence.NeedThrottled, evidence.NeedSysctls, evidence.NeedMembers, evidence.NeedSynAcks,
+			evidence.NeedThreads, evidence.NeedCalls, evidence.NeedOwners,
+			evidence.NeedOnCPU, evidence.NeedThrottled, evidence.NeedSysctls,
+			evidence.NeedMembers, evidence.NeedSynAcks,
 			evidence.NeedIngress, evidence.NeedDevices} {
 			d := Diagnose(without(whole(clone(t, c.e), need, "CAP_ONE"), need,
 				"CAP_TWO"))
@@ -107,7 +110,9 @@ func TestRefusedEverywhere(t *testing.T) {
 						need, f.ID, f.Confidence, f.Settles)
 				}
 				if !slices.ContainsFunc(f.Evidence,
-					func(e event.Evidence) bool { return e.What == rules.About(need) }) {
+					func(e event.Evidence) bool {
+						return e.What == rules.About(need)
+					}) {
 					t.Errorf("%s, without %s: not among the evidence of %s: %v",
 						c.name, need, f.ID, f.Evidence)
 				}

@@ -77,7 +77,8 @@ func TestNamesInText(t *testing.T) {
 	for _, reason := range event.TellingReasons() {
 		for _, enter := range []evidence.Enter{{PID: 812}, {Name: "x"}, {}} {
 			d := death(event.CauseKernelOther, "f", reason, func(d *evidence.Death) {
-				d.Enter, d.Met, d.Holders = enter, &event.Connection{State: "ESTAB"}, []event.Process{pods}
+				d.Enter, d.Met, d.Holders = enter,
+					&event.Connection{State: "ESTAB"}, []event.Process{pods}
 			})
 			list = append(list, killed(d))
 		}
@@ -97,7 +98,8 @@ func TestNamesInText(t *testing.T) {
 	taken := taken(8, event.Kernel{Function: "do_xdp_generic"},
 		event.Kernel{Function: "__netif_receive_skb_core", Reason: "TC_INGRESS"})
 	for i := range taken.Devices {
-		taken.Devices[i].NetNS, taken.Devices[i].Enter = 4026532000, evidence.Enter{Name: "x", PID: 7}
+		taken.Devices[i].NetNS, taken.Devices[i].Enter = 4026532000,
+			evidence.Enter{Name: "x", PID: 7}
 	}
 	list = append(list, ruled, bound, taken)
 	checked := 0
@@ -131,7 +133,8 @@ func TestNamesInText(t *testing.T) {
 				rename(reflect.ValueOf(&who), name)
 				cpu := evidence.CPU{Cgroup: event.Cgroup{Path: "/x" + name + unit},
 					Dir: "/sys/fs/cgroup/x" + name +
-						unit, QuotaUs: ptr(uint64(5)), PeriodUs: ptr(uint64(10))}
+						unit, QuotaUs: ptr(uint64(5)), PeriodUs: ptr(
+						uint64(10))}
 				check(advice.SysctlKnob(&l, "net.core.somaxconn", nil, 512,
 					[]event.Process{who}, "").Where)
 				check(advice.ListenKnob(&l, []event.Process{who}, 512, "").Where)
@@ -145,7 +148,8 @@ func TestNamesInText(t *testing.T) {
 			}
 		}
 		for _, s := range []evidence.Stray{{Answer: true, Device: name,
-			Enter: evidence.Enter{Name: name}, Kernel: event.Kernel{Reason: "TC_EGRESS"}},
+			Enter:  evidence.Enter{Name: name},
+			Kernel: event.Kernel{Reason: "TC_EGRESS"}},
 			{Answer: true, Device: name, Enter: evidence.Enter{Name: name},
 				Kernel: event.Kernel{Hook: "output", Family: "netdev"}}} {
 			by := s.Freer()

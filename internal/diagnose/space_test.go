@@ -17,7 +17,8 @@ func TestNotAddedUp(t *testing.T) {
 		event.CauseChecksum, event.CausePolicy} {
 		e := ingress(cause, event.ActionDropped, 12, nil)
 		here := e.Ingress[0]
-		here.Kernel.Reason, here.Count, here.Enter, here.Device = "", 7, evidence.Enter{Name: "web"}, "eth0"
+		here.Kernel.Reason, here.Count, here.Enter, here.Device = "", 7,
+			evidence.Enter{Name: "web"}, "eth0"
 		there := here
 		there.NetNS, there.Count, there.Enter = here.NetNS+1, 5, evidence.Enter{PID: 812}
 		e.Ingress = []evidence.Death{here, there}

@@ -123,8 +123,11 @@ func late(e *evidence.Evidence) string {
 
 // deadly are the findings whose weight is a number of packets that died.
 var deadly = []event.FindingID{
-	event.FindingProcessStopped, event.FindingCPUThrottled, event.FindingCPUStarved, event.FindingNoAcceptor, event.FindingAcceptLoopBlocked,
-	event.FindingAcceptLoopBusy, event.FindingAcceptRateExceeded, event.FindingConnectionBurst, event.FindingBacklogTooSmall,
-	event.FindingBacklogCapped, event.FindingReuseportImbalance, event.FindingSyncookiesDisabled, event.FindingDroppedBeforeListener,
+	event.FindingProcessStopped, event.FindingCPUThrottled, event.FindingCPUStarved,
+	event.FindingNoAcceptor, event.FindingAcceptLoopBlocked,
+	event.FindingAcceptLoopBusy, event.FindingAcceptRateExceeded, event.FindingConnectionBurst,
+	event.FindingBacklogTooSmall,
+	event.FindingBacklogCapped, event.FindingReuseportImbalance,
+	event.FindingSyncookiesDisabled, event.FindingDroppedBeforeListener,
 	event.FindingNoListener, event.FindingListenerRestarted, event.FindingOtherDrops,
 }

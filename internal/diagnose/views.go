@@ -27,7 +27,8 @@ func views(e *evidence.Evidence) ([]event.ListenerView, []event.Timeline, *event
 	}
 	slices.SortStableFunc(listeners, func(a, b *evidence.Listener) int {
 		return cmp.Or(cmp.Compare(evidence.DiedOfAll(b.Counts),
-			evidence.DiedOfAll(a.Counts)), cmp.Compare(evidence.Value(b.Syns), evidence.Value(a.Syns)))
+			evidence.DiedOfAll(a.Counts)), cmp.Compare(
+			evidence.Value(b.Syns), evidence.Value(a.Syns)))
 	})
 	var out []event.ListenerView
 	lines := []event.Timeline{}
@@ -36,8 +37,9 @@ func views(e *evidence.Evidence) ([]event.ListenerView, []event.Timeline, *event
 		out = append(out, event.ListenerView{
 			Listener: l.ID, Processes: evidence.Bound(l.Processes,
 				rules.MaxProcesses), Counts: l.Counts, Syns: l.Syns, Accepts: l.Accepts,
-			Drops: evidence.DiedOfAll(l.Counts), LongestGapMs: l.LongestGapMs, AcceptWaits: l.Waits,
-			Stacks: stacks(s), WhatIf: s.WhatIf,
+			Drops: evidence.DiedOfAll(l.Counts), LongestGapMs: l.LongestGapMs,
+			AcceptWaits: l.Waits,
+			Stacks:      stacks(s), WhatIf: s.WhatIf,
 		})
 		if len(l.Timeline) > 0 && len(lines) < maxTimelines {
 			lines = append(lines, timeline(l))
@@ -114,8 +116,9 @@ func stacks(s *rules.Subject) []event.ThreadStack {
 		g := byKey[key]
 		if g == nil {
 			g = &group{ThreadStack: event.ThreadStack{PID: t.PID, TID: t.TID,
-				Comm: t.Comm, State: smp.State, Frozen: smp.Frozen, Syscall: smp.Syscall,
-				OnCPU: smp.OnCPU, Kernel: smp.Kernel, User: smp.User}}
+				Comm: t.Comm, State: smp.State, Frozen: smp.Frozen,
+				Syscall: smp.Syscall,
+				OnCPU:   smp.OnCPU, Kernel: smp.Kernel, User: smp.User}}
 			byKey[key] = g
 			groups = append(groups, g)
 		}

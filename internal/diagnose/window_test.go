@@ -46,7 +46,8 @@ func listener(limit uint32, arrivals, capacity []uint64) evidence.Listener {
 			Inode: 99, NetNS: 4026531840,
 			Proof: event.ProofSocket, AcceptQueue: &event.Queue{Limit: limit}},
 		Processes: []event.Process{{PID: 812, Comm: "server", Role: event.RoleAcceptor}},
-		Syns:      ptr(uint64(0)), Accepts: ptr(uint64(0)), StepMs: stepMs, RetriesCounted: true,
+		Syns:      ptr(uint64(0)), Accepts: ptr(uint64(0)), StepMs: stepMs,
+		RetriesCounted: true,
 		Sysctls: evidence.Sysctls{Syncookies: ptr(uint32(1)),
 			MaxSynBacklog: ptr(uint32(1024)), Somaxconn: ptr(uint32(4096)),
 			AbortOnOverflow: ptr(uint32(0)), SynackRetries: ptr(uint32(5))},
@@ -55,7 +56,8 @@ func listener(limit uint32, arrivals, capacity []uint64) evidence.Listener {
 	for i := range arrivals {
 		p := event.TimelinePoint{OffsetMs: uint32(i * stepMs), Arrivals: ptr(arrivals[i]),
 			Retries: ptr(uint64(0)),
-			Accepts: ptr(uint64(0)), Drops: ptr(uint64(0)), AcceptQueue: &event.Queue{Limit: limit}}
+			Accepts: ptr(uint64(0)), Drops: ptr(uint64(0)), AcceptQueue: &event.Queue{
+				Limit: limit}}
 		for range arrivals[i] {
 			if length > uint64(limit) {
 				*p.Drops++

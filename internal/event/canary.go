@@ -20,7 +20,8 @@ const (
 
 // CanaryOutcomes lists them, best first.
 func CanaryOutcomes() []CanaryOutcome {
-	return []CanaryOutcome{CanaryConnected, CanaryStalled, CanaryReset, CanaryRefused, CanaryTimeout,
+	return []CanaryOutcome{CanaryConnected, CanaryStalled, CanaryReset, CanaryRefused,
+		CanaryTimeout,
 		CanaryUnreachable, CanaryUnresolved, CanaryFailed, CanaryPending}
 }
 

@@ -81,7 +81,8 @@ const (
 var (
 	stageNames  = [NumStages]string{"unknown", "syn", "ack", "timer", "close", "ingress"}
 	actionNames = [NumActions]string{"unknown", "dropped", "reset", "ignored"}
-	proofNames  = [NumProofs]string{"unknown", "socket", "counters", "return", "helper", "reason", "state"}
+	proofNames  = [NumProofs]string{"unknown", "socket", "counters", "return", "helper",
+		"reason", "state"}
 )
 
 // CauseInfo is everything said about a cause anywhere: the stream, the help,

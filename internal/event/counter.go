@@ -25,16 +25,18 @@ const (
 // counterNames pairs the name nstat prints with the enumerator of the kernel's
 // LINUX_MIB_* enum that is the counter's index.
 var counterNames = [NumCounters]struct{ nstat, mib string }{
-	CounterListenOverflows:           {"ListenOverflows", "LINUX_MIB_LISTENOVERFLOWS"},
-	CounterListenDrops:               {"ListenDrops", "LINUX_MIB_LISTENDROPS"},
-	CounterTCPReqQFullDrop:           {"TCPReqQFullDrop", "LINUX_MIB_TCPREQQFULLDROP"},
-	CounterTCPReqQFullDoCookies:      {"TCPReqQFullDoCookies", "LINUX_MIB_TCPREQQFULLDOCOOKIES"},
-	CounterSyncookiesSent:            {"SyncookiesSent", "LINUX_MIB_SYNCOOKIESSENT"},
-	CounterSyncookiesRecv:            {"SyncookiesRecv", "LINUX_MIB_SYNCOOKIESRECV"},
-	CounterSyncookiesFailed:          {"SyncookiesFailed", "LINUX_MIB_SYNCOOKIESFAILED"},
-	CounterTCPDeferAcceptDrop:        {"TCPDeferAcceptDrop", "LINUX_MIB_TCPDEFERACCEPTDROP"},
-	CounterTCPFastOpenListenOverflow: {"TCPFastOpenListenOverflow", "LINUX_MIB_TCPFASTOPENLISTENOVERFLOW"},
-	CounterEmbryonicRsts:             {"EmbryonicRsts", "LINUX_MIB_EMBRYONICRSTS"},
+	CounterListenOverflows: {"ListenOverflows", "LINUX_MIB_LISTENOVERFLOWS"},
+	CounterListenDrops:     {"ListenDrops", "LINUX_MIB_LISTENDROPS"},
+	CounterTCPReqQFullDrop: {"TCPReqQFullDrop", "LINUX_MIB_TCPREQQFULLDROP"},
+	CounterTCPReqQFullDoCookies: {"TCPReqQFullDoCookies",
+		"LINUX_MIB_TCPREQQFULLDOCOOKIES"},
+	CounterSyncookiesSent:     {"SyncookiesSent", "LINUX_MIB_SYNCOOKIESSENT"},
+	CounterSyncookiesRecv:     {"SyncookiesRecv", "LINUX_MIB_SYNCOOKIESRECV"},
+	CounterSyncookiesFailed:   {"SyncookiesFailed", "LINUX_MIB_SYNCOOKIESFAILED"},
+	CounterTCPDeferAcceptDrop: {"TCPDeferAcceptDrop", "LINUX_MIB_TCPDEFERACCEPTDROP"},
+	CounterTCPFastOpenListenOverflow: {"TCPFastOpenListenOverflow",
+		"LINUX_MIB_TCPFASTOPENLISTENOVERFLOW"},
+	CounterEmbryonicRsts: {"EmbryonicRsts", "LINUX_MIB_EMBRYONICRSTS"},
 }
 
 // String returns the counter's name as nstat and /proc/net/netstat print it.

@@ -15,7 +15,9 @@ type Filter struct {
 
 // Filtered reports whether a filter of one of these names is among them.
 func Filtered(filters []Filter, names ...string) bool {
-	return slices.ContainsFunc(filters, func(f Filter) bool { return slices.Contains(names, f.Name) })
+	return slices.ContainsFunc(filters, func(f Filter) bool {
+		return slices.Contains(names, f.Name)
+	})
 }
 
 // FilterText writes filters as flags; it is empty for none.

@@ -108,7 +108,8 @@ var findings = []FindingInfo{
 		Owner: "application", Causes: []Cause{CauseAcceptQueueFull},
 	},
 	{
-		ID: FindingAcceptRateExceeded, Title: "connections arrive faster than they are accepted",
+		ID:    FindingAcceptRateExceeded,
+		Title: "connections arrive faster than they are accepted",
 		Means: "the process accepts steadily, and for most of the window more connections arrived than it accepted",
 		Shown: "both rates, and no standstill of the accept loop",
 		Do: []string{
@@ -149,7 +150,8 @@ var findings = []FindingInfo{
 		Owner: "node", Causes: []Cause{CauseAcceptQueueFull},
 	},
 	{
-		ID: FindingReuseportImbalance, Title: "some sockets of a SO_REUSEPORT group are full, others not",
+		ID:    FindingReuseportImbalance,
+		Title: "some sockets of a SO_REUSEPORT group are full, others not",
 		Means: "connections are spread by hash over the group's sockets, and those of a slow member are dropped while others idle",
 		Shown: "the members' queues and drops, side by side",
 		Do: []string{
@@ -217,7 +219,8 @@ var findings = []FindingInfo{
 		Means: "the kernel dropped SYNs before any listener saw them: netfilter, reverse path filter, policy, checksum or CPU backlog",
 		Shown: "the deaths by cause, with the kernel's function, reason or hook",
 		Do:    []string{"change what the finding names: the firewall rule, rp_filter, the policy, the sender or its NIC's offload, netdev_max_backlog"},
-		Owner: "network", Causes: []Cause{CauseNetfilter, CauseRPFilter, CausePolicy, CauseChecksum, CauseCPUBacklog, CauseTimeWait},
+		Owner: "network", Causes: []Cause{CauseNetfilter, CauseRPFilter, CausePolicy,
+			CauseChecksum, CauseCPUBacklog, CauseTimeWait},
 	},
 	{
 		ID: FindingNoListener, Title: "nothing listens there",
@@ -245,7 +248,8 @@ var findings = []FindingInfo{
 		Means: "the kernel dropped or reset handshake packets for a reason that no other finding covers, or that what was seen does not explain",
 		Shown: "the deaths by the kernel's own cause; docs/causes.md says what each means. An addition to the other findings, told only where none of them fits",
 		Do:    []string{"do what docs/causes.md says for the cause named"},
-		Owner: "node", Causes: []Cause{CauseNoMemory, CauseNoRouteBack, CauseDeniedByLSM, CauseCookieInvalid, CauseBadHandshakeAck, CauseICMPError,
+		Owner: "node", Causes: []Cause{CauseNoMemory, CauseNoRouteBack, CauseDeniedByLSM,
+			CauseCookieInvalid, CauseBadHandshakeAck, CauseICMPError,
 			CauseBadSyn, CauseAuthFailed, CauseSocketFilter, CauseKernelOther},
 	},
 	{

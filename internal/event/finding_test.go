@@ -24,11 +24,13 @@ func TestFindings(t *testing.T) {
 			t.Errorf("%s is not found", f.ID)
 		}
 		for _, text := range append([]string{f.Title, f.Means, f.Shown}, f.Do...) {
-			if text == "" || strings.HasSuffix(text, ".") || strings.TrimSpace(text) != text {
+			if text == "" || strings.HasSuffix(text, ".") ||
+				strings.TrimSpace(text) != text {
 				t.Errorf("%s: %q", f.ID, text)
 			}
 		}
-		if !slices.Contains([]string{"application", "platform", "node", "network", "client"}, f.Owner) || len(f.Do) == 0 {
+		if !slices.Contains([]string{"application", "platform", "node", "network",
+			"client"}, f.Owner) || len(f.Do) == 0 {
 			t.Errorf("%s: owner %q, %d things to do", f.ID, f.Owner, len(f.Do))
 		}
 	}

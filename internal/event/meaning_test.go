@@ -12,7 +12,8 @@ func TestMeanings(t *testing.T) {
 	list := Meanings()
 	for c := range NumCounters {
 		if list[c].Name != c.String() || list[c].Shared {
-			t.Errorf("row %d is %s, shared %v; the ledger has %v there", c, list[c].Name, list[c].Shared, c)
+			t.Errorf("row %d is %s, shared %v; the ledger has %v there", c,
+				list[c].Name, list[c].Shared, c)
 		}
 	}
 	seen := make(map[string]bool)
@@ -25,7 +26,8 @@ func TestMeanings(t *testing.T) {
 			t.Errorf("%s: shared %v", m.Name, m.Shared)
 		}
 		for _, text := range []string{m.Says, m.Hint} {
-			if strings.HasSuffix(text, ".") || strings.TrimSpace(text) != text || len(text) > 130 {
+			if strings.HasSuffix(text, ".") || strings.TrimSpace(text) != text ||
+				len(text) > 130 {
 				t.Errorf("%s: %q", m.Name, text)
 			}
 		}

@@ -138,41 +138,56 @@ func (b *Branch) ByCounters() bool { return b.Needs != 0 && b.Needs&^at == 0 }
 func (b *Branch) At() Need { return b.Needs & at }
 
 var branches = [NumOutcomes]Branch{
-	OutcomeSynAcceptQueueFull: {KindDrop, CauseAcceptQueueFull, StageSyn, ActionDropped, "tcp_conn_request",
+	OutcomeSynAcceptQueueFull: {KindDrop, CauseAcceptQueueFull, StageSyn, ActionDropped,
+		"tcp_conn_request",
 		[]Counter{CounterListenOverflows, CounterListenDrops}, AtSyn},
 	// tcp_syn_flood_action runs first: the SYN queue was full too and a cookie
 	// was decided on, though none leaves.
-	OutcomeSynAcceptQueueFullCookies: {KindDrop, CauseAcceptQueueFull, StageSyn, ActionDropped, "tcp_conn_request",
+	OutcomeSynAcceptQueueFullCookies: {KindDrop, CauseAcceptQueueFull, StageSyn, ActionDropped,
+		"tcp_conn_request",
 		[]Counter{CounterTCPReqQFullDoCookies, CounterListenOverflows, CounterListenDrops},
 		AtSyn},
-	OutcomeSynQueueFull: {KindDrop, CauseSynQueueFull, StageSyn, ActionDropped, "tcp_conn_request",
+	OutcomeSynQueueFull: {KindDrop, CauseSynQueueFull, StageSyn, ActionDropped,
+		"tcp_conn_request",
 		[]Counter{CounterTCPReqQFullDrop, CounterListenDrops}, AtSyn},
 	OutcomeSynOther: {KindDrop, CauseKernelOther, StageSyn, ActionDropped, "tcp_conn_request",
 		[]Counter{CounterListenDrops}, AtSyn},
-	OutcomeSynOtherCookies: {KindDrop, CauseKernelOther, StageSyn, ActionDropped, "tcp_conn_request",
+	OutcomeSynOtherCookies: {KindDrop, CauseKernelOther, StageSyn, ActionDropped,
+		"tcp_conn_request",
 		[]Counter{CounterTCPReqQFullDoCookies, CounterListenDrops}, AtSyn},
-	OutcomeSynCookieSent: {KindCookie, CauseUnknown, StageSyn, ActionUnknown, "tcp_conn_request",
+	OutcomeSynCookieSent: {KindCookie, CauseUnknown, StageSyn, ActionUnknown,
+		"tcp_conn_request",
 		[]Counter{CounterTCPReqQFullDoCookies, CounterSyncookiesSent}, AtSyn},
-	OutcomeSynFastopenQueueFull: {KindDrop, CauseFastopenQueueFull, StageSyn, ActionIgnored, "tcp_try_fastopen",
+	OutcomeSynFastopenQueueFull: {KindDrop, CauseFastopenQueueFull, StageSyn, ActionIgnored,
+		"tcp_try_fastopen",
 		[]Counter{CounterTCPFastOpenListenOverflow}, AtSyn},
-	OutcomeAckAcceptQueueFull: {KindDrop, CauseAcceptQueueFull, StageAck, ActionDropped, "tcp_v4_syn_recv_sock",
+	OutcomeAckAcceptQueueFull: {KindDrop, CauseAcceptQueueFull, StageAck, ActionDropped,
+		"tcp_v4_syn_recv_sock",
 		[]Counter{CounterListenOverflows, CounterListenDrops}, AtAck},
-	OutcomeAckAcceptQueueFullReset: {KindDrop, CauseAcceptQueueFull, StageAck, ActionReset, "tcp_v4_syn_recv_sock",
+	OutcomeAckAcceptQueueFullReset: {KindDrop, CauseAcceptQueueFull, StageAck, ActionReset,
+		"tcp_v4_syn_recv_sock",
 		[]Counter{CounterListenOverflows, CounterListenDrops, CounterEmbryonicRsts}, AtAck},
-	OutcomeAckAcceptQueueFullCookie: {KindDrop, CauseAcceptQueueFull, StageAck, ActionDropped, "tcp_v4_syn_recv_sock",
+	OutcomeAckAcceptQueueFullCookie: {KindDrop, CauseAcceptQueueFull, StageAck, ActionDropped,
+		"tcp_v4_syn_recv_sock",
 		[]Counter{CounterSyncookiesRecv, CounterListenOverflows, CounterListenDrops},
 		AtCookie},
-	OutcomeAckOther: {KindDrop, CauseKernelOther, StageAck, ActionDropped, "tcp_v4_syn_recv_sock",
+	OutcomeAckOther: {KindDrop, CauseKernelOther, StageAck, ActionDropped,
+		"tcp_v4_syn_recv_sock",
 		[]Counter{CounterListenDrops}, AtAck},
-	OutcomeAckOtherReset: {KindDrop, CauseKernelOther, StageAck, ActionReset, "tcp_v4_syn_recv_sock",
+	OutcomeAckOtherReset: {KindDrop, CauseKernelOther, StageAck, ActionReset,
+		"tcp_v4_syn_recv_sock",
 		[]Counter{CounterListenDrops, CounterEmbryonicRsts}, AtAck},
-	OutcomeAckOtherCookie: {KindDrop, CauseKernelOther, StageAck, ActionDropped, "cookie_v4_check",
+	OutcomeAckOtherCookie: {KindDrop, CauseKernelOther, StageAck, ActionDropped,
+		"cookie_v4_check",
 		[]Counter{CounterSyncookiesRecv, CounterListenDrops}, AtCookie},
-	OutcomeAckCookieInvalid: {KindDrop, CauseCookieInvalid, StageAck, ActionReset, "cookie_v4_check",
+	OutcomeAckCookieInvalid: {KindDrop, CauseCookieInvalid, StageAck, ActionReset,
+		"cookie_v4_check",
 		[]Counter{CounterSyncookiesFailed}, AtCookie},
-	OutcomeAckCookieAccepted: {KindAccepted, CauseUnknown, StageAck, ActionUnknown, "cookie_v4_check",
+	OutcomeAckCookieAccepted: {KindAccepted, CauseUnknown, StageAck, ActionUnknown,
+		"cookie_v4_check",
 		[]Counter{CounterSyncookiesRecv}, AtCookie},
-	OutcomeAckDeferAccept: {KindDrop, CauseDeferAccept, StageAck, ActionIgnored, "tcp_check_req",
+	OutcomeAckDeferAccept: {KindDrop, CauseDeferAccept, StageAck, ActionIgnored,
+		"tcp_check_req",
 		[]Counter{CounterTCPDeferAcceptDrop}, AtAck},
 	OutcomeAckBadRst: {KindDrop, CauseBadHandshakeAck, StageAck, ActionDropped, "tcp_check_req",
 		[]Counter{CounterEmbryonicRsts}, AtAck | NeedPacket},
@@ -181,17 +196,23 @@ var branches = [NumOutcomes]Branch{
 	OutcomeICMPError: {KindDrop, CauseICMPError, StageAck, ActionDropped, "tcp_req_err",
 		[]Counter{CounterListenDrops}, AtICMP},
 
-	OutcomeSynBacklogReserve: {KindDrop, CauseSynBacklogReserve, StageSyn, ActionDropped, "tcp_conn_request",
+	OutcomeSynBacklogReserve: {KindDrop, CauseSynBacklogReserve, StageSyn, ActionDropped,
+		"tcp_conn_request",
 		[]Counter{CounterListenDrops}, AtSyn | NeedQueue},
-	OutcomeSynNoRouteBack: {KindDrop, CauseNoRouteBack, StageSyn, ActionDropped, "tcp_v4_route_req",
+	OutcomeSynNoRouteBack: {KindDrop, CauseNoRouteBack, StageSyn, ActionDropped,
+		"tcp_v4_route_req",
 		[]Counter{CounterListenDrops}, AtSyn | NeedRoutes},
-	OutcomeSynNoRouteBackCookies: {KindDrop, CauseNoRouteBack, StageSyn, ActionDropped, "tcp_v4_route_req",
+	OutcomeSynNoRouteBackCookies: {KindDrop, CauseNoRouteBack, StageSyn, ActionDropped,
+		"tcp_v4_route_req",
 		[]Counter{CounterTCPReqQFullDoCookies, CounterListenDrops}, AtSyn | NeedRoutes},
-	OutcomeSynDeniedByLSM: {KindDrop, CauseDeniedByLSM, StageSyn, ActionDropped, "security_inet_conn_request",
+	OutcomeSynDeniedByLSM: {KindDrop, CauseDeniedByLSM, StageSyn, ActionDropped,
+		"security_inet_conn_request",
 		[]Counter{CounterListenDrops}, AtSyn | NeedLSM},
-	OutcomeSynDeniedByLSMCookies: {KindDrop, CauseDeniedByLSM, StageSyn, ActionDropped, "security_inet_conn_request",
+	OutcomeSynDeniedByLSMCookies: {KindDrop, CauseDeniedByLSM, StageSyn, ActionDropped,
+		"security_inet_conn_request",
 		[]Counter{CounterTCPReqQFullDoCookies, CounterListenDrops}, AtSyn | NeedLSM},
-	OutcomeSynBadSynAddress: {KindDrop, CauseBadSyn, StageSyn, ActionDropped, "tcp_v4_conn_request",
+	OutcomeSynBadSynAddress: {KindDrop, CauseBadSyn, StageSyn, ActionDropped,
+		"tcp_v4_conn_request",
 		[]Counter{CounterListenDrops}, AtSyn | NeedPacket},
 	OutcomeSynBadSynFlags: {KindDrop, CauseBadSyn, StageSyn, ActionDropped,
 		"tcp_rcv_state_process", nil, NeedFrees | NeedReason},
@@ -202,18 +223,24 @@ var branches = [NumOutcomes]Branch{
 	OutcomeSynOtherFreed: {KindDrop, CauseKernelOther, StageSyn, ActionDropped,
 		"", nil, NeedFrees | NeedListener},
 
-	OutcomeAckNoRouteBack: {KindDrop, CauseNoRouteBack, StageAck, ActionDropped, "tcp_v4_syn_recv_sock",
+	OutcomeAckNoRouteBack: {KindDrop, CauseNoRouteBack, StageAck, ActionDropped,
+		"tcp_v4_syn_recv_sock",
 		[]Counter{CounterListenDrops}, AtAck | NeedRoutes},
-	OutcomeAckNoRouteBackReset: {KindDrop, CauseNoRouteBack, StageAck, ActionReset, "tcp_v4_syn_recv_sock",
+	OutcomeAckNoRouteBackReset: {KindDrop, CauseNoRouteBack, StageAck, ActionReset,
+		"tcp_v4_syn_recv_sock",
 		[]Counter{CounterListenDrops, CounterEmbryonicRsts}, AtAck | NeedRoutes},
-	OutcomeAckNoRouteBackCookie: {KindDrop, CauseNoRouteBack, StageAck, ActionDropped, "tcp_v4_syn_recv_sock",
+	OutcomeAckNoRouteBackCookie: {KindDrop, CauseNoRouteBack, StageAck, ActionDropped,
+		"tcp_v4_syn_recv_sock",
 		[]Counter{CounterSyncookiesRecv, CounterListenDrops}, AtCookie | NeedRoutes},
 	// cookie_v4_check looks for the route itself, before any child is made.
-	OutcomeAckNoRouteBackCookieEarly: {KindDrop, CauseNoRouteBack, StageAck, ActionDropped, "cookie_v4_check",
+	OutcomeAckNoRouteBackCookieEarly: {KindDrop, CauseNoRouteBack, StageAck, ActionDropped,
+		"cookie_v4_check",
 		[]Counter{CounterSyncookiesRecv}, AtCookie | NeedRoutes},
-	OutcomeAckDeniedByLSMCookie: {KindDrop, CauseDeniedByLSM, StageAck, ActionDropped, "security_inet_conn_request",
+	OutcomeAckDeniedByLSMCookie: {KindDrop, CauseDeniedByLSM, StageAck, ActionDropped,
+		"security_inet_conn_request",
 		[]Counter{CounterSyncookiesRecv}, AtCookie | NeedLSM},
-	OutcomeAckOtherCookieEarly: {KindDrop, CauseKernelOther, StageAck, ActionDropped, "cookie_v4_check",
+	OutcomeAckOtherCookieEarly: {KindDrop, CauseKernelOther, StageAck, ActionDropped,
+		"cookie_v4_check",
 		[]Counter{CounterSyncookiesRecv}, AtCookie | NeedReturn},
 	OutcomeAckBadQuiet: {KindDrop, CauseBadHandshakeAck, StageAck, ActionDropped,
 		"tcp_check_req", nil, NeedFrees | NeedListener},
@@ -345,13 +372,16 @@ func StagesOf(cause Cause) (stages []Stage) {
 func CountersOf(cause Cause, stage Stage, action Action) (counters []Counter) {
 	first := true
 	for _, b := range branches {
-		if b.Kind == KindNone || b.Kind == KindAccepted || b.Cause != cause || b.Stage != stage || b.Action != action {
+		if b.Kind == KindNone || b.Kind == KindAccepted || b.Cause != cause ||
+			b.Stage != stage || b.Action != action {
 			continue
 		}
 		if first {
 			counters, first = slices.Clone(b.Counters), false
 		}
-		counters = slices.DeleteFunc(counters, func(c Counter) bool { return !slices.Contains(b.Counters, c) })
+		counters = slices.DeleteFunc(counters, func(c Counter) bool {
+			return !slices.Contains(b.Counters, c)
+		})
 	}
 	return counters
 }

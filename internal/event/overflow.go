@@ -44,14 +44,20 @@ func (o *Overflow) Sentences() []string {
 		count uint64
 		what  string
 	}{
-		{o.Namespaces, "packets or counter movements were of network namespaces that the tables had no room for: " +
-			"the ledger has them as others, without causes, if their namespaces still are there"},
-		{o.Drops, "dropped packets were of listeners that the table of counts had no room for: they are in the sums alone"},
+		{o.Namespaces,
+			"packets or counter movements were of network namespaces that the tables had no room for: " +
+				"the ledger has them as others, without causes, if their namespaces still are there"},
+		{o.Drops,
+			"dropped packets were of listeners that the table of counts had no room for: they are in the sums alone"},
 		{o.Syns, "SYNs were of listeners that the table of arrivals had no room for: they are counted as other listeners'"},
-		{o.Accepts, "connections were of listeners that the table of accepts had no room for: they are counted as other listeners'"},
-		{o.Unnamed, "times a listener was met beyond as many as are remembered: it is not named"},
-		{o.Changes, "openings and closings of listeners were lost to a full ring buffer: owners may be missing; try a larger --ring-size"},
-		{o.Handshakes, "handshakes that lost a packet were forgotten for newer ones: some may be counted twice"},
+		{o.Accepts,
+			"connections were of listeners that the table of accepts had no room for: they are counted as other listeners'"},
+		{o.Unnamed,
+			"times a listener was met beyond as many as are remembered: it is not named"},
+		{o.Changes,
+			"openings and closings of listeners were lost to a full ring buffer: owners may be missing; try a larger --ring-size"},
+		{o.Handshakes,
+			"handshakes that lost a packet were forgotten for newer ones: some may be counted twice"},
 		{o.Samples, "samples of threads had no room, or no room for their stack"},
 		{o.Uncounted, "dropped packets had no row of counts: they are in the ledger alone"},
 	} {

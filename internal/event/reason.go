@@ -96,7 +96,8 @@ var reasons = []Reason{
 		WhyNot: "says nothing: the function that freed the packet is told instead"},
 	{Name: "NO_SOCKET", WhyNot: saidByCause,
 		Fate: Fate{OutcomeIngressNoListener, OutcomeAckBadQuiet}, Shared: true},
-	{Name: "SOCKET_CLOSE", WhyNot: "of what waited in a socket that is closed: listener_closed tells of connections"},
+	{Name: "SOCKET_CLOSE",
+		WhyNot: "of what waited in a socket that is closed: listener_closed tells of connections"},
 	{Name: "SOCKET_FILTER", WhyNot: saidByCause,
 		Fate: Fate{OutcomeSynSocketFilter, OutcomeAckSocketFilter}, Shared: true},
 	{Name: "SOCKET_RCVBUFF", WhyNot: "of copies for raw and packet sockets, and of UDP",
@@ -138,14 +139,17 @@ var reasons = []Reason{
 		Fate:    Fate{OutcomeIngressRPFilter, OutcomeAckOtherFreed},
 		Explain: "they came in by a device that the route back to their source does not use",
 		Fix:     []string{"let the route back use the same device: ip route get CLIENT says which one it uses"},
-		Settings: []Setting{{Name: "net.ipv4.conf.DEVICE.rp_filter", Try: "2", Only: "1", With: true,
-			Why: "2 takes what has any route back; the larger of this and conf.all counts"}},
+		Settings: []Setting{{Name: "net.ipv4.conf.DEVICE.rp_filter", Try: "2", Only: "1",
+			With: true,
+			Why:  "2 takes what has any route back; the larger of this and conf.all counts"}},
 	},
 	{
-		Name: "UNICAST_IN_L2_MULTICAST", Title: "unicast in a broadcast frame", Owner: "network",
+		Name: "UNICAST_IN_L2_MULTICAST", Title: "unicast in a broadcast frame",
+		Owner:   "network",
 		Explain: "they were for one address, and their frames were for many",
 		Fix:     []string{"send frames to the server's own hardware address: load balancers in multicast mode do not"},
-		Settings: []Setting{{Name: "net.IPv.conf.DEVICE.drop_unicast_in_l2_multicast", Try: "0", Only: "1", With: true,
+		Settings: []Setting{{Name: "net.IPv.conf.DEVICE.drop_unicast_in_l2_multicast",
+			Try: "0", Only: "1", With: true,
 			Why: "where such frames are meant; both this and conf.all have to be 0"}},
 	},
 	{
@@ -158,9 +162,11 @@ var reasons = []Reason{
 	{Name: "IP_NOPROTO", WhyNot: ofOthers},
 	{
 		Name: "PROTO_MEM", Title: "TCP out of memory", Owner: "node",
-		Explain:  "all TCP sockets together were over the limit of memory, net.ipv4.tcp_mem",
-		Fix:      []string{"find who holds it: ss -tm, and /proc/net/sockstat for how much is used"},
-		Settings: []Setting{{Name: "net.ipv4.tcp_mem", Try: "twice each number", Host: true, Why: "in pages"}},
+		Explain: "all TCP sockets together were over the limit of memory, net.ipv4.tcp_mem",
+		Fix: []string{
+			"find who holds it: ss -tm, and /proc/net/sockstat for how much is used"},
+		Settings: []Setting{{Name: "net.ipv4.tcp_mem", Try: "twice each number", Host: true,
+			Why: "in pages"}},
 	},
 	{
 		Name: "TCP_AUTH_HDR", Title: "broken TCP signature", Owner: "client",
@@ -175,8 +181,9 @@ var reasons = []Reason{
 		Fix:     []string{"set the same key at the client (BGP: the session's password), or remove the listener's"},
 	},
 	{
-		Name: "TCP_MD5UNEXPECTED", Title: "unexpected TCP MD5 signature", Owner: "application",
-		Fate: badAuth, Shared: true,
+		Name: "TCP_MD5UNEXPECTED", Title: "unexpected TCP MD5 signature",
+		Owner: "application",
+		Fate:  badAuth, Shared: true,
 		Explain: "they had a TCP MD5 signature, and the listener has no key for the client",
 		Fix:     []string{"give the listener the client's key for that address (BGP: the session's password), or remove the client's"},
 	},
@@ -184,7 +191,8 @@ var reasons = []Reason{
 		Name: "TCP_MD5FAILURE", Title: "wrong TCP MD5 signature", Owner: "client",
 		Fate: badAuth, Shared: true,
 		Explain: "their TCP MD5 signature was wrong: the keys differ, or addresses or ports were changed on the way",
-		Fix:     []string{"compare the keys of both ends", "look for NAT in between: the addresses and ports are signed, too"},
+		Fix: []string{"compare the keys of both ends",
+			"look for NAT in between: the addresses and ports are signed, too"},
 	},
 	{
 		Name: "TCP_AONOTFOUND", Title: "no TCP-AO signature", Owner: "client",
@@ -193,10 +201,12 @@ var reasons = []Reason{
 		Fix:     []string{"set the same keys at the client, or remove the listener's"},
 	},
 	{
-		Name: "TCP_AOUNEXPECTED", Title: "unexpected TCP-AO signature", Owner: "application",
-		Fate: badAuth, Shared: true,
+		Name: "TCP_AOUNEXPECTED", Title: "unexpected TCP-AO signature",
+		Owner: "application",
+		Fate:  badAuth, Shared: true,
 		Explain: "they had a TCP-AO signature, and the listener has no key for the client",
-		Fix:     []string{"give the listener the client's keys, or remove them at the client"},
+		Fix: []string{
+			"give the listener the client's keys, or remove them at the client"},
 	},
 	{
 		Name: "TCP_AOKEYNOTFOUND", Title: "unknown TCP-AO key", Owner: "client",
@@ -208,13 +218,15 @@ var reasons = []Reason{
 		Name: "TCP_AOFAILURE", Title: "wrong TCP-AO signature", Owner: "client",
 		Fate: badAuth, Shared: true,
 		Explain: "their TCP-AO signature was wrong: the keys differ, or they were changed on the way",
-		Fix:     []string{"compare the keys of both ends", "look for NAT in between: the addresses and ports are signed, too"},
+		Fix: []string{"compare the keys of both ends",
+			"look for NAT in between: the addresses and ports are signed, too"},
 	},
 	{
 		Name: "SOCKET_BACKLOG", Title: "busy connection", Owner: "application",
-		Explain:  "the connection that they were for was in use, and more packets waited for that than its receive buffer takes",
-		Fix:      []string{"look at what its process does with the connection: see the threads, and ss -tmi for its buffers"},
-		Settings: []Setting{{Name: "net.ipv4.tcp_rmem", Try: "twice the last number", Why: "in bytes: the least, the usual and the largest receive buffer"}},
+		Explain: "the connection that they were for was in use, and more packets waited for that than its receive buffer takes",
+		Fix:     []string{"look at what its process does with the connection: see the threads, and ss -tmi for its buffers"},
+		Settings: []Setting{{Name: "net.ipv4.tcp_rmem", Try: "twice the last number",
+			Why: "in bytes: the least, the usual and the largest receive buffer"}},
 	},
 	{Name: "TCP_FLAGS", WhyNot: saidByCause, Part: "with FIN",
 		Fate: Fate{OutcomeSynBadSynFlags, OutcomeAckBadQuiet}, Shared: true},
@@ -241,11 +253,13 @@ var reasons = []Reason{
 		Fix:     []string{"look for reordering on the way; a few are harmless"},
 	},
 	{
-		Name: "TCP_RFC7323_TW_PAWS", Title: "TIME_WAIT, older timestamp (PAWS)", Owner: "network",
+		Name: "TCP_RFC7323_TW_PAWS", Title: "TIME_WAIT, older timestamp (PAWS)",
+		Owner:   "network",
 		Fate:    Fate{OutcomeIngressTimeWaitPAWS, OutcomeAckOtherFreed},
 		Explain: "the SYNs' TCP timestamp was older than that of the connection in TIME_WAIT on the same addresses and ports (PAWS), as of another client behind the same NAT address",
 		Fix: []string{"give the NAT more addresses or ports, so that it uses none again within a minute, or let it rewrite TCP timestamps or take them off",
-			"keep connections open, so that fewer end", "let clients close first: TIME_WAIT is then theirs"},
+			"keep connections open, so that fewer end",
+			"let clients close first: TIME_WAIT is then theirs"},
 	},
 	{
 		Name: "TCP_RFC7323_TSECR", Title: "timestamp never sent", Owner: "network",
@@ -258,7 +272,8 @@ var reasons = []Reason{
 		Name: "TCP_OLD_SEQUENCE", Title: "old sequence number", Owner: "network",
 		Fate:    unfit,
 		Explain: "their sequence number was older than what the server has already",
-		Fix:     []string{"look for packets that come twice or late; a few are harmless", "look for a middlebox that changes sequence numbers on one way only"},
+		Fix: []string{"look for packets that come twice or late; a few are harmless",
+			"look for a middlebox that changes sequence numbers on one way only"},
 	},
 	{
 		Name: "TCP_INVALID_SEQUENCE", Title: "wrong sequence number", Owner: "network",
@@ -267,7 +282,8 @@ var reasons = []Reason{
 		Fix:     []string{"look for a middlebox that changes sequence numbers on one way only, and for two machines with one address"},
 	},
 	{
-		Name: "TCP_INVALID_END_SEQUENCE", Title: "more than the window takes", Owner: "client",
+		Name: "TCP_INVALID_END_SEQUENCE", Title: "more than the window takes",
+		Owner:   "client",
 		Fate:    unfit,
 		Explain: "they ended beyond the window that the server offered",
 		Fix:     []string{"find the sender that ignores the window: a client with a TCP of its own, or a middlebox that changes window scaling"},
@@ -298,9 +314,10 @@ var reasons = []Reason{
 	},
 	{
 		Name: "TCP_FASTOPEN", Title: "Fast Open handshake", Owner: "client",
-		Explain:  "they met a half-open TCP Fast Open handshake: SYNs sent again, since the SYN-ACK does not get to the client, or what does not fit it",
-		Fix:      []string{"find out where SYN-ACKs are lost: a firewall, or a middlebox that does not pass Fast Open on; or do without it"},
-		Settings: []Setting{{Name: "net.ipv4.tcp_fastopen", Try: "1", Only: "3", Why: "2 is the bit for servers"}},
+		Explain: "they met a half-open TCP Fast Open handshake: SYNs sent again, since the SYN-ACK does not get to the client, or what does not fit it",
+		Fix:     []string{"find out where SYN-ACKs are lost: a firewall, or a middlebox that does not pass Fast Open on; or do without it"},
+		Settings: []Setting{{Name: "net.ipv4.tcp_fastopen", Try: "1", Only: "3",
+			Why: "2 is the bit for servers"}},
 	},
 	{
 		Name: "TCP_OLD_ACK", Title: "old ACK", Owner: "network",
@@ -331,7 +348,8 @@ var reasons = []Reason{
 	{
 		Name: "IPV6DISABLED", Title: "IPv6 is off on the device", Owner: "node",
 		Explain: "they came by a device on which IPv6 is turned off",
-		Else:    []string{"else take the server's AAAA record away, so that clients use IPv4"},
+		Else: []string{
+			"else take the server's AAAA record away, so that clients use IPv4"},
 		Settings: []Setting{{Name: "net.ipv6.conf.DEVICE.disable_ipv6", Try: "0", Only: "1",
 			Why: "then give the device its IPv6 addresses again: they were taken away with it"}},
 	},
@@ -407,9 +425,10 @@ var reasons = []Reason{
 	{Name: "FULL_RING", WhyNot: onTheWayOut, NoLoss: true},
 	{
 		Name: "NOMEM", Title: "out of memory", Owner: "node",
-		Explain:  "the kernel had no memory for them",
-		Fix:      []string{"free memory on the node: /proc/meminfo, and journalctl -k --grep 'page allocation failure'"},
-		Settings: []Setting{{Name: "vm.min_free_kbytes", Try: "twice that", Host: true, Why: "what is kept for packets that come in while memory is short"}},
+		Explain: "the kernel had no memory for them",
+		Fix:     []string{"free memory on the node: /proc/meminfo, and journalctl -k --grep 'page allocation failure'"},
+		Settings: []Setting{{Name: "vm.min_free_kbytes", Try: "twice that", Host: true,
+			Why: "what is kept for packets that come in while memory is short"}},
 	},
 	{
 		Name: "HDR_TRUNC", Title: "headers missing", Owner: "network",
@@ -447,25 +466,29 @@ var reasons = []Reason{
 		Explain: "they came from outside with an address of this host as their source",
 		Fix: []string{"look for another machine with the same address: arping -D -I DEVICE ADDRESS",
 			"or for traffic of this host that comes back: NAT (hairpin) without masquerading, a loop"},
-		Settings: []Setting{{Name: "net.ipv4.conf.DEVICE.accept_local", Try: "1", Only: "0", With: true,
-			Why: "only where packets of this host are meant to come back in"}},
+		Settings: []Setting{{Name: "net.ipv4.conf.DEVICE.accept_local", Try: "1", Only: "0",
+			With: true,
+			Why:  "only where packets of this host are meant to come back in"}},
 	},
 	{
 		Name: "IP_INVALID_SOURCE", Title: "impossible source address", Owner: "client",
 		Explain: "their source was no address of a machine: multicast, broadcast or 0.0.0.0/8",
-		Fix:     []string{"find the sender: tcpdump -eni DEVICE shows its hardware address"},
+		Fix: []string{
+			"find the sender: tcpdump -eni DEVICE shows its hardware address"},
 	},
 	{
 		Name: "IP_LOCALNET", Title: "loopback address from outside", Owner: "node",
 		Explain: "they were for 127.0.0.0/8 (or from there), and came by a device that does not take such addresses: mostly after a DNAT rule to 127.0.0.1",
-		Settings: []Setting{{Name: "net.ipv4.conf.DEVICE.route_localnet", Try: "1", Only: "0", With: true,
+		Settings: []Setting{{Name: "net.ipv4.conf.DEVICE.route_localnet", Try: "1",
+			Only: "0", With: true,
 			Why: "then guard what listens on loopback: a rule that drops packets for 127.0.0.0/8 from this device which no DNAT changed (ct status dnat)"}},
 		Else: []string{"else let the service listen on an address of the device, and send the DNAT there"},
 	},
 	{
 		Name: "IP_INVALID_DEST", Title: "impossible destination", Owner: "network",
 		Explain: "their destination was no address of a machine, such as 0.0.0.0/8",
-		Fix:     []string{"look for a NAT rule or a load balancer that has no address to send it to"},
+		Fix: []string{
+			"look for a NAT rule or a load balancer that has no address to send it to"},
 	},
 	{
 		Name: "PKT_TOO_BIG", Title: "larger than the MTU", Owner: "network",
@@ -475,7 +498,8 @@ var reasons = []Reason{
 	{
 		Name: "DUP_FRAG", Title: "overlapping fragments", Owner: "client",
 		Explain: "their fragments overlapped",
-		Fix:     []string{"find the sender: handshakes do not come in fragments, attacks do"},
+		Fix: []string{
+			"find the sender: handshakes do not come in fragments, attacks do"},
 	},
 	{
 		Name: "FRAG_REASM_TIMEOUT", Title: "missing fragments", Owner: "network",
@@ -484,9 +508,11 @@ var reasons = []Reason{
 	},
 	{
 		Name: "FRAG_TOO_FAR", Title: "fragments out of order", Owner: "network",
-		Explain:  "their fragments came too far apart",
-		Fix:      []string{"find out who splits packets: handshakes do not come in fragments"},
-		Settings: []Setting{{Name: "net.ipv4.ipfrag_max_dist", Try: "0", Only: "64", Why: "0 turns the check off"}},
+		Explain: "their fragments came too far apart",
+		Fix: []string{
+			"find out who splits packets: handshakes do not come in fragments"},
+		Settings: []Setting{{Name: "net.ipv4.ipfrag_max_dist", Try: "0", Only: "64",
+			Why: "0 turns the check off"}},
 	},
 	{
 		Name: "TCP_MINTTL", Title: "TTL below the listener's minimum", Owner: "application",
@@ -498,12 +524,15 @@ var reasons = []Reason{
 	{
 		Name: "IPV6_BAD_EXTHDR", Title: "bad IPv6 extension header", Owner: "client",
 		Explain: "an IPv6 extension header of theirs was wrong, or is none that this host takes",
-		Fix:     []string{"find who adds it: the client, a tunnel, segment routing; " + onWire},
+		Fix: []string{"find who adds it: the client, a tunnel, segment routing; " +
+			onWire},
 	},
 	{
-		Name: "IPV6_TOO_MANY_EXTHDRS", Title: "too many IPv6 extension headers", Owner: "client",
+		Name: "IPV6_TOO_MANY_EXTHDRS", Title: "too many IPv6 extension headers",
+		Owner:   "client",
 		Explain: "they had more IPv6 extension headers than this host takes",
-		Fix:     []string{"find who adds them: the client, a tunnel, segment routing; " + onWire},
+		Fix: []string{"find who adds them: the client, a tunnel, segment routing; " +
+			onWire},
 	},
 	{Name: "IPV6_NDISC_FRAG", WhyNot: ofNeighbours},
 	{Name: "IPV6_NDISC_HOP_LIMIT", WhyNot: ofNeighbours},
@@ -527,12 +556,14 @@ var reasons = []Reason{
 	{
 		Name: "TC_RECLASSIFY_LOOP", Title: "tc loop", Owner: "platform",
 		Explain: "tc filters sent them round and round",
-		Fix:     []string{"correct the filters that reclassify: tc filter show dev DEVICE ingress"},
+		Fix: []string{
+			"correct the filters that reclassify: tc filter show dev DEVICE ingress"},
 	},
 	{
 		Name: "VXLAN_INVALID_HDR", Title: "bad VXLAN header", Owner: "network",
 		Explain: "the VXLAN header around them was wrong",
-		Fix:     []string{"compare the extensions (GBP, GPE) of both ends: ip -d link show DEVICE"},
+		Fix: []string{
+			"compare the extensions (GBP, GPE) of both ends: ip -d link show DEVICE"},
 	},
 	{
 		Name: "VXLAN_VNI_NOT_FOUND", Title: "unknown VXLAN network", Owner: "network",
@@ -555,7 +586,8 @@ var reasons = []Reason{
 		Fix:     []string{"see whether the overlay's agent runs, and what it entered: bridge fdb show; ip -d link show type vxlan"},
 	},
 	{
-		Name: "IP_TUNNEL_ECN", Title: "congestion marks of a tunnel do not fit", Owner: "network",
+		Name: "IP_TUNNEL_ECN", Title: "congestion marks of a tunnel do not fit",
+		Owner:   "network",
 		Explain: "the tunnel's packets were marked for congestion (ECN), and those inside must not be",
 		Fix:     []string{"let both ends of the tunnel treat ECN the same way"},
 	},
@@ -572,7 +604,8 @@ var reasons = []Reason{
 	{Name: "ARP_PVLAN_DISABLE", WhyNot: ofOthers},
 	{Name: "MAC_IEEE_MAC_CONTROL", WhyNot: ofOthers},
 	{
-		Name: "BRIDGE_INGRESS_STP_STATE", Title: "bridge port does not forward", Owner: "network",
+		Name: "BRIDGE_INGRESS_STP_STATE", Title: "bridge port does not forward",
+		Owner:   "network",
 		Explain: "they came by a bridge port that does not forward (yet)",
 		Fix: []string{"see the state of the port: bridge -d link show dev DEVICE; listening and learning end after twice the bridge's forward delay, blocking does not",
 			"where no loop is possible, turn the spanning tree off: ip link set BRIDGE type bridge stp_state 0"},
@@ -582,9 +615,10 @@ var reasons = []Reason{
 	{Name: "CANXL_RX_INVALID_FRAME", WhyNot: ofOthers},
 	{
 		Name: "PFMEMALLOC", Title: "memory kept for emergencies", Owner: "node",
-		Explain:  "they were received into memory that is kept for emergencies, which only swapping over the network may use",
-		Fix:      []string{"free memory on the node: /proc/meminfo, and journalctl -k --grep 'page allocation failure'"},
-		Settings: []Setting{{Name: "vm.min_free_kbytes", Try: "twice that", Host: true, Why: "what is kept for packets that come in while memory is short"}},
+		Explain: "they were received into memory that is kept for emergencies, which only swapping over the network may use",
+		Fix:     []string{"free memory on the node: /proc/meminfo, and journalctl -k --grep 'page allocation failure'"},
+		Settings: []Setting{{Name: "vm.min_free_kbytes", Try: "twice that", Host: true,
+			Why: "what is kept for packets that come in while memory is short"}},
 	},
 	{
 		Name: "PSP_INPUT", Title: "encryption does not fit (PSP)", Owner: "application",
@@ -627,13 +661,15 @@ var metStates = []Reason{
 		Else: []string{morePorts},
 	},
 	{
-		Name: "CLOSE-WAIT", Title: "SYN on a connection that the server never closed", Owner: "application",
+		Name: "CLOSE-WAIT", Title: "SYN on a connection that the server never closed",
+		Owner:   "application",
 		Explain: "the SYNs met a connection of the same addresses and ports in CLOSE-WAIT: its client had closed it, and the server's process has not",
 		Fix: []string{"close connections whose client has closed: read() returns 0, and close() is to follow; ss -tnp state close-wait lists those that are left",
 			challenged},
 	},
 	{
-		Name: "FIN-WAIT-1", Title: "SYN on a connection that is being closed", Owner: "network",
+		Name: "FIN-WAIT-1", Title: "SYN on a connection that is being closed",
+		Owner:   "network",
 		Explain: "the SYNs met a connection of the same addresses and ports in FIN-WAIT-1: the server had closed it, and the client never acknowledged that",
 		Fix:     []string{challenged},
 		Settings: []Setting{{Name: "net.ipv4.tcp_orphan_retries", Try: "3", Only: "0",
@@ -641,14 +677,16 @@ var metStates = []Reason{
 		Else: []string{morePorts},
 	},
 	{
-		Name: "FIN-WAIT-2", Title: "SYN on a connection that is being closed", Owner: "client",
+		Name: "FIN-WAIT-2", Title: "SYN on a connection that is being closed",
+		Owner:   "client",
 		Explain: "the SYNs met a connection of the same addresses and ports in FIN-WAIT-2: the server had closed it, and the client has not",
 		Fix:     []string{"let clients close connections that the server has closed, before they use the port again", challenged},
 		Settings: []Setting{{Name: "net.ipv4.tcp_fin_timeout", Try: "15", Only: "60",
 			Why: "in seconds, for connections that no process has"}},
 	},
 	{
-		Name: "LAST-ACK", Title: "SYN on a connection that is being closed", Owner: "network",
+		Name: "LAST-ACK", Title: "SYN on a connection that is being closed",
+		Owner:   "network",
 		Explain: "the SYNs met a connection of the same addresses and ports in LAST-ACK: both sides had closed it, and the client's last ACK never came",
 		Fix:     []string{challenged},
 		Settings: []Setting{{Name: "net.ipv4.tcp_orphan_retries", Try: "3", Only: "0",
@@ -656,7 +694,8 @@ var metStates = []Reason{
 		Else: []string{morePorts},
 	},
 	{
-		Name: "CLOSING", Title: "SYN on a connection that is being closed", Owner: "network",
+		Name: "CLOSING", Title: "SYN on a connection that is being closed",
+		Owner:   "network",
 		Explain: "the SYNs met a connection of the same addresses and ports in CLOSING: both sides closed at once, and the client's last ACK never came",
 		Fix:     []string{challenged},
 		Else:    []string{morePorts},
@@ -671,7 +710,8 @@ var timeWaitSequence = Reason{
 	Fix: []string{"let clients use more addresses or source ports, or keep connections open",
 		"let both ends use TCP timestamps (at a Linux client net.ipv4.tcp_timestamps=1): a SYN with a newer one is taken, whatever its sequence number",
 		"let clients close first: TIME_WAIT is then theirs"},
-	Settings: []Setting{{Name: "net.ipv4.tcp_timestamps", Try: "1", Only: "0", Why: "a SYN with a newer timestamp is taken, whatever its sequence number"}},
+	Settings: []Setting{{Name: "net.ipv4.tcp_timestamps", Try: "1", Only: "0",
+		Why: "a SYN with a newer timestamp is taken, whatever its sequence number"}},
 }
 
 // routeRefused is what is said of kernels that free without a reason where the route was looked up:
@@ -682,9 +722,12 @@ var routeRefused = Reason{
 	Fix: []string{"see what the kernel says: ip route get ADDRESS from CLIENT iif DEVICE; and let it log such packets: net.ipv4.conf.all.log_martians=1, then journalctl -k --grep martian",
 		"give the address back, if it should be here: ip address add ADDRESS dev DEVICE"},
 	Settings: []Setting{
-		{Name: "net.ipv4.conf.DEVICE.rp_filter", Try: "2", Only: "1", With: true, Why: "where the way back uses another device; 2 takes what has any route back"},
-		{Name: "net.ipv4.conf.DEVICE.accept_local", Try: "1", Only: "0", With: true, Why: "only where its source is an address of this host, and meant to be"},
-		{Name: "net.ipv4.conf.DEVICE.forwarding", Try: "1", Only: "0", Why: "only where this host is a router for the address"},
+		{Name: "net.ipv4.conf.DEVICE.rp_filter", Try: "2", Only: "1", With: true,
+			Why: "where the way back uses another device; 2 takes what has any route back"},
+		{Name: "net.ipv4.conf.DEVICE.accept_local", Try: "1", Only: "0", With: true,
+			Why: "only where its source is an address of this host, and meant to be"},
+		{Name: "net.ipv4.conf.DEVICE.forwarding", Try: "1", Only: "0",
+			Why: "only where this host is a router for the address"},
 	},
 }
 
@@ -714,7 +757,8 @@ func TellingReasons() []string {
 // ReasonFor finds what is said about a packet that died, by the kernel's reason, by the function
 // that freed it where that is all there is, and by the state of the connection that it met. tells
 // says which of [TellingReasons] the kernel has.
-func ReasonFor(cause Cause, k Kernel, loopback bool, met string, tells func(string) bool) (r Reason, ok bool) {
+func ReasonFor(cause Cause, k Kernel, loopback bool, met string, tells func(string) bool,
+) (r Reason, ok bool) {
 	switch {
 	case k.Reason == "TCP_INVALID_SYN" && met != "":
 		for _, r := range metStates {
@@ -724,7 +768,8 @@ func ReasonFor(cause Cause, k Kernel, loopback bool, met string, tells func(stri
 		}
 	case cause == CauseTimeWait && k.Reason != "TCP_RFC7323_TW_PAWS":
 		return timeWaitSequence, tells("TCP_RFC7323_TW_PAWS")
-	case cause == CauseKernelOther && (k.Reason == "" || k.Reason == "NOT_SPECIFIED" || k.Reason == "UNHANDLED_PROTO"):
+	case cause == CauseKernelOther && (k.Reason == "" || k.Reason == "NOT_SPECIFIED" ||
+		k.Reason == "UNHANDLED_PROTO"):
 		if r, ok := reasonOfFunction(k, loopback, tells); ok {
 			return r, true
 		}
@@ -762,7 +807,8 @@ const NotOurAddress = "IP_INADDRERRORS"
 // was not asked, or is gone.
 func KeptFromAddress() Reason {
 	return Reason{
-		Name: "KEPT_FROM_ADDRESS", Title: "address here, but not delivered to", Owner: "node",
+		Name: "KEPT_FROM_ADDRESS", Title: "address here, but not delivered to",
+		Owner:   "node",
 		Explain: "they were for an address that is on a device here, and a routing rule, or a local route that is missing, keeps packets from it",
 		Fix: []string{"see what the kernel does with them: ip route get ADDRESS from CLIENT iif DEVICE",
 			"look for a rule of blackhole, unreachable or prohibit, or one before that of table local: ip rule show",

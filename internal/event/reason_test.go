@@ -10,7 +10,8 @@ import (
 
 // allReasons are the rows of all tables.
 func allReasons() []Reason {
-	return append(slices.Concat(reasons, metStates), timeWaitSequence, routeRefused, sourceRouted, notForTCP)
+	return append(slices.Concat(reasons, metStates), timeWaitSequence, routeRefused,
+		sourceRouted, notForTCP)
 }
 
 // TestReasons: a reason has all that a finding needs, or says why it has nothing.
@@ -24,16 +25,20 @@ func TestReasons(t *testing.T) {
 		seen[r.Name] = true
 		advice := slices.Concat(r.Fix, r.Else)
 		if r.WhyNot != "" {
-			if r.Title != "" || r.Explain != "" || len(advice) > 0 || len(r.Settings) > 0 || r.Owner != "" {
+			if r.Title != "" || r.Explain != "" || len(advice) > 0 ||
+				len(r.Settings) > 0 || r.Owner != "" {
 				t.Errorf("%s says why not, and says more", r.Name)
 			}
 			continue
 		}
-		if r.Title == "" || r.Explain == "" || len(advice) == 0 || !slices.Contains(owners, r.Owner) {
+		if r.Title == "" || r.Explain == "" || len(advice) == 0 ||
+			!slices.Contains(owners, r.Owner) {
 			t.Errorf("%s lacks something: %+v", r.Name, r)
 		}
 		for _, s := range append(advice, r.Title, r.Explain) {
-			if strings.Contains(s, "kernel.function") || strings.Contains(s, "kernel.reason") || strings.Contains(s, "JSON") || strings.Contains(s, "  ") {
+			if strings.Contains(s, "kernel.function") ||
+				strings.Contains(s, "kernel.reason") ||
+				strings.Contains(s, "JSON") || strings.Contains(s, "  ") {
 				t.Errorf("%s: %q", r.Name, s)
 			}
 			if strings.HasSuffix(s, ".") || len(s) > 300 {
@@ -41,7 +46,8 @@ func TestReasons(t *testing.T) {
 			}
 		}
 		for _, s := range r.Settings {
-			if s.Name == "" || s.Try == "" || s.Why == "" || s.With && !strings.Contains(s.Name, "DEVICE") {
+			if s.Name == "" || s.Try == "" || s.Why == "" || s.With &&
+				!strings.Contains(s.Name, "DEVICE") {
 				t.Errorf("%s: %+v", r.Name, s)
 			}
 		}
@@ -76,7 +82,8 @@ func TestPAWSAdvice(t *testing.T) {
 			continue
 		}
 		for _, s := range slices.Concat(r.Fix, r.Else) {
-			if strings.Contains(s, "timestamps=1") || strings.Contains(s, "use TCP timestamps") {
+			if strings.Contains(s, "timestamps=1") ||
+				strings.Contains(s, "use TCP timestamps") {
 				t.Errorf("%s: %q", r.Name, s)
 			}
 		}
@@ -85,7 +92,8 @@ func TestPAWSAdvice(t *testing.T) {
 		}
 	}
 	all, none := func(string) bool { return true }, func(string) bool { return false }
-	if r, ok := ReasonFor(CauseTimeWait, Kernel{Reason: "NOT_SPECIFIED"}, false, "", all); !ok || r.Title != timeWaitSequence.Title {
+	if r, ok := ReasonFor(CauseTimeWait, Kernel{Reason: "NOT_SPECIFIED"}, false, "",
+		all); !ok || r.Title != timeWaitSequence.Title {
 		t.Errorf("by sequence: %+v", r)
 	}
 	if r, ok := ReasonFor(CauseTimeWait, Kernel{Reason: "NOT_SPECIFIED"}, false, "", none); ok {
@@ -106,23 +114,39 @@ func TestReasonFor(t *testing.T) {
 		names    bool   // the kernel names its telling reasons
 		want     string // title
 	}{
-		{"by reason", Kernel{Function: "ip_rcv_finish_core", Reason: "IP_LOCALNET"}, true, "", true, "loopback address from outside"},
-		{"one that says nothing", Kernel{Function: "ip_rcv_core", Reason: "NOT_SPECIFIED"}, false, "", true, ""},
-		{"TCP that says nothing", Kernel{Function: "tcp_v4_rcv", Reason: "NOT_SPECIFIED"}, false, "", true, "nothing for TCP"},
+		{"by reason", Kernel{Function: "ip_rcv_finish_core", Reason: "IP_LOCALNET"}, true,
+			"", true, "loopback address from outside"},
+		{"one that says nothing", Kernel{Function: "ip_rcv_core", Reason: "NOT_SPECIFIED"},
+			false, "", true, ""},
+		{"TCP that says nothing", Kernel{Function: "tcp_v4_rcv", Reason: "NOT_SPECIFIED"},
+			false, "", true, "nothing for TCP"},
 		{"TCP before reasons", Kernel{Function: "tcp_v4_rcv"}, false, "", false, ""},
-		{"IP options", Kernel{Function: "ip_rcv_finish_core", Reason: "NOT_SPECIFIED"}, true, "", true, "source route refused"},
-		{"IPv6 options", Kernel{Function: "ip6_tlvopt_unknown", Reason: "UNHANDLED_PROTO"}, false, "", true, "bad IPv6 extension header"},
-		{"a protocol", Kernel{Function: "__netif_receive_skb_core", Reason: "UNHANDLED_PROTO"}, false, "", true, "nobody takes such packets"},
-		{"one that another part tells of", Kernel{Reason: "NO_SOCKET"}, false, "", true, ""},
+		{"IP options", Kernel{Function: "ip_rcv_finish_core", Reason: "NOT_SPECIFIED"},
+			true, "", true, "source route refused"},
+		{"IPv6 options", Kernel{Function: "ip6_tlvopt_unknown", Reason: "UNHANDLED_PROTO"},
+			false, "", true, "bad IPv6 extension header"},
+		{"a protocol",
+			Kernel{Function: "__netif_receive_skb_core", Reason: "UNHANDLED_PROTO"},
+			false, "", true, "nobody takes such packets"},
+		{"one that another part tells of", Kernel{Reason: "NO_SOCKET"}, false, "", true,
+			""},
 		{"one that nobody knows", Kernel{Reason: "OF_TOMORROW"}, false, "", true, ""},
-		{"a connection", Kernel{Reason: "TCP_INVALID_SYN"}, false, "CLOSE-WAIT", true, "SYN on a connection that the server never closed"},
-		{"one in a state that is not known", Kernel{Reason: "TCP_INVALID_SYN"}, false, "", true, "SYN on an old connection"},
-		{"and in one that is not in the table", Kernel{Reason: "TCP_INVALID_SYN"}, false, "SYN-SENT", true, "SYN on an old connection"},
-		{"before reasons, for loopback", Kernel{Function: "ip_rcv_finish_core.isra.0"}, true, "", false, "loopback address from outside"},
-		{"before reasons, else", Kernel{Function: "ip_rcv_finish_core.constprop.0"}, false, "", false, "refused by the route lookup"},
-		{"IPv6 that is not forwarded", Kernel{Function: "ip6_forward", Reason: "NOT_SPECIFIED"}, false, "", true, "not this host's address"},
+		{"a connection", Kernel{Reason: "TCP_INVALID_SYN"}, false, "CLOSE-WAIT", true,
+			"SYN on a connection that the server never closed"},
+		{"one in a state that is not known", Kernel{Reason: "TCP_INVALID_SYN"}, false, "",
+			true, "SYN on an old connection"},
+		{"and in one that is not in the table", Kernel{Reason: "TCP_INVALID_SYN"}, false,
+			"SYN-SENT", true, "SYN on an old connection"},
+		{"before reasons, for loopback", Kernel{Function: "ip_rcv_finish_core.isra.0"},
+			true, "", false, "loopback address from outside"},
+		{"before reasons, else", Kernel{Function: "ip_rcv_finish_core.constprop.0"}, false,
+			"", false, "refused by the route lookup"},
+		{"IPv6 that is not forwarded",
+			Kernel{Function: "ip6_forward", Reason: "NOT_SPECIFIED"}, false, "", true,
+			"not this host's address"},
 	} {
-		r, ok := ReasonFor(CauseKernelOther, tt.kernel, tt.loopback, tt.met, func(string) bool { return tt.names })
+		r, ok := ReasonFor(CauseKernelOther, tt.kernel, tt.loopback, tt.met,
+			func(string) bool { return tt.names })
 		if ok != (tt.want != "") || r.Title != tt.want && ok {
 			t.Errorf("%s: %q, %v", tt.name, r.Title, ok)
 		}
@@ -138,7 +162,8 @@ func TestSettingNames(t *testing.T) {
 		name, all string
 	}{
 		{"eth0", false, "net.ipv4.conf.eth0.forwarding", "net.ipv4.conf.all.forwarding"},
-		{"eth0.100", true, "net.ipv6.conf.eth0/100.forwarding", "net.ipv6.conf.all.forwarding"},
+		{"eth0.100", true, "net.ipv6.conf.eth0/100.forwarding",
+			"net.ipv6.conf.all.forwarding"},
 		{"", false, "net.ipv4.conf.all.forwarding", ""},
 	} {
 		if name, all := s.For(tt.device, tt.v6); name != tt.name || all != tt.all {

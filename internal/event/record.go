@@ -278,7 +278,8 @@ type Count struct {
 // AddCount adds to the row of the same cause, stage and action.
 func AddCount(rows []Count, add Count) []Count {
 	for i := range rows {
-		if r := &rows[i]; r.Cause == add.Cause && r.Stage == add.Stage && r.Action == add.Action {
+		if r := &rows[i]; r.Cause == add.Cause && r.Stage == add.Stage &&
+			r.Action == add.Action {
 			r.Count += add.Count
 			return rows
 		}
@@ -371,7 +372,8 @@ type Recount struct {
 // Balance works out from the ledger's rows, and from what they do not have, whether the
 // summary is balanced, and what is unattributed.
 func (s *Summary) Balance() {
-	s.Balanced, s.Unattributed, s.Unchecked = s.Overflow == nil || s.Overflow.Namespaces == 0, 0, Unchecked(s.Counts)
+	s.Balanced, s.Unattributed, s.Unchecked = s.Overflow == nil || s.Overflow.Namespaces == 0,
+		0, Unchecked(s.Counts)
 	for _, row := range s.Ledger {
 		s.Balanced = s.Balanced && row.Balanced()
 		s.Unattributed += row.Unattributed

@@ -23,14 +23,18 @@ var shared = []sharedMoves{
 	{[]Outcome{OutcomeIngressRPFilter}, [][]string{{"IPReversePathFilter"}}},
 	// ip_rcv_core counts an IPv4 header's bad checksum as a bad header as well. A
 	// segment's is counted by tcp_v4_rcv and tcp_v4_do_rcv, and by their twins of IPv6.
-	{[]Outcome{OutcomeIngressChecksum}, [][]string{{"TcpInCsumErrors"}, {"IpExtInCsumErrors", "IpInHdrErrors"}}},
+	{[]Outcome{OutcomeIngressChecksum},
+		[][]string{{"TcpInCsumErrors"}, {"IpExtInCsumErrors", "IpInHdrErrors"}}},
 	// That one of the two moved is how these outcomes are known: told_apart in
 	// bpf/ledger.h.
-	{[]Outcome{OutcomeSynNoRouteBack, OutcomeSynNoRouteBackCookies, OutcomeAckNoRouteBack, OutcomeAckNoRouteBackReset,
-		OutcomeAckNoRouteBackCookie, OutcomeAckNoRouteBackCookieEarly}, [][]string{{"IpOutNoRoutes"}, {"Ip6OutNoRoutes"}}},
+	{[]Outcome{OutcomeSynNoRouteBack, OutcomeSynNoRouteBackCookies, OutcomeAckNoRouteBack,
+		OutcomeAckNoRouteBackReset,
+		OutcomeAckNoRouteBackCookie, OutcomeAckNoRouteBackCookieEarly}, [][]string{
+		{"IpOutNoRoutes"}, {"Ip6OutNoRoutes"}}},
 	// tcp_inbound_hash counts nothing where a signature is there twice.
-	{[]Outcome{OutcomeSynAuthFailed, OutcomeAckAuthFailed}, [][]string{{"TCPMD5NotFound"}, {"TCPMD5Unexpected"},
-		{"TCPMD5Failure"}, {"TCPAORequired"}, {"TCPAOBad"}, {"TCPAOKeyNotFound"}, {}}},
+	{[]Outcome{OutcomeSynAuthFailed, OutcomeAckAuthFailed},
+		[][]string{{"TCPMD5NotFound"}, {"TCPMD5Unexpected"},
+			{"TCPMD5Failure"}, {"TCPAORequired"}, {"TCPAOBad"}, {"TCPAOKeyNotFound"}, {}}},
 	// IPsec's counters are in /proc/net/xfrm_stat.
 	{[]Outcome{OutcomeIngressPolicy}, [][]string{{"TCPMinTTLDrop"}, {}}},
 	// Sequence numbers that do not fit move none.
@@ -45,9 +49,12 @@ var shared = []sharedMoves{
 
 // checked reports whether some counter of the kernel's moves with every packet of the outcome.
 func (o Outcome) checked() bool {
-	return len(o.Branch().Counters) > 0 || slices.ContainsFunc(shared, func(s sharedMoves) bool {
-		return slices.Contains(s.outcomes, o) && !slices.ContainsFunc(s.sets, func(set []string) bool { return len(set) == 0 })
-	})
+	return len(o.Branch().Counters) > 0 ||
+		slices.ContainsFunc(shared, func(s sharedMoves) bool {
+			return slices.Contains(s.outcomes, o) &&
+				!slices.ContainsFunc(s.sets,
+					func(set []string) bool { return len(set) == 0 })
+		})
 }
 
 // Unchecked is how many of the counted packets may have moved no counter of the kernel's: they are
@@ -55,7 +62,8 @@ func (o Outcome) checked() bool {
 func Unchecked(counts []Count) (n uint64) {
 	for _, c := range counts {
 		for o := OutcomeNone + 1; o < NumOutcomes; o++ {
-			if b := o.Branch(); b.Kind == KindDrop && b.Cause == c.Cause && b.Stage == c.Stage && b.Action == c.Action && !o.checked() {
+			if b := o.Branch(); b.Kind == KindDrop && b.Cause == c.Cause &&
+				b.Stage == c.Stage && b.Action == c.Action && !o.checked() {
 				n += c.Count
 				break
 			}
@@ -69,7 +77,9 @@ func Unchecked(counts []Count) (n uint64) {
 func (c Cause) SharedCounters() []string {
 	names := make(map[string]bool)
 	for _, s := range shared {
-		if slices.ContainsFunc(s.outcomes, func(o Outcome) bool { return o.Branch().Cause == c }) {
+		if slices.ContainsFunc(s.outcomes, func(o Outcome) bool {
+			return o.Branch().Cause == c
+		}) {
 			for _, set := range s.sets {
 				for _, name := range set {
 					names[name] = true

@@ -9,8 +9,10 @@ import (
 )
 
 func TestStackLeavesOutWhatIsUnknown(t *testing.T) {
-	stack := Stack{PID: 1, TID: 2, State: ThreadSleeping, Frames: []Frame{{Function: "do_nanosleep", Module: "[kernel]", Offset: 4, Kernel: true},
-		{Module: "/bin/a", Offset: 16}, {Address: 4096}}, NS: 5}
+	stack := Stack{PID: 1, TID: 2, State: ThreadSleeping,
+		Frames: []Frame{{Function: "do_nanosleep", Module: "[kernel]", Offset: 4,
+			Kernel: true},
+			{Module: "/bin/a", Offset: 16}, {Address: 4096}}, NS: 5}
 	got, err := json.Marshal(stack)
 	if err != nil {
 		t.Fatal(err)
@@ -36,11 +38,14 @@ func TestStackDuration(t *testing.T) {
 
 func TestFrameString(t *testing.T) {
 	for want, frame := range map[string]Frame{
-		"main+0x1f (server)":          {Function: "main", Module: "/usr/bin/server", Offset: 0x1f},
-		"handle (server)":             {Function: "handle", Module: "/usr/bin/server", Called: true},
-		"server+0x1000":               {Module: "/usr/bin/server", Offset: 0x1000},
-		"do_nanosleep+0x4 ([kernel])": {Function: "do_nanosleep", Module: "[kernel]", Offset: 4, Kernel: true},
-		"0x7f00":                      {Address: 0x7f00},
+		"main+0x1f (server)": {Function: "main", Module: "/usr/bin/server",
+			Offset: 0x1f},
+		"handle (server)": {Function: "handle", Module: "/usr/bin/server",
+			Called: true},
+		"server+0x1000": {Module: "/usr/bin/server", Offset: 0x1000},
+		"do_nanosleep+0x4 ([kernel])": {Function: "do_nanosleep", Module: "[kernel]",
+			Offset: 4, Kernel: true},
+		"0x7f00": {Address: 0x7f00},
 	} {
 		if got := frame.String(); got != want {
 			t.Errorf("got %s, want %s", got, want)

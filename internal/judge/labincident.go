@@ -87,7 +87,9 @@ func RunIncident(ctx context.Context, name string, options LabOptions, status io
 	}
 	v.Diagnosis, err = collect.Diagnose(ctx,
 		collect.DiagnoseOptions{Watch: watch, Filters: filters, Duration: incidentTime,
-			Status: status, Begun: func() { player.Go(func() error { return traffic(playing) }) }}, log)
+			Status: status, Begun: func() {
+				player.Go(func() error { return traffic(playing) })
+			}}, log)
 	if err != nil {
 		return IncidentVerdict{}, err
 	}

@@ -60,14 +60,16 @@ func TrackedTo(port uint16) ([]Tracked, error) {
 			if *entries > maxTracked {
 				return nil, fmt.Errorf("list tracked connections: %d are too many for this kernel to narrow: %w", *entries, err)
 			}
-			answers, err = conn.Execute(netlink.Message{Header: netlink.Header{Type: ctGet, Flags: netlink.Request | netlink.Dump},
+			answers, err = conn.Execute(netlink.Message{Header: netlink.Header{
+				Type: ctGet, Flags: netlink.Request | netlink.Dump},
 				Data: []byte{family, 0, 0, 0}})
 		}
 		if err != nil {
 			return nil, fmt.Errorf("list tracked connections: %w", err)
 		}
 		for _, answer := range answers {
-			if t, ok := parseTracked(answer.Data); ok && t.Asked.Port() == port && t.Asked != t.Given {
+			if t, ok := parseTracked(answer.Data); ok && t.Asked.Port() == port &&
+				t.Asked != t.Given {
 				list = append(list, t)
 			}
 		}
@@ -95,7 +97,8 @@ func trackedOf(conn *netlink.Conn, family byte, port uint16) ([]netlink.Message,
 	if err != nil {
 		return nil, err
 	}
-	return conn.Execute(netlink.Message{Header: netlink.Header{Type: ctGet, Flags: netlink.Request | netlink.Dump},
+	return conn.Execute(netlink.Message{Header: netlink.Header{Type: ctGet,
+		Flags: netlink.Request | netlink.Dump},
 		Data: append([]byte{family, 0, 0, 0}, attributes...)})
 }
 

@@ -79,7 +79,8 @@ const (
 
 // filterActions is which option of a kind of filter has its actions (TCA_FLOWER_ACT and so on).
 func filterActions() map[string]uint16 {
-	return map[string]uint16{"u32": 7, "flower": 3, "matchall": 2, "basic": 3, "fw": 4, "bpf": 1}
+	return map[string]uint16{"u32": 7, "flower": 3, "matchall": 2, "basic": 3, "fw": 4,
+		"bpf": 1}
 }
 
 // Devices lists the network devices of the calling thread's namespace, with the XDP programs and tc
@@ -97,7 +98,8 @@ func Devices() ([]Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	answers, err := dump(conn, unix.RTM_GETLINK, append(make([]byte, unix.SizeofIfInfomsg), encoded...))
+	answers, err := dump(conn, unix.RTM_GETLINK,
+		append(make([]byte, unix.SizeofIfInfomsg), encoded...))
 	if err != nil {
 		return nil, fmt.Errorf("list network devices: %w", err)
 	}
@@ -115,7 +117,8 @@ func Devices() ([]Device, error) {
 		}{{tcIngress, HookTCIngress}, {tcEgress, HookTCEgress}} {
 			takers, err := tcFilters(conn, d.Index, side.parent, side.hook)
 			if err != nil && !errors.Is(err, unix.ENODEV) { // it went meanwhile
-				errs = append(errs, fmt.Errorf("list tc filters of %q: %w", d.Name, err))
+				errs = append(errs, fmt.Errorf("list tc filters of %q: %w", d.Name,
+					err))
 			}
 			d.Takers = append(d.Takers, takers...)
 		}
@@ -125,7 +128,8 @@ func Devices() ([]Device, error) {
 }
 
 func dump(conn *netlink.Conn, kind netlink.HeaderType, request []byte) ([]netlink.Message, error) {
-	return conn.Execute(netlink.Message{Header: netlink.Header{Type: kind, Flags: netlink.Request | netlink.Dump}, Data: request})
+	return conn.Execute(netlink.Message{Header: netlink.Header{Type: kind,
+		Flags: netlink.Request | netlink.Dump}, Data: request})
 }
 
 // parseLink reads a struct ifinfomsg and its attributes.
@@ -161,9 +165,11 @@ func parseLink(b []byte) (Device, error) {
 		case unix.IFLA_XDP:
 			attributes.Nested(func(xdp *netlink.AttributeDecoder) error {
 				for xdp.Next() {
-					hook, ok := map[uint16]Hook{xdpDriver: HookXDPNative, xdpGeneric: HookXDPGeneric, xdpHardware: HookXDPOffload}[xdp.Type()]
+					hook, ok := map[uint16]Hook{xdpDriver: HookXDPNative,
+						xdpGeneric: HookXDPGeneric, xdpHardware: HookXDPOffload}[xdp.Type()]
 					if ok {
-						d.Takers = append(d.Takers, Taker{Hook: hook, ID: xdp.Uint32()})
+						d.Takers = append(d.Takers,
+							Taker{Hook: hook, ID: xdp.Uint32()})
 					}
 				}
 				return nil
@@ -220,8 +226,10 @@ func parseFilter(b []byte) (t Taker, ok bool, err error) {
 						options.Nested(func(list *netlink.AttributeDecoder) error {
 							for list.Next() { // one an action, by its place
 								list.Nested(func(action *netlink.AttributeDecoder) error {
-									drop, redirect := takes(action)
-									ok, t.Redirect = ok || drop || redirect, t.Redirect || redirect
+									drop, redirect := takes(
+										action)
+									ok, t.Redirect = ok ||
+										drop || redirect, t.Redirect || redirect
 									return nil
 								})
 							}
@@ -287,7 +295,8 @@ func NetNSID(path string) (int32, error) {
 	if err != nil {
 		return -1, err
 	}
-	answers, err := conn.Execute(netlink.Message{Header: netlink.Header{Type: unix.RTM_GETNSID, Flags: netlink.Request},
+	answers, err := conn.Execute(netlink.Message{Header: netlink.Header{Type: unix.RTM_GETNSID,
+		Flags: netlink.Request},
 		Data: append(make([]byte, nsIDMessageSize), encoded...)})
 	if err != nil {
 		return -1, fmt.Errorf("ask for id of network namespace: %w", err)

@@ -49,7 +49,8 @@ func Diversions() ([]Diversion, error) {
 	}
 	chains, err := conn.ListChains()
 	switch {
-	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EINVAL), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EPROTONOSUPPORT):
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EINVAL),
+		errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EPROTONOSUPPORT):
 		return nil, nil
 	case err != nil:
 		return nil, fmt.Errorf("list nftables chains: %w", err)
@@ -60,14 +61,17 @@ func Diversions() ([]Diversion, error) {
 		read++ // asking costs as much as a rule
 		rules, err := conn.GetRules(chain.Table, chain)
 		if err != nil {
-			return list, fmt.Errorf("list nftables rules of chain %q: %w", chain.Name, err)
+			return list, fmt.Errorf("list nftables rules of chain %q: %w", chain.Name,
+				err)
 		}
 		for _, rule := range rules {
 			if read++; read > maxRules {
-				return list, fmt.Errorf("list nftables rules: there are more than %d", maxRules)
+				return list, fmt.Errorf(
+					"list nftables rules: there are more than %d", maxRules)
 			}
 			if d, ok := diversionOf(conn, chain.Table, rule); ok {
-				d.Where = fmt.Sprintf("table %s %s, chain %s", familyName(chain.Table.Family), chain.Table.Name, chain.Name)
+				d.Where = fmt.Sprintf("table %s %s, chain %s",
+					familyName(chain.Table.Family), chain.Table.Name, chain.Name)
 				list = append(list, d)
 			}
 		}
@@ -77,32 +81,40 @@ func Diversions() ([]Diversion, error) {
 
 // diversionOf reads one rule, as nft and iptables-nft write them; what it does not know of a rule
 // it does not say.
-func diversionOf(conn *nftables.Conn, table *nftables.Table, rule *nftables.Rule) (d Diversion, ok bool) {
+func diversionOf(conn *nftables.Conn, table *nftables.Table, rule *nftables.Rule,
+) (d Diversion, ok bool) {
 	registers := make(map[uint32][]byte)
 	port := uint32(0) // the register that has the destination port
 	for _, e := range rule.Exprs {
 		switch e := e.(type) {
 		case *expr.Payload:
-			if e.Base == expr.PayloadBaseTransportHeader && e.Offset == 2 && e.Len == 2 {
+			if e.Base == expr.PayloadBaseTransportHeader && e.Offset == 2 &&
+				e.Len == 2 {
 				port = e.DestRegister
 			} else if e.DestRegister == port {
 				port = 0
 			}
 		case *expr.Cmp:
-			if port != 0 && e.Register == port && e.Op == expr.CmpOpEq && len(e.Data) == 2 {
+			if port != 0 && e.Register == port && e.Op == expr.CmpOpEq &&
+				len(e.Data) == 2 {
 				n := binary.BigEndian.Uint16(e.Data)
 				d.Ports = append(d.Ports, [2]uint16{n, n})
 			}
 		case *expr.Range:
-			if port != 0 && e.Register == port && e.Op == expr.CmpOpEq && len(e.FromData) == 2 && len(e.ToData) == 2 {
-				d.Ports = append(d.Ports, [2]uint16{binary.BigEndian.Uint16(e.FromData), binary.BigEndian.Uint16(e.ToData)})
+			if port != 0 && e.Register == port && e.Op == expr.CmpOpEq &&
+				len(e.FromData) == 2 && len(e.ToData) == 2 {
+				d.Ports = append(d.Ports,
+					[2]uint16{binary.BigEndian.Uint16(e.FromData),
+						binary.BigEndian.Uint16(e.ToData)})
 			}
 		case *expr.Lookup:
 			if port != 0 && e.SourceRegister == port && !e.Invert && !e.IsDestRegSet {
 				d.Ports = append(d.Ports, portsOf(conn, table, e.SetName)...)
 			}
 		case *expr.Match:
-			if tcp, is := e.Info.(*xt.Tcp); is && tcp.InvFlags&xt.TcpInvDestPorts == 0 && tcp.DstPorts != [2]uint16{0, 65535} {
+			if tcp, is := e.Info.(*xt.Tcp); is &&
+				tcp.InvFlags&xt.TcpInvDestPorts == 0 &&
+				tcp.DstPorts != [2]uint16{0, 65535} {
 				d.Ports = append(d.Ports, tcp.DstPorts)
 			}
 		case *expr.Immediate:
@@ -113,12 +125,15 @@ func diversionOf(conn *nftables.Conn, table *nftables.Table, rule *nftables.Rule
 			d.Kind, d.To = "tproxy", aim(registers[e.RegAddr], registers[e.RegPort])
 		case *expr.NAT:
 			if e.Type == expr.NATTypeDestNAT {
-				d.Kind, d.To = "dnat", aim(registers[e.RegAddrMin], registers[e.RegProtoMin])
+				d.Kind, d.To = "dnat",
+					aim(registers[e.RegAddrMin], registers[e.RegProtoMin])
 			}
 		case *expr.Target:
 			switch e.Name {
 			case "REDIRECT", "DNAT", "TPROXY":
-				d.Kind, d.To = map[string]string{"REDIRECT": "redirect", "DNAT": "dnat", "TPROXY": "tproxy"}[e.Name], targetOf(e.Info)
+				d.Kind, d.To = map[string]string{"REDIRECT": "redirect",
+					"DNAT": "dnat", "TPROXY": "tproxy"}[e.Name], targetOf(
+					e.Info)
 			}
 		}
 	}

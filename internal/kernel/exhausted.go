@@ -66,7 +66,8 @@ func moreMemory(memberships, mount string) string {
 		}
 		tops, file := []string{mount, filepath.Join(mount, "unified")}, "memory.max"
 		if slices.Contains(strings.Split(f[1], ","), "memory") {
-			tops, file = []string{filepath.Join(mount, "memory")}, "memory.limit_in_bytes"
+			tops, file = []string{filepath.Join(mount, "memory")},
+				"memory.limit_in_bytes"
 		} else if f[1] != "" {
 			continue
 		}
@@ -74,7 +75,8 @@ func moreMemory(memberships, mount string) string {
 			for _, top := range tops {
 				name := filepath.Join(top, path, file)
 				text, _ := os.ReadFile(name)
-				if limit, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64); err == nil && limit < least {
+				if limit, err := strconv.ParseUint(strings.TrimSpace(string(text)),
+					10, 64); err == nil && limit < least {
 					least, whose = limit, name
 				}
 			}

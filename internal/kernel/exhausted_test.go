@@ -13,7 +13,8 @@ import (
 )
 
 func TestExhausted(t *testing.T) {
-	for err, want := range map[error]string{unix.EMFILE: "RLIMIT_NOFILE", unix.ENFILE: "fs.file-max", unix.ENOMEM: "memory"} {
+	for err, want := range map[error]string{unix.EMFILE: "RLIMIT_NOFILE",
+		unix.ENFILE: "fs.file-max", unix.ENOMEM: "memory"} {
 		if got := Exhausted(err); !strings.Contains(got, want) {
 			t.Errorf("%v: %q, want %s in it", err, got, want)
 		}
@@ -32,16 +33,21 @@ func TestExhausted(t *testing.T) {
 func TestMoreMemory(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{
-		"a/memory.max": "max\n", "a/b/memory.max": "33554432\n", "a/b/c/memory.max": "67108864\n", "memory.max": "max\n",
-		"memory/pods/memory.limit_in_bytes": "16777216\n", "memory/memory.limit_in_bytes": "9223372036854771712\n",
-		"v2": "0::/a/b/c\n", "v1": "4:cpu:/\n3:memory,hugetlb:/pods/x\n", "none": "4:cpu:/x\n0::/a\n",
+		"a/memory.max": "max\n", "a/b/memory.max": "33554432\n",
+		"a/b/c/memory.max": "67108864\n", "memory.max": "max\n",
+		"memory/pods/memory.limit_in_bytes": "16777216\n",
+		"memory/memory.limit_in_bytes":      "9223372036854771712\n",
+		"v2":                                "0::/a/b/c\n", "v1": "4:cpu:/\n3:memory,hugetlb:/pods/x\n",
+		"none": "4:cpu:/x\n0::/a\n",
 	} {
 		path := filepath.Join(dir, name)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755),
+			os.WriteFile(path, []byte(text), 0o644)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for file, want := range map[string]string{"v2": "32 MiB, in " + dir + "/a/b/memory.max", "v1": "16 MiB, in " + dir + "/memory/pods/memory.limit_in_bytes",
+	for file, want := range map[string]string{"v2": "32 MiB, in " + dir + "/a/b/memory.max",
+		"v1":   "16 MiB, in " + dir + "/memory/pods/memory.limit_in_bytes",
 		"none": "than this machine has", "nothing": "more memory"} {
 		if got := moreMemory(filepath.Join(dir, file), dir); !strings.Contains(got, want) {
 			t.Errorf("%s: %q, want %q in it", file, got, want)
@@ -50,7 +56,8 @@ func TestMoreMemory(t *testing.T) {
 }
 
 func TestConfidential(t *testing.T) {
-	for text, want := range map[string]bool{"none integrity [confidentiality]\n": true, "none [integrity] confidentiality\n": false,
+	for text, want := range map[string]bool{"none integrity [confidentiality]\n": true,
+		"none [integrity] confidentiality\n": false,
 		"[none] integrity confidentiality\n": false, "": false} {
 		if got := confidential(text); got != want {
 			t.Errorf("%q: %v", text, got)

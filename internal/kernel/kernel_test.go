@@ -31,7 +31,8 @@ func TestCodeRanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	code := ranges["tcp_v4_rcv"]
-	if len(code) == 0 || code[0].Start == 0 || code[0].End <= code[0].Start || code[0].End-code[0].Start > 1<<16 {
+	if len(code) == 0 || code[0].Start == 0 || code[0].End <= code[0].Start ||
+		code[0].End-code[0].Start > 1<<16 {
 		t.Errorf("tcp_v4_rcv is at %+v", code)
 	}
 	if len(ranges) != 1 {
@@ -52,12 +53,14 @@ func TestFindNetNS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, arg := range []string{"/proc/self/ns/net", strconv.Itoa(os.Getpid()), strconv.FormatUint(own, 10)} {
+	for _, arg := range []string{"/proc/self/ns/net", strconv.Itoa(os.Getpid()),
+		strconv.FormatUint(own, 10)} {
 		if got, err := FindNetNS(arg); err != nil || got != own {
 			t.Errorf("%s: got %d, %v, want %d", arg, got, err, own)
 		}
 	}
-	for _, arg := range []string{"no-such-name", "/proc/self/ns/pid", "/etc/passwd", "4294967295", "/nowhere"} {
+	for _, arg := range []string{"no-such-name", "/proc/self/ns/pid", "/etc/passwd",
+		"4294967295", "/nowhere"} {
 		if got, err := FindNetNS(arg); !errors.Is(err, ErrNoNetNS) {
 			t.Errorf("%s: got %d, %v", arg, got, err)
 		}

@@ -49,7 +49,8 @@ type ListenSettings struct {
 // ListeningSockets hands each of the listening TCP sockets of a network namespace to f, which must
 // not keep it, and returns the namespace's settings. It enters the namespace by path with a thread
 // that then ends, which takes CAP_SYS_ADMIN; an empty path is the caller's own.
-func ListeningSockets(path string, inode uint64, f func(*Listening)) (settings ListenSettings, err error) {
+func ListeningSockets(path string, inode uint64, f func(*Listening),
+) (settings ListenSettings, err error) {
 	err = InNetNS(path, inode, func() (err error) {
 		settings = listenSettings()
 		return eachListening(f)
@@ -177,7 +178,8 @@ func diagListeners(f func(*Listening)) error {
 // thread's namespace. extensions are bits of the attributes wanted. What each is given is
 // overwritten by the next one.
 func diagDump(state, port uint16, extensions byte, each func(answer []byte)) error {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC,
+		unix.NETLINK_SOCK_DIAG)
 	if err != nil {
 		return fmt.Errorf("list sockets: %w", err)
 	}

@@ -17,8 +17,10 @@ func TestListeningFiles(t *testing.T) {
 	const tail = " 00:00000000 00000000  1000        0 1608 1 0000000000000000 100 0 0 10 0\n"
 	for name, text := range map[string]string{
 		"tcp": head + "   0: 0100007F:07E8 00000000:0000 0A 00000000:00000003" + tail +
-			"   1: 0100007F:07E9 0100007F:1234 01 00000000:00000000" + tail + "garbage\n",
-		"tcp6": head + "   0: 00000000000000000000000001000000:0050 00000000000000000000000000000000:0000 0A 00000000:00000000" + tail +
+			"   1: 0100007F:07E9 0100007F:1234 01 00000000:00000000" + tail +
+			"garbage\n",
+		"tcp6": head +
+			"   0: 00000000000000000000000001000000:0050 00000000000000000000000000000000:0000 0A 00000000:00000000" + tail +
 			"   1: 0000000000000000FFFF00000100007F:0051 00000000000000000000000000000000:0000 0A 00000000:00000000" + tail,
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
@@ -33,7 +35,8 @@ func TestListeningFiles(t *testing.T) {
 	for _, l := range list {
 		got = append(got, netip.AddrPortFrom(l.Addr, l.Port).String())
 	}
-	if want := []string{"127.0.0.1:2024", "[::1]:80", "[::ffff:127.0.0.1]:81"}; !slices.Equal(got, want) {
+	if want := []string{"127.0.0.1:2024", "[::1]:80",
+		"[::ffff:127.0.0.1]:81"}; !slices.Equal(got, want) {
 		t.Fatalf("listeners %v, want %v", got, want)
 	}
 	if l := list[0]; l.Len != 3 || l.Inode != 1608 || l.Limit != nil || l.Drops != nil {

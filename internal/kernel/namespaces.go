@@ -71,7 +71,8 @@ func NetNamespaces(proc string) (list []NetNS, hidden int, err error) {
 			if tid == pid {
 				continue
 			}
-			inode, err := netnsOf(filepath.Join(dir, "task", strconv.FormatUint(uint64(tid), 10)))
+			inode, err := netnsOf(
+				filepath.Join(dir, "task", strconv.FormatUint(uint64(tid), 10)))
 			if err == nil && inode != own {
 				ns := at(inode)
 				// /proc/TID works too, though it is not listed.

@@ -76,7 +76,8 @@ func netdevDump(conn *netlink.Conn, what uint16) ([]netlink.Message, error) {
 	kind := netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | what)
 	answers, err := dump(conn, kind, []byte{familyNetdev, unix.NFNETLINK_V0, 0, 0})
 	switch {
-	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EAFNOSUPPORT), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EPROTONOSUPPORT):
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EAFNOSUPPORT),
+		errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EPROTONOSUPPORT):
 		return nil, nil
 	case err != nil:
 		return nil, fmt.Errorf("list netdev rules: %w", err)
@@ -114,7 +115,8 @@ func parseNetdevRule(b []byte) (table string, forwards bool, err error) {
 				for list.Next() {
 					list.Nested(func(expression *netlink.AttributeDecoder) error {
 						for expression.Next() {
-							forwards = forwards || expression.Type() == unix.NFTA_EXPR_NAME && expression.String() == "fwd"
+							forwards = forwards ||
+								expression.Type() == unix.NFTA_EXPR_NAME && expression.String() == "fwd"
 						}
 						return nil
 					})
@@ -137,7 +139,9 @@ func parseNetdevChain(b []byte) (c netdevChain, err error) {
 		case unix.NFTA_CHAIN_TABLE:
 			c.table = attributes.String()
 		case unix.NFTA_CHAIN_HOOK:
-			attributes.Nested(func(hook *netlink.AttributeDecoder) error { return c.parseHook(hook) })
+			attributes.Nested(func(hook *netlink.AttributeDecoder) error {
+				return c.parseHook(hook)
+			})
 		}
 	}
 	return c, attributes.Err()

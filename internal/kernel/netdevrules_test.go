@@ -36,8 +36,10 @@ func TestNetdevRules(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		table := conn.AddTable(&nftables.Table{Family: nftables.TableFamilyNetdev, Name: "syn"})
-		conn.AddChain(&nftables.Chain{Table: table, Name: "in", Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookIngress,
+		table := conn.AddTable(&nftables.Table{Family: nftables.TableFamilyNetdev,
+			Name: "syn"})
+		conn.AddChain(&nftables.Chain{Table: table, Name: "in",
+			Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookIngress,
 			Priority: nftables.ChainPriorityFilter, Device: "syn0"})
 		if err := conn.Flush(); err != nil {
 			t.Skipf("no netdev chains here: %v", err)
@@ -49,7 +51,9 @@ func TestNetdevRules(t *testing.T) {
 		if err := kernel.AddNetdevRules(before); err != nil {
 			return err
 		}
-		if slices.ContainsFunc(before, func(d kernel.Device) bool { return len(d.Takers) > 0 }) {
+		if slices.ContainsFunc(before, func(d kernel.Device) bool {
+			return len(d.Takers) > 0
+		}) {
 			t.Errorf("without a rule: %+v", before)
 		}
 		switch err := addForward("syn", "in", uint32(to)); {
@@ -68,7 +72,8 @@ func TestNetdevRules(t *testing.T) {
 		for _, d := range list {
 			want := []kernel.Taker(nil)
 			if d.Name == "syn0" {
-				want = []kernel.Taker{{Hook: kernel.HookNetdevIngress, Filter: "nftables", Redirect: true}}
+				want = []kernel.Taker{{Hook: kernel.HookNetdevIngress,
+					Filter: "nftables", Redirect: true}}
 			}
 			if !slices.Equal(d.Takers, want) {
 				t.Errorf("%s has %+v, want %+v", d.Name, d.Takers, want)
@@ -99,7 +104,8 @@ func addForward(table, chain string, device uint32) error {
 	rule := netlink.NewAttributeEncoder()
 	rule.String(unix.NFTA_RULE_TABLE, table)
 	rule.String(unix.NFTA_RULE_CHAIN, chain)
-	expression := func(list *netlink.AttributeEncoder, name string, fill func(*netlink.AttributeEncoder)) {
+	expression := func(list *netlink.AttributeEncoder, name string,
+		fill func(*netlink.AttributeEncoder)) {
 		kerneltest.Nested(list, unix.NFTA_LIST_ELEM, func(e *netlink.AttributeEncoder) {
 			e.String(unix.NFTA_EXPR_NAME, name)
 			kerneltest.Nested(e, unix.NFTA_EXPR_DATA, fill)
@@ -121,13 +127,16 @@ func addForward(table, chain string, device uint32) error {
 		return err
 	}
 	message := func(kind, flags int, family byte, data []byte) netlink.Message {
-		return netlink.Message{Header: netlink.Header{Type: netlink.HeaderType(kind), Flags: netlink.Request | netlink.HeaderFlags(flags)},
+		return netlink.Message{Header: netlink.Header{Type: netlink.HeaderType(kind),
+			Flags: netlink.Request | netlink.HeaderFlags(flags)},
 			Data: append([]byte{family, unix.NFNETLINK_V0, 0, 0}, data...)}
 	}
-	begin, end := message(batchBegin, 0, unix.AF_UNSPEC, nil), message(batchEnd, 0, unix.AF_UNSPEC, nil)
+	begin, end := message(batchBegin, 0, unix.AF_UNSPEC, nil),
+		message(batchEnd, 0, unix.AF_UNSPEC, nil)
 	begin.Data[3], end.Data[3] = batchFor, batchFor // big-endian
 	_, err = conn.SendMessages([]netlink.Message{begin,
-		message(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_NEWRULE, int(netlink.Create|netlink.Append|netlink.Acknowledge), netdev, attributes), end})
+		message(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_NEWRULE,
+			int(netlink.Create|netlink.Append|netlink.Acknowledge), netdev, attributes), end})
 	if err != nil {
 		return err
 	}

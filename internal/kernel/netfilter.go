@@ -97,7 +97,8 @@ func packetQueues(text []byte) (list []PacketQueue) {
 		for i := range n {
 			n[i], _ = strconv.ParseUint(fields[i], 10, 64)
 		}
-		list = append(list, PacketQueue{Number: uint32(n[0]), PortID: uint32(n[1]), Waiting: n[2], Dropped: n[5] + n[6]})
+		list = append(list, PacketQueue{Number: uint32(n[0]), PortID: uint32(n[1]),
+			Waiting: n[2], Dropped: n[5] + n[6]})
 	}
 	return list
 }

@@ -21,7 +21,8 @@ func TestConntrack(t *testing.T) {
 
 func TestPacketQueues(t *testing.T) {
 	got := packetQueues([]byte("    7  31337    12 2 65531     3     4     9999  1\nrubbish\n"))
-	if want := []PacketQueue{{Number: 7, PortID: 31337, Waiting: 12, Dropped: 7}}; !reflect.DeepEqual(got, want) {
+	if want := []PacketQueue{{Number: 7, PortID: 31337, Waiting: 12,
+		Dropped: 7}}; !reflect.DeepEqual(got, want) {
 		t.Errorf("read %+v, want %+v", got, want)
 	}
 }
@@ -36,12 +37,15 @@ func TestDroppedBy(t *testing.T) {
 	}{
 		{"drop", []expr.Any{count, &expr.Verdict{Kind: expr.VerdictDrop}}, 18, true},
 		{"reject", []expr.Any{count, &expr.Reject{}}, 18, true},
-		{"iptables' REJECT", []expr.Any{&expr.Match{Name: "tcp"}, count, &expr.Target{Name: "REJECT"}}, 18, true},
+		{"iptables' REJECT",
+			[]expr.Any{&expr.Match{Name: "tcp"}, count, &expr.Target{Name: "REJECT"}},
+			18, true},
 		{"accept", []expr.Any{count, &expr.Verdict{Kind: expr.VerdictAccept}}, 18, false},
 		{"not counted", []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}}, 0, false},
 	} {
 		if packets, ok := droppedBy(c.exprs); packets != c.packets || ok != c.ok {
-			t.Errorf("%s: %d packets, %t; want %d, %t", c.name, packets, ok, c.packets, c.ok)
+			t.Errorf("%s: %d packets, %t; want %d, %t", c.name, packets, ok, c.packets,
+				c.ok)
 		}
 	}
 }

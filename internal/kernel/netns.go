@@ -43,7 +43,8 @@ func netnsInode(path, arg string) (uint64, error) {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(path, &fs); err != nil {
 		if by := RefusedFile("ns", err); len(by) > 0 {
-			return 0, fmt.Errorf("open network namespace %q: it takes %s: %w", arg, strings.Join(by, " and "), err)
+			return 0, fmt.Errorf("open network namespace %q: it takes %s: %w", arg,
+				strings.Join(by, " and "), err)
 		}
 		return 0, fmt.Errorf("%w: %q: %w", ErrNoNetNS, arg, err)
 	}
@@ -73,14 +74,16 @@ func findInode(inode uint64) error {
 	if slices.ContainsFunc(list, func(ns NetNS) bool { return ns.Inode == inode }) {
 		return nil
 	}
-	if by := Powers(unix.CAP_SYS_PTRACE); len(by) > 0 && (hidden > 0 || HiddenProcesses() != "") {
+	if by := Powers(unix.CAP_SYS_PTRACE); len(by) > 0 &&
+		(hidden > 0 || HiddenProcesses() != "") {
 		return fmt.Errorf("look for network namespace %d among all processes: it takes %s: %w", inode, strings.Join(by, " and "), fs.ErrPermission)
 	}
 	seen := ""
 	if !SeesAllProcesses() {
 		seen = " of this PID namespace, which has not all,"
 	}
-	return fmt.Errorf("%w: inode %d is held by no process%s and no file in %s", ErrNoNetNS, inode, seen, named)
+	return fmt.Errorf("%w: inode %d is held by no process%s and no file in %s", ErrNoNetNS,
+		inode, seen, named)
 }
 
 // Inode returns a file's inode number, following links.
@@ -95,7 +98,8 @@ func Inode(path string) (uint64, error) {
 func pidMax() uint64 {
 	text, err := os.ReadFile("/proc/sys/kernel/pid_max")
 	if err == nil {
-		if most, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64); err == nil {
+		if most, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10,
+			64); err == nil {
 			return most
 		}
 	}

@@ -37,33 +37,47 @@ func NeededCapabilities() []Capability {
 	}
 	return []Capability{
 		{"CAP_BPF", unix.CAP_BPF, "load BPF programs and maps", false, programs},
-		{"CAP_PERFMON", unix.CAP_PERFMON, "attach them to the kernel and read its memory", false, programs},
-		{"CAP_SYSLOG", unix.CAP_SYSLOG, "read kernel symbol addresses, which the tracepoint backend needs", true, []Loss{
-			{"trace", "the tracepoint backend; with another one, what dies before the listener"},
-			{"diagnose", "the same; then healthy and no_syn_arrived are possible at most"},
-		}},
-		{"CAP_SYS_PTRACE", unix.CAP_SYS_PTRACE, "look at other users' processes: their calls, open files, namespaces and code", true, []Loss{
-			{"trace", "--netns PID of another user's process, and the calls of its threads"},
-			{"diagnose", "the calls of other users' threads: who accepts, and what stands in the way; what rests on that is possible at most"},
-			{"listeners", "network namespaces that only other users' processes are in, and whether holders sleep"},
-			{"counters", "network namespaces that only other users' processes are in"},
-		}},
-		{"CAP_DAC_READ_SEARCH", unix.CAP_DAC_READ_SEARCH, "open what other users' processes show to their owner alone", true, []Loss{
-			{"trace", "the calls of other users' threads"},
-			{"diagnose", "the calls of other users' threads: who accepts, and what stands in the way; what rests on that is possible at most"},
-			{"listeners", "whether holders of other users sleep; without BPF, who they are"},
-		}},
-		{"CAP_SYS_ADMIN", unix.CAP_SYS_ADMIN, "enter other network namespaces, and read kernel stacks", true, []Loss{
-			{"trace", "the kernel stacks of threads"},
-			{"diagnose", "the kernel stacks of threads, and of other network namespaces the settings and devices; names of BPF programs"},
-			{"listeners", "limits and drops in other network namespaces"},
-			{"counters", "network namespaces that have a name and no process"},
-			{"lab", "does not run"},
-		}},
-		{"CAP_NET_ADMIN", unix.CAP_NET_ADMIN, "ask network namespaces for their programs, rules and connections", true, []Loss{
-			{"diagnose", "tcx and netkit programs, NAT rules and tracked connections"},
-			{"lab", "does not run"},
-		}},
+		{"CAP_PERFMON", unix.CAP_PERFMON, "attach them to the kernel and read its memory",
+			false, programs},
+		{"CAP_SYSLOG", unix.CAP_SYSLOG,
+			"read kernel symbol addresses, which the tracepoint backend needs", true, []Loss{
+				{"trace",
+					"the tracepoint backend; with another one, what dies before the listener"},
+				{"diagnose",
+					"the same; then healthy and no_syn_arrived are possible at most"},
+			}},
+		{"CAP_SYS_PTRACE", unix.CAP_SYS_PTRACE,
+			"look at other users' processes: their calls, open files, namespaces and code", true, []Loss{
+				{"trace",
+					"--netns PID of another user's process, and the calls of its threads"},
+				{"diagnose",
+					"the calls of other users' threads: who accepts, and what stands in the way; what rests on that is possible at most"},
+				{"listeners",
+					"network namespaces that only other users' processes are in, and whether holders sleep"},
+				{"counters", "network namespaces that only other users' processes are in"},
+			}},
+		{"CAP_DAC_READ_SEARCH", unix.CAP_DAC_READ_SEARCH,
+			"open what other users' processes show to their owner alone", true, []Loss{
+				{"trace", "the calls of other users' threads"},
+				{"diagnose",
+					"the calls of other users' threads: who accepts, and what stands in the way; what rests on that is possible at most"},
+				{"listeners",
+					"whether holders of other users sleep; without BPF, who they are"},
+			}},
+		{"CAP_SYS_ADMIN", unix.CAP_SYS_ADMIN,
+			"enter other network namespaces, and read kernel stacks", true, []Loss{
+				{"trace", "the kernel stacks of threads"},
+				{"diagnose",
+					"the kernel stacks of threads, and of other network namespaces the settings and devices; names of BPF programs"},
+				{"listeners", "limits and drops in other network namespaces"},
+				{"counters", "network namespaces that have a name and no process"},
+				{"lab", "does not run"},
+			}},
+		{"CAP_NET_ADMIN", unix.CAP_NET_ADMIN,
+			"ask network namespaces for their programs, rules and connections", true, []Loss{
+				{"diagnose", "tcx and netkit programs, NAT rules and tracked connections"},
+				{"lab", "does not run"},
+			}},
 	}
 }
 

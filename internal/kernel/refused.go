@@ -58,7 +58,9 @@ func RefusedFile(file string, err error) []string {
 	}
 	takes := processFiles[file]
 	if path := (*fs.PathError)(nil); errors.As(err, &path) && path.Op != "open" { // its mode let us in
-		takes = slices.DeleteFunc(slices.Clone(takes), func(bit uint) bool { return bit == unix.CAP_DAC_READ_SEARCH })
+		takes = slices.DeleteFunc(slices.Clone(takes), func(bit uint) bool {
+			return bit == unix.CAP_DAC_READ_SEARCH
+		})
 	}
 	if by := Powers(takes...); len(by) > 0 {
 		return by
@@ -80,7 +82,8 @@ func HiddenProcess(pid uint32) []string {
 
 // ShowsAllProcesses reports whether /proc shows every process of this machine.
 func ShowsAllProcesses() bool {
-	return SeesAllProcesses() && (HiddenProcesses() == "" || len(Powers(unix.CAP_SYS_PTRACE)) == 0)
+	return SeesAllProcesses() &&
+		(HiddenProcesses() == "" || len(Powers(unix.CAP_SYS_PTRACE)) == 0)
 }
 
 func seeHidden(by string) string { return "CAP_SYS_PTRACE (/proc is mounted with " + by + ")" }
@@ -110,7 +113,8 @@ func hiddenBy(mountinfo string) (option string) {
 		}
 		option = ""
 		for o := range strings.SplitSeq(super[2], ",") {
-			if value, ok := strings.CutPrefix(o, "hidepid="); ok && value != "0" && value != "off" {
+			if value, ok := strings.CutPrefix(o, "hidepid="); ok && value != "0" &&
+				value != "off" {
 				option = o
 			}
 		}

@@ -33,7 +33,8 @@ func TestHiddenBy(t *testing.T) {
 // TestRefusedFile: what is not refused takes nothing, and what is, something.
 func TestRefusedFile(t *testing.T) {
 	for err, refused := range map[error]bool{
-		unix.EACCES: true, unix.EPERM: true, unix.EMFILE: true, unix.ENFILE: true, unix.ENOMEM: true,
+		unix.EACCES: true, unix.EPERM: true, unix.EMFILE: true, unix.ENFILE: true,
+		unix.ENOMEM: true,
 		unix.ENOENT: false, unix.ESRCH: false, fs.ErrNotExist: false, nil: false,
 	} {
 		if by := RefusedFile("syscall", err); len(by) > 0 != refused {

@@ -38,7 +38,8 @@ func SleepersInAccept(pid uint32) (list []InAccept) {
 
 // StillInAccept reports whether a thread that was listed still is.
 func StillInAccept(pid uint32, sleeper InAccept) bool {
-	return acceptsFrom(filepath.Join("/proc", strconv.FormatUint(uint64(pid), 10)), strconv.FormatUint(uint64(sleeper.TID), 10)) == sleeper.Inode
+	return acceptsFrom(filepath.Join("/proc", strconv.FormatUint(uint64(pid), 10)),
+		strconv.FormatUint(uint64(sleeper.TID), 10)) == sleeper.Inode
 }
 
 // acceptsFrom is the inode of the socket that a thread accepts from; 0 if it does not.
@@ -70,7 +71,8 @@ func acceptsFrom(process, thread string) uint64 {
 // and the arguments in hexadecimal.
 func acceptedFile(syscall string) (fd uint64, ok bool) {
 	fields := strings.Fields(syscall)
-	if len(fields) < 2 || fields[0] != strconv.Itoa(unix.SYS_ACCEPT) && fields[0] != strconv.Itoa(unix.SYS_ACCEPT4) {
+	if len(fields) < 2 || fields[0] != strconv.Itoa(unix.SYS_ACCEPT) &&
+		fields[0] != strconv.Itoa(unix.SYS_ACCEPT4) {
 		return 0, false
 	}
 	fd, err := strconv.ParseUint(fields[1], 0, 32)

@@ -44,7 +44,8 @@ func TestSleepersInAccept(t *testing.T) {
 	}()
 	pid := uint32(os.Getpid())
 	var list []InAccept
-	for deadline := time.Now().Add(10 * time.Second); len(list) == 0 && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); len(list) == 0 &&
+		time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		list = SleepersInAccept(pid)
 	}
 	if len(list) != 1 || list[0].Inode != stat.Ino {
@@ -68,7 +69,8 @@ func TestSleepersInAccept(t *testing.T) {
 
 func TestAcceptedFile(t *testing.T) {
 	accept4 := fmt.Sprint(unix.SYS_ACCEPT4)
-	for text, want := range map[string]int{"running\n": -1, "-1 0x7ffe 0x1\n": -1, "": -1, accept4 + " 0x1f 0x0 0x0 0x0 0x0 0x0 0x7ffd 0x7f01\n": 31,
+	for text, want := range map[string]int{"running\n": -1, "-1 0x7ffe 0x1\n": -1, "": -1,
+		accept4 + " 0x1f 0x0 0x0 0x0 0x0 0x0 0x7ffd 0x7f01\n": 31,
 		"0 0x3 0x0\n": -1, accept4: -1} {
 		got, ok := acceptedFile(text)
 		if ok != (want >= 0) || ok && int(got) != want {

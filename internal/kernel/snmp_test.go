@@ -33,7 +33,8 @@ Odd: 7 8 9
 
 `), nil)
 	c.addLines([]byte("Ip6InReceives                   \t2\nIcmp6OutType135 \t12\nnonsense\nIp6Bad\tx\nIp6 3 4\n"), nil)
-	want := SNMP{"SyncookiesSent": 1, "ListenDrops": math.MaxUint64, "New": 3, "IpExtInNoRoutes": 4, "IpExtInCsumErrors": 5,
+	want := SNMP{"SyncookiesSent": 1, "ListenDrops": math.MaxUint64, "New": 3,
+		"IpExtInNoRoutes": 4, "IpExtInCsumErrors": 5,
 		"TcpInCsumErrors": 6, "OddC": 7, "Ip6InReceives": 2, "Icmp6OutType135": 12}
 	if !maps.Equal(c, want) {
 		t.Errorf("got  %v\nwant %v", c, want)
@@ -66,15 +67,18 @@ func TestSNMPRead(t *testing.T) {
 			t.Errorf("no %v", c)
 		}
 	}
-	for _, name := range []string{"TcpInCsumErrors", "TcpOutRsts", "IPReversePathFilter", "IpExtInNoRoutes", "PAWSEstab"} {
+	for _, name := range []string{"TcpInCsumErrors", "TcpOutRsts", "IPReversePathFilter",
+		"IpExtInNoRoutes", "PAWSEstab"} {
 		if _, ok := counters[name]; !ok {
 			t.Errorf("no %s", name)
 		}
 	}
-	if _, err := NewSNMPReader().Read("/proc", uint32(os.Getpid()), own+1); !errors.Is(err, ErrOtherNetNS) {
+	if _, err := NewSNMPReader().Read("/proc", uint32(os.Getpid()), own+1); !errors.Is(err,
+		ErrOtherNetNS) {
 		t.Errorf("of another namespace: %v", err)
 	}
-	if _, err := NewSNMPReader().Read("/proc", math.MaxInt32, own); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := NewSNMPReader().Read("/proc", math.MaxInt32, own); !errors.Is(err,
+		fs.ErrNotExist) {
 		t.Errorf("of no process: %v", err)
 	}
 }
@@ -101,13 +105,15 @@ func TestNetNamespaces(t *testing.T) {
 		times[ns.Inode]++
 	}
 	if times[own] != 1 || times[other] != 1 {
-		t.Errorf("own namespace %d and other %d are there %d and %d times", own, other, times[own], times[other])
+		t.Errorf("own namespace %d and other %d are there %d and %d times", own, other,
+			times[own], times[other])
 	}
 	for _, ns := range list {
 		switch ns.Inode {
 		case own:
 			for _, pid := range []int{os.Getpid(), child.Process.Pid} {
-				if !slices.Contains(ns.PIDs, uint32(pid)) || !slices.Contains(ns.Through, uint32(pid)) {
+				if !slices.Contains(ns.PIDs, uint32(pid)) ||
+					!slices.Contains(ns.Through, uint32(pid)) {
 					t.Errorf("process %d is not in %+v", pid, ns)
 				}
 			}
@@ -115,8 +121,10 @@ func TestNetNamespaces(t *testing.T) {
 			if !slices.Equal(ns.PIDs, []uint32{tid}) {
 				t.Errorf("thread %d is not alone in %+v", tid, ns)
 			}
-			if c, err := NewSNMPReader().Read("/proc", tid, other); err != nil || c["TcpOutRsts"] != 0 {
-				t.Errorf("read through a thread: %d resets, %v", c["TcpOutRsts"], err)
+			if c, err := NewSNMPReader().Read("/proc", tid, other); err != nil ||
+				c["TcpOutRsts"] != 0 {
+				t.Errorf("read through a thread: %d resets, %v", c["TcpOutRsts"],
+					err)
 			}
 		}
 		if !slices.IsSorted(ns.PIDs) {
@@ -155,7 +163,8 @@ func TestSNMPEnter(t *testing.T) {
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.Mount(fmt.Sprintf("/proc/%d/ns/net", tid), path, "", unix.MS_BIND, ""); err != nil {
+	if err := unix.Mount(fmt.Sprintf("/proc/%d/ns/net", tid), path, "", unix.MS_BIND,
+		""); err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = unix.Unmount(path, unix.MNT_DETACH) }()
@@ -218,7 +227,8 @@ func TestIPVS(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, "ip_vs_stats")); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := NewSNMPReader("IpForwDatagrams", IPVSPackets).readDir(dir); err != nil || len(got) != 1 {
+	if got, err := NewSNMPReader("IpForwDatagrams", IPVSPackets).readDir(dir); err != nil ||
+		len(got) != 1 {
 		t.Errorf("without IPVS: %v, %v", got, err)
 	}
 }

@@ -39,7 +39,8 @@ func CodeRanges(names ...string) (map[string][]Range, error) {
 		}
 		// The kernel lists its symbols in the order of their addresses.
 		for len(pending) > 0 && pending[0].start < address {
-			ranges[pending[0].name] = append(ranges[pending[0].name], Range{pending[0].start, address})
+			ranges[pending[0].name] = append(ranges[pending[0].name],
+				Range{pending[0].start, address})
 			pending = pending[1:]
 		}
 		if dot := bytes.IndexByte(symbol, '.'); dot >= 0 {
@@ -99,7 +100,8 @@ func eachSymbol(f func(address uint64, name []byte) error) error {
 	for lines.Scan() {
 		line := lines.Bytes() // address type name
 		space := bytes.IndexByte(line, ' ')
-		if space < 0 || len(line) < space+4 || !bytes.ContainsRune([]byte("tTwW"), rune(line[space+1])) {
+		if space < 0 || len(line) < space+4 ||
+			!bytes.ContainsRune([]byte("tTwW"), rune(line[space+1])) {
 			continue
 		}
 		address, err := parseHex(line[:space])

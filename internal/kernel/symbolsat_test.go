@@ -28,7 +28,8 @@ func TestSymbolsAt(t *testing.T) {
 			if got := found[piece.Start]; got.Offset != 0 || got.Module != "" {
 				t.Errorf("the start of %s is %+v", name, got)
 			}
-			if got := found[piece.End-1]; got.Offset != piece.End-1-piece.Start || got.Name != found[piece.Start].Name {
+			if got := found[piece.End-1]; got.Offset != piece.End-1-piece.Start ||
+				got.Name != found[piece.Start].Name {
 				t.Errorf("the end of %s is %+v", name, got)
 			}
 		}

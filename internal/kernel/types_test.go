@@ -19,7 +19,8 @@ func TestTypesAgree(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, params := range types.Functions("tcp_check_req", "tcp_conn_request", "schedule", "no_such_function") {
+	for name, params := range types.Functions("tcp_check_req", "tcp_conn_request", "schedule",
+		"no_such_function") {
 		var fn *btf.Func
 		if err := spec.TypeByName(name, &fn); err != nil {
 			t.Fatal(err)
@@ -55,7 +56,8 @@ func TestAnonymousEnum(t *testing.T) {
 		}
 	}
 	if mib["LINUX_MIB_LISTENDROPS"] != mib["LINUX_MIB_LISTENOVERFLOWS"]+1 {
-		t.Errorf("ListenDrops is at %d, ListenOverflows at %d", mib["LINUX_MIB_LISTENDROPS"], mib["LINUX_MIB_LISTENOVERFLOWS"])
+		t.Errorf("ListenDrops is at %d, ListenOverflows at %d",
+			mib["LINUX_MIB_LISTENDROPS"], mib["LINUX_MIB_LISTENOVERFLOWS"])
 	}
 	if types.AnonymousEnum("NO_SUCH_ENUMERATOR") != nil {
 		t.Error("an enum that does not exist was found")

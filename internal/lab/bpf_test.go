@@ -20,7 +20,8 @@ import (
 func TestRefuseIngress(t *testing.T) {
 	for _, f := range []world.Family{world.Family4, world.Family6} {
 		program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-			Type: ebpf.CGroupSKB, AttachType: ebpf.AttachCGroupInetIngress, License: "GPL",
+			Type: ebpf.CGroupSKB, AttachType: ebpf.AttachCGroupInetIngress,
+			License: "GPL",
 			Instructions: world.RefuseIngress(f,
 				[]world.Refusal{{Port: world.Port, Flags: world.FlagSYN},
 					{Port: world.Port + 1, Flags: world.FlagACK}}),
@@ -76,7 +77,8 @@ func TestCgroup(t *testing.T) {
 	}
 	server, err := server.Start(w,
 		server.Config{Cgroup: c.Dir,
-			Listeners: []server.ListenConfig{{Addr: world.Any4, Backlog: world.Backlog}}})
+			Listeners: []server.ListenConfig{
+				{Addr: world.Any4, Backlog: world.Backlog}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +131,8 @@ func TestDropSYNs(t *testing.T) {
 		{"SYN", syn, world.DropXDP},
 		{"SYN with options",
 			world.Segment{Src: client, Dst: world.At(world.Server4, world.Port),
-				Flags: world.FlagSYN, Options: world.SYNOptions()}.Marshal(), world.DropXDP},
+				Flags:   world.FlagSYN,
+				Options: world.SYNOptions()}.Marshal(), world.DropXDP},
 		{"SYN-ACK", world.Segment{Src: client, Dst: world.At(world.Server4, world.Port),
 			Flags: world.FlagSYN | world.FlagACK}.Marshal(), world.PassXDP},
 		{"ACK", world.Segment{Src: client, Dst: world.At(world.Server4, world.Port),

@@ -211,7 +211,8 @@ func (l *listing) gather() ([]*found, error) {
 	if outside > 0 {
 		l.say(fmt.Sprintf("%s could not be entered: drops and sysctls there are not shown, and limits only of what a process is seen to hold\n  %s",
 			render.Plural(outside,
-				"network namespace"), session.NeedsPowers("to enter one takes", unix.CAP_SYS_ADMIN)))
+				"network namespace"), session.NeedsPowers(
+				"to enter one takes", unix.CAP_SYS_ADMIN)))
 	}
 	l.owners.AwaitNames(counters.NamesWait, list.inodes()...)
 	slices.SortFunc(all, (*found).compare)
@@ -286,7 +287,8 @@ func (l *listing) wanted(f *found) bool {
 	owned, _ := l.owners.Match(f.inode, l.options.Watch.Owner) // names were waited for
 	return owned &&
 		(l.chosen.All() ||
-			l.chosen.Matches(&message.Listener{Addr: f.addr, Port: f.port, NetNS: f.netns}))
+			l.chosen.Matches(&message.Listener{Addr: f.addr, Port: f.port,
+				NetNS: f.netns}))
 }
 
 // Bounds of looking at threads, and the time between two looks.

@@ -94,7 +94,8 @@ func warningsOf(l *event.Listing, settings kernel.ListenSettings, asleep []strin
 	}
 	if len(asleep) > 0 {
 		warn(event.WarnElsewhere,
-			"connections wait, and all its holders' threads sleep in something else", queued,
+			"connections wait, and all its holders' threads sleep in something else",
+			queued,
 			"asleep in "+strings.Join(asleep, ", ")+", seen twice without having run")
 	}
 	return list

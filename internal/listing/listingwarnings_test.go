@@ -31,7 +31,8 @@ func TestWarnings(t *testing.T) {
 		"equal to the usual": {limit: 4096,
 			settings: kernel.ListenSettings{Somaxconn: n(4096)}},
 		"capped": {limit: 128,
-			settings: kernel.ListenSettings{Somaxconn: n(128)}, want: []string{"backlog_capped"}},
+			settings: kernel.ListenSettings{Somaxconn: n(128)},
+			want:     []string{"backlog_capped"}},
 		"below a low somaxconn": {limit: 64,
 			settings: kernel.ListenSettings{Somaxconn: n(128)}},
 		"tiny and idle": {limit: 5},
@@ -40,13 +41,20 @@ func TestWarnings(t *testing.T) {
 		"tiny and half full": {len: 3, limit: 5,
 			want: []string{"accept_queue_over_half", "backlog_tiny"}},
 		"tiny, SYNs": {limit: 5,
-			change: func(l *event.Listing) { l.Rates = &event.Rates{SYNs: rate(20)} }, want: []string{"backlog_tiny"}},
+			change: func(l *event.Listing) {
+				l.Rates = &event.Rates{SYNs: rate(20)}
+			}, want: []string{"backlog_tiny"}},
 		"cookies off": {limit: 128,
-			settings: kernel.ListenSettings{Syncookies: n(0)}, want: []string{"syncookies_off"}},
+			settings: kernel.ListenSettings{Syncookies: n(0)},
+			want:     []string{"syncookies_off"}},
 		"SYN queue": {limit: 128,
-			change: func(l *event.Listing) { l.Listener.SynQueue = &event.SynQueue{Len: 65, Limit: 128} }, want: []string{"syn_queue_over_half"}},
+			change: func(l *event.Listing) {
+				l.Listener.SynQueue = &event.SynQueue{Len: 65, Limit: 128}
+			}, want: []string{"syn_queue_over_half"}},
 		"nobody holds it": {len: 1, limit: 128,
-			change: func(l *event.Listing) { l.Processes = nil }, want: []string{"nobody_accepts"}},
+			change: func(l *event.Listing) {
+				l.Processes = nil
+			}, want: []string{"nobody_accepts"}},
 		"holders are not known": {len: 1, limit: 128,
 			change: func(l *event.Listing) { l.Processes, l.OwnersKnown = nil, false }},
 		"clients, no accepts": {len: 1, limit: 128,
@@ -58,7 +66,9 @@ func TestWarnings(t *testing.T) {
 			change: func(l *event.Listing) { l.Rates = &event.Rates{SYNs: rate(2)} }},
 		"asleep": {len: 1, limit: 128, asleep: []string{"futex"},
 			want: []string{"asleep_elsewhere"}},
-		"the limit is not known": {change: func(l *event.Listing) { l.Listener.AcceptQueue = nil }},
+		"the limit is not known": {change: func(l *event.Listing) {
+			l.Listener.AcceptQueue = nil
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := listingOf(c.len, c.limit)

@@ -111,8 +111,10 @@ func TestNamedByRuntime(t *testing.T) {
 			t.Errorf("%s: %s", when, diff)
 		}
 		for filter, want := range map[Filter]bool{
-			byName: true, byID: true, {Pod: "prod/*"}: true, {Pod: "*<b>*"}: true, {Container: name, Pod: "prod/" + name}: true,
-			{Container: containerID[:7]}: false, {Container: "web"}: false, {Pod: "pro/*"}: false, {Pod: "prod/x"}: false,
+			byName: true, byID: true, {Pod: "prod/*"}: true, {Pod: "*<b>*"}: true,
+			{Container: name, Pod: "prod/" + name}: true,
+			{Container: containerID[:7]}:           false, {Container: "web"}: false,
+			{Pod: "pro/*"}: false, {Pod: "prod/x"}: false,
 			{Cgroup: path, Container: "x"}: false, {PID: pid + 1, Pod: "prod/*"}: false,
 		} {
 			if matched, pending := tab.Match(1, filter); matched != want || pending {
@@ -133,7 +135,8 @@ func TestNamedByRuntime(t *testing.T) {
 func TestValidate(t *testing.T) {
 	for f, ok := range map[Filter]bool{
 		{Pod: "api"}: true, {Pod: "prod/api-*"}: true, {Container: "a*"}: true,
-		{Pod: "/api"}: false, {Pod: "prod/"}: false, {Pod: "a/b/c"}: false, {Pod: "[a"}: false, {Container: "[a"}: false,
+		{Pod: "/api"}: false, {Pod: "prod/"}: false, {Pod: "a/b/c"}: false,
+		{Pod: "[a"}: false, {Container: "[a"}: false,
 	} {
 		if err := f.Validate(); (err == nil) != ok {
 			t.Errorf("%+v: %v", f, err)

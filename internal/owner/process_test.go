@@ -171,7 +171,8 @@ func TestRealProcess(t *testing.T) {
 				t.Errorf("FindCgroup: %v, %v", got, err)
 			}
 			for filter, want := range map[string]bool{
-				path: true, filepath.Dir(path): true, "/synspy-test-*/docker-*": true, "/elsewhere": false,
+				path: true, filepath.Dir(path): true,
+				"/synspy-test-*/docker-*": true, "/elsewhere": false,
 			} {
 				if got, _ := tab.Match(1, Filter{Cgroup: filter}); got != want {
 					t.Errorf("--cgroup %s: %t", filter, got)

@@ -57,7 +57,8 @@ func ScanProc(procRoot string, wanted func(inode uint64) bool) (holders []Holder
 		}
 		for inode := range seen {
 			holders = append(holders, Holder{
-				Inode: inode, PID: uint32(pid), Comm: before.Comm, StartNs: p.Nanoseconds(before.Start),
+				Inode: inode, PID: uint32(pid), Comm: before.Comm,
+				StartNs: p.Nanoseconds(before.Start),
 			})
 		}
 	}

@@ -345,8 +345,9 @@ func BenchmarkProcesses(b *testing.B) {
 					tab := none(b)
 					var holders []Holder
 					for i := range n {
-						holders = append(holders, Holder{Socket: 1, Inode: 1,
-							PID: uint32(i + 1), Comm: "nginx", StartNs: 1e9})
+						holders = append(holders,
+							Holder{Socket: 1, Inode: 1,
+								PID: uint32(i + 1), Comm: "nginx", StartNs: 1e9})
 					}
 					tab.Replace(holders)
 					if accepting {

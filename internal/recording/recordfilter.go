@@ -46,7 +46,8 @@ func OfRecords(s session.Selection) (RecordFilter, error) {
 	if netns != "" {
 		inode, err := strconv.ParseUint(netns, 10, 64)
 		if err != nil || inode == 0 {
-			return RecordFilter{}, cli.Usage("--netns %q: records know a namespace by its inode only", netns)
+			return RecordFilter{}, cli.Usage(
+				"--netns %q: records know a namespace by its inode only", netns)
 		}
 		f.filter.NetNS = inode
 	}

@@ -30,7 +30,8 @@ func TestRecordFilterUnknown(t *testing.T) {
 		}
 	}
 	f := filterOf(t, session.Selection{})
-	if !f.drop(&event.Drop{}) || f.suppressed(&event.Suppressed{}, listenerFacts{}) != answerYes {
+	if !f.drop(&event.Drop{}) ||
+		f.suppressed(&event.Suppressed{}, listenerFacts{}) != answerYes {
 		t.Error("without filters something is kept out")
 	}
 }
@@ -46,7 +47,8 @@ func TestRecordFilterHeld(t *testing.T) {
 	}
 	ingress := &event.Suppressed{Cause: event.CauseNetfilter, Stage: event.StageIngress,
 		Action: event.ActionDropped, Count: 9}
-	mine, theirs, either := listenerFacts{owned: answerYes}, listenerFacts{owned: answerNo}, listenerFacts{owned: answerUnsure}
+	mine, theirs, either := listenerFacts{owned: answerYes}, listenerFacts{owned: answerNo},
+		listenerFacts{owned: answerUnsure}
 	for _, tt := range []struct {
 		name  string
 		s     session.Selection

@@ -26,7 +26,8 @@ type Recording struct {
 // CreateRecording opens the file of a --write. An error wraps ErrUsage.
 func CreateRecording(path string) (*Recording, error) {
 	if path == "-" {
-		return nil, cli.Usage("--write -: standard output is for the screen\nuse -o json instead")
+		return nil, cli.Usage(
+			"--write -: standard output is for the screen\nuse -o json instead")
 	}
 	file, err := cli.OpenOut(path)
 	if err != nil {

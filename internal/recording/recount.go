@@ -236,7 +236,8 @@ func (r *recount) about() *event.Recount {
 func (r *recount) summary(s *event.Summary) *event.Summary {
 	out, about := *s, r.about()
 	if r.filter.all() { // there was only more than was to be shown
-		out.Delivered, out.Suppressed = r.delivered, s.Suppressed+s.Delivered-min(s.Delivered, r.delivered)
+		out.Delivered, out.Suppressed = r.delivered,
+			s.Suppressed+s.Delivered-min(s.Delivered, r.delivered)
 		return &out
 	}
 	if all := s.Delivered + s.Suppressed + s.Lost; all > r.met { // records that are not in the file
@@ -247,14 +248,16 @@ func (r *recount) summary(s *event.Summary) *event.Summary {
 	}
 	if before := s.Recount; before != nil {
 		about.Unsure += before.Unsure
-		about.UnsureSyns, about.UnsureCookies = before.UnsureSyns, about.UnsureCookies+before.UnsureCookies
+		about.UnsureSyns, about.UnsureCookies = before.UnsureSyns,
+			about.UnsureCookies+before.UnsureCookies
 		about.HandshakesAtLeast = about.HandshakesAtLeast || before.HandshakesAtLeast
 		about.Filters = slices.Concat(before.Filters, about.Filters)
 	}
 	about.HandshakesAtLeast = about.HandshakesAtLeast || about.Unsure > 0
 	out.Handshakes = r.handshakes
 	out.Counts = append([]event.Count{}, r.counts...)
-	out.Delivered, out.Suppressed, out.Lost, out.Cookies = r.delivered, r.suppressed, r.lost, r.cookies
+	out.Delivered, out.Suppressed, out.Lost, out.Cookies = r.delivered, r.suppressed, r.lost,
+		r.cookies
 	if r.filter.anywhere() && len(r.filter.filter.Stages) == 0 &&
 		len(r.filter.filter.Clients) == 0 { // as many as there were
 		out.Cookies, about.UnsureCookies = s.Cookies, 0

@@ -46,9 +46,13 @@ func (c *Canary) Probe(r event.Canary) error {
 	}
 	var out bytes.Buffer
 	if !c.begun() {
-		c.cells(&out, func(b []byte, col *canaryColumn) []byte { return append(b, col.title...) }, styleNone)
+		c.cells(&out, func(b []byte, col *canaryColumn) []byte {
+			return append(b, col.title...)
+		}, styleNone)
 	}
-	c.cells(&out, func(b []byte, col *canaryColumn) []byte { return col.cell(b, c.opts, &r) }, canaryStyle(&r))
+	c.cells(&out, func(b []byte, col *canaryColumn) []byte {
+		return col.cell(b, c.opts, &r)
+	}, canaryStyle(&r))
 	_, err := c.w.Write(out.Bytes())
 	return err
 }
@@ -88,54 +92,67 @@ func canaryStyle(r *event.Canary) string {
 func canaryColumns(opts Options, targetWidth int) []canaryColumn {
 	columns := []canaryColumn{
 		{column{title: "TIME", width: 8, most: 12}, canaryTime(time.TimeOnly)},
-		{column{title: "TARGET", width: min(max(targetWidth, 6), 32), most: opts.most(32), middle: true}, func(b []byte, _ Options, r *event.Canary) []byte {
+		{column{title: "TARGET", width: min(max(targetWidth, 6), 32), most: opts.most(32),
+			middle: true}, func(b []byte, _ Options, r *event.Canary) []byte {
 			return appendTerminal(b, r.Target)
 		}},
-		{column{title: "SEQ", width: 4, most: unlimited, right: true}, func(b []byte, _ Options, r *event.Canary) []byte {
-			return appendNumber(b, r.Seq)
-		}},
-		{column{title: "OUTCOME", width: 11, most: 11, color: true}, func(b []byte, _ Options, r *event.Canary) []byte {
-			return append(b, r.Outcome...)
-		}},
-		{column{title: "TIME TAKEN", width: 10, most: unlimited, right: true, color: true}, func(b []byte, _ Options, r *event.Canary) []byte {
-			switch {
-			case r.LatencyMs != nil:
-				return append(b, milliseconds(*r.LatencyMs)...)
-			case r.WaitedMs != nil && (r.Outcome == event.CanaryTimeout || r.Outcome == event.CanaryPending):
-				return append(append(b, '>'), milliseconds(*r.WaitedMs)...)
-			case r.WaitedMs != nil:
-				return append(b, milliseconds(*r.WaitedMs)...)
-			default:
-				return append(b, unknown...)
-			}
-		}},
-		{column{title: "RTT", width: 9, most: unlimited, right: true}, func(b []byte, _ Options, r *event.Canary) []byte {
-			if r.RTTMs == nil {
-				return append(b, unknown...)
-			}
-			return append(b, milliseconds(*r.RTTMs)...)
-		}},
-		{column{title: "AGAIN", width: 5, most: unlimited, right: true, color: true}, func(b []byte, _ Options, r *event.Canary) []byte {
-			if r.Retransmits == nil {
-				return append(b, unknown...)
-			}
-			return strconv.AppendUint(b, uint64(*r.Retransmits), 10)
-		}},
+		{column{title: "SEQ", width: 4, most: unlimited, right: true},
+			func(b []byte, _ Options, r *event.Canary) []byte {
+				return appendNumber(b, r.Seq)
+			}},
+		{column{title: "OUTCOME", width: 11, most: 11, color: true},
+			func(b []byte, _ Options, r *event.Canary) []byte {
+				return append(b, r.Outcome...)
+			}},
+		{column{title: "TIME TAKEN", width: 10, most: unlimited, right: true, color: true},
+			func(b []byte, _ Options, r *event.Canary) []byte {
+				switch {
+				case r.LatencyMs != nil:
+					return append(b, milliseconds(*r.LatencyMs)...)
+				case r.WaitedMs != nil &&
+					(r.Outcome == event.CanaryTimeout ||
+						r.Outcome == event.CanaryPending):
+					return append(append(b, '>'), milliseconds(*r.WaitedMs)...)
+				case r.WaitedMs != nil:
+					return append(b, milliseconds(*r.WaitedMs)...)
+				default:
+					return append(b, unknown...)
+				}
+			}},
+		{column{title: "RTT", width: 9, most: unlimited, right: true},
+			func(b []byte, _ Options, r *event.Canary) []byte {
+				if r.RTTMs == nil {
+					return append(b, unknown...)
+				}
+				return append(b, milliseconds(*r.RTTMs)...)
+			}},
+		{column{title: "AGAIN", width: 5, most: unlimited, right: true, color: true},
+			func(b []byte, _ Options, r *event.Canary) []byte {
+				if r.Retransmits == nil {
+					return append(b, unknown...)
+				}
+				return strconv.AppendUint(b, uint64(*r.Retransmits), 10)
+			}},
 	}
 	if opts.Format == FormatWide {
-		columns[0].width, columns[0].most, columns[0].cell = 26, 26, canaryTime("2006-01-02T15:04:05.000000")
+		columns[0].width, columns[0].most, columns[0].cell = 26, 26,
+			canaryTime("2006-01-02T15:04:05.000000")
 		columns[1].width, columns[1].most = max(targetWidth, 6), unlimited
 		columns = append(columns,
-			canaryColumn{column{title: "SERVER", width: 21, most: unlimited}, func(b []byte, _ Options, r *event.Canary) []byte {
-				return appendCanaryEnd(b, r.Server)
-			}},
-			canaryColumn{column{title: "CLIENT", width: 21, most: unlimited}, func(b []byte, _ Options, r *event.Canary) []byte {
-				return appendCanaryEnd(b, r.Client)
-			}})
+			canaryColumn{column{title: "SERVER", width: 21, most: unlimited},
+				func(b []byte, _ Options, r *event.Canary) []byte {
+					return appendCanaryEnd(b, r.Server)
+				}},
+			canaryColumn{column{title: "CLIENT", width: 21, most: unlimited},
+				func(b []byte, _ Options, r *event.Canary) []byte {
+					return appendCanaryEnd(b, r.Client)
+				}})
 	}
-	return append(columns, canaryColumn{column{most: unlimited}, func(b []byte, _ Options, r *event.Canary) []byte {
-		return appendTerminal(b, r.Note)
-	}})
+	return append(columns,
+		canaryColumn{column{most: unlimited},
+			func(b []byte, _ Options, r *event.Canary) []byte {
+				return appendTerminal(b, r.Note)
+			}})
 }
 
 func appendCanaryEnd(b []byte, e *event.Endpoint) []byte {
@@ -146,7 +163,9 @@ func appendCanaryEnd(b []byte, e *event.Endpoint) []byte {
 }
 
 func canaryTime(layout string) func([]byte, Options, *event.Canary) []byte {
-	return func(b []byte, o Options, r *event.Canary) []byte { return appendTime(b, r.Time.Time, o, layout) }
+	return func(b []byte, o Options, r *event.Canary) []byte {
+		return appendTime(b, r.Time.Time, o, layout)
+	}
 }
 
 // milliseconds writes 0.213 ms, 12.4 ms, 1.003 s.
@@ -188,7 +207,8 @@ func (p *printer) canary(s *event.CanarySummary) {
 			head += " (" + at + ")"
 		}
 	}
-	p.line(head + ": " + p.opts.plural(s.Sent, "probe") + " in " + seconds(time.Duration(s.DurationMs)*time.Millisecond))
+	p.line(head + ": " + p.opts.plural(s.Sent, "probe") + " in " +
+		seconds(time.Duration(s.DurationMs)*time.Millisecond))
 	var parts []string
 	for _, o := range event.CanaryOutcomes() {
 		if n := s.Outcomes[o]; n > 0 {
@@ -196,12 +216,15 @@ func (p *printer) canary(s *event.CanarySummary) {
 		}
 	}
 	if s.Skipped > 0 {
-		parts = append(parts, p.opts.count(s.Skipped)+" not sent: too many still waited for an answer")
+		parts = append(parts,
+			p.opts.count(s.Skipped)+" not sent: too many still waited for an answer")
 	}
 	if len(parts) > 0 {
 		p.text("  ", strings.Join(parts, ", "))
 	}
-	p.text("  ", p.opts.plural(s.Retransmits, "SYN")+" sent again, in "+p.opts.plural(s.Retransmitted, "probe"))
+	p.text("  ",
+		p.opts.plural(s.Retransmits, "SYN")+" sent again, in "+p.opts.plural(
+			s.Retransmitted, "probe"))
 	p.distribution("  connect   ", s.Latency)
 	p.distribution("  round trip", s.RTT)
 	p.text("  ", s.Verdict)
@@ -212,7 +235,8 @@ func (p *printer) distribution(label string, d *event.CanaryLatency) {
 	if d == nil {
 		return
 	}
-	p.line(label + "  min " + milliseconds(d.Min) + ", p50 " + milliseconds(d.P50) + ", p90 " + milliseconds(d.P90) +
+	p.line(label + "  min " + milliseconds(d.Min) + ", p50 " + milliseconds(d.P50) + ", p90 " +
+		milliseconds(d.P90) +
 		", p99 " + milliseconds(d.P99) + ", max " + milliseconds(d.Max))
 }
 
@@ -229,7 +253,8 @@ func (p *printer) histogram(buckets []event.CanaryBucket) {
 	}
 	var rows [][]string
 	for _, b := range buckets {
-		row := []string{"  " + step(b.FromMs) + " - " + step(b.ToMs), p.opts.count(b.Count), canaryBar(b.Count, most)}
+		row := []string{"  " + step(b.FromMs) + " - " + step(b.ToMs), p.opts.count(b.Count),
+			canaryBar(b.Count, most)}
 		if b.Retransmitted > 0 {
 			row[2] += "  " + p.opts.count(b.Retransmitted) + " with a SYN sent again"
 		}
@@ -241,7 +266,8 @@ func (p *printer) histogram(buckets []event.CanaryBucket) {
 		}
 		return styleGreen
 	}
-	p.table([]Column{{Title: "  CONNECT TOOK"}, {Title: "COUNT", Right: true}, {Style: style}}, rows)
+	p.table([]Column{{Title: "  CONNECT TOOK"}, {Title: "COUNT", Right: true}, {Style: style}},
+		rows)
 }
 
 // canaryBar shows that one of very many is not none.

@@ -21,19 +21,32 @@ func canaryRecords() ([]event.Canary, []event.CanarySummary) {
 	server := &event.Endpoint{Addr: netip.MustParseAddr("10.0.0.1"), Port: 443}
 	client := &event.Endpoint{Addr: netip.MustParseAddr("10.0.0.7"), Port: 51234}
 	return []event.Canary{
-			{Header: event.Head("canary"), Time: at, Target: "web:443", Seq: 1, Server: server, Client: client,
-				Outcome: event.CanaryConnected, LatencyMs: ms(0.213), RTTMs: ms(0.187), Retransmits: n(0)},
-			{Header: event.Head("canary"), Time: at, Target: "web:443", Seq: 2, Server: server, Client: client,
-				Outcome: event.CanaryConnected, LatencyMs: ms(3003.1), RTTMs: ms(0.2), Retransmits: n(2), Note: "the first 2 SYNs"},
-			{Header: event.Head("canary"), Time: at, Target: "web:443", Seq: 3, Server: server,
-				Outcome: event.CanaryTimeout, WaitedMs: ms(10000), Retransmits: n(5), Note: "no answer to 6 SYNs"},
+			{Header: event.Head("canary"), Time: at, Target: "web:443", Seq: 1,
+				Server: server, Client: client,
+				Outcome: event.CanaryConnected, LatencyMs: ms(0.213),
+				RTTMs: ms(0.187), Retransmits: n(0)},
+			{Header: event.Head("canary"), Time: at, Target: "web:443", Seq: 2,
+				Server: server, Client: client,
+				Outcome: event.CanaryConnected, LatencyMs: ms(3003.1),
+				RTTMs: ms(0.2), Retransmits: n(2),
+				Note: "the first 2 SYNs"},
+			{Header: event.Head("canary"), Time: at, Target: "web:443", Seq: 3,
+				Server:  server,
+				Outcome: event.CanaryTimeout, WaitedMs: ms(10000),
+				Retransmits: n(5), Note: "no answer to 6 SYNs"},
 			{Header: event.Head("canary"), Time: at, Target: "\x1b[2J.evil:1", Seq: 1,
-				Outcome: event.CanaryUnresolved, Error: "no such \x1b]0;host", Note: "no such \x1b]0;host"},
-		}, []event.CanarySummary{{Header: event.Head("canary_summary"), Target: "web:443", Server: server, DurationMs: 12000, Sent: 3,
-			Outcomes:      map[event.CanaryOutcome]uint64{event.CanaryTimeout: 1, event.CanaryConnected: 2},
-			Retransmitted: 2, Retransmits: 7, Latency: &event.CanaryLatency{Min: 0.213, P50: 0.213, P90: 3003.1, P99: 3003.1, Max: 3003.1},
-			Histogram: []event.CanaryBucket{{FromMs: 0.2, ToMs: 0.5, Count: 1}, {FromMs: 0.5, ToMs: 1},
-				{FromMs: 2000, ToMs: 5000, Count: 1, Retransmitted: 1}}, Verdict: "1 of 3 did not connect"}}
+				Outcome: event.CanaryUnresolved, Error: "no such \x1b]0;host",
+				Note: "no such \x1b]0;host"},
+		}, []event.CanarySummary{{Header: event.Head("canary_summary"), Target: "web:443",
+			Server: server, DurationMs: 12000, Sent: 3,
+			Outcomes: map[event.CanaryOutcome]uint64{event.CanaryTimeout: 1,
+				event.CanaryConnected: 2},
+			Retransmitted: 2, Retransmits: 7, Latency: &event.CanaryLatency{Min: 0.213,
+				P50: 0.213, P90: 3003.1, P99: 3003.1, Max: 3003.1},
+			Histogram: []event.CanaryBucket{{FromMs: 0.2, ToMs: 0.5, Count: 1},
+				{FromMs: 0.5, ToMs: 1},
+				{FromMs: 2000, ToMs: 5000, Count: 1,
+					Retransmitted: 1}}, Verdict: "1 of 3 did not connect"}}
 }
 
 func canaryText(t *testing.T, opts Options) string {
@@ -72,16 +85,19 @@ web:443 (10.0.0.1:443): 3 probes in 12 s
 	if diff := cmp.Diff(want, canaryText(t, Options{Time: ClockUTC})); diff != "" {
 		t.Error(diff)
 	}
-	if got := canaryText(t, Options{Time: ClockUTC, Format: FormatWide}); !strings.Contains(got, "10.0.0.7:51234") {
+	if got := canaryText(t, Options{Time: ClockUTC, Format: FormatWide}); !strings.Contains(got,
+		"10.0.0.7:51234") {
 		t.Errorf("no client:\n%s", got)
 	}
-	if got := canaryText(t, Options{Color: true}); !strings.Contains(got, styleRed+"timeout") || strings.Contains(got, "\x1b]") {
+	if got := canaryText(t, Options{Color: true}); !strings.Contains(got, styleRed+"timeout") ||
+		strings.Contains(got, "\x1b]") {
 		t.Errorf("got:\n%q", got)
 	}
 }
 
 func TestCanaryJSON(t *testing.T) {
-	lines := strings.Split(strings.TrimSpace(canaryText(t, Options{Format: FormatJSON, Color: true})), "\n")
+	lines := strings.Split(
+		strings.TrimSpace(canaryText(t, Options{Format: FormatJSON, Color: true})), "\n")
 	if len(lines) != 5 {
 		t.Fatalf("%d lines", len(lines))
 	}

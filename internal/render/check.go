@@ -49,7 +49,8 @@ func CheckTable(w io.Writer, rows []CheckRow, opts Options) error {
 		cells = append(cells, []string{r.Name, string(r.Status), r.Detail, r.Remedy})
 		remedies = remedies || r.Remedy != ""
 	}
-	columns := []Column{{Title: "CHECK"}, {Title: "STATUS", Style: checkStyle}, {Title: "DETAIL"}, {Title: "REMEDY"}}
+	columns := []Column{{Title: "CHECK"}, {Title: "STATUS", Style: checkStyle},
+		{Title: "DETAIL"}, {Title: "REMEDY"}}
 	if !remedies {
 		columns = columns[:3]
 	}
@@ -84,7 +85,8 @@ func LossTable(w io.Writer, rows []LossRow, opts Options) error {
 		}
 		cells = append(cells, []string{r.Capability, has, r.Verb, r.Lost})
 	}
-	return Table(w, []Column{{Title: "CAPABILITY"}, {Title: "HERE", Style: attachedStyle}, {Title: "COMMAND"}, {Title: "LOST WITHOUT IT"}}, cells, opts)
+	return Table(w, []Column{{Title: "CAPABILITY"}, {Title: "HERE", Style: attachedStyle},
+		{Title: "COMMAND"}, {Title: "LOST WITHOUT IT"}}, cells, opts)
 }
 
 // hookRecord is a row of HookTable in JSON.
@@ -113,7 +115,8 @@ func HookTable(w io.Writer, hooks []event.Hook, opts Options) error {
 		cells = append(cells, []string{h.Name, h.Backend, attached, h.Note})
 	}
 	return Table(w, []Column{
-		{Title: "HOOK"}, {Title: "BACKEND"}, {Title: "ATTACHED", Style: attachedStyle}, {Title: "NOTE"},
+		{Title: "HOOK"}, {Title: "BACKEND"}, {Title: "ATTACHED", Style: attachedStyle},
+		{Title: "NOTE"},
 	}, cells, opts)
 }
 
@@ -156,7 +159,8 @@ func BlindTable(w io.Writer, blind []event.Blind, opts Options) error {
 		}
 		cells = append(cells, []string{b.Cause.String(), stage, b.Part, b.Shows, b.Why})
 	}
-	return Table(w, []Column{{Title: "CAUSE"}, {Title: "STAGE"}, {Title: "WHICH"}, {Title: "SHOWS AS"}, {Title: "WHY"}}, cells, opts)
+	return Table(w, []Column{{Title: "CAUSE"}, {Title: "STAGE"}, {Title: "WHICH"},
+		{Title: "SHOWS AS"}, {Title: "WHY"}}, cells, opts)
 }
 
 // StatusLine says on one line of standard error what a ready record says.

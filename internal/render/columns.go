@@ -45,9 +45,11 @@ func layout(opts Options) (columns []column, limit int) {
 	cause := column{title: "CAUSE", width: 17, most: 19, color: true, cell: causeCell}
 	stage := column{title: "STAGE", width: 5, most: 7, cell: stageCell}
 	action := column{title: "ACTION", width: 7, most: 7, color: true, cell: actionCell}
-	client := column{title: "CLIENT", width: 14, grow: 21, most: 26, middle: true, cell: clientCell}
+	client := column{title: "CLIENT", width: 14, grow: 21, most: 26, middle: true,
+		cell: clientCell}
 	arrow := column{title: "->", width: 2, most: 2, cell: text("->")}
-	server := column{title: "LISTENER", width: 12, grow: 21, most: 26, middle: true, cell: serverCell}
+	server := column{title: "LISTENER", width: 12, grow: 21, most: 26, middle: true,
+		cell: serverCell}
 	queue := column{title: "QUEUE", width: 7, grow: 11, most: 15, cell: shortQueueCell}
 	try := column{title: "TRY", width: 3, most: 5, right: true, cell: tryCell}
 	pid := column{title: "PID", width: 5, grow: 7, most: 7, right: true, cell: pidCell}
@@ -55,7 +57,8 @@ func layout(opts Options) (columns []column, limit int) {
 	fullQueue := column{title: "QUEUE", width: 14, grow: 18, most: 22, cell: queueCell}
 	place := last(column{title: "CONTAINER", cell: placeCell})
 	if opts.Plain {
-		for _, c := range []*column{&cause, &stage, &action, &client, &server, &queue, &pid, &comm, &try} {
+		for _, c := range []*column{&cause, &stage, &action, &client, &server, &queue, &pid,
+			&comm, &try} {
 			c.most = unlimited
 		}
 		width = unlimited
@@ -66,8 +69,10 @@ func layout(opts Options) (columns []column, limit int) {
 		comm.width, comm.most, place.width, place.grow = 15, unlimited, 14, 32
 		place.cell = fullPlaceCell
 		return []column{
-			{title: "TIME", width: 26, most: 26, cell: clock("2006-01-02T15:04:05.000000")},
-			cause, stage, action, client, arrow, server, fullQueue, try, pid, comm, place,
+			{title: "TIME", width: 26, most: 26,
+				cell: clock("2006-01-02T15:04:05.000000")},
+			cause, stage, action, client, arrow, server, fullQueue, try, pid, comm,
+			place,
 			{title: "NETNS", width: 10, most: unlimited, cell: netnsCell},
 			{title: "INODE", width: 8, most: unlimited, cell: inodeCell},
 			{title: "CLIENT_SEES", width: 11, most: unlimited, cell: seesCell},
@@ -171,7 +176,8 @@ func queueCell(b []byte, _ Options, d *event.Drop) []byte {
 		return append(b, unknown...)
 	}
 	accept, syn := d.Listener.AcceptQueue, d.Listener.SynQueue
-	ofSyn := d.Type == "cookie" || d.Cause == event.CauseSynQueueFull || d.Cause == event.CauseSynBacklogReserve
+	ofSyn := d.Type == "cookie" || d.Cause == event.CauseSynQueueFull ||
+		d.Cause == event.CauseSynBacklogReserve
 	switch {
 	case syn != nil && (ofSyn || accept == nil):
 		return appendQueue(append(b, "syn "...), syn.Len, syn.Limit)
@@ -187,7 +193,9 @@ func appendQueue(b []byte, n, limit uint32) []byte {
 	return strconv.AppendUint(append(b, '/'), uint64(limit), 10)
 }
 
-func tryCell(b []byte, _ Options, d *event.Drop) []byte { return appendNumber(b, uint64(d.Attempt)) }
+func tryCell(b []byte, _ Options, d *event.Drop) []byte {
+	return appendNumber(b, uint64(d.Attempt))
+}
 
 func appendNumber(b []byte, n uint64) []byte {
 	if n == 0 {
@@ -301,7 +309,8 @@ func processesCell(b []byte, o Options, d *event.Drop) []byte {
 		b = append(appendKnown(b, p.Comm), ' ')
 		b = appendTerminal(b, string(p.Role))
 		if p.LastAcceptMs != nil {
-			b = append(o.appendCount(append(b, " accepted "...), *p.LastAcceptMs), " ms ago"...)
+			b = append(o.appendCount(append(b, " accepted "...), *p.LastAcceptMs),
+				" ms ago"...)
 		}
 	}
 	return b

@@ -29,20 +29,27 @@ func CountersTable(w io.Writer, records []event.Counters, opts Options) error {
 	for i := range records {
 		r := &records[i]
 		for _, c := range r.Counters {
-			row := []string{strconv.FormatUint(r.NetNS, 10), narrow(namespaceName(r), opts), c.Name, opts.count(c.Value), sharedCell(c)}
+			row := []string{strconv.FormatUint(r.NetNS, 10),
+				narrow(namespaceName(r),
+					opts), c.Name, opts.count(c.Value), sharedCell(c)}
 			if opts.Format == FormatWide {
-				row = []string{strconv.FormatUint(r.NetNS, 10), orUnknown(r.Name), firstPID(r), orUnknown(r.Comm),
-					string(placeCell(nil, opts, &event.Drop{Pod: r.Pod, Container: r.Container})),
+				row = []string{strconv.FormatUint(r.NetNS, 10), orUnknown(r.Name),
+					firstPID(r), orUnknown(r.Comm),
+					string(placeCell(nil, opts,
+						&event.Drop{Pod: r.Pod, Container: r.Container})),
 					c.Name, opts.count(c.Value), sharedCell(c), c.Meaning}
 			}
 			rows = append(rows, row)
 		}
 	}
-	columns := []Column{{Title: "NETNS"}, {Title: "NAME"}, {Title: "COUNTER"}, {Title: "VALUE", Right: true},
+	columns := []Column{{Title: "NETNS"}, {Title: "NAME"}, {Title: "COUNTER"},
+		{Title: "VALUE", Right: true},
 		{Style: dimStyle}}
 	if opts.Format == FormatWide {
-		columns = []Column{{Title: "NETNS"}, {Title: "NAME"}, {Title: "PID", Right: true}, {Title: "COMM"},
-			{Title: "CONTAINER"}, {Title: "COUNTER"}, {Title: "VALUE", Right: true}, {Style: dimStyle}, {Title: "MEANING"}}
+		columns = []Column{{Title: "NETNS"}, {Title: "NAME"}, {Title: "PID", Right: true},
+			{Title: "COMM"},
+			{Title: "CONTAINER"}, {Title: "COUNTER"}, {Title: "VALUE",
+				Right: true}, {Style: dimStyle}, {Title: "MEANING"}}
 	}
 	if len(rows) == 0 {
 		return nil
@@ -147,16 +154,21 @@ func (c *CountersWatch) row(out *bytes.Buffer, r *event.Counters, v *event.Count
 	if c.columns == nil {
 		c.columns = watchColumns(c.opts)
 		c.line.limit = unlimited
-		c.cells(out, func(b []byte, col *watchColumn) []byte { return append(b, col.title...) }, styleNone)
+		c.cells(out, func(b []byte, col *watchColumn) []byte {
+			return append(b, col.title...)
+		}, styleNone)
 	}
 	style := styleNone
 	if v.Shared {
 		style = styleDim
 	}
-	c.cells(out, func(b []byte, col *watchColumn) []byte { return col.cell(b, c.opts, r, v) }, style)
+	c.cells(out, func(b []byte, col *watchColumn) []byte {
+		return col.cell(b, c.opts, r, v)
+	}, style)
 }
 
-func (c *CountersWatch) cells(out *bytes.Buffer, cell func([]byte, *watchColumn) []byte, style string) {
+func (c *CountersWatch) cells(out *bytes.Buffer, cell func([]byte, *watchColumn) []byte,
+	style string) {
 	c.line.reset()
 	for i := range c.columns {
 		col := &c.columns[i]
@@ -172,10 +184,13 @@ func (c *CountersWatch) cells(out *bytes.Buffer, cell func([]byte, *watchColumn)
 func watchColumns(opts Options) []watchColumn {
 	at := watchColumn{column{title: "TIME", width: 8, most: 12}, watchTime(time.TimeOnly)}
 	netns := watchColumn{column{title: "NETNS", width: 10, most: opts.most(20)}, watchNetNS}
-	name := watchColumn{column{title: "NAME", width: 12, most: opts.most(12), middle: true}, watchName}
+	name := watchColumn{column{title: "NAME", width: 12, most: opts.most(12), middle: true},
+		watchName}
 	counter := watchColumn{column{title: "COUNTER", width: 25, most: unlimited}, watchCounter}
-	delta := watchColumn{column{title: "DELTA", width: 9, most: unlimited, right: true}, watchDelta}
-	rate := watchColumn{column{title: "RATE/S", width: 9, most: unlimited, right: true}, watchRate}
+	delta := watchColumn{column{title: "DELTA", width: 9, most: unlimited, right: true},
+		watchDelta}
+	rate := watchColumn{column{title: "RATE/S", width: 9, most: unlimited, right: true},
+		watchRate}
 	if opts.Format != FormatWide {
 		return []watchColumn{at, netns, name, counter, delta, rate}
 	}

@@ -16,7 +16,8 @@ import (
 func counter(name string, value, delta uint64) event.CounterValue {
 	all := event.Meanings()
 	m := all[slices.IndexFunc(all, func(m event.Meaning) bool { return m.Name == name })]
-	v := event.CounterValue{Name: name, Value: value, Shared: m.Shared, Meaning: m.Says, Hint: m.Hint}
+	v := event.CounterValue{Name: name, Value: value, Shared: m.Shared, Meaning: m.Says,
+		Hint: m.Hint}
 	if delta > 0 {
 		rate := float64(delta) / 2
 		v.Delta, v.Rate = &delta, &rate
@@ -28,21 +29,28 @@ func counter(name string, value, delta uint64) event.CounterValue {
 func counted(after time.Duration, delta uint64) []event.Counters {
 	at := event.Time{Time: start.Add(after)}
 	return []event.Counters{
-		{Header: event.Head("counters"), Time: at, NetNS: 4026531840, PIDs: []uint32{1, 2}, Comm: "systemd",
+		{Header: event.Head("counters"), Time: at, NetNS: 4026531840, PIDs: []uint32{1, 2},
+			Comm: "systemd",
 			Counters: []event.CounterValue{
-				counter("ListenOverflows", 1241, 3*delta), counter("ListenDrops", 1_234_567, 4000*delta),
+				counter("ListenOverflows", 1241, 3*delta),
+				counter("ListenDrops", 1_234_567, 4000*delta),
 				counter("TcpOutRsts", 12, delta)}},
-		{Header: event.Head("counters"), Time: at, NetNS: 4026532245, Name: "web", PIDs: []uint32{812}, Comm: "nginx",
-			Container: &event.Container{ID: strings.Repeat("0123456789abcdef", 4), Runtime: "docker"},
-			Counters:  []event.CounterValue{counter("TCPFastOpenListenOverflow", 7, 0)}},
-		{Header: event.Head("counters"), Time: at, NetNS: 4026532999, Name: "ev\x1b[2J\nil-and-much-longer-than-a-column",
+		{Header: event.Head("counters"), Time: at, NetNS: 4026532245, Name: "web",
+			PIDs: []uint32{812}, Comm: "nginx",
+			Container: &event.Container{ID: strings.Repeat("0123456789abcdef", 4),
+				Runtime: "docker"},
+			Counters: []event.CounterValue{counter("TCPFastOpenListenOverflow", 7,
+				0)}},
+		{Header: event.Head("counters"), Time: at, NetNS: 4026532999,
+			Name:     "ev\x1b[2J\nil-and-much-longer-than-a-column",
 			Counters: []event.CounterValue{counter("ListenDrops", 0, 0)}},
 	}
 }
 
 func TestCountersGolden(t *testing.T) {
 	for name, opts := range map[string]Options{
-		"counters": {}, "counters-wide": {Format: FormatWide}, "counters-json": {Format: FormatJSON},
+		"counters": {}, "counters-wide": {Format: FormatWide},
+		"counters-json":  {Format: FormatJSON},
 		"counters-color": {Color: true},
 	} {
 		var buf bytes.Buffer
@@ -76,7 +84,8 @@ func TestCountersWidth(t *testing.T) {
 	opts := Options{Width: 80, Time: ClockUTC}
 	records := counted(0, 1)
 	for _, m := range event.Meanings() {
-		records[0].Counters = append(records[0].Counters, counter(m.Name, 999_999_999, 999_999))
+		records[0].Counters = append(records[0].Counters,
+			counter(m.Name, 999_999_999, 999_999))
 	}
 	if err := CountersTable(&buf, records, opts); err != nil {
 		t.Fatal(err)

@@ -79,7 +79,8 @@ func subject(l *event.Listener, processes []event.Process) string {
 	}
 	if len(processes) > 0 {
 		p := processes[0]
-		place := string(placeCell(nil, Options{}, &event.Drop{Pod: p.Pod, Container: p.Container, Cgroup: p.Cgroup}))
+		place := string(placeCell(nil, Options{},
+			&event.Drop{Pod: p.Pod, Container: p.Container, Cgroup: p.Cgroup}))
 		switch {
 		case place == unknown:
 		case p.Pod != nil && p.Pod.Name != "":

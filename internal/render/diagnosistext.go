@@ -50,7 +50,8 @@ func writeDiagnosis(w io.Writer, d *event.Diagnosis, opts Options) error {
 	listed := first(d.Listeners, reportListeners)
 	for i := range listed {
 		same := func(v event.ListenerView) bool { // another socket of the same process, of its SO_REUSEPORT group
-			return endpoint(&v.Listener) == endpoint(&listed[i].Listener) && reflect.DeepEqual(v.Stacks, listed[i].Stacks)
+			return endpoint(&v.Listener) == endpoint(&listed[i].Listener) &&
+				reflect.DeepEqual(v.Stacks, listed[i].Stacks)
 		}
 		if !slices.ContainsFunc(listed[:i], same) {
 			p.stacks(&listed[i])
@@ -126,7 +127,8 @@ func watchedSentence(d *event.Diagnosis, opts Options) string {
 	dropped, ignored := totalDrops(d.Counts)
 	parts := []string{"watched " + during}
 	if syns, listeners, known := totalSyns(d); known {
-		parts = append(parts, opts.plural(syns, "SYN")+" on "+opts.plural(listeners, "listener"))
+		parts = append(parts, opts.plural(syns, "SYN")+" on "+opts.plural(listeners,
+			"listener"))
 	}
 	parts = append(parts, opts.plural(dropped, "packet")+" dropped or reset")
 	if ignored > 0 {
@@ -143,7 +145,8 @@ func (p *printer) more(n int, noun string) {
 }
 
 func (p *printer) finding(f *event.Finding) {
-	p.paragraph(strings.ToUpper(foreign(string(f.Severity)))+": ", severityStyle(*f), 2, foreign(f.Title))
+	p.paragraph(strings.ToUpper(foreign(string(f.Severity)))+": ", severityStyle(*f), 2,
+		foreign(f.Title))
 	facts := []string{foreign(string(f.ID))}
 	if f.Confidence != "" {
 		facts = append(facts, foreign(string(f.Confidence)))
@@ -222,14 +225,18 @@ func (p *printer) whatIf(v *event.ListenerView) {
 		if r.Present {
 			mark = "now"
 		}
-		rows = append(rows, []string{"  " + p.opts.count(uint64(r.Limit)), number(r.Workers, p.opts) + " x", standstill(r),
+		rows = append(rows, []string{"  " + p.opts.count(uint64(r.Limit)),
+			number(r.Workers, p.opts) + " x", standstill(r),
 			p.opts.count(r.Dropped), p.opts.count(r.Lost), wait(r.WaitMs), mark})
 	}
-	p.table([]Column{{Title: "  LIMIT"}, {Title: "WORKERS", Right: true}, {Title: "STANDSTILL", Right: true},
-		{Title: "DROPPED", Right: true}, {Title: "LOST", Right: true}, {Title: "LONGEST WAIT", Right: true},
+	p.table([]Column{{Title: "  LIMIT"}, {Title: "WORKERS", Right: true},
+		{Title: "STANDSTILL", Right: true},
+		{Title: "DROPPED", Right: true}, {Title: "LOST", Right: true},
+		{Title: "LONGEST WAIT", Right: true},
 		{Style: func(string) string { return styleCyan }}}, rows)
-	p.paragraph("  ", styleNone, 2, fmt.Sprintf("replayed: %s; seen: %s. STANDSTILL is the longest time without an accept. DROPPED counts packets, LOST clients that never got through.",
-		p.opts.plural(w.Arrivals, "handshake"), p.opts.plural(w.Observed, "drop")))
+	p.paragraph("  ", styleNone, 2,
+		fmt.Sprintf("replayed: %s; seen: %s. STANDSTILL is the longest time without an accept. DROPPED counts packets, LOST clients that never got through.",
+			p.opts.plural(w.Arrivals, "handshake"), p.opts.plural(w.Observed, "drop")))
 	if len(w.Assumes) > 0 {
 		assumes := make([]string, 0, len(w.Assumes))
 		for _, a := range first(w.Assumes, reportRows) {
@@ -265,7 +272,8 @@ func (p *printer) stacks(v *event.ListenerView) {
 		}
 	}
 	if more := len(v.Stacks) - textStacks; more > 0 {
-		p.line("  " + p.opts.plural(uint64(more), "more stack") + ": see --report FILE or -o json")
+		p.line("  " + p.opts.plural(uint64(more), "more stack") +
+			": see --report FILE or -o json")
 	}
 }
 

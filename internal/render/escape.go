@@ -64,5 +64,6 @@ func hidden(r rune) bool {
 	if r < 0x7f {
 		return r < 0x20
 	}
-	return r < 0xa0 || r == 0xad || r > 0x5ff && unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp)
+	return r < 0xa0 || r == 0xad || r > 0x5ff &&
+		unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp)
 }

@@ -51,7 +51,8 @@ func safe(t *testing.T, out []byte) {
 
 // tables writes records in every table there is and returns the number of
 // lines that belong there.
-func tables(t *testing.T, w *bytes.Buffer, opts Options, d *event.Drop, h event.Suppressed, sum event.Summary) {
+func tables(t *testing.T, w *bytes.Buffer, opts Options, d *event.Drop, h event.Suppressed,
+	sum event.Summary) {
 	t.Helper()
 	s := NewStream(w, opts)
 	for _, err := range []error{s.Drop(d), s.Suppressed(h), s.Summary(sum), s.Flush()} {
@@ -67,7 +68,8 @@ func FuzzTable(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s string, seed uint64, width int) {
 		d := random[event.Drop](seed)
-		d.Processes = append([]event.Process{{Comm: s, Role: event.Role(s)}}, d.Processes...)
+		d.Processes = append([]event.Process{{Comm: s, Role: event.Role(s)}},
+			d.Processes...)
 		d.Pod = &event.Pod{Namespace: s, Name: s}
 		d.Cgroup = &event.Cgroup{Path: s}
 		d.Kernel.Reason = s
@@ -75,25 +77,32 @@ func FuzzTable(f *testing.F) {
 		sum.Ledger = append(sum.Ledger, event.LedgerRow{Counter: s, Kernel: 1})
 		for _, format := range []Format{FormatTable, FormatWide} {
 			var buf bytes.Buffer
-			tables(t, &buf, Options{Format: format, Width: width, Time: Clock(seed % 3)}, d, *random[event.Suppressed](seed), sum)
+			tables(t, &buf,
+				Options{Format: format, Width: width,
+					Time: Clock(seed % 3)}, d, *random[event.Suppressed](seed), sum)
 			safe(t, buf.Bytes())
 			if d.Action != event.ActionIgnored {
 				// The header, the row, and the line of what was held: no text
 				// from outside has made another.
-				if lines := strings.SplitN(buf.String(), "\n", 4); len(lines) < 4 || !strings.HasPrefix(lines[2], "…") {
+				if lines := strings.SplitN(buf.String(), "\n", 4); len(lines) < 4 ||
+					!strings.HasPrefix(lines[2], "…") {
 					t.Fatalf("forged a line: %q", buf.String())
 				}
 			}
 		}
 		var buf bytes.Buffer
-		if err := CheckTable(&buf, []CheckRow{{Name: s, Status: CheckStatus(s), Detail: s, Remedy: s}}, Options{}); err != nil {
+		if err := CheckTable(&buf,
+			[]CheckRow{{Name: s, Status: CheckStatus(s), Detail: s,
+				Remedy: s}}, Options{}); err != nil {
 			t.Fatal(err)
 		}
-		if err := HookTable(&buf, []event.Hook{{Name: s, Backend: s, Note: s}}, Options{}); err != nil {
+		if err := HookTable(&buf, []event.Hook{{Name: s, Backend: s, Note: s}},
+			Options{}); err != nil {
 			t.Fatal(err)
 		}
 		safe(t, buf.Bytes())
-		safe(t, []byte(StatusLine(event.Ready{Kernel: s, Backend: s, Hooks: []event.Hook{{Name: s, Note: s}}})))
+		safe(t, []byte(StatusLine(event.Ready{Kernel: s, Backend: s,
+			Hooks: []event.Hook{{Name: s, Note: s}}})))
 		safe(t, []byte(Terminal(s)))
 	})
 }

@@ -59,7 +59,8 @@ func plural(n uint64, noun string) string {
 // seconds writes a duration as people say it: 10 s, 1.5 s, 2 min, 1 h 5 min.
 func seconds(d time.Duration) string {
 	if d < time.Minute {
-		return strconv.FormatFloat(d.Round(100*time.Millisecond).Seconds(), 'f', -1, 64) + " s"
+		return strconv.FormatFloat(d.Round(100*time.Millisecond).Seconds(), 'f', -1, 64) +
+			" s"
 	}
 	d = d.Round(time.Second)
 	h, m, s := int(d.Hours()), int(d.Minutes())%60, int(d.Seconds())%60

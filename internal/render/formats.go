@@ -15,7 +15,8 @@ func Diagnosis(w io.Writer, d event.Diagnosis, opts Options) error {
 		return writeDiagnosis(w, &d, opts)
 	}
 	head(&d.Header, "diagnosis")
-	d.Findings, d.Ledger, d.Timeline = append([]event.Finding{}, d.Findings...), list(d.Ledger), list(d.Timeline)
+	d.Findings, d.Ledger, d.Timeline = append([]event.Finding{}, d.Findings...), list(d.Ledger),
+		list(d.Timeline)
 	for i := range d.Findings {
 		f := &d.Findings[i]
 		f.Evidence, f.Fix = list(f.Evidence), list(f.Fix)

@@ -17,7 +17,8 @@ func ownedBy(s string) *event.Drop {
 	cg := &event.Cgroup{ID: 1, Path: "/" + s}
 	c := &event.Container{ID: s, Name: s, Runtime: s}
 	p := &event.Pod{Namespace: s, Name: s, Container: s, UID: s}
-	d.Processes = []event.Process{{PID: 1, Comm: s, Role: event.RoleListener, Cgroup: cg, Container: c, Pod: p}}
+	d.Processes = []event.Process{{PID: 1, Comm: s, Role: event.RoleListener, Cgroup: cg,
+		Container: c, Pod: p}}
 	d.Cgroup, d.Container, d.Pod = cg, c, p
 	return d
 }
@@ -33,15 +34,19 @@ func TestHostileOwner(t *testing.T) {
 			for _, format := range []Format{FormatTable, FormatWide} {
 				for _, width := range []int{0, 80, 200} {
 					var buf bytes.Buffer
-					stream := NewStream(&buf, Options{Format: format, Width: width, Time: ClockUTC})
-					for _, err := range []error{stream.Drop(d), stream.Flush()} {
+					stream := NewStream(&buf,
+						Options{Format: format, Width: width,
+							Time: ClockUTC})
+					for _, err := range []error{stream.Drop(d),
+						stream.Flush()} {
 						if err != nil {
 							t.Fatal(err)
 						}
 					}
 					safe(t, buf.Bytes())
 					if lines := strings.Count(buf.String(), "\n"); lines != 2 { // the header's and its own
-						t.Errorf("%q makes %d lines:\n%s", s, lines, buf.String())
+						t.Errorf("%q makes %d lines:\n%s", s, lines,
+							buf.String())
 					}
 				}
 			}
@@ -69,9 +74,11 @@ func TestHostileOwner(t *testing.T) {
 			continue // absent
 		}
 		same := func(got string) bool { // each invalid byte may be replaced by itself
-			return strings.ReplaceAll(got, "\ufffd", "") == strings.ReplaceAll(clean, "\ufffd", "")
+			return strings.ReplaceAll(got, "\ufffd", "") == strings.ReplaceAll(clean,
+				"\ufffd", "")
 		}
-		if !same(d.Pod.Namespace) || !same(d.Pod.Name) || !same(d.Container.Name) || !same(d.Processes[0].Comm) ||
+		if !same(d.Pod.Namespace) || !same(d.Pod.Name) || !same(d.Container.Name) ||
+			!same(d.Processes[0].Comm) ||
 			!same(strings.TrimPrefix(d.Cgroup.Path, "/")) {
 			t.Errorf("%q came back as %+v %+v %+v", s, d.Pod, d.Container, d.Cgroup)
 		}
@@ -83,7 +90,8 @@ func TestHostileContainerOfCounters(t *testing.T) {
 	for _, s := range hostile {
 		d := ownedBy(s)
 		records := counted(time.Second, 1)[:1]
-		records[0].Cgroup, records[0].Container, records[0].Pod, records[0].Comm = d.Cgroup, d.Container, d.Pod, s
+		records[0].Cgroup, records[0].Container, records[0].Pod, records[0].Comm = d.Cgroup,
+			d.Container, d.Pod, s
 		for _, pod := range []*event.Pod{d.Pod, nil} {
 			records[0].Pod = pod
 			for _, format := range []Format{FormatTable, FormatWide, FormatJSON} {
@@ -92,7 +100,8 @@ func TestHostileContainerOfCounters(t *testing.T) {
 				if err := CountersTable(&buf, records, opts); err != nil {
 					t.Fatal(err)
 				}
-				if err := NewCountersWatch(&buf, opts).Interval(records); err != nil {
+				if err := NewCountersWatch(&buf,
+					opts).Interval(records); err != nil {
 					t.Fatal(err)
 				}
 				if format == FormatJSON {

@@ -20,11 +20,21 @@ var hostilePlaces = map[string]func(d *event.Drop, name string){
 	"cgroup": func(d *event.Drop, name string) {
 		d.Pod, d.Container, d.Cgroup = nil, nil, &event.Cgroup{Path: "/" + name}
 	},
-	"container id":  func(d *event.Drop, name string) { d.Pod, d.Container = nil, &event.Container{ID: name, Runtime: name} },
-	"container":     func(d *event.Drop, name string) { d.Pod, d.Container = nil, &event.Container{ID: "0123", Name: name} },
-	"pod":           func(d *event.Drop, name string) { d.Pod = &event.Pod{Namespace: "prod", Name: name} },
-	"pod namespace": func(d *event.Drop, name string) { d.Pod = &event.Pod{Namespace: name, Name: "api"} },
-	"pod container": func(d *event.Drop, name string) { d.Pod = &event.Pod{Namespace: "prod", Name: "api", Container: name} },
+	"container id": func(d *event.Drop, name string) {
+		d.Pod, d.Container = nil, &event.Container{ID: name, Runtime: name}
+	},
+	"container": func(d *event.Drop, name string) {
+		d.Pod, d.Container = nil, &event.Container{ID: "0123", Name: name}
+	},
+	"pod": func(d *event.Drop, name string) {
+		d.Pod = &event.Pod{Namespace: "prod", Name: name}
+	},
+	"pod namespace": func(d *event.Drop, name string) {
+		d.Pod = &event.Pod{Namespace: name, Name: "api"}
+	},
+	"pod container": func(d *event.Drop, name string) {
+		d.Pod = &event.Pod{Namespace: "prod", Name: "api", Container: name}
+	},
 	"everything": func(d *event.Drop, name string) {
 		d.Pod = &event.Pod{Namespace: name, Name: name, Container: name}
 		d.Container = &event.Container{ID: name, Name: name, Runtime: name}
@@ -60,7 +70,9 @@ func TestHostileNames(t *testing.T) {
 				return d
 			}
 			for _, width := range []int{80, 120} {
-				for _, line := range written(t, Options{Format: FormatTable, Width: width}, record(), 2, what) {
+				for _, line := range written(t,
+					Options{Format: FormatTable,
+						Width: width}, record(), 2, what) {
 					if n := utf8.RuneCountInString(line); n > width {
 						t.Errorf("%s: a line of %d characters on a terminal of %d: %.200q", what, n, width, line)
 					}
@@ -71,14 +83,17 @@ func TestHostileNames(t *testing.T) {
 			var got event.Drop
 			if err := json.Unmarshal([]byte(line), &got); err != nil {
 				t.Errorf("%s: %v in %.200q", what, err, line)
-			} else if want := strings.ToValidUTF8(name, ""); place == "comm" && strings.ReplaceAll(got.Processes[0].Comm, "\ufffd", "") !=
-				strings.ReplaceAll(want, "\ufffd", "") {
+			} else if want := strings.ToValidUTF8(name, ""); place == "comm" &&
+				strings.ReplaceAll(got.Processes[0].Comm, "\ufffd", "") !=
+					strings.ReplaceAll(want, "\ufffd", "") {
 				t.Errorf("%s: it is %.200q in JSON", what, got.Processes[0].Comm)
 			}
 			comment := (&pcapngStream{}).appendComment(nil, record())
 			safe(t, comment)
-			if bytes.ContainsRune(comment, '\n') || utf8.RuneCount(comment) > mostComment {
-				t.Errorf("%s: a comment of %d characters: %.200q", what, utf8.RuneCount(comment), comment)
+			if bytes.ContainsRune(comment, '\n') ||
+				utf8.RuneCount(comment) > mostComment {
+				t.Errorf("%s: a comment of %d characters: %.200q", what,
+					utf8.RuneCount(comment), comment)
 			}
 		}
 	}

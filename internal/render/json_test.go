@@ -61,7 +61,8 @@ func TestJSONKeepsMeaning(t *testing.T) {
 		if err := WriteJSON(&buf, s); err != nil {
 			t.Fatal(err)
 		}
-		if got := appendString(nil, s); string(got) != strings.TrimSuffix(buf.String(), "\n") {
+		if got := appendString(nil, s); string(got) != strings.TrimSuffix(buf.String(),
+			"\n") {
 			t.Errorf("%q: appendString %s, WriteJSON %s", s, got, buf.Bytes())
 		}
 		var got string
@@ -79,8 +80,10 @@ func TestRandomRecordsAreJSON(t *testing.T) {
 	for seed := range uint64(500) {
 		var buf bytes.Buffer
 		s := NewStream(&buf, Options{Format: FormatJSON})
-		ready, held, sum := random[event.Ready](seed), random[event.Suppressed](seed), random[event.Summary](seed)
-		for _, err := range []error{s.Ready(*ready), s.Suppressed(*held), s.Drop(random[event.Drop](seed)), s.Summary(*sum), s.Flush()} {
+		ready, held, sum := random[event.Ready](seed), random[event.Suppressed](seed),
+			random[event.Summary](seed)
+		for _, err := range []error{s.Ready(*ready), s.Suppressed(*held),
+			s.Drop(random[event.Drop](seed)), s.Summary(*sum), s.Flush()} {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -99,7 +102,8 @@ func FuzzJSON(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string, seed uint64) {
 		d := random[event.Drop](seed)
 		d.ClientSees = s
-		d.Processes = append(d.Processes, event.Process{Comm: s, Cgroup: &event.Cgroup{Path: s}})
+		d.Processes = append(d.Processes,
+			event.Process{Comm: s, Cgroup: &event.Cgroup{Path: s}})
 		head(&d.Header, "drop")
 		got := append(newJSONStream(nil).appendDrop(nil, d), '\n')
 		var want bytes.Buffer
@@ -161,7 +165,9 @@ func BenchmarkDropJSON(b *testing.B) {
 func BenchmarkDropTable(b *testing.B) {
 	b.Run("table", func(b *testing.B) { benchmarkStream(b, Options{}, typical()) })
 	b.Run("narrow", func(b *testing.B) { benchmarkStream(b, Options{Width: 80}, typical()) })
-	b.Run("wide", func(b *testing.B) { benchmarkStream(b, Options{Format: FormatWide}, typical()) })
+	b.Run("wide", func(b *testing.B) {
+		benchmarkStream(b, Options{Format: FormatWide}, typical())
+	})
 	b.Run("color", func(b *testing.B) { benchmarkStream(b, Options{Color: true}, typical()) })
 }
 

@@ -295,7 +295,8 @@ func appendString(b []byte, s string) []byte {
 		}
 		r, n := rune(c), 1
 		if c >= utf8.RuneSelf {
-			if r, n = utf8.DecodeRuneInString(s[i:]); !hidden(r) && r != utf8.RuneError {
+			if r, n = utf8.DecodeRuneInString(s[i:]); !hidden(r) &&
+				r != utf8.RuneError {
 				i += n
 				continue
 			}

@@ -90,56 +90,72 @@ func listingColumns(rated bool, opts Options) []listingColumn {
 		return styleYellow
 	}
 	netns := listingColumn{Column{Title: "NETNS"}, 10, true, listingNetNS}
-	address := listingColumn{Column{Title: "LISTENER"}, 25, true, func(b []byte, l *event.Listing) []byte {
-		return appendEndpoint(b, l.Listener.Addr, l.Listener.Port)
-	}}
+	address := listingColumn{Column{Title: "LISTENER"}, 25, true,
+		func(b []byte, l *event.Listing) []byte {
+			return appendEndpoint(b, l.Listener.Addr, l.Listener.Port)
+		}}
 	accept := listingColumn{Column{Title: "ACCEPT", Right: true}, 11, false, acceptCell}
 	syn := listingColumn{Column{Title: "SYN", Right: true}, 9, false, synCell}
 	group := listingColumn{Column{Title: "GROUP", Right: true}, 5, false, groupCell}
 	drops := listingColumn{Column{Title: "~DROPS", Right: true}, 7, false, dropsCell}
-	syns := listingColumn{Column{Title: "SYN/S", Right: true}, 8, false, func(b []byte, l *event.Listing) []byte { return rateCell(b, l, false) }}
-	accepts := listingColumn{Column{Title: "ACC/S", Right: true}, 8, false, func(b []byte, l *event.Listing) []byte { return rateCell(b, l, true) }}
-	pid := listingColumn{Column{Title: "PID", Right: true}, 7, false, func(b []byte, l *event.Listing) []byte {
-		return pidCell(b, opts, &event.Drop{Processes: l.Processes})
-	}}
+	syns := listingColumn{Column{Title: "SYN/S", Right: true}, 8, false,
+		func(b []byte, l *event.Listing) []byte { return rateCell(b, l, false) }}
+	accepts := listingColumn{Column{Title: "ACC/S", Right: true}, 8, false,
+		func(b []byte, l *event.Listing) []byte { return rateCell(b, l, true) }}
+	pid := listingColumn{Column{Title: "PID", Right: true}, 7, false,
+		func(b []byte, l *event.Listing) []byte {
+			return pidCell(b, opts, &event.Drop{Processes: l.Processes})
+		}}
 	comm := listingColumn{Column{Title: "COMM"}, 14, false, ownerCell}
-	where := listingColumn{Column{Title: "CONTAINER"}, 12, false, func(b []byte, l *event.Listing) []byte {
-		return placeCell(b, opts, &event.Drop{Cgroup: l.Cgroup, Container: l.Container, Pod: l.Pod})
-	}}
-	warnings := listingColumn{Column{Title: "!", Right: true, Style: warned}, 2, false, func(b []byte, l *event.Listing) []byte {
-		if len(l.Warnings) == 0 {
-			return b
-		}
-		return strconv.AppendInt(b, int64(len(l.Warnings)), 10)
-	}}
+	where := listingColumn{Column{Title: "CONTAINER"}, 12, false,
+		func(b []byte, l *event.Listing) []byte {
+			return placeCell(b, opts, &event.Drop{Cgroup: l.Cgroup, Container: l.Container,
+				Pod: l.Pod})
+		}}
+	warnings := listingColumn{Column{Title: "!", Right: true, Style: warned}, 2, false,
+		func(b []byte, l *event.Listing) []byte {
+			if len(l.Warnings) == 0 {
+				return b
+			}
+			return strconv.AppendInt(b, int64(len(l.Warnings)), 10)
+		}}
 	if opts.Format == FormatWide {
-		for _, c := range []*listingColumn{&netns, &address, &accept, &syn, &group, &drops, &syns, &accepts, &pid, &comm, &where} {
+		for _, c := range []*listingColumn{&netns, &address, &accept, &syn, &group, &drops,
+			&syns, &accepts, &pid, &comm, &where} {
 			c.most = unlimited
 		}
-		netns.cell = func(b []byte, l *event.Listing) []byte { return appendNumber(b, l.Listener.NetNS) }
+		netns.cell = func(b []byte, l *event.Listing) []byte {
+			return appendNumber(b, l.Listener.NetNS)
+		}
 		comm.Title, comm.cell = "PROCESSES", func(b []byte, l *event.Listing) []byte {
 			if len(l.Processes) == 0 {
 				return ownerCell(b, l)
 			}
 			return processesCell(b, opts, &event.Drop{Processes: l.Processes})
 		}
-		return []listingColumn{netns, {Column{Title: "NAME"}, unlimited, false, func(b []byte, l *event.Listing) []byte { return appendKnown(b, l.NetNS) }},
-			address, accept, {Column{Title: "LIMITED BY"}, unlimited, false, backlogCell}, syn, group, drops, syns, accepts,
-			{Column{Title: "INODE", Right: true}, unlimited, false, func(b []byte, l *event.Listing) []byte {
-				return appendNumber(b, l.Listener.Inode)
-			}},
-			where, {Column{Title: "CGROUP"}, unlimited, false, func(b []byte, l *event.Listing) []byte {
-				return cgroupCell(b, opts, &event.Drop{Cgroup: l.Cgroup})
-			}},
-			comm, {Column{Title: "WARNINGS", Style: warned}, unlimited, false, func(b []byte, l *event.Listing) []byte {
-				for i, w := range l.Warnings {
-					if i > 0 {
-						b = append(b, ',')
+		return []listingColumn{netns,
+			{Column{Title: "NAME"}, unlimited, false,
+				func(b []byte, l *event.Listing) []byte { return appendKnown(b, l.NetNS) }},
+			address, accept, {Column{Title: "LIMITED BY"}, unlimited, false,
+				backlogCell}, syn, group, drops, syns, accepts,
+			{Column{Title: "INODE", Right: true}, unlimited, false,
+				func(b []byte, l *event.Listing) []byte {
+					return appendNumber(b, l.Listener.Inode)
+				}},
+			where, {Column{Title: "CGROUP"}, unlimited, false,
+				func(b []byte, l *event.Listing) []byte {
+					return cgroupCell(b, opts, &event.Drop{Cgroup: l.Cgroup})
+				}},
+			comm, {Column{Title: "WARNINGS", Style: warned}, unlimited, false,
+				func(b []byte, l *event.Listing) []byte {
+					for i, w := range l.Warnings {
+						if i > 0 {
+							b = append(b, ',')
+						}
+						b = append(b, w.ID...)
 					}
-					b = append(b, w.ID...)
-				}
-				return b
-			}}}
+					return b
+				}}}
 	}
 	if opts.Width > 0 && opts.Width < narrowBelow {
 		address.most, accept.most, syn.most, comm.most, where.most = 21, 9, 7, 12, 11
@@ -226,7 +242,8 @@ func backlogCell(b []byte, l *event.Listing) []byte {
 	case event.BacklogListen:
 		return append(b, "listen()"...)
 	case event.BacklogEqual:
-		return append(b, "listen() or somaxconn, which is equal: what was asked for is not known"...)
+		return append(b,
+			"listen() or somaxconn, which is equal: what was asked for is not known"...)
 	case event.BacklogSomaxconn:
 		return append(b, "listen(); somaxconn was lowered since"...)
 	default:
@@ -245,14 +262,19 @@ func (l *ListingWriter) warn(listing *event.Listing) {
 		if l.warnings > warningLines {
 			continue
 		}
-		address, _ := elide(appendEndpoint(nil, listing.Listener.Addr, listing.Listener.Port), 0, l.opts.most(25), true)
+		address, _ := elide(appendEndpoint(nil, listing.Listener.Addr,
+			listing.Listener.Port), 0, l.opts.most(25), true)
 		label := string(address)
 		if len(listing.Processes) > 0 {
-			name, _ := elide(appendKnown(nil, listing.Processes[0].Comm), 0, l.opts.most(15), false)
-			label += " (" + string(name) + " " + strconv.FormatUint(uint64(listing.Processes[0].PID), 10) + ")"
+			name, _ := elide(appendKnown(nil, listing.Processes[0].Comm), 0,
+				l.opts.most(15), false)
+			label += " (" + string(name) + " " +
+				strconv.FormatUint(uint64(listing.Processes[0].PID), 10) + ")"
 		}
-		l.shownWarnings = append(l.shownWarnings, [2]string{l.opts.paint(styleYellow, label) + ": ",
-			Terminal(warning.Text) + " [" + Terminal(strings.Join(warning.Evidence, "; ")) + "]"})
+		l.shownWarnings = append(l.shownWarnings,
+			[2]string{l.opts.paint(styleYellow, label) + ": ",
+				Terminal(warning.Text) + " [" +
+					Terminal(strings.Join(warning.Evidence, "; ")) + "]"})
 	}
 }
 
@@ -265,7 +287,8 @@ func (l *ListingWriter) writeWarnings() error {
 		p.text(shown[0], shown[1])
 	}
 	if l.warnings > warningLines {
-		p.line("and " + l.opts.plural(l.warnings-warningLines, "warning") + " more; -o json has all")
+		p.line("and " + l.opts.plural(l.warnings-warningLines, "warning") +
+			" more; -o json has all")
 	}
 	return p.err
 }

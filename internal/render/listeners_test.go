@@ -22,16 +22,22 @@ func crowdedListing() []event.Listing {
 		d.Processes[i].PID = 4194304
 	}
 	rate, yes := 123456.7, false
-	l := event.Listing{Header: event.Head("listener"), Time: d.Time, Listener: *d.Listener, NetNS: "a-namespace\nwith-a-name",
-		V6Only: &yes, Backlog: &event.Backlog{Limit: 128, By: event.BacklogEqual}, Drops: &event.Drops{Count: 12345678, Approximate: true},
-		Processes: d.Processes, OwnersKnown: true, Cgroup: d.Cgroup, Container: d.Container, Pod: d.Pod,
-		Warnings: []event.Warning{{ID: event.WarnCapped, Text: "something is \x1b[31mwrong", Evidence: []string{"one thing", "another \x00 thing"}}}}
+	l := event.Listing{Header: event.Head("listener"), Time: d.Time, Listener: *d.Listener,
+		NetNS:  "a-namespace\nwith-a-name",
+		V6Only: &yes, Backlog: &event.Backlog{Limit: 128, By: event.BacklogEqual},
+		Drops:     &event.Drops{Count: 12345678, Approximate: true},
+		Processes: d.Processes, OwnersKnown: true, Cgroup: d.Cgroup, Container: d.Container,
+		Pod: d.Pod,
+		Warnings: []event.Warning{{ID: event.WarnCapped, Text: "something is \x1b[31mwrong",
+			Evidence: []string{"one thing", "another \x00 thing"}}}}
 	l.Listener.Addr = netip.MustParseAddr("2001:db8:85a3:1234:5678:8a2e:370:7334")
-	l.Listener.AcceptQueue, l.Listener.SynQueue = &event.Queue{Len: 65535, Limit: 65535}, &event.SynQueue{Len: 65535, Limit: 65535}
+	l.Listener.AcceptQueue, l.Listener.SynQueue = &event.Queue{Len: 65535, Limit: 65535},
+		&event.SynQueue{Len: 65535, Limit: 65535}
 	rated := l
 	rated.Rates = &event.Rates{SYNs: &rate, Accepts: &rate}
 	unknownListing := event.Listing{Listener: event.Listener{Port: 80}}
-	nobodys := event.Listing{Listener: event.Listener{Addr: netip.IPv4Unspecified(), Port: 80}, OwnersKnown: true}
+	nobodys := event.Listing{Listener: event.Listener{Addr: netip.IPv4Unspecified(), Port: 80},
+		OwnersKnown: true}
 	return []event.Listing{l, rated, unknownListing, nobodys}
 }
 
@@ -49,11 +55,13 @@ func TestListingsWidth(t *testing.T) {
 				limit = 80
 			}
 			for line := range strings.Lines(buf.String()) {
-				if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > max(limit, width) {
+				if n := utf8.RuneCountInString(strings.TrimSuffix(line,
+					"\n")); n > max(limit, width) {
 					t.Errorf("width %d: %d characters: %s", width, n, line)
 				}
 			}
-			if strings.ContainsAny(buf.String(), "\x1b\x00\u202e") || !utf8.Valid(buf.Bytes()) {
+			if strings.ContainsAny(buf.String(), "\x1b\x00\u202e") ||
+				!utf8.Valid(buf.Bytes()) {
 				t.Errorf("width %d: unsafe: %q", width, buf.String())
 			}
 		}
@@ -70,10 +78,12 @@ func TestListingsUnknown(t *testing.T) {
 		t.Errorf("an owner that is not known, and none:\n%s", buf.String())
 	}
 	buf.Reset()
-	if err := writeListings(&buf, crowdedListing()[2:3], Options{Format: FormatJSON}); err != nil {
+	if err := writeListings(&buf, crowdedListing()[2:3],
+		Options{Format: FormatJSON}); err != nil {
 		t.Fatal(err)
 	}
-	for _, member := range []string{"drops", "processes", "syn_queue", "accept_queue", "backlog", "rates"} {
+	for _, member := range []string{"drops", "processes", "syn_queue", "accept_queue",
+		"backlog", "rates"} {
 		if strings.Contains(buf.String(), member) {
 			t.Errorf("%s is not known, and said: %s", member, buf.String())
 		}
@@ -81,7 +91,9 @@ func TestListingsUnknown(t *testing.T) {
 }
 
 func writeListings(w io.Writer, list []event.Listing, opts Options) error {
-	l := NewListingWriter(w, slices.ContainsFunc(list, func(l event.Listing) bool { return l.Rates != nil }), opts)
+	l := NewListingWriter(w, slices.ContainsFunc(list, func(l event.Listing) bool {
+		return l.Rates != nil
+	}), opts)
 	for i := range list {
 		if err := l.Write(&list[i]); err != nil {
 			return err
@@ -118,8 +130,10 @@ func TestListingJSON(t *testing.T) {
 // growth of the table.
 func TestListingsAllocate(t *testing.T) {
 	d := typical()
-	l := event.Listing{Header: event.Head("listener"), Time: d.Time, Listener: *d.Listener, Processes: d.Processes, OwnersKnown: true,
-		Cgroup: d.Cgroup, Container: d.Container, Pod: d.Pod, Drops: &event.Drops{Count: 1, Approximate: true}}
+	l := event.Listing{Header: event.Head("listener"), Time: d.Time, Listener: *d.Listener,
+		Processes: d.Processes, OwnersKnown: true,
+		Cgroup: d.Cgroup, Container: d.Container, Pod: d.Pod, Drops: &event.Drops{Count: 1,
+			Approximate: true}}
 	for format, most := range map[Format]float64{FormatJSON: 0, FormatTable: 0.1} {
 		w := NewListingWriter(io.Discard, false, Options{Format: format})
 		got := testing.AllocsPerRun(1000, func() {

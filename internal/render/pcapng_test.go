@@ -55,7 +55,8 @@ func writePcapng(t *testing.T, drops []*event.Drop) (file, notes bytes.Buffer) {
 	for _, d := range drops {
 		errs = append(errs, s.Drop(d))
 	}
-	errs = append(errs, s.Suppressed(event.Suppressed{Header: event.Head("lost"), Count: 3}), s.Summary(summary()), s.Flush())
+	errs = append(errs, s.Suppressed(event.Suppressed{Header: event.Head("lost"), Count: 3}),
+		s.Summary(summary()), s.Flush())
 	if err := errors.Join(errs...); err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +94,8 @@ func TestPcapngForTshark(t *testing.T) {
 	drops := packets()
 	drops[1].Packet = drops[1].Packet[:28] // cut short
 	file, notes := writePcapng(t, drops)
-	rows := tshark(t, file.Bytes(), "frame.time_epoch", "frame.interface_name", "frame.encap_type", "frame.len",
+	rows := tshark(t, file.Bytes(), "frame.time_epoch", "frame.interface_name",
+		"frame.encap_type", "frame.len",
 		"frame.cap_len", "ip.src", "ipv6.src", "tcp.srcport", "tcp.dstport", "frame.comment")
 	var got []string
 	for _, r := range rows {
@@ -119,8 +121,10 @@ func TestPcapngForTshark(t *testing.T) {
 	if g, w := strings.Join(got, "\n"), strings.Join(want, "\n"); g != w {
 		t.Errorf("got\n%s\nwant\n%s", g, w)
 	}
-	if text := notes.String(); !strings.HasPrefix(text, "synspy: 8 packets written\nsynspy: 1 record had no packet bytes\n") ||
-		!strings.Contains(text, "1,235 of 4,310 SYNs dropped") || !strings.Contains(text, "ledger balanced") {
+	if text := notes.String(); !strings.HasPrefix(text,
+		"synspy: 8 packets written\nsynspy: 1 record had no packet bytes\n") ||
+		!strings.Contains(text, "1,235 of 4,310 SYNs dropped") ||
+		!strings.Contains(text, "ledger balanced") {
 		t.Errorf("notes:\n%s", text)
 	}
 }
@@ -141,7 +145,8 @@ func TestPcapngWithoutPackets(t *testing.T) {
 func TestPcapngComment(t *testing.T) {
 	for seed := range uint64(500) {
 		d := random[event.Drop](seed)
-		d.Processes = append([]event.Process{{Comm: strings.Repeat("\x1b\xff\u202e", 2000)}}, d.Processes...)
+		d.Processes = append([]event.Process{{Comm: strings.Repeat("\x1b\xff\u202e",
+			2000)}}, d.Processes...)
 		b := (&pcapngStream{}).appendComment(nil, d)
 		safe(t, b)
 		if bytes.ContainsRune(b, '\n') || len(b) > 4*mostComment {
@@ -152,11 +157,13 @@ func TestPcapngComment(t *testing.T) {
 
 func TestPacketLength(t *testing.T) {
 	v4 := syn(netip.MustParseAddrPort("10.0.0.7:1"), netip.MustParseAddrPort("10.0.0.1:2"))
-	v6 := syn(netip.MustParseAddrPort("[2001:db8::7]:1"), netip.MustParseAddrPort("[2001:db8::1]:2"))
+	v6 := syn(netip.MustParseAddrPort("[2001:db8::7]:1"),
+		netip.MustParseAddrPort("[2001:db8::1]:2"))
 	for _, c := range []struct {
 		packet []byte
 		want   int
-	}{{v4, 40}, {v4[:20], 40}, {v4[:3], 3}, {v6, 60}, {v6[:40], 60}, {v6[:5], 5}, {[]byte{0xff}, 1},
+	}{{v4, 40}, {v4[:20], 40}, {v4[:3], 3}, {v6, 60}, {v6[:40], 60}, {v6[:5], 5},
+		{[]byte{0xff}, 1},
 		{append(v4, make([]byte, 6)...), 46}} {
 		if got := packetLength(c.packet); got != c.want {
 			t.Errorf("%x: %d, want %d", c.packet, got, c.want)

@@ -50,7 +50,8 @@ func (w *pcapngWriter) section(hardware, system, application, name, description 
 	b = binary.LittleEndian.AppendUint16(b, 1)          // major version
 	b = binary.LittleEndian.AppendUint16(b, 0)          // minor
 	b = binary.LittleEndian.AppendUint64(b, ^uint64(0)) // length not told
-	if err := w.end(sectionBlock, b, pcapngOption{optionHardware, hardware}, pcapngOption{optionOS, system},
+	if err := w.end(sectionBlock, b, pcapngOption{optionHardware, hardware},
+		pcapngOption{optionOS, system},
 		pcapngOption{optionApplication, application}); err != nil {
 		return err
 	}
@@ -58,7 +59,8 @@ func (w *pcapngWriter) section(hardware, system, application, name, description 
 	b = binary.LittleEndian.AppendUint16(b, linkTypeRaw)
 	b = binary.LittleEndian.AppendUint16(b, 0) // reserved
 	b = binary.LittleEndian.AppendUint32(b, 0) // no limit of a packet's length
-	return w.end(interfaceBlock, b, pcapngOption{optionName, name}, pcapngOption{optionDescription, description},
+	return w.end(interfaceBlock, b, pcapngOption{optionName, name},
+		pcapngOption{optionDescription, description},
 		pcapngOption{optionResolution, string(rune(nanoseconds))})
 }
 

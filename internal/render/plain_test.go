@@ -17,9 +17,12 @@ func TestPlain(t *testing.T) {
 	drop := *typical()
 	drop.Processes = []event.Process{{PID: 1234567, Comm: long}}
 	drop.Container, drop.Pod, drop.Cgroup = &event.Container{ID: long}, nil, nil
-	listing := event.Listing{Listener: *drop.Listener, NetNS: long, Processes: drop.Processes, Container: drop.Container, OwnersKnown: true,
+	listing := event.Listing{Listener: *drop.Listener, NetNS: long, Processes: drop.Processes,
+		Container: drop.Container, OwnersKnown: true,
 		Warnings: []event.Warning{{ID: event.WarnCapped, Text: "capped"}}}
-	counters := event.Counters{NetNS: 4026531840, Name: long, Counters: []event.CounterValue{{Name: "ListenDrops", Value: 1234567, Delta: ref(uint64(1234567)), Rate: ref(1234567.0)}}}
+	counters := event.Counters{NetNS: 4026531840, Name: long,
+		Counters: []event.CounterValue{{Name: "ListenDrops", Value: 1234567,
+			Delta: ref(uint64(1234567)), Rate: ref(1234567.0)}}}
 	tables := map[string]func(*bytes.Buffer, Options) error{
 		"stream": func(w *bytes.Buffer, o Options) error {
 			s := NewStream(w, o)
@@ -30,29 +33,39 @@ func TestPlain(t *testing.T) {
 		},
 		"summary": func(w *bytes.Buffer, o Options) error {
 			s := NewStream(w, o)
-			if err := s.Suppressed(event.Suppressed{Header: event.Head("suppressed"), Count: 1234567}); err != nil {
+			if err := s.Suppressed(event.Suppressed{Header: event.Head("suppressed"),
+				Count: 1234567}); err != nil {
 				return err
 			}
 			return s.Summary(event.Summary{Counts: []event.Count{{Cause: event.CauseNetfilter, Count: 1234567}}, Delivered: 1234567, Handshakes: 1234567,
-				Seen:   []event.Seen{{Syn: 1234567}},
-				Ledger: []event.LedgerRow{{Counter: "ListenDrops", Kernel: 1234567, Synspy: 1234568}}})
+				Seen: []event.Seen{{Syn: 1234567}},
+				Ledger: []event.LedgerRow{{Counter: "ListenDrops", Kernel: 1234567,
+					Synspy: 1234568}}})
 		},
-		"listeners": func(w *bytes.Buffer, o Options) error { return writeListings(w, []event.Listing{listing}, o) },
-		"counters":  func(w *bytes.Buffer, o Options) error { return CountersTable(w, []event.Counters{counters}, o) },
+		"listeners": func(w *bytes.Buffer, o Options) error {
+			return writeListings(w, []event.Listing{listing}, o)
+		},
+		"counters": func(w *bytes.Buffer, o Options) error {
+			return CountersTable(w, []event.Counters{counters}, o)
+		},
 		"counters watch": func(w *bytes.Buffer, o Options) error {
 			return NewCountersWatch(w, o).Interval([]event.Counters{counters})
 		},
 		"canary": func(w *bytes.Buffer, o Options) error {
 			c := NewCanary(w, o, []string{long})
-			if err := c.Probe(event.Canary{Target: long, Outcome: event.CanaryConnected}); err != nil {
+			if err := c.Probe(event.Canary{Target: long,
+				Outcome: event.CanaryConnected}); err != nil {
 				return err
 			}
 			return c.Summaries([]event.CanarySummary{{Target: long, Sent: 1234567}})
 		},
 		"diagnosis": func(w *bytes.Buffer, o Options) error {
-			d := event.Diagnosis{Counts: []event.Count{{Cause: event.CauseNetfilter, Count: 1234567}},
-				Findings: []event.Finding{{ID: event.FindingHealthy, Evidence: []event.Evidence{{What: "packets", Value: 1234567}}}},
-				Clients:  []event.ClientCount{{Addr: "10.0.0.1", Drops: 1234567}}}
+			d := event.Diagnosis{Counts: []event.Count{{Cause: event.CauseNetfilter,
+				Count: 1234567}},
+				Findings: []event.Finding{{ID: event.FindingHealthy,
+					Evidence: []event.Evidence{
+						{What: "packets", Value: 1234567}}}},
+				Clients: []event.ClientCount{{Addr: "10.0.0.1", Drops: 1234567}}}
 			return Diagnosis(w, d, o)
 		},
 	}
@@ -67,7 +80,8 @@ func TestPlain(t *testing.T) {
 			if err := write(&people, Options{Format: format}); err != nil {
 				t.Fatal(err)
 			}
-			if text := plain.String(); strings.Contains(text, "…") && name != "summary" || separated.MatchString(text) {
+			if text := plain.String(); strings.Contains(text, "…") &&
+				name != "summary" || separated.MatchString(text) {
 				t.Errorf("%s: shortened, or not plain:\n%s", name, text)
 			}
 			for _, n := range named {

@@ -118,7 +118,9 @@ func newReport(d *event.Diagnosis, keep int) *report {
 	listeners := min(keep, reportListeners)
 	r := &report{Style: template.CSS(reportStyle), Tone: "healthy", Verdict: d.Verdict,
 		MoreFinds: max(len(d.Findings)-keep, 0), More: max(len(d.Listeners)-listeners, 0),
-		Cannot: first(d.Cannot, reportRows), LedgerHas: d.Balanced != nil, Balanced: d.Balanced != nil && *d.Balanced}
+		Cannot: first(d.Cannot,
+			reportRows), LedgerHas: d.Balanced != nil, Balanced: d.Balanced != nil &&
+			*d.Balanced}
 	if len(d.Findings) > 0 {
 		r.Tone = tone(d.Findings[0])
 	}
@@ -129,7 +131,8 @@ func newReport(d *event.Diagnosis, keep int) *report {
 	}
 	rows, _ := fewerShared(event.Summary{Ledger: d.Ledger, Counts: d.Counts})
 	for _, row := range rows {
-		if len(r.Ledger) < reportRows && (row.Kernel|row.Synspy|row.Unattributed|row.Filtered != 0 || row.Gone) {
+		if len(r.Ledger) < reportRows &&
+			(row.Kernel|row.Synspy|row.Unattributed|row.Filtered != 0 || row.Gone) {
 			r.Ledger = append(r.Ledger, row)
 		}
 	}
@@ -186,13 +189,16 @@ func (r *report) tiles(d *event.Diagnosis) {
 		}
 	}
 	if gapKnown {
-		r.Tiles = append(r.Tiles, tile{wait(float64(gap)), "longest time without an accept", ""})
+		r.Tiles = append(r.Tiles, tile{wait(float64(gap)), "longest time without an accept",
+			""})
 	}
 	switch {
 	case d.Balanced == nil:
-		r.Tiles = append(r.Tiles, tile{"no ledger", "not compared with the kernel's counters", ""})
+		r.Tiles = append(r.Tiles,
+			tile{"no ledger", "not compared with the kernel's counters", ""})
 	case *d.Balanced:
-		r.Tiles = append(r.Tiles, tile{"balanced", "ledger against the kernel's counters", "good"})
+		r.Tiles = append(r.Tiles, tile{"balanced", "ledger against the kernel's counters",
+			"good"})
 	default:
 		r.Tiles = append(r.Tiles, tile{"OFF", "the ledger does not balance", "bad"})
 	}
@@ -205,7 +211,8 @@ func (r *report) drops(d *event.Diagnosis) {
 		most = max(most, c.Count)
 	}
 	for _, c := range first(d.Counts, reportRows) {
-		b := bar{Label: strings.TrimSpace(c.Cause.String() + " (" + c.Stage.String() + ", " + c.Action.String() + ")"),
+		b := bar{Label: strings.TrimSpace(c.Cause.String() + " (" + c.Stage.String() +
+			", " + c.Action.String() + ")"),
 			Value: Thousands(c.Count), Percent: percentOf(c.Count, most), Tone: "drop"}
 		if c.Action == event.ActionIgnored {
 			b.Tone = "quiet"
@@ -217,7 +224,8 @@ func (r *report) drops(d *event.Diagnosis) {
 		most = max(most, c.Drops)
 	}
 	for _, c := range first(d.Clients, reportClients) {
-		r.Clients = append(r.Clients, bar{Label: foreign(c.Addr), Value: Thousands(c.Drops), Percent: percentOf(c.Drops, most), Tone: "drop"})
+		r.Clients = append(r.Clients, bar{Label: foreign(c.Addr), Value: Thousands(c.Drops),
+			Percent: percentOf(c.Drops, most), Tone: "drop"})
 	}
 }
 
@@ -281,8 +289,11 @@ func sameListener(a, b *event.Listener) bool {
 }
 
 func newReportListener(v *event.ListenerView) reportListener {
-	l := reportListener{Name: endpoint(&v.Listener), About: subject(nil, v.Processes), WhatIf: v.WhatIf}
-	fact := func(value, label string) { l.Facts = append(l.Facts, tile{Value: value, Label: label}) }
+	l := reportListener{Name: endpoint(&v.Listener), About: subject(nil, v.Processes),
+		WhatIf: v.WhatIf}
+	fact := func(value, label string) {
+		l.Facts = append(l.Facts, tile{Value: value, Label: label})
+	}
 	if v.Syns != nil {
 		fact(Thousands(*v.Syns), "SYNs")
 	}
@@ -304,8 +315,10 @@ func newReportListener(v *event.ListenerView) reportListener {
 			most = max(most, row.Dropped)
 		}
 		for _, row := range first(v.WhatIf.Rows, reportRows) {
-			l.WhatIfRows = append(l.WhatIfRows, whatIfRow{WhatIfRow: row, Size: Thousands(uint64(row.Limit)), Standstill: standstill(row),
-				Percent: percentOf(row.Dropped, most), Better: row.Dropped == 0})
+			l.WhatIfRows = append(l.WhatIfRows,
+				whatIfRow{WhatIfRow: row, Size: Thousands(uint64(row.Limit)),
+					Standstill: standstill(row),
+					Percent:    percentOf(row.Dropped, most), Better: row.Dropped == 0})
 		}
 	}
 	return l
@@ -317,7 +330,8 @@ func (l *reportListener) stacks(stacks []event.ThreadStack) {
 		all += weight(s)
 	}
 	for i, s := range first(stacks, reportStacks) {
-		l.Stacks = append(l.Stacks, reportStack{Head: stackHead(s), Frames: frames(s), Share: percentOf(weight(s), all), Open: i < 2})
+		l.Stacks = append(l.Stacks, reportStack{Head: stackHead(s), Frames: frames(s),
+			Share: percentOf(weight(s), all), Open: i < 2})
 	}
 }
 
@@ -353,7 +367,9 @@ func histogram(buckets []event.Bucket) []bar {
 		default:
 			label = "up to " + wait(*b.ToMs)
 		}
-		bars = append(bars, bar{Label: label, Value: Thousands(b.Count), Percent: percentOf(b.Count, most), Tone: "time"})
+		bars = append(bars,
+			bar{Label: label, Value: Thousands(b.Count),
+				Percent: percentOf(b.Count, most), Tone: "time"})
 	}
 	return bars
 }

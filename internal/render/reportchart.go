@@ -73,9 +73,12 @@ func newChart(t *event.Timeline, windowS float64) *chart {
 		shown bool
 		key   chartKey
 	}{
-		{b.anyQueue, chartKey{"accept", "accept queue"}}, {b.anySyn, chartKey{"syn", "SYN queue"}},
-		{b.anyRate, chartKey{"arrivals", "arrivals"}}, {b.anyRate && b.anyRetries, chartKey{"retries", "of them SYNs sent again"}},
-		{b.anyRate, chartKey{"accepts", "accepts"}}, {b.anyDrops, chartKey{"drop", "drops, shaded wherever any"}},
+		{b.anyQueue, chartKey{"accept", "accept queue"}},
+		{b.anySyn, chartKey{"syn", "SYN queue"}},
+		{b.anyRate, chartKey{"arrivals", "arrivals"}},
+		{b.anyRate && b.anyRetries, chartKey{"retries", "of them SYNs sent again"}},
+		{b.anyRate, chartKey{"accepts", "accepts"}},
+		{b.anyDrops, chartKey{"drop", "drops, shaded wherever any"}},
 		{b.anyThrottled, chartKey{"throttled", "CPU quota used up"}},
 	} {
 		if k.shown {
@@ -83,14 +86,17 @@ func newChart(t *event.Timeline, windowS float64) *chart {
 		}
 	}
 	if b.anyQueue {
-		c.Panels = append(c.Panels, queuePanel("accept queue, sockets", "accept", b.accept, b.acceptLimit))
+		c.Panels = append(c.Panels, queuePanel("accept queue, sockets", "accept", b.accept,
+			b.acceptLimit))
 	}
 	if b.anySyn {
-		c.Panels = append(c.Panels, queuePanel("SYN queue, half-open handshakes", "syn", b.syn, b.synLimit))
+		c.Panels = append(c.Panels, queuePanel("SYN queue, half-open handshakes", "syn",
+			b.syn, b.synLimit))
 	}
 	if b.anyDrops {
 		top := most(b.drops)
-		c.Panels = append(c.Panels, panel{Title: "dropped or reset, packets a second", Kind: "drop",
+		c.Panels = append(c.Panels, panel{Title: "dropped or reset, packets a second",
+			Kind:   "drop",
 			Shapes: []shape{{"fill", area(b.drops, top)}}, Marks: marks(top)})
 	}
 	if b.anyRate {
@@ -114,7 +120,9 @@ func newChart(t *event.Timeline, windowS float64) *chart {
 	c.bands("dropping", dropping, b, "packets dropped or reset")
 	every := niceStep(b.seconds / 6)
 	for at := 0.0; at <= b.seconds*1.0001; at += every {
-		c.Ticks = append(c.Ticks, axisTick{unit(100 * at / b.seconds), strconv.FormatFloat(math.Round(at*1000)/1000, 'f', -1, 64) + " s"})
+		c.Ticks = append(c.Ticks,
+			axisTick{unit(100 * at / b.seconds),
+				strconv.FormatFloat(math.Round(at*1000)/1000, 'f', -1, 64) + " s"})
 	}
 	return c
 }
@@ -129,8 +137,10 @@ func newBins(t *event.Timeline, windowS float64) *bins {
 	// As many steps in each: else bins would differ for want of one.
 	each := (total + chartBins - 1) / chartBins
 	n := (total + each - 1) / each
-	b := &bins{seconds: float64(n*each) * step / 1000, step: float64(each) * step / 1000, throttled: make([]bool, n)}
-	for _, s := range []*[]float64{&b.accept, &b.acceptLimit, &b.syn, &b.synLimit, &b.arrivals, &b.retries, &b.accepts, &b.drops} {
+	b := &bins{seconds: float64(n*each) * step / 1000, step: float64(each) * step / 1000,
+		throttled: make([]bool, n)}
+	for _, s := range []*[]float64{&b.accept, &b.acceptLimit, &b.syn, &b.synLimit, &b.arrivals,
+		&b.retries, &b.accepts, &b.drops} {
 		*s = make([]float64, n)
 		for i := range *s {
 			(*s)[i] = math.NaN()
@@ -196,13 +206,17 @@ func queuePanel(title, kind string, length, limit []float64) panel {
 	p.Shapes = append(p.Shapes, shape{"fill", area(length, top)})
 	if inSight {
 		p.Shapes = append(p.Shapes, shape{"limit", steps(limit, top)})
-		p.Marks = append(p.Marks, axisTick{unit(100 - 100*bound/top), "limit " + number(bound, Options{})})
+		p.Marks = append(p.Marks, axisTick{unit(100 - 100*bound/top), "limit " +
+			number(bound, Options{})})
 		if over := most(length); over > bound*1.3 { // else one would be written over the other
-			p.Marks = append(p.Marks, axisTick{unit(100 - 100*over/top), number(over, Options{})})
+			p.Marks = append(p.Marks,
+				axisTick{unit(100 - 100*over/top), number(over, Options{})})
 		}
 	} else {
 		if most(length) > 0 { // else it is the zero below
-			p.Marks = append(p.Marks, axisTick{unit(100 - 100*most(length)/top), number(most(length), Options{})})
+			p.Marks = append(p.Marks,
+				axisTick{unit(100 - 100*most(length)/top),
+					number(most(length), Options{})})
 		}
 		if bound > 0 {
 			p.Title += fmt.Sprintf(" (limit %s)", number(bound, Options{}))
@@ -231,8 +245,10 @@ func (c *chart) bands(class string, on []bool, b *bins, what string) {
 		for i < len(on) && on[i] {
 			i++
 		}
-		c.Bands = append(c.Bands, band{class, unit(float64(begin) * scale), unit(float64(i-begin) * scale),
-			fmt.Sprintf("%s, %.2f to %.2f s", what, float64(begin)*b.step, float64(i)*b.step)})
+		c.Bands = append(c.Bands,
+			band{class, unit(float64(begin) * scale), unit(float64(i-begin) * scale),
+				fmt.Sprintf("%s, %.2f to %.2f s", what, float64(begin)*b.step,
+					float64(i)*b.step)})
 	}
 }
 

@@ -42,9 +42,11 @@ func encode(t *testing.T, record any) []byte {
 // TestRoundTrip: what is read back says the same, and writes the same.
 func TestRoundTrip(t *testing.T) {
 	for seed := range uint64(2000) {
-		ready, held, sum := random[event.Ready](seed), random[event.Suppressed](seed), random[event.Summary](seed)
+		ready, held, sum := random[event.Ready](seed), random[event.Suppressed](seed),
+			random[event.Summary](seed)
 		drop := random[event.Drop](seed)
-		ready.Header, held.Header, sum.Header, drop.Header = event.Head("ready"), event.Head("lost"), event.Head("summary"), event.Head("drop")
+		ready.Header, held.Header, sum.Header, drop.Header = event.Head("ready"),
+			event.Head("lost"), event.Head("summary"), event.Head("drop")
 		for _, record := range []any{ready, held, sum, drop} {
 			text := encode(t, record)
 			back, err := event.Decode(bytes.TrimSuffix(text, []byte("\n")))
@@ -62,7 +64,8 @@ func TestRoundTrip(t *testing.T) {
 // left out.
 func TestRoundTripValues(t *testing.T) {
 	options := cmp.Options{cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.Addr{}),
-		cmpopts.IgnoreFields(event.Listener{}, "Key"), cmpopts.IgnoreFields(event.Drop{}, "Packet", "Mono"),
+		cmpopts.IgnoreFields(event.Listener{}, "Key"),
+		cmpopts.IgnoreFields(event.Drop{}, "Packet", "Mono"),
 		cmpopts.IgnoreFields(event.Process{}, "Start")}
 	for _, want := range append(scene(), packets()...) {
 		for i := range want.Processes {
@@ -84,8 +87,10 @@ func TestUnknownIsAbsent(t *testing.T) {
 		`{"v":1,"type":"drop"}`:                               &event.Drop{},
 		`{"v":1,"type":"suppressed","count":2,"others":true}`: &event.Suppressed{Count: 2, Others: true},
 		`{"v":1,"type":"drop","client":{"port":7},"listener":{"port":80}}`: &event.Drop{
-			Cause: event.NumCauses, Stage: event.NumStages, Action: event.NumActions, Proof: event.NumProofs,
-			Kernel: event.Kernel{Counters: []string{}}, Client: &event.Endpoint{Port: 7},
+			Cause: event.NumCauses, Stage: event.NumStages, Action: event.NumActions,
+			Proof:    event.NumProofs,
+			Kernel:   event.Kernel{Counters: []string{}},
+			Client:   &event.Endpoint{Port: 7},
 			Listener: &event.Listener{Port: 80}, Processes: []event.Process{}},
 	} {
 		if got := string(bytes.TrimSpace(encode(t, record))); got != want {
@@ -106,7 +111,8 @@ func TestUnknownIsAbsent(t *testing.T) {
 // TestSchemaGrows: members and types of later versions are passed over.
 func TestSchemaGrows(t *testing.T) {
 	got, err := event.Decode([]byte(`{"v":1,"type":"lost","new":{"a":[1]},"count":3,"cause":"new_cause"}`))
-	if want := (&event.Suppressed{Header: event.Head("lost"), Count: 3}); err != nil || !reflect.DeepEqual(got, want) {
+	if want := (&event.Suppressed{Header: event.Head("lost"), Count: 3}); err != nil ||
+		!reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	got, err = event.Decode([]byte(`{"v":1,"type":"new","count":"three"}`))

@@ -16,7 +16,8 @@ import (
 // QuietLine says what was seen while nothing was dropped, for standard error: silence alone is no
 // evidence. Filters are those of the trace: what some of them leave out may have died all the same.
 func QuietLine(seen []event.Seen, during time.Duration, filters ...event.Filter) string {
-	return Terminal(seenLine(0, seen, Options{Narrowed: narrowing(filters)})) + " in the last " + seconds(during)
+	return Terminal(seenLine(0, seen, Options{Narrowed: narrowing(filters)})) +
+		" in the last " + seconds(during)
 }
 
 // narrowing is the filters that keep drops out and count SYNs all the same, as text.
@@ -33,10 +34,12 @@ func seenLine(dropped uint64, seen []event.Seen, opts Options) string {
 	}
 	if opts.Narrowed != "" {
 		return fmt.Sprintf("%s dropped, of those that pass %s; %s came to %s",
-			opts.plural(dropped, "SYN"), opts.Narrowed, opts.plural(syn, "SYN"), opts.plural(listeners(seen), "listener"))
+			opts.plural(dropped, "SYN"), opts.Narrowed, opts.plural(syn,
+				"SYN"), opts.plural(listeners(seen), "listener"))
 	}
 	return fmt.Sprintf("%s of %s dropped on %s",
-		opts.count(dropped), opts.plural(syn, "SYN"), opts.plural(listeners(seen), "listener"))
+		opts.count(dropped), opts.plural(syn, "SYN"), opts.plural(listeners(seen),
+			"listener"))
 }
 
 // listeners counts those that packets reached.
@@ -130,10 +133,14 @@ func (p *printer) headline(sum event.Summary) {
 		text string
 	}{
 		{at[event.StageAck], acks + " dropped or reset"},
-		{at[event.StageIngress], p.opts.plural(at[event.StageIngress], "packet") + " died before any listener"},
-		{at[event.StageTimer], p.opts.plural(at[event.StageTimer], "handshake") + " died waiting for the client's answer"},
-		{at[event.StageClose], p.opts.plural(at[event.StageClose], "finished handshake") + " died with a closing listener"},
-		{ignored, p.opts.plural(ignored, "packet") + " ignored on purpose (not listed above)"},
+		{at[event.StageIngress], p.opts.plural(at[event.StageIngress], "packet") +
+			" died before any listener"},
+		{at[event.StageTimer], p.opts.plural(at[event.StageTimer], "handshake") +
+			" died waiting for the client's answer"},
+		{at[event.StageClose], p.opts.plural(at[event.StageClose], "finished handshake") +
+			" died with a closing listener"},
+		{ignored, p.opts.plural(ignored, "packet") +
+			" ignored on purpose (not listed above)"},
 		{sum.Cookies, p.opts.plural(sum.Cookies, "SYN") + " answered by a SYN cookie"},
 	} {
 		if more.n > 0 {
@@ -159,11 +166,13 @@ func (p *printer) counts(counts []event.Count) {
 	})
 	var rows [][]string
 	for _, c := range counts {
-		rows = append(rows, []string{c.Cause.String(), c.Stage.String(), c.Action.String(), p.opts.count(c.Count)})
+		rows = append(rows, []string{c.Cause.String(), c.Stage.String(), c.Action.String(),
+			p.opts.count(c.Count)})
 	}
 	p.line("")
 	p.table([]Column{
-		{Title: "CAUSE"}, {Title: "STAGE"}, {Title: "ACTION", Style: actionStyle}, {Title: "COUNT", Right: true},
+		{Title: "CAUSE"}, {Title: "STAGE"}, {Title: "ACTION", Style: actionStyle},
+		{Title: "COUNT", Right: true},
 	}, rows)
 }
 
@@ -181,7 +190,9 @@ func actionStyle(action string) string {
 // causes explains those that occurred, once each, in the table's order.
 func (p *printer) causes(counts []event.Count) {
 	for _, info := range event.Causes() {
-		if !slices.ContainsFunc(counts, func(c event.Count) bool { return c.Cause == info.Cause && c.Count > 0 }) {
+		if !slices.ContainsFunc(counts, func(c event.Count) bool {
+			return c.Cause == info.Cause && c.Count > 0
+		}) {
 			continue
 		}
 		p.line("")
@@ -213,17 +224,20 @@ func (p *printer) recount(r *event.Recount) {
 	if r == nil {
 		return
 	}
-	p.text("counted again: ", "these are the records that pass "+Terminal(event.FilterText(r.Filters)))
+	p.text("counted again: ",
+		"these are the records that pass "+Terminal(event.FilterText(r.Filters)))
 	for _, of := range []struct {
 		n          uint64
 		noun, rest string
 	}{
 		{r.Unsure, "more packet", "held back or lost"},
-		{r.UnsureSyns, "more SYN", "to listeners that no record names with what the filter asks for"},
+		{r.UnsureSyns, "more SYN",
+			"to listeners that no record names with what the filter asks for"},
 		{r.UnsureCookies, "more SYN", "answered by a SYN cookie"},
 	} {
 		if of.n > 0 {
-			p.text("not known: ", "whether the filter asks for "+p.opts.plural(of.n, of.noun)+" "+of.rest)
+			p.text("not known: ", "whether the filter asks for "+p.opts.plural(of.n,
+				of.noun)+" "+of.rest)
 		}
 	}
 }
@@ -260,14 +274,17 @@ func (p *printer) ledger(sum event.Summary) {
 		}
 		rows = append(rows, []string{
 			ledgerNetNS(r), r.Counter,
-			kernel, p.opts.count(r.Synspy), p.opts.count(r.Unattributed), p.opts.count(r.Filtered), verdict(r),
+			kernel, p.opts.count(r.Synspy), p.opts.count(r.Unattributed),
+			p.opts.count(r.Filtered), verdict(r),
 		})
 	}
 	p.line("")
 	if len(rows) > 0 {
 		p.table([]Column{
-			{Title: "NETNS"}, {Title: "LEDGER"}, {Title: "KERNEL", Right: true}, {Title: "SYNSPY", Right: true},
-			{Title: "UNATTRIBUTED", Right: true}, {Title: "FILTERED", Right: true}, {Title: "", Style: verdictStyle},
+			{Title: "NETNS"}, {Title: "LEDGER"}, {Title: "KERNEL", Right: true},
+			{Title: "SYNSPY", Right: true},
+			{Title: "UNATTRIBUTED", Right: true}, {Title: "FILTERED", Right: true},
+			{Title: "", Style: verdictStyle},
 		}, rows)
 	}
 	switch {
@@ -275,10 +292,12 @@ func (p *printer) ledger(sum event.Summary) {
 		if more := len(wrong) - maxNamed; more > 0 {
 			wrong = append(wrong[:maxNamed], fmt.Sprintf("and %d more", more))
 		}
-		p.line(p.opts.paint(styleLoud, "LEDGER DOES NOT BALANCE: "+strings.Join(wrong, "; ")))
+		p.line(p.opts.paint(styleLoud, "LEDGER DOES NOT BALANCE: "+strings.Join(wrong,
+			"; ")))
 	case !sum.Balanced && sum.Overflow != nil && sum.Overflow.Namespaces > 0:
-		p.line(p.opts.paint(styleLoud, "LEDGER IS NOT WHOLE: "+Thousands(sum.Overflow.Namespaces)+
-			" packets or counter movements were of network namespaces that it had no room for"))
+		p.line(p.opts.paint(styleLoud,
+			"LEDGER IS NOT WHOLE: "+Thousands(sum.Overflow.Namespaces)+
+				" packets or counter movements were of network namespaces that it had no room for"))
 	case !sum.Balanced:
 		p.line(p.opts.paint(styleLoud, "LEDGER DOES NOT BALANCE"))
 	case own == 0:
@@ -286,10 +305,13 @@ func (p *printer) ledger(sum event.Summary) {
 	case compared == 0:
 		p.line("ledger not checked: the network namespaces took their counters along")
 	case unattributed > 0:
-		p.text("ledger balanced, ", fmt.Sprintf("but no packet was seen for %s of the %s of the kernel's counters (%s %%): UNATTRIBUTED",
-			p.opts.count(unattributed), p.opts.plural(max(moved, unattributed), "movement"), share(unattributed, max(moved, unattributed))))
+		p.text("ledger balanced, ",
+			fmt.Sprintf("but no packet was seen for %s of the %s of the kernel's counters (%s %%): UNATTRIBUTED",
+				p.opts.count(unattributed), p.opts.plural(max(moved, unattributed),
+					"movement"), share(unattributed, max(moved, unattributed))))
 	case moved == 0:
-		says := fmt.Sprintf("ledger balanced: none of its %s moved", p.opts.plural(uint64(compared), "counter"))
+		says := fmt.Sprintf("ledger balanced: none of its %s moved",
+			p.opts.plural(uint64(compared), "counter"))
 		if compared == 1 {
 			says = "ledger balanced: its 1 counter did not move"
 		}
@@ -301,16 +323,21 @@ func (p *printer) ledger(sum event.Summary) {
 		p.line("ledger balanced: the kernel's counters moved by what synspy counted")
 	}
 	if n := event.Unchecked(sum.Counts); n > 0 {
-		p.text("not compared: ", p.opts.plural(n, "packet")+" died where no counter of this ledger moves: others that had no drop event may be missing")
+		p.text("not compared: ",
+			p.opts.plural(n,
+				"packet")+" died where no counter of this ledger moves: others that had no drop event may be missing")
 	}
 	if shared > 0 {
-		p.text("shared: ", "other traffic moves these counters too; SYNSPY is what the counted packets are sure to have moved")
+		p.text("shared: ",
+			"other traffic moves these counters too; SYNSPY is what the counted packets are sure to have moved")
 	}
 	if left > 0 {
-		p.line(p.opts.plural(left, "more shared counter") + " moved by other traffic: see -o json")
+		p.line(p.opts.plural(left, "more shared counter") +
+			" moved by other traffic: see -o json")
 	}
 	if len(gone) > 0 {
-		p.line(p.opts.plural(uint64(len(gone)), "namespace") + " vanished with their counters: what was counted there could not be checked")
+		p.line(p.opts.plural(uint64(len(gone)), "namespace") +
+			" vanished with their counters: what was counted there could not be checked")
 	}
 }
 
@@ -374,6 +401,7 @@ func imbalance(r event.LedgerRow, opts Options) string {
 	if known > r.Kernel {
 		what = opts.count(known-r.Kernel) + " too many counted"
 	}
-	return fmt.Sprintf("%s in netns %s: kernel %s, synspy %s (%s)", Terminal(r.Counter), ledgerNetNS(r),
+	return fmt.Sprintf("%s in netns %s: kernel %s, synspy %s (%s)", Terminal(r.Counter),
+		ledgerNetNS(r),
 		opts.count(r.Kernel), opts.count(known), what)
 }

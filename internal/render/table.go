@@ -93,7 +93,8 @@ func (g *grid) write(w io.Writer, opts Options) error {
 		}
 		from = end
 		if column == len(g.columns)-1 {
-			if _, err := out.Write(append(bytes.TrimRight(line, " "), '\n')); err != nil {
+			if _, err := out.Write(append(bytes.TrimRight(line, " "),
+				'\n')); err != nil {
 				return err
 			}
 		}

@@ -32,7 +32,8 @@ func Contradiction(f *load.Filter, of owner.Filter) error {
 		return cli.Usage("--stage ingress does not go with a filter by process: what dies before a listener is nobody's")
 	}
 	if len(f.Servers) > 0 && len(f.Clients) > 0 && !sameFamily(f.Servers, f.Clients) {
-		return cli.Usage("--addr and --client are of different IP versions: no packet has both")
+		return cli.Usage(
+			"--addr and --client are of different IP versions: no packet has both")
 	}
 	return nil
 }
@@ -75,7 +76,9 @@ func stageList(stages []event.Stage) string {
 func sameFamily(a, b []netip.Prefix) bool {
 	return slices.ContainsFunc(a, func(p netip.Prefix) bool {
 		return slices.ContainsFunc(b,
-			func(q netip.Prefix) bool { return p.Addr().Unmap().Is4() == q.Addr().Unmap().Is4() })
+			func(q netip.Prefix) bool {
+				return p.Addr().Unmap().Is4() == q.Addr().Unmap().Is4()
+			})
 	})
 }
 

@@ -131,7 +131,8 @@ func TestListenersElsewhere(t *testing.T) {
 func TestPlaces(t *testing.T) {
 	const members = 4
 	at := func(socket uint64, port uint16) message.Listener {
-		return message.Listener{Known: true, Member: true, Socket: socket, NetNS: 1, Port: port}
+		return message.Listener{Known: true, Member: true, Socket: socket, NetNS: 1,
+			Port: port}
 	}
 	for leaves := range uint64(members) {
 		l := NewListeners(load.Filter{})

@@ -39,6 +39,7 @@ func TestListenersTakeLittle(t *testing.T) {
 		t.Errorf("each takes %d bytes, want at most %d", took, each)
 	}
 	if len(listeners.known) != many || len(owners.Holders(many)) != 1 {
-		t.Errorf("%d are known, the last one held by %d", len(listeners.known), owners.Holders(many))
+		t.Errorf("%d are known, the last one held by %d", len(listeners.known),
+			owners.Holders(many))
 	}
 }

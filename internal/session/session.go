@@ -83,8 +83,10 @@ func open(watch Watch, log *slog.Logger) (*Session, error) {
 		return nil, fmt.Errorf("%w: %w", cli.ErrUnable, err)
 	}
 	s := &Session{watch: watch, Log: log, Probe: p, Owners: owner.New("/proc", log),
-		names: AskRuntimes(log), Listeners: NewListeners(watch.Filter), Clock: kernel.WallClock(), Sampling: NewSampling(log),
-		AcceptsRead: make(map[uint64]uint64), Shared: shared, Origin: newOrigin(watch.Program)}
+		names: AskRuntimes(log), Listeners: NewListeners(watch.Filter),
+		Clock: kernel.WallClock(), Sampling: NewSampling(log),
+		AcceptsRead: make(map[uint64]uint64), Shared: shared, Origin: newOrigin(
+			watch.Program)}
 	s.Refresher = NewRefresher(func() error {
 		_, err := s.readHolders()
 		return err

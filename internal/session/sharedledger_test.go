@@ -15,7 +15,8 @@ import (
 	"github.com/synspy/synspy/internal/probe/ledger"
 )
 
-func page(netns uint64, began ledger.Began, counted, filtered map[event.Outcome]uint64) ledger.Page {
+func page(netns uint64, began ledger.Began, counted,
+	filtered map[event.Outcome]uint64) ledger.Page {
 	p := ledger.Page{NetNS: netns, Began: began}
 	for o, n := range counted {
 		p.Counted[o] = n
@@ -44,10 +45,12 @@ func TestSharedRows(t *testing.T) {
 			[]event.LedgerRow{row("TcpOutRsts", 3, 0, 0)}},
 		{"nothing moved", page(7, ledger.BeganBefore, nil, nil),
 			kernel.SNMP{"TcpOutRsts": 5,
-				"TCPMD5Failure": 9}, kernel.SNMP{"TcpOutRsts": 5, "TCPMD5Failure": 9}, nil},
+				"TCPMD5Failure": 9}, kernel.SNMP{"TcpOutRsts": 5,
+				"TCPMD5Failure": 9}, nil},
 		{"explained, in the order of the table", page(7, ledger.BeganBefore,
 			counts{event.OutcomeIngressChecksum: 4,
-				event.OutcomeIngressRPFilter: 2}, counts{event.OutcomeIngressChecksum: 3}),
+				event.OutcomeIngressRPFilter: 2}, counts{
+				event.OutcomeIngressChecksum: 3}),
 			kernel.SNMP{"IPReversePathFilter": 1, "TcpInCsumErrors": 10,
 				"IpExtInCsumErrors": 3, "IpInHdrErrors": 3},
 			kernel.SNMP{"IPReversePathFilter": 6, "TcpInCsumErrors": 15,
@@ -56,18 +59,21 @@ func TestSharedRows(t *testing.T) {
 				row("TcpInCsumErrors", 5, 4, 3)}},
 		{"explained, and not moved: it shows",
 			page(7, ledger.BeganBefore, counts{event.OutcomeIngressRPFilter: 2}, nil),
-			kernel.SNMP{"IPReversePathFilter": 1}, kernel.SNMP{"IPReversePathFilter": 1},
+			kernel.SNMP{"IPReversePathFilter": 1},
+			kernel.SNMP{"IPReversePathFilter": 1},
 			[]event.LedgerRow{row("IPReversePathFilter", 0, 2, 0)}},
 		{"a counter went back",
 			page(7, ledger.BeganBefore, counts{event.OutcomeIngressRPFilter: 2}, nil),
 			kernel.SNMP{"IPReversePathFilter": 1,
-				"ListenDrops": 3}, kernel.SNMP{"IPReversePathFilter": 5, "ListenDrops": 2}, nil},
+				"ListenDrops": 3}, kernel.SNMP{"IPReversePathFilter": 5,
+				"ListenDrops": 2}, nil},
 		{"a counter that only one reading has", page(7, ledger.BeganBefore, nil, nil),
 			kernel.SNMP{"TcpOutRsts": 1}, kernel.SNMP{"TcpOutRsts": 1,
 				"TCPAOBad": 4}, nil},
 		{"began since: the opening is another's",
 			page(7, ledger.BeganSince, counts{event.OutcomeIngressRPFilter: 20}, nil),
-			kernel.SNMP{"IPReversePathFilter": 5}, kernel.SNMP{"IPReversePathFilter": 20},
+			kernel.SNMP{"IPReversePathFilter": 5},
+			kernel.SNMP{"IPReversePathFilter": 20},
 			[]event.LedgerRow{row("IPReversePathFilter", 20, 20, 0)}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -118,9 +124,11 @@ func TestSharedLedger(t *testing.T) {
 				g.started++
 				l.opening[own] = g
 			}, false},
-		{"read through nobody who is there now", page(own, ledger.BeganBefore, counted, nil),
+		{"read through nobody who is there now",
+			page(own, ledger.BeganBefore, counted, nil),
 			func(l *sharedLedger) {
-				l.through[own] = kernel.NetNS{Inode: own, Through: []uint32{1 << 30}}
+				l.through[own] = kernel.NetNS{Inode: own,
+					Through: []uint32{1 << 30}}
 			}, true},
 		{"no opening values", page(own, ledger.BeganBefore, counted, nil),
 			func(l *sharedLedger) { delete(l.opening, own) }, false},

@@ -99,7 +99,9 @@ func perfMapOf(t *testing.T, pid uint32) (*os.File, error) {
 		t.Fatal(err)
 	}
 	defer p.close()
-	return within(context.Background(), func(context.Context) (*os.File, error) { return openPerfMap(p.dir, p.root) })
+	return within(context.Background(), func(context.Context) (*os.File, error) {
+		return openPerfMap(p.dir, p.root)
+	})
 }
 
 // TestPerfMapOfAttacker puts something else in the place of a perf map: synspy, which may read
@@ -118,41 +120,55 @@ func TestPerfMapOfAttacker(t *testing.T) {
 	}{
 		{name: "his own", how: "own", as: attacker, opens: true},
 		{name: "root's own", how: "own", opens: true},
-		{name: "a link to what only root may read", how: "symlink", to: secret, as: attacker},
+		{name: "a link to what only root may read", how: "symlink", to: secret,
+			as: attacker},
 		{name: "a link to his own", how: "symlink", to: "/proc/self/status", as: attacker},
-		{name: "a link to the kernel's log", how: "symlink", to: "/proc/kmsg", as: attacker},
+		{name: "a link to the kernel's log", how: "symlink", to: "/proc/kmsg",
+			as: attacker},
 		{name: "root's process, and a link", how: "symlink", to: secret},
 		{name: "a pipe that nobody writes", how: "fifo", as: attacker},
-		{name: "a second name of root's file", how: "nothing", as: attacker, put: func(_ *testing.T, path string) error { return os.Link(secret, path) }},
-		{name: "a second name of his own", how: "nothing", as: attacker, put: func(t *testing.T, path string) error {
-			other := path + ".other"
-			if err := os.WriteFile(other, []byte("1000 100 x\n"), 0o644); err != nil {
-				return err
-			}
-			t.Cleanup(func() { _ = os.Remove(other) })
-			if err := os.Chown(other, int(attacker.Uid), int(attacker.Gid)); err != nil {
-				return err
-			}
-			return os.Link(other, path)
-		}},
-		{name: "root's file", how: "nothing", as: attacker, put: func(_ *testing.T, path string) error { return os.WriteFile(path, []byte("1000 100 x\n"), 0o600) }},
-		{name: "another user's file, for a process of root", how: "nothing", put: func(_ *testing.T, path string) error {
-			if err := os.WriteFile(path, []byte("1000 100 x\n"), 0o600); err != nil {
-				return err
-			}
-			return os.Chown(path, int(attacker.Uid), int(attacker.Gid))
-		}},
-		{name: "a file of the kernel's in its place", how: "nothing", as: attacker, put: func(t *testing.T, path string) error {
-			if err := os.WriteFile(path, nil, 0o644); err != nil {
-				return err
-			}
-			t.Cleanup(func() {
-				if err := unix.Unmount(path, unix.MNT_DETACH); err != nil {
-					t.Error(err)
+		{name: "a second name of root's file", how: "nothing", as: attacker,
+			put: func(_ *testing.T,
+				path string) error {
+				return os.Link(secret, path)
+			}},
+		{name: "a second name of his own", how: "nothing", as: attacker,
+			put: func(t *testing.T, path string) error {
+				other := path + ".other"
+				if err := os.WriteFile(other, []byte("1000 100 x\n"), 0o644); err != nil {
+					return err
 				}
-			})
-			return unix.Mount("/proc/kmsg", path, "", unix.MS_BIND, "")
-		}},
+				t.Cleanup(func() { _ = os.Remove(other) })
+				if err := os.Chown(other, int(attacker.Uid),
+					int(attacker.Gid)); err != nil {
+					return err
+				}
+				return os.Link(other, path)
+			}},
+		{name: "root's file", how: "nothing", as: attacker,
+			put: func(_ *testing.T, path string) error {
+				return os.WriteFile(path,
+					[]byte("1000 100 x\n"), 0o600)
+			}},
+		{name: "another user's file, for a process of root", how: "nothing",
+			put: func(_ *testing.T, path string) error {
+				if err := os.WriteFile(path, []byte("1000 100 x\n"), 0o600); err != nil {
+					return err
+				}
+				return os.Chown(path, int(attacker.Uid), int(attacker.Gid))
+			}},
+		{name: "a file of the kernel's in its place", how: "nothing", as: attacker,
+			put: func(t *testing.T, path string) error {
+				if err := os.WriteFile(path, nil, 0o644); err != nil {
+					return err
+				}
+				t.Cleanup(func() {
+					if err := unix.Unmount(path, unix.MNT_DETACH); err != nil {
+						t.Error(err)
+					}
+				})
+				return unix.Mount("/proc/kmsg", path, "", unix.MS_BIND, "")
+			}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			pid := attack(t, tt.how, tt.to, tt.as)
@@ -180,7 +196,8 @@ func TestPerfMapOfAttacker(t *testing.T) {
 
 // TestPlainFileIsNotTheKernels looks at files whose reading has effects.
 func TestPlainFileIsNotTheKernels(t *testing.T) {
-	for _, path := range []string{"/proc/kmsg", "/proc/self/status", "/sys/kernel/uevent_seqnum", "/dev/null", "/proc/self/ns/net", "/tmp"} {
+	for _, path := range []string{"/proc/kmsg", "/proc/self/status",
+		"/sys/kernel/uevent_seqnum", "/dev/null", "/proc/self/ns/net", "/tmp"} {
 		fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
 		if err != nil {
 			t.Fatal(err)
@@ -204,7 +221,8 @@ func TestFindMapped(t *testing.T) {
 	if err := os.WriteFile(library, []byte("ELF"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for link, to := range map[string]string{"lib": "/usr/lib", "escape": "/../../../../../../etc/passwd", "other.so": "/usr/lib"} {
+	for link, to := range map[string]string{"lib": "/usr/lib",
+		"escape": "/../../../../../../etc/passwd", "other.so": "/usr/lib"} {
 		if err := os.Symlink(to, filepath.Join(root, link)); err != nil {
 			t.Fatal(err)
 		}
@@ -261,7 +279,8 @@ func TestMapsDevice(t *testing.T) {
 	}
 	for _, m := range mappings {
 		if m.path == exe && (fileID{m.device, m.inode}) != idOf(&st) {
-			t.Errorf("%s is %s:%d in maps, and %+v by stat", exe, m.device, m.inode, idOf(&st))
+			t.Errorf("%s is %s:%d in maps, and %+v by stat", exe, m.device, m.inode,
+				idOf(&st))
 		}
 	}
 }

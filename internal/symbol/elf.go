@@ -50,7 +50,8 @@ func openImage(file io.ReaderAt) (*image, error) {
 	if elf.Data(ident[elf.EI_DATA]) == elf.ELFDATA2MSB {
 		i.order = binary.BigEndian
 	}
-	if !bytes.HasPrefix(ident, []byte(elf.ELFMAG)) || elf.Class(ident[elf.EI_CLASS]) != elf.ELFCLASS64 {
+	if !bytes.HasPrefix(ident, []byte(elf.ELFMAG)) ||
+		elf.Class(ident[elf.EI_CLASS]) != elf.ELFCLASS64 {
 		return nil, errNotELF
 	}
 	var header elf.Header64
@@ -59,7 +60,8 @@ func openImage(file io.ReaderAt) (*image, error) {
 	}
 	i.machine, i.entry = elf.Machine(header.Machine), header.Entry
 	if header.Phnum > maxSegments || int(header.Phentsize) != binary.Size(elf.Prog64{}) {
-		return nil, fmt.Errorf("%w: %d segments of %d bytes", errNotELF, header.Phnum, header.Phentsize)
+		return nil, fmt.Errorf("%w: %d segments of %d bytes", errNotELF, header.Phnum,
+			header.Phentsize)
 	}
 	segments := make([]elf.Prog64, header.Phnum)
 	if err := i.read(header.Phoff, segments); err != nil {
@@ -75,7 +77,8 @@ func openImage(file io.ReaderAt) (*image, error) {
 }
 
 func (i *image) readSections(header *elf.Header64) {
-	if header.Shnum > maxSections || int(header.Shentsize) != binary.Size(elf.Section64{}) || header.Shstrndx >= header.Shnum {
+	if header.Shnum > maxSections || int(header.Shentsize) != binary.Size(elf.Section64{}) ||
+		header.Shstrndx >= header.Shnum {
 		return
 	}
 	raw := make([]elf.Section64, header.Shnum)
@@ -124,7 +127,9 @@ func (i *image) address(offset uint64) (uint64, bool) {
 
 // section returns the first section of one of the names.
 func (i *image) section(names ...string) (section, bool) {
-	at := slices.IndexFunc(i.sections, func(s section) bool { return slices.Contains(names, s.name) })
+	at := slices.IndexFunc(i.sections, func(s section) bool {
+		return slices.Contains(names, s.name)
+	})
 	if at < 0 {
 		return section{}, false
 	}
@@ -187,8 +192,10 @@ func (i *image) holds(section uint16, address uint64) bool {
 }
 
 // symbols walks one symbol table.
-func (i *image) symbols(ctx context.Context, table section, addresses []uint64, found map[uint64]place) error {
-	if int(table.Link) >= len(i.sections) || table.Entsize != symbolSize || table.Size > maxSymbolBytes {
+func (i *image) symbols(ctx context.Context, table section, addresses []uint64,
+	found map[uint64]place) error {
+	if int(table.Link) >= len(i.sections) || table.Entsize != symbolSize ||
+		table.Size > maxSymbolBytes {
 		return nil
 	}
 	names := i.sections[table.Link]
@@ -201,18 +208,22 @@ func (i *image) symbols(ctx context.Context, table section, addresses []uint64, 
 		}
 		chunk := buffer[:min(uint64(len(buffer)), (table.Size-at)/symbolSize*symbolSize)]
 		if n, _ := i.file.ReadAt(chunk, int64(table.Off+at)); n < len(chunk) {
-			return fmt.Errorf("read symbols: cut short at %d of %d bytes", at, table.Size)
+			return fmt.Errorf("read symbols: cut short at %d of %d bytes", at,
+				table.Size)
 		}
 		at += uint64(len(chunk))
 		for ; len(chunk) > 0; chunk = chunk[symbolSize:] {
 			kind := elf.ST_TYPE(chunk[4])
-			if kind != elf.STT_FUNC && kind != elf.STT_GNU_IFUNC || i.order.Uint16(chunk[6:]) == uint16(elf.SHN_UNDEF) {
+			if kind != elf.STT_FUNC && kind != elf.STT_GNU_IFUNC ||
+				i.order.Uint16(chunk[6:]) == uint16(elf.SHN_UNDEF) {
 				continue
 			}
-			name, start, size := i.order.Uint32(chunk), i.order.Uint64(chunk[8:]), i.order.Uint64(chunk[16:])
+			name, start, size := i.order.Uint32(chunk), i.order.Uint64(chunk[8:]),
+				i.order.Uint64(chunk[16:])
 			first, _ := slices.BinarySearch(addresses, start)
 			if first < len(addresses) && start >= nearest[first].start {
-				nearest[first] = unsized{start, name, i.order.Uint16(chunk[6:]), size > 0}
+				nearest[first] = unsized{start, name, i.order.Uint16(chunk[6:]),
+					size > 0}
 			}
 			if first == len(addresses) || addresses[first]-start >= size {
 				continue
@@ -221,7 +232,8 @@ func (i *image) symbols(ctx context.Context, table section, addresses []uint64, 
 			for k := first; ok && k < len(addresses) && addresses[k]-start < size; k++ {
 				offset := addresses[k] - start
 				// The innermost function, if they overlap.
-				if old, has := fresh[addresses[k]]; !has || offset < old.offset || offset == old.offset && better(text, old.name) {
+				if old, has := fresh[addresses[k]]; !has || offset < old.offset ||
+					offset == old.offset && better(text, old.name) {
 					fresh[addresses[k]] = place{text, offset}
 				}
 			}
@@ -234,7 +246,8 @@ func (i *image) symbols(ctx context.Context, table section, addresses []uint64, 
 		_, has := fresh[address]
 		// A table of what is exported alone does not say what comes after.
 		complete := elf.SectionType(table.Type) == elf.SHT_SYMTAB
-		if n := nearest[k]; !has && complete && n.start != 0 && !n.sized && address-n.start < maxUnsized && i.holds(n.section, address) {
+		if n := nearest[k]; !has && complete && n.start != 0 && !n.sized &&
+			address-n.start < maxUnsized && i.holds(n.section, address) {
 			if text, ok := i.text(names, uint64(n.name)); ok {
 				fresh[address] = place{text, address - n.start}
 			}

@@ -131,17 +131,22 @@ func madeUp(t testing.TB, kind elf.SectionType, symbols []elf.Sym64, names strin
 	symtab, strtab, shstrtab := put(symbols), put([]byte(names)), put([]byte(sectionNames))
 	sections := put([]elf.Section64{
 		{},
-		{Name: 1, Type: uint32(kind), Off: symtab, Size: uint64(len(symbols)) * symbolSize, Link: 2, Entsize: symbolSize},
+		{Name: 1, Type: uint32(kind), Off: symtab, Size: uint64(len(symbols)) * symbolSize,
+			Link: 2, Entsize: symbolSize},
 		{Name: 9, Type: uint32(elf.SHT_STRTAB), Off: strtab, Size: uint64(len(names))},
-		{Name: 9, Type: uint32(elf.SHT_STRTAB), Off: shstrtab, Size: uint64(len(sectionNames))},
+		{Name: 9, Type: uint32(elf.SHT_STRTAB), Off: shstrtab,
+			Size: uint64(len(sectionNames))},
 		{Type: uint32(elf.SHT_PROGBITS), Addr: 0x401100, Off: 0x1100, Size: 0x180},
 	})
 	var head bytes.Buffer
-	header := elf.Header64{Type: uint16(elf.ET_DYN), Machine: uint16(elf.EM_X86_64), Version: 1, Phoff: 64, Shoff: sections,
+	header := elf.Header64{Type: uint16(elf.ET_DYN), Machine: uint16(elf.EM_X86_64), Version: 1,
+		Phoff: 64, Shoff: sections,
 		Ehsize: 64, Phentsize: 56, Phnum: 1, Shentsize: 64, Shnum: 5, Shstrndx: 3}
 	copy(header.Ident[:], elf.ELFMAG)
-	header.Ident[elf.EI_CLASS], header.Ident[elf.EI_DATA] = byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB)
-	segment := elf.Prog64{Type: uint32(elf.PT_LOAD), Flags: uint32(elf.PF_R | elf.PF_X), Off: code, Vaddr: 0x401000, Filesz: code, Memsz: code}
+	header.Ident[elf.EI_CLASS], header.Ident[elf.EI_DATA] = byte(elf.ELFCLASS64),
+		byte(elf.ELFDATA2LSB)
+	segment := elf.Prog64{Type: uint32(elf.PT_LOAD), Flags: uint32(elf.PF_R | elf.PF_X),
+		Off: code, Vaddr: 0x401000, Filesz: code, Memsz: code}
 	for _, v := range []any{header, segment} {
 		if err := binary.Write(&head, binary.LittleEndian, v); err != nil {
 			t.Fatal(err)
@@ -187,13 +192,18 @@ func TestSymbols(t *testing.T) {
 		{0x1404, "", ""},
 		{0x1501, "first", "first"},
 	} {
-		for kind, want := range map[elf.SectionType]string{elf.SHT_SYMTAB: test.symtab, elf.SHT_DYNSYM: test.dynsym} {
-			got, err := lookUp(context.Background(), bytes.NewReader(madeUp(t, kind, someSymbols, someNames)), []uint64{test.offset})
+		for kind, want := range map[elf.SectionType]string{elf.SHT_SYMTAB: test.symtab,
+			elf.SHT_DYNSYM: test.dynsym} {
+			got, err := lookUp(context.Background(),
+				bytes.NewReader(madeUp(t, kind, someSymbols, someNames)), []uint64{
+					test.offset})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if name := readable(got[test.offset].place.name); name != want || got[test.offset].address != test.offset+0x400000 {
-				t.Errorf("%v: %#x is %q at %#x, want %q", kind, test.offset, name, got[test.offset].address, want)
+			if name := readable(got[test.offset].place.name); name != want ||
+				got[test.offset].address != test.offset+0x400000 {
+				t.Errorf("%v: %#x is %q at %#x, want %q", kind, test.offset, name,
+					got[test.offset].address, want)
 			}
 		}
 	}
@@ -215,9 +225,11 @@ func TestAfterCall(t *testing.T) {
 			t.Errorf("% x: %v, want %v", text, got, want)
 		}
 	}
-	for instruction, want := range map[uint32]bool{0x97fffffc: true, 0xd63f0260: true, 0xd61f0260: false, 0xd503201f: false,
+	for instruction, want := range map[uint32]bool{0x97fffffc: true, 0xd63f0260: true,
+		0xd61f0260: false, 0xd503201f: false,
 		0xd73f0a11: true} { // bl, blr, br, nop, blraa
-		i := image{file: bytes.NewReader(binary.LittleEndian.AppendUint32(make([]byte, 4), instruction)), machine: elf.EM_AARCH64}
+		i := image{file: bytes.NewReader(binary.LittleEndian.AppendUint32(make([]byte, 4),
+			instruction)), machine: elf.EM_AARCH64}
 		if _, got := i.afterCall(8); got != want {
 			t.Errorf("%#x: %v, want %v", instruction, got, want)
 		}
@@ -225,7 +237,8 @@ func TestAfterCall(t *testing.T) {
 }
 
 func TestAfterCallTellsWhom(t *testing.T) {
-	for text, want := range map[string]int64{"\x90\x90\xe8\xf0\xff\xff\xff": -16, "\x90\x90\xe8\x20\x00\x00\x00": 32,
+	for text, want := range map[string]int64{"\x90\x90\xe8\xf0\xff\xff\xff": -16,
+		"\x90\x90\xe8\x20\x00\x00\x00": 32,
 		"\x90\x90\x90\x90\x90\xff\xd0": 0} {
 		i := image{file: bytes.NewReader([]byte(text)), machine: elf.EM_X86_64}
 		if got, _ := i.afterCall(7); got != want {
@@ -233,7 +246,8 @@ func TestAfterCallTellsWhom(t *testing.T) {
 		}
 	}
 	for instruction, want := range map[uint32]int64{0x97fffffc: -20, 0x94000004: 12} { // bl .-16, bl .+16
-		i := image{file: bytes.NewReader(binary.LittleEndian.AppendUint32(make([]byte, 4), instruction)), machine: elf.EM_AARCH64}
+		i := image{file: bytes.NewReader(binary.LittleEndian.AppendUint32(make([]byte, 4),
+			instruction)), machine: elf.EM_AARCH64}
 		if got, _ := i.afterCall(8); got != want {
 			t.Errorf("%#x: %d, want %d", instruction, got, want)
 		}
@@ -244,7 +258,8 @@ func TestAfterCallTellsWhom(t *testing.T) {
 func FuzzLookUp(f *testing.F) {
 	f.Add(madeUp(f, elf.SHT_SYMTAB, someSymbols, someNames))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		got, _ := lookUp(context.Background(), bytes.NewReader(raw), []uint64{0, 0x1000, 0x1104, 1<<64 - 1})
+		got, _ := lookUp(context.Background(), bytes.NewReader(raw),
+			[]uint64{0, 0x1000, 0x1104, 1<<64 - 1})
 		for _, c := range got {
 			readable(c.place.name)
 		}

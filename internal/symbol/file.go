@@ -27,7 +27,9 @@ func (r *resolver) file(ctx context.Context, id fileID, offsets []uint64) fileCo
 	if file == nil {
 		return nil
 	}
-	found, err := within(ctx, func(ctx context.Context) (fileCode, error) { return lookUp(ctx, file, offsets) })
+	found, err := within(ctx, func(ctx context.Context) (fileCode, error) {
+		return lookUp(ctx, file, offsets)
+	})
 	if err != nil {
 		r.log.Debug("naming code of a file", "file", file.Name(), "err", err)
 	}

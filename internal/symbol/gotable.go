@@ -107,7 +107,8 @@ func (t *goTable) findText(ctx context.Context) bool {
 	text, ok3 := t.image.word(ctx, module.Addr+moduleText*8)
 	offset, ok4 := t.bytes(t.header.TableStart, 4)
 	t.text = text
-	return ok1 && ok2 && ok3 && ok4 && text != 0 && header == t.place.Addr && first == text+uint64(offset)
+	return ok1 && ok2 && ok3 && ok4 && text != 0 && header == t.place.Addr &&
+		first == text+uint64(offset)
 }
 
 // find searches the table, which is sorted: pairs of a function's start and of where more is said

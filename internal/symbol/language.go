@@ -37,7 +37,9 @@ func (s *Symbols) Language(pid uint32) string {
 	if file == nil {
 		return ""
 	}
-	language, err := within(context.Background(), func(context.Context) (string, error) { return languageOf(file) })
+	language, err := within(context.Background(), func(context.Context) (string, error) {
+		return languageOf(file)
+	})
 	if err != nil {
 		s.log.Debug("reading what an executable was written in", "pid", pid, "err", err)
 	}

@@ -43,7 +43,8 @@ func findMapped(root *os.File, m *mapping) (int, error) {
 		return -1, errors.New("the process's root is not known")
 	}
 	fd, err := unix.Openat2(int(root.Fd()), strings.TrimPrefix(m.path, "/"), &unix.OpenHow{
-		Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+		Flags:   unix.O_PATH | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
 	})
 	if err != nil {
 		return -1, &os.PathError{Op: "open", Path: m.path, Err: err}

@@ -85,7 +85,8 @@ func parseMapping(line []byte) (mapping, bool) {
 	end, err2 := strconv.ParseUint(to, 16, 64)
 	offset, err3 := strconv.ParseUint(string(fields[2]), 16, 64)
 	inode, err4 := strconv.ParseUint(string(fields[4]), 10, 64)
-	if errors.Join(err1, err2, err3, err4) != nil || end <= start || offset+(end-start) < offset {
+	if errors.Join(err1, err2, err3, err4) != nil || end <= start ||
+		offset+(end-start) < offset {
 		return mapping{}, false
 	}
 	path := strings.TrimLeft(string(rest), " ")

@@ -26,7 +26,8 @@ func TestParseMaps(t *testing.T) {
 	want := []mapping{
 		{0x55d0c0a28000, 0x55d0c0b00000, 0x28000, "fe:00", 1234, "/usr/sbin/nginx"},
 		{0x7f0000000000, 0x7f0000010000, 0, "00:00", 0, ""},
-		{0x7f2222222000, 0x7f2222223000, 0x1000, "00:01", 99, "/memfd:doublemapper (deleted)"},
+		{0x7f2222222000, 0x7f2222223000, 0x1000, "00:01", 99,
+			"/memfd:doublemapper (deleted)"},
 		{0x7f3333333000, 0x7f3333334000, 0, "fe:00", 77, "/tmp/a\nb c (deleted)"},
 		{0x7fff00000000, 0x7fff00002000, 0, "00:00", 0, "[vdso]"},
 		{0xffffffffff600000, 0xffffffffff601000, 0, "00:00", 0, "[vsyscall]"},
@@ -34,7 +35,8 @@ func TestParseMaps(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
-	for address, path := range map[uint64]string{0x55d0c0a28000: "/usr/sbin/nginx", 0x55d0c0afffff: "/usr/sbin/nginx",
+	for address, path := range map[uint64]string{0x55d0c0a28000: "/usr/sbin/nginx",
+		0x55d0c0afffff: "/usr/sbin/nginx",
 		0x7fff00000fff: "[vdso]"} {
 		if m := find(got, address); m == nil || m.path != path {
 			t.Errorf("%#x is in %+v, want %s", address, m, path)
@@ -56,9 +58,11 @@ func TestParseMapsPassesOverLongLines(t *testing.T) {
 }
 
 func TestMergeKeepsWhatWasUnmapped(t *testing.T) {
-	before := []mapping{{start: 0x1000, end: 0x2000, path: "old"}, {start: 0x5000, end: 0x6000, path: "replaced"},
+	before := []mapping{{start: 0x1000, end: 0x2000, path: "old"},
+		{start: 0x5000, end: 0x6000, path: "replaced"},
 		{start: 0x9000, end: 0xa000, path: "last"}}
-	now := []mapping{{start: 0x3000, end: 0x4000, path: "new"}, {start: 0x5800, end: 0x7000, path: "there"}}
+	now := []mapping{{start: 0x3000, end: 0x4000, path: "new"},
+		{start: 0x5800, end: 0x7000, path: "there"}}
 	var paths []string
 	for _, m := range merge(now, before) {
 		paths = append(paths, m.path)

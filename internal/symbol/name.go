@@ -28,8 +28,10 @@ func readable(name string) string {
 	if at := strings.IndexByte(name, '@'); at > 0 && !strings.Contains(name, "(") {
 		name = name[:at]
 	}
-	if len(name) <= maxMangled && (strings.HasPrefix(name, "_Z") || strings.HasPrefix(name, "_R")) {
-		name = demangle.Filter(name, demangle.NoParams, demangle.NoEnclosingParams, demangle.MaxLength(9))
+	if len(name) <= maxMangled &&
+		(strings.HasPrefix(name, "_Z") || strings.HasPrefix(name, "_R")) {
+		name = demangle.Filter(name, demangle.NoParams, demangle.NoEnclosingParams,
+			demangle.MaxLength(9))
 	}
 	return Clean(name)
 }

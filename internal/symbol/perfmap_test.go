@@ -21,7 +21,8 @@ ffffffffffffffff 10 beyond the end
 7f00002000 40 new name
 7f00005000 20 ` + "\x1b[31m\xff" + `
 `
-	addresses := []uint64{0x7f00000fff, 0x7f00001000, 0x7f000010ff, 0x7f00001100, 0x7f00002010, 0x7f00002050,
+	addresses := []uint64{0x7f00000fff, 0x7f00001000, 0x7f000010ff, 0x7f00001100, 0x7f00002010,
+		0x7f00002050,
 		0x7f00003000, 0x7f00004001, 0x7f00005000}
 	want := map[uint64]place{
 		0x7f00001000: {"JS:~handle /app/node_modules/@x/y.js:3", 0},
@@ -31,8 +32,10 @@ ffffffffffffffff 10 beyond the end
 		0x7f00004001: {"with prefixes", 1},
 		0x7f00005000: {"\x1b[31m\xff", 0},
 	}
-	for name, reader := range map[string]func() *strings.Reader{"whole": func() *strings.Reader { return strings.NewReader(text) }} {
-		got, err := readPerfMap(context.Background(), iotest.OneByteReader(reader()), addresses)
+	for name, reader := range map[string]func() *strings.Reader{
+		"whole": func() *strings.Reader { return strings.NewReader(text) }} {
+		got, err := readPerfMap(context.Background(), iotest.OneByteReader(reader()),
+			addresses)
 		if err != nil || !maps.Equal(got, want) {
 			t.Errorf("%s: got %v, %v, want %v", name, got, err, want)
 		}
@@ -41,7 +44,8 @@ ffffffffffffffff 10 beyond the end
 
 func TestReadPerfMapCutsLongNames(t *testing.T) {
 	long := "1000 10 " + strings.Repeat("n", 3*maxPerfMapLine) + "\n2000 10 next\n"
-	got, err := readPerfMap(context.Background(), strings.NewReader(long), []uint64{0x1001, 0x2001})
+	got, err := readPerfMap(context.Background(), strings.NewReader(long),
+		[]uint64{0x1001, 0x2001})
 	if err != nil || got[0x2001].name != "next" || len(got[0x1001].name) > maxPerfMapLine {
 		t.Errorf("got %v, %v", got, err)
 	}
@@ -51,12 +55,14 @@ func FuzzReadPerfMap(f *testing.F) {
 	f.Add([]byte("1000 10 name\n2000 ffffffffffffffff all\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		addresses := []uint64{0, 0x1000, 0x1001, 1 << 63, 1<<64 - 1}
-		got, err := readPerfMap(context.Background(), strings.NewReader(string(text)), addresses)
+		got, err := readPerfMap(context.Background(), strings.NewReader(string(text)),
+			addresses)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for address, p := range got {
-			if p.name == "" || !slices.Contains(addresses, address) || p.offset > address {
+			if p.name == "" || !slices.Contains(addresses, address) ||
+				p.offset > address {
 				t.Errorf("%#x is %+v", address, p)
 			}
 		}

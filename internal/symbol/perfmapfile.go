@@ -26,7 +26,9 @@ func openPerfMap(proc, root *os.File) (*os.File, error) {
 		return nil, errors.New("the process's root is not known")
 	}
 	const straight = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS
-	dir, err := unix.Openat2(int(root.Fd()), "tmp", &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: straight})
+	dir, err := unix.Openat2(int(root.Fd()), "tmp",
+		&unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC,
+			Resolve: straight})
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: "/tmp", Err: err}
 	}
@@ -34,7 +36,8 @@ func openPerfMap(proc, root *os.File) (*os.File, error) {
 	name := "perf-" + pid + ".map"
 	// /tmp may be a mount of its own. What is mounted on the file itself may be any file there
 	// is.
-	fd, err := unix.Openat2(dir, name, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: straight | unix.RESOLVE_NO_XDEV})
+	fd, err := unix.Openat2(dir, name, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC,
+		Resolve: straight | unix.RESOLVE_NO_XDEV})
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: "/tmp/" + name, Err: err}
 	}

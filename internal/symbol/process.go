@@ -27,7 +27,8 @@ func openProcess(proc string, pid uint32) (*process, error) {
 		return nil, &os.PathError{Op: "open", Path: name, Err: err}
 	}
 	p := &process{dir: os.NewFile(uintptr(fd), name)}
-	if root, err := unix.Openat(fd, "root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err == nil {
+	if root, err := unix.Openat(fd, "root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC,
+		0); err == nil {
 		p.root = os.NewFile(uintptr(root), filepath.Join(name, "root"))
 	}
 	return p, nil

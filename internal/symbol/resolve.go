@@ -113,8 +113,10 @@ func (r *resolver) locate(ctx context.Context, addresses map[uint32][]uint64) {
 	for pid, spots := range r.places {
 		var unnamed []uint64
 		for address, at := range spots {
-			if known, ok := code[fileID{at.mapping.device, at.mapping.inode}][at.offset]; ok && at.mapping.inode != 0 {
-				at.place, at.offset, at.stray, at.callee = known.place, known.address, known.stray, known.callee
+			if known, ok := code[fileID{at.mapping.device,
+				at.mapping.inode}][at.offset]; ok && at.mapping.inode != 0 {
+				at.place, at.offset, at.stray, at.callee = known.place,
+					known.address, known.stray, known.callee
 			} else if at.mapping.path == vdsoName {
 				at.place, at.offset = vdso(ctx, at.mapping, address)
 			}
@@ -207,8 +209,11 @@ func (r *resolver) name(stack Stack, symbols map[uint64]kernel.Symbol) Named {
 			named.Cut = true
 			break
 		}
-		if leaf := len(named.Frames) - 1; depth == 1 && at.callee != "" && readable(at.callee) != named.Frames[leaf].Function {
-			named.Frames = append(named.Frames, event.Frame{Function: readable(at.callee), Module: at.mapping.module(), Called: true})
+		if leaf := len(named.Frames) - 1; depth == 1 && at.callee != "" &&
+			readable(at.callee) != named.Frames[leaf].Function {
+			named.Frames = append(named.Frames,
+				event.Frame{Function: readable(at.callee),
+					Module: at.mapping.module(), Called: true})
 		}
 		named.Frames = append(named.Frames, userFrame(at, address, address-key))
 	}
@@ -225,7 +230,8 @@ func kernelFrame(depth int, address uint64, symbols map[uint64]kernel.Symbol) ev
 	if symbol.Module != "" {
 		module = symbol.Module
 	}
-	return event.Frame{Kernel: true, Function: Clean(symbol.Name), Module: "[" + Clean(module) + "]", Offset: symbol.Offset + address - key}
+	return event.Frame{Kernel: true, Function: Clean(symbol.Name), Module: "[" + Clean(module) +
+		"]", Offset: symbol.Offset + address - key}
 }
 
 // userFrame makes a frame of a spot. skipped is what was taken off the address to find it.
@@ -234,9 +240,11 @@ func userFrame(at spot, address, skipped uint64) event.Frame {
 	case at.mapping == nil:
 		return event.Frame{Address: address}
 	case at.jit:
-		return event.Frame{Function: Clean(at.place.name), Module: perfMapModule, Offset: at.place.offset + skipped}
+		return event.Frame{Function: Clean(at.place.name), Module: perfMapModule,
+			Offset: at.place.offset + skipped}
 	case at.place.name != "":
-		return event.Frame{Function: readable(at.place.name), Module: at.mapping.module(), Offset: at.place.offset + skipped}
+		return event.Frame{Function: readable(at.place.name), Module: at.mapping.module(),
+			Offset: at.place.offset + skipped}
 	case at.mapping.path != "":
 		return event.Frame{Module: at.mapping.module(), Offset: at.offset + skipped}
 	}

@@ -21,7 +21,8 @@ import (
 
 func newSymbols(t *testing.T) *Symbols {
 	t.Helper()
-	s := New(slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})))
+	s := New(slog.New(
+		slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})))
 	t.Cleanup(s.Close)
 	return s
 }
@@ -39,12 +40,14 @@ func resolve(t *testing.T, s *Symbols, stack Stack) Named {
 func codeOf(f any) uint64 { return uint64(reflect.ValueOf(f).Pointer()) }
 
 func TestResolveOwnFunction(t *testing.T) {
-	named := resolve(t, newSymbols(t), Stack{PID: uint32(os.Getpid()), User: []uint64{codeOf(TestResolveOwnFunction) + 5}})
+	named := resolve(t, newSymbols(t),
+		Stack{PID: uint32(os.Getpid()), User: []uint64{codeOf(TestResolveOwnFunction) + 5}})
 	if len(named.Frames) != 1 {
 		t.Fatalf("got %+v", named)
 	}
 	frame := named.Frames[0]
-	if !strings.HasSuffix(frame.Function, "symbol.TestResolveOwnFunction") || frame.Offset != 5 || frame.Module == "" || frame.Kernel {
+	if !strings.HasSuffix(frame.Function, "symbol.TestResolveOwnFunction") ||
+		frame.Offset != 5 || frame.Module == "" || frame.Kernel {
 		t.Errorf("got %+v", frame)
 	}
 }
@@ -53,8 +56,10 @@ func TestResolveOwnFunction(t *testing.T) {
 // though it may be an address of code.
 func TestResolveCutsGarbage(t *testing.T) {
 	leaf := codeOf(TestResolveCutsGarbage)
-	for name, garbage := range map[string]uint64{"no code": 0x10, "no place to return to": leaf + 1, "kernel": 1<<64 - 4096} {
-		named := resolve(t, newSymbols(t), Stack{PID: uint32(os.Getpid()), User: []uint64{leaf, garbage, leaf}})
+	for name, garbage := range map[string]uint64{"no code": 0x10,
+		"no place to return to": leaf + 1, "kernel": 1<<64 - 4096} {
+		named := resolve(t, newSymbols(t),
+			Stack{PID: uint32(os.Getpid()), User: []uint64{leaf, garbage, leaf}})
 		if len(named.Frames) != 1 || !named.Cut {
 			t.Errorf("%s: got %+v", name, named)
 		}
@@ -76,19 +81,23 @@ func returnsTo() uint64 {
 // TestResolveTellsWhoWasCalled: a leaf without a frame hides its caller, whom the caller's caller
 // knows.
 func TestResolveTellsWhoWasCalled(t *testing.T) {
-	back, leaf, pid := callsForReturns(), codeOf(TestResolveTellsWhoWasCalled), uint32(os.Getpid())
+	back, leaf, pid := callsForReturns(), codeOf(TestResolveTellsWhoWasCalled),
+		uint32(os.Getpid())
 	named := resolve(t, newSymbols(t), Stack{PID: pid, User: []uint64{leaf, back}})
 	if len(named.Frames) != 3 || named.Cut {
 		t.Fatalf("got %+v", named)
 	}
-	if f := named.Frames[1]; !f.Called || !strings.HasSuffix(f.Function, "symbol.returnsTo") || f.Offset != 0 {
+	if f := named.Frames[1]; !f.Called || !strings.HasSuffix(f.Function, "symbol.returnsTo") ||
+		f.Offset != 0 {
 		t.Errorf("got %+v", f)
 	}
-	if f := named.Frames[2]; f.Called || !strings.HasSuffix(f.Function, "symbol.callsForReturns") {
+	if f := named.Frames[2]; f.Called ||
+		!strings.HasSuffix(f.Function, "symbol.callsForReturns") {
 		t.Errorf("got %+v", f)
 	}
 	// Where the leaf is whom the call calls, nobody is missing.
-	if named = resolve(t, newSymbols(t), Stack{PID: pid, User: []uint64{codeOf(returnsTo), back}}); len(named.Frames) != 2 {
+	if named = resolve(t, newSymbols(t),
+		Stack{PID: pid, User: []uint64{codeOf(returnsTo), back}}); len(named.Frames) != 2 {
 		t.Errorf("got %+v", named)
 	}
 }
@@ -96,20 +105,23 @@ func TestResolveTellsWhoWasCalled(t *testing.T) {
 // TestResolvePerfMap: code that is in no file is called what the process said in its perf map, and
 // nothing where it said nothing.
 func TestResolvePerfMap(t *testing.T) {
-	code, err := unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_EXEC, unix.MAP_PRIVATE|unix.MAP_ANON)
+	code, err := unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_EXEC,
+		unix.MAP_PRIVATE|unix.MAP_ANON)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = unix.Munmap(code) }()
 	address := uint64(uintptr(unsafe.Pointer(&code[0])))
 	path := fmt.Sprintf("/tmp/perf-%d.map", os.Getpid())
-	if err := os.WriteFile(path, fmt.Appendf(nil, "%x 40 JS:*accept\xff server.js\n", address+0x100), 0o600); err != nil {
+	if err := os.WriteFile(path, fmt.Appendf(nil, "%x 40 JS:*accept\xff server.js\n",
+		address+0x100), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	defer os.Remove(path)
 	s := newSymbols(t)
 	pid := uint32(os.Getpid())
-	named := resolve(t, s, Stack{PID: pid, User: []uint64{address + 0x101, address + 0x110, address + 0x200}})
+	named := resolve(t, s,
+		Stack{PID: pid, User: []uint64{address + 0x101, address + 0x110, address + 0x200}})
 	want := []event.Frame{
 		{Function: "JS:*accept\uFFFD server.js", Module: "[jit]", Offset: 1},
 		{Function: "JS:*accept\uFFFD server.js", Module: "[jit]", Offset: 0x10},
@@ -125,7 +137,8 @@ func TestResolvePerfMap(t *testing.T) {
 		t.Fatal(err)
 	}
 	named = resolve(t, s, Stack{PID: pid, User: []uint64{address + 0x101}})
-	if want := []event.Frame{{Address: address + 0x101}}; !reflect.DeepEqual(named.Frames, want) {
+	if want := []event.Frame{{Address: address + 0x101}}; !reflect.DeepEqual(named.Frames,
+		want) {
 		t.Errorf("from something else than a file: got %+v", named.Frames)
 	}
 }
@@ -155,12 +168,14 @@ func TestResolveAfterExit(t *testing.T) {
 		t.Fatal(err)
 	}
 	named := resolve(t, s, Stack{PID: pid, User: []uint64{codeOf(TestResolveAfterExit)}}) // no PIE: the same place
-	if len(named.Frames) != 1 || !strings.HasSuffix(named.Frames[0].Function, "TestResolveAfterExit") {
+	if len(named.Frames) != 1 ||
+		!strings.HasSuffix(named.Frames[0].Function, "TestResolveAfterExit") {
 		t.Errorf("got %+v", named)
 	}
 	// One that was never seen is unknown, and its stack is not cut for that.
 	named = resolve(t, s, Stack{PID: 1 << 30, User: []uint64{1, 2}})
-	if want := []event.Frame{{Address: 1}, {Address: 2}}; !reflect.DeepEqual(named.Frames, want) || named.Cut {
+	if want := []event.Frame{{Address: 1}, {Address: 2}}; !reflect.DeepEqual(named.Frames,
+		want) || named.Cut {
 		t.Errorf("got %+v", named)
 	}
 }
@@ -197,8 +212,11 @@ func TestResolveVDSO(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		named := resolve(t, newSymbols(t), Stack{PID: uint32(os.Getpid()), User: []uint64{m.start + i.firstFunction(t)}})
-		if len(named.Frames) != 1 || named.Frames[0].Function == "" || named.Frames[0].Module != vdsoName {
+		named := resolve(t, newSymbols(t),
+			Stack{PID: uint32(os.Getpid()),
+				User: []uint64{m.start + i.firstFunction(t)}})
+		if len(named.Frames) != 1 || named.Frames[0].Function == "" ||
+			named.Frames[0].Module != vdsoName {
 			t.Errorf("got %+v", named)
 		}
 		return
@@ -246,7 +264,8 @@ func TestResolveKernel(t *testing.T) {
 		t.Fatal("the kernel's symbols are hidden: run as root")
 	}
 	named := resolve(t, newSymbols(t), Stack{Kernel: []uint64{address + 4, 1<<64 - 1}})
-	want := []event.Frame{{Kernel: true, Function: "schedule", Module: "[kernel]", Offset: 4}, {Kernel: true, Address: 1<<64 - 1}}
+	want := []event.Frame{{Kernel: true, Function: "schedule", Module: "[kernel]", Offset: 4},
+		{Kernel: true, Address: 1<<64 - 1}}
 	if !reflect.DeepEqual(named.Frames, want) {
 		t.Errorf("got %+v, want %+v", named.Frames, want)
 	}
@@ -274,11 +293,12 @@ func TestSchedulerFramesAreLeftOut(t *testing.T) {
 
 func TestReadable(t *testing.T) {
 	for name, want := range map[string]string{
-		"clock_nanosleep@@GLIBC_2.17":           "clock_nanosleep",
-		"_ZN4node5StartEiPPc":                   "node::Start",
-		"_RNvC6_123foo3bar":                     "123foo::bar",
-		"main.(*server).accept":                 "main.(*server).accept",
-		"_Z" + strings.Repeat("9", 3000):        "_Z" + strings.Repeat("9", maxName-2) + "…",
+		"clock_nanosleep@@GLIBC_2.17": "clock_nanosleep",
+		"_ZN4node5StartEiPPc":         "node::Start",
+		"_RNvC6_123foo3bar":           "123foo::bar",
+		"main.(*server).accept":       "main.(*server).accept",
+		"_Z" + strings.Repeat("9", 3000): "_Z" + strings.Repeat("9", maxName-2) +
+			"…",
 		"bad\xffname":                           "bad\uFFFDname",
 		"_ZN" + strings.Repeat("1a", 900) + "E": "", // whatever, but bounded
 	} {

@@ -32,8 +32,9 @@ type Symbols struct {
 
 // New returns a Symbols that watches nobody yet.
 func New(log *slog.Logger) *Symbols {
-	return &Symbols{log: log, proc: "/proc", processes: make(map[uint32]*process), files: make(map[fileID]*os.File),
-		dead: make(map[string]bool)}
+	return &Symbols{log: log, proc: "/proc", processes: make(map[uint32]*process),
+		files: make(map[fileID]*os.File),
+		dead:  make(map[string]bool)}
 }
 
 // Watch looks at a process, again if it is known: what it has mapped since is seen by that.
@@ -57,10 +58,13 @@ func (s *Symbols) Watch(pid uint32) error {
 	for i := range p.mappings {
 		m := &p.mappings[i]
 		id := fileID{m.device, m.inode}
-		if _, known := s.files[id]; m.inode == 0 || known || len(s.files) >= maxFiles || s.dead[m.device] {
+		if _, known := s.files[id]; m.inode == 0 || known || len(s.files) >= maxFiles ||
+			s.dead[m.device] {
 			continue
 		}
-		file, err := within(context.Background(), func(context.Context) (*os.File, error) { return openMapped(p.dir, p.root, m) })
+		file, err := within(context.Background(), func(context.Context) (*os.File, error) {
+			return openMapped(p.dir, p.root, m)
+		})
 		s.dead[m.device] = errors.Is(err, context.DeadlineExceeded)
 		if err != nil {
 			s.log.Debug("opening mapped code", "pid", pid, "path", m.path, "err", err)

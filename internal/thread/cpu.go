@@ -137,7 +137,8 @@ func (s *Sampler) since(key string, cpu *event.CPU, now time.Time) {
 	before, known := s.cpus[key]
 	if known && now.Sub(before.at) < minWindow {
 		cpu.DuringMs, cpu.PeriodsDuring = before.cpu.DuringMs, before.cpu.PeriodsDuring
-		cpu.ThrottledDuring, cpu.ThrottledNsDuring = before.cpu.ThrottledDuring, before.cpu.ThrottledNsDuring
+		cpu.ThrottledDuring, cpu.ThrottledNsDuring = before.cpu.ThrottledDuring,
+			before.cpu.ThrottledNsDuring
 		return
 	}
 	if known && before.cpu.Cgroup == cpu.Cgroup {

@@ -179,7 +179,8 @@ func (s *Sampler) thread(dir int, tid uint32, epolls map[string]*polled, of *Sam
 			epolls[number] = have
 		}
 		t.epoll = have
-	case "poll", "ppoll", "select", "_newselect", "pselect6", "io_uring_enter", "io_getevents", "io_pgetevents":
+	case "poll", "ppoll", "select", "_newselect", "pselect6", "io_uring_enter", "io_getevents",
+		"io_pgetevents":
 		t.waits = true
 	}
 	return t, nil
@@ -224,7 +225,8 @@ func (s *Sampler) progress(dir int, at string, t *sampled, of *Sample) {
 	}
 	if ok && known && latest.onCPU >= before.onCPU && latest.waited >= before.waited {
 		t.DuringMs = milliseconds(now.Sub(before.at))
-		t.RanNs, t.WaitedNs = number(latest.onCPU-before.onCPU), number(latest.waited-before.waited)
+		t.RanNs, t.WaitedNs = number(latest.onCPU-before.onCPU),
+			number(latest.waited-before.waited)
 		latest.moved = latest.moved || latest.onCPU > before.onCPU
 		if latest.onCPU == before.onCPU {
 			latest.same = before.same

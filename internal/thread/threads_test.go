@@ -32,7 +32,8 @@ func TestParseSyscall(t *testing.T) {
 		{"-1 0x7ffc 0x7f\n", nil}, // blocked, but in no call
 		{"230 0x1 0x1 0x7ffc2619e6c0 0x0 0x0 0x0 0x7ffc2619e600 0x7f00\n",
 			&event.Syscall{Name: "clock_nanosleep", Number: 230,
-				Args: []string{"0x1", "0x1", "0x7ffc2619e6c0", "0x0", "0x0", "0x0"}}},
+				Args: []string{"0x1", "0x1", "0x7ffc2619e6c0", "0x0", "0x0",
+					"0x0"}}},
 		{"9999 0x1 0x2 0x3 0x4 0x5 0x6 0x7ffc2619e600 0x7f00\n",
 			&event.Syscall{Number: 9999,
 				Args: []string{"0x1", "0x2", "0x3", "0x4", "0x5", "0x6"}}},
@@ -271,7 +272,9 @@ func TestServersStay(t *testing.T) {
 		t.Errorf("%d of %d threads came to their turn", len(read), 4*maxThreadsRead)
 	}
 	var first []uint32
-	for _, thread := range look(func(uint32) sampled { return sampled{waits: true} }).Threads(7)[:3] {
+	for _, thread := range look(func(uint32) sampled {
+		return sampled{waits: true}
+	}).Threads(7)[:3] {
 		first = append(first, thread.TID)
 	}
 	if !slices.Equal(first[:2], []uint32{1000, 1500}) || first[2] == 2000 {

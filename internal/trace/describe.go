@@ -30,7 +30,8 @@ func (t *Trace) describe(m *message.Message, buffer *dropBuffer) *event.Drop {
 	branch := m.Outcome.Branch()
 	drop := &buffer.drop
 	*drop = event.Drop{
-		Header: event.Head("drop"), Time: t.wall(m.Time), Mono: m.Time, Cause: branch.Cause, Stage: branch.Stage,
+		Header: event.Head("drop"), Time: t.wall(m.Time), Mono: m.Time, Cause: branch.Cause,
+		Stage:  branch.Stage,
 		Action: branch.Action, Proof: m.Proof, Attempt: m.Attempt, NetNS: m.NetNS,
 		Kernel: t.Probe.Kernel(m), Listener: buffer.listener.Describe(&m.Listener,
 			true), ClientSees: m.Sees(), Unsent: m.Unsent,

@@ -15,7 +15,8 @@ func (t *Trace) overflow(accepting map[uint64]listener.Accepting) (*event.Overfl
 	}
 	o := event.Overflow{Namespaces: missed.Untracked, Drops: missed.UnlistedDrops,
 		Syns:    missed.UnlistedSyns,
-		Accepts: accepting[0].Accepts, Unnamed: t.Listeners.Unnamed(), Changes: missed.ListenersLost,
+		Accepts: accepting[0].Accepts, Unnamed: t.Listeners.Unnamed(),
+		Changes:    missed.ListenersLost,
 		Handshakes: missed.Forgotten, Uncounted: missed.RecordsUnowned}
 	if o == (event.Overflow{}) {
 		return nil, nil

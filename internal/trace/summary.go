@@ -97,11 +97,13 @@ func (t *Trace) writeSince(c, last listener.Count) error {
 		t.quiet = false
 		of := min(again, h.count)
 		again -= of
-		err := t.stream.Suppressed(event.Suppressed{Header: event.Head(h.kind), Count: h.count,
+		err := t.stream.Suppressed(event.Suppressed{Header: event.Head(h.kind),
+			Count: h.count,
 			Cause: branch.Cause,
-			Stage: branch.Stage, Action: branch.Action, Listener: session.Described(&c.Listener, false),
-			Kernel: event.Kernel{Counters: c.Outcome.CounterNames()},
-			Others: !c.Listener.Known && branch.Stage != event.StageIngress, Again: of})
+			Stage: branch.Stage, Action: branch.Action,
+			Listener: session.Described(&c.Listener, false),
+			Kernel:   event.Kernel{Counters: c.Outcome.CounterNames()},
+			Others:   !c.Listener.Known && branch.Stage != event.StageIngress, Again: of})
 		if err != nil {
 			return err
 		}
@@ -223,7 +225,8 @@ func addFiltered(rows []event.LedgerRow, netns uint64, outcome event.Outcome, co
 
 // Seen names the listeners that packets reached and that the filters ask for, with
 // their accept side where it is given.
-func (t *Trace) Seen(arrivals []listener.Arrivals, accepting map[uint64]listener.Accepting) []event.Seen {
+func (t *Trace) Seen(arrivals []listener.Arrivals,
+	accepting map[uint64]listener.Accepting) []event.Seen {
 	seen := []event.Seen{}
 	sharing := t.Listeners.Sharing()
 	groups := session.NewGroups(sharing, t.Probe.Undivided(sharing, t.Listeners.Lived),

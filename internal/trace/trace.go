@@ -96,7 +96,8 @@ func New(s *session.Session, stream render.Stream, options Options) *Trace {
 // Run traces until the context ends.
 func (t *Trace) Run(ctx context.Context) error {
 	ready := t.Ready()
-	ready.Time, ready.Rate, ready.Filters = event.Time{Time: t.Started}, t.options.Watch.Rate, t.options.Filters
+	ready.Time, ready.Rate, ready.Filters = event.Time{Time: t.Started}, t.options.Watch.Rate,
+		t.options.Filters
 	if err := t.stream.Ready(ready); err != nil {
 		return err
 	}

@@ -29,32 +29,38 @@ const (
 var mayImport = map[string][]string{
 	"cmd": {"app", "trace", "collect", "listing", "counters", "recording", "judge", "session",
 		"cli", "event"},
-	"app": {"trace", "collect", "listing", "counters", "recording", "judge", "session", "cli", "probe",
-		"owner", "thread", "symbol", "diagnose", "render", "metrics", "lab", "canary", "kernel", "bpf",
+	"app": {"trace", "collect", "listing", "counters", "recording", "judge", "session", "cli",
+		"probe",
+		"owner", "thread", "symbol", "diagnose", "render", "metrics", "lab", "canary",
+		"kernel", "bpf",
 		"event"},
-	"judge": {"collect", "trace", "session", "cli", "probe", "owner", "diagnose", "render", "lab",
+	"judge": {"collect", "trace", "session", "cli", "probe", "owner", "diagnose", "render",
+		"lab",
 		"kernel", "event"},
-	"collect": {"trace", "session", "cli", "probe", "owner", "thread", "symbol", "diagnose", "render",
+	"collect": {"trace", "session", "cli", "probe", "owner", "thread", "symbol", "diagnose",
+		"render",
 		"kernel", "event"},
-	"listing": {"counters", "session", "cli", "probe", "owner", "thread", "diagnose", "render", "kernel",
+	"listing": {"counters", "session", "cli", "probe", "owner", "thread", "diagnose", "render",
+		"kernel",
 		"event"},
 	"trace":     {"recording", "session", "cli", "probe", "owner", "render", "kernel", "event"},
 	"counters":  {"session", "cli", "owner", "render", "kernel", "event"},
 	"recording": {"session", "cli", "probe", "owner", "render", "kernel", "event"},
-	"session":   {"cli", "probe", "owner", "thread", "diagnose", "render", "kernel", "bpf", "event"},
-	"cli":       {"probe", "lab", "render", "kernel", "event"},
-	"probe":     {"kernel", "bpf", "event"},
-	"owner":     {"kernel", "event"},
-	"thread":    {"kernel", "event"},
-	"symbol":    {"kernel", "event"},
-	"diagnose":  {"kernel", "event"},
-	"render":    {"kernel", "event"},
-	"metrics":   {"kernel", "event"},
-	"lab":       {"kernel", "event"},
-	"canary":    {"event"},
-	"kernel":    {"event"},
-	"bpf":       {"event"},
-	"event":     {},
+	"session": {"cli", "probe", "owner", "thread", "diagnose", "render", "kernel", "bpf",
+		"event"},
+	"cli":      {"probe", "lab", "render", "kernel", "event"},
+	"probe":    {"kernel", "bpf", "event"},
+	"owner":    {"kernel", "event"},
+	"thread":   {"kernel", "event"},
+	"symbol":   {"kernel", "event"},
+	"diagnose": {"kernel", "event"},
+	"render":   {"kernel", "event"},
+	"metrics":  {"kernel", "event"},
+	"lab":      {"kernel", "event"},
+	"canary":   {"event"},
+	"kernel":   {"event"},
+	"bpf":      {"event"},
+	"event":    {},
 }
 
 // ebpfUsers are the only parts that import cilium/ebpf. The lab makes refusals of its own with it:
@@ -101,15 +107,22 @@ func TestViolations(t *testing.T) {
 		{"lab refuses by BPF", "internal/lab", ebpf, ""},
 		{"event uses std", "internal/event", "encoding/json", ""},
 		{"cmd skips app", "cmd/synspy", "internal/probe", "cmd must not import probe"},
-		{"middle to middle", "internal/render", "internal/diagnose", "render must not import diagnose"},
-		{"subfolders count", "internal/owner/cri", "internal/probe/plan", "owner must not import probe"},
+		{"middle to middle", "internal/render", "internal/diagnose",
+			"render must not import diagnose"},
+		{"subfolders count", "internal/owner/cri", "internal/probe/plan",
+			"owner must not import probe"},
 		{"upwards", "internal/kernel", "internal/probe", "kernel must not import probe"},
-		{"diagnose sees BPF", "internal/diagnose", "internal/bpf", "diagnose must not import bpf"},
-		{"ebpf elsewhere", "internal/kernel", ebpf + "/btf", "only probe, bpf, lab import " + ebpf},
-		{"event uses a library", "internal/event", "golang.org/x/sys/unix", "event imports only the standard library"},
-		{"event uses the house", "internal/event", "internal/kernel", "event must not import kernel"},
+		{"diagnose sees BPF", "internal/diagnose", "internal/bpf",
+			"diagnose must not import bpf"},
+		{"ebpf elsewhere", "internal/kernel", ebpf + "/btf",
+			"only probe, bpf, lab import " + ebpf},
+		{"event uses a library", "internal/event", "golang.org/x/sys/unix",
+			"event imports only the standard library"},
+		{"event uses the house", "internal/event", "internal/kernel",
+			"event must not import kernel"},
 		{"new part as importer", "internal/misc", "fmt", "misc is no part of the house"},
-		{"new part as imported", "internal/app", "internal/misc", "app must not import misc"},
+		{"new part as imported", "internal/app", "internal/misc",
+			"app must not import misc"},
 		{"test code in the product", "internal/app", "test/vm", "test code"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -119,7 +132,8 @@ func TestViolations(t *testing.T) {
 					to = module + "/" + to
 				}
 			}
-			got := violations(listedPackage{ImportPath: module + "/" + tt.from, Imports: []string{to}})
+			got := violations(listedPackage{ImportPath: module + "/" + tt.from,
+				Imports: []string{to}})
 			switch {
 			case tt.want == "" && len(got) > 0:
 				t.Errorf("allowed import reported: %q", got)
@@ -149,12 +163,16 @@ func violations(p listedPackage) []string {
 		switch {
 		case to == from || to != "" && slices.Contains(allowed, to):
 		case to != "":
-			out = append(out, fmt.Sprintf("%s imports %s: %s must not import %s", p.ImportPath, imported, from, to))
+			out = append(out, fmt.Sprintf("%s imports %s: %s must not import %s",
+				p.ImportPath, imported, from, to))
 		case within(imported, module):
-			out = append(out, fmt.Sprintf("%s imports %s: test code stays out of the product", p.ImportPath, imported))
+			out = append(out,
+				fmt.Sprintf("%s imports %s: test code stays out of the product",
+					p.ImportPath, imported))
 		case from == "event" && !isStandard(imported):
-			out = append(out, fmt.Sprintf("%s imports %s: event imports only the standard library",
-				p.ImportPath, imported))
+			out = append(out,
+				fmt.Sprintf("%s imports %s: event imports only the standard library",
+					p.ImportPath, imported))
 		case within(imported, ebpf) && !slices.Contains(ebpfUsers, from):
 			out = append(out, fmt.Sprintf("%s imports %s: only %s import %s",
 				p.ImportPath, imported, strings.Join(ebpfUsers, ", "), ebpf))

@@ -24,7 +24,7 @@ var ceilings = map[string]measures{}
 
 // longLinesCeiling is how many lines of Go may have more than 100 columns, in the whole module. It
 // may only fall.
-const longLinesCeiling = 3977
+const longLinesCeiling = 1800
 
 func TestCeilings(t *testing.T) {
 	graphs := load(t, "./...").fileGraphs()

@@ -24,7 +24,8 @@ func TestCommitSubjects(t *testing.T) {
 	for line := range strings.Lines(log) {
 		hash, subject, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
 		if wrong := wrongSubject(subject); wrong != "" {
-			t.Errorf("commit %s: %s: reword it (git rebase -i): %s", hash, wrong, subject)
+			t.Errorf("commit %s: %s: reword it (git rebase -i): %s", hash, wrong,
+				subject)
 		}
 	}
 }
@@ -40,7 +41,8 @@ func TestWrongSubject(t *testing.T) {
 		"probe: " + strings.Repeat("a", 66):            "73 columns",
 		"probe: " + strings.Repeat("é", 65):            "",
 	} {
-		if got := wrongSubject(subject); (got == "") != (want == "") || !strings.Contains(got, want) {
+		if got := wrongSubject(subject); (got == "") != (want == "") ||
+			!strings.Contains(got, want) {
 			t.Errorf("%q: got %q, want %q", subject, got, want)
 		}
 	}
@@ -52,7 +54,8 @@ func wrongSubject(subject string) string {
 		return `the subject names no part of the tree, as "probe: do something" does`
 	}
 	if n := utf8.RuneCountInString(subject); n > subjectLimit {
-		return "the subject has " + strconv.Itoa(n) + " columns, and may have " + strconv.Itoa(subjectLimit)
+		return "the subject has " + strconv.Itoa(n) + " columns, and may have " +
+			strconv.Itoa(subjectLimit)
 	}
 	return ""
 }

@@ -43,7 +43,8 @@ func TestDocsNameWhatIsThere(t *testing.T) {
 		for _, path := range docPath.FindAllStringSubmatch(string(content), -1) {
 			paths++
 			if _, err := os.Stat(filepath.Join(root, path[1])); err != nil {
-				t.Errorf("%s names %s, which is not there: say where it went", name, path[1])
+				t.Errorf("%s names %s, which is not there: say where it went", name,
+					path[1])
 			}
 		}
 	}
@@ -78,7 +79,8 @@ func anchorOf(heading string) string {
 		switch {
 		case r == ' ':
 			return '-'
-		case r == '-' || r == '_' || r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r > 0x7f:
+		case r == '-' || r == '_' || r >= 'a' && r <= 'z' || r >= '0' && r <= '9' ||
+			r > 0x7f:
 			return r
 		default:
 			return -1

@@ -41,7 +41,8 @@ func TestSourcesNameTheirLicence(t *testing.T) {
 			want = licenceOfBPF
 		}
 		if !namesLicence(content, want) {
-			t.Errorf("%s: among its first lines there is no comment %q: add it", name, want)
+			t.Errorf("%s: among its first lines there is no comment %q: add it", name,
+				want)
 		}
 	}
 	if seen < 100 {
@@ -72,7 +73,8 @@ func TestNamesLicence(t *testing.T) {
 func namesLicence(content []byte, licence string) bool {
 	for i, line := range bytes.SplitN(content, []byte("\n"), 3) {
 		before, after, found := strings.Cut(string(line), licence)
-		if i < 2 && found && strings.Trim(before, "/*#{- ") == "" && strings.Trim(after, "/*}- ") == "" {
+		if i < 2 && found && strings.Trim(before, "/*#{- ") == "" &&
+			strings.Trim(after, "/*}- ") == "" {
 			return true
 		}
 	}
@@ -85,13 +87,16 @@ func isSource(name string, content []byte) bool {
 		return false
 	}
 	return bytes.HasPrefix(content, []byte("#!")) ||
-		slices.ContainsFunc(sources, func(s string) bool { return strings.HasSuffix(name, s) })
+		slices.ContainsFunc(sources, func(s string) bool {
+			return strings.HasSuffix(name, s)
+		})
 }
 
 // generated reports whether a file says that it is, in the words that go itself looks for.
 func generated(content []byte) bool {
 	first, _, _ := bytes.Cut(content, []byte("\n"))
-	return bytes.HasPrefix(first, []byte("// Code generated ")) && bytes.HasSuffix(first, []byte(" DO NOT EDIT."))
+	return bytes.HasPrefix(first, []byte("// Code generated ")) &&
+		bytes.HasSuffix(first, []byte(" DO NOT EDIT."))
 }
 
 // trackedFiles lists the files that git knows of, and those that it does not ignore.

@@ -84,14 +84,16 @@ func load(t *testing.T, patterns ...string) *source {
 		}
 		var files []*ast.File
 		for _, name := range l.GoFiles {
-			file, err := parser.ParseFile(p.fset, filepath.Join(l.Dir, name), nil, parser.SkipObjectResolution)
+			file, err := parser.ParseFile(p.fset, filepath.Join(l.Dir, name), nil,
+				parser.SkipObjectResolution)
 			if err != nil {
 				t.Fatal(err)
 			}
 			files = append(files, file)
 		}
 		config := types.Config{Importer: p}
-		if p.packages[l.ImportPath], err = config.Check(l.ImportPath, p.fset, files, p.info); err != nil {
+		if p.packages[l.ImportPath], err = config.Check(l.ImportPath, p.fset, files,
+			p.info); err != nil {
 			t.Fatal(err)
 		}
 		p.files = append(p.files, files...)

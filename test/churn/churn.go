@@ -70,11 +70,13 @@ func startChurn(perSecond, listener int, comm string) (*churn, error) {
 func (c *churn) run(pause time.Duration) {
 	// The child is called what the thread is that forked it, until it executes.
 	runtime.LockOSThread()
-	if err := unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&c.comm[0])), 0, 0, 0); err != nil {
+	if err := unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&c.comm[0])), 0, 0,
+		0); err != nil {
 		c.fail(fmt.Errorf("set thread name: %w", err))
 		return
 	}
-	attr := &syscall.ProcAttr{Files: []uintptr{c.null.Fd(), c.null.Fd(), c.null.Fd(), c.listener}}
+	attr := &syscall.ProcAttr{Files: []uintptr{c.null.Fd(), c.null.Fd(), c.null.Fd(),
+		c.listener}}
 	due := time.Now()
 	for i := 1; ; i++ {
 		argv := c.brief

@@ -52,7 +52,8 @@ Every record's ` + "`cause`" + ` is one of these names. They do not change; more
 	}
 	for _, c := range event.Causes() {
 		fmt.Fprintf(&b, "\n## %s\n\n%s.\n\n", c.Name, sentence(c.Explain))
-		fmt.Fprintf(&b, "- **The client sees:** %s.\n- **What to do** (%s): %s.\n", c.Client, c.Owner, c.Fix)
+		fmt.Fprintf(&b, "- **The client sees:** %s.\n- **What to do** (%s): %s.\n",
+			c.Client, c.Owner, c.Fix)
 		rows := ways(c.Cause)
 		if len(rows) == 0 {
 			b.WriteString("- Not told apart so far: such a drop is counted as `kernel_other`.\n")
@@ -75,8 +76,10 @@ func ways(c event.Cause) []string {
 		if b.Kind != event.KindDrop || b.Cause != c {
 			continue
 		}
-		row := fmt.Sprintf("| %v | %v | %s | %s | %s |\n", b.Stage, b.Action, or(b.Sees(), "nothing"),
-			or(b.Function, "named in the record"), or(strings.Join(o.CounterNames(), ", "), "none of the listen path"))
+		row := fmt.Sprintf("| %v | %v | %s | %s | %s |\n", b.Stage, b.Action,
+			or(b.Sees(), "nothing"),
+			or(b.Function, "named in the record"), or(strings.Join(o.CounterNames(),
+				", "), "none of the listen path"))
 		if !slices.Contains(rows, row) {
 			rows = append(rows, row)
 		}

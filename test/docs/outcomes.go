@@ -26,7 +26,8 @@ func outcomes(to io.Writer) error {
 	ast.Inspect(file, func(node ast.Node) bool {
 		if spec, ok := node.(*ast.ValueSpec); ok {
 			for _, name := range spec.Names {
-				if strings.HasPrefix(name.Name, "Outcome") || name.Name == "NumOutcomes" {
+				if strings.HasPrefix(name.Name, "Outcome") ||
+					name.Name == "NumOutcomes" {
 					fmt.Fprintf(&b, "\t%s,\n", enumerator(name.Name))
 				}
 			}

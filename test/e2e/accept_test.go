@@ -24,7 +24,8 @@ func TestAccept(t *testing.T) {
 func testAccept(t *testing.T, late bool) {
 	const backlog, accepts = 3, 2
 	w := newWorld(t)
-	h := startHelper(t, w, helperConfig{Comm: "prefork", First: port, Count: 1, Backlog: backlog, Workers: 2, Accept: accepts})
+	h := startHelper(t, w, helperConfig{Comm: "prefork", First: port, Count: 1,
+		Backlog: backlog, Workers: 2, Accept: accepts})
 	var tr *tracer
 	if late {
 		tr = start(t, "--netns", w.Path())
@@ -54,14 +55,18 @@ func testAccept(t *testing.T, late bool) {
 		if p.Role != role || !strings.HasPrefix(p.Comm, "prefork") {
 			t.Errorf("%+v, want role %s", p, role)
 		}
-		if at := p.LastAcceptMs; (at != nil) != (timed && role == "acceptor") || at != nil && (*at < 0 || *at > took) {
-			t.Errorf("process %d accepted last %v ms before, of %d", p.PID, deref(at), took)
+		if at := p.LastAcceptMs; (at != nil) != (timed && role == "acceptor") ||
+			at != nil && (*at < 0 || *at > took) {
+			t.Errorf("process %d accepted last %v ms before, of %d", p.PID, deref(at),
+				took)
 		}
 	}
 	if last.Processes[0].PID != h.workers[0] {
 		t.Errorf("the acceptor %d is not the first of %+v", h.workers[0], last.Processes)
 	}
-	i := slices.IndexFunc(a.summary.Seen, func(s seen) bool { return s.Listener.NetNS == w.NetNS() })
+	i := slices.IndexFunc(a.summary.Seen, func(s seen) bool {
+		return s.Listener.NetNS == w.NetNS()
+	})
 	if i < 0 || a.summary.Seen[i].Accepting == nil {
 		t.Fatalf("no accept side in the summary: %+v", a.summary.Seen)
 	}
@@ -76,9 +81,11 @@ func testAccept(t *testing.T, late bool) {
 		waits += b.Count
 	}
 	if timed {
-		if s.Proof != "return" || waits != accepts || s.WaitedUs == nil || s.LongestGapMs == nil || *s.LongestGapMs > took ||
+		if s.Proof != "return" || waits != accepts || s.WaitedUs == nil ||
+			s.LongestGapMs == nil || *s.LongestGapMs > took ||
 			s.LastAcceptMs == nil || *s.LastAcceptMs > took {
-			t.Errorf("accept side %+v: want %d waits of at most %d ms", s, accepts, took)
+			t.Errorf("accept side %+v: want %d waits of at most %d ms", s, accepts,
+				took)
 		}
 	} else if waits != 0 || s.LongestGapMs != nil || s.LastAcceptMs != nil {
 		t.Errorf("accept side %+v: no accept could be seen", s)
@@ -108,7 +115,8 @@ func dropUntilNamed(t *testing.T, w *world.World, tr *tracer, n int) {
 // wantAccepting checks the counts, which are exact with every backend.
 func wantAccepting(t *testing.T, s *accepting, arrivals, accepts, queued int) {
 	t.Helper()
-	if s.Arrivals != arrivals || s.Accepts == nil || *s.Accepts != accepts || s.AcceptQueueMax == nil || *s.AcceptQueueMax != queued {
+	if s.Arrivals != arrivals || s.Accepts == nil || *s.Accepts != accepts ||
+		s.AcceptQueueMax == nil || *s.AcceptQueueMax != queued {
 		t.Errorf("accept side: %d arrivals, %v accepts, at most %v queued; want %d, %d, %d",
 			s.Arrivals, deref(s.Accepts), deref(s.AcceptQueueMax), arrivals, accepts, queued)
 	}
@@ -137,7 +145,8 @@ func awaitHolders(t *testing.T, pid int, name string, n int) []int {
 				continue
 			}
 			comm, _ := os.ReadFile("/proc/" + e.Name() + "/comm")
-			if inodes, err := readSockets(other); err == nil && slices.Contains(inodes, inode) &&
+			if inodes, err := readSockets(other); err == nil &&
+				slices.Contains(inodes, inode) &&
 				strings.HasPrefix(string(comm), name) { // else it is gone, or not there yet
 				pids = append(pids, other)
 			}

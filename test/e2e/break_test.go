@@ -34,7 +34,8 @@ func TestVanishedNamespace(t *testing.T) {
 	for i := range generations {
 		w, err := world.New(context.Background())
 		must(t, err)
-		startServer(t, w, fmt.Sprintf("short-lived-%d", i), server.ListenConfig{Addr: anyAddr(port), Backlog: 3})
+		startServer(t, w, fmt.Sprintf("short-lived-%d", i),
+			server.ListenConfig{Addr: anyAddr(port), Backlog: 3})
 		fill(t, w, server4, 3)
 		loseSYNs(t, w, server4, 5+i)
 		drops[w.NetNS()] += 5 + i // its number, too, may come again
@@ -42,7 +43,8 @@ func TestVanishedNamespace(t *testing.T) {
 		settleRCU(t) // cleanup_net frees it after a grace period or two
 	}
 	w := newWorld(t)
-	server := startServer(t, w, "survivor", server.ListenConfig{Addr: anyAddr(port), Backlog: 3})
+	server := startServer(t, w, "survivor",
+		server.ListenConfig{Addr: anyAddr(port), Backlog: 3})
 	fill(t, w, server4, 3)
 	loseSYNs(t, w, server4, 9)
 	a := tr.stop()
@@ -67,17 +69,21 @@ func TestVanishedNamespace(t *testing.T) {
 			}
 		}
 		if told != n {
-			t.Errorf("rows of namespaces numbered %d explain %d, want %d", netns, told, n)
+			t.Errorf("rows of namespaces numbered %d explain %d, want %d", netns, told,
+				n)
 		}
 	}
 	living := slices.ContainsFunc(a.summary.Ledger, func(r row) bool {
-		return r.NetNS == w.NetNS() && r.Counter == "ListenOverflows" && !r.Gone && r.Kernel == 9 && r.Synspy == 9
+		return r.NetNS == w.NetNS() && r.Counter == "ListenOverflows" && !r.Gone &&
+			r.Kernel == 9 && r.Synspy == 9
 	})
 	if !living {
-		t.Errorf("no row of the surviving namespace %d with its 9 drops: %+v", w.NetNS(), a.summary.Ledger)
+		t.Errorf("no row of the surviving namespace %d with its 9 drops: %+v", w.NetNS(),
+			a.summary.Ledger)
 	}
 	for _, r := range a.of(w.NetNS()) {
-		if r.Processes != nil && r.Processes[0].PID == server.PID && r.Processes[0].Comm != "survivor" {
+		if r.Processes != nil && r.Processes[0].PID == server.PID &&
+			r.Processes[0].Comm != "survivor" {
 			t.Errorf("record of %+v", r.Processes)
 		}
 	}
@@ -113,7 +119,8 @@ func TestVanishedDuringStop(t *testing.T) {
 	if len(a.overflows(w.NetNS())) != 5 {
 		t.Errorf("%d records, want 5 of a full accept queue", len(a.drops))
 	}
-	if r, ok := a.row(w.NetNS(), "ListenDrops"); !ok || r.Synspy != 5 || !r.Gone && r.Kernel != 5 {
+	if r, ok := a.row(w.NetNS(), "ListenDrops"); !ok || r.Synspy != 5 || !r.Gone &&
+		r.Kernel != 5 {
 		t.Errorf("row %+v, want 5", r)
 	}
 }
@@ -122,9 +129,11 @@ func TestVanishedDuringStop(t *testing.T) {
 func TestManyListeners(t *testing.T) {
 	const first, many, backlog = 10_000, 10_000, 3
 	w := newWorld(t)
-	h := startHelper(t, w, helperConfig{Comm: "many", First: first, Count: many, Backlog: backlog})
+	h := startHelper(t, w, helperConfig{Comm: "many", First: first, Count: many,
+		Backlog: backlog})
 	tr := start(t, "--rate", "0", "--netns", w.Path())
-	t.Logf("%d listeners: ready after %v, %d KiB at its peak", many, tr.took, peakMemory(t, tr.cmd.Process.Pid))
+	t.Logf("%d listeners: ready after %v, %d KiB at its peak", many, tr.took,
+		peakMemory(t, tr.cmd.Process.Pid))
 	want := map[uint16]int{first: 2, first + 4711: 3, first + many - 1: 4}
 	for port, n := range want {
 		to := netip.AddrPortFrom(world.ServerAddr4, port)
@@ -135,7 +144,8 @@ func TestManyListeners(t *testing.T) {
 	got := map[uint16]int{}
 	for _, r := range a.of(w.NetNS()) {
 		got[r.Listener.Port]++
-		if !slices.Equal(r.pids(), []int{h.pid}) || *r.Listener.AcceptQueue != (queue{backlog + 1, backlog}) ||
+		if !slices.Equal(r.pids(), []int{h.pid}) ||
+			*r.Listener.AcceptQueue != (queue{backlog + 1, backlog}) ||
 			r.Server.Port != r.Listener.Port {
 			t.Errorf("listener %+v of %+v", r.Listener, r.Processes)
 		}
@@ -146,7 +156,8 @@ func TestManyListeners(t *testing.T) {
 	a.wantRow(w.NetNS(), "ListenOverflows", 9, 0)
 	for _, s := range a.summary.Seen {
 		if n := want[s.Listener.Port]; s.Syn != n+backlog+1 {
-			t.Errorf("port %d: seen %d SYNs, sent %d", s.Listener.Port, s.Syn, n+backlog+1)
+			t.Errorf("port %d: seen %d SYNs, sent %d", s.Listener.Port, s.Syn,
+				n+backlog+1)
 		}
 	}
 	if len(a.summary.Seen) != len(want) {
@@ -196,7 +207,8 @@ func TestManyDroppingListeners(t *testing.T) {
 	}
 	for _, s := range a.summary.Seen {
 		if s.Syn != 3 || s.Ack != 1 {
-			t.Errorf("port %d: seen %d SYNs and %d ACKs, sent 3 and 1", s.Listener.Port, s.Syn, s.Ack)
+			t.Errorf("port %d: seen %d SYNs and %d ACKs, sent 3 and 1", s.Listener.Port,
+				s.Syn, s.Ack)
 		}
 	}
 	a.wantRow(w.NetNS(), "ListenOverflows", 2*many, 0)
@@ -222,13 +234,16 @@ func TestInterruptedStart(t *testing.T) {
 			}
 			if status := tr.cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signaled() {
 				if status.Signal() != syscall.SIGINT || len(tr.records) > 0 {
-					t.Errorf("%v after %d records", tr.cmd.ProcessState, len(tr.records))
+					t.Errorf("%v after %d records", tr.cmd.ProcessState,
+						len(tr.records))
 				}
 				return
 			}
 			if len(tr.records) == 0 { // interrupted before it was ready: nothing to sum up
-				if code := tr.cmd.ProcessState.ExitCode(); code != 130 || tr.readErr != nil {
-					t.Errorf("%v, %v; it said:\n%s", tr.cmd.ProcessState, tr.readErr, &tr.stderr)
+				if code := tr.cmd.ProcessState.ExitCode(); code != 130 ||
+					tr.readErr != nil {
+					t.Errorf("%v, %v; it said:\n%s", tr.cmd.ProcessState,
+						tr.readErr, &tr.stderr)
 				}
 				return
 			}
@@ -247,7 +262,8 @@ func TestHostileComm(t *testing.T) {
 	server := startServer(t, w, hostile, server.ListenConfig{Addr: anyAddr(port), Backlog: 3})
 	fill(t, w, server4, 3)
 	tr := start(t, "--netns", w.Path())
-	table, stderr := exec.Command(program, "trace", "--netns", w.Path(), "--count", "5", "--no-color"), bytes.Buffer{}
+	table, stderr := exec.Command(program, "trace", "--netns", w.Path(), "--count", "5",
+		"--no-color"), bytes.Buffer{}
 	table.Stderr = &stderr
 	var text bytes.Buffer
 	table.Stdout = &text
@@ -277,7 +293,8 @@ func TestHostileComm(t *testing.T) {
 		t.Errorf("%d records, want %d", len(drops), lost)
 	}
 	for i, r := range drops {
-		if !slices.Equal(r.pids(), []int{server.PID}) || !strings.HasPrefix(r.Processes[0].Comm, "ev\x1b[2J\n\"<b>") {
+		if !slices.Equal(r.pids(), []int{server.PID}) ||
+			!strings.HasPrefix(r.Processes[0].Comm, "ev\x1b[2J\n\"<b>") {
 			t.Errorf("record %d: %+v", i, r.Processes)
 		}
 	}
@@ -288,7 +305,8 @@ func TestHostileComm(t *testing.T) {
 		}
 	}
 	if !strings.Contains(text.String(), "[2J") || strings.Contains(text.String(), "\n\"<b>") {
-		t.Errorf("the table does not name the process, or not in one line:\n%q", text.String())
+		t.Errorf("the table does not name the process, or not in one line:\n%q",
+			text.String())
 	}
 }
 
@@ -316,7 +334,8 @@ func TestListenerReplaced(t *testing.T) {
 	tr := start(t, "--netns", w.Path(), "--rate", "0")
 	var pids []int
 	for i := range 5 {
-		server := startServer(t, w, fmt.Sprintf("restart-%d", i), server.ListenConfig{Addr: anyAddr(port), Backlog: 3})
+		server := startServer(t, w, fmt.Sprintf("restart-%d", i),
+			server.ListenConfig{Addr: anyAddr(port), Backlog: 3})
 		fill(t, w, server4, 3)
 		loseSYNs(t, w, server4, 2)
 		// Two SYNs, then the four that were queued when it closed.

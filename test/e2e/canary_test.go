@@ -28,7 +28,8 @@ type probing struct {
 
 func startCanary(t *testing.T, w *world.World, to netip.AddrPort, args ...string) *probing {
 	t.Helper()
-	cmd := exec.Command(program, append([]string{"canary", to.String(), "--count", "1", "-o", "json"}, args...)...)
+	cmd := exec.Command(program,
+		append([]string{"canary", to.String(), "--count", "1", "-o", "json"}, args...)...)
 	cmd.Stderr = os.Stderr
 	stdout, err := cmd.StdoutPipe()
 	must(t, err)
@@ -126,7 +127,8 @@ func TestCanaryRetransmit(t *testing.T) {
 	must(t, err)
 	defer unix.Close(conn)
 	r := p.record()
-	if r.Outcome != event.CanaryConnected || *r.Retransmits == 0 || *r.LatencyMs < 900 || r.RTTMs == nil || *r.RTTMs > 900 {
+	if r.Outcome != event.CanaryConnected || *r.Retransmits == 0 || *r.LatencyMs < 900 ||
+		r.RTTMs == nil || *r.RTTMs > 900 {
 		t.Errorf("%+v", r)
 	}
 	if n := moved(t, w, before, event.CounterListenOverflows); n != int(*r.Retransmits) {
@@ -141,14 +143,18 @@ func TestCanaryTimeout(t *testing.T) {
 	fill(t, w, server4, 0)
 	before := counters(t, w)
 	nobody := netip.AddrPortFrom(netip.MustParseAddr("10.99.0.200"), port)
-	full, lost := startCanary(t, w, server4, "--timeout", "1500ms"), startCanary(t, w, nobody, "--timeout", "1500ms")
+	full, lost := startCanary(t, w, server4, "--timeout", "1500ms"),
+		startCanary(t, w, nobody, "--timeout", "1500ms")
 	for _, p := range []*probing{full, lost} {
 		r := p.record()
-		if r.Outcome != event.CanaryTimeout || *r.Retransmits == 0 || r.WaitedMs == nil || *r.WaitedMs < 1500 || r.LatencyMs != nil {
+		if r.Outcome != event.CanaryTimeout || *r.Retransmits == 0 || r.WaitedMs == nil ||
+			*r.WaitedMs < 1500 || r.LatencyMs != nil {
 			t.Errorf("%+v", r)
 		}
-		if p == full && moved(t, w, before, event.CounterListenOverflows) != int(*r.Retransmits)+1 {
-			t.Errorf("the kernel dropped %d SYNs, the canary sent %d", moved(t, w, before, event.CounterListenOverflows), *r.Retransmits+1)
+		if p == full &&
+			moved(t, w, before, event.CounterListenOverflows) != int(*r.Retransmits)+1 {
+			t.Errorf("the kernel dropped %d SYNs, the canary sent %d",
+				moved(t, w, before, event.CounterListenOverflows), *r.Retransmits+1)
 		}
 	}
 }
@@ -159,7 +165,8 @@ func TestCanaryStalled(t *testing.T) {
 	w := newWorld(t)
 	listenIn(t, w, onlySYNs(0))
 	r := startCanary(t, w, server4).record()
-	if r.Outcome != event.CanaryStalled || *r.Retransmits != 0 || r.LatencyMs == nil || *r.LatencyMs > 900 {
+	if r.Outcome != event.CanaryStalled || *r.Retransmits != 0 || r.LatencyMs == nil ||
+		*r.LatencyMs > 900 {
 		t.Errorf("%+v", r)
 	}
 }
@@ -196,7 +203,8 @@ func overflowAtACK(t *testing.T) event.Canary {
 		if err := unix.Bind(client, &unix.SockaddrInet4{Port: other}); err != nil {
 			return err
 		}
-		return unix.Connect(client, &unix.SockaddrInet4{Port: port, Addr: server4.Addr().As4()})
+		return unix.Connect(client,
+			&unix.SockaddrInet4{Port: port, Addr: server4.Addr().As4()})
 	}))
 	must(t, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0))
 	return p.record()
@@ -205,10 +213,13 @@ func overflowAtACK(t *testing.T) event.Canary {
 // TestCanaryRefused: a closed port answers by RST.
 func TestCanaryRefused(t *testing.T) {
 	w := newWorld(t)
-	if r := startCanary(t, w, server4).record(); r.Outcome != event.CanaryRefused || r.Answer != event.CanaryAnswerRST {
+	if r := startCanary(t, w, server4).record(); r.Outcome != event.CanaryRefused ||
+		r.Answer != event.CanaryAnswerRST {
 		t.Errorf("%+v", r)
 	}
-	if r := startCanary(t, w, netip.AddrPortFrom(world.ServerAddr6, port)).record(); r.Outcome != event.CanaryRefused {
+	if r := startCanary(t, w,
+		netip.AddrPortFrom(world.ServerAddr6,
+			port)).record(); r.Outcome != event.CanaryRefused {
 		t.Errorf("%+v", r)
 	}
 }

@@ -75,11 +75,13 @@ func startContainerd(t testing.TB, w *world.World) *containerd {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "synspy-ctd-") // short: it has sockets in it
 	must(t, err)
-	c := &containerd{t: t, w: w, dir: dir, socket: dir + "/cri.sock", cgroup: fmt.Sprintf("/synspy-e2e-%d-ctd", os.Getpid())}
+	c := &containerd{t: t, w: w, dir: dir, socket: dir + "/cri.sock",
+		cgroup: fmt.Sprintf("/synspy-e2e-%d-ctd", os.Getpid())}
 	t.Cleanup(c.close)
 	must(t, os.WriteFile(dir+"/config.toml", fmt.Appendf(nil, containerdConfig, dir), 0o600))
 	c.start()
-	c.conn, err = grpc.NewClient("unix://"+c.socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	c.conn, err = grpc.NewClient("unix://"+c.socket,
+		grpc.WithTransportCredentials(insecure.NewCredentials()))
 	must(t, err)
 	c.runtime = cri.NewRuntimeServiceClient(c.conn)
 	writeImage(t, dir+"/image.tar")
@@ -87,7 +89,8 @@ func startContainerd(t testing.TB, w *world.World) *containerd {
 		_, err := c.runtime.Version(ctx, &cri.VersionRequest{})
 		return err
 	})
-	out, err := exec.CommandContext(c.context(), "ctr", "--address", c.socket, "--namespace", "k8s.io", "images", "import",
+	out, err := exec.CommandContext(c.context(), "ctr", "--address", c.socket, "--namespace",
+		"k8s.io", "images", "import",
 		"--snapshotter", "native", dir+"/image.tar").CombinedOutput()
 	if err != nil {
 		c.fatal("import the image: %v\n%s", err, out)
@@ -159,7 +162,8 @@ func (c *containerd) pod(namespace, name, uid string) *sandbox {
 		Linux: &cri.LinuxPodSandboxConfig{
 			CgroupParent: c.cgroup + "/kubepods/burstable/pod" + uid,
 			SecurityContext: &cri.LinuxSandboxSecurityContext{
-				NamespaceOptions: &cri.NamespaceOption{Network: cri.NamespaceMode_NODE}},
+				NamespaceOptions: &cri.NamespaceOption{
+					Network: cri.NamespaceMode_NODE}},
 		},
 	}}
 	r, err := c.runtime.RunPodSandbox(c.context(), &cri.RunPodSandboxRequest{Config: p.config})
@@ -183,15 +187,18 @@ func (p *sandbox) run(name string, server *server.Config) string {
 	}
 	if server != nil {
 		config.Command = []string{"/bin/synspy"}
-		config.Envs = []*cri.KeyValue{{Key: "SYNSPY_LAB_HELPER", Value: asJSON(c.t, server)}}
+		config.Envs = []*cri.KeyValue{
+			{Key: "SYNSPY_LAB_HELPER", Value: asJSON(c.t, server)}}
 		config.Stdin = true // it ends with its input
 	}
-	r, err := c.runtime.CreateContainer(c.context(), &cri.CreateContainerRequest{PodSandboxId: p.id, Config: config,
-		SandboxConfig: p.config})
+	r, err := c.runtime.CreateContainer(c.context(),
+		&cri.CreateContainerRequest{PodSandboxId: p.id, Config: config,
+			SandboxConfig: p.config})
 	if err != nil {
 		c.fatal("create container %s: %v", name, err)
 	}
-	if _, err := c.runtime.StartContainer(c.context(), &cri.StartContainerRequest{ContainerId: r.ContainerId}); err != nil {
+	if _, err := c.runtime.StartContainer(c.context(),
+		&cri.StartContainerRequest{ContainerId: r.ContainerId}); err != nil {
 		c.fatal("start container %s: %v", name, err)
 	}
 	return r.ContainerId
@@ -206,9 +213,11 @@ func (c *containerd) close() {
 		}
 		for _, p := range c.pods {
 			c.await("remove a pod", func(ctx context.Context) error {
-				_, err := c.runtime.StopPodSandbox(ctx, &cri.StopPodSandboxRequest{PodSandboxId: p.id})
+				_, err := c.runtime.StopPodSandbox(ctx,
+					&cri.StopPodSandboxRequest{PodSandboxId: p.id})
 				if err == nil {
-					_, err = c.runtime.RemovePodSandbox(ctx, &cri.RemovePodSandboxRequest{PodSandboxId: p.id})
+					_, err = c.runtime.RemovePodSandbox(ctx,
+						&cri.RemovePodSandboxRequest{PodSandboxId: p.id})
 				}
 				return err
 			})
@@ -244,12 +253,13 @@ func (c *containerd) removeCgroups() {
 			continue
 		}
 		var dirs []string
-		_ = filepath.WalkDir(f[1]+c.cgroup, func(path string, d fs.DirEntry, err error) error {
-			if err == nil && d.IsDir() {
-				dirs = append(dirs, path)
-			}
-			return nil
-		})
+		_ = filepath.WalkDir(f[1]+c.cgroup,
+			func(path string, d fs.DirEntry, err error) error {
+				if err == nil && d.IsDir() {
+					dirs = append(dirs, path)
+				}
+				return nil
+			})
 		slices.Reverse(dirs) // the lower ones first
 		for _, dir := range dirs {
 			if err := os.Remove(dir); err != nil {

@@ -47,19 +47,25 @@ func TestContainers(t *testing.T) {
 	fill(t, w, server4, 3)
 	fill(t, w, other, 3)
 
-	late := start(t, "--netns", w.Path(), "--rate", "0", "--pod", "api-7f9c", "--container", id[:12])
+	late := start(t, "--netns", w.Path(), "--rate", "0", "--pod", "api-7f9c", "--container",
+		id[:12])
 	// On a busy machine containerd may take longer than a record waits for it: then
 	// the first ones have IDs only, and a filter by name lets none through.
 	first := 0
 	c.await("names in the records", func(context.Context) error {
 		loseSYNs(t, w, server4, 1)
 		first++
-		all.await("a record of the pod", func(records []record) bool { return len(records) > first })
+		all.await("a record of the pod", func(records []record) bool {
+			return len(records) > first
+		})
 		var without string
 		for range 100 { // the streams are not equally fast
 			without = ""
-			for name, tr := range map[string]*tracer{"all": all, "--pod": byPod, "--container": byContainer, "--pod, later": late} {
-				if !tr.has(func(r record) bool { return r.Pod != nil && r.Pod.Name != "" }) {
+			for name, tr := range map[string]*tracer{"all": all, "--pod": byPod,
+				"--container": byContainer, "--pod, later": late} {
+				if !tr.has(func(r record) bool {
+					return r.Pod != nil && r.Pod.Name != ""
+				}) {
 					without = name
 				}
 			}
@@ -75,7 +81,8 @@ func TestContainers(t *testing.T) {
 	loseSYNs(t, w, other, 5)
 	drops := func(n int) func([]record) bool {
 		return func(records []record) bool {
-			return n <= len(slices.DeleteFunc(slices.Clone(records), func(r record) bool { return r.Type != "drop" }))
+			return n <= len(slices.DeleteFunc(slices.Clone(records),
+				func(r record) bool { return r.Type != "drop" }))
 		}
 	}
 	all.await("records of the pod", drops(first+10))
@@ -101,7 +108,8 @@ func TestContainers(t *testing.T) {
 	}{
 		{"all", all, first + 15, 5, 0, container{id, "app", "containerd"}, *named},
 		{"--pod", byPod, 15, 0, first, container{id, "app", "containerd"}, *named},
-		{"--container", byContainer, 15, 0, first, container{id, "app", "containerd"}, *named},
+		{"--container", byContainer, 15, 0, first, container{id, "app", "containerd"},
+			*named},
 		{"--pod, later", late, 15, 0, first, container{id, "app", "containerd"}, *named},
 		{"--container of the other one", none, 0, 0, 0, container{}, pod{}},
 		{"without names", unnamed, 10, 0, 0, container{ID: id}, pod{UID: uid}},
@@ -124,15 +132,18 @@ func TestContainers(t *testing.T) {
 			}
 			for _, got := range []*container{r.Container, own.Container} {
 				if got == nil || *got != run.container {
-					t.Errorf("%s: record %d: container %+v, want %+v", run.name, i, got, run.container)
+					t.Errorf("%s: record %d: container %+v, want %+v", run.name,
+						i, got, run.container)
 				}
 			}
 			for _, got := range []*pod{r.Pod, own.Pod} {
 				if got == nil || *got != run.pod {
-					t.Errorf("%s: record %d: pod %+v, want %+v", run.name, i, got, run.pod)
+					t.Errorf("%s: record %d: pod %+v, want %+v", run.name, i,
+						got, run.pod)
 				}
 			}
-			if path := cgroupOf(t, own.PID); r.Cgroup == nil || r.Cgroup.Path != path || !strings.HasSuffix(path, "/"+id) {
+			if path := cgroupOf(t, own.PID); r.Cgroup == nil || r.Cgroup.Path != path ||
+				!strings.HasSuffix(path, "/"+id) {
 				t.Errorf("%s: record %d: cgroup %+v, /proc says %s, and the container is %s", run.name, i, r.Cgroup, path, id)
 			}
 		}
@@ -158,7 +169,9 @@ func TestContainers(t *testing.T) {
 func listening(w *world.World, port int) error {
 	return w.Do(func() error {
 		table, err := os.ReadFile("/proc/thread-self/net/tcp")
-		if err == nil && !strings.Contains(string(table), fmt.Sprintf(":%04X 00000000:0000 0A", port)) {
+		if err == nil &&
+			!strings.Contains(string(table),
+				fmt.Sprintf(":%04X 00000000:0000 0A", port)) {
 			err = fmt.Errorf("nobody listens on port %d", port)
 		}
 		return err

@@ -56,7 +56,8 @@ func (c *crew) await(what string, ok func() bool) {
 	c.t.Helper()
 	for deadline := time.Now().Add(patience); !ok(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			c.t.Fatalf("%s: not after %v; listeners are held by %v", what, patience, c.truth())
+			c.t.Fatalf("%s: not after %v; listeners are held by %v", what, patience,
+				c.truth())
 		}
 	}
 }
@@ -72,7 +73,8 @@ func (c *crew) sockets(state string) (inodes []uint64) {
 		}
 		for line := range strings.Lines(string(table)) {
 			f := strings.Fields(line)
-			if len(f) < 10 || f[3] != state || !strings.HasSuffix(f[1], fmt.Sprintf(":%04X", port)) {
+			if len(f) < 10 || f[3] != state ||
+				!strings.HasSuffix(f[1], fmt.Sprintf(":%04X", port)) {
 				continue
 			}
 			inode, err := strconv.ParseUint(f[9], 10, 64)
@@ -121,7 +123,9 @@ func (c *crew) stop(pids []int) {
 		must(c.t, unix.Kill(pid, unix.SIGSTOP))
 	}
 	for _, pid := range pids {
-		c.await(fmt.Sprintf("process %d stops", pid), func() bool { return isStopped(c.t, pid) })
+		c.await(fmt.Sprintf("process %d stops", pid), func() bool {
+			return isStopped(c.t, pid)
+		})
 	}
 }
 
@@ -142,7 +146,8 @@ func isStopped(t testing.TB, pid int) bool {
 		if err != nil {
 			return false // it has ended: look again
 		}
-		if _, state, ok := bytes.Cut(stat[bytes.LastIndexByte(stat, ')'):], []byte(" ")); !ok || state[0] != 'T' {
+		if _, state, ok := bytes.Cut(stat[bytes.LastIndexByte(stat, ')'):],
+			[]byte(" ")); !ok || state[0] != 'T' {
 			return false
 		}
 	}
@@ -170,7 +175,9 @@ func holdersOf(t testing.TB, inodes []uint64) truth {
 		}
 		for _, inode := range inodes {
 			if slices.Contains(sockets, inode) {
-				found[inode] = append(found[inode], process{PID: pid, Comm: strings.TrimSuffix(string(comm), "\n")})
+				found[inode] = append(found[inode],
+					process{PID: pid,
+						Comm: strings.TrimSuffix(string(comm), "\n")})
 			}
 		}
 	}
@@ -187,7 +194,8 @@ func pollersOf(t testing.TB, holders truth) truth {
 			must(t, err)
 			for _, file := range files {
 				info, err := os.ReadFile(file)
-				if err == nil && slices.Contains(strings.Fields(string(info)), fmt.Sprintf("ino:%x", inode)) {
+				if err == nil && slices.Contains(strings.Fields(string(info)),
+					fmt.Sprintf("ino:%x", inode)) {
 					polled[inode] = append(polled[inode], p)
 				}
 			}
@@ -207,7 +215,9 @@ func (of truth) processes(inodes ...uint64) (list []process) {
 
 func (of truth) equal(other truth) bool {
 	return maps.EqualFunc(of, other, func(a, b []process) bool {
-		return slices.EqualFunc(a, b, func(x, y process) bool { return x.PID == y.PID && x.Comm == y.Comm })
+		return slices.EqualFunc(a, b, func(x, y process) bool {
+			return x.PID == y.PID && x.Comm == y.Comm
+		})
 	})
 }
 

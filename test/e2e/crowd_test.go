@@ -58,7 +58,8 @@ func TestCrowd(t *testing.T) {
 		}
 	}
 	if gone != crowd*each || alive != lost {
-		t.Errorf("%d SYNs counted in the crowd and %d at the later server, want %d and %d", gone, alive, crowd*each, lost)
+		t.Errorf("%d SYNs counted in the crowd and %d at the later server, want %d and %d",
+			gone, alive, crowd*each, lost)
 	}
 	if o := a.summary.Overflow; o.Hides() && o.Changes == 0 { // the ring may be too small for so many openings at once
 		t.Errorf("no room for %+v", *o)
@@ -77,12 +78,14 @@ func crowdedNamespace(syns int) (inode uint64, end func(), err error) {
 				return fmt.Errorf("unshare: %w", err)
 			}
 			var stat unix.Stat_t
-			if err := unix.Stat(fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid()), &stat); err != nil {
+			if err := unix.Stat(fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid()),
+				&stat); err != nil {
 				return err
 			}
 			inode = stat.Ino
 			socket := func() (int, error) {
-				fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+				fd, err := unix.Socket(unix.AF_INET,
+					unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 				if err == nil {
 					sockets = append(sockets, fd)
 				}
@@ -112,7 +115,8 @@ func crowdedNamespace(syns int) (inode uint64, end func(), err error) {
 				if err != nil {
 					return err
 				}
-				if err := unix.Connect(fd, at); err != nil && err != unix.EINPROGRESS {
+				if err := unix.Connect(fd, at); err != nil &&
+					err != unix.EINPROGRESS {
 					return os.NewSyscallError("connect", err)
 				}
 			}

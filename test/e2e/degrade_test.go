@@ -101,12 +101,18 @@ func TestNeededTypeMissing(t *testing.T) {
 				args = append(args, "--backend", test.backend)
 			}
 			for _, command := range []string{"trace", "check"} {
-				stdout, stderr, code := once(t, append([]string{command, "-o", "json"}, args...)...)
-				if code != 3 || !strings.Contains(stderr, test.said) || !strings.Contains(stderr, "not in the kernel's type information") ||
-					!strings.Contains(stderr, "--btf must hold the types of this very kernel") {
-					t.Errorf("%s: exit code %d, it said:\n%s", command, code, stderr)
+				stdout, stderr, code := once(t,
+					append([]string{command, "-o", "json"}, args...)...)
+				if code != 3 || !strings.Contains(stderr, test.said) ||
+					!strings.Contains(stderr,
+						"not in the kernel's type information") ||
+					!strings.Contains(stderr,
+						"--btf must hold the types of this very kernel") {
+					t.Errorf("%s: exit code %d, it said:\n%s", command, code,
+						stderr)
 				}
-				for _, raw := range []string{"unknown#", "line(s) omitted", "R1", "CO-RE", "goroutine"} {
+				for _, raw := range []string{"unknown#", "line(s) omitted", "R1",
+					"CO-RE", "goroutine"} {
 					if strings.Contains(stderr, raw) {
 						t.Errorf("%s says %q:\n%s", command, raw, stderr)
 					}
@@ -114,9 +120,11 @@ func TestNeededTypeMissing(t *testing.T) {
 				if command == "trace" && len(stdout) > 0 {
 					t.Errorf("it wrote:\n%s", stdout)
 				}
-				if command == "check" && !slices.ContainsFunc(checks(t, stdout), func(c checked) bool {
-					return c.Name == "trace" && c.Status == "missing"
-				}) {
+				if command == "check" &&
+					!slices.ContainsFunc(checks(t, stdout),
+						func(c checked) bool {
+							return c.Name == "trace" && c.Status == "missing"
+						}) {
 					t.Errorf("check says that a trace can run:\n%s", stdout)
 				}
 			}
@@ -132,15 +140,23 @@ func TestTypeMissing(t *testing.T) {
 		said    string  // by the note of a hook that is not attached; empty: none is missing
 		blind   []blind // besides what is not told anyway
 	}{
-		{"rsk_timer", "struct request_sock.rsk_timer", []blind{{"handshake_expired", "timer", "", "nothing"}, {"listener_closed", "timer", "", "nothing"}}},
-		{"inet_sport", "struct inet_sock.inet_sport", []blind{{"listener_closed", "close", "", "nothing"}}},
-		{"btf_trace_tcp_send_reset", "not in the kernel's type information", []blind{{"listener_closed", "close", "", "nothing"}}},
-		{"btf_trace_timer_cancel", "not in the kernel's type information", []blind{{"listener_closed", "ack", "", "nothing"},
-			{"bad_handshake_ack", "ack", "that no handshake waits for", "kernel_other"}}},
-		{"start_boottime", "struct task_struct.start_boottime, which is not in the kernel's type information; holders are read from /proc", nil},
+		{"rsk_timer", "struct request_sock.rsk_timer",
+			[]blind{{"handshake_expired", "timer", "", "nothing"},
+				{"listener_closed", "timer", "", "nothing"}}},
+		{"inet_sport", "struct inet_sock.inet_sport",
+			[]blind{{"listener_closed", "close", "", "nothing"}}},
+		{"btf_trace_tcp_send_reset", "not in the kernel's type information",
+			[]blind{{"listener_closed", "close", "", "nothing"}}},
+		{"btf_trace_timer_cancel", "not in the kernel's type information",
+			[]blind{{"listener_closed", "ack", "", "nothing"},
+				{"bad_handshake_ack", "ack", "that no handshake waits for",
+					"kernel_other"}}},
+		{"start_boottime",
+			"struct task_struct.start_boottime, which is not in the kernel's type information; holders are read from /proc", nil},
 		{"bpf_iter_task_file", "holders are read from /proc", nil},
 		{"IPSTATS_MIB_OUTNOROUTES", "", []blind{{"no_route_back", "", "", "kernel_other"}}},
-		{"SKB_DROP_REASON_NO_SOCKET", "", []blind{{"no_listener", "ingress", "", "kernel_other"}}},
+		{"SKB_DROP_REASON_NO_SOCKET", "",
+			[]blind{{"no_listener", "ingress", "", "kernel_other"}}},
 		{"net_cookie", "", nil},
 		{"sk_ino", "", nil},
 		{"bpf_rdonly_cast", "", nil},
@@ -149,20 +165,24 @@ func TestTypeMissing(t *testing.T) {
 	} {
 		t.Run(test.missing, func(t *testing.T) {
 			types := typesWithout(t, test.missing)
-			stdout, stderr, code := once(t, withBackend("check", "-o", "json", "--btf", types)...)
+			stdout, stderr, code := once(t,
+				withBackend("check", "-o", "json", "--btf", types)...)
 			if code != 0 || stderr != "" {
 				t.Fatalf("check: exit code %d, it said:\n%s", code, stderr)
 			}
 			report := checks(t, stdout)
 			said := slices.ContainsFunc(report, func(c checked) bool {
-				return c.Attached != nil && !*c.Attached && strings.Contains(c.Note, test.said)
+				return c.Attached != nil && !*c.Attached &&
+					strings.Contains(c.Note, test.said)
 			})
 			if test.said != "" && !said {
-				t.Errorf("no hook that is not attached says %q:\n%s", test.said, stdout)
+				t.Errorf("no hook that is not attached says %q:\n%s", test.said,
+					stdout)
 			}
 			for _, want := range test.blind {
 				if !slices.ContainsFunc(report, func(c checked) bool {
-					return c.Name == "cause" && c.Status == "missing" && c.Detail != "" && c.blind == want
+					return c.Name == "cause" && c.Status == "missing" &&
+						c.Detail != "" && c.blind == want
 				}) {
 					t.Errorf("check does not say %+v:\n%s", want, stdout)
 				}
@@ -170,7 +190,8 @@ func TestTypeMissing(t *testing.T) {
 
 			w := newWorld(t)
 			tr := start(t, "--netns", w.Path(), "--btf", types)
-			server := startServer(t, w, "degraded", server.ListenConfig{Addr: anyAddr(port), Backlog: 3})
+			server := startServer(t, w, "degraded",
+				server.ListenConfig{Addr: anyAddr(port), Backlog: 3})
 			fill(t, w, server4, 3)
 			loseSYNs(t, w, server4, 5)
 			a := tr.stop()
@@ -179,7 +200,8 @@ func TestTypeMissing(t *testing.T) {
 				t.Errorf("%d records of a full accept queue, want 5", len(drops))
 			}
 			for _, r := range drops {
-				if !slices.Equal(r.pids(), []int{server.PID}) || r.Listener.Inode == 0 {
+				if !slices.Equal(r.pids(), []int{server.PID}) ||
+					r.Listener.Inode == 0 {
 					t.Errorf("listener %+v of %+v", r.Listener, r.Processes)
 				}
 			}
@@ -215,11 +237,14 @@ func TestShownAs(t *testing.T) {
 		{"IPSTATS_MIB_OUTNOROUTES", "no-route-back", "no_route_back", "", 0},
 		{"btf_trace_tcp_send_reset", "listener-closed", "listener_closed", "close", 4},
 		{"btf_trace_timer_cancel", "listener-closed", "listener_closed", "ack", 6},
-		{"btf_trace_timer_cancel", "bad-handshake-ack-reset", "bad_handshake_ack", "ack", 2},
+		{"btf_trace_timer_cancel", "bad-handshake-ack-reset", "bad_handshake_ack", "ack",
+			2},
 		{"rsk_timer", "handshake-expired", "handshake_expired", "timer", 0},
 	} {
 		t.Run(test.missing+"/"+test.scenario, func(t *testing.T) {
-			stdout, stderr, code := once(t, withBackend("lab", "run", test.scenario, "-o", "json", "--btf", typesWithout(t, test.missing))...)
+			stdout, stderr, code := once(t,
+				withBackend("lab", "run", test.scenario, "-o", "json", "--btf",
+					typesWithout(t, test.missing))...)
 			if code > 1 && code != 3 {
 				t.Fatalf("exit code %d, it said:\n%s", code, stderr)
 			}
@@ -249,9 +274,12 @@ func TestShownAs(t *testing.T) {
 			if !verdict.Summary.Balanced {
 				t.Errorf("the ledger does not balance:\n%s", stdout)
 			}
-			at := slices.IndexFunc(told, func(b blind) bool { return b.Cause == test.cause && b.Stage == test.stage })
+			at := slices.IndexFunc(told, func(b blind) bool {
+				return b.Cause == test.cause && b.Stage == test.stage
+			})
 			if at < 0 {
-				t.Fatalf("nothing says that %s at %s cannot be told: %+v", test.cause, test.stage, told)
+				t.Fatalf("nothing says that %s at %s cannot be told: %+v",
+					test.cause, test.stage, told)
 			}
 			shows := told[at].Shows
 			for _, c := range verdict.Recorded {
@@ -260,8 +288,11 @@ func TestShownAs(t *testing.T) {
 					unmatched = append(unmatched, c.Cause)
 				}
 			}
-			if got[test.cause] != test.records || unmatched != nil || (shows == "nothing") != (got[shows] == 0 && got["kernel_other"] == 0) {
-				t.Errorf("want %d records of %s and the rest as %s, got %v", test.records, test.cause, shows, got)
+			if got[test.cause] != test.records || unmatched != nil ||
+				(shows == "nothing") != (got[shows] == 0 &&
+					got["kernel_other"] == 0) {
+				t.Errorf("want %d records of %s and the rest as %s, got %v",
+					test.records, test.cause, shows, got)
 			}
 		})
 	}

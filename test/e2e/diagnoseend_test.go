@@ -30,10 +30,12 @@ func TestDiagnoseEnds(t *testing.T) {
 // testClosedPort: clients are refused, since the server listens on another port.
 func testClosedPort(t *testing.T) {
 	w := newWorld(t)
-	startServer(t, w, "elsewhere", server.ListenConfig{Addr: anyAddr(port + 1), Backlog: 128, Accept: true})
+	startServer(t, w, "elsewhere", server.ListenConfig{Addr: anyAddr(port + 1), Backlog: 128,
+		Accept: true})
 	visitors(t, w, 1, 50*time.Millisecond)
 	d := beginDiagnosis(t, "--netns", w.Path(), "--port", "8080", "--duration", "2s").end()
-	if len(d.Findings) == 0 || d.Findings[0].ID != "no_listener" || d.Findings[0].Severity != "cause" || d.Findings[0].Confidence != "proven" {
+	if len(d.Findings) == 0 || d.Findings[0].ID != "no_listener" ||
+		d.Findings[0].Severity != "cause" || d.Findings[0].Confidence != "proven" {
 		t.Errorf("want no_listener: %s", d)
 	}
 }
@@ -41,13 +43,16 @@ func testClosedPort(t *testing.T) {
 // testSeveralListeners: one of three listeners that match is in trouble.
 func testSeveralListeners(t *testing.T) {
 	w := newWorld(t)
-	startServer(t, w, "well", server.ListenConfig{Addr: anyAddr(port + 1), Backlog: 128, Accept: true})
-	startServer(t, w, "alone", server.ListenConfig{Addr: anyAddr(port + 2), Backlog: 128, Accept: true})
+	startServer(t, w, "well", server.ListenConfig{Addr: anyAddr(port + 1), Backlog: 128,
+		Accept: true})
+	startServer(t, w, "alone", server.ListenConfig{Addr: anyAddr(port + 2), Backlog: 128,
+		Accept: true})
 	stuck := startServer(t, w, "stuck", server.ListenConfig{Addr: anyAddr(port), Backlog: 4})
 	visitors(t, w, 1, 50*time.Millisecond)
 	time.Sleep(500 * time.Millisecond)
 	d := beginDiagnosis(t, "--netns", w.Path(), "--port", "8080-8082", "--duration", "2s").end()
-	if len(d.causes()) != 1 || d.Findings[0].ID != "no_acceptor" || !d.Findings[0].names(stuck.PID) || d.Findings[0].Listener.Port != port {
+	if len(d.causes()) != 1 || d.Findings[0].ID != "no_acceptor" ||
+		!d.Findings[0].names(stuck.PID) || d.Findings[0].Listener.Port != port {
 		t.Errorf("want no_acceptor of process %d: %s", stuck.PID, d)
 	}
 }
@@ -61,7 +66,8 @@ func testVanishes(t *testing.T) {
 	time.Sleep(1500 * time.Millisecond)
 	must(t, unix.Kill(h.pid, unix.SIGKILL))
 	d := s.end()
-	if len(d.Findings) == 0 || d.Findings[0].ID != "listener_restarted" && d.Findings[0].ID != "no_listener" || d.Findings[0].Severity != "cause" {
+	if len(d.Findings) == 0 || d.Findings[0].ID != "listener_restarted" &&
+		d.Findings[0].ID != "no_listener" || d.Findings[0].Severity != "cause" {
 		t.Errorf("want listener_restarted: %s", d)
 	}
 	for _, id := range d.causes() {
@@ -74,7 +80,8 @@ func testVanishes(t *testing.T) {
 // testInterrupted: Ctrl-C ends the watching, and what was seen is judged.
 func testInterrupted(t *testing.T) {
 	w := newWorld(t)
-	startServer(t, w, "well", server.ListenConfig{Addr: anyAddr(port), Backlog: 128, Accept: true})
+	startServer(t, w, "well", server.ListenConfig{Addr: anyAddr(port), Backlog: 128,
+		Accept: true})
 	visitors(t, w, 1, 50*time.Millisecond)
 	s := beginDiagnosis(t, "--netns", w.Path(), "--duration", "10m")
 	time.Sleep(2500 * time.Millisecond)

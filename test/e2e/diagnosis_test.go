@@ -56,7 +56,8 @@ func (d *diagnosis) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%.1f s: %s\n", d.WindowS, d.Verdict)
 	for _, f := range d.Findings {
-		fmt.Fprintf(&b, "- %s %s (%s): %s; %s\n", f.Severity, f.ID, f.Confidence, f.Title, strings.Join(f.Fix, "; "))
+		fmt.Fprintf(&b, "- %s %s (%s): %s; %s\n", f.Severity, f.ID, f.Confidence, f.Title,
+			strings.Join(f.Fix, "; "))
 		for _, e := range f.Evidence {
 			fmt.Fprintf(&b, "    %s: %v\n", e.What, e.Value)
 		}
@@ -112,7 +113,8 @@ func (s *session) end() *diagnosis {
 	}
 	d := &diagnosis{}
 	if err := json.Unmarshal(s.out.Bytes(), d); err != nil || d.Type != "diagnosis" {
-		s.t.Fatalf("synspy diagnose wrote %q: %v", s.out.Bytes()[:min(s.out.Len(), 500)], err)
+		s.t.Fatalf("synspy diagnose wrote %q: %v", s.out.Bytes()[:min(s.out.Len(), 500)],
+			err)
 	}
 	if err := schema.Check(s.out.Bytes()); err != nil {
 		s.t.Error(err)
@@ -178,7 +180,8 @@ func visitorsWhoSay(t *testing.T, w *world.World, words string, atOnce int, ever
 
 // connecting makes a socket of this namespace that connects to the server on the loopback device.
 func connecting() (int, error) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK,
+		0)
 	if err != nil {
 		return -1, err
 	}
@@ -214,7 +217,10 @@ func secureVisitors(t *testing.T, w *world.World, atOnce int, every time.Duratio
 		for ticker := time.NewTicker(every); ; {
 			for range atOnce {
 				var fd int
-				if err := w.Do(func() (err error) { fd, err = connecting(); return err }); err != nil {
+				if err := w.Do(func() (err error) {
+					fd, err = connecting()
+					return err
+				}); err != nil {
 					t.Error(err)
 					return
 				}

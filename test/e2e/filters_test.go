@@ -24,7 +24,8 @@ type fate struct {
 }
 
 func compareFates(a, b fate) int {
-	return cmp.Or(a.client.Compare(b.client), cmp.Compare(a.port, b.port), cmp.Compare(a.cause, b.cause),
+	return cmp.Or(a.client.Compare(b.client), cmp.Compare(a.port, b.port),
+		cmp.Compare(a.cause, b.cause),
 		cmp.Compare(a.stage, b.stage))
 }
 
@@ -49,9 +50,12 @@ func newMarket(t *testing.T) *market {
 	m.webGroup, webDir = newCgroup(t, "web.slice")
 	m.dbPath, dbDir = newCgroup(t, "db.slice")
 	m.w = newWorld(t)
-	m.web = startServer(t, m.w, "web-front", server.ListenConfig{Addr: netip.AddrPortFrom(netip.IPv6Unspecified(), portWeb), Backlog: 3})
+	m.web = startServer(t, m.w, "web-front",
+		server.ListenConfig{Addr: netip.AddrPortFrom(netip.IPv6Unspecified(), portWeb),
+			Backlog: 3})
 	m.db = startServer(t, m.w, "db[1]", server.ListenConfig{Addr: anyAddr(portDB), Backlog: 1})
-	m.mail = startServer(t, m.w, "web-mail", server.ListenConfig{Addr: anyAddr(portMail), Backlog: 8})
+	m.mail = startServer(t, m.w, "web-mail",
+		server.ListenConfig{Addr: anyAddr(portMail), Backlog: 8})
 	moveTo(t, webDir, m.web.PID)
 	moveTo(t, dbDir, m.db.PID)
 	return m
@@ -103,34 +107,58 @@ func TestFilters(t *testing.T) {
 		keep func(fate) bool
 	}{
 		{"none", func(*market) []string { return nil }, all},
-		{"port", func(*market) []string { return []string{"--port", "8081"} }, onPort(portDB)},
-		{"port range", func(*market) []string { return []string{"--port", "1-80,8081-8082"} }, onPort(portDB, portMail)},
+		{"port", func(*market) []string {
+			return []string{"--port", "8081"}
+		}, onPort(portDB)},
+		{"port range", func(*market) []string {
+			return []string{"--port", "1-80,8081-8082"}
+		}, onPort(portDB, portMail)},
 		{"addr", func(*market) []string { return []string{"--addr", "fd99::/64"} },
 			func(f fate) bool { return f.client.Addr().Is6() }},
-		{"addr IPv4", func(*market) []string { return []string{"--addr", world.ServerAddr4.String()} },
+		{"addr IPv4", func(*market) []string {
+			return []string{"--addr", world.ServerAddr4.String()}
+		},
 			func(f fate) bool { return f.client.Addr().Is4() }},
 		{"client", func(*market) []string { return []string{"--client", oneClient} },
-			func(f fate) bool { return f.client.Addr() == netip.MustParseAddr(oneClient) }},
+			func(f fate) bool {
+				return f.client.Addr() == netip.MustParseAddr(oneClient)
+			}},
 		{"cause", func(*market) []string { return []string{"--cause", "syn_queue_full"} },
 			func(f fate) bool { return f.cause == "syn_queue_full" }},
 		{"stage", func(*market) []string { return []string{"--stage", "ack"} },
 			func(f fate) bool { return f.stage == "ack" }},
-		{"pid", func(m *market) []string { return []string{"--pid", fmt.Sprint(m.db.PID)} }, onPort(portDB)},
-		{"comm", func(*market) []string { return []string{"--comm", "db[1]"} }, onPort(portDB)},
-		{"comm glob", func(*market) []string { return []string{"--comm", "web-*"} }, onPort(portWeb, portMail)},
-		{"comm of nobody", func(*market) []string { return []string{"--comm", "nobody*"} }, onPort()},
-		{"cgroup", func(m *market) []string { return []string{"--cgroup", m.webGroup} }, onPort(portWeb)},
-		{"cgroup glob", func(*market) []string { return []string{"--cgroup", "/synspy-e2e-*/db.*"} }, onPort(portDB)},
-		{"cgroup above", func(*market) []string { return []string{"--cgroup", fmt.Sprintf("/synspy-e2e-%d", os.Getpid())} },
+		{"pid", func(m *market) []string {
+			return []string{"--pid", fmt.Sprint(m.db.PID)}
+		}, onPort(portDB)},
+		{"comm", func(*market) []string {
+			return []string{"--comm", "db[1]"}
+		}, onPort(portDB)},
+		{"comm glob", func(*market) []string {
+			return []string{"--comm", "web-*"}
+		}, onPort(portWeb, portMail)},
+		{"comm of nobody", func(*market) []string {
+			return []string{"--comm", "nobody*"}
+		}, onPort()},
+		{"cgroup", func(m *market) []string {
+			return []string{"--cgroup", m.webGroup}
+		}, onPort(portWeb)},
+		{"cgroup glob", func(*market) []string {
+			return []string{"--cgroup", "/synspy-e2e-*/db.*"}
+		}, onPort(portDB)},
+		{"cgroup above", func(*market) []string {
+			return []string{"--cgroup", fmt.Sprintf("/synspy-e2e-%d", os.Getpid())}
+		},
 			onPort(portWeb, portDB)},
 		{"two at once", func(*market) []string {
-			return []string{"--comm", "web-*", "--stage", "syn", "--cause", "accept_queue_full"}
+			return []string{"--comm", "web-*", "--stage", "syn", "--cause",
+				"accept_queue_full"}
 		},
 			func(f fate) bool { return f.port == portWeb && f.stage == "syn" }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			m := newMarket(t)
-			tr := start(t, append([]string{"--netns", m.w.Path(), "--rate", "0"}, tt.args(m)...)...)
+			tr := start(t, append([]string{"--netns", m.w.Path(), "--rate", "0"},
+				tt.args(m)...)...)
 			before := counters(t, m.w)
 			m.play(t)
 			if !slices.ContainsFunc(m.truth, tt.keep) && tt.name != "comm of nobody" {
@@ -140,7 +168,8 @@ func TestFilters(t *testing.T) {
 			m.want(t, a, tt.keep)
 			// What the kernel counted is all in the ledger, filter or not.
 			for c, n := range counters(t, m.w) {
-				if r, _ := a.row(m.w.NetNS(), c.String()); r.Kernel != int(n-before[c]) {
+				if r, _ := a.row(m.w.NetNS(),
+					c.String()); r.Kernel != int(n-before[c]) {
 					t.Errorf("%s: the kernel moved it by %d, the ledger has %+v", c, n-before[c], r)
 				}
 			}
@@ -170,9 +199,11 @@ func (m *market) want(t *testing.T, a *account, keep func(fate) bool) {
 	}
 	for _, r := range a.of(m.w.NetNS()) {
 		got = append(got, fate{r.client(), r.Listener.Port, r.Cause, r.Stage})
-		pid := map[uint16]int{portWeb: m.web.PID, portDB: m.db.PID, portMail: m.mail.PID}[r.Listener.Port]
+		pid := map[uint16]int{portWeb: m.web.PID, portDB: m.db.PID,
+			portMail: m.mail.PID}[r.Listener.Port]
 		if !slices.Equal(r.pids(), []int{pid}) {
-			t.Errorf("processes %+v of port %d, want %d", r.Processes, r.Listener.Port, pid)
+			t.Errorf("processes %+v of port %d, want %d", r.Processes, r.Listener.Port,
+				pid)
 		}
 	}
 	if !sameList(want, got, compareFates) {
@@ -195,12 +226,15 @@ func TestNetNSFilter(t *testing.T) {
 	for _, by := range []string{"path", "inode", "PID"} {
 		t.Run(by, func(t *testing.T) {
 			w, other := newWorld(t), newWorld(t)
-			s := startServer(t, w, "asked-for", server.ListenConfig{Addr: anyAddr(port), Backlog: 3})
-			startServer(t, other, "not-asked-for", server.ListenConfig{Addr: anyAddr(port), Backlog: 3})
+			s := startServer(t, w, "asked-for",
+				server.ListenConfig{Addr: anyAddr(port), Backlog: 3})
+			startServer(t, other, "not-asked-for",
+				server.ListenConfig{Addr: anyAddr(port), Backlog: 3})
 			fill(t, w, server4, 3)
 			fill(t, other, server4, 3)
 			tr := start(t, "--netns", map[string]string{
-				"path": w.Path(), "inode": fmt.Sprint(w.NetNS()), "PID": fmt.Sprint(s.PID),
+				"path": w.Path(), "inode": fmt.Sprint(w.NetNS()),
+				"PID": fmt.Sprint(s.PID),
 			}[by])
 			loseSYNs(t, w, server4, 5)
 			loseSYNs(t, other, server4, 7)
@@ -212,7 +246,8 @@ func TestNetNSFilter(t *testing.T) {
 			a.wantRow(w.NetNS(), "ListenDrops", 5, 0)
 			for _, r := range a.summary.Ledger {
 				if r.NetNS != w.NetNS() {
-					t.Errorf("the ledger has a row of another namespace: %+v", r)
+					t.Errorf("the ledger has a row of another namespace: %+v",
+						r)
 				}
 			}
 		})
@@ -226,7 +261,8 @@ func TestFilterLate(t *testing.T) {
 	fill(t, w, server4, 3)
 	tr := start(t, "--netns", w.Path(), "--comm", "late*")
 	loseSYNs(t, w, server4, 2)
-	late := startServer(t, w, "late-one", server.ListenConfig{Addr: anyAddr(portDB), Backlog: 3})
+	late := startServer(t, w, "late-one",
+		server.ListenConfig{Addr: anyAddr(portDB), Backlog: 3})
 	to := netip.AddrPortFrom(world.ServerAddr4, portDB)
 	fill(t, w, to, 3)
 	loseSYNs(t, w, to, 3)
@@ -282,7 +318,8 @@ func TestFilterInherited(t *testing.T) {
 // counted as shown when it no longer does.
 func TestFilterOwnerLeaves(t *testing.T) {
 	w := newWorld(t)
-	h := startHelper(t, w, helperConfig{Comm: "prefork", First: port, Count: 1, Backlog: 3, Workers: 1})
+	h := startHelper(t, w, helperConfig{Comm: "prefork", First: port, Count: 1, Backlog: 3,
+		Workers: 1})
 	tr := start(t, "--netns", w.Path(), "--comm", "prefork-0", "--rate", "2")
 	fill(t, w, server4, 3)
 	loseSYNs(t, w, server4, 5)

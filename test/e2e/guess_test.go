@@ -98,13 +98,17 @@ func TestEntryStateGuessFails(t *testing.T) {
 		cookies bool   // some SYNs must be answered by cookies
 		drops   int
 	}{
-		{name: "SYN queue full, answered by cookies", backlog: 8, syns: 20, fooled: guessers[0].name, cookies: true},
-		{name: "accept queue exactly at its limit", backlog: 3, filled: 3, syns: 2, fooled: guessers[1].name},
-		{name: "accept queue one above its limit", backlog: 3, filled: 4, syns: 3, drops: 3},
+		{name: "SYN queue full, answered by cookies", backlog: 8, syns: 20,
+			fooled: guessers[0].name, cookies: true},
+		{name: "accept queue exactly at its limit", backlog: 3, filled: 3, syns: 2,
+			fooled: guessers[1].name},
+		{name: "accept queue one above its limit", backlog: 3, filled: 4, syns: 3,
+			drops: 3},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t)
-			server := startServer(t, w, "guessed", server.ListenConfig{Addr: anyAddr(port), Backlog: tt.backlog})
+			server := startServer(t, w, "guessed",
+				server.ListenConfig{Addr: anyAddr(port), Backlog: tt.backlog})
 			tr := start(t, "--netns", w.Path(), "--rate", "0", "--cookies")
 			must(t, w.Handshakes(t.Context(), server4, tt.filled))
 
@@ -150,8 +154,10 @@ func TestEntryStateGuessFails(t *testing.T) {
 				t.Errorf("cookies to %v, want %v", got, cookies)
 			}
 			for _, g := range guessers {
-				if right := sameMap(guesses[g.name], truth); right == (g.name == tt.fooled) {
-					t.Errorf("guesser %q: right is %v; it says %v, truth: %v", g.name, right, guesses[g.name], truth)
+				if right := sameMap(guesses[g.name],
+					truth); right == (g.name == tt.fooled) {
+					t.Errorf("guesser %q: right is %v; it says %v, truth: %v",
+						g.name, right, guesses[g.name], truth)
 				}
 			}
 			a.wantRow(w.NetNS(), "ListenOverflows", tt.drops, 0)
@@ -178,7 +184,8 @@ func sameMap(a, b map[netip.AddrPort]string) bool {
 func TestCurrentAttributionFails(t *testing.T) {
 	const drops = 20
 	w := newWorld(t)
-	server := startServer(t, w, "innocent", server.ListenConfig{Addr: anyAddr(port), Backlog: 3})
+	server := startServer(t, w, "innocent",
+		server.ListenConfig{Addr: anyAddr(port), Backlog: 3})
 	fill(t, w, server4, 3)
 	tr := start(t, "--netns", w.Path(), "--rate", "0")
 	current := watchCurrent(t)
@@ -195,7 +202,8 @@ func TestCurrentAttributionFails(t *testing.T) {
 	}
 	for i, r := range a.drops {
 		if !slices.Equal(r.pids(), []int{server.PID}) || r.Processes[0].Comm != "innocent" {
-			t.Errorf("record %d names %+v, want %d alone; this test is %d", i, r.Processes, server.PID, self)
+			t.Errorf("record %d names %+v, want %d alone; this test is %d", i,
+				r.Processes, server.PID, self)
 		}
 	}
 }
@@ -205,7 +213,8 @@ func TestCurrentAttributionFails(t *testing.T) {
 // interrupted on the machine meanwhile is counted too.
 func watchCurrent(t testing.TB) func() map[int]int {
 	t.Helper()
-	counts, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Hash, KeySize: 8, ValueSize: 8, MaxEntries: 4096})
+	counts, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Hash, KeySize: 8, ValueSize: 8,
+		MaxEntries: 4096})
 	must(t, err)
 	t.Cleanup(func() { counts.Close() })
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
@@ -237,7 +246,8 @@ func watchCurrent(t testing.TB) func() map[int]int {
 	})
 	must(t, err)
 	defer program.Close()
-	attached, err := link.AttachRawTracepoint(link.RawTracepointOptions{Name: "consume_skb", Program: program})
+	attached, err := link.AttachRawTracepoint(link.RawTracepointOptions{Name: "consume_skb",
+		Program: program})
 	must(t, err)
 	t.Cleanup(func() { attached.Close() })
 	return func() map[int]int {

@@ -121,7 +121,8 @@ func runHelper(text string) error {
 		return serveAs(config)
 	}
 	if config.Count > 500 {
-		limit := unix.Rlimit{Cur: uint64(config.Count + 100), Max: uint64(config.Count + 100)}
+		limit := unix.Rlimit{Cur: uint64(config.Count + 100),
+			Max: uint64(config.Count + 100)}
 		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 			return fmt.Errorf("raise the limit of open files: %w", err)
 		}
@@ -148,7 +149,8 @@ func runHelper(text string) error {
 		if i == 0 {
 			accepts = config.Accept
 		}
-		if err := startWorker(fmt.Sprintf("%s-%d", config.Comm, i), files, accepts); err != nil {
+		if err := startWorker(fmt.Sprintf("%s-%d", config.Comm, i), files,
+			accepts); err != nil {
 			return err
 		}
 	}
@@ -193,7 +195,8 @@ func listen(port, backlog int) (int, error) {
 	}
 	// What is accepted or queued dies with an RST at the end, not with FINs
 	// that keep the namespace alive.
-	if err := unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}); err != nil {
+	if err := unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER,
+		&unix.Linger{Onoff: 1}); err != nil {
 		return -1, err
 	}
 	if err := unix.Bind(fd, &unix.SockaddrInet4{Port: port}); err != nil {

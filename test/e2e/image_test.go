@@ -44,27 +44,31 @@ func writeImage(t testing.TB, path string) {
 	blob := func(kind string, content []byte) map[string]any {
 		digest := fmt.Sprintf("%x", sha256.Sum256(content))
 		addFile(t, image, "blobs/sha256/"+digest, 0o644, content)
-		return map[string]any{"mediaType": "application/vnd.oci.image." + kind, "digest": "sha256:" + digest, "size": len(content)}
+		return map[string]any{"mediaType": "application/vnd.oci.image." + kind,
+			"digest": "sha256:" + digest, "size": len(content)}
 	}
 	config := blob("config.v1+json", asJSON(t, map[string]any{
 		"architecture": runtime.GOARCH, "os": "linux",
 		"config": map[string]any{"Entrypoint": []string{"/bin/busybox", "sleep", "600"}},
 		"rootfs": map[string]any{"type": "layers",
-			"diff_ids": []string{fmt.Sprintf("sha256:%x", sha256.Sum256(layer.Bytes()))}},
+			"diff_ids": []string{
+				fmt.Sprintf("sha256:%x", sha256.Sum256(layer.Bytes()))}},
 	}))
 	manifest := blob("manifest.v1+json", asJSON(t, map[string]any{
 		"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
 		"config": config, "layers": []any{blob("layer.v1.tar", layer.Bytes())},
 	}))
 	manifest["annotations"] = map[string]string{"io.containerd.image.name": imageName}
-	addFile(t, image, "index.json", 0o644, asJSON(t, map[string]any{"schemaVersion": 2, "manifests": []any{manifest}}))
+	addFile(t, image, "index.json", 0o644,
+		asJSON(t, map[string]any{"schemaVersion": 2, "manifests": []any{manifest}}))
 	must(t, image.Close())
 	must(t, file.Close())
 }
 
 func addFile(t testing.TB, w *tar.Writer, name string, mode int64, content []byte) {
 	t.Helper()
-	must(t, w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: mode, Size: int64(len(content))}))
+	must(t, w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: mode,
+		Size: int64(len(content))}))
 	_, err := w.Write(content)
 	must(t, err)
 }

@@ -16,7 +16,8 @@ import (
 // TestIncidentBlocked is of a loop that sleeps: accepts, sleeping threads and their stacks.
 func TestIncidentBlocked(t *testing.T) {
 	f := diagnoseIncident(t, "diagnose-blocked", event.FindingAcceptLoopBlocked)
-	if call := evidenceOf(f, "call that they slept in"); call != "nanosleep" && call != "clock_nanosleep" {
+	if call := evidenceOf(f, "call that they slept in"); call != "nanosleep" &&
+		call != "clock_nanosleep" {
 		t.Errorf("it slept in %v, want nanosleep", call)
 	}
 	if stack, _ := evidenceOf(f, "stack, innermost first").(string); stack == "" {
@@ -27,7 +28,8 @@ func TestIncidentBlocked(t *testing.T) {
 // TestIncidentThrottled is of a cgroup with a CPU quota, version 2 where that has the controller.
 func TestIncidentThrottled(t *testing.T) {
 	f := diagnoseIncident(t, "diagnose-throttled", event.FindingCPUThrottled)
-	if quota, period := evidenceOf(f, "quota"), evidenceOf(f, "period"); quota != 2000.0 || period != 100_000.0 {
+	if quota, period := evidenceOf(f, "quota"), evidenceOf(f, "period"); quota != 2000.0 ||
+		period != 100_000.0 {
 		t.Errorf("%v of %v µs, want 2000 of 100000", quota, period)
 	}
 	if path, _ := evidenceOf(f, "cgroup").(string); path == "" {
@@ -58,7 +60,8 @@ func diagnoseIncident(t *testing.T, name string, want event.FindingID) *event.Fi
 	if err := json.Unmarshal(line, &d); err != nil {
 		t.Fatalf("decode %q: %v", line, err)
 	}
-	if len(d.Findings) == 0 || d.Findings[0].ID != want || d.Findings[0].Severity != event.SeverityCause {
+	if len(d.Findings) == 0 || d.Findings[0].ID != want ||
+		d.Findings[0].Severity != event.SeverityCause {
 		t.Fatalf("%s does not come first: %s", want, d.Verdict)
 	}
 	if d.Balanced == nil || !*d.Balanced {

@@ -89,7 +89,8 @@ func wrongVerdict(name string) string {
 	if err == nil && v.Passed {
 		return ""
 	}
-	return fmt.Sprintf("want %s first and no other cause: %s: %v\n%s", v.Expected, v.Mismatches, err, text)
+	return fmt.Sprintf("want %s first and no other cause: %s: %v\n%s", v.Expected, v.Mismatches,
+		err, text)
 }
 
 // playIncident returns the verdict on an incident, and its diagnosis as text.
@@ -102,10 +103,12 @@ func playIncident(name string) (v incidentVerdict, text string, err error) {
 	out, failed := cmd.Output()
 	lines := bytes.Split(bytes.TrimSpace(out), []byte("\n"))
 	if len(lines) != 2 {
-		return v, "", fmt.Errorf("%d lines, want a diagnosis and a verdict: %w\n%s", len(lines), failed, &errs)
+		return v, "", fmt.Errorf("%d lines, want a diagnosis and a verdict: %w\n%s",
+			len(lines), failed, &errs)
 	}
 	var d diagnosis
-	if err := errors.Join(json.Unmarshal(lines[0], &d), json.Unmarshal(lines[1], &v)); err != nil {
+	if err := errors.Join(json.Unmarshal(lines[0], &d),
+		json.Unmarshal(lines[1], &v)); err != nil {
 		return v, "", err
 	}
 	if _, err := schema.CheckLines(out); err != nil {
@@ -119,7 +122,8 @@ func playIncident(name string) (v incidentVerdict, text string, err error) {
 		return v, "", err
 	}
 	if wrong := sentences.Contradictions(all); len(wrong) > 0 {
-		return v, "", fmt.Errorf("its sentences do not fit its numbers: %s\n%s", strings.Join(wrong, "; "), sentences.Report(all))
+		return v, "", fmt.Errorf("its sentences do not fit its numbers: %s\n%s",
+			strings.Join(wrong, "; "), sentences.Report(all))
 	}
 	return v, d.String(), nil
 }

@@ -28,7 +28,8 @@ func TestIncidentTC(t *testing.T) {
 	)
 	w := newWorld(t)
 	startServer(t, w, "innocent", server.ListenConfig{Addr: anyAddr(port), Backlog: 8})
-	shot, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: "drop_all", Type: ebpf.SchedCLS, License: "GPL",
+	shot, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: "drop_all", Type: ebpf.SchedCLS,
+		License:      "GPL",
 		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 2), asm.Return()}}) // TC_ACT_SHOT
 	must(t, err)
 	defer shot.Close()
@@ -37,15 +38,18 @@ func TestIncidentTC(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		if err := kerneltest.Request(unix.RTM_NEWQDISC, kerneltest.TCMessage(index, 0xffff0000, clsact, 0), func(a *netlink.AttributeEncoder) {
-			a.String(1, "clsact")
-		}); err != nil {
+		if err := kerneltest.Request(unix.RTM_NEWQDISC,
+			kerneltest.TCMessage(index, 0xffff0000, clsact,
+				0), func(a *netlink.AttributeEncoder) {
+				a.String(1, "clsact")
+			}); err != nil {
 			return err
 		}
-		return kerneltest.AddFilter(index, ingress, "bpf", 1, func(o *netlink.AttributeEncoder) {
-			o.Uint32(fd, uint32(shot.FD()))
-			o.Uint32(flags, directAction)
-		})
+		return kerneltest.AddFilter(index, ingress, "bpf", 1,
+			func(o *netlink.AttributeEncoder) {
+				o.Uint32(fd, uint32(shot.FD()))
+				o.Uint32(flags, directAction)
+			})
 	}))
 	var clients errgroup.Group
 	gone := make(chan struct{})
@@ -65,12 +69,14 @@ func TestIncidentTC(t *testing.T) {
 	d := beginDiagnosis(t, "--netns", w.Path(), "--duration", "2s").end()
 	close(gone)
 	must(t, clients.Wait())
-	if len(d.Findings) == 0 || d.Findings[0].ID != "other_drops" || d.Findings[0].Severity != "cause" {
+	if len(d.Findings) == 0 || d.Findings[0].ID != "other_drops" ||
+		d.Findings[0].Severity != "cause" {
 		t.Fatalf("want a cause, other_drops: %s", d)
 	}
 	f := d.Findings[0]
 	named := strings.Contains(f.shown("tc ingress program on "+device), "drop_all")
-	if reasoned := tellsTC(t); named != reasoned || strings.Contains(d.Verdict, "a tc program") != reasoned {
+	if reasoned := tellsTC(t); named != reasoned ||
+		strings.Contains(d.Verdict, "a tc program") != reasoned {
 		t.Errorf("named: %t; the kernel says what tc dropped: %t: %s", named, reasoned, d)
 	}
 }

@@ -57,7 +57,8 @@ func (l *listing) warned(id string) bool {
 // list runs synspy listeners in JSON.
 func list(t testing.TB, wantCode int, args ...string) (all []listing) {
 	t.Helper()
-	out, _, _ := runProgram(t, wantCode, append([]string{"listeners", "-o", "json"}, args...)...)
+	out, _, _ := runProgram(t, wantCode,
+		append([]string{"listeners", "-o", "json"}, args...)...)
 	return listings(t, out)
 }
 
@@ -69,7 +70,8 @@ func listings(t testing.TB, out string) (all []listing) {
 		if len(all) < 100 { // thousands are alike
 			must(t, schema.Check([]byte(line)))
 		}
-		if l.V != 1 || l.Type != "listener" || l.Time.IsZero() || l.Warnings == nil || !utf8.ValidString(line) {
+		if l.V != 1 || l.Type != "listener" || l.Time.IsZero() || l.Warnings == nil ||
+			!utf8.ValidString(line) {
 			t.Fatalf("no record of a listener: %s", line)
 		}
 		all = append(all, l)
@@ -94,28 +96,36 @@ func testAsSS(t *testing.T) {
 		return netip.AddrPortFrom(netip.MustParseAddr(addr), port)
 	}
 	server := startServer(t, w, "a\x1b[2J\"<b>\xff",
-		server.ListenConfig{Addr: anyAddr(8080), Backlog: 3}, server.ListenConfig{Addr: v6("::", 8081), Backlog: 200},
+		server.ListenConfig{Addr: anyAddr(8080), Backlog: 3},
+		server.ListenConfig{Addr: v6("::", 8081), Backlog: 200},
 		server.ListenConfig{Addr: v6("127.0.0.1", 8082), Backlog: 100000},
 		server.ListenConfig{Addr: anyAddr(8084), Backlog: 7, MPTCP: true},
-		server.ListenConfig{Addr: anyAddr(8083), Backlog: 9, ReusePort: true}, server.ListenConfig{Addr: anyAddr(8083), Backlog: 9, ReusePort: true})
+		server.ListenConfig{Addr: anyAddr(8083), Backlog: 9,
+			ReusePort: true}, server.ListenConfig{
+			Addr: anyAddr(8083), Backlog: 9, ReusePort: true})
 	must(t, w.Handshakes(t.Context(), server4, 2))
 	var want, got []string
 	must(t, w.Do(func() error {
 		out, err := exec.Command("ss", "-ltnH").Output()
 		for line := range strings.Lines(string(out)) {
 			f := strings.Fields(line)
-			want = append(want, fmt.Sprintf("%s %s/%s", strings.NewReplacer("*:", "[::]:").Replace(f[3]), f[1], f[2]))
+			want = append(want,
+				fmt.Sprintf("%s %s/%s",
+					strings.NewReplacer("*:", "[::]:").Replace(f[3]), f[1], f[2]))
 		}
 		return err
 	}))
 	for _, l := range list(t, 0, "--netns", w.Path()) {
 		q := l.Listener.AcceptQueue
-		if q == nil || l.Listener.SynQueue == nil || l.Listener.Inode == 0 || l.Backlog == nil || l.Backlog.Somaxconn == nil ||
+		if q == nil || l.Listener.SynQueue == nil || l.Listener.Inode == 0 ||
+			l.Backlog == nil || l.Backlog.Somaxconn == nil ||
 			l.Drops == nil || !l.Drops.Approximate || l.Listener.NetNS != w.NetNS() {
 			t.Errorf("something is missing of %+v", l)
 			continue
 		}
-		got = append(got, fmt.Sprintf("%s %d/%d", netip.AddrPortFrom(l.Listener.Addr, l.Listener.Port), q.Len, q.Limit))
+		got = append(got,
+			fmt.Sprintf("%s %d/%d",
+				netip.AddrPortFrom(l.Listener.Addr, l.Listener.Port), q.Len, q.Limit))
 		if len(l.Processes) != 1 || l.Processes[0].PID != server.PID {
 			t.Errorf("processes %+v, want %d alone", l.Processes, server.PID)
 		}
@@ -127,9 +137,11 @@ func testAsSS(t *testing.T) {
 			by = "listen_or_somaxconn"
 		}
 		if l.Backlog.By != by {
-			t.Errorf("port %d: limited by %q, want %q", l.Listener.Port, l.Backlog.By, by)
+			t.Errorf("port %d: limited by %q, want %q", l.Listener.Port, l.Backlog.By,
+				by)
 		}
-		if grouped := l.Listener.Reuseport != nil && l.Listener.Reuseport.Members == 2; grouped != (l.Listener.Port == 8083) {
+		if grouped := l.Listener.Reuseport != nil &&
+			l.Listener.Reuseport.Members == 2; grouped != (l.Listener.Port == 8083) {
 			t.Errorf("port %d: group %+v", l.Listener.Port, l.Listener.Reuseport)
 		}
 	}
@@ -138,12 +150,15 @@ func testAsSS(t *testing.T) {
 	if !slices.Equal(got, want) || len(got) != 6 {
 		t.Errorf("listeners %q, ss has %q", got, want)
 	}
-	if few := list(t, 0, "--netns", w.Path(), "--port", "8081", "--pid", fmt.Sprint(server.PID)); len(few) != 1 {
+	if few := list(t, 0, "--netns", w.Path(), "--port", "8081", "--pid",
+		fmt.Sprint(server.PID)); len(few) != 1 {
 		t.Errorf("%d listeners on port 8081", len(few))
 	}
 	out, _, _ := runProgram(t, 0, "listeners", "--netns", w.Path())
 	for line := range strings.Lines(out) {
-		if utf8.RuneCountInString(line) > 120 || strings.ContainsAny(strings.TrimSuffix(line, "\n"), "\x1b\n") || !utf8.ValidString(line) {
+		if utf8.RuneCountInString(line) > 120 ||
+			strings.ContainsAny(strings.TrimSuffix(line, "\n"), "\x1b\n") ||
+			!utf8.ValidString(line) {
 			t.Errorf("a line of the table: %q", line)
 		}
 	}
@@ -169,7 +184,8 @@ func testListFull(t *testing.T) {
 			t.Errorf("no warning %s: %+v", id, l[0].Warnings)
 		}
 	}
-	if len(l[0].Processes) != 1 || l[0].Processes[0].PID != server.PID || len(l[0].Processes[0].Threads) == 0 {
+	if len(l[0].Processes) != 1 || l[0].Processes[0].PID != server.PID ||
+		len(l[0].Processes[0].Threads) == 0 {
 		t.Errorf("its threads are not told: %+v", l[0].Processes)
 	}
 	if l[0].Drops == nil || l[0].Drops.Count < 4 {
@@ -188,7 +204,8 @@ func testListWatch(t *testing.T) {
 	w := newWorld(t)
 	startServer(t, w, "full", server.ListenConfig{Addr: anyAddr(port), Backlog: 3})
 	fill(t, w, server4, 3)
-	cmd := exec.Command(program, "listeners", "--watch", "--interval", "200ms", "--netns", w.Path(), "-o", "json", "--duration", "1m")
+	cmd := exec.Command(program, "listeners", "--watch", "--interval", "200ms", "--netns",
+		w.Path(), "-o", "json", "--duration", "1m")
 	stdout, err := cmd.StdoutPipe()
 	must(t, err)
 	must(t, cmd.Start())
@@ -222,7 +239,8 @@ func testListMany(t *testing.T) {
 		t.Errorf("%d listeners, want %d", len(all), many)
 	}
 	for _, l := range all {
-		if len(l.Processes) != 1 || l.Processes[0].PID != h.pid || l.Listener.SynQueue == nil {
+		if len(l.Processes) != 1 || l.Processes[0].PID != h.pid ||
+			l.Listener.SynQueue == nil {
 			t.Fatalf("listener %+v", l)
 		}
 	}

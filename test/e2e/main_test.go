@@ -28,7 +28,8 @@ func TestMain(m *testing.M) {
 func testMain(m *testing.M) int {
 	// No skip: a run without privileges proves nothing.
 	if os.Geteuid() != 0 {
-		fmt.Fprintln(os.Stderr, "FAIL: test/e2e traces with BPF and makes network namespaces: run its tests as root")
+		fmt.Fprintln(os.Stderr,
+			"FAIL: test/e2e traces with BPF and makes network namespaces: run its tests as root")
 		return 1
 	}
 	dir, err := os.MkdirTemp("", "synspy-e2e-")
@@ -50,7 +51,8 @@ func findProgram(dir string) (string, error) {
 	}
 	if _, err := exec.LookPath("go"); err == nil {
 		path := filepath.Join(dir, "synspy")
-		build := exec.Command("go", "build", "-o", path, "github.com/synspy/synspy/cmd/synspy")
+		build := exec.Command("go", "build", "-o", path,
+			"github.com/synspy/synspy/cmd/synspy")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			return "", fmt.Errorf("build synspy: %w\n%s", err, out)

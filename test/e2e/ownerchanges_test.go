@@ -25,7 +25,8 @@ const staleFor = 5 * time.Second
 // TestOwnerChanges: while a listener drops, those who hold it change.
 func TestOwnerChanges(t *testing.T) {
 	for name, test := range map[string]func(*testing.T){
-		"exec": testExec, "exit": testExit, "PID taken over": testPIDTakenOver, "in flight": testInFlight, "MPTCP": testMPTCP,
+		"exec": testExec, "exit": testExit, "PID taken over": testPIDTakenOver,
+		"in flight": testInFlight, "MPTCP": testMPTCP,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -39,7 +40,9 @@ func testExec(t *testing.T) {
 	o := observe(t, "exec")
 	o.becomes(holds(o.leader, "lead-exec", "listener"))
 	must(t, unix.Kill(o.leader, unix.SIGUSR1))
-	o.await("it executes", func() bool { return o.isHeldBy(process{PID: o.leader, Comm: "sleep"}) })
+	o.await("it executes", func() bool {
+		return o.isHeldBy(process{PID: o.leader, Comm: "sleep"})
+	})
 	o.becomes(holds(o.leader, "sleep", "listener"))
 	o.check()
 }
@@ -111,11 +114,14 @@ func testMPTCP(t *testing.T) {
 	w := newWorld(t)
 	must(t, w.Sysctl("net.mptcp.enabled", "1"))
 	tr := start(t, "--netns", w.Path())
-	server := startServer(t, w, "mptcp", server.ListenConfig{Addr: anyAddr(port), Backlog: 3, MPTCP: true, Accept: true, Pause: time.Hour})
+	server := startServer(t, w, "mptcp", server.ListenConfig{Addr: anyAddr(port), Backlog: 3,
+		MPTCP: true, Accept: true, Pause: time.Hour})
 	must(t, w.Handshakes(t.Context(), server4, 1))
 	c := &crew{t: t, w: w}
 	c.await("it accepts", func() bool { return len(c.connected()) == 1 })
-	named := func(r *record, _ *tracer) bool { return len(r.Processes) == 1 && r.Processes[0].Role == "acceptor" }
+	named := func(r *record, _ *tracer) bool {
+		return len(r.Processes) == 1 && r.Processes[0].Role == "acceptor"
+	}
 	first := loseUntil(t, func(n int) { loseSome(t, w, n) }, []*tracer{tr}, named)
 	loseSome(t, w, drops)
 	for i, r := range tr.stop().wantOwner(w, first+drops, "mptcp", server.PID) {
@@ -194,7 +200,8 @@ func (o *observed) becomes(want ...string) {
 		loseSome(o.t, o.w, 1)
 		o.lost++
 		if last = awaitDrops(o.tr, o.lost); slices.Equal(shown(last), want) {
-			o.t.Logf("%v after %v and %d records", want, time.Since(since).Round(time.Millisecond), o.lost-n)
+			o.t.Logf("%v after %v and %d records", want,
+				time.Since(since).Round(time.Millisecond), o.lost-n)
 			break
 		}
 		if time.Since(since) > patience {
@@ -222,8 +229,10 @@ func (o *observed) check() {
 		end := len(records)
 		if k+1 < len(o.steps) {
 			next := o.steps[k+1]
-			for end = next.from; end > s.from && records[end-1].Time.After(next.since.Add(staleFor)); end-- {
-				t.Errorf("record %d: %v later it shows %v, not %v", end-1, records[end-1].Time.Sub(next.since),
+			for end = next.from; end > s.from &&
+				records[end-1].Time.After(next.since.Add(staleFor)); end-- {
+				t.Errorf("record %d: %v later it shows %v, not %v", end-1,
+					records[end-1].Time.Sub(next.since),
 					shown(&records[end-1]), next.want)
 			}
 		}

@@ -59,7 +59,8 @@ func (a *account) wantOwner(w *world.World, n int, comm string, pids ...int) []r
 			}
 		}
 		if !slices.Contains(socketsOf(t, pids[0]), r.Listener.Inode) {
-			t.Errorf("record %d: inode %d is no socket of process %d", i, r.Listener.Inode, pids[0])
+			t.Errorf("record %d: inode %d is no socket of process %d", i,
+				r.Listener.Inode, pids[0])
 		}
 	}
 	return drops
@@ -69,7 +70,8 @@ func (a *account) wantOwner(w *world.World, n int, comm string, pids ...int) []r
 func TestOwners(t *testing.T) {
 	t.Run("before the start", func(t *testing.T) {
 		w := newWorld(t)
-		server := startServer(t, w, "early", server.ListenConfig{Addr: anyAddr(port), Backlog: 3})
+		server := startServer(t, w, "early",
+			server.ListenConfig{Addr: anyAddr(port), Backlog: 3})
 		fill(t, w, server4, 3)
 		tr := start(t, "--netns", w.Path())
 		loseSYNs(t, w, server4, 1) // the very first record
@@ -82,13 +84,15 @@ func TestOwners(t *testing.T) {
 	t.Run("after the start", func(t *testing.T) {
 		w := newWorld(t)
 		tr := start(t, "--netns", w.Path())
-		server := startServer(t, w, "late", server.ListenConfig{Addr: anyAddr(port), Backlog: 3})
+		server := startServer(t, w, "late",
+			server.ListenConfig{Addr: anyAddr(port), Backlog: 3})
 		fill(t, w, server4, 3)
 		loseSYNs(t, w, server4, 5)
 		a := tr.stop()
 		for i, r := range a.wantOwner(w, 5, "late", server.PID) {
 			if len(r.Processes) > 0 && r.Processes[0].Role != "listener" {
-				t.Errorf("record %d: role %s of the process that called listen()", i, r.Processes[0].Role)
+				t.Errorf("record %d: role %s of the process that called listen()",
+					i, r.Processes[0].Role)
 			}
 		}
 		a.wantRow(w.NetNS(), "ListenDrops", 5, 0)
@@ -98,8 +102,10 @@ func TestOwners(t *testing.T) {
 	})
 	t.Run("equal ports in two namespaces", func(t *testing.T) {
 		a, b := newWorld(t), newWorld(t)
-		inA := startServer(t, a, "in-a", server.ListenConfig{Addr: anyAddr(port), Backlog: 3})
-		inB := startServer(t, b, "in-b", server.ListenConfig{Addr: anyAddr(port), Backlog: 1})
+		inA := startServer(t, a, "in-a",
+			server.ListenConfig{Addr: anyAddr(port), Backlog: 3})
+		inB := startServer(t, b, "in-b",
+			server.ListenConfig{Addr: anyAddr(port), Backlog: 1})
 		fill(t, a, server4, 3)
 		fill(t, b, server4, 1)
 		tr := start(t)
@@ -150,7 +156,8 @@ func testPrefork(t *testing.T, late bool) {
 }
 
 func reuseport(backlog int, accept bool) server.ListenConfig {
-	return server.ListenConfig{Addr: anyAddr(port), Backlog: backlog, ReusePort: true, Accept: accept}
+	return server.ListenConfig{Addr: anyAddr(port), Backlog: backlog, ReusePort: true,
+		Accept: accept}
 }
 
 // loseSome connects clients until some of them met a full member, and returns
@@ -200,13 +207,17 @@ func testReuseportOne(t *testing.T) {
 			a := tr.stop()
 			a.wantRow(w.NetNS(), "ListenOverflows", 5, filtered)
 			if a.backend == "tracepoint" { // it does not see which member a SYN came to
-				if s := a.summary.Seen; len(s) != 1 || s[0].Listener.Inode != 0 || s[0].Syn != sent {
+				if s := a.summary.Seen; len(s) != 1 || s[0].Listener.Inode != 0 ||
+					s[0].Syn != sent {
 					t.Errorf("%d SYNs to the group, seen %+v", sent, s)
 				}
 			}
 			for i, r := range a.wantOwner(w, want, "member-stuck", stuck.PID) {
-				if r.Listener.Reuseport == nil || r.Listener.Reuseport.Members != 2 || r.Listener.Reuseport.Full != 1 {
-					t.Errorf("record %d: reuseport %+v, want 1 of 2 full", i, r.Listener.Reuseport)
+				if r.Listener.Reuseport == nil ||
+					r.Listener.Reuseport.Members != 2 ||
+					r.Listener.Reuseport.Full != 1 {
+					t.Errorf("record %d: reuseport %+v, want 1 of 2 full", i,
+						r.Listener.Reuseport)
 				}
 			}
 		})
@@ -246,20 +257,26 @@ func testReuseportAll(t *testing.T) {
 	}
 	named := map[int]int{}
 	for i, r := range drops {
-		if r.Listener.Reuseport == nil || r.Listener.Reuseport.Members != 2 || r.Listener.Reuseport.Full != 2 {
-			t.Errorf("record %d: reuseport %+v, want 2 of 2 full", i, r.Listener.Reuseport)
+		if r.Listener.Reuseport == nil || r.Listener.Reuseport.Members != 2 ||
+			r.Listener.Reuseport.Full != 2 {
+			t.Errorf("record %d: reuseport %+v, want 2 of 2 full", i,
+				r.Listener.Reuseport)
 		}
 		if a.backend == "tracepoint" {
 			got := r.pids()
 			slices.Sort(got)
-			if r.Listener.Inode != 0 || r.Listener.Cookie != "" || r.Listener.Proof != "state" || !slices.Equal(got, pids) {
-				t.Errorf("record %d: listener %+v of %+v, want the group of %v", i, r.Listener, r.Processes, pids)
+			if r.Listener.Inode != 0 || r.Listener.Cookie != "" ||
+				r.Listener.Proof != "state" || !slices.Equal(got, pids) {
+				t.Errorf("record %d: listener %+v of %+v, want the group of %v", i,
+					r.Listener, r.Processes, pids)
 			}
 			continue
 		}
 		if len(r.Processes) != 1 || members[r.Processes[0].PID] == nil ||
-			!slices.Contains(socketsOf(t, r.Processes[0].PID), r.Listener.Inode) || r.Listener.Proof != "socket" {
-			t.Errorf("record %d: listener %+v of %+v, want one of %v", i, r.Listener, r.Processes, pids)
+			!slices.Contains(socketsOf(t, r.Processes[0].PID), r.Listener.Inode) ||
+			r.Listener.Proof != "socket" {
+			t.Errorf("record %d: listener %+v of %+v, want one of %v", i, r.Listener,
+				r.Processes, pids)
 			continue
 		}
 		named[r.Processes[0].PID]++

@@ -28,12 +28,15 @@ func TestRate(t *testing.T) {
 	}{
 		{name: "default rate", suppressed: true},
 		{name: "no limit", args: []string{"--rate", "0", "--ring-size", "16777216"}},
-		{name: "tiny ring", args: []string{"--rate", "0", "--ring-size", "4096"}, lost: true},
-		{name: "rate and tiny ring", args: []string{"--rate", "1000", "--ring-size", "4096"}, suppressed: true, lost: true},
+		{name: "tiny ring", args: []string{"--rate", "0", "--ring-size", "4096"},
+			lost: true},
+		{name: "rate and tiny ring", args: []string{"--rate", "1000", "--ring-size",
+			"4096"}, suppressed: true, lost: true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t)
-			server := startServer(t, w, "flooded", server.ListenConfig{Addr: anyAddr(port), Backlog: 3})
+			server := startServer(t, w, "flooded",
+				server.ListenConfig{Addr: anyAddr(port), Backlog: 3})
 			fill(t, w, server4, 3)
 			before := counters(t, w)
 			tr := start(t, append([]string{"--netns", w.Path()}, tt.args...)...)
@@ -44,16 +47,20 @@ func TestRate(t *testing.T) {
 				a.wantRow(w.NetNS(), c.String(), int(n-before[c]), 0)
 			}
 			overflows := a.wantRow(w.NetNS(), "ListenOverflows", drops, 0)
-			suppressed, lost := a.heldBack("suppressed", w.NetNS()), a.heldBack("lost", w.NetNS())
+			suppressed, lost := a.heldBack("suppressed", w.NetNS()),
+				a.heldBack("lost", w.NetNS())
 			if sum := len(a.drops) + suppressed + lost + overflows.Unattributed; sum != drops {
 				t.Errorf("%d records + %d suppressed + %d lost + %d unattributed = %d, want %d", len(a.drops), suppressed,
 					lost, overflows.Unattributed, sum, drops)
 			}
-			if (suppressed > 0) != tt.suppressed || (lost > 0) != tt.lost || len(a.drops) == 0 {
-				t.Errorf("%d records, %d suppressed, %d lost", len(a.drops), suppressed, lost)
+			if (suppressed > 0) != tt.suppressed || (lost > 0) != tt.lost ||
+				len(a.drops) == 0 {
+				t.Errorf("%d records, %d suppressed, %d lost", len(a.drops),
+					suppressed, lost)
 			}
 			for _, r := range a.held {
-				if r.Cause != "accept_queue_full" || r.Listener == nil || r.Listener.Port != port {
+				if r.Cause != "accept_queue_full" || r.Listener == nil ||
+					r.Listener.Port != port {
 					t.Errorf("held back: %+v", r)
 				}
 			}
@@ -72,7 +79,8 @@ func TestRate(t *testing.T) {
 					unsaid++
 				case 1:
 				default:
-					t.Fatalf("attempt %d of %v, which tried once", r.Attempt, r.Client)
+					t.Fatalf("attempt %d of %v, which tried once", r.Attempt,
+						r.Client)
 				}
 			}
 			if unsaid > len(a.drops)/10 {
@@ -104,7 +112,8 @@ func TestRateIsPerSecond(t *testing.T) {
 	flood(t, w, 50)
 	a := tr.stop()
 	if len(a.drops) != 2*rate || a.heldBack("suppressed", w.NetNS()) != 100-2*rate {
-		t.Errorf("%d records and %d suppressed of 100 drops in two seconds at rate %d", len(a.drops),
+		t.Errorf("%d records and %d suppressed of 100 drops in two seconds at rate %d",
+			len(a.drops),
 			a.heldBack("suppressed", w.NetNS()), rate)
 	}
 	if r := a.held[0]; r.Count != 50-rate {

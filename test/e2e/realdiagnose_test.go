@@ -41,14 +41,22 @@ type trouble struct {
 func TestRealServers(t *testing.T) {
 	t.Run("idle", func(t *testing.T) {
 		for _, c := range []trouble{
-			{name: "nginx with its workers stopped", command: nginx(""), begin: stopWorkers, want: []string{"process_stopped"}, title: "nginx"},
-			{name: "Python sleeps", command: pythonLoop("time.sleep(1)"), want: []string{"accept_loop_blocked"}, title: "nanosleep", function: "sleep"},
-			{name: "Python waits for an upstream", command: pythonLoop("select.select([up], [], [], 1)"),
-				want: []string{"accept_loop_blocked"}, title: "select"},
-			{name: "Python waits for a TLS client that says nothing", command: pythonTLS, come: silentVisitors,
+			{name: "nginx with its workers stopped", command: nginx(""),
+				begin: stopWorkers, want: []string{"process_stopped"},
+				title: "nginx"},
+			{name: "Python sleeps", command: pythonLoop("time.sleep(1)"),
+				want: []string{"accept_loop_blocked"}, title: "nanosleep",
+				function: "sleep"},
+			{name: "Python waits for an upstream",
+				command: pythonLoop("select.select([up], [], [], 1)"),
+				want:    []string{"accept_loop_blocked"}, title: "select"},
+			{name: "Python waits for a TLS client that says nothing",
+				command: pythonTLS, come: silentVisitors,
 				want: []string{"accept_loop_blocked"}, title: "poll"},
-			{name: "haproxy at maxconn", command: haproxyFull, want: []string{"no_acceptor", "accept_rate_exceeded"}},
-			{name: "Go with a capped backlog", command: helperServer("unhurried"), somaxconn: 4, atOnce: 16, every: 500 * time.Millisecond,
+			{name: "haproxy at maxconn", command: haproxyFull,
+				want: []string{"no_acceptor", "accept_rate_exceeded"}},
+			{name: "Go with a capped backlog", command: helperServer("unhurried"),
+				somaxconn: 4, atOnce: 16, every: 500 * time.Millisecond,
 				want: []string{"backlog_capped"}, title: "somaxconn"},
 		} {
 			t.Run(c.name, func(t *testing.T) { t.Parallel(); c.test(t) })
@@ -56,11 +64,16 @@ func TestRealServers(t *testing.T) {
 	})
 	// These take a CPU each: one after the other.
 	for _, c := range []trouble{
-		{name: "Python computes", command: pythonLoop("hashlib.pbkdf2_hmac('sha256', b'x', b'y', 400000)"), want: []string{"accept_loop_busy"}, function: "libcrypto"},
-		{name: "Python does TLS", command: pythonTLS, come: secureVisitors, atOnce: 20, every: 50 * time.Millisecond,
-			want: []string{"accept_loop_busy"}, function: "libcrypto"},
-		{name: "Node computes", command: node(nodeBusy), want: []string{"accept_loop_busy"}, title: "node"},
-		{name: "Go computes", command: helperServer("computing"), want: []string{"accept_loop_busy"}, function: "computeBeforeTheNext"},
+		{name: "Python computes",
+			command: pythonLoop("hashlib.pbkdf2_hmac('sha256', b'x', b'y', 400000)"),
+			want:    []string{"accept_loop_busy"}, function: "libcrypto"},
+		{name: "Python does TLS", command: pythonTLS, come: secureVisitors, atOnce: 20,
+			every: 50 * time.Millisecond,
+			want:  []string{"accept_loop_busy"}, function: "libcrypto"},
+		{name: "Node computes", command: node(nodeBusy), want: []string{"accept_loop_busy"},
+			title: "node"},
+		{name: "Go computes", command: helperServer("computing"),
+			want: []string{"accept_loop_busy"}, function: "computeBeforeTheNext"},
 	} {
 		t.Run(c.name, c.test)
 	}
@@ -101,7 +114,8 @@ func (c trouble) test(t *testing.T) {
 		t.Logf("watched again: the machine is busy, and so the server had no CPU: %s", d)
 		d = beginDiagnosis(t, "--netns", w.Path(), "--duration", "2500ms").end()
 	}
-	if len(d.Findings) == 0 || !slices.Contains(c.want, d.Findings[0].ID) || len(d.causes()) != 1 {
+	if len(d.Findings) == 0 || !slices.Contains(c.want, d.Findings[0].ID) ||
+		len(d.causes()) != 1 {
 		t.Fatalf("want %v: %s", c.want, d)
 	}
 	f := &d.Findings[0]
@@ -169,8 +183,10 @@ func certificate(t *testing.T) string {
 	of := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
 	cert, err := x509.CreateCertificate(rand.Reader, of, of, key.Public(), key)
 	must(t, err)
-	return configFile(t, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}))+
-		string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})))
+	return configFile(t,
+		string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}))+
+			string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY",
+				Bytes: x509.MarshalPKCS1PrivateKey(key)})))
 }
 
 // haproxyFull has two clients at most, and leaves the rest to the kernel.

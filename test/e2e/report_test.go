@@ -42,7 +42,8 @@ func TestReport(t *testing.T) {
 	dir := t.TempDir()
 	report, unescaped := filepath.Join(dir, "report.html"), filepath.Join(dir, "unescaped.html")
 	records := recordHostile(t, filepath.Join(dir, "records"), evil("report"))
-	out, err := exec.Command(program, "diagnose", "--read", records, "--report", report).CombinedOutput()
+	out, err := exec.Command(program, "diagnose", "--read", records, "--report",
+		report).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
@@ -55,7 +56,8 @@ func TestReport(t *testing.T) {
 	wait.Wait()
 	mu.Lock()
 	defer mu.Unlock()
-	if asked["/unescaped"] == 0 || len(control.console) < 2 || !element.MatchString(control.dom) {
+	if asked["/unescaped"] == 0 || len(control.console) < 2 ||
+		!element.MatchString(control.dom) {
 		t.Fatalf("names that act are not seen: the test is not what it should be: %v, %q, %.1000s\n%s", asked, control.console, control.dom, control.log)
 	}
 	if asked["/report"] != 0 {
@@ -67,7 +69,8 @@ func TestReport(t *testing.T) {
 	if found := element.FindString(got.dom); found != "" {
 		t.Errorf("%s in the DOM", found)
 	}
-	if !strings.Contains(got.dom, "<svg") && !strings.Contains(got.dom, "By client") || strings.Count(got.dom, "&lt;script&gt;") < 3 {
+	if !strings.Contains(got.dom, "<svg") && !strings.Contains(got.dom, "By client") ||
+		strings.Count(got.dom, "&lt;script&gt;") < 3 {
 		t.Errorf("no report, or nothing hostile in it: the test is not what it should be: %s\n%s", got.dom, got.log)
 	}
 }
@@ -102,8 +105,10 @@ func recordHostile(t *testing.T, file, name string) string {
 			if _, ok := o["comm"]; ok {
 				o["comm"] = name
 			}
-			o["pod"] = map[string]string{"namespace": name, "name": name, "container": name, "uid": name}
-			o["container"] = map[string]string{"id": name, "name": name, "runtime": name}
+			o["pod"] = map[string]string{"namespace": name, "name": name,
+				"container": name, "uid": name}
+			o["container"] = map[string]string{"id": name, "name": name,
+				"runtime": name}
 		}
 		must(t, to.Encode(record))
 	}
@@ -128,9 +133,12 @@ func openPage(t *testing.T, path string) (o opened) {
 	defer os.RemoveAll(home)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage",
-		"--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-crash-reporter",
-		"--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--user-data-dir="+home, "--enable-logging=stderr", "--v=0",
+	cmd := exec.CommandContext(ctx, "chromium", "--headless", "--no-sandbox", "--disable-gpu",
+		"--disable-quic", "--disable-dev-shm-usage",
+		"--no-first-run", "--disable-background-networking", "--disable-component-update",
+		"--disable-sync", "--disable-crash-reporter",
+		"--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--user-data-dir="+home,
+		"--enable-logging=stderr", "--v=0",
 		"--dump-dom", (&url.URL{Scheme: "file", Path: path}).String())
 	cmd.Env = append(os.Environ(), "HOME="+home)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // with all its processes

@@ -23,7 +23,8 @@ func TestChurn(t *testing.T) {
 		during, pause        = 4 * time.Second, 20 * time.Millisecond
 	)
 	w := newWorld(t)
-	holder := startServer(t, w, "holder", server.ListenConfig{Addr: anyAddr(first), Many: many, Backlog: backlog})
+	holder := startServer(t, w, "holder", server.ListenConfig{Addr: anyAddr(first), Many: many,
+		Backlog: backlog})
 	churner, err := churn.Start(w, churn.Config{
 		Comm: "churner", Port: port, Backlog: backlog, PerSecond: 2000,
 	})
@@ -53,7 +54,8 @@ func TestChurn(t *testing.T) {
 	must(t, err)
 	took := time.Since(began)
 	if len(churned.PIDs) == 0 || churned.Listeners == 0 {
-		t.Fatalf("nothing churned: %d processes, %d listeners", len(churned.PIDs), churned.Listeners)
+		t.Fatalf("nothing churned: %d processes, %d listeners", len(churned.PIDs),
+			churned.Listeners)
 	}
 
 	ran := make(map[int]bool, len(churned.PIDs))
@@ -66,17 +68,21 @@ func TestChurn(t *testing.T) {
 	for _, r := range a.of(w.NetNS()) {
 		late = append(late, r.read.Sub(r.Time))
 		got[r.Listener.Port]++
-		if *r.Listener.AcceptQueue != (queue{backlog + 1, backlog}) || r.Server.Port != r.Listener.Port {
+		if *r.Listener.AcceptQueue != (queue{backlog + 1, backlog}) ||
+			r.Server.Port != r.Listener.Port {
 			t.Errorf("listener %+v of a SYN to port %d", r.Listener, r.Server.Port)
 		}
 		if r.Listener.Port != port {
-			if !slices.Equal(r.pids(), []int{holder.PID}) || r.Processes[0].Comm != "holder" {
-				t.Errorf("port %d: processes %+v, want %d alone", r.Listener.Port, r.Processes, holder.PID)
+			if !slices.Equal(r.pids(), []int{holder.PID}) ||
+				r.Processes[0].Comm != "holder" {
+				t.Errorf("port %d: processes %+v, want %d alone", r.Listener.Port,
+					r.Processes, holder.PID)
 			}
 			continue
 		}
 		if !slices.Contains(r.pids(), churner.PID) {
-			t.Errorf("port %d: processes %+v, want %d among them", port, r.Processes, churner.PID)
+			t.Errorf("port %d: processes %+v, want %d among them", port, r.Processes,
+				churner.PID)
 		}
 		for _, p := range r.Processes {
 			switch {

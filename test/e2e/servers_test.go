@@ -55,26 +55,37 @@ const (
 func TestServers(t *testing.T) {
 	for _, c := range []serverCase{
 		{name: "nginx", command: nginx(""), sockets: 1, holders: 3, leads: true},
-		{name: "nginx reuseport", command: nginx(" reuseport"), sockets: 2, holders: 3, leads: true,
+		{name: "nginx reuseport", command: nginx(" reuseport"), sockets: 2, holders: 3,
+			leads:    true,
 			acceptor: blurred, stopOne: true},
 		// The master lets go of what it opened for its worker.
-		{name: "haproxy", command: haproxy(""), sockets: 1, holders: 1, listens: byNobodyHere},
-		{name: "haproxy shards", command: haproxy(" shards 2"), sockets: 2, holders: 1, listens: byNobodyHere,
+		{name: "haproxy", command: haproxy(""), sockets: 1, holders: 1,
+			listens: byNobodyHere},
+		{name: "haproxy shards", command: haproxy(" shards 2"), sockets: 2, holders: 1,
+			listens:  byNobodyHere,
 			acceptor: blurred},
 		{name: "Go", command: helperServer("http"), sockets: 1, holders: 1, leads: true},
 		{name: "Node", command: node(nodeServer), sockets: 1, holders: 1, leads: true},
 		// The primary accepts, and gives each connection to a worker.
-		{name: "Node cluster", command: node(nodeCluster), sockets: 1, holders: 1, leads: true, acceptor: gives},
+		{name: "Node cluster", command: node(nodeCluster), sockets: 1, holders: 1,
+			leads: true, acceptor: gives},
 		// The workers are sent the socket, and call listen() and accept().
-		{name: "Node cluster without round robin", command: node(nodeCluster, "NODE_CLUSTER_SCHED_POLICY=none"),
+		{name: "Node cluster without round robin",
+			command: node(nodeCluster, "NODE_CLUSTER_SCHED_POLICY=none"),
 			sockets: 1, holders: 3, leads: true, listens: byAWorker},
-		{name: "Python threads", command: python("ThreadingTCPServer"), sockets: 1, holders: 1, leads: true},
+		{name: "Python threads", command: python("ThreadingTCPServer"), sockets: 1,
+			holders: 1, leads: true},
 		// The child that serves the connection has the listener as well.
-		{name: "Python forks", command: python("ForkingTCPServer"), sockets: 1, holders: 2, leads: true, acceptor: gives},
-		{name: "systemd-socket-activate", command: activated, sockets: 1, holders: 1, leads: true},
-		{name: "socket activation", command: helperServer("activate"), sockets: 1, holders: 2, leads: true},
-		{name: "SCM_RIGHTS", command: helperServer("pass"), sockets: 1, holders: 1, listens: byNobodyHere},
-		{name: "fork and exec", command: helperServer("fork"), sockets: 1, holders: 2, leads: true},
+		{name: "Python forks", command: python("ForkingTCPServer"), sockets: 1, holders: 2,
+			leads: true, acceptor: gives},
+		{name: "systemd-socket-activate", command: activated, sockets: 1, holders: 1,
+			leads: true},
+		{name: "socket activation", command: helperServer("activate"), sockets: 1,
+			holders: 2, leads: true},
+		{name: "SCM_RIGHTS", command: helperServer("pass"), sockets: 1, holders: 1,
+			listens: byNobodyHere},
+		{name: "fork and exec", command: helperServer("fork"), sockets: 1, holders: 2,
+			leads: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -94,7 +105,8 @@ func (c *serverCase) test(t *testing.T) {
 	crew.await("it accepts", func() bool { return len(crew.connected()) == 1 })
 	crew.await("all hold the listener", func() bool { return crew.hold(c.sockets, c.holders) })
 
-	s := servedBy{serverCase: c, truth: crew.truth(), leader: crew.leader, connected: crew.connected()[0]}
+	s := servedBy{serverCase: c, truth: crew.truth(), leader: crew.leader,
+		connected: crew.connected()[0]}
 	stopped := s.truth.pids()
 	if c.stopOne {
 		stopped = []int{s.connected}
@@ -107,7 +119,9 @@ func (c *serverCase) test(t *testing.T) {
 		t.Helper()
 		loseBetween(t, w, n, func() {
 			if c.stopOne { // when both members are full, nobody can tell which one a SYN was for
-				crew.await("the other accepts", func() bool { return queuesOf(t, w, port, 0).accept <= backlog+1 })
+				crew.await("the other accepts", func() bool {
+					return queuesOf(t, w, port, 0).accept <= backlog+1
+				})
 			}
 		})
 	}
@@ -133,7 +147,8 @@ func (c *serverCase) test(t *testing.T) {
 			t.Errorf("%d records, want %d", len(records), all)
 		}
 		for i, r := range records {
-			if r.Cause != "accept_queue_full" || r.Listener.endpoint != (endpoint{anyAddr(port).Addr(), port}) {
+			if r.Cause != "accept_queue_full" ||
+				r.Listener.endpoint != (endpoint{anyAddr(port).Addr(), port}) {
 				t.Errorf("record %d: %s of %+v", i, r.Cause, r.Listener)
 			}
 			if i >= first {
@@ -143,7 +158,8 @@ func (c *serverCase) test(t *testing.T) {
 			}
 			for _, pid := range r.pids() {
 				if pid != crew.leader && !slices.Contains(s.truth.pids(), pid) {
-					t.Errorf("record %d: process %d never held the listener", i, pid)
+					t.Errorf("record %d: process %d never held the listener", i,
+						pid)
 				}
 			}
 		}
@@ -199,21 +215,28 @@ func (s *servedBy) problem(r *record, early bool, backend string) string {
 	if r.Listener.Inode == 0 && s.sockets > 1 && !s.stopOne {
 		want = s.truth.processes(s.truth.inodes()...) // the group: the kernel did not say which
 	}
-	if len(want) != s.holders || slices.ContainsFunc(want, func(p process) bool { return p.PID == s.leader }) != s.leads {
-		return fmt.Sprintf("listener %+v (group %+v), which /proc says is held by %+v", r.Listener, r.Listener.Reuseport, want)
+	if len(want) != s.holders || slices.ContainsFunc(want, func(p process) bool {
+		return p.PID == s.leader
+	}) != s.leads {
+		return fmt.Sprintf("listener %+v (group %+v), which /proc says is held by %+v",
+			r.Listener, r.Listener.Reuseport, want)
 	}
 	// Of several listeners that all have open, the stopped process waits for one.
 	if s.stopOne && !slices.Equal(pidsOf(s.waits[r.Listener.Inode]), []int{s.connected}) {
-		return fmt.Sprintf("listener %+v of %+v, but process %d is stopped", r.Listener, s.waits, s.connected)
+		return fmt.Sprintf("listener %+v of %+v, but process %d is stopped", r.Listener,
+			s.waits, s.connected)
 	}
 	problem := fmt.Sprintf("processes %+v, want %+v", r.Processes, want)
-	if !sameList(r.Processes, want, func(a, b process) int { return cmp.Or(a.PID-b.PID, cmp.Compare(a.Comm, b.Comm)) }) {
+	if !sameList(r.Processes, want, func(a, b process) int {
+		return cmp.Or(a.PID-b.PID, cmp.Compare(a.Comm, b.Comm))
+	}) {
 		return problem
 	}
 	roles := make(map[string][]int)
 	for _, p := range r.Processes {
 		roles[p.Role] = append(roles[p.Role], p.PID)
-		if p.LastAcceptMs != nil && (p.Role != "acceptor" || backend == "tracepoint" || !early) {
+		if p.LastAcceptMs != nil && (p.Role != "acceptor" || backend == "tracepoint" ||
+			!early) {
 			return problem + ": that cannot know a time"
 		}
 	}
@@ -245,7 +268,8 @@ func (s *servedBy) acceptors(early bool, backend string) []int {
 // shown as that.
 func (s *servedBy) mayListen(pids, acceptors []int, early bool) bool {
 	switch {
-	case !early, s.listens == byNobodyHere, s.listens == byLeader && slices.Contains(acceptors, s.leader):
+	case !early, s.listens == byNobodyHere, s.listens == byLeader &&
+		slices.Contains(acceptors, s.leader):
 		return len(pids) == 0
 	case s.listens == byLeader:
 		return slices.Equal(pids, []int{s.leader})
@@ -286,7 +310,8 @@ func nginx(options string) func(*testing.T) *exec.Cmd {
 			events { worker_connections 512; accept_mutex off; }
 			http { access_log off; %s
 			server { listen 8080 backlog=511%s; return 204; } }`, dir, paths, options)
-		return exec.Command(tool(t, "nginx"), "-e", "stderr", "-p", dir, "-c", configFile(t, config))
+		return exec.Command(tool(t, "nginx"), "-e", "stderr", "-p", dir, "-c",
+			configFile(t, config))
 	}
 }
 

@@ -75,12 +75,14 @@ func TestShared(t *testing.T) {
 			w := newWorld(t)
 			strict(t, w)
 			if !tt.late {
-				startServer(t, w, "strict", server.ListenConfig{Addr: anyAddr(port), Backlog: 8})
+				startServer(t, w, "strict",
+					server.ListenConfig{Addr: anyAddr(port), Backlog: 8})
 			}
 			spoofSYNs(t, w, tt.before)
 			tr := start(t, "--netns", w.Path())
 			if tt.late {
-				startServer(t, w, "strict", server.ListenConfig{Addr: anyAddr(port), Backlog: 8})
+				startServer(t, w, "strict",
+					server.ListenConfig{Addr: anyAddr(port), Backlog: 8})
 			}
 			spoofSYNs(t, w, tt.syns)
 			spoofUDP(t, w, tt.others)
@@ -94,7 +96,8 @@ func TestShared(t *testing.T) {
 				t.Log("this kernel has no drop reasons (5.17)")
 				want = 0
 			}
-			if ok && (r.Synspy != want || !r.Shared || r.Unattributed != 0 || r.Filtered != 0) {
+			if ok && (r.Synspy != want || !r.Shared || r.Unattributed != 0 ||
+				r.Filtered != 0) {
 				t.Errorf("row %+v, want %d explained, and shared", r, want)
 			}
 			if !a.summary.Balanced {
@@ -110,7 +113,8 @@ func TestSharedFiltered(t *testing.T) {
 	w := newWorld(t)
 	strict(t, w)
 	startServer(t, w, "strict", server.ListenConfig{Addr: anyAddr(port), Backlog: 8})
-	all, some := start(t, "--netns", w.Path()), start(t, "--netns", w.Path(), "--cause", "no_listener")
+	all, some := start(t, "--netns", w.Path()), start(t, "--netns", w.Path(), "--cause",
+		"no_listener")
 	spoofSYNs(t, w, syns)
 	a, b := all.stop(), some.stop()
 	want := 0
@@ -119,7 +123,8 @@ func TestSharedFiltered(t *testing.T) {
 	}
 	r, _ := b.row(w.NetNS(), filtered)
 	if r.Kernel != syns || r.Synspy != want || r.Filtered != want || len(b.drops) > 0 {
-		t.Errorf("%d records and row %+v, want none and %d of %d explained and filtered", len(b.drops), r, want, syns)
+		t.Errorf("%d records and row %+v, want none and %d of %d explained and filtered",
+			len(b.drops), r, want, syns)
 	}
 }
 
@@ -136,7 +141,8 @@ func TestSharedLater(t *testing.T) {
 	tr := start(t)
 	must(t, first.Close())
 	second := newWorld(t)
-	for deadline := time.Now().Add(2 * time.Second); second.NetNS() != first.NetNS() && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(2 * time.Second); second.NetNS() != first.NetNS() &&
+		time.Now().Before(deadline); {
 		must(t, second.Close())
 		time.Sleep(10 * time.Millisecond) // cleanup_net gives the number back later
 		second = newWorld(t)
@@ -162,13 +168,16 @@ func TestSharedLab(t *testing.T) {
 		cause string
 		moved map[string]int
 	}{
-		"rp-filter":     {"rp_filter", map[string]int{filtered: 4}},
-		"checksum":      {"checksum", map[string]int{"TcpInCsumErrors": 2, "IpExtInCsumErrors": 1, "IpInHdrErrors": 1}},
+		"rp-filter": {"rp_filter", map[string]int{filtered: 4}},
+		"checksum": {"checksum",
+			map[string]int{"TcpInCsumErrors": 2, "IpExtInCsumErrors": 1,
+				"IpInHdrErrors": 1}},
 		"no-route-back": {"no_route_back", map[string]int{"IpOutNoRoutes": 5}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			// Whether it passed is not asked here: some kernels cannot name the cause.
-			out, _ := exec.Command(program, "lab", "run", name, "--output", "json").Output()
+			out, _ := exec.Command(program, "lab", "run", name, "--output",
+				"json").Output()
 			lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 			var verdict struct {
 				Recorded []count
@@ -191,8 +200,10 @@ func TestSharedLab(t *testing.T) {
 				if known {
 					explained = moved
 				}
-				if r.Counter != counter || r.Kernel != moved || r.Synspy != explained || !r.Shared {
-					t.Errorf("%s: row %+v, want %d of %d explained", counter, r, explained, moved)
+				if r.Counter != counter || r.Kernel != moved ||
+					r.Synspy != explained || !r.Shared {
+					t.Errorf("%s: row %+v, want %d of %d explained", counter, r,
+						explained, moved)
 				}
 			}
 		})

@@ -58,7 +58,8 @@ func slowRun(t *testing.T, args ...string) (drops, unattributed int) {
 // wantAll holds an account of a slow server against the kernel's counters, all
 // of which stand still. filtered is what the filters must have kept out. It
 // returns how many ListenOverflows stayed unattributed.
-func (a *account) wantAll(w *world.World, server *server.Server, before map[event.Counter]uint64, filtered int) int {
+func (a *account) wantAll(w *world.World, server *server.Server, before map[event.Counter]uint64,
+	filtered int) int {
 	t := a.t
 	t.Helper()
 	netns := w.NetNS()
@@ -87,7 +88,8 @@ func (a *account) wantAll(w *world.World, server *server.Server, before map[even
 		}
 	}
 	for _, r := range a.held {
-		if r.Cause == "accept_queue_full" && r.Listener != nil && r.Listener.NetNS == netns {
+		if r.Cause == "accept_queue_full" && r.Listener != nil &&
+			r.Listener.NetNS == netns {
 			told += r.Count
 		}
 	}
@@ -138,7 +140,8 @@ func TestSlowAccept(t *testing.T) {
 		}
 		t.Logf("%d drops in %d runs, %d unattributed", drops, runs, unattributed)
 		if unattributed*1000 >= drops {
-			t.Errorf("%d of %d unattributed: that is not under 1 in 1,000", unattributed, drops)
+			t.Errorf("%d of %d unattributed: that is not under 1 in 1,000",
+				unattributed, drops)
 		}
 	})
 	t.Run("tcpdump", testSlowWithTcpdump)
@@ -192,7 +195,8 @@ func testSlowWithTcpdump(t *testing.T) {
 	<-ended
 	var captured int
 	for line := range strings.Lines(said.String()) {
-		if number, ok := strings.CutSuffix(strings.TrimSpace(line), " packets captured"); ok {
+		if number, ok := strings.CutSuffix(strings.TrimSpace(line),
+			" packets captured"); ok {
 			captured, err = strconv.Atoi(number)
 			must(t, err)
 		}
@@ -201,7 +205,8 @@ func testSlowWithTcpdump(t *testing.T) {
 		t.Errorf("tcpdump captured nothing; it said:\n%s", &said)
 	}
 	unattributed := a.wantAll(w, server, before, 0)
-	t.Logf("%d drops, %d unattributed; tcpdump captured %d packets", moved(t, w, before, event.CounterListenOverflows),
+	t.Logf("%d drops, %d unattributed; tcpdump captured %d packets",
+		moved(t, w, before, event.CounterListenOverflows),
 		unattributed, captured)
 }
 
@@ -228,12 +233,14 @@ func testSlowSecondPort(t *testing.T) {
 	a := tr.stop()
 	unattributed := a.wantAll(w, server, before, filtered)
 	for _, r := range append(a.drops, a.held...) {
-		if r.Server != nil && r.Server.Port == second || r.Listener != nil && r.Listener.Port == second {
+		if r.Server != nil && r.Server.Port == second || r.Listener != nil &&
+			r.Listener.Port == second {
 			t.Errorf("a record of the port that was not asked for: %+v", r)
 			break
 		}
 	}
-	t.Logf("%d drops, %d of them filtered, %d unattributed", moved(t, w, before, event.CounterListenOverflows),
+	t.Logf("%d drops, %d of them filtered, %d unattributed",
+		moved(t, w, before, event.CounterListenOverflows),
 		filtered, unattributed)
 }
 
@@ -255,7 +262,8 @@ func testSlowInterrupted(t *testing.T) {
 			t.Errorf("ledger row %+v after %d records", overflows, len(a.drops))
 		}
 		if !a.summary.Balanced {
-			t.Errorf("interrupted under traffic, the ledger does not balance: %+v", a.summary.Ledger)
+			t.Errorf("interrupted under traffic, the ledger does not balance: %+v",
+				a.summary.Ledger)
 		}
 		told := 0
 		for _, r := range append(a.drops, a.held...) {
@@ -264,7 +272,8 @@ func testSlowInterrupted(t *testing.T) {
 			}
 		}
 		if told != overflows.Synspy {
-			t.Errorf("records, suppressed and lost sum to %d, the ledger has %d", told, overflows.Synspy)
+			t.Errorf("records, suppressed and lost sum to %d, the ledger has %d", told,
+				overflows.Synspy)
 		}
 		drops, unattributed = drops+overflows.Kernel, unattributed+overflows.Unattributed
 	}

@@ -62,7 +62,8 @@ func TestSoak(t *testing.T) {
 	// current (TestMissedEvents): on a busy machine a scenario of a hundred has a packet that
 	// no program saw. What is wrong in synspy fails alone as well, or fails more of them.
 	if len(again) > 1+played/50 {
-		t.Errorf("%d scenarios failed, %d passed: %q\n%s", len(again), played, again, &stderr)
+		t.Errorf("%d scenarios failed, %d passed: %q\n%s", len(again), played, again,
+			&stderr)
 	}
 	for _, name := range again {
 		runProgram(t, 0, "lab", "run", name)

@@ -164,7 +164,8 @@ func launch(t testing.TB, args ...string) *tracer {
 	if backend := os.Getenv("SYNSPY_BACKEND"); backend != "" {
 		args = append(args, "--backend", backend)
 	}
-	tr := &tracer{t: t, cmd: exec.Command(program, args...), ended: make(chan struct{}), news: make(chan struct{}, 1)}
+	tr := &tracer{t: t, cmd: exec.Command(program, args...), ended: make(chan struct{}),
+		news: make(chan struct{}, 1)}
 	tr.cmd.Stderr = &tr.stderr
 	stdout, err := tr.cmd.StdoutPipe()
 	must(t, err)
@@ -201,10 +202,12 @@ func (tr *tracer) read(r io.Reader) {
 	for lines.Scan() {
 		var rec record
 		if !utf8.Valid(lines.Bytes()) {
-			tr.readErr = errors.Join(tr.readErr, fmt.Errorf("not UTF-8: %q", lines.Bytes()))
+			tr.readErr = errors.Join(tr.readErr,
+				fmt.Errorf("not UTF-8: %q", lines.Bytes()))
 		}
 		if err := json.Unmarshal(lines.Bytes(), &rec); err != nil {
-			tr.readErr = errors.Join(tr.readErr, fmt.Errorf("decode %q: %w", lines.Bytes(), err))
+			tr.readErr = errors.Join(tr.readErr,
+				fmt.Errorf("decode %q: %w", lines.Bytes(), err))
 		}
 		rec.read = time.Now()
 		if rec.Type != "drop" || len(tr.records) < checkedDrops { // thousands are alike
@@ -240,7 +243,8 @@ func (tr *tracer) await(what string, ok func([]record) bool) {
 			done := ok(tr.records)
 			tr.mu.Unlock()
 			if !done {
-				tr.t.Fatalf("synspy ended (%v) before %s; it said:\n%s", tr.cmd.ProcessState, what, &tr.stderr)
+				tr.t.Fatalf("synspy ended (%v) before %s; it said:\n%s",
+					tr.cmd.ProcessState, what, &tr.stderr)
 			}
 			return
 		case <-deadline:
@@ -292,10 +296,12 @@ func (tr *tracer) finish() *account {
 	if tr.readErr != nil {
 		t.Fatal(tr.readErr)
 	}
-	if n := len(tr.records); n < 2 || tr.records[0].Type != "ready" || tr.records[n-1].Type != "summary" {
+	if n := len(tr.records); n < 2 || tr.records[0].Type != "ready" ||
+		tr.records[n-1].Type != "summary" {
 		t.Fatalf("%d records that do not begin with ready and end with summary", n)
 	}
-	a := &account{t: t, backend: tr.backend, stderr: tr.stderr.String(), summary: tr.records[len(tr.records)-1]}
+	a := &account{t: t, backend: tr.backend, stderr: tr.stderr.String(),
+		summary: tr.records[len(tr.records)-1]}
 	for _, r := range tr.records {
 		if r.V != 1 {
 			t.Fatalf("record of version %d: %+v", r.V, r)
@@ -337,7 +343,8 @@ func (a *account) check() {
 		counted += s.Cookies
 	}
 	if all := s.Delivered + s.Suppressed + s.Lost; counted != all {
-		t.Errorf("counts sum to %d, delivered %d + suppressed %d + lost %d", counted, s.Delivered, s.Suppressed, s.Lost)
+		t.Errorf("counts sum to %d, delivered %d + suppressed %d + lost %d", counted,
+			s.Delivered, s.Suppressed, s.Lost)
 	}
 	balanced := true
 	for _, r := range s.Ledger {
@@ -361,7 +368,8 @@ func (a *account) check() {
 // heldBack sums the records of a type, of one namespace unless it is 0.
 func (a *account) heldBack(kind string, netns uint64) (n int) {
 	for _, r := range a.held {
-		if r.Type == kind && (netns == 0 || r.Listener != nil && r.Listener.NetNS == netns) {
+		if r.Type == kind &&
+			(netns == 0 || r.Listener != nil && r.Listener.NetNS == netns) {
 			n += r.Count
 		}
 	}
@@ -405,13 +413,16 @@ func (a *account) wantRow(netns uint64, counter string, kernel, filtered int) ro
 	a.t.Helper()
 	r, _ := a.row(netns, counter)
 	if r.Kernel != kernel {
-		a.t.Errorf("%s: the kernel moved it by %d, synspy read %d", counter, kernel, r.Kernel)
+		a.t.Errorf("%s: the kernel moved it by %d, synspy read %d", counter, kernel,
+			r.Kernel)
 	}
 	if r.Synspy+r.Unattributed != kernel {
-		a.t.Errorf("%s: the kernel moved it by %d, synspy explains %d and leaves %d", counter, kernel, r.Synspy, r.Unattributed)
+		a.t.Errorf("%s: the kernel moved it by %d, synspy explains %d and leaves %d",
+			counter, kernel, r.Synspy, r.Unattributed)
 	}
 	if r.Unattributed > a.bound(kernel) {
-		a.t.Errorf("%s: %d of %d unattributed with backend %s", counter, r.Unattributed, kernel, a.backend)
+		a.t.Errorf("%s: %d of %d unattributed with backend %s", counter, r.Unattributed,
+			kernel, a.backend)
 	}
 	if r.Filtered < filtered-r.Unattributed || r.Filtered > filtered {
 		a.t.Errorf("%s: %d filtered, want %d", counter, r.Filtered, filtered)

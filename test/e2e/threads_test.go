@@ -85,11 +85,14 @@ func sampledRecords(t *testing.T, file string, pid int) (told []sampledRecord, a
 	must(t, err)
 	for line := range strings.Lines(string(text)) {
 		var r sampledRecord
-		if !strings.HasSuffix(line, "\n") || json.Unmarshal([]byte(line), &r) != nil || r.Type != "drop" {
+		if !strings.HasSuffix(line, "\n") || json.Unmarshal([]byte(line), &r) != nil ||
+			r.Type != "drop" {
 			continue
 		}
 		all++
-		if slices.ContainsFunc(r.Processes, func(p sampledProcess) bool { return p.PID == pid && len(p.Threads) > 0 }) {
+		if slices.ContainsFunc(r.Processes, func(p sampledProcess) bool {
+			return p.PID == pid && len(p.Threads) > 0
+		}) {
 			told = append(told, r)
 		}
 	}
@@ -106,9 +109,11 @@ func TestThreads(t *testing.T) {
 // testAsleep: the thread that should accept sleeps after each accept.
 func testAsleep(t *testing.T) {
 	w := newWorld(t)
-	server := startServer(t, w, "slow", server.ListenConfig{Addr: anyAddr(port), Backlog: 1, Accept: true, Pause: time.Hour})
+	server := startServer(t, w, "slow", server.ListenConfig{Addr: anyAddr(port), Backlog: 1,
+		Accept: true, Pause: time.Hour})
 	must(t, w.Handshakes(t.Context(), server4, 1)) // which it accepts, and then sleeps
-	for deadline := time.Now().Add(patience); queuesOf(t, w, port, 0).established > 1; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); queuesOf(t, w, port,
+		0).established > 1; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("it does not accept")
 		}
@@ -117,19 +122,25 @@ func testAsleep(t *testing.T) {
 	fillUp(t, w)
 	told, all := watchDrops(t, w, server.PID, 2)
 	if len(told)*2 > all {
-		t.Errorf("%d of %d records tell of threads: that is not once a second", len(told), all)
+		t.Errorf("%d of %d records tell of threads: that is not once a second", len(told),
+			all)
 	}
 	for _, r := range told {
 		p := r.Processes[0]
 		i := slices.IndexFunc(p.Threads, func(x thread) bool {
-			return x.State == "S" && x.Syscall != nil && strings.HasSuffix(x.Syscall.Name, "nanosleep") &&
-				slices.ContainsFunc(x.Stack, func(f string) bool { return strings.Contains(f, "nanosleep") })
+			return x.State == "S" && x.Syscall != nil &&
+				strings.HasSuffix(x.Syscall.Name, "nanosleep") &&
+				slices.ContainsFunc(x.Stack, func(f string) bool {
+					return strings.Contains(f, "nanosleep")
+				})
 		})
 		if i < 0 {
 			t.Errorf("no thread of %+v sleeps in nanosleep", p)
 		}
-		if p.ThreadCount < len(p.Threads) || p.SampledAt.Before(r.Time.Add(-time.Second)) || p.SampledAt.After(r.Time.Add(patience)) {
-			t.Errorf("sampled at %v, record of %v: %d of %d threads", p.SampledAt, r.Time, len(p.Threads), p.ThreadCount)
+		if p.ThreadCount < len(p.Threads) || p.SampledAt.Before(r.Time.Add(-time.Second)) ||
+			p.SampledAt.After(r.Time.Add(patience)) {
+			t.Errorf("sampled at %v, record of %v: %d of %d threads", p.SampledAt,
+				r.Time, len(p.Threads), p.ThreadCount)
 		}
 		for _, x := range p.Threads {
 			if x.Accepts == "accept" || x.Accepts == "epoll" {
@@ -156,14 +167,17 @@ func fillUp(t *testing.T, w *world.World) {
 // limitedGroup makes a cgroup with a quota of 2 % of one CPU.
 func limitedGroup(t *testing.T) (dir string) {
 	t.Helper()
-	return cpuGroup(t, [][2]string{{"cpu.cfs_period_us", "50000"}, {"cpu.cfs_quota_us", "1000"}}, [][2]string{{"cpu.max", "1000 50000"}})
+	return cpuGroup(t,
+		[][2]string{{"cpu.cfs_period_us", "50000"},
+			{"cpu.cfs_quota_us", "1000"}}, [][2]string{{"cpu.max", "1000 50000"}})
 }
 
 // favouredGroup makes a cgroup whose processes get a CPU before others do: what they are seen doing
 // does not depend on what else the machine has to do.
 func favouredGroup(t *testing.T) (dir string) {
 	t.Helper()
-	return cpuGroup(t, [][2]string{{"cpu.shares", "262144"}}, [][2]string{{"cpu.weight", "10000"}})
+	return cpuGroup(t, [][2]string{{"cpu.shares", "262144"}},
+		[][2]string{{"cpu.weight", "10000"}})
 }
 
 // cpuGroup makes a cgroup with these settings, of whichever version has the CPU controller here.
@@ -172,7 +186,8 @@ func cpuGroup(t *testing.T, v1, v2 [][2]string) (dir string) {
 	root, settings := "/sys/fs/cgroup/cpu", v1
 	if _, err := os.Stat(filepath.Join(root, "cpu.shares")); err != nil {
 		root, settings = cgroup2Mount(t), v2
-		must(t, os.WriteFile(filepath.Join(root, "cgroup.subtree_control"), []byte("+cpu"), 0o600))
+		must(t, os.WriteFile(filepath.Join(root, "cgroup.subtree_control"), []byte("+cpu"),
+			0o600))
 	}
 	dir, err := os.MkdirTemp(root, "synspy-e2e-cpu-")
 	must(t, err)
@@ -200,18 +215,21 @@ func join(t *testing.T, dir string, pid int) {
 func testThrottled(t *testing.T) {
 	dir := limitedGroup(t)
 	w := newWorld(t)
-	h := startHelper(t, w, helperConfig{Comm: "throttled", First: port, Count: 1, Backlog: 3, Spin: true})
+	h := startHelper(t, w, helperConfig{Comm: "throttled", First: port, Count: 1, Backlog: 3,
+		Spin: true})
 	join(t, dir, h.pid)
 	fillUp(t, w)
 	told, _ := watchDrops(t, w, h.pid, 3)
 	throttled := false
 	for _, r := range told {
 		c := r.Processes[0].CPU
-		if c == nil || c.QuotaUs != 1000 || c.PeriodUs != 50000 || filepath.Base(c.Cgroup) != filepath.Base(dir) {
+		if c == nil || c.QuotaUs != 1000 || c.PeriodUs != 50000 ||
+			filepath.Base(c.Cgroup) != filepath.Base(dir) {
 			t.Errorf("cpu %+v, want the quota of %s", c, dir)
 			continue
 		}
-		throttled = throttled || c.ThrottledDuring > 0 && c.ThrottledNsDuring > 0 && c.DuringMs > 0
+		throttled = throttled || c.ThrottledDuring > 0 && c.ThrottledNsDuring > 0 &&
+			c.DuringMs > 0
 	}
 	if !throttled {
 		t.Errorf("no throttling between samples: %+v", told)
@@ -221,12 +239,15 @@ func testThrottled(t *testing.T) {
 // testSpinning: a busy server is seen to run.
 func testSpinning(t *testing.T) {
 	w := newWorld(t)
-	h := startHelper(t, w, helperConfig{Comm: "spinning", First: port, Count: 1, Backlog: 3, Spin: true})
+	h := startHelper(t, w, helperConfig{Comm: "spinning", First: port, Count: 1, Backlog: 3,
+		Spin: true})
 	fillUp(t, w)
 	told, _ := watchDrops(t, w, h.pid, 3)
 	ran := 0
 	for _, r := range told {
-		if slices.ContainsFunc(r.Processes[0].Threads, func(x thread) bool { return x.State == "R" && x.RanNs > 1_000_000 }) {
+		if slices.ContainsFunc(r.Processes[0].Threads, func(x thread) bool {
+			return x.State == "R" && x.RanNs > 1_000_000
+		}) {
 			ran++
 		}
 	}
@@ -236,7 +257,8 @@ func testSpinning(t *testing.T) {
 }
 
 // runProgram runs synspy and returns what it wrote.
-func runProgram(t testing.TB, wantCode int, args ...string) (stdout, stderr string, state *os.ProcessState) {
+func runProgram(t testing.TB, wantCode int, args ...string,
+) (stdout, stderr string, state *os.ProcessState) {
 	t.Helper()
 	cmd := exec.Command(program, args...)
 	var out, errs strings.Builder
@@ -246,7 +268,8 @@ func runProgram(t testing.TB, wantCode int, args ...string) (stdout, stderr stri
 		t.Fatal(err)
 	}
 	if code := cmd.ProcessState.ExitCode(); code != wantCode {
-		t.Fatalf("%s: exit code %d, want %d; it said:\n%.2000s\n%.2000s", args, code, wantCode, out.String(), errs.String())
+		t.Fatalf("%s: exit code %d, want %d; it said:\n%.2000s\n%.2000s", args, code,
+			wantCode, out.String(), errs.String())
 	}
 	return out.String(), errs.String(), cmd.ProcessState
 }

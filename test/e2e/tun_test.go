@@ -35,7 +35,8 @@ func overflowAtAck(t testing.TB, w *world.World, to netip.AddrPort) (acks, syns 
 		}
 	}
 	if len(ordered) < 4 || len(requests) == 0 {
-		t.Fatalf("%d cookies and %d requests: the scenario is not what it should be", len(ordered), len(requests))
+		t.Fatalf("%d cookies and %d requests: the scenario is not what it should be",
+			len(ordered), len(requests))
 	}
 	ordered = append(ordered, requests...)
 	for _, c := range ordered {
@@ -54,7 +55,8 @@ func TestTUN(t *testing.T) {
 	if have := cgroupOf(t, s.PID); have != path {
 		t.Fatalf("/proc says the server is in cgroup %s, want %s", have, path)
 	}
-	healthy := startServer(t, other, "tun-healthy", server.ListenConfig{Addr: anyAddr(port), Backlog: 512, Accept: true})
+	healthy := startServer(t, other, "tun-healthy",
+		server.ListenConfig{Addr: anyAddr(port), Backlog: 512, Accept: true})
 
 	tr := start(t, "--rate", "0")
 	before := counters(t, w)
@@ -80,7 +82,8 @@ func TestTUN(t *testing.T) {
 	traffic.Wait()
 	must(t, other.Barrier(t.Context())) // where softirqs are threads, its last ACKs may still be on their way
 	a := tr.stop()
-	t.Logf("backend %s, ready after %v; %d clients were served next door", a.backend, tr.took, served)
+	t.Logf("backend %s, ready after %v; %d clients were served next door", a.backend, tr.took,
+		served)
 
 	drops := a.of(w.NetNS())
 	var atAck, atSyn []record
@@ -99,23 +102,28 @@ func TestTUN(t *testing.T) {
 	}
 	for i, r := range drops {
 		sees := map[string]string{"ack": "stalled", "syn": "timeout"}[r.Stage]
-		if r.Cause != "accept_queue_full" || r.Action != "dropped" || r.Proof != "counters" || r.ClientSees != sees || r.Attempt != 1 {
+		if r.Cause != "accept_queue_full" || r.Action != "dropped" ||
+			r.Proof != "counters" || r.ClientSees != sees || r.Attempt != 1 {
 			t.Errorf("record %d: %+v", i, r)
 		}
 		l := r.Listener
-		if l.endpoint != (endpoint{netip.IPv4Unspecified(), port}) || l.AcceptQueue == nil || *l.AcceptQueue != (queue{4, 3}) {
+		if l.endpoint != (endpoint{netip.IPv4Unspecified(), port}) ||
+			l.AcceptQueue == nil || *l.AcceptQueue != (queue{4, 3}) {
 			t.Errorf("record %d: listener %+v, accept queue %+v", i, l, l.AcceptQueue)
 		}
 		if r.Server == nil || *r.Server != (endpoint{world.ServerAddr4, port}) {
 			t.Errorf("record %d: server %v", i, r.Server)
 		}
-		if len(r.Processes) != 1 || r.Processes[0].PID != s.PID || r.Processes[0].Comm != "tun-server" {
-			t.Errorf("record %d: processes %+v, want %d tun-server", i, r.Processes, s.PID)
+		if len(r.Processes) != 1 || r.Processes[0].PID != s.PID ||
+			r.Processes[0].Comm != "tun-server" {
+			t.Errorf("record %d: processes %+v, want %d tun-server", i, r.Processes,
+				s.PID)
 			continue
 		}
 		for _, cg := range []*cgroup{r.Cgroup, r.Processes[0].Cgroup} {
 			if cg == nil || cg.Path != path || cg.ID != inode(t, dir) {
-				t.Errorf("record %d: cgroup %+v, want %s with ID %d", i, cg, path, inode(t, dir))
+				t.Errorf("record %d: cgroup %+v, want %s with ID %d", i, cg, path,
+					inode(t, dir))
 			}
 		}
 	}
@@ -135,7 +143,8 @@ func TestTUN(t *testing.T) {
 		}
 	}
 	for i, r := range a.drops {
-		if slices.Contains(r.pids(), healthy.PID) || r.Listener != nil && r.Listener.NetNS == other.NetNS() {
+		if slices.Contains(r.pids(), healthy.PID) || r.Listener != nil &&
+			r.Listener.NetNS == other.NetNS() {
 			t.Errorf("record %d names the healthy server: %+v", i, r)
 		}
 	}
@@ -144,7 +153,8 @@ func TestTUN(t *testing.T) {
 			t.Errorf("seen %d SYNs and %d ACKs, sent 15 and 10", s.Syn, s.Ack)
 		}
 		if s.Listener.NetNS == other.NetNS() && (s.Syn != served || s.Ack != served) {
-			t.Errorf("next door: seen %d SYNs and %d ACKs, sent %d", s.Syn, s.Ack, served)
+			t.Errorf("next door: seen %d SYNs and %d ACKs, sent %d", s.Syn, s.Ack,
+				served)
 		}
 	}
 }

@@ -39,7 +39,8 @@ func TestWhatIf(t *testing.T) {
 	}
 	replay := d.Listeners[0].WhatIf
 	present := replay.Rows[0]
-	t.Logf("at a limit of %d: %d dropped, %d of them seen, the replay has %d; %s", backlog, observed, replay.Observed, present.Dropped, replay.Says)
+	t.Logf("at a limit of %d: %d dropped, %d of them seen, the replay has %d; %s", backlog,
+		observed, replay.Observed, present.Dropped, replay.Says)
 	if observed < clients-backlog-60 {
 		t.Fatalf("%d packets dropped: the burst is not what it should be", observed)
 	}
@@ -48,8 +49,10 @@ func TestWhatIf(t *testing.T) {
 		must(t, err)
 		t.Fatalf("no recommended limit: %+v\n%s", replay, points)
 	}
-	if off := float64(present.Dropped) - float64(observed); max(off, -off) > tolerance*float64(observed) {
-		t.Errorf("the replay drops %d packets, %d were dropped: more than %.0f%% off", present.Dropped, observed, 100*tolerance)
+	if off := float64(present.Dropped) - float64(observed); max(off,
+		-off) > tolerance*float64(observed) {
+		t.Errorf("the replay drops %d packets, %d were dropped: more than %.0f%% off",
+			present.Dropped, observed, 100*tolerance)
 	}
 
 	w = newWorld(t)
@@ -57,7 +60,8 @@ func TestWhatIf(t *testing.T) {
 	before = counters(t, w)
 	must(t, burst(w, clients)(t.Context()))
 	if n := moved(t, w, before, event.CounterListenDrops); n != 0 {
-		t.Errorf("at the recommended limit of %d %d packets were dropped, want none", *replay.Limit, n)
+		t.Errorf("at the recommended limit of %d %d packets were dropped, want none",
+			*replay.Limit, n)
 	}
 }
 
@@ -87,12 +91,14 @@ func TestWhatIfRetries(t *testing.T) {
 	})
 	dropped := moved(t, w, before, event.CounterListenOverflows)
 	if again == 0 || dropped != again || len(d.Listeners) != 1 || d.Listeners[0].WhatIf == nil {
-		t.Fatalf("%d dropped, %d of them came again: not what it should be: %+v", dropped, again, d.Listeners)
+		t.Fatalf("%d dropped, %d of them came again: not what it should be: %+v", dropped,
+			again, d.Listeners)
 	}
 	replay := d.Listeners[0].WhatIf
 	var arrivals, retries, drops uint64
 	for _, p := range d.Timeline[0].Points {
-		for _, v := range []struct{ sum, n *uint64 }{{&arrivals, p.Arrivals}, {&retries, p.Retries}, {&drops, p.Drops}} {
+		for _, v := range []struct{ sum, n *uint64 }{{&arrivals, p.Arrivals},
+			{&retries, p.Retries}, {&drops, p.Drops}} {
 			if v.n != nil {
 				*v.sum += *v.n
 			}
@@ -116,19 +122,24 @@ func TestAskedBacklog(t *testing.T) {
 	w := newWorld(t)
 	must(t, w.Sysctl("net.core.somaxconn", strconv.Itoa(somaxconn)))
 	d := diagnoseMeanwhile(t, w, func(ctx context.Context) error {
-		_, err := server.Start(w, server.Config{Comm: []byte("asking"), Listeners: []server.ListenConfig{
-			{Addr: anyAddr(port), Backlog: backlog, Accept: true, Pause: 3 * time.Millisecond}}})
+		_, err := server.Start(w,
+			server.Config{Comm: []byte("asking"), Listeners: []server.ListenConfig{
+				{Addr: anyAddr(port), Backlog: backlog, Accept: true,
+					Pause: 3 * time.Millisecond}}})
 		if err != nil {
 			return err
 		}
 		return burst(w, clients)(ctx)
 	})
-	i := slices.IndexFunc(d.Findings, func(f event.Finding) bool { return f.ID == event.FindingBacklogCapped })
+	i := slices.IndexFunc(d.Findings, func(f event.Finding) bool {
+		return f.ID == event.FindingBacklogCapped
+	})
 	if i < 0 {
 		t.Fatalf("nothing says that the backlog was cut: %s %+v", d.Verdict, d.Findings)
 	}
 	f := d.Findings[i]
-	want, sure := "listen() asked for 512 and net.core.somaxconn cut it to 16", event.ConfidenceProven
+	want, sure := "listen() asked for 512 and net.core.somaxconn cut it to 16",
+		event.ConfidenceProven
 	symbols, err := os.ReadFile("/proc/kallsyms")
 	must(t, err)
 	if !strings.Contains(string(symbols), " bpf_task_pt_regs\n") { // before 5.15 it is not seen, and said to be unknown
@@ -142,15 +153,18 @@ func TestAskedBacklog(t *testing.T) {
 // unhurried starts a server that waits between accepts, and not also for a CPU that others have.
 func unhurried(t *testing.T, w *world.World, group, comm string, backlog int, pause time.Duration) {
 	t.Helper()
-	server := startServer(t, w, comm, server.ListenConfig{Addr: anyAddr(port), Backlog: backlog, Accept: true, Pause: pause})
+	server := startServer(t, w, comm, server.ListenConfig{Addr: anyAddr(port), Backlog: backlog,
+		Accept: true, Pause: pause})
 	join(t, group, server.PID)
 }
 
 // diagnoseMeanwhile diagnoses a namespace from before the traffic begins until a little after it
 // ended.
-func diagnoseMeanwhile(t *testing.T, w *world.World, traffic func(context.Context) error) (d event.Diagnosis) {
+func diagnoseMeanwhile(t *testing.T, w *world.World, traffic func(context.Context) error,
+) (d event.Diagnosis) {
 	t.Helper()
-	cmd := exec.Command(program, "diagnose", "--netns", w.Path(), "--duration", "1m", "-o", "json")
+	cmd := exec.Command(program, "diagnose", "--netns", w.Path(), "--duration", "1m", "-o",
+		"json")
 	var stdout bytes.Buffer
 	cmd.Stdout = &stdout
 	stderr, err := cmd.StderrPipe()

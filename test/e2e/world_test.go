@@ -32,7 +32,9 @@ var (
 	server6 = netip.AddrPortFrom(world.ServerAddr6, port)
 )
 
-func anyAddr(port uint16) netip.AddrPort { return netip.AddrPortFrom(netip.IPv4Unspecified(), port) }
+func anyAddr(port uint16) netip.AddrPort {
+	return netip.AddrPortFrom(netip.IPv4Unspecified(), port)
+}
 
 func newWorld(t testing.TB) *world.World {
 	t.Helper()
@@ -49,7 +51,8 @@ func newWorld(t testing.TB) *world.World {
 }
 
 // startServer starts a server with one listener that nobody accepts from.
-func startServer(t testing.TB, w *world.World, comm string, listeners ...server.ListenConfig) *server.Server {
+func startServer(t testing.TB, w *world.World, comm string,
+	listeners ...server.ListenConfig) *server.Server {
 	t.Helper()
 	s, err := server.Start(w, server.Config{Comm: []byte(comm), Listeners: listeners})
 	must(t, err)
@@ -185,7 +188,8 @@ type herd struct {
 
 // startHerd lets n clients connect to the address, each again and again for as
 // long as timeout at a time, on a thread of its own that is bound to a CPU.
-func startHerd(t testing.TB, w *world.World, to netip.AddrPort, n int, timeout time.Duration) *herd {
+func startHerd(t testing.TB, w *world.World, to netip.AddrPort, n int,
+	timeout time.Duration) *herd {
 	t.Helper()
 	cpus := onlineCPUs(t)
 	if len(cpus) < 2 {
@@ -237,13 +241,15 @@ func (h *herd) client(netns string, to netip.AddrPort, cpu int, timeout time.Dur
 }
 
 func (h *herd) connect(to netip.AddrPort, timeout time.Duration) error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK,
+		0)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
 	// Closed with an RST, or, half open, without a word.
-	if err := unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}); err != nil {
+	if err := unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER,
+		&unix.Linger{Onoff: 1}); err != nil {
 		return err
 	}
 	h.tries.Add(1)

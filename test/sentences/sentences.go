@@ -72,7 +72,8 @@ func Contradictions(d event.Diagnosis) (wrong []string) {
 		}
 	}
 	if n, ok := numberIn(watched, flat, 1); ok && n != dropped {
-		say("%d packets are said to be dropped or reset, and the counts have %d", n, dropped)
+		say("%d packets are said to be dropped or reset, and the counts have %d", n,
+			dropped)
 	}
 	n, ok := numberIn(died, d.Verdict, 1)
 	if ok && n > dropped {
@@ -81,22 +82,27 @@ func Contradictions(d event.Diagnosis) (wrong []string) {
 	if of, some := numberIn(ofThose, d.Verdict, 1); some && (of >= n || !ok) {
 		say("the verdict has %d of %d", of, n)
 	}
-	if (strings.Contains(d.Verdict, "none was dropped") || strings.Contains(d.Verdict, "othing was seen to be dropped")) && dropped > 0 {
+	if (strings.Contains(d.Verdict, "none was dropped") ||
+		strings.Contains(d.Verdict, "othing was seen to be dropped")) && dropped > 0 {
 		say("nothing dropped, and %d were", dropped)
 	}
 	if strings.Contains(d.Verdict, "not the problem") {
-		if h := d.Handshakes; causes > 0 || h == nil || h.Unaccounted > 0 || h.Finished == 0 {
+		if h := d.Handshakes; causes > 0 || h == nil || h.Unaccounted > 0 ||
+			h.Finished == 0 {
 			say("not the problem, with %d causes and the handshakes %+v", causes, h)
 		}
 	}
-	if k, ok := numberIn(more, d.Verdict, 1); ok && k != causes-1 || strings.Contains(d.Verdict, "there is another cause") && causes != 2 {
+	if k, ok := numberIn(more, d.Verdict, 1); ok && k != causes-1 ||
+		strings.Contains(d.Verdict, "there is another cause") && causes != 2 {
 		say("the verdict has other causes, and the report %d", causes)
 	}
 	for _, f := range d.Findings {
 		for _, k := range f.Knobs { // of queues: what is to be raised is to be more than it is
 			now, err1 := strconv.ParseUint(k.Now, 10, 64)
 			try, err2 := strconv.ParseUint(k.Try, 10, 64)
-			if err1 == nil && err2 == nil && try <= now && (strings.Contains(k.Name, "backlog") || strings.Contains(k.Name, "somaxconn")) {
+			if err1 == nil && err2 == nil && try <= now &&
+				(strings.Contains(k.Name, "backlog") ||
+					strings.Contains(k.Name, "somaxconn")) {
 				say("%s: %s is to go from %d to %d", f.ID, k.Name, now, try)
 			}
 		}
@@ -107,7 +113,8 @@ func Contradictions(d event.Diagnosis) (wrong []string) {
 		}
 	}
 	wrong = append(wrong, ledgerContradictions(d, flat)...)
-	if k, ok := numberIn(others, report, 1); ok && d.ClientsSeen != nil && k+10 != *d.ClientsSeen {
+	if k, ok := numberIn(others, report, 1); ok && d.ClientsSeen != nil &&
+		k+10 != *d.ClientsSeen {
 		say("%d more clients than 10, of %d", k, *d.ClientsSeen)
 	}
 	for i := range d.Listeners {
@@ -130,10 +137,13 @@ func ledgerContradictions(d event.Diagnosis, flat string) (wrong []string) {
 		}
 	}
 	if n, ok := numberIn(unmoved, flat, 1); ok && (moved > 0 || n > rows) {
-		wrong = append(wrong, fmt.Sprintf("none of %d counters moved, and %d rows moved by %d", n, rows, moved))
+		wrong = append(wrong,
+			fmt.Sprintf("none of %d counters moved, and %d rows moved by %d", n, rows,
+				moved))
 	}
 	if strings.Contains(flat, "moved by what synspy counted") && unattributed > 0 {
-		wrong = append(wrong, fmt.Sprintf("%d unattributed under a balanced ledger", unattributed))
+		wrong = append(wrong, fmt.Sprintf("%d unattributed under a balanced ledger",
+			unattributed))
 	}
 	if strings.Contains(flat, "ledger balanced") && d.Balanced != nil && !*d.Balanced {
 		wrong = append(wrong, "a ledger that does not balance is called balanced")
@@ -143,15 +153,20 @@ func ledgerContradictions(d event.Diagnosis, flat string) (wrong []string) {
 
 func replayContradictions(w *event.WhatIf, findings []event.Finding) (wrong []string) {
 	present := w.Rows[0]
-	enough := func(r event.WhatIfRow) bool { return r.Limit > present.Limit && r.Workers == 1 && r.Dropped == 0 }
-	if strings.Contains(w.Says, "no limit helps") || strings.Contains(w.Says, "no limit up to") {
+	enough := func(r event.WhatIfRow) bool {
+		return r.Limit > present.Limit && r.Workers == 1 && r.Dropped == 0
+	}
+	if strings.Contains(w.Says, "no limit helps") ||
+		strings.Contains(w.Says, "no limit up to") {
 		if slices.ContainsFunc(w.Rows, enough) {
 			wrong = append(wrong, fmt.Sprintf("%q, over %+v", w.Says, w.Rows))
 		}
 	}
 	if m := roomy.FindStringSubmatch(w.Says); m != nil {
 		n, _ := numberIn(roomy, w.Says, 2)
-		if n != w.Arrivals || !slices.ContainsFunc(w.Rows, func(r event.WhatIfRow) bool { return enough(r) && fmt.Sprint(r.Limit) == m[1] }) {
+		if n != w.Arrivals || !slices.ContainsFunc(w.Rows, func(r event.WhatIfRow) bool {
+			return enough(r) && fmt.Sprint(r.Limit) == m[1]
+		}) {
 			wrong = append(wrong, fmt.Sprintf("%q, over %+v", w.Says, w.Rows))
 		}
 	}

@@ -25,7 +25,8 @@ func TestSentencesFitNumbers(t *testing.T) {
 		d := diagnose.Diagnose(e)
 		if wrong := Contradictions(d); len(wrong) > 0 {
 			evidence, _ := json.Marshal(e)
-			t.Fatalf("seed %d: %s\n%s\nof %s", seed, strings.Join(wrong, "\n"), Report(d), evidence)
+			t.Fatalf("seed %d: %s\n%s\nof %s", seed, strings.Join(wrong, "\n"),
+				Report(d), evidence)
 		}
 	}
 }
@@ -56,13 +57,20 @@ func TestContradictionsAreSeen(t *testing.T) {
 	balanced := true
 	for _, d := range []event.Diagnosis{
 		{Verdict: "The listen path is not the problem: 20 SYNs arrived and none was dropped.",
-			Counts: []event.Count{{Cause: event.CauseAcceptQueueFull, Stage: event.StageSyn, Action: event.ActionDropped, Count: 3}}},
-		{Verdict: "30 handshake packets died: of it.", Counts: []event.Count{{Cause: event.CauseAcceptQueueFull, Stage: event.StageSyn, Action: event.ActionDropped, Count: 3}}},
+			Counts: []event.Count{{Cause: event.CauseAcceptQueueFull,
+				Stage: event.StageSyn, Action: event.ActionDropped, Count: 3}}},
+		{Verdict: "30 handshake packets died: of it.",
+			Counts: []event.Count{{Cause: event.CauseAcceptQueueFull,
+				Stage: event.StageSyn, Action: event.ActionDropped, Count: 3}}},
 		{Verdict: "1 SYNs arrived."},
 		{Verdict: "x", Handshakes: &event.Handshakes{Begun: 3, Finished: 1}},
-		{Verdict: "x", Listeners: []event.ListenerView{{WhatIf: &event.WhatIf{Says: "no limit helps", Rows: []event.WhatIfRow{
-			{Limit: 8, Dropped: 3, Present: true, Workers: 1}, {Limit: 16, Workers: 1}}}}}},
-		{Verdict: "x", Findings: []event.Finding{{Knobs: []event.Knob{{Name: "listen() backlog", Now: "4096", Try: "128"}}}}},
+		{Verdict: "x",
+			Listeners: []event.ListenerView{{WhatIf: &event.WhatIf{Says: "no limit helps", Rows: []event.WhatIfRow{
+				{Limit: 8, Dropped: 3, Present: true, Workers: 1},
+				{Limit: 16, Workers: 1}}}}}},
+		{Verdict: "x",
+			Findings: []event.Finding{{
+				Knobs: []event.Knob{{Name: "listen() backlog", Now: "4096", Try: "128"}}}}},
 		{Verdict: "x; there are 2 more causes.", Balanced: &balanced},
 	} {
 		if len(Contradictions(d)) == 0 {
@@ -91,19 +99,27 @@ func randomEvidence(r *rand.Rand) *evidence.Evidence {
 		}
 	}
 	for range r.IntN(3) {
-		cause := []event.Cause{event.CauseNoListener, event.CauseNetfilter, event.CauseRPFilter, event.CauseTimeWait}[r.IntN(4)]
+		cause := []event.Cause{event.CauseNoListener, event.CauseNetfilter,
+			event.CauseRPFilter, event.CauseTimeWait}[r.IntN(4)]
 		action := event.ActionDropped
 		if cause == event.CauseNoListener {
 			action = event.ActionReset
 		}
 		if n := few(300); n > 0 {
-			e.Counts = event.AddCount(e.Counts, event.Count{Cause: cause, Stage: event.StageIngress, Action: action, Count: n})
-			e.Ingress = append(e.Ingress, evidence.Death{Cause: cause, Action: action, NetNS: 4026531840, Count: n,
-				Server: event.Endpoint{Addr: netip.MustParseAddr("10.0.0.1"), Port: uint16(443 + r.IntN(3))}})
+			e.Counts = event.AddCount(e.Counts,
+				event.Count{Cause: cause, Stage: event.StageIngress, Action: action,
+					Count: n})
+			e.Ingress = append(e.Ingress,
+				evidence.Death{Cause: cause, Action: action, NetNS: 4026531840,
+					Count: n,
+					Server: event.Endpoint{Addr: netip.MustParseAddr("10.0.0.1"),
+						Port: uint16(443 + r.IntN(3))}})
 		}
 	}
-	for _, counter := range []string{"ListenDrops", "ListenOverflows", "EmbryonicRsts", "TcpInErrs"}[:r.IntN(5)] {
-		row := event.LedgerRow{NetNS: 4026531840, Counter: counter, Synspy: few(50), Shared: counter == "TcpInErrs", Gone: r.IntN(5) == 0}
+	for _, counter := range []string{"ListenDrops", "ListenOverflows", "EmbryonicRsts",
+		"TcpInErrs"}[:r.IntN(5)] {
+		row := event.LedgerRow{NetNS: 4026531840, Counter: counter, Synspy: few(50),
+			Shared: counter == "TcpInErrs", Gone: r.IntN(5) == 0}
 		if r.IntN(3) == 0 {
 			row.Unattributed = few(9)
 		}
@@ -112,7 +128,8 @@ func randomEvidence(r *rand.Rand) *evidence.Evidence {
 	}
 	clients := few(200)
 	for i := range min(clients, 20) {
-		e.Clients = append(e.Clients, event.ClientCount{Addr: fmt.Sprintf("10.0.1.%d", i), Drops: 1 + few(20)})
+		e.Clients = append(e.Clients, event.ClientCount{Addr: fmt.Sprintf("10.0.1.%d", i),
+			Drops: 1 + few(20)})
 	}
 	if r.IntN(3) > 0 {
 		e.ClientsSeen = &clients
@@ -126,9 +143,12 @@ func randomListener(r *rand.Rand, few func(uint64) uint64) evidence.Listener {
 	const step = 100
 	limit := []uint32{0, 1, 8, 128}[r.IntN(4)]
 	l := evidence.Listener{
-		ID: event.Listener{Addr: netip.MustParseAddr("10.0.0.1"), Port: 443, NetNS: 4026531840, Cookie: 1 + r.Uint64N(99),
-			AcceptQueue: &event.Queue{Limit: limit}, SynQueue: &event.SynQueue{Limit: limit}},
-		Processes: []event.Process{{PID: 812, Comm: "server", Role: event.RoleAcceptor}}, StepMs: step, RetriesCounted: r.IntN(2) == 0,
+		ID: event.Listener{Addr: netip.MustParseAddr("10.0.0.1"), Port: 443,
+			NetNS: 4026531840, Cookie: 1 + r.Uint64N(99),
+			AcceptQueue: &event.Queue{Limit: limit},
+			SynQueue:    &event.SynQueue{Limit: limit}},
+		Processes: []event.Process{{PID: 812, Comm: "server", Role: event.RoleAcceptor}},
+		StepMs:    step, RetriesCounted: r.IntN(2) == 0,
 	}
 	rate, pace, stall := few(40), few(40), r.IntN(100)
 	var syns, accepts, finished, drops, length, open uint64
@@ -140,8 +160,10 @@ func randomListener(r *rand.Rand, few func(uint64) uint64) evidence.Listener {
 		if r.IntN(40) == 0 {
 			came += few(200)
 		}
-		p := event.TimelinePoint{OffsetMs: uint32(i * step), Arrivals: &came, Accepts: new(uint64), Drops: new(uint64), Retries: new(uint64),
-			AcceptQueue: &event.Queue{Limit: limit}, SynQueue: &event.SynQueue{Limit: limit}}
+		p := event.TimelinePoint{OffsetMs: uint32(i * step), Arrivals: &came,
+			Accepts: new(uint64), Drops: new(uint64), Retries: new(uint64),
+			AcceptQueue: &event.Queue{Limit: limit}, SynQueue: &event.SynQueue{
+				Limit: limit}}
 		for range came {
 			if length > uint64(limit) {
 				*p.Drops++
@@ -158,15 +180,18 @@ func randomListener(r *rand.Rand, few func(uint64) uint64) evidence.Listener {
 	}
 	count := func(c event.Cause, s event.Stage, a event.Action, n uint64) {
 		if n > 0 {
-			l.Counts = event.AddCount(l.Counts, event.Count{Cause: c, Stage: s, Action: a, Count: n})
+			l.Counts = event.AddCount(l.Counts,
+				event.Count{Cause: c, Stage: s, Action: a, Count: n})
 		}
 	}
 	count(event.CauseAcceptQueueFull, event.StageSyn, event.ActionDropped, drops)
 	if r.IntN(2) == 0 {
 		l.BadAcks.ByClient, l.BadAcks.ByServer = few(50), few(5)
 		l.BadAcks.ClientAgain = min(l.BadAcks.ByClient, few(9))
-		count(event.CauseBadHandshakeAck, event.StageAck, event.ActionDropped, l.BadAcks.ByClient+few(40))
-		count(event.CauseBadHandshakeAck, event.StageAck, event.ActionReset, l.BadAcks.ByServer+few(40))
+		count(event.CauseBadHandshakeAck, event.StageAck, event.ActionDropped,
+			l.BadAcks.ByClient+few(40))
+		count(event.CauseBadHandshakeAck, event.StageAck, event.ActionReset,
+			l.BadAcks.ByServer+few(40))
 		syns += l.BadAcks.ByClient + l.BadAcks.ByServer
 	}
 	if r.IntN(3) == 0 {
@@ -182,7 +207,8 @@ func randomListener(r *rand.Rand, few func(uint64) uint64) evidence.Listener {
 		n := few(40)
 		count(event.CauseDeferAccept, event.StageAck, event.ActionIgnored, n)
 		if r.IntN(2) == 0 {
-			l.Deferred = &evidence.Deferred{Watched: n, Held: min(n, few(40)), LongestMs: 4000}
+			l.Deferred = &evidence.Deferred{Watched: n, Held: min(n, few(40)),
+				LongestMs: 4000}
 		}
 	}
 	if r.IntN(4) == 0 {
@@ -202,7 +228,8 @@ func randomListener(r *rand.Rand, few func(uint64) uint64) evidence.Listener {
 		l.Finished = &finished
 	}
 	if r.IntN(2) == 0 {
-		asked, somaxconn, off := limit+uint32(few(4096)), limit+uint32(few(4096)), uint32(r.IntN(2))
+		asked, somaxconn, off := limit+uint32(few(4096)), limit+uint32(few(4096)),
+			uint32(r.IntN(2))
 		if asked > limit {
 			somaxconn = limit
 		}

@@ -43,7 +43,8 @@ func backendDetail(report []byte, backend string) string {
 			Available *bool  `json:"available"`
 			Detail    string `json:"detail"`
 		}
-		if json.Unmarshal(line, &check) == nil && check.Backend == backend && check.Available != nil && !*check.Available {
+		if json.Unmarshal(line, &check) == nil && check.Backend == backend &&
+			check.Available != nil && !*check.Available {
 			return check.Detail
 		}
 	}
@@ -58,7 +59,8 @@ func findBackends(value any, available map[string]bool) {
 		}
 	case map[string]any:
 		for _, key := range []string{"backend", "name"} {
-			if name, ok := value[key].(string); ok && slices.Contains(allBackends, name) && saysYes(value) {
+			if name, ok := value[key].(string); ok &&
+				slices.Contains(allBackends, name) && saysYes(value) {
 				available[name] = true
 			}
 		}

@@ -22,14 +22,16 @@ const (
 
 func (c *cpioWriter) write(e cpioEntry, data io.Reader) error {
 	if e.size > 0xffffffff {
-		return fmt.Errorf("archive %s: %d bytes are more than the format holds", e.name, e.size)
+		return fmt.Errorf("archive %s: %d bytes are more than the format holds", e.name,
+			e.size)
 	}
 	c.inode++
 	name := e.name + "\x00"
 	const headerSize = 110
 	_, err := fmt.Fprintf(c.w, "070701%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%s%s",
 		c.inode, e.mode, 0 /* uid */, 0 /* gid */, 1 /* links */, 0 /* time */, e.size,
-		0, 0, e.major, e.minor, len(name), 0 /* checksum, unused */, name, padding(headerSize+len(name)))
+		0, 0, e.major, e.minor, len(name), 0 /* checksum, unused */, name, padding(
+			headerSize+len(name)))
 	if err != nil {
 		return fmt.Errorf("archive %s: %w", e.name, err)
 	}

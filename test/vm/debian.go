@@ -103,7 +103,8 @@ type downloader struct {
 func newDownloader(log *slog.Logger) *downloader {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.ResponseHeaderTimeout = 30 * time.Second
-	return &downloader{client: &http.Client{Transport: transport, Timeout: 15 * time.Minute}, log: log}
+	return &downloader{client: &http.Client{Transport: transport, Timeout: 15 * time.Minute},
+		log: log}
 }
 
 // get downloads url to path. A sum, when given, must match; path appears only
@@ -158,13 +159,15 @@ func (d *downloader) release(ctx context.Context, base, suite, dir string) (stri
 	signed := filepath.Join(dir, suite+".Release")
 	_ = os.Remove(signed) // gpgv will not write over it
 	var status, diagnosis bytes.Buffer
-	cmd := exec.CommandContext(ctx, gpgv, "--keyring", archiveKeyring, "--status-fd", "1", "--output", signed, path)
+	cmd := exec.CommandContext(ctx, gpgv, "--keyring", archiveKeyring, "--status-fd", "1",
+		"--output", signed, path)
 	cmd.Stdout, cmd.Stderr = &status, &diagnosis
 	// The exit status is no use: it is 2 when one of several signatures is by a
 	// key newer than this machine's keyring.
 	runErr := cmd.Run()
 	if !goodSignature(status.String()) {
-		return "", fmt.Errorf("verify signature of suite %s: %w: %s", suite, runErr, strings.TrimSpace(diagnosis.String()))
+		return "", fmt.Errorf("verify signature of suite %s: %w: %s", suite, runErr,
+			strings.TrimSpace(diagnosis.String()))
 	}
 	text, err := os.ReadFile(signed)
 	if err != nil {

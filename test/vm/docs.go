@@ -66,7 +66,8 @@ func resultTable(rows map[string]string) string {
 	for _, k := range kernelTable {
 		row := rows[k.name]
 		if row == "" {
-			row = "| " + k.name + " | not run |" + strings.Repeat(" |", len(allBackends))
+			row = "| " + k.name + " | not run |" +
+				strings.Repeat(" |", len(allBackends))
 		}
 		table.WriteString(row + "\n")
 	}

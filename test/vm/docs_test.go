@@ -59,7 +59,8 @@ func TestUpdateResults(t *testing.T) {
 		{name: "b", backend: "kprobe", verdict: passed},
 		{name: "a", backend: "tracepoint"},
 		{name: "b", backend: "tracepoint", verdict: passed},
-		{name: "c", backend: "tracepoint", verdict: cannot, reason: "needs listeners (5.14): see (here)"},
+		{name: "c", backend: "tracepoint", verdict: cannot,
+			reason: "needs listeners (5.14): see (here)"},
 		{name: "d", backend: "tracepoint", verdict: cannot, reason: "no XFRM"},
 	}}
 	broken := kernelRun{kernel: kernel{name: "6.1"}, cells: run.cells, err: errGuest}
@@ -88,14 +89,16 @@ func TestDocs(t *testing.T) {
 	}
 	text := string(content)
 	if updated, err := updateResults(text, nil); err != nil || updated != text {
-		t.Errorf("%s: the results are not as the matrix writes them: %v\n%s", path, err, cmp.Diff(updated, text))
+		t.Errorf("%s: the results are not as the matrix writes them: %v\n%s", path, err,
+			cmp.Diff(updated, text))
 	}
 	_, results, _ := strings.Cut(text, resultsBegin)
 	results, _, _ = strings.Cut(results, resultsEnd)
 	rows, notes := resultRows(results), parseNotes(results)
 	for _, k := range kernelTable {
 		if rows[k.name] == "" {
-			t.Errorf("%s has no row for %s: run the matrix on it with --docs", path, k.name)
+			t.Errorf("%s has no row for %s: run the matrix on it with --docs", path,
+				k.name)
 		} else if len(rows[k.name]) > 80 {
 			t.Errorf("%s: the row of %s does not fit a screen", path, k.name)
 		}

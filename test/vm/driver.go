@@ -25,7 +25,8 @@ func (d *driver) all() error {
 	for _, t := range d.options.tests {
 		// Its own directory, as go test has it, though without the package's files.
 		script := "mkdir -p /tmp/test && cd /tmp/test && " +
-			withTimeout(d.options.cellTimeout, shellCommand([]string{guestTests + t.name, "-test.v"}))
+			withTimeout(d.options.cellTimeout,
+				shellCommand([]string{guestTests + t.name, "-test.v"}))
 		if err := d.cell(t.name, testColumn, script); err != nil {
 			return err
 		}
@@ -69,9 +70,11 @@ func (d *driver) backend(backend string, scenarios []string) error {
 		tests = shortEndToEnd
 	}
 	for _, t := range d.endToEnd(backend) {
-		script := "mkdir -p /tmp/test && cd /tmp/test && SYNSPY=" + guestSynspy + " SYNSPY_BACKEND=" + backend + " " +
-			d.without() + withTimeout(d.options.cellTimeout, shellCommand([]string{guestTests + t.name, "-test.v", "-test.short",
-			"-test.run", tests}))
+		script := "mkdir -p /tmp/test && cd /tmp/test && SYNSPY=" + guestSynspy +
+			" SYNSPY_BACKEND=" + backend + " " +
+			d.without() + withTimeout(d.options.cellTimeout,
+			shellCommand([]string{guestTests + t.name, "-test.v", "-test.short",
+				"-test.run", tests}))
 		if err := d.cell(t.name, backend, script); err != nil {
 			return err
 		}
@@ -82,7 +85,8 @@ func (d *driver) backend(backend string, scenarios []string) error {
 // missing fills the squares of a backend that synspy check says this kernel
 // lacks. Where the table of kernels does not expect that, it is a failure.
 func (d *driver) missing(backend string, scenarios []string, report []byte) {
-	c := cell{kernel: d.run.kernel.name, backend: backend, verdict: cannot, reason: d.run.kernel.reason("", backend)}
+	c := cell{kernel: d.run.kernel.name, backend: backend, verdict: cannot,
+		reason: d.run.kernel.reason("", backend)}
 	if c.reason == "" {
 		c.name, c.verdict = "(backend)", failed
 		c.output = fmt.Appendf(nil, "synspy check: %s", backendDetail(report, backend))
@@ -119,7 +123,8 @@ func (d *driver) without() string {
 func (d *driver) cell(name, backend, script string) error {
 	var output bytes.Buffer
 	ended, err := d.vm.run(script, &output)
-	c := cell{kernel: d.run.kernel.name, name: name, backend: backend, took: ended.took, output: output.Bytes()}
+	c := cell{kernel: d.run.kernel.name, name: name, backend: backend, took: ended.took,
+		output: output.Bytes()}
 	if err == nil {
 		c.judge(ended.status, d.run.kernel)
 	}
@@ -138,7 +143,8 @@ func (d *driver) cell(name, backend, script string) error {
 // add enters a square.
 func (d *driver) add(c cell) error {
 	d.run.cells = append(d.run.cells, c)
-	d.vm.log.Info("ran", "name", c.name, "backend", c.backend, "verdict", c.verdict, "seconds", c.took.Seconds())
+	d.vm.log.Info("ran", "name", c.name, "backend", c.backend, "verdict", c.verdict, "seconds",
+		c.took.Seconds())
 	if d.options.results == "" {
 		return nil
 	}
@@ -148,7 +154,8 @@ func (d *driver) add(c cell) error {
 // check asks synspy what this kernel allows.
 func (d *driver) check() ([]byte, error) {
 	var report bytes.Buffer
-	command := withTimeout(d.options.cellTimeout, shellCommand([]string{guestSynspy, "check", "-o", "json"}))
+	command := withTimeout(d.options.cellTimeout,
+		shellCommand([]string{guestSynspy, "check", "-o", "json"}))
 	// The status tells of all hooks together, so it decides nothing here.
 	if _, err := d.vm.run(command+" 2>/run/check.err", &report); err != nil {
 		return nil, fmt.Errorf("run synspy check: %w", err)
@@ -157,7 +164,8 @@ func (d *driver) check() ([]byte, error) {
 		if _, err := d.vm.run("cat /run/check.err", &report); err != nil {
 			return nil, fmt.Errorf("read synspy check: %w", err)
 		}
-		return nil, fmt.Errorf("no scenario ran: synspy check reports no backend:\n%s", bytes.TrimSpace(report.Bytes()))
+		return nil, fmt.Errorf("no scenario ran: synspy check reports no backend:\n%s",
+			bytes.TrimSpace(report.Bytes()))
 	}
 	return report.Bytes(), nil
 }
@@ -165,12 +173,14 @@ func (d *driver) check() ([]byte, error) {
 // scenarios asks synspy for its scenarios, and keeps those that were asked for.
 func (d *driver) scenarios() ([]string, error) {
 	var list bytes.Buffer
-	listed, err := d.vm.run(withTimeout(d.options.cellTimeout, shellCommand([]string{guestSynspy, "lab", "list"})), &list)
+	listed, err := d.vm.run(withTimeout(d.options.cellTimeout,
+		shellCommand([]string{guestSynspy, "lab", "list"})), &list)
 	if err != nil {
 		return nil, fmt.Errorf("run synspy lab list: %w", err)
 	}
 	if listed.status != 0 {
-		return nil, fmt.Errorf("no scenario ran: synspy lab list exits with %d:\n%s", listed.status, bytes.TrimSpace(list.Bytes()))
+		return nil, fmt.Errorf("no scenario ran: synspy lab list exits with %d:\n%s",
+			listed.status, bytes.TrimSpace(list.Bytes()))
 	}
 	scenarios, err := selectScenarios(list.String(), d.options.scenarios)
 	if err != nil {
@@ -186,7 +196,8 @@ func selectScenarios(list string, wanted []string) ([]string, error) {
 	var all []string
 	for line := range strings.Lines(list) {
 		// What is there to be diagnosed is played alone, and by the end-to-end tests.
-		if fields := strings.Fields(line); len(fields) > 0 && !strings.HasPrefix(fields[0], "diagnose-") {
+		if fields := strings.Fields(line); len(fields) > 0 &&
+			!strings.HasPrefix(fields[0], "diagnose-") {
 			all = append(all, fields[0])
 		}
 	}

@@ -108,7 +108,9 @@ func (index packageIndex) newest(name string, compare func(a, b string) int) (de
 	if len(versions) == 0 {
 		return debPackage{}, fmt.Errorf("find package %s: %w", name, errNotInIndex)
 	}
-	return slices.MaxFunc(versions, func(a, b debPackage) int { return compare(a.version, b.version) }), nil
+	return slices.MaxFunc(versions, func(a, b debPackage) int {
+		return compare(a.version, b.version)
+	}), nil
 }
 
 // image gives the newest image of a series that a suite still holds.
@@ -120,9 +122,12 @@ func (index packageIndex) image(k kernel, compare func(a, b string) int) (debPac
 		}
 	}
 	if len(images) == 0 {
-		return debPackage{}, fmt.Errorf("find an image of Linux %s: %w", k.series, errNotInIndex)
+		return debPackage{}, fmt.Errorf("find an image of Linux %s: %w", k.series,
+			errNotInIndex)
 	}
-	return slices.MaxFunc(images, func(a, b debPackage) int { return compare(a.version, b.version) }), nil
+	return slices.MaxFunc(images, func(a, b debPackage) int {
+		return compare(a.version, b.version)
+	}), nil
 }
 
 // kernelPackages gives root and all it is made of: the linux-* packages that it
@@ -138,9 +143,12 @@ func (index packageIndex) kernelPackages(root debPackage) ([]debPackage, error) 
 				continue
 			}
 			seen[d.name] = true
-			at := slices.IndexFunc(index[d.name], func(p debPackage) bool { return p.version == d.version })
+			at := slices.IndexFunc(index[d.name], func(p debPackage) bool {
+				return p.version == d.version
+			})
 			if at < 0 {
-				return nil, fmt.Errorf("find package %s (= %s), which %s needs: %w", d.name, d.version, all[i].name, errNotInIndex)
+				return nil, fmt.Errorf("find package %s (= %s), which %s needs: %w",
+					d.name, d.version, all[i].name, errNotInIndex)
 			}
 			all = append(all, index[d.name][at])
 		}
@@ -160,7 +168,8 @@ func releaseSum(release, path string) (string, error) {
 		if !inSums || len(fields) != 3 || fields[2] != path {
 			continue
 		}
-		if _, err := strconv.ParseInt(fields[1], 10, 64); err != nil || len(fields[0]) != 64 {
+		if _, err := strconv.ParseInt(fields[1], 10, 64); err != nil ||
+			len(fields[0]) != 64 {
 			return "", fmt.Errorf("read SHA256 of %s: malformed line %q", path, line)
 		}
 		return fields[0], nil

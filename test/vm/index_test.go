@@ -61,7 +61,9 @@ Depends: linux-image-gone (= 1)
 
 func linuxIndex(t *testing.T) packageIndex {
 	t.Helper()
-	index, err := parsePackages(strings.NewReader(packagesText), func(name string) bool { return strings.HasPrefix(name, "linux-") })
+	index, err := parsePackages(strings.NewReader(packagesText), func(name string) bool {
+		return strings.HasPrefix(name, "linux-")
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,10 +73,13 @@ func linuxIndex(t *testing.T) packageIndex {
 func TestParsePackages(t *testing.T) {
 	index := linuxIndex(t)
 	want := debPackage{
-		name: "linux-image-cloud-amd64", version: "6.1.2-1", filename: "pool/meta.deb", sha256: "aa",
-		depends: []dependency{{name: "linux-image-6.1.0-2-cloud-amd64", version: "6.1.2-1"}},
+		name: "linux-image-cloud-amd64", version: "6.1.2-1", filename: "pool/meta.deb",
+		sha256: "aa",
+		depends: []dependency{
+			{name: "linux-image-6.1.0-2-cloud-amd64", version: "6.1.2-1"}},
 	}
-	if diff := cmp.Diff([]debPackage{want}, index["linux-image-cloud-amd64"], cmp.AllowUnexported(debPackage{}, dependency{})); diff != "" {
+	if diff := cmp.Diff([]debPackage{want}, index["linux-image-cloud-amd64"],
+		cmp.AllowUnexported(debPackage{}, dependency{})); diff != "" {
 		t.Error(diff)
 	}
 	if len(index["kmod"]) != 0 {
@@ -97,9 +102,11 @@ func TestKernelPackages(t *testing.T) {
 		want []string
 		err  error
 	}{
-		{root: "linux-image-cloud-amd64", want: []string{"linux-image-cloud-amd64 6.1.2-1", "linux-image-6.1.0-2-cloud-amd64 6.1.2-1"}},
+		{root: "linux-image-cloud-amd64", want: []string{"linux-image-cloud-amd64 6.1.2-1",
+			"linux-image-6.1.0-2-cloud-amd64 6.1.2-1"}},
 		{root: "linux-image-split-amd64", want: []string{
-			"linux-image-split-amd64 7.2.13-1", "linux-base-split-amd64 7.2.13-1", "linux-image-7.2.13 7.2.13-1", "linux-binary-7.2.13 7.2.13-1",
+			"linux-image-split-amd64 7.2.13-1", "linux-base-split-amd64 7.2.13-1",
+			"linux-image-7.2.13 7.2.13-1", "linux-binary-7.2.13 7.2.13-1",
 		}},
 		{root: "linux-image-broken-amd64", err: errNotInIndex},
 		{root: "linux-image-rt-amd64", err: errNotInIndex},
@@ -133,7 +140,8 @@ func TestKernelPackages(t *testing.T) {
 
 func TestReleaseSum(t *testing.T) {
 	sum := strings.Repeat("ab", 32)
-	release := "Suite: x\nMD5Sum:\n " + strings.Repeat("cd", 16) + " 5 main/Packages.gz\nSHA256:\n " + sum + " 5 main/Packages.gz\n short 5 main/bad\n"
+	release := "Suite: x\nMD5Sum:\n " + strings.Repeat("cd", 16) +
+		" 5 main/Packages.gz\nSHA256:\n " + sum + " 5 main/Packages.gz\n short 5 main/bad\n"
 	if got, err := releaseSum(release, "main/Packages.gz"); err != nil || got != sum {
 		t.Errorf("got %q, %v", got, err)
 	}
@@ -160,7 +168,8 @@ func TestChooseMirror(t *testing.T) {
 		{"Other|http://b.invalid/\n", mainArchive, ""},
 	} {
 		if got, _ := chooseMirror(test.lines, test.archive); got != test.want {
-			t.Errorf("archive %d of %q: got %q, want %q", test.archive, test.lines, got, test.want)
+			t.Errorf("archive %d of %q: got %q, want %q", test.archive, test.lines, got,
+				test.want)
 		}
 	}
 }

@@ -36,7 +36,8 @@ type baseSystem struct {
 }
 
 // buildInitramfs writes the guest's root file system for a kernel to path.
-func buildInitramfs(ctx context.Context, path string, k *unpacked, base baseSystem, files []guestFile, modules []string) error {
+func buildInitramfs(ctx context.Context, path string, k *unpacked, base baseSystem,
+	files []guestFile, modules []string) error {
 	root := newRootfs()
 	root.addScript("/init", initScript)
 	for name, text := range etcFiles {
@@ -52,7 +53,8 @@ func buildInitramfs(ctx context.Context, path string, k *unpacked, base baseSyst
 		root.addLink("/bin/sh", base.shell)
 	}
 	// Programs look here for what the kernel was built with.
-	for _, config := range []string{filepath.Join(k.Dir, "boot", "config-"+k.Release), filepath.Join(k.Modules, "config")} {
+	for _, config := range []string{filepath.Join(k.Dir, "boot", "config-"+k.Release),
+		filepath.Join(k.Modules, "config")} {
 		if _, err := os.Stat(config); err == nil {
 			if err := root.copyFile(config, "/boot/config-"+k.Release); err != nil {
 				return err

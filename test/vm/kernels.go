@@ -54,24 +54,32 @@ const bpfModule = "lsm=lockdown,yama,loadpin,safesetid,integrity,apparmor,selinu
 // kernelTable lists every kernel that can be asked for by name. A name that is a
 // version promises that version; any other name follows its suite.
 var kernelTable = []kernel{
-	{name: "5.10", arch: "amd64", suite: "bullseye", flavour: "cloud", standard: "kprobe", spared: "trampoline", slow: true, cmdline: bpfModule},
+	{name: "5.10", arch: "amd64", suite: "bullseye", flavour: "cloud", standard: "kprobe",
+		spared: "trampoline", slow: true, cmdline: bpfModule},
 	// The newest 5.10; bullseye gets updates here only. Mirrors of it have been
 	// seen with files missing, so the row above is the dependable one.
-	{name: "5.10-security", arch: "amd64", archive: security, suite: "bullseye-security", flavour: "cloud", elective: true, slow: true,
+	{name: "5.10-security", arch: "amd64", archive: security, suite: "bullseye-security",
+		flavour: "cloud", elective: true, slow: true,
 		cmdline: bpfModule},
 	{name: "6.1", arch: "amd64", suite: "bookworm", flavour: "cloud"},
-	{name: "6.12", arch: "amd64", suite: "trixie", flavour: "cloud", standard: "tracepoint", spared: "kprobe", whole: true},
+	{name: "6.12", arch: "amd64", suite: "trixie", flavour: "cloud", standard: "tracepoint",
+		spared: "kprobe", whole: true},
 	// Backports keep what they once had, until Debian clears it away.
-	{name: "6.16", arch: "amd64", suite: "trixie-backports", flavour: "cloud", series: "6.16", whole: true},
-	{name: "newest", arch: "amd64", suite: "sid", flavour: "cloud", standard: "trampoline", spared: "tracepoint", whole: true},
+	{name: "6.16", arch: "amd64", suite: "trixie-backports", flavour: "cloud", series: "6.16",
+		whole: true},
+	{name: "newest", arch: "amd64", suite: "sid", flavour: "cloud", standard: "trampoline",
+		spared: "tracepoint", whole: true},
 	// At times ahead of sid: backports may come from a branch sid has not taken yet.
-	{name: "backports", arch: "amd64", suite: "trixie-backports", flavour: "cloud", whole: true},
+	{name: "backports", arch: "amd64", suite: "trixie-backports", flavour: "cloud",
+		whole: true},
 	{name: "6.12-rt", arch: "amd64", suite: "trixie", flavour: "rt", whole: true},
 	{name: "newest-rt", arch: "amd64", suite: "sid", flavour: "rt", whole: true},
-	{name: "5.10-arm64", arch: "arm64", suite: "bullseye", flavour: "cloud", cannot: []exception{
-		{backend: "trampoline", reason: "arm64 takes no trampolines before Linux 6.4"},
-		{backend: "tracepoint", reason: "its kfree_skb is in pieces and tells no reason: one packet would be taken for another"},
-	}},
+	{name: "5.10-arm64", arch: "arm64", suite: "bullseye", flavour: "cloud",
+		cannot: []exception{
+			{backend: "trampoline", reason: "arm64 takes no trampolines before Linux 6.4"},
+			{backend: "tracepoint",
+				reason: "its kfree_skb is in pieces and tells no reason: one packet would be taken for another"},
+		}},
 	{name: "6.12-arm64", arch: "arm64", suite: "trixie", flavour: "cloud"},
 }
 
@@ -87,7 +95,8 @@ func (k kernel) isImage(name string) bool {
 		return false
 	}
 	version, ok = strings.CutSuffix(version, "-"+k.flavour+"-"+k.arch)
-	return ok && (version == k.series || strings.HasPrefix(version, k.series+".") || strings.HasPrefix(version, k.series+"+"))
+	return ok && (version == k.series || strings.HasPrefix(version, k.series+".") ||
+		strings.HasPrefix(version, k.series+"+"))
 }
 
 // reason says why a square of the table cannot be; empty if it should. A scenario
@@ -97,7 +106,8 @@ func (k kernel) reason(scenario, backend string) string {
 		if e.backend != "" && e.backend != backend {
 			continue
 		}
-		if match, err := path.Match(e.scenario, scenario); e.scenario == "" || match && err == nil {
+		if match, err := path.Match(e.scenario, scenario); e.scenario == "" || match &&
+			err == nil {
 			return e.reason
 		}
 	}
@@ -136,6 +146,7 @@ func kernelByName(name string) (kernel, error) {
 		}
 		known = append(known, k.name)
 	}
-	return kernel{}, fmt.Errorf("%w: no kernel %q (known: %s, and %s for those of CI)", errUsage, name,
+	return kernel{}, fmt.Errorf("%w: no kernel %q (known: %s, and %s for those of CI)",
+		errUsage, name,
 		strings.Join(known, ", "), standardKernels)
 }

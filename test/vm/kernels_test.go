@@ -23,7 +23,8 @@ func TestKernelTable(t *testing.T) {
 			t.Errorf("kernel %s: no backend %q", k.name, k.standard)
 		}
 		for _, e := range k.cannot {
-			if e.reason == "" || e.backend != "" && !slices.Contains(allBackends, e.backend) {
+			if e.reason == "" || e.backend != "" &&
+				!slices.Contains(allBackends, e.backend) {
 				t.Errorf("kernel %s: exception %+v has no reason, or an unknown backend", k.name, e)
 			}
 		}
@@ -40,7 +41,9 @@ func TestKernelTable(t *testing.T) {
 		t.Errorf("standard kernels: got %d, %v", len(standard), err)
 	}
 	for _, backend := range allBackends {
-		if !slices.ContainsFunc(standard, func(k kernel) bool { return k.standard == backend }) {
+		if !slices.ContainsFunc(standard, func(k kernel) bool {
+			return k.standard == backend
+		}) {
 			t.Errorf("no standard kernel runs the end-to-end tests with %s", backend)
 		}
 	}
@@ -61,7 +64,8 @@ func TestReason(t *testing.T) {
 		{"slow-accept", "tracepoint", ""},
 	} {
 		if got := k.reason(test.scenario, test.backend); got != test.want {
-			t.Errorf("%q by %s: got %q, want %q", test.scenario, test.backend, got, test.want)
+			t.Errorf("%q by %s: got %q, want %q", test.scenario, test.backend, got,
+				test.want)
 		}
 	}
 }

@@ -34,7 +34,8 @@ func (r *rootfs) copyWithLibs(ctx context.Context, program string) error {
 		if isStatic(string(out) + diagnosis.String()) {
 			return nil
 		}
-		return fmt.Errorf("list libraries of %s: %w: %s", program, err, bytes.TrimSpace(diagnosis.Bytes()))
+		return fmt.Errorf("list libraries of %s: %w: %s", program, err,
+			bytes.TrimSpace(diagnosis.Bytes()))
 	}
 	libs, err := parseLdd(string(out))
 	if err != nil {

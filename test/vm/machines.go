@@ -92,8 +92,9 @@ func programFor(path, arch string) (string, error) {
 	}
 	if err != nil {
 		return "", &hintError{
-			err:  fmt.Errorf("find %s for %s: %w", filepath.Base(path), arch, err),
-			hint: "build it like " + path + ", with CGO_ENABLED=0 GOARCH=" + arch + ", as " + other,
+			err: fmt.Errorf("find %s for %s: %w", filepath.Base(path), arch, err),
+			hint: "build it like " + path + ", with CGO_ENABLED=0 GOARCH=" + arch +
+				", as " + other,
 		}
 	}
 	return other, nil

@@ -11,7 +11,8 @@ import (
 )
 
 func TestParseSize(t *testing.T) {
-	for text, want := range map[string]int64{"2G": 2 << 30, "512M": 512 << 20, "1536": 1536 << 20, "64k": 64 << 10} {
+	for text, want := range map[string]int64{"2G": 2 << 30, "512M": 512 << 20,
+		"1536": 1536 << 20, "64k": 64 << 10} {
 		if got, err := parseSize(text); err != nil || got != want {
 			t.Errorf("%s: got %d, %v", text, got, err)
 		}
@@ -56,7 +57,8 @@ func TestProgramFor(t *testing.T) {
 	}
 	// Enough of an ELF file to tell its architecture.
 	header := append([]byte("\x7fELF\x02\x01\x01"), make([]byte, 57)...)
-	header[16], header[18], header[20], header[52], header[58] = 2, byte(elfMachines[other]), 1, 64, 64
+	header[16], header[18], header[20], header[52], header[58] = 2, byte(elfMachines[other]), 1,
+		64, 64
 	dir := t.TempDir()
 	program := filepath.Join(dir, "synspy")
 	own := append([]byte(nil), header...)

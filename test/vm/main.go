@@ -32,7 +32,9 @@ const usage = `usage: vm VERB [FLAGS]
 vm VERB -h lists the flags of a verb.
 `
 
-func (e guestExit) Error() string { return fmt.Sprintf("guest command exited with status %d", int(e)) }
+func (e guestExit) Error() string {
+	return fmt.Sprintf("guest command exited with status %d", int(e))
+}
 
 func main() {
 	ctx, stop := interruptible()
@@ -48,7 +50,8 @@ func main() {
 
 // interruptible gives a context that the usual signals end, which ends QEMU.
 func interruptible() (context.Context, func()) {
-	signals, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	signals, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM,
+		syscall.SIGHUP)
 	ctx, cancel := context.WithCancelCause(context.Background())
 	context.AfterFunc(signals, func() { cancel(errInterrupted) })
 	return ctx, stop
@@ -84,7 +87,8 @@ func (e env) report(err error) int {
 	}
 	var failure *guestFailure
 	if errors.As(err, &failure) && failure.console != "" {
-		fmt.Fprintf(e.stderr, "the console's last lines (all of them are in %s):\n%s\n", failure.log, failure.console)
+		fmt.Fprintf(e.stderr, "the console's last lines (all of them are in %s):\n%s\n",
+			failure.log, failure.console)
 	}
 	fmt.Fprintf(e.stderr, "vm: %v\n", err)
 	var hint *hintError
@@ -134,7 +138,8 @@ func (e env) fetch(ctx context.Context, args []string) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(e.stdout, "%s %s %s %s\n", k.name, got.Version, got.Release, got.Vmlinuz)
+		fmt.Fprintf(e.stdout, "%s %s %s %s\n", k.name, got.Version, got.Release,
+			got.Vmlinuz)
 	}
 	return nil
 }

@@ -34,9 +34,12 @@ func (e env) matrix(ctx context.Context, args []string) error {
 		return err
 	})
 	flags.StringVar(&o.endToEndRun, "end-to-end-run", ".", "run only their tests that match this `regexp`")
-	flags.DurationVar(&o.timeout, "timeout", 30*time.Minute, "end a machine after this long, boot included")
-	flags.DurationVar(&o.cellTimeout, "cell-timeout", 5*time.Minute, "end a test binary or scenario after this long")
-	jobs := flags.Int("jobs", 0, "machines to run at a time (default: what CPUs and memory allow)")
+	flags.DurationVar(&o.timeout, "timeout", 30*time.Minute,
+		"end a machine after this long, boot included")
+	flags.DurationVar(&o.cellTimeout, "cell-timeout", 5*time.Minute,
+		"end a test binary or scenario after this long")
+	jobs := flags.Int("jobs", 0,
+		"machines to run at a time (default: what CPUs and memory allow)")
 	flags.StringVar(&o.results, "results", "", "keep what everything prints, as it ends, below this `directory`")
 	docs := flags.String("docs", "", "write the results into the table in this Markdown `file`")
 	if err := parse(flags, args); err != nil {
@@ -78,8 +81,10 @@ func (e env) matrix(ctx context.Context, args []string) error {
 		})
 	}
 	all.Wait()
-	e.log.Info("matrix ran", "kernels", len(kernels), "jobs", *jobs, "seconds", time.Since(began).Seconds())
-	if err := errors.Join(renderMatrix(e.stdout, runs), renderVerified(e.stdout, runs)); err != nil {
+	e.log.Info("matrix ran", "kernels", len(kernels), "jobs", *jobs, "seconds",
+		time.Since(began).Seconds())
+	if err := errors.Join(renderMatrix(e.stdout, runs),
+		renderVerified(e.stdout, runs)); err != nil {
 		return err
 	}
 	failures := printFailures(e.stdout, runs)
@@ -116,7 +121,8 @@ func (e env) runKernel(ctx context.Context, s *store, k kernel, o matrixOptions)
 
 // tryKernel does everything there is to do on one kernel, in one machine.
 func (e env) tryKernel(ctx context.Context, s *store, k kernel, o matrixOptions) (run kernelRun) {
-	ctx, cancel := context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("%w: the machine ran for %s", errTimeout, o.timeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, o.timeout,
+		fmt.Errorf("%w: the machine ran for %s", errTimeout, o.timeout))
 	defer cancel()
 	run.kernel = k
 	began := time.Now()
@@ -153,7 +159,9 @@ func (o matrixOptions) machine(k kernel) (vmOptions, error) {
 	options.kernel = k
 	options.files = slices.Clone(o.vm.files)
 	if foreign(k.arch) { // which runs none of this machine's own programs
-		options.files = slices.DeleteFunc(options.files, func(f guestFile) bool { return f.withLibs })
+		options.files = slices.DeleteFunc(options.files, func(f guestFile) bool {
+			return f.withLibs
+		})
 	}
 	programs := []guestFile{}
 	if !o.noLab {

@@ -41,9 +41,13 @@ func TestSelectScenarios(t *testing.T) {
 		want   []string
 		fails  bool
 	}{
-		{name: "all", list: list, want: []string{"accept-queue-full-syn", "syn-queue-full", "slow-accept"}},
-		{name: "some, in the list's order", list: list, wanted: []string{"slow-accept", "*-syn"}, want: []string{"accept-queue-full-syn", "slow-accept"}},
-		{name: "misspelt", list: list, wanted: []string{"slow-accept", "slow-acept"}, fails: true},
+		{name: "all", list: list, want: []string{"accept-queue-full-syn", "syn-queue-full",
+			"slow-accept"}},
+		{name: "some, in the list's order", list: list,
+			wanted: []string{"slow-accept", "*-syn"},
+			want:   []string{"accept-queue-full-syn", "slow-accept"}},
+		{name: "misspelt", list: list, wanted: []string{"slow-accept", "slow-acept"},
+			fails: true},
 		{name: "empty list", list: "\n", fails: true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -61,15 +65,20 @@ func TestSelectScenarios(t *testing.T) {
 func TestMatrixRows(t *testing.T) {
 	runs := []kernelRun{
 		{kernel: kernel{name: "6.1"}, cells: []cell{
-			{kernel: "6.1", name: "unit", backend: testColumn, verdict: passed, took: 1500 * time.Millisecond, skipped: 2},
-			{kernel: "6.1", name: "slow-accept", backend: "trampoline", verdict: cannot, reason: "too old"},
-			{kernel: "6.1", name: "slow-accept", backend: "kprobe", verdict: passed, took: time.Second},
-			{kernel: "6.1", name: "slow-accept", backend: "tracepoint", took: time.Second, output: []byte("want 5, got 4\n")},
+			{kernel: "6.1", name: "unit", backend: testColumn, verdict: passed,
+				took: 1500 * time.Millisecond, skipped: 2},
+			{kernel: "6.1", name: "slow-accept", backend: "trampoline", verdict: cannot,
+				reason: "too old"},
+			{kernel: "6.1", name: "slow-accept", backend: "kprobe", verdict: passed,
+				took: time.Second},
+			{kernel: "6.1", name: "slow-accept", backend: "tracepoint",
+				took: time.Second, output: []byte("want 5, got 4\n")},
 		}},
 		{kernel: kernel{name: "6.12"}, err: errors.New("boot: guest ended early")},
 	}
 	header, rows := matrixRows(runs)
-	if diff := cmp.Diff([]string{"kernel", "scenario", "test", "trampoline", "kprobe", "tracepoint"}, header); diff != "" {
+	if diff := cmp.Diff([]string{"kernel", "scenario", "test", "trampoline", "kprobe",
+		"tracepoint"}, header); diff != "" {
 		t.Error(diff)
 	}
 	want := [][]string{
@@ -84,7 +93,8 @@ func TestMatrixRows(t *testing.T) {
 	if got := printFailures(&out, runs); got != 2 {
 		t.Errorf("got %d failures, want 2", got)
 	}
-	for _, text := range []string{"FAIL 6.1 slow-accept tracepoint\nwant 5, got 4\n", "FAIL kernel 6.12: boot: guest ended early"} {
+	for _, text := range []string{"FAIL 6.1 slow-accept tracepoint\nwant 5, got 4\n",
+		"FAIL kernel 6.12: boot: guest ended early"} {
 		if !strings.Contains(out.String(), text) {
 			t.Errorf("no %q in %q", text, &out)
 		}
@@ -129,16 +139,20 @@ func TestMissingBackend(t *testing.T) {
 		want   []cell
 	}{
 		{old, []cell{
-			{kernel: "old", name: "a", backend: "trampoline", verdict: cannot, reason: "too old"},
-			{kernel: "old", name: "b", backend: "trampoline", verdict: cannot, reason: "too old"},
+			{kernel: "old", name: "a", backend: "trampoline", verdict: cannot,
+				reason: "too old"},
+			{kernel: "old", name: "b", backend: "trampoline", verdict: cannot,
+				reason: "too old"},
 		}},
 		{kernel{name: "new"}, []cell{
-			{kernel: "new", name: "(backend)", backend: "trampoline", output: []byte("synspy check: attach: not supported")},
+			{kernel: "new", name: "(backend)", backend: "trampoline",
+				output: []byte("synspy check: attach: not supported")},
 		}},
 	} {
 		d := driver{run: &kernelRun{kernel: test.kernel}}
 		d.missing("trampoline", []string{"a", "b"}, []byte(report))
-		if diff := cmp.Diff(test.want, d.run.cells, cmp.AllowUnexported(cell{})); diff != "" {
+		if diff := cmp.Diff(test.want, d.run.cells,
+			cmp.AllowUnexported(cell{})); diff != "" {
 			t.Errorf("%s: %s", test.kernel.name, diff)
 		}
 	}
@@ -166,9 +180,12 @@ func TestStandardSelection(t *testing.T) {
 			t.Errorf("%s, named: %v", k.name, all)
 		}
 		for _, backend := range allBackends {
-			d := driver{options: matrixOptions{short: true, endToEnd: tests}, run: &kernelRun{kernel: k}}
-			if got, want := len(d.endToEnd(backend)) == 1, k.standard == backend; got != want {
-				t.Errorf("%s by %s: end-to-end tests run: %t, want %t", k.name, backend, got, want)
+			d := driver{options: matrixOptions{short: true, endToEnd: tests},
+				run: &kernelRun{kernel: k}}
+			if got, want := len(d.endToEnd(backend)) == 1,
+				k.standard == backend; got != want {
+				t.Errorf("%s by %s: end-to-end tests run: %t, want %t", k.name,
+					backend, got, want)
 			}
 			d.options.short = false
 			if len(d.endToEnd(backend)) != 1 {

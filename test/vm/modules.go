@@ -27,8 +27,10 @@ var bootModules = []string{"virtio_pci", "virtio_console", "tun", "veth", "nf_ta
 // when somebody makes a qdisc, a rule or a socket of that kind. Inserting them all
 // at boot would cost seconds under emulation.
 var demandModules = []string{
-	"virtio_rng", "nf_*", "nft_*", "nfnetlink*", "nf_tables", "xt_*", "x_tables", "ip_tables", "ip6_tables", "iptable_*", "ip6table_*",
-	"ipt_*", "ip6t_*", "xfrm_*", "sch_*", "cls_*", "act_*", "em_*", "ifb", "dummy", "bridge", "br_netfilter", "vrf", "tcp_*",
+	"virtio_rng", "nf_*", "nft_*", "nfnetlink*", "nf_tables", "xt_*", "x_tables", "ip_tables",
+	"ip6_tables", "iptable_*", "ip6table_*",
+	"ipt_*", "ip6t_*", "xfrm_*", "sch_*", "cls_*", "act_*", "em_*", "ifb", "dummy", "bridge",
+	"br_netfilter", "vrf", "tcp_*",
 	"crc32c*", // which libcrc32c, and so nf_tables, asks for by alias when it is not built in
 	"inet_diag", "unix_diag", "af_packet", "af_packet_diag", "tls",
 }
@@ -80,7 +82,10 @@ func openModules(dir string) (*moduleTree, error) {
 func (t *moduleTree) match(patterns []string) []string {
 	var names []string
 	for _, name := range slices.Sorted(maps.Keys(t.files)) {
-		if slices.ContainsFunc(patterns, func(p string) bool { ok, _ := path.Match(p, name); return ok }) {
+		if slices.ContainsFunc(patterns, func(p string) bool {
+			ok, _ := path.Match(p, name)
+			return ok
+		}) {
 			names = append(names, name)
 		}
 	}
@@ -129,7 +134,8 @@ func parseModinfo(data []byte) moduleInfo {
 
 // loadOrder puts modules behind all they depend on, each once. Built-in ones are
 // there already.
-func loadOrder(names []string, builtin map[string]bool, info func(string) (moduleInfo, error)) ([]string, error) {
+func loadOrder(names []string, builtin map[string]bool, info func(string) (moduleInfo, error),
+) ([]string, error) {
 	const visiting, done = 1, 2
 	var order []string
 	state := map[string]int{}
@@ -180,7 +186,8 @@ func (t *moduleTree) addModules(root *rootfs, release string, boot []string) err
 	if err != nil {
 		return err
 	}
-	all, err := loadOrder(append(slices.Clone(bootOrder), t.match(demandModules)...), t.builtin, info)
+	all, err := loadOrder(append(slices.Clone(bootOrder), t.match(demandModules)...), t.builtin,
+		info)
 	if err != nil {
 		return err
 	}
@@ -189,7 +196,8 @@ func (t *moduleTree) addModules(root *rootfs, release string, boot []string) err
 		fmt.Fprintln(&insert, guestDir+t.files[name])
 	}
 	for _, name := range all {
-		if err := root.copyFile(filepath.Join(t.dir, t.files[name]), guestDir+t.files[name]); err != nil {
+		if err := root.copyFile(filepath.Join(t.dir, t.files[name]),
+			guestDir+t.files[name]); err != nil {
 			return err
 		}
 		chain, err := loadOrder([]string{name}, t.builtin, info)
@@ -241,9 +249,11 @@ func decompressModules(ctx context.Context, dir string) error {
 			return err
 		}
 		for batch := range slices.Chunk(files, 500) { // well below the limit on arguments
-			cmd := exec.CommandContext(ctx, tool, append(slices.Clone(command[1:]), batch...)...)
+			cmd := exec.CommandContext(ctx, tool,
+				append(slices.Clone(command[1:]), batch...)...)
 			if out, err := cmd.CombinedOutput(); err != nil {
-				return fmt.Errorf("decompress modules: %w: %s", err, bytes.TrimSpace(out))
+				return fmt.Errorf("decompress modules: %w: %s", err,
+					bytes.TrimSpace(out))
 			}
 		}
 	}

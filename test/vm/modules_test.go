@@ -24,7 +24,8 @@ func TestModuleName(t *testing.T) {
 
 func TestParseModinfo(t *testing.T) {
 	got := parseModinfo([]byte("license=GPL\x00alias=net-pf-16\x00alias=fs-x\x00depends=nf-tables,crc32c\x00\x00parm=a=b\x00"))
-	want := moduleInfo{depends: []string{"nf_tables", "crc32c"}, aliases: []string{"net-pf-16", "fs-x"}}
+	want := moduleInfo{depends: []string{"nf_tables", "crc32c"},
+		aliases: []string{"net-pf-16", "fs-x"}}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(moduleInfo{})); diff != "" {
 		t.Error(diff)
 	}
@@ -59,8 +60,11 @@ func TestLoadOrder(t *testing.T) {
 		want  []string
 		fails bool
 	}{
-		{name: "chain", names: []string{"nft_ct"}, want: []string{"nfnetlink", "crc", "nf_tables", "conntrack", "nft_ct"}},
-		{name: "each once", names: []string{"nf_tables", "tun", "nft_ct", "tun"}, want: []string{"nfnetlink", "crc", "nf_tables", "tun", "conntrack", "nft_ct"}},
+		{name: "chain", names: []string{"nft_ct"},
+			want: []string{"nfnetlink", "crc", "nf_tables", "conntrack", "nft_ct"}},
+		{name: "each once", names: []string{"nf_tables", "tun", "nft_ct", "tun"},
+			want: []string{"nfnetlink", "crc", "nf_tables", "tun", "conntrack",
+				"nft_ct"}},
 		{name: "built in", names: []string{"virtio_pci", "tun"}, want: []string{"tun"}},
 		{name: "circle", names: []string{"a"}, fails: true},
 		{name: "missing", names: []string{"orphan"}, fails: true},

@@ -15,7 +15,8 @@ func (d *driver) play(backend string, scenarios []string) error {
 		return nil
 	}
 	var output bytes.Buffer
-	command := append(append([]string{guestSynspy, "lab", "run"}, scenarios...), "--backend", backend, "-o", "json")
+	command := append(append([]string{guestSynspy, "lab", "run"}, scenarios...), "--backend",
+		backend, "-o", "json")
 	limit := d.options.cellTimeout + time.Duration(len(scenarios))*perScenario
 	ended, err := d.vm.run(withTimeout(limit, shellCommand(command)), &output)
 	played := playedIn(output.Bytes())
@@ -40,7 +41,8 @@ func (d *driver) play(backend string, scenarios []string) error {
 		return fmt.Errorf("play scenarios (%s): %w", backend, err)
 	}
 	if failed := cellsOf(d.run.cells, backend, failed); ended.status != 0 && failed == 0 {
-		c := cell{kernel: d.run.kernel.name, name: "(ledger)", backend: backend, output: output.Bytes()}
+		c := cell{kernel: d.run.kernel.name, name: "(ledger)", backend: backend,
+			output: output.Bytes()}
 		return d.add(c) // every scenario passed, and the whole did not
 	}
 	return nil
@@ -75,7 +77,8 @@ func playedIn(output []byte) map[string]played {
 		switch record.Type {
 		case "scenario":
 			last = record.Name
-			p := played{status: exitFailed, took: time.Duration(record.DurationMs) * time.Millisecond}
+			p := played{status: exitFailed,
+				took: time.Duration(record.DurationMs) * time.Millisecond}
 			if record.Passed {
 				p.status = 0
 			} else if record.Cannot != "" {

@@ -26,9 +26,12 @@ type machine struct {
 var machines = map[string]machine{
 	// Without cx16 the emulator need not stop all CPUs for each cmpxchg16b,
 	// which the slab allocator would otherwise use on every allocation.
-	"amd64": {qemu: "qemu-system-x86_64", args: []string{"-machine", "pc", "-cpu", "max,-cx16"}, console: "ttyS0"},
+	"amd64": {qemu: "qemu-system-x86_64", args: []string{"-machine", "pc", "-cpu", "max,-cx16"},
+		console: "ttyS0"},
 	// Pointer authentication is costly to emulate well; its cheap form will do.
-	"arm64": {qemu: "qemu-system-aarch64", args: []string{"-machine", "virt", "-cpu", "max,pauth-impdef=on"}, console: "ttyAMA0"},
+	"arm64": {qemu: "qemu-system-aarch64",
+		args:    []string{"-machine", "virt", "-cpu", "max,pauth-impdef=on"},
+		console: "ttyAMA0"},
 }
 
 // vmOptions is what a virtual machine is made of.
@@ -92,7 +95,8 @@ func startVM(ctx context.Context, e env, s *store, o vmOptions) (_ *vm, err erro
 	if err := v.start(ctx, qemu, args); err != nil {
 		return nil, fmt.Errorf("start VM: %w", err)
 	}
-	v.log.Info("booted", "release", image.Release, "version", image.Version, "seconds", v.boot.Seconds())
+	v.log.Info("booted", "release", image.Release, "version", image.Version, "seconds",
+		v.boot.Seconds())
 	return v, nil
 }
 
@@ -106,7 +110,8 @@ func qemuArgs(m machine, o vmOptions, image, initramfs, console string) []string
 		"-smp", strconv.Itoa(o.smp), "-m", o.memory,
 		"-kernel", image, "-initrd", initramfs,
 		// A panic reboots at once, and a reboot ends QEMU: nobody need watch the console.
-		"-no-reboot", "-append", strings.TrimSpace("console="+m.console+" panic=-1 oops=panic random.trust_cpu=on net.ifnames=0 "+o.kernel.cmdline+" "+o.cmdline),
+		"-no-reboot", "-append",
+		strings.TrimSpace("console="+m.console+" panic=-1 oops=panic random.trust_cpu=on net.ifnames=0 "+o.kernel.cmdline+" "+o.cmdline),
 		"-serial", "file:"+console,
 		"-device", "virtio-rng-pci",
 		"-device", "virtio-serial-pci",

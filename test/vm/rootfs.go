@@ -31,12 +31,14 @@ type rootFile struct {
 func newRootfs() *rootfs {
 	root := &rootfs{files: map[string]rootFile{}}
 	for _, dir := range []string{"bin", "sbin", "lib", "lib64"} {
-		root.files[dir] = rootFile{cpioEntry: cpioEntry{mode: cpioSymlink | 0o777}, text: "usr/" + dir}
+		root.files[dir] = rootFile{cpioEntry: cpioEntry{mode: cpioSymlink | 0o777},
+			text: "usr/" + dir}
 		root.addDir("usr/" + dir)
 	}
 	// The kernel opens /dev/console for init before init can mount anything.
 	root.addDir("dev")
-	root.files["dev/console"] = rootFile{cpioEntry: cpioEntry{mode: cpioChar | 0o600, major: 5, minor: 1}}
+	root.files["dev/console"] = rootFile{cpioEntry: cpioEntry{mode: cpioChar | 0o600, major: 5,
+		minor: 1}}
 	return root
 }
 
@@ -85,7 +87,9 @@ func (r *rootfs) copyFile(host, guest string) error {
 	if !stat.Mode().IsRegular() {
 		return fmt.Errorf("copy %s into guest: not a regular file", host)
 	}
-	r.add(guest, rootFile{cpioEntry: cpioEntry{mode: cpioFile | uint32(stat.Mode().Perm()), size: stat.Size()}, host: host})
+	r.add(guest,
+		rootFile{cpioEntry: cpioEntry{mode: cpioFile | uint32(stat.Mode().Perm()),
+			size: stat.Size()}, host: host})
 	return nil
 }
 

@@ -65,7 +65,8 @@ func TestRootfsUnpacks(t *testing.T) {
 		}
 		got[name] = string(text)
 	}
-	want := map[string]string{"bin/tool": "second", "opt/deep/dir/five": "12345", "opt/deep/dir/link": "12345"}
+	want := map[string]string{"bin/tool": "second", "opt/deep/dir/five": "12345",
+		"opt/deep/dir/link": "12345"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
@@ -83,7 +84,8 @@ func TestParseLdd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"/lib/x86_64-linux-gnu/libc.so.6", "/lib64/ld-linux-x86-64.so.2"}, got); diff != "" {
+	if diff := cmp.Diff([]string{"/lib/x86_64-linux-gnu/libc.so.6",
+		"/lib64/ld-linux-x86-64.so.2"}, got); diff != "" {
 		t.Error(diff)
 	}
 	if _, err := parseLdd("\tlibfoo.so.1 => not found\n"); err == nil {

@@ -19,7 +19,8 @@ type outFile struct{ guest, host string }
 func (e env) run(ctx context.Context, args []string) error {
 	flags := e.flagSet("run")
 	name := flags.String("kernel", "newest", "`name` of the kernel, see vm kernels")
-	timeout := flags.Duration("timeout", 10*time.Minute, "end the machine after this long, boot included")
+	timeout := flags.Duration("timeout", 10*time.Minute,
+		"end the machine after this long, boot included")
 	var outs []outFile
 	flags.Func("out", "bring back `GUESTPATH:HOSTPATH` when the command has ended (repeatable)", func(value string) error {
 		guest, host, err := splitPair(value, ":")
@@ -42,7 +43,8 @@ func (e env) run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, *timeout, fmt.Errorf("%w: the machine ran for %s", errTimeout, *timeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, *timeout,
+		fmt.Errorf("%w: the machine ran for %s", errTimeout, *timeout))
 	defer cancel()
 	machine, err := startVM(ctx, e, store, options)
 	if err != nil {
@@ -100,7 +102,8 @@ func (o *vmOptions) addFlags(flags *flag.FlagSet) {
 	flags.IntVar(&o.smp, "smp", 2, "CPUs of the guest")
 	flags.StringVar(&o.memory, "memory", "2G", "memory of the guest")
 	flags.StringVar(&o.accel, "accel", "tcg", "QEMU accelerator: tcg or kvm")
-	flags.BoolVar(&o.icount, "icount", false, "let each instruction take a nanosecond of the guest's clock, and idling none of ours (one thread for all CPUs)")
+	flags.BoolVar(&o.icount, "icount", false,
+		"let each instruction take a nanosecond of the guest's clock, and idling none of ours (one thread for all CPUs)")
 	flags.StringVar(&o.cmdline, "append", "", "more kernel `parameters`")
 	flags.Func("file", "copy a file or directory, `HOSTPATH:GUESTPATH` (repeatable)", func(value string) error {
 		host, guest, err := splitPair(value, ":")

@@ -88,7 +88,8 @@ func (s *session) await(output io.Writer) (result, error) {
 		if err != nil {
 			emit(s.split.rest())
 			if !errors.Is(err, io.EOF) {
-				return result{}, fmt.Errorf("read guest output: %w: %w", errGuest, err)
+				return result{}, fmt.Errorf("read guest output: %w: %w", errGuest,
+					err)
 			}
 			return result{}, errGuest
 		}

@@ -27,13 +27,15 @@ func TestSessionOutput(t *testing.T) {
 		// Whole, and one byte at a time: the split must not depend on it.
 		for how, wrap := range map[string]func(io.Reader) io.Reader{"whole": func(r io.Reader) io.Reader { return r }, "bytewise": iotest.OneByteReader} {
 			t.Run(test.name+" "+how, func(t *testing.T) {
-				s := &session{out: wrap(strings.NewReader(test.stream)), split: newMarkerSplitter("n")}
+				s := &session{out: wrap(strings.NewReader(test.stream)),
+					split: newMarkerSplitter("n")}
 				var got bytes.Buffer
 				r, err := s.await(&got)
 				if err != nil {
 					t.Fatal(err)
 				}
-				if want := (result{status: 3, took: 1250 * time.Millisecond, uptime: 2750 * time.Millisecond}); r != want {
+				if want := (result{status: 3, took: 1250 * time.Millisecond,
+					uptime: 2750 * time.Millisecond}); r != want {
 					t.Errorf("got %+v, want %+v", r, want)
 				}
 				if got.String() != test.want {
@@ -56,7 +58,8 @@ func TestSessionEndsEarly(t *testing.T) {
 }
 
 func TestParseMarkerRefuses(t *testing.T) {
-	for _, marker := range []string{"", "exit", "exit x 1 2", "exit 0 1", "exit 0 a 2", "begin 0 1 2", "exit 0 1 2 3"} {
+	for _, marker := range []string{"", "exit", "exit x 1 2", "exit 0 1", "exit 0 a 2",
+		"begin 0 1 2", "exit 0 1 2 3"} {
 		if _, err := parseMarker(marker); err == nil {
 			t.Errorf("%q: got no error", marker)
 		}
@@ -65,7 +68,8 @@ func TestParseMarkerRefuses(t *testing.T) {
 
 func TestShellCommand(t *testing.T) {
 	args := []string{"a b", "it's", "$HOME", "new\nline", "", "*"}
-	out, err := exec.Command("sh", "-c", shellCommand(append([]string{"printf", "%s|"}, args...))).Output()
+	out, err := exec.Command("sh", "-c",
+		shellCommand(append([]string{"printf", "%s|"}, args...))).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,10 +80,12 @@ func TestShellCommand(t *testing.T) {
 
 func TestExplain(t *testing.T) {
 	const log = "[1.0] ok\n[2.0] Kernel panic - not syncing: Fatal exception\n[2.1] more\n"
-	if err := explain(context.Background(), errGuest, log); !errors.Is(err, errGuest) || !strings.HasSuffix(err.Error(), "kernel panic: Fatal exception") {
+	if err := explain(context.Background(), errGuest, log); !errors.Is(err, errGuest) ||
+		!strings.HasSuffix(err.Error(), "kernel panic: Fatal exception") {
 		t.Errorf("panic: got %v", err)
 	}
-	if err := explain(context.Background(), errGuest, "Oops: int3: 0000 [#1] SMP\n"+log); !errors.Is(err, errEmulator) {
+	if err := explain(context.Background(), errGuest,
+		"Oops: int3: 0000 [#1] SMP\n"+log); !errors.Is(err, errEmulator) {
 		t.Errorf("a stray breakpoint is %v, want %v", err, errEmulator)
 	}
 	if err := explain(context.Background(), errGuest, log); errors.Is(err, errEmulator) {

@@ -91,7 +91,8 @@ func (s *store) baseSystem(ctx context.Context, arch string) (baseSystem, error)
 
 // packages brings the root package, and the kernel packages it stands for, into
 // the cache at dir, relative to the store.
-func (s *store) packages(ctx context.Context, dir string, k kernel, root string) (*unpacked, error) {
+func (s *store) packages(ctx context.Context, dir string, k kernel, root string,
+) (*unpacked, error) {
 	dir = filepath.Join(s.dir, dir)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make cache directory: %w", err)
@@ -105,13 +106,15 @@ func (s *store) packages(ctx context.Context, dir string, k kernel, root string)
 	cached := readManifest(dir)
 	got, err := s.refresh(ctx, dir, k, root, cached)
 	if err != nil && cached != nil && errors.Is(err, errMirror) && ctx.Err() == nil {
-		s.log.Warn("using the cached packages", "name", k.name, "version", cached.Version, "reason", err)
+		s.log.Warn("using the cached packages", "name", k.name, "version", cached.Version,
+			"reason", err)
 		return cached, nil
 	}
 	return got, err
 }
 
-func (s *store) refresh(ctx context.Context, dir string, k kernel, root string, cached *unpacked) (*unpacked, error) {
+func (s *store) refresh(ctx context.Context, dir string, k kernel, root string, cached *unpacked,
+) (*unpacked, error) {
 	base, err := mirrorURL(ctx, k.archive)
 	if err != nil {
 		return nil, err
@@ -217,8 +220,10 @@ func (s *store) unpack(ctx context.Context, base, dir string, all []debPackage) 
 		if err := s.down.get(ctx, base+p.filename, deb, p.sha256); err != nil {
 			return nil, err
 		}
-		if out, err := exec.CommandContext(ctx, dpkgDeb, "-x", deb, filepath.Join(temp, "root")).CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("unpack %s: %w: %s", p.name, err, bytes.TrimSpace(out))
+		if out, err := exec.CommandContext(ctx, dpkgDeb, "-x", deb,
+			filepath.Join(temp, "root")).CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("unpack %s: %w: %s", p.name, err,
+				bytes.TrimSpace(out))
 		}
 	}
 	if err := decompressModules(ctx, filepath.Join(temp, "root")); err != nil {
@@ -241,7 +246,8 @@ func (u *unpacked) findKernel() error {
 		found, _ := filepath.Glob(filepath.Join(u.Dir, pattern)) // only a bad pattern is an error
 		images = append(images, found...)
 	}
-	for _, pattern := range []string{"lib/modules/*/modules.builtin", "usr/lib/modules/*/modules.builtin"} {
+	for _, pattern := range []string{"lib/modules/*/modules.builtin",
+		"usr/lib/modules/*/modules.builtin"} {
 		found, _ := filepath.Glob(filepath.Join(u.Dir, pattern))
 		modules = append(modules, found...)
 	}

@@ -37,7 +37,8 @@ func renderMatrix(w io.Writer, runs []kernelRun) error {
 		fmt.Fprintf(w, "[%d] %s\n", i+1, reason)
 	}
 	for _, run := range runs {
-		fmt.Fprintf(w, "%s: Linux %s, %.0f s\n", run.kernel.name, cmp.Or(run.version, "unknown"), run.took.Seconds())
+		fmt.Fprintf(w, "%s: Linux %s, %.0f s\n", run.kernel.name,
+			cmp.Or(run.version, "unknown"), run.took.Seconds())
 	}
 	return nil
 }
@@ -74,7 +75,8 @@ func matrixRows(runs []kernelRun) (header []string, rows [][]string) {
 			row[c.name][column[c.backend]] = c.text(noted)
 		}
 		if run.err != nil || len(run.cells) == 0 {
-			rows = append(rows, append([]string{run.kernel.name, "(kernel) FAIL"}, make([]string, len(header)-2)...))
+			rows = append(rows, append([]string{run.kernel.name, "(kernel) FAIL"},
+				make([]string, len(header)-2)...))
 		}
 	}
 	return header, rows
@@ -118,7 +120,8 @@ func printFailures(w io.Writer, runs []kernelRun) int {
 			if cut := len(output) - failureOutput; cut > 0 {
 				output = append([]byte("[beginning left out]\n"), output[cut:]...)
 			}
-			fmt.Fprintf(w, "\n--- FAIL %s %s %s\n%s\n", c.kernel, c.name, c.backend, bytes.TrimSpace(output))
+			fmt.Fprintf(w, "\n--- FAIL %s %s %s\n%s\n", c.kernel, c.name, c.backend,
+				bytes.TrimSpace(output))
 		}
 		if run.err == nil && len(run.cells) == 0 {
 			run.err = errors.New("nothing ran")
@@ -130,7 +133,8 @@ func printFailures(w io.Writer, runs []kernelRun) int {
 		fmt.Fprintf(w, "\n--- FAIL kernel %s: %v\n", run.kernel.name, run.err)
 		var failure *guestFailure
 		if errors.As(run.err, &failure) {
-			fmt.Fprintf(w, "the console's last lines (all of them are in %s):\n%s\n", failure.log, strings.TrimSpace(failure.console))
+			fmt.Fprintf(w, "the console's last lines (all of them are in %s):\n%s\n",
+				failure.log, strings.TrimSpace(failure.console))
 		}
 		var hint *hintError
 		if errors.As(run.err, &hint) {

@@ -56,7 +56,8 @@ func (c *cell) judge(status int, on kernel) {
 	}
 	c.verdict, complaint = judge(status, c.reason)
 	if c.verdict == cannot && on.whole && c.backend != "tracepoint" {
-		c.verdict, complaint = failed, "the table of kernels says that nothing is lacking here: "+c.reason
+		c.verdict, complaint = failed,
+			"the table of kernels says that nothing is lacking here: "+c.reason
 	}
 	if status != 0 {
 		c.output = fmt.Appendf(c.output, "\nexit status %d\n", status)
@@ -75,7 +76,8 @@ func judge(status int, reason string) (v verdict, complaint string) {
 	case reason != "" && status == exitCannot:
 		return cannot, ""
 	case reason != "" && status == 0:
-		return failed, "it works, but the table of kernels says that it cannot be: " + reason
+		return failed, "it works, but the table of kernels says that it cannot be: " +
+			reason
 	case status == 0:
 		return passed, ""
 	case status == exitCannot:

@@ -18,8 +18,9 @@ import (
 func ListenKnob(l *evidence.Listener, processes []event.Process, try uint32,
 	why string) event.Knob {
 	k := event.Knob{Name: "the backlog of listen()", Try: strconv.FormatUint(uint64(try), 10),
-		Why:   why,
-		Where: fmt.Sprintf("the program's call of listen(fd, %d), or its setting of that name", try)}
+		Why: why,
+		Where: fmt.Sprintf(
+			"the program's call of listen(fd, %d), or its setting of that name", try)}
 	if l.AskedBacklog != nil {
 		k.Now = strconv.FormatUint(uint64(*l.AskedBacklog), 10)
 	} else if limit, ok := l.Limit(); ok && l.Sysctls.Somaxconn != nil &&
@@ -121,14 +122,19 @@ func QuotaKnob(cpu evidence.CPU, processes []event.Process, why string) event.Kn
 	for _, p := range processes {
 		switch {
 		case p.Pod != nil && isOf(&cpu, p):
-			k.Name, k.Where = "resources.limits.cpu", fmt.Sprintf("the spec of pod %s, container %s", evidence.Said(p.Pod.Namespace+"/"+p.Pod.Name), evidence.Said(p.Pod.Container))
+			k.Name, k.Where = "resources.limits.cpu",
+				fmt.Sprintf("the spec of pod %s, container %s",
+					evidence.Said(p.Pod.Namespace+"/"+p.Pod.Name), evidence.Said(
+						p.Pod.Container))
 		case p.Container != nil && isOf(&cpu, p) && slices.Contains([]string{"docker",
 			"podman"}, p.Container.Runtime):
 			name := p.Container.Name
 			if !evidence.Plain(name) {
 				name = evidence.Word(p.Container.ID[:min(len(p.Container.ID), 12)])
 			}
-			k.Name, k.Where = "--cpus", fmt.Sprintf("%s update --cpus=N %s, or cpus: in a compose file", p.Container.Runtime, name)
+			k.Name, k.Where = "--cpus",
+				fmt.Sprintf("%s update --cpus=N %s, or cpus: in a compose file",
+					p.Container.Runtime, name)
 			if known {
 				k.Where = strings.Replace(k.Where, "=N", "="+cores(*cpu.QuotaUs*2),
 					1)
@@ -144,7 +150,8 @@ func QuotaKnob(cpu evidence.CPU, processes []event.Process, why string) event.Kn
 	}
 	unit := path.Base(cpu.Cgroup.Path)
 	if strings.HasSuffix(unit, ".service") || strings.HasSuffix(unit, ".slice") {
-		k.Name, k.Where, k.Try = "CPUQuota=", "unit "+evidence.Said(unit), "twice the present value, or none"
+		k.Name, k.Where, k.Try = "CPUQuota=", "unit "+evidence.Said(unit),
+			"twice the present value, or none"
 		if known {
 			percent := func(us uint64) string {
 				return fmt.Sprintf("%d%%",

@@ -97,7 +97,8 @@ func noListener(e *evidence.Evidence) []*Found {
 	}
 	if ports := evidence.RefusedPorts(e); evidence.Scanned(e) {
 		f.saw("closed ports that one client tried", ports, "ports")
-		f.Because = fmt.Sprintf("one client tried %d ports where nothing listens, as a scan does", ports)
+		f.Because = fmt.Sprintf(
+			"one client tried %d ports where nothing listens, as a scan does", ports)
 		f.Title = f.Because
 	}
 	return []*Found{f}

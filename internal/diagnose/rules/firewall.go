@@ -306,7 +306,8 @@ func (f *Found) byTable(e *evidence.Evidence, r ruling, n uint64) {
 	f.turn(event.Knob{Name: "net.netfilter.nf_conntrack_max", Now: fmt.Sprint(c.Max),
 		Try:   fmt.Sprint(more),
 		Where: "/etc/sysctl.d/ of the machine's first network namespace", Why: "it is of all its network namespaces together"})
-	now := fmt.Sprintf("until the next start, there: sysctl -w net.netfilter.nf_conntrack_max=%d", more)
+	now := fmt.Sprintf(
+		"until the next start, there: sysctl -w net.netfilter.nf_conntrack_max=%d", more)
 	if buckets := more / 4; c.Buckets > 0 &&
 		buckets > uint64(c.Buckets) { // longer chains are slower for all
 		now += fmt.Sprintf("; echo %d > /sys/module/nf_conntrack/parameters/hashsize",

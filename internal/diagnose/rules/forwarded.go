@@ -108,7 +108,8 @@ func (f *Found) sawBefore(e *evidence.Evidence) {
 	}
 	if n > 0 {
 		by := first.Freer()
-		f.Severity, f.Confidence, f.Doubt, f.Weight = event.SeverityCause, event.ConfidenceLikely, true, n
+		f.Severity, f.Confidence, f.Doubt, f.Weight = event.SeverityCause,
+			event.ConfidenceLikely, true, n
 		f.Owner = by.Owner
 		f.Title = "SYNs to " + evidence.Where(event.Listener{Addr: first.Server.Addr,
 			Port: first.Server.Port}) +

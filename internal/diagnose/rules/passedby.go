@@ -41,7 +41,8 @@ func passed(l *evidence.Elsewhere, d *evidence.Death) notChosen {
 		return notChosen{"is for IPv4 only, and these SYNs are IPv6",
 			fmt.Sprintf("let it listen on [::]:%d as well", port)}
 	case bound.IsLoopback() && !to.IsLoopback():
-		return notChosen{fmt.Sprintf("is bound to %s, which only this host itself can reach", bound),
+		return notChosen{fmt.Sprintf(
+			"is bound to %s, which only this host itself can reach", bound),
 			fmt.Sprintf("bind it to %s, or to all addresses: its listen or bind address", to)}
 	case !bound.IsUnspecified() && bound != to:
 		return notChosen{fmt.Sprintf("is bound to the address %s", bound),
@@ -84,7 +85,9 @@ func (f *Found) passedBy(e *evidence.Evidence, deaths []evidence.Death) bool {
 				f.Because += fmt.Sprintf(" for these SYNs: %s %s", named(l),
 					not.why)
 				f.Title = f.Because
-				f.Listener, f.Processes, f.Confidence = &l.Listener, evidence.Bound(l.Processes, MaxProcesses), event.ConfidenceLikely
+				f.Listener, f.Processes, f.Confidence = &l.Listener,
+					evidence.Bound(l.Processes,
+						MaxProcesses), event.ConfidenceLikely
 			}
 			if !slices.Contains(f.Fix, not.fix) {
 				f.fix(not.fix)

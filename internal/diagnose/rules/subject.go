@@ -144,7 +144,8 @@ func (s *Subject) sharedDoing(step int, did Doing) Doing {
 		before := uint32(0)
 		for _, smp := range t.Samples {
 			if int(smp.OffsetMs/s.StepMs) == step && !smp.Calm {
-				ran, delayed = ran+evidence.Value(smp.RunMs), delayed+evidence.Value(smp.DelayMs)
+				ran, delayed = ran+evidence.Value(smp.RunMs),
+					delayed+evidence.Value(smp.DelayMs)
 				most = max(most, float64(smp.OffsetMs-min(before, smp.OffsetMs)))
 			}
 			before = smp.OffsetMs

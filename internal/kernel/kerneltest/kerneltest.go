@@ -67,8 +67,9 @@ func Request(kind netlink.HeaderType, head []byte, fill func(*netlink.AttributeE
 		return err
 	}
 	_, err = conn.Execute(netlink.Message{
-		Header: netlink.Header{Type: kind, Flags: netlink.Request | netlink.Acknowledge | netlink.Create | netlink.Excl},
-		Data:   append(head, encoded...),
+		Header: netlink.Header{Type: kind,
+			Flags: netlink.Request | netlink.Acknowledge | netlink.Create | netlink.Excl},
+		Data: append(head, encoded...),
 	})
 	return err
 }
@@ -84,24 +85,27 @@ func Nested(to *netlink.AttributeEncoder, kind uint16, fill func(*netlink.Attrib
 // AddLink makes a device of that kind. Its other end, named peer, is where the file descriptor
 // leads; 0 is here.
 func AddLink(kind, name, peer string, where int) error {
-	return Request(unix.RTM_NEWLINK, make([]byte, unix.SizeofIfInfomsg), func(a *netlink.AttributeEncoder) {
-		a.String(unix.IFLA_IFNAME, name)
-		Nested(a, unix.IFLA_LINKINFO, func(info *netlink.AttributeEncoder) {
-			info.String(unix.IFLA_INFO_KIND, kind)
-			Nested(info, unix.IFLA_INFO_DATA, func(data *netlink.AttributeEncoder) {
-				end := netlink.NewAttributeEncoder()
-				end.String(unix.IFLA_IFNAME, peer)
-				if where != 0 {
-					end.Uint32(unix.IFLA_NET_NS_FD, uint32(where))
-				}
-				encoded, err := end.Encode()
-				if err != nil {
-					panic(err)
-				}
-				data.Bytes(1, append(make([]byte, unix.SizeofIfInfomsg), encoded...)) // VETH_INFO_PEER, IFLA_NETKIT_PEER_INFO
+	return Request(unix.RTM_NEWLINK, make([]byte, unix.SizeofIfInfomsg),
+		func(a *netlink.AttributeEncoder) {
+			a.String(unix.IFLA_IFNAME, name)
+			Nested(a, unix.IFLA_LINKINFO, func(info *netlink.AttributeEncoder) {
+				info.String(unix.IFLA_INFO_KIND, kind)
+				Nested(info, unix.IFLA_INFO_DATA, func(data *netlink.AttributeEncoder) {
+					end := netlink.NewAttributeEncoder()
+					end.String(unix.IFLA_IFNAME, peer)
+					if where != 0 {
+						end.Uint32(unix.IFLA_NET_NS_FD, uint32(where))
+					}
+					encoded, err := end.Encode()
+					if err != nil {
+						panic(err)
+					}
+					data.Bytes(1,
+						append(make([]byte, unix.SizeofIfInfomsg),
+							encoded...)) // VETH_INFO_PEER, IFLA_NETKIT_PEER_INFO
+				})
 			})
 		})
-	})
 }
 
 // TCMessage is a struct tcmsg.
@@ -115,12 +119,14 @@ func TCMessage(index int, handle, parent, info uint32) []byte {
 }
 
 // AddFilter puts a tc filter on a device's clsact qdisc.
-func AddFilter(index int, parent uint32, kind string, priority uint32, options func(*netlink.AttributeEncoder)) error {
+func AddFilter(index int, parent uint32, kind string, priority uint32,
+	options func(*netlink.AttributeEncoder)) error {
 	protocol := uint32(unix.ETH_P_ALL<<8&0xff00 | unix.ETH_P_ALL>>8)
-	return Request(unix.RTM_NEWTFILTER, TCMessage(index, 0, parent, priority<<16|protocol), func(a *netlink.AttributeEncoder) {
-		a.String(1, kind) // TCA_KIND
-		Nested(a, 2, options)
-	})
+	return Request(unix.RTM_NEWTFILTER, TCMessage(index, 0, parent, priority<<16|protocol),
+		func(a *netlink.AttributeEncoder) {
+			a.String(1, kind) // TCA_KIND
+			Nested(a, 2, options)
+		})
 }
 
 // DeviceIndex finds a device of the calling thread's namespace.

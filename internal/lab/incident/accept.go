@@ -17,7 +17,8 @@ import (
 func acceptIncidents() []Incident {
 	return []Incident{
 		{
-			Name: "diagnose-blocked", Title: "the accept loop sleeps", Finding: "accept_loop_blocked",
+			Name: "diagnose-blocked", Title: "the accept loop sleeps",
+			Finding: "accept_loop_blocked",
 			Explain: "A server with listen(fd, 8) sleeps 2 s in nanosleep() after each accept() while 20 clients a second come.",
 			Begin: func(_ context.Context, w *world.World,
 				log func(string, ...any)) (traffic, error) {
@@ -32,7 +33,8 @@ func acceptIncidents() []Incident {
 			},
 		},
 		{
-			Name: "diagnose-busy", Title: "the accept loop computes", Finding: "accept_loop_busy",
+			Name: "diagnose-busy", Title: "the accept loop computes",
+			Finding: "accept_loop_busy",
 			Explain: "A server with listen(fd, 8) signs for half a second after each accept(), as TLS handshakes on the accepting thread would, while 20 clients a second come.",
 			Begin: func(_ context.Context, w *world.World,
 				log func(string, ...any)) (traffic, error) {
@@ -51,7 +53,8 @@ func acceptIncidents() []Incident {
 			},
 		},
 		{
-			Name: "diagnose-stopped", Title: "the process is stopped", Finding: "process_stopped",
+			Name: "diagnose-stopped", Title: "the process is stopped",
+			Finding: "process_stopped",
 			Explain: "A server that accepts at once is stopped (SIGSTOP) while 20 clients a second come.",
 			Begin: func(_ context.Context, w *world.World,
 				log func(string, ...any)) (traffic, error) {
@@ -68,7 +71,8 @@ func acceptIncidents() []Incident {
 			},
 		},
 		{
-			Name: "diagnose-no-acceptor", Title: "nobody accepts", Finding: "no_acceptor",
+			Name: "diagnose-no-acceptor", Title: "nobody accepts",
+			Finding: "no_acceptor",
 			Explain: "A server with listen(fd, 8) never calls accept() while 20 clients a second come.",
 			Begin: func(_ context.Context, w *world.World,
 				log func(string, ...any)) (traffic, error) {
@@ -81,7 +85,8 @@ func acceptIncidents() []Incident {
 			},
 		},
 		{
-			Name: "diagnose-reuseport", Title: "one SO_REUSEPORT member is stuck", Finding: "reuseport_imbalance", Also: []string{"no_acceptor"},
+			Name: "diagnose-reuseport", Title: "one SO_REUSEPORT member is stuck",
+			Finding: "reuseport_imbalance", Also: []string{"no_acceptor"},
 			Explain: "Of two processes that share a port by SO_REUSEPORT one accepts at once and one never, while 40 clients a second come.",
 			Begin: func(_ context.Context, w *world.World,
 				log func(string, ...any)) (traffic, error) {

@@ -15,7 +15,9 @@ import (
 func acceptorIncidents() []Incident {
 	return []Incident{
 		{
-			Name: "diagnose-many-threads", Title: "one of many threads accepts, and sleeps", Finding: "accept_loop_blocked", Names: []string{"nanosleep"},
+			Name:    "diagnose-many-threads",
+			Title:   "one of many threads accepts, and sleeps",
+			Finding: "accept_loop_blocked", Names: []string{"nanosleep"},
 			Explain: "A server with listen(fd, 8) and 600 idle threads sleeps 2 s in nanosleep() after each accept() while 20 clients a second come.",
 			Begin: func(_ context.Context, w *world.World,
 				log func(string, ...any)) (traffic, error) {
@@ -31,7 +33,9 @@ func acceptorIncidents() []Incident {
 			},
 		},
 		{
-			Name: "diagnose-prefork", Title: "all workers wait, and their master idles", Finding: "accept_loop_blocked", Names: []string{"nanosleep", "futex"},
+			Name: "diagnose-prefork", Title: "all workers wait, and their master idles",
+			Finding: "accept_loop_blocked",
+			Names:   []string{"nanosleep", "futex"},
 			Explain: "Three workers that share a listener with listen(fd, 16) wait 1.5 s after each accept(), two in nanosleep() and one in futex(), while 20 clients a second come; their master has the listener open, and waits in epoll for a pipe.",
 			Begin: func(_ context.Context, w *world.World,
 				log func(string, ...any)) (traffic, error) {
@@ -46,7 +50,8 @@ func acceptorIncidents() []Incident {
 			},
 		},
 		{
-			Name: "diagnose-goroutine", Title: "a goroutine accepts, and sleeps", Finding: "accept_loop_blocked", Names: []string{"standstills"},
+			Name: "diagnose-goroutine", Title: "a goroutine accepts, and sleeps",
+			Finding: "accept_loop_blocked", Names: []string{"standstills"},
 			Explain: "A server in Go with listen(fd, 8) sleeps 1.5 s in time.Sleep() after each Accept() while 20 clients a second come: no thread sleeps with it.",
 			Begin: func(_ context.Context, w *world.World,
 				log func(string, ...any)) (traffic, error) {
@@ -61,7 +66,9 @@ func acceptorIncidents() []Incident {
 			},
 		},
 		{
-			Name: "diagnose-descriptors", Title: "the process has no descriptor left", Finding: "accept_loop_blocked", Names: []string{"EMFILE", "RLIMIT_NOFILE"},
+			Name: "diagnose-descriptors", Title: "the process has no descriptor left",
+			Finding: "accept_loop_blocked",
+			Names:   []string{"EMFILE", "RLIMIT_NOFILE"},
 			Explain: "A server with listen(fd, 8) may have 10 descriptors more than it has, keeps its connections open, and tries again every 20 ms when accept() fails with EMFILE, while 20 clients a second come.",
 			Begin: func(_ context.Context, w *world.World,
 				log func(string, ...any)) (traffic, error) {
@@ -69,7 +76,10 @@ func acceptorIncidents() []Incident {
 			},
 		},
 		{
-			Name: "diagnose-descriptors-spin", Title: "the same, and it tries again at once", Finding: "accept_loop_busy", Names: []string{"EMFILE", "RLIMIT_NOFILE"},
+			Name:    "diagnose-descriptors-spin",
+			Title:   "the same, and it tries again at once",
+			Finding: "accept_loop_busy",
+			Names:   []string{"EMFILE", "RLIMIT_NOFILE"},
 			Explain: "The same server tries again at once.",
 			Begin: func(_ context.Context, w *world.World,
 				log func(string, ...any)) (traffic, error) {
@@ -77,7 +87,9 @@ func acceptorIncidents() []Incident {
 			},
 		},
 		{
-			Name: "diagnose-epoll-burst", Title: "bursts of a moment meet the small queue of an event loop", Finding: "backlog_too_small", Names: []string{"128"},
+			Name:    "diagnose-epoll-burst",
+			Title:   "bursts of a moment meet the small queue of an event loop",
+			Finding: "backlog_too_small", Names: []string{"128"},
 			Explain: "An event loop with listen(fd, 8) accepts at once whatever comes; 80 clients come together every other second.",
 			Begin: func(_ context.Context, w *world.World,
 				log func(string, ...any)) (traffic, error) {
@@ -91,7 +103,8 @@ func acceptorIncidents() []Incident {
 			},
 		},
 		{
-			Name: "diagnose-frozen", Title: "the cgroup is frozen", Finding: "process_stopped", Names: []string{"synspy-lab-freezer"},
+			Name: "diagnose-frozen", Title: "the cgroup is frozen",
+			Finding: "process_stopped", Names: []string{"synspy-lab-freezer"},
 			Explain: "A server that accepts at once is frozen with its cgroup (cgroup.freeze) while 20 clients a second come.",
 			Begin: func(_ context.Context, w *world.World,
 				log func(string, ...any)) (traffic, error) {
@@ -99,7 +112,8 @@ func acceptorIncidents() []Incident {
 			},
 		},
 		{
-			Name: "diagnose-frozen-v1", Title: "the cgroup of version 1 is frozen", Finding: "process_stopped", Names: []string{"synspy-lab-freezer"},
+			Name: "diagnose-frozen-v1", Title: "the cgroup of version 1 is frozen",
+			Finding: "process_stopped", Names: []string{"synspy-lab-freezer"},
 			Explain: "The same by the freezer of cgroup version 1, as docker pause does there.",
 			Begin: func(_ context.Context, w *world.World,
 				log func(string, ...any)) (traffic, error) {

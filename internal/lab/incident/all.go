@@ -9,7 +9,8 @@ import (
 // All lists what the lab can make for a diagnosis.
 func All() []Incident {
 	return slices.Concat(acceptIncidents(), acceptorIncidents(), cpuIncidents(),
-		queueIncidents(), pathIncidents(), portIncidents(), answerIncidents(), firewallIncidents(), reasonIncidents(),
+		queueIncidents(), pathIncidents(), portIncidents(), answerIncidents(),
+		firewallIncidents(), reasonIncidents(),
 		deferIncidents())
 }
 

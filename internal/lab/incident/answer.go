@@ -25,7 +25,9 @@ func answerIncidents() []Incident {
 	}
 	return []Incident{
 		{
-			Name: "diagnose-answer-firewall", Title: "the host's own firewall drops the answers", Finding: "return_path_lost",
+			Name:    "diagnose-answer-firewall",
+			Title:   "the host's own firewall drops the answers",
+			Finding: "return_path_lost",
 			Explain: "nftables drops the SYN-ACKs to 20 clients a second in the output hook; none leaves.",
 			Names:   []string{"netfilter at output"},
 			Begin: func(_ context.Context, w *world.World,
@@ -38,7 +40,9 @@ func answerIncidents() []Incident {
 			},
 		},
 		{
-			Name: "diagnose-answer-postrouting", Title: "the answers are dropped after routing", Finding: "return_path_lost",
+			Name:    "diagnose-answer-postrouting",
+			Title:   "the answers are dropped after routing",
+			Finding: "return_path_lost",
 			Explain: "diagnose-answer-firewall with the postrouting hook.",
 			Names:   []string{"netfilter at postrouting"},
 			Begin: func(_ context.Context, w *world.World,
@@ -51,9 +55,12 @@ func answerIncidents() []Incident {
 			},
 		},
 		{
-			Name: "diagnose-ack-firewall", Title: "the host's own firewall drops the handshakes' ACKs", Finding: "return_path_lost",
+			Name:    "diagnose-ack-firewall",
+			Title:   "the host's own firewall drops the handshakes' ACKs",
+			Finding: "return_path_lost",
 			Explain: "nftables drops what 20 clients a second send after their SYN, as 'ct state invalid drop' may: they take themselves for connected.",
-			Names:   []string{"clients' segments without SYN dropped by netfilter at input"},
+			Names: []string{
+				"clients' segments without SYN dropped by netfilter at input"},
 			Begin: func(_ context.Context, w *world.World,
 				log func(string, ...any)) (traffic, error) {
 				if err := w.Rule(world.Server4, world.HookInput, world.FlagACK,
@@ -64,7 +71,9 @@ func answerIncidents() []Incident {
 			},
 		},
 		{
-			Name: "diagnose-answer-cgroup", Title: "a cgroup's program drops the answers", Finding: "return_path_lost",
+			Name:    "diagnose-answer-cgroup",
+			Title:   "a cgroup's program drops the answers",
+			Finding: "return_path_lost",
 			Explain: "The server runs in a cgroup whose egress program drops all that its sockets send, as systemd's IPAddressDeny=any does.",
 			Names:   []string{"a cgroup's egress program"},
 			Begin: func(_ context.Context, w *world.World,
@@ -89,7 +98,9 @@ func answerIncidents() []Incident {
 			},
 		},
 		{
-			Name: "diagnose-answer-tc", Title: "a program on the device drops the answers", Finding: "return_path_lost",
+			Name:    "diagnose-answer-tc",
+			Title:   "a program on the device drops the answers",
+			Finding: "return_path_lost",
 			Explain: "A tcx program drops whatever is sent through the device.",
 			Names:   []string{"tc at egress of " + world.TUNName},
 			Begin: func(_ context.Context, w *world.World,
@@ -101,7 +112,9 @@ func answerIncidents() []Incident {
 			},
 		},
 		{
-			Name: "diagnose-answer-neighbour", Title: "the clients' router does not answer ARP", Finding: "return_path_lost",
+			Name:    "diagnose-answer-neighbour",
+			Title:   "the clients' router does not answer ARP",
+			Finding: "return_path_lost",
 			Explain: "20 clients a second come through an Ethernet device whose other side never answers ARP: the SYN-ACKs wait for an address, and are dropped.",
 			Names:   []string{"the neighbour table of lab1"},
 			Begin: func(_ context.Context, w *world.World,
@@ -127,7 +140,8 @@ func answerIncidents() []Incident {
 			},
 		},
 		{
-			Name: "diagnose-other-mac", Title: "frames for another host", Finding: "no_syn_arrived",
+			Name: "diagnose-other-mac", Title: "frames for another host",
+			Finding: "no_syn_arrived",
 			Explain: "The SYNs of 20 clients a second come in frames for another MAC address, as from a router whose ARP entry is stale.",
 			Names:   []string{"02:00:00:00:00:99", "lab1"},
 			Begin: func(_ context.Context, w *world.World,
@@ -147,7 +161,8 @@ func answerIncidents() []Incident {
 // attachEgress lets the cgroup's sockets send nothing.
 func attachEgress(w *world.World, c *world.Cgroup) error {
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Name: "lab_egress", Type: ebpf.CGroupSKB, AttachType: ebpf.AttachCGroupInetEgress, License: "GPL",
+		Name: "lab_egress", Type: ebpf.CGroupSKB, AttachType: ebpf.AttachCGroupInetEgress,
+		License:      "GPL",
 		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
 	})
 	if err != nil {
@@ -167,7 +182,8 @@ func attachEgress(w *world.World, c *world.Cgroup) error {
 func attachTCXEgress(w *world.World, device string) error {
 	const drop = 2 // TCX_DROP
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Name: "lab_tc_drop", Type: ebpf.SchedCLS, License: "GPL", Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, drop), asm.Return()},
+		Name: "lab_tc_drop", Type: ebpf.SchedCLS, License: "GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, drop), asm.Return()},
 	})
 	if err != nil {
 		return world.Untaken("tcx", err)

@@ -17,7 +17,8 @@ import (
 func cpuIncidents() []Incident {
 	return []Incident{
 		{
-			Name: "diagnose-throttled", Title: "the process has used up its CPU quota", Finding: "cpu_throttled",
+			Name: "diagnose-throttled", Title: "the process has used up its CPU quota",
+			Finding: "cpu_throttled",
 			Explain: "A server with listen(fd, 8) needs 20 ms of CPU time for each of 20 clients a second, and its cgroup may use 2 ms in 100.",
 			Begin: func(_ context.Context, w *world.World,
 				log func(string, ...any)) (traffic, error) {
@@ -36,7 +37,8 @@ func cpuIncidents() []Incident {
 			},
 		},
 		{
-			Name: "diagnose-starved", Title: "the process waits for a CPU", Finding: "cpu_starved",
+			Name: "diagnose-starved", Title: "the process waits for a CPU",
+			Finding: "cpu_starved",
 			Explain: "A server with listen(fd, 8) and the lowest priority shares a CPU with 16 threads that compute, while 20 clients a second come.",
 			Begin: func(_ context.Context, w *world.World,
 				log func(string, ...any)) (traffic, error) {

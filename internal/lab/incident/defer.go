@@ -27,7 +27,9 @@ func deferIncidents() []Incident {
 	}
 	return []Incident{
 		{
-			Name: "diagnose-defer-server-first", Title: "TCP_DEFER_ACCEPT where the server speaks first", Finding: "other_drops",
+			Name:    "diagnose-defer-server-first",
+			Title:   "TCP_DEFER_ACCEPT where the server speaks first",
+			Finding: "other_drops",
 			Names:   []string{"defer_accept", "held back until"},
 			Explain: "20 clients a second connect and wait for a greeting; the listener has TCP_DEFER_ACCEPT, and waits for them to send something.",
 			Begin: func(_ context.Context, w *world.World,
@@ -36,7 +38,9 @@ func deferIncidents() []Incident {
 			},
 		},
 		{
-			Name: "diagnose-defer-client-first", Title: "TCP_DEFER_ACCEPT where the client speaks first", Finding: "healthy",
+			Name:    "diagnose-defer-client-first",
+			Title:   "TCP_DEFER_ACCEPT where the client speaks first",
+			Finding: "healthy",
 			Explain: "20 clients a second connect and send a request at once, which is what TCP_DEFER_ACCEPT is for.",
 			Begin: func(_ context.Context, w *world.World,
 				log func(string, ...any)) (traffic, error) {
@@ -45,7 +49,9 @@ func deferIncidents() []Incident {
 			},
 		},
 		{
-			Name: "diagnose-defer-fills-queue", Title: "TCP_DEFER_ACCEPT fills the SYN queue", Finding: "other_drops",
+			Name:    "diagnose-defer-fills-queue",
+			Title:   "TCP_DEFER_ACCEPT fills the SYN queue",
+			Finding: "other_drops",
 			Names:   []string{"defer_accept", "held back until"},
 			Explain: "20 clients a second connect and wait for a greeting, until the handshakes that TCP_DEFER_ACCEPT holds back fill the SYN queue of listen(fd, 16), with cookies off.",
 			Begin: func(_ context.Context, w *world.World,

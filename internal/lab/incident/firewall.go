@@ -26,7 +26,8 @@ func firewallIncidents() []Incident {
 	}
 	return []Incident{
 		{
-			Name: "diagnose-reject", Title: "a firewall rejects the SYNs by ICMP", Finding: "dropped_before_listener",
+			Name: "diagnose-reject", Title: "a firewall rejects the SYNs by ICMP",
+			Finding: "dropped_before_listener",
 			Explain: "nftables rejects the SYNs of 20 clients a second as firewalld does; they see no route to the host.",
 			Names:   []string{"icmp admin-prohibited", "input"},
 			Begin: stopped(func(w *world.World) error {
@@ -36,19 +37,26 @@ func firewallIncidents() []Incident {
 			}),
 		},
 		{
-			Name: "diagnose-ingress-hook", Title: "a firewall drops the SYNs as the device receives them", Finding: "dropped_before_listener",
+			Name:    "diagnose-ingress-hook",
+			Title:   "a firewall drops the SYNs as the device receives them",
+			Finding: "dropped_before_listener",
 			Explain: "The rule is in the ingress hook of the device, in a table of family netdev.",
 			Names:   []string{"ingress", "netdev", world.TUNName},
-			Begin:   stopped(func(w *world.World) error { return w.Firewall(world.Server4, world.HookIngress, world.Drop().Verdict) }),
+			Begin: stopped(func(w *world.World) error {
+				return w.Firewall(world.Server4, world.HookIngress,
+					world.Drop().Verdict)
+			}),
 		},
 		{
-			Name: "diagnose-queue", Title: "SYNs go to a queue that nobody reads", Finding: "dropped_before_listener",
+			Name: "diagnose-queue", Title: "SYNs go to a queue that nobody reads",
+			Finding: "dropped_before_listener",
 			Explain: "A rule hands the SYNs of 20 clients a second to a netfilter queue (NFQUEUE), and the program that is to read it does not run.",
 			Names:   []string{"nf_queue"},
 			Begin:   stopped(world.PrepareQueueOf(world.Server4)),
 		},
 		{
-			Name: "diagnose-queue-held", Title: "a program holds the SYNs", Finding: "no_syn_arrived",
+			Name: "diagnose-queue-held", Title: "a program holds the SYNs",
+			Finding: "no_syn_arrived",
 			Explain: "The program that reads the netfilter queue gives no verdict: the SYNs neither die nor arrive.",
 			Names:   []string{"netfilter queue 7"},
 			Begin: stopped(func(w *world.World) error {
@@ -59,7 +67,9 @@ func firewallIncidents() []Incident {
 			}),
 		},
 		{
-			Name: "diagnose-conntrack-full", Title: "the connection tracking table is full", Finding: "dropped_before_listener",
+			Name:    "diagnose-conntrack-full",
+			Title:   "the connection tracking table is full",
+			Finding: "dropped_before_listener",
 			Explain: "The table holds as many entries as net.netfilter.nf_conntrack_max lets it; no rule drops anything.",
 			Names: []string{"net.netfilter.nf_conntrack_max",
 				"net.netfilter.nf_conntrack_count"},

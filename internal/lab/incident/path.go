@@ -38,7 +38,8 @@ func pathIncidents() []Incident {
 	const every = 50 * time.Millisecond
 	return []Incident{
 		{
-			Name: "diagnose-firewall", Title: "a firewall drops the SYNs", Finding: "dropped_before_listener",
+			Name: "diagnose-firewall", Title: "a firewall drops the SYNs",
+			Finding: "dropped_before_listener",
 			Explain: "nftables drops the SYNs of 20 clients a second to a server that accepts at once.",
 			Begin: func(_ context.Context, w *world.World,
 				log func(string, ...any)) (traffic, error) {
@@ -50,7 +51,8 @@ func pathIncidents() []Incident {
 			},
 		},
 		{
-			Name: "diagnose-rp-filter", Title: "the reverse path filter drops the SYNs", Finding: "dropped_before_listener",
+			Name: "diagnose-rp-filter", Title: "the reverse path filter drops the SYNs",
+			Finding: "dropped_before_listener",
 			Explain: "The SYNs of 20 clients a second come through a device that the route back does not use (rp_filter=1).",
 			Begin: func(_ context.Context, w *world.World,
 				log func(string, ...any)) (traffic, error) {
@@ -61,7 +63,8 @@ func pathIncidents() []Incident {
 			},
 		},
 		{
-			Name: "diagnose-return-path", Title: "the answers are lost", Finding: "return_path_lost",
+			Name: "diagnose-return-path", Title: "the answers are lost",
+			Finding: "return_path_lost",
 			Explain: "20 clients a second get no SYN-ACK, though the server sends them: they never acknowledge, and try again.",
 			Begin: func(_ context.Context, w *world.World,
 				log func(string, ...any)) (traffic, error) {
@@ -70,7 +73,8 @@ func pathIncidents() []Incident {
 			},
 		},
 		{
-			Name: "diagnose-closed-port", Title: "nothing listens", Finding: "no_listener",
+			Name: "diagnose-closed-port", Title: "nothing listens",
+			Finding: "no_listener",
 			Explain: "The SYNs of 20 clients a second to a port where nothing listens are refused.",
 			Begin: func(_ context.Context, w *world.World,
 				_ func(string, ...any)) (traffic, error) {
@@ -86,7 +90,8 @@ func pathIncidents() []Incident {
 			},
 		},
 		{
-			Name: "diagnose-half-open-checks", Title: "half-open health checks", Finding: "healthy",
+			Name: "diagnose-half-open-checks", Title: "half-open health checks",
+			Finding: "healthy",
 			Explain: "Beside 20 clients a second that are served, a balancer probes 5 times a second: SYN, SYN-ACK, RST. Nobody is harmed by it.",
 			Begin: func(_ context.Context, w *world.World,
 				log func(string, ...any)) (traffic, error) {
@@ -97,8 +102,10 @@ func pathIncidents() []Incident {
 			},
 		},
 		{
-			Name: "diagnose-nothing-but-checks", Title: "nobody comes but health checks", Finding: "client_gave_up", Harmless: true,
-			Explain: "20 half-open health checks a second, and no client.",
+			Name:  "diagnose-nothing-but-checks",
+			Title: "nobody comes but health checks", Finding: "client_gave_up",
+			Harmless: true,
+			Explain:  "20 half-open health checks a second, and no client.",
 			Begin: func(_ context.Context, w *world.World,
 				log func(string, ...any)) (traffic, error) {
 				checks := &crowd{w: w, server: world.Server4, checks: true}
@@ -106,7 +113,8 @@ func pathIncidents() []Incident {
 			},
 		},
 		{
-			Name: "diagnose-answer-reset", Title: "the SYN-ACK is reset on the clients' side, and they try again", Finding: "return_path_lost",
+			Name:  "diagnose-answer-reset",
+			Title: "the SYN-ACK is reset on the clients' side, and they try again", Finding: "return_path_lost",
 			Explain: "A host in front of 20 clients a second resets each SYN-ACK, and the clients, who never see it, send their SYN again.",
 			Begin: func(_ context.Context, w *world.World,
 				log func(string, ...any)) (traffic, error) {
@@ -115,7 +123,8 @@ func pathIncidents() []Incident {
 			},
 		},
 		{
-			Name: "diagnose-stray-acks", Title: "ACKs that belong to no handshake", Finding: "healthy",
+			Name: "diagnose-stray-acks", Title: "ACKs that belong to no handshake",
+			Finding: "healthy",
 			Explain: "Beside 20 clients a second that are served, 20 ACKs a second come of connections that this host does not know: each is reset, and no handshake fails.",
 			Begin: func(_ context.Context, w *world.World,
 				log func(string, ...any)) (traffic, error) {
@@ -138,11 +147,16 @@ func pathIncidents() []Incident {
 			Explain: "A server that accepts at once, and no client.",
 			Begin: func(_ context.Context, w *world.World,
 				log func(string, ...any)) (traffic, error) {
-				return func(ctx context.Context) error { <-ctx.Done(); return nil }, innocent(w, log)
+				return func(ctx context.Context) error {
+					<-ctx.Done()
+					return nil
+				}, innocent(w, log)
 			},
 		},
 		{
-			Name: "diagnose-forward-drop", Title: "the host's FORWARD chain drops the SYNs", Finding: "no_syn_arrived", Unproven: true,
+			Name:    "diagnose-forward-drop",
+			Title:   "the host's FORWARD chain drops the SYNs",
+			Finding: "no_syn_arrived", Unproven: true,
 			Explain: "The SYNs of 20 clients a second to a container's address are dropped in another network namespace that was to forward them; the container's alone is asked about.",
 			Names: []string{"10.88.0.1:8080",
 				"netfilter at forward"}, Advice: []string{"nft -a list ruleset"},
@@ -160,7 +174,8 @@ func pathIncidents() []Incident {
 			},
 		},
 		{
-			Name: "diagnose-xdp", Title: "an XDP program drops the SYNs", Finding: "no_syn_arrived",
+			Name: "diagnose-xdp", Title: "an XDP program drops the SYNs",
+			Finding: "no_syn_arrived",
 			Explain: "The SYNs of 20 clients a second are dropped in the driver of an Ethernet device by an XDP program, of which no drop event tells.",
 			Names:   []string{"lab1", "lab_xdp_drop"},
 			Begin: func(ctx context.Context, w *world.World,
@@ -174,7 +189,8 @@ func pathIncidents() []Incident {
 			},
 		},
 		{
-			Name: "diagnose-xdp-generic", Title: "a generic XDP program drops the SYNs", Finding: "other_drops",
+			Name: "diagnose-xdp-generic", Title: "a generic XDP program drops the SYNs",
+			Finding: "other_drops",
 			Explain: "The SYNs of 20 clients a second are dropped by an XDP program that runs on what the driver has made packets of: the kernel tells of each.",
 			Names:   []string{"lab0", "lab_xdp_drop"},
 			Begin: func(_ context.Context, w *world.World,

@@ -49,19 +49,28 @@ func portIncidents() []Incident {
 	}
 	return []Incident{
 		{
-			Name: "diagnose-redirect", Title: "a port is redirected to a server that does not accept", Finding: "no_acceptor",
+			Name:    "diagnose-redirect",
+			Title:   "a port is redirected to a server that does not accept",
+			Finding: "no_acceptor",
 			Explain: "A rule redirects the SYNs of 20 IPv6 clients a second to another port, whose listener never calls accept(); the port of the clients is asked about.",
-			Ports:   []uint16{world.Server6.Port()}, Place: proxy6, Names: []string{"connection tracking", "redirect rule"}, Begin: redirected,
+			Ports:   []uint16{world.Server6.Port()}, Place: proxy6,
+			Names: []string{"connection tracking", "redirect rule"},
+			Begin: redirected,
 		},
 		{
-			Name: "diagnose-other-port", Title: "another port is the one in trouble", Finding: "no_syn_arrived", Unproven: true, Names: []string{":8087 of lab-proxy"},
+			Name: "diagnose-other-port", Title: "another port is the one in trouble",
+			Finding: "no_syn_arrived", Unproven: true,
+			Names:   []string{":8087 of lab-proxy"},
 			Explain: "A listener never calls accept() while 20 clients a second come to it; another port is asked about, to which nobody comes.",
 			Ports:   []uint16{world.Server6.Port() + 1}, Begin: redirected,
 		},
 		{
-			Name: "diagnose-sk-lookup", Title: "a program gives SYNs to a server that does not accept", Finding: "no_acceptor",
+			Name:    "diagnose-sk-lookup",
+			Title:   "a program gives SYNs to a server that does not accept",
+			Finding: "no_acceptor",
 			Explain: "An sk_lookup program gives the SYNs of 20 clients a second to a listener on 127.0.0.1 and another port, which never calls accept(); the port of the clients is asked about.",
-			Ports:   []uint16{world.Server4.Port()}, Place: steered, Names: []string{"bpf_sk_assign"},
+			Ports:   []uint16{world.Server4.Port()}, Place: steered,
+			Names: []string{"bpf_sk_assign"},
 			Begin: func(_ context.Context, w *world.World,
 				log func(string, ...any)) (traffic, error) {
 				s, err := serve(w, "lab-steered",
@@ -75,7 +84,10 @@ func portIncidents() []Incident {
 			},
 		},
 		{
-			Name: "diagnose-sk-lookup-idle", Title: "a program may give SYNs to other ports", Finding: "no_syn_arrived", Unproven: true, Names: []string{"lab_steer"},
+			Name:    "diagnose-sk-lookup-idle",
+			Title:   "a program may give SYNs to other ports",
+			Finding: "no_syn_arrived", Unproven: true,
+			Names:   []string{"lab_steer"},
 			Explain: "An sk_lookup program gives the SYNs of 20 clients a second to a listener on another port that accepts at once; the port of the clients is asked about.",
 			Ports:   []uint16{world.Server4.Port()},
 			Begin: func(_ context.Context, w *world.World,
@@ -92,17 +104,24 @@ func portIncidents() []Incident {
 			},
 		},
 		{
-			Name: "diagnose-tproxy", Title: "a proxy that gets other ports' SYNs does not accept", Finding: "no_acceptor",
+			Name:    "diagnose-tproxy",
+			Title:   "a proxy that gets other ports' SYNs does not accept",
+			Finding: "no_acceptor",
 			Explain: "TPROXY gives the SYNs of 20 clients a second to a listener on another port, which never calls accept(); the port of the clients is asked about.",
-			Ports:   []uint16{world.Server4.Port()}, Place: proxy, Begin: tproxied, Names: []string{"bpf_sk_assign"},
+			Ports:   []uint16{world.Server4.Port()}, Place: proxy, Begin: tproxied,
+			Names: []string{"bpf_sk_assign"},
 		},
 		{
-			Name: "diagnose-tproxy-proxy", Title: "a proxy does not accept what it gets from other ports", Finding: "no_acceptor",
+			Name:    "diagnose-tproxy-proxy",
+			Title:   "a proxy does not accept what it gets from other ports",
+			Finding: "no_acceptor",
 			Explain: "TPROXY gives the SYNs of 20 clients a second to a listener on another port, which never calls accept(); the listener's own port is asked about.",
 			Ports:   []uint16{proxy.Port()}, Place: proxy, Begin: tproxied,
 		},
 		{
-			Name: "diagnose-v6only", Title: "a listener is for IPv6 only", Finding: "no_listener", Place: world.Any6, Names: []string{"IPV6_V6ONLY", "lab-proxy"},
+			Name: "diagnose-v6only", Title: "a listener is for IPv6 only",
+			Finding: "no_listener", Place: world.Any6,
+			Names:   []string{"IPV6_V6ONLY", "lab-proxy"},
 			Explain: "The SYNs of 20 clients a second come by IPv4 to the port of a listener that is for IPv6 only, and are refused.",
 			Ports:   []uint16{world.Server4.Port()},
 			Begin: func(_ context.Context, w *world.World,
@@ -113,7 +132,10 @@ func portIncidents() []Incident {
 			},
 		},
 		{
-			Name: "diagnose-device-bound", Title: "a listener is bound to another device", Finding: "no_listener", Place: world.Any4, Names: []string{"SO_BINDTODEVICE", world.TUNName},
+			Name:    "diagnose-device-bound",
+			Title:   "a listener is bound to another device",
+			Finding: "no_listener", Place: world.Any4,
+			Names:   []string{"SO_BINDTODEVICE", world.TUNName},
 			Explain: "The SYNs of 20 clients a second come in by another device than the one that the port's listener is bound to, and are refused.",
 			Ports:   []uint16{world.Server4.Port()},
 			Begin: func(_ context.Context, w *world.World,
@@ -154,7 +176,8 @@ func divert(w *world.World, from netip.AddrPort, d diversion) error {
 		func(conn *nftables.Conn) *nftables.Chain {
 			table := conn.AddTable(&nftables.Table{Family: family, Name: "divert"})
 			chain := conn.AddChain(&nftables.Chain{
-				Name: "divert", Table: table, Type: kind, Hooknum: world.HookPrerouting, Priority: priority,
+				Name: "divert", Table: table, Type: kind,
+				Hooknum: world.HookPrerouting, Priority: priority,
 			})
 			addr := from.Addr().AsSlice()
 			conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{
@@ -162,8 +185,10 @@ func divert(w *world.World, from netip.AddrPort, d diversion) error {
 					Offset: offset, Len: uint32(len(addr))},
 				&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: addr},
 				&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
-				&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP}},
-				&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader,
+				&expr.Cmp{Op: expr.CmpOpEq, Register: 1,
+					Data: []byte{unix.IPPROTO_TCP}},
+				&expr.Payload{DestRegister: 1,
+					Base:   expr.PayloadBaseTransportHeader,
 					Offset: 2, Len: 2},
 				&expr.Cmp{Op: expr.CmpOpEq, Register: 1,
 					Data: binary.BigEndian.AppendUint16(nil, from.Port())},

@@ -15,7 +15,8 @@ import (
 func queueIncidents() []Incident {
 	return []Incident{
 		{
-			Name: "diagnose-burst", Title: "clients come all at once", Finding: "connection_burst",
+			Name: "diagnose-burst", Title: "clients come all at once",
+			Finding: "connection_burst",
 			Explain: "A server with listen(fd, 128) takes 4 ms a client, which is enough for the 20 a second that come; after a second and a half 400 come at once, as after a restart.",
 			Begin: func(_ context.Context, w *world.World,
 				log func(string, ...any)) (traffic, error) {
@@ -49,7 +50,8 @@ func queueIncidents() []Incident {
 			},
 		},
 		{
-			Name: "diagnose-tiny-backlog", Title: "a tiny backlog", Finding: "backlog_too_small",
+			Name: "diagnose-tiny-backlog", Title: "a tiny backlog",
+			Finding: "backlog_too_small",
 			Explain: "A server with listen(fd, 1) takes 4 ms a client; 10 clients come together twice a second.",
 			Begin: func(_ context.Context, w *world.World,
 				log func(string, ...any)) (traffic, error) {
@@ -67,7 +69,8 @@ func queueIncidents() []Incident {
 			},
 		},
 		{
-			Name: "diagnose-capped-backlog", Title: "a backlog that somaxconn cut", Finding: "backlog_capped",
+			Name: "diagnose-capped-backlog", Title: "a backlog that somaxconn cut",
+			Finding: "backlog_capped",
 			Explain: "A server calls listen(fd, 4096) where net.core.somaxconn is 8, and takes 4 ms a client; 30 clients come together twice a second.",
 			Begin: func(_ context.Context, w *world.World,
 				log func(string, ...any)) (traffic, error) {
@@ -94,7 +97,9 @@ func queueIncidents() []Incident {
 			},
 		},
 		{
-			Name: "diagnose-syn-flood-cookies", Title: "a SYN flood, answered by cookies", Finding: "syn_queue_pressure",
+			Name:    "diagnose-syn-flood-cookies",
+			Title:   "a SYN flood, answered by cookies",
+			Finding: "syn_queue_pressure",
 			Explain: "Half-open handshakes of 400 clients a second that never answer, beside 20 that do, fill the SYN queue of listen(fd, 64); SYN cookies answer the rest, and nothing is dropped.",
 			Begin: func(_ context.Context, w *world.World,
 				log func(string, ...any)) (traffic, error) {
@@ -102,7 +107,8 @@ func queueIncidents() []Incident {
 			},
 		},
 		{
-			Name: "diagnose-syn-flood", Title: "the same without cookies", Finding: "syncookies_disabled",
+			Name: "diagnose-syn-flood", Title: "the same without cookies",
+			Finding: "syncookies_disabled",
 			Explain: "With tcp_syncookies=0 the SYNs that find the SYN queue full are dropped.",
 			Begin: func(_ context.Context, w *world.World,
 				log func(string, ...any)) (traffic, error) {

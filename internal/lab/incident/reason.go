@@ -18,7 +18,8 @@ func reasonIncidents() []Incident {
 	device := "net.ipv4.conf." + world.TUNName
 	return []Incident{
 		{
-			Name: "diagnose-route-localnet", Title: "SYNs for 127.0.0.1 from outside", Finding: "other_drops",
+			Name: "diagnose-route-localnet", Title: "SYNs for 127.0.0.1 from outside",
+			Finding: "other_drops",
 			Explain: "The SYNs of 20 clients a second come in for 127.0.0.1, as after a DNAT rule; the server listens there.",
 			Names:   []string{world.TUNName}, Advice: []string{device +
 				".route_localnet to 1 (now 0)"},
@@ -32,9 +33,13 @@ func reasonIncidents() []Incident {
 			},
 		},
 		{
-			Name: "diagnose-moved-address", Title: "SYNs for an address that is not here", Finding: "other_drops",
+			Name:    "diagnose-moved-address",
+			Title:   "SYNs for an address that is not here",
+			Finding: "other_drops",
 			Explain: "The SYNs of 20 clients a second come for an address that moved away; this host does not forward.",
-			Names:   []string{"10.99.0.250"}, Advice: []string{"ip address add 10.99.0.250 dev " + world.TUNName, device + ".forwarding to 1 (now 0)"},
+			Names:   []string{"10.99.0.250"},
+			Advice: []string{"ip address add 10.99.0.250 dev " + world.TUNName,
+				device + ".forwarding to 1 (now 0)"},
 			Begin: func(_ context.Context, w *world.World,
 				log func(string, ...any)) (traffic, error) {
 				if err := w.Sysctls("net.ipv4.ip_forward", "0",
@@ -47,7 +52,8 @@ func reasonIncidents() []Incident {
 			},
 		},
 		{
-			Name: "diagnose-own-address", Title: "SYNs from this host's own address", Finding: "other_drops",
+			Name: "diagnose-own-address", Title: "SYNs from this host's own address",
+			Finding: "other_drops",
 			Explain: "SYNs come in, 20 a second, with an address of this host as their source.",
 			Advice:  []string{device + ".accept_local to 1 (now 0)"},
 			Begin: func(_ context.Context, w *world.World,
@@ -66,7 +72,8 @@ func reasonIncidents() []Incident {
 			},
 		},
 		{
-			Name: "diagnose-ipv6-disabled", Title: "IPv6 is off on the device", Finding: "other_drops",
+			Name: "diagnose-ipv6-disabled", Title: "IPv6 is off on the device",
+			Finding: "other_drops",
 			Explain: "The SYNs of 20 clients a second come by IPv6 to a device on which that is turned off.",
 			Advice: []string{"net.ipv6.conf." + world.TUNName +
 				".disable_ipv6 to 0 (now 1)"},
@@ -83,10 +90,12 @@ func reasonIncidents() []Incident {
 			},
 		},
 		{
-			Name: "diagnose-old-connection", Title: "SYNs on established connections", Finding: "other_drops",
+			Name: "diagnose-old-connection", Title: "SYNs on established connections",
+			Finding: "other_drops",
 			Explain: "Clients that lost their state use ports again on which the server still has connections; no reset of theirs comes through.",
 			Names: []string{"ESTAB",
-				"lab-innocent"}, Advice: []string{"challenge ACK", "tcp_keepalive_time"},
+				"lab-innocent"}, Advice: []string{"challenge ACK",
+				"tcp_keepalive_time"},
 			Begin: func(ctx context.Context, w *world.World,
 				log func(string, ...any)) (traffic, error) {
 				return portsAgain(ctx, w, log,
@@ -94,7 +103,9 @@ func reasonIncidents() []Incident {
 			},
 		},
 		{
-			Name: "diagnose-never-closed", Title: "SYNs on connections that the server never closes", Finding: "other_drops",
+			Name:    "diagnose-never-closed",
+			Title:   "SYNs on connections that the server never closes",
+			Finding: "other_drops",
 			Explain: "Clients close their connections, which the server does not, and use their ports again.",
 			Names: []string{"CLOSE-WAIT",
 				"lab-innocent"}, Advice: []string{"close() is to follow"},
@@ -110,7 +121,9 @@ func reasonIncidents() []Incident {
 			},
 		},
 		{
-			Name: "diagnose-time-wait-paws", Title: "TIME_WAIT refuses older timestamps", Finding: "dropped_before_listener",
+			Name:    "diagnose-time-wait-paws",
+			Title:   "TIME_WAIT refuses older timestamps",
+			Finding: "dropped_before_listener",
 			Explain: "Clients behind one NAT address use ports again whose connections are in TIME_WAIT, with a timestamp that is older than that of the client before.",
 			Names:   []string{"time_wait"}, Never: []string{"enable TCP timestamps",
 				"tcp_timestamps=1"},
@@ -132,7 +145,8 @@ func reasonIncidents() []Incident {
 				const newer, older = 100000, 5000
 				second := w.ClientFrom(first.Local, world.Server4,
 					first.ISN+newer) // timestamps count from the sequence number
-				second.Timestamps, second.TimestampOffset = true, ^uint32(0)-newer-older
+				second.Timestamps, second.TimestampOffset = true,
+					^uint32(0)-newer-older
 				return func(ctx context.Context) error {
 					return repeatEvery(ctx, w,
 						4*every, second.SYN)
@@ -140,9 +154,12 @@ func reasonIncidents() []Incident {
 			},
 		},
 		{
-			Name: "diagnose-socket-activation", Title: "the backlog is the service manager's", Finding: "backlog_too_small",
+			Name:    "diagnose-socket-activation",
+			Title:   "the backlog is the service manager's",
+			Finding: "backlog_too_small",
 			Explain: "A process called systemd calls listen(fd, 1) and does no more; its child accepts, in 4 ms a client, and 10 clients come together twice a second.",
-			Advice:  []string{"of the .socket unit"}, Never: []string{"program's call of listen", "net.Listen"},
+			Advice:  []string{"of the .socket unit"},
+			Never:   []string{"program's call of listen", "net.Listen"},
 			Begin: func(_ context.Context, w *world.World,
 				log func(string, ...any)) (traffic, error) {
 				s, err := serve(w, "systemd",

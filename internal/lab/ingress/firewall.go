@@ -59,7 +59,8 @@ func playFirewall(f world.Family, hook *nftables.ChainHook, rule world.Ruling) s
 		}
 		log("nftables kept %d SYNs from the listener (%v); %d to the next port were answered", len(dead), action(rule), len(answered))
 		e := scenario.Ingress(event.CauseNetfilter, action(rule), dead...)
-		e.Records[0].Hook, e.Records[0].Refusal, e.Records[0].Sees = hookName(hook), rule.Refusal, rule.Sees
+		e.Records[0].Hook, e.Records[0].Refusal, e.Records[0].Sees = hookName(hook),
+			rule.Refusal, rule.Sees
 		return e, nil
 	}
 }

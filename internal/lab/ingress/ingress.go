@@ -46,7 +46,8 @@ func Scenarios() []scenario.Scenario {
 				world.Drop())),
 		},
 		{
-			Name: "netfilter-drop-prerouting", Title: "nftables drops SYNs before routing",
+			Name:    "netfilter-drop-prerouting",
+			Title:   "nftables drops SYNs before routing",
 			Explain: "netfilter-drop in the prerouting hook, where the packet has no route yet.",
 			Play:    playFirewall(world.Family4, world.HookPrerouting, world.Drop()),
 		},
@@ -74,17 +75,20 @@ func Scenarios() []scenario.Scenario {
 			Explain: "netfilter-reject with 'icmp type admin-prohibited', as firewalld does: clients see no route to the host.",
 			Play: playFirewall(world.Family4, world.HookInput,
 				world.RejectICMP(13, "icmp admin-prohibited",
-					event.SeesUnreachable)), Prepare: world.PrepareReject(world.Family4),
+					event.SeesUnreachable)), Prepare: world.PrepareReject(
+				world.Family4),
 		},
 		{
-			Name: "netfilter-reject-icmp-ipv6", Title: "nftables rejects SYNs by ICMP, IPv6",
+			Name:    "netfilter-reject-icmp-ipv6",
+			Title:   "nftables rejects SYNs by ICMP, IPv6",
 			Explain: "netfilter-reject-icmp with IPv6 clients.",
 			Play: scenario.NeedsIPv6(playFirewall(world.Family6, world.HookInput,
 				world.RejectICMP(4, "icmpv6 port-unreachable",
 					"refused"))), Prepare: world.PrepareReject(world.Family6),
 		},
 		{
-			Name: "netfilter-ingress", Title: "nftables drops SYNs as a device receives them",
+			Name:    "netfilter-ingress",
+			Title:   "nftables drops SYNs as a device receives them",
 			Explain: "netfilter-drop in the ingress hook of the device (family netdev), before prerouting.",
 			Play:    playFirewall(world.Family4, world.HookIngress, world.Drop()),
 		},
@@ -92,7 +96,8 @@ func Scenarios() []scenario.Scenario {
 			Name: "netfilter-queue", Title: "a netfilter queue that nobody reads",
 			Explain: "netfilter-drop with 'queue' in the place of 'drop', and no program that reads the queue: the kernel frees the packets without a reason.",
 			Play: playFirewall(world.Family4, world.HookInput,
-				world.Queue()), Prepare: world.PrepareQueueOf(world.At(world.Server4, 1)),
+				world.Queue()), Prepare: world.PrepareQueueOf(
+				world.At(world.Server4, 1)),
 		},
 		{
 			Name: "rp-filter", Title: "reverse path filter",
@@ -162,7 +167,8 @@ func Scenarios() []scenario.Scenario {
 			Play:    playKernelOther,
 		},
 		{
-			Name: "kernel-other-ipv6", Title: "SYN deaths that have no cause of their own, IPv6",
+			Name:    "kernel-other-ipv6",
+			Title:   "SYN deaths that have no cause of their own, IPv6",
 			Explain: "SYNs to an address that is not local, from impossible sources, with an unknown destination option, with a TCP header too short, and cut off.",
 			Play:    scenario.NeedsIPv6(playKernelOtherIPv6),
 			Prepare: world.PrepareReject(world.Family6), // or nobody looks for the answers

@@ -28,7 +28,8 @@ func playKernelOther(ctx context.Context, w *world.World,
 	// Inherited from the host, which may be a router.
 	if err := w.Sysctls("net.ipv4.ip_forward", "0",
 		"net.ipv4.conf."+world.TUNName+".route_localnet", "0",
-		"net.ipv4.conf."+world.TUNName+".accept_local", "0", "net.ipv4.conf.all.accept_local", "0",
+		"net.ipv4.conf."+world.TUNName+".accept_local", "0",
+		"net.ipv4.conf.all.accept_local", "0",
 		"net.ipv4.conf.all.route_localnet", "0", "net.ipv4.conf."+world.TUNName+".accept_source_route", "0"); err != nil {
 		return scenario.Expectation{}, err
 	}

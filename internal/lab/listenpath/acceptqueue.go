@@ -45,8 +45,11 @@ func playAcceptQueueFullSyn(ctx context.Context, w *world.World,
 	n := len(dropped)
 	e := scenario.Expectation{
 		Records: []scenario.Expect{{
-			Cause: event.CauseAcceptQueueFull, Stage: event.StageSyn, Action: event.ActionDropped, Count: n,
-			Listener: world.Any4, AcceptQueue: scenario.Overfull, Clients: scenario.Addresses(dropped), Attempts: scenario.First(n), PIDs: []int{server.PID},
+			Cause: event.CauseAcceptQueueFull, Stage: event.StageSyn,
+			Action: event.ActionDropped, Count: n,
+			Listener: world.Any4, AcceptQueue: scenario.Overfull,
+			Clients: scenario.Addresses(dropped), Attempts: scenario.First(n),
+			PIDs: []int{server.PID},
 		}},
 		Counters: scenario.Counters(map[event.Counter]uint64{
 			event.CounterListenOverflows: uint64(n),
@@ -136,12 +139,19 @@ func playOverflowAtAck(ctx context.Context, w *world.World, log func(string, ...
 	e := scenario.Expectation{
 		Records: []scenario.Expect{
 			{
-				Cause: event.CauseAcceptQueueFull, Stage: event.StageAck, Action: event.ActionDropped, Count: len(lostAcks),
-				Listener: listener, AcceptQueue: scenario.Overfull, Clients: scenario.Addresses(lostAcks), Attempts: scenario.First(len(lostAcks)), PIDs: []int{server.PID},
+				Cause: event.CauseAcceptQueueFull, Stage: event.StageAck,
+				Action: event.ActionDropped, Count: len(lostAcks),
+				Listener: listener, AcceptQueue: scenario.Overfull,
+				Clients:  scenario.Addresses(lostAcks),
+				Attempts: scenario.First(len(lostAcks)),
+				PIDs:     []int{server.PID},
 			},
 			{
-				Cause: event.CauseAcceptQueueFull, Stage: event.StageSyn, Action: event.ActionDropped, Count: more,
-				Listener: listener, AcceptQueue: scenario.Overfull, Clients: scenario.Addresses(lostSyns), Attempts: scenario.First(more), PIDs: []int{server.PID},
+				Cause: event.CauseAcceptQueueFull, Stage: event.StageSyn,
+				Action: event.ActionDropped, Count: more,
+				Listener: listener, AcceptQueue: scenario.Overfull,
+				Clients:  scenario.Addresses(lostSyns),
+				Attempts: scenario.First(more), PIDs: []int{server.PID},
 			},
 		},
 		Counters: scenario.Counters(map[event.Counter]uint64{
@@ -202,7 +212,8 @@ func playAcceptQueueFullAckReset(ctx context.Context, w *world.World,
 	n := len(lost)
 	e := scenario.Expectation{
 		Records: []scenario.Expect{{
-			Cause: event.CauseAcceptQueueFull, Stage: event.StageAck, Action: event.ActionReset, Count: n,
+			Cause: event.CauseAcceptQueueFull, Stage: event.StageAck,
+			Action: event.ActionReset, Count: n,
 			Listener: world.Any4, AcceptQueue: scenario.Queue{Len: backlog + 1,
 				Limit: backlog}, Clients: scenario.Addresses(lost), Attempts: scenario.First(n), PIDs: []int{server.PID},
 		}},
@@ -257,8 +268,11 @@ func playAcceptQueueFullCookieAck(ctx context.Context, w *world.World,
 	n := len(lost)
 	e := scenario.Expectation{
 		Records: []scenario.Expect{{
-			Cause: event.CauseAcceptQueueFull, Stage: event.StageAck, Action: event.ActionDropped, Count: n,
-			Listener: world.Any4, AcceptQueue: scenario.Overfull, Clients: scenario.Addresses(lost), Attempts: scenario.First(n), PIDs: []int{server.PID},
+			Cause: event.CauseAcceptQueueFull, Stage: event.StageAck,
+			Action: event.ActionDropped, Count: n,
+			Listener: world.Any4, AcceptQueue: scenario.Overfull,
+			Clients: scenario.Addresses(lost), Attempts: scenario.First(n),
+			PIDs: []int{server.PID},
 		}},
 		Counters: scenario.Counters(map[event.Counter]uint64{
 			event.CounterListenOverflows: uint64(n),

@@ -57,7 +57,8 @@ func holdsMD5(w *world.World, addr netip.Addr) error {
 			return err
 		}
 		defer unix.Close(fd)
-		err = server.ListenConfig{Options: []server.SocketOption{md5Key(addr)}}.Configure(fd)
+		err = server.ListenConfig{Options: []server.SocketOption{md5Key(addr)}}.Configure(
+			fd)
 		if errors.Is(err, unix.ENOPROTOOPT) {
 			return fmt.Errorf("%w: it needs CONFIG_TCP_MD5SIG: %w", world.ErrCannotHold,
 				err)
@@ -148,12 +149,18 @@ func playAuthFailed(f world.Family) scenario.PlayFunc {
 		e := scenario.Expectation{
 			Records: []scenario.Expect{
 				{
-					Cause: event.CauseAuthFailed, Stage: event.StageSyn, Action: event.ActionDropped, Count: n,
-					Listener: f.Listener, Clients: scenario.Addresses(lostSyns), Attempts: scenario.First(n), PIDs: []int{server.PID},
+					Cause: event.CauseAuthFailed, Stage: event.StageSyn,
+					Action: event.ActionDropped, Count: n,
+					Listener: f.Listener, Clients: scenario.Addresses(lostSyns),
+					Attempts: scenario.First(n),
+					PIDs:     []int{server.PID},
 				},
 				{
-					Cause: event.CauseAuthFailed, Stage: event.StageAck, Action: event.ActionDropped, Count: 1,
-					Listener: f.Listener, Clients: scenario.Addresses(late), Attempts: scenario.First(1), PIDs: []int{server.PID},
+					Cause: event.CauseAuthFailed, Stage: event.StageAck,
+					Action: event.ActionDropped, Count: 1,
+					Listener: f.Listener, Clients: scenario.Addresses(late),
+					Attempts: scenario.First(1),
+					PIDs:     []int{server.PID},
 				},
 			},
 			Counters: scenario.Counters(nil), Syns: w.Syns(), Handshakes: n + 1,

@@ -69,8 +69,10 @@ func playCookieInvalid(f world.Family) scenario.PlayFunc {
 		n := len(refused)
 		e := scenario.Expectation{
 			Records: []scenario.Expect{{
-				Cause: event.CauseCookieInvalid, Stage: event.StageAck, Action: event.ActionReset, Count: n,
-				Listener: f.Listener, Clients: scenario.Addresses(refused), Attempts: scenario.First(n), PIDs: []int{server.PID},
+				Cause: event.CauseCookieInvalid, Stage: event.StageAck,
+				Action: event.ActionReset, Count: n,
+				Listener: f.Listener, Clients: scenario.Addresses(refused),
+				Attempts: scenario.First(n), PIDs: []int{server.PID},
 			}},
 			Counters: scenario.Counters(map[event.Counter]uint64{
 				event.CounterTCPReqQFullDoCookies: wrong, // for every cookie with tcp_syncookies=2

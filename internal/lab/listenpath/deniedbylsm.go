@@ -84,7 +84,8 @@ func playDeniedByLSM(f world.Family) scenario.PlayFunc {
 		n := len(denied)
 		e := scenario.Expectation{
 			Records: []scenario.Expect{{
-				Cause: event.CauseDeniedByLSM, Stage: event.StageSyn, Action: event.ActionDropped, Count: n,
+				Cause: event.CauseDeniedByLSM, Stage: event.StageSyn,
+				Action: event.ActionDropped, Count: n,
 				Listener: f.Listener, AcceptQueue: scenario.Queue{Len: 0,
 					Limit: world.Backlog}, Clients: scenario.Addresses(denied), Attempts: scenario.First(n), PIDs: []int{server.PID},
 			}},
@@ -139,7 +140,8 @@ func playDeniedByLSMCookieAck(f world.Family) scenario.PlayFunc {
 		n := len(denied)
 		e := scenario.Expectation{
 			Records: []scenario.Expect{{
-				Cause: event.CauseDeniedByLSM, Stage: event.StageAck, Action: event.ActionDropped, Count: n,
+				Cause: event.CauseDeniedByLSM, Stage: event.StageAck,
+				Action: event.ActionDropped, Count: n,
 				Listener: f.Listener, AcceptQueue: scenario.Queue{Len: early,
 					Limit: total}, Clients: scenario.Addresses(denied), Attempts: scenario.First(n), PIDs: []int{server.PID},
 			}},

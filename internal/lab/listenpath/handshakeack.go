@@ -86,11 +86,14 @@ func playBadHandshakeAckReset(f world.Family) scenario.PlayFunc {
 		n := len(reset)
 		e := scenario.Expectation{
 			Records: []scenario.Expect{{
-				Cause: event.CauseBadHandshakeAck, Stage: event.StageAck, Action: event.ActionReset, Count: n,
-				Listener: f.Listener, Clients: scenario.Addresses(reset), Attempts: scenario.First(n), PIDs: []int{server.PID},
+				Cause: event.CauseBadHandshakeAck, Stage: event.StageAck,
+				Action: event.ActionReset, Count: n,
+				Listener: f.Listener, Clients: scenario.Addresses(reset),
+				Attempts: scenario.First(n), PIDs: []int{server.PID},
 			}},
-			Counters: scenario.Counters(map[event.Counter]uint64{event.CounterEmbryonicRsts: each}),
-			Syns:     w.Syns(), Handshakes: n,
+			Counters: scenario.Counters(
+				map[event.Counter]uint64{event.CounterEmbryonicRsts: each}),
+			Syns: w.Syns(), Handshakes: n,
 		}
 		e.Owners(server)
 		return e, nil
@@ -199,11 +202,14 @@ func playBadHandshakeAck(f world.Family) scenario.PlayFunc {
 		n := len(dropped)
 		e := scenario.Expectation{
 			Records: []scenario.Expect{{
-				Cause: event.CauseBadHandshakeAck, Stage: event.StageAck, Action: event.ActionDropped, Count: n,
-				Listener: f.Listener, Clients: scenario.Addresses(dropped), Attempts: scenario.First(n), PIDs: []int{server.PID},
+				Cause: event.CauseBadHandshakeAck, Stage: event.StageAck,
+				Action: event.ActionDropped, Count: n,
+				Listener: f.Listener, Clients: scenario.Addresses(dropped),
+				Attempts: scenario.First(n), PIDs: []int{server.PID},
 			}},
-			Counters: scenario.Counters(map[event.Counter]uint64{event.CounterEmbryonicRsts: uint64(embryonic)}),
-			Syns:     w.Syns(), Handshakes: n,
+			Counters: scenario.Counters(map[event.Counter]uint64{
+				event.CounterEmbryonicRsts: uint64(embryonic)}),
+			Syns: w.Syns(), Handshakes: n,
 		}
 		e.Owners(server)
 		return e, nil
@@ -252,7 +258,9 @@ func playDeferAccept(f world.Family) scenario.PlayFunc {
 			return none, err
 		}
 		if err := scenario.Each(ctx, w, clients,
-			func(c *world.Client) error { return c.Data([]byte("GET /")) }); err != nil {
+			func(c *world.Client) error {
+				return c.Data([]byte("GET /"))
+			}); err != nil {
 			return none, err
 		}
 		if err := w.WantQueues(total, 0); err != nil {
@@ -267,11 +275,14 @@ func playDeferAccept(f world.Family) scenario.PlayFunc {
 		n := len(ignored)
 		e := scenario.Expectation{
 			Records: []scenario.Expect{{
-				Cause: event.CauseDeferAccept, Stage: event.StageAck, Action: event.ActionIgnored, Count: n,
-				Listener: f.Listener, Clients: scenario.Addresses(ignored), PIDs: []int{server.PID},
+				Cause: event.CauseDeferAccept, Stage: event.StageAck,
+				Action: event.ActionIgnored, Count: n,
+				Listener: f.Listener, Clients: scenario.Addresses(ignored),
+				PIDs: []int{server.PID},
 			}},
-			Counters: scenario.Counters(map[event.Counter]uint64{event.CounterTCPDeferAcceptDrop: uint64(n)}),
-			Syns:     w.Syns(),
+			Counters: scenario.Counters(map[event.Counter]uint64{
+				event.CounterTCPDeferAcceptDrop: uint64(n)}),
+			Syns: w.Syns(),
 		}
 		e.Owners(server)
 		return e, nil

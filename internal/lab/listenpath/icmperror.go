@@ -110,11 +110,14 @@ func playICMPError(f world.Family) scenario.PlayFunc {
 			// The packet is the router's: which attempt of the client's it is, is not
 			// defined.
 			Records: []scenario.Expect{{
-				Cause: event.CauseICMPError, Stage: event.StageAck, Action: event.ActionDropped, Count: n,
-				Listener: f.Listener, Clients: scenario.Addresses(ended), PIDs: []int{server.PID},
+				Cause: event.CauseICMPError, Stage: event.StageAck,
+				Action: event.ActionDropped, Count: n,
+				Listener: f.Listener, Clients: scenario.Addresses(ended),
+				PIDs: []int{server.PID},
 			}},
-			Counters: scenario.Counters(map[event.Counter]uint64{event.CounterListenDrops: uint64(n)}),
-			Syns:     w.Syns(),
+			Counters: scenario.Counters(
+				map[event.Counter]uint64{event.CounterListenDrops: uint64(n)}),
+			Syns: w.Syns(),
 		}
 		e.Owners(server)
 		return e, nil

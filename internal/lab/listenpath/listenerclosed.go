@@ -85,12 +85,15 @@ func playListenerClosed(f world.Family) scenario.PlayFunc {
 			log("server %d %s: %d queued clients were reset at once, %d half-open ones by their ACK", server.PID, end.how, queued, halfOpen)
 			e.Records = append(e.Records,
 				scenario.Expect{
-					Cause: event.CauseListenerClosed, Stage: event.StageClose, Action: event.ActionReset, Count: queued,
+					Cause: event.CauseListenerClosed, Stage: event.StageClose,
+					Action: event.ActionReset, Count: queued,
 					Listener: listener, Clients: scenario.Addresses(children),
 				},
 				scenario.Expect{
-					Cause: event.CauseListenerClosed, Stage: event.StageAck, Action: event.ActionReset, Count: halfOpen,
-					Listener: listener, Clients: scenario.Addresses(half), Attempts: scenario.First(halfOpen),
+					Cause: event.CauseListenerClosed, Stage: event.StageAck,
+					Action: event.ActionReset, Count: halfOpen,
+					Listener: listener, Clients: scenario.Addresses(half),
+					Attempts: scenario.First(halfOpen),
 				})
 			servers = append(servers, server)
 		}
@@ -130,8 +133,10 @@ func playListenerClosedTimer(f world.Family) scenario.PlayFunc {
 
 		e := scenario.Expectation{
 			Records: []scenario.Expect{{
-				Cause: event.CauseListenerClosed, Stage: event.StageTimer, Action: event.ActionReset, Count: halfOpen,
-				Listener: f.Listener, Clients: scenario.Addresses(clients), AnyOrder: true,
+				Cause: event.CauseListenerClosed, Stage: event.StageTimer,
+				Action: event.ActionReset, Count: halfOpen,
+				Listener: f.Listener, Clients: scenario.Addresses(clients),
+				AnyOrder: true,
 			}},
 			Counters: scenario.Counters(nil), Syns: w.Syns(),
 		}
@@ -164,8 +169,10 @@ func playHandshakeExpired(f world.Family) scenario.PlayFunc {
 
 		e := scenario.Expectation{
 			Records: []scenario.Expect{{
-				Cause: event.CauseHandshakeExpired, Stage: event.StageTimer, Action: event.ActionDropped, Count: halfOpen,
-				Listener: f.Listener, Clients: scenario.Addresses(clients), AnyOrder: true, PIDs: []int{server.PID},
+				Cause: event.CauseHandshakeExpired, Stage: event.StageTimer,
+				Action: event.ActionDropped, Count: halfOpen,
+				Listener: f.Listener, Clients: scenario.Addresses(clients),
+				AnyOrder: true, PIDs: []int{server.PID},
 			}},
 			Counters: scenario.Counters(nil), Syns: w.Syns(),
 		}

@@ -122,7 +122,9 @@ func playReuseportMigration(f world.Family) scenario.PlayFunc {
 		}
 		all := append(h.queued, h.half...)
 		if err := scenario.Each(ctx, w, all,
-			func(c *world.Client) error { return c.Data([]byte("GET /")) }); err != nil {
+			func(c *world.Client) error {
+				return c.Data([]byte("GET /"))
+			}); err != nil {
 			return none, err
 		}
 		if err := scenario.WantNoReset("migrated connections", all); err != nil {
@@ -171,8 +173,11 @@ func playReuseportMigrationFull(f world.Family) scenario.PlayFunc {
 
 		e := scenario.Expectation{
 			Records: []scenario.Expect{{
-				Cause: event.CauseAcceptQueueFull, Stage: event.StageAck, Action: event.ActionDropped, Count: lost,
-				Listener: f.Listener, AcceptQueue: scenario.Overfull, Clients: scenario.Addresses(h.half), Attempts: scenario.First(lost), PIDs: []int{h.staying.PID},
+				Cause: event.CauseAcceptQueueFull, Stage: event.StageAck,
+				Action: event.ActionDropped, Count: lost,
+				Listener: f.Listener, AcceptQueue: scenario.Overfull,
+				Clients:  scenario.Addresses(h.half),
+				Attempts: scenario.First(lost), PIDs: []int{h.staying.PID},
 			}},
 			Counters: scenario.Counters(map[event.Counter]uint64{
 				event.CounterListenOverflows: lost,
@@ -222,12 +227,15 @@ func playReuseportClosed(f world.Family) scenario.PlayFunc {
 		e := scenario.Expectation{
 			Records: []scenario.Expect{
 				{
-					Cause: event.CauseListenerClosed, Stage: event.StageClose, Action: event.ActionReset, Count: queued,
+					Cause: event.CauseListenerClosed, Stage: event.StageClose,
+					Action: event.ActionReset, Count: queued,
 					Listener: f.Listener, Clients: scenario.Addresses(h.queued),
 				},
 				{
-					Cause: event.CauseListenerClosed, Stage: event.StageAck, Action: event.ActionReset, Count: halfOpen,
-					Listener: f.Listener, Clients: scenario.Addresses(h.half), Attempts: scenario.First(halfOpen),
+					Cause: event.CauseListenerClosed, Stage: event.StageAck,
+					Action: event.ActionReset, Count: halfOpen,
+					Listener: f.Listener, Clients: scenario.Addresses(h.half),
+					Attempts: scenario.First(halfOpen),
 				},
 			},
 			Counters: scenario.Counters(nil), Syns: w.Syns(),

@@ -91,10 +91,13 @@ func playMPTCPListener(f world.Family) scenario.PlayFunc {
 			clients []*world.Client
 		}{{event.StageAck, acks}, {event.StageSyn, syns}} {
 			e.Records = append(e.Records, scenario.Expect{
-				Cause: event.CauseAcceptQueueFull, Stage: r.stage, Action: event.ActionDropped, Count: len(r.clients),
+				Cause: event.CauseAcceptQueueFull, Stage: r.stage,
+				Action: event.ActionDropped, Count: len(r.clients),
 				Listener: f.Listener, AcceptQueue: scenario.Queue{Len: backlog + 1,
 					Limit: backlog},
-				Clients: scenario.Addresses(r.clients), Attempts: scenario.First(len(r.clients)), PIDs: []int{server.PID},
+				Clients:  scenario.Addresses(r.clients),
+				Attempts: scenario.First(len(r.clients)),
+				PIDs:     []int{server.PID},
 			})
 		}
 		e.Counters = scenario.Counters(map[event.Counter]uint64{

@@ -67,8 +67,11 @@ func playReuseportOneFull(ctx context.Context, w *world.World,
 	n := len(dropped)
 	e := scenario.Expectation{
 		Records: []scenario.Expect{{
-			Cause: event.CauseAcceptQueueFull, Stage: event.StageSyn, Action: event.ActionDropped, Count: n,
-			Listener: world.Any4, AcceptQueue: scenario.Overfull, Clients: scenario.Addresses(dropped), Attempts: scenario.First(n), PIDs: []int{stuck.PID},
+			Cause: event.CauseAcceptQueueFull, Stage: event.StageSyn,
+			Action: event.ActionDropped, Count: n,
+			Listener: world.Any4, AcceptQueue: scenario.Overfull,
+			Clients: scenario.Addresses(dropped), Attempts: scenario.First(n),
+			PIDs: []int{stuck.PID},
 		}},
 		Counters: scenario.Counters(map[event.Counter]uint64{
 			event.CounterListenOverflows: uint64(n),
@@ -118,11 +121,15 @@ func playReuseportBound(ctx context.Context, w *world.World,
 		passedBy.PID)
 	e := scenario.Expectation{
 		Records: []scenario.Expect{{
-			Cause: event.CauseAcceptQueueFull, Stage: event.StageSyn, Action: event.ActionDropped, Count: drops,
-			Listener: world.Any4, AcceptQueue: scenario.Overfull, Clients: scenario.Addresses(dropped), Attempts: scenario.First(drops), PIDs: []int{full.PID},
+			Cause: event.CauseAcceptQueueFull, Stage: event.StageSyn,
+			Action: event.ActionDropped, Count: drops,
+			Listener: world.Any4, AcceptQueue: scenario.Overfull,
+			Clients:  scenario.Addresses(dropped),
+			Attempts: scenario.First(drops), PIDs: []int{full.PID},
 		}},
-		Counters: scenario.Counters(map[event.Counter]uint64{event.CounterListenOverflows: drops, event.CounterListenDrops: drops}),
-		Syns:     w.Syns(), Handshakes: drops,
+		Counters: scenario.Counters(map[event.Counter]uint64{
+			event.CounterListenOverflows: drops, event.CounterListenDrops: drops}),
+		Syns: w.Syns(), Handshakes: drops,
 	}
 	e.Owners(full, passedBy)
 	return e, nil
@@ -163,9 +170,12 @@ func playTwoPorts(ctx context.Context, w *world.World,
 		}
 		e.Handshakes += p.drops
 		e.Records = append(e.Records, scenario.Expect{
-			Cause: event.CauseAcceptQueueFull, Stage: event.StageSyn, Action: event.ActionDropped, Count: p.drops,
-			Listener: config.Listeners[i].Addr, AcceptQueue: scenario.Queue{Len: p.backlog + 1, Limit: p.backlog},
-			Clients: scenario.Addresses(dropped), Attempts: scenario.First(p.drops), PIDs: []int{server.PID},
+			Cause: event.CauseAcceptQueueFull, Stage: event.StageSyn,
+			Action: event.ActionDropped, Count: p.drops,
+			Listener:    config.Listeners[i].Addr,
+			AcceptQueue: scenario.Queue{Len: p.backlog + 1, Limit: p.backlog},
+			Clients:     scenario.Addresses(dropped), Attempts: scenario.First(p.drops),
+			PIDs: []int{server.PID},
 		})
 		log("port %d: %d SYNs got no answer", p.port, p.drops)
 	}

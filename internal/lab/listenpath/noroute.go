@@ -100,16 +100,23 @@ func playNoRouteBack(f world.Family) scenario.PlayFunc {
 		e := scenario.Expectation{
 			Records: []scenario.Expect{
 				{
-					Cause: event.CauseNoRouteBack, Stage: event.StageSyn, Action: event.ActionDropped, Count: strangers,
-					Listener: f.Listener, Clients: scenario.Addresses(lostSyns), Attempts: scenario.First(strangers), PIDs: []int{server.PID},
+					Cause: event.CauseNoRouteBack, Stage: event.StageSyn,
+					Action: event.ActionDropped, Count: strangers,
+					Listener: f.Listener, Clients: scenario.Addresses(lostSyns),
+					Attempts: scenario.First(strangers),
+					PIDs:     []int{server.PID},
 				},
 				{
-					Cause: event.CauseNoRouteBack, Stage: event.StageAck, Action: event.ActionDropped, Count: cutOff,
-					Listener: f.Listener, Clients: scenario.Addresses(lostAcks), Attempts: scenario.First(cutOff), PIDs: []int{server.PID},
+					Cause: event.CauseNoRouteBack, Stage: event.StageAck,
+					Action: event.ActionDropped, Count: cutOff,
+					Listener: f.Listener, Clients: scenario.Addresses(lostAcks),
+					Attempts: scenario.First(cutOff),
+					PIDs:     []int{server.PID},
 				},
 			},
-			Counters: scenario.Counters(map[event.Counter]uint64{event.CounterListenDrops: strangers + cutOff}),
-			Syns:     w.Syns(), Handshakes: strangers + cutOff,
+			Counters: scenario.Counters(map[event.Counter]uint64{
+				event.CounterListenDrops: strangers + cutOff}),
+			Syns: w.Syns(), Handshakes: strangers + cutOff,
 		}
 		e.Owners(server)
 		return e, nil

@@ -40,7 +40,8 @@ func Path() []scenario.Scenario {
 			playBadHandshakeAckReset,
 		},
 		{
-			"bad-handshake-ack", "packets that fit no handshake and are dropped quietly",
+			"bad-handshake-ack",
+			"packets that fit no handshake and are dropped quietly",
 			"Old timestamps, echoes of a timestamp never sent, sequence numbers outside the window, and RSTs, for half-open handshakes.",
 			playBadHandshakeAck,
 		},
@@ -75,7 +76,8 @@ func Path() []scenario.Scenario {
 			playListenerClosed,
 		},
 		{
-			"listener-closed-timer", "listener closed, half-open handshakes left to their timer",
+			"listener-closed-timer",
+			"listener closed, half-open handshakes left to their timer",
 			"4 half-open handshakes outlive their listener; after a second their timer removes them and sends nothing.",
 			playListenerClosedTimer,
 		},

@@ -51,8 +51,11 @@ func playQueueAtLimit(ctx context.Context, w *world.World,
 
 	e := scenario.Expectation{
 		Records: []scenario.Expect{{
-			Cause: event.CauseAcceptQueueFull, Stage: event.StageSyn, Action: event.ActionDropped, Count: 1,
-			Listener: world.Any4, AcceptQueue: scenario.Overfull, Clients: scenario.Addresses(dropped), Attempts: scenario.First(1), PIDs: []int{server.PID},
+			Cause: event.CauseAcceptQueueFull, Stage: event.StageSyn,
+			Action: event.ActionDropped, Count: 1,
+			Listener: world.Any4, AcceptQueue: scenario.Overfull,
+			Clients: scenario.Addresses(dropped), Attempts: scenario.First(1),
+			PIDs: []int{server.PID},
 		}},
 		Counters: scenario.Counters(map[event.Counter]uint64{
 			event.CounterListenOverflows: 1,
@@ -98,13 +101,17 @@ func playSynBacklogReserve(f world.Family) scenario.PlayFunc {
 		n := len(dropped)
 		e := scenario.Expectation{
 			Records: []scenario.Expect{{
-				Cause: event.CauseSynBacklogReserve, Stage: event.StageSyn, Action: event.ActionDropped, Count: n,
+				Cause: event.CauseSynBacklogReserve, Stage: event.StageSyn,
+				Action: event.ActionDropped, Count: n,
 				Listener: f.Listener, AcceptQueue: scenario.Queue{Len: 0,
-					Limit: backlog}, SynQueue: scenario.Queue{Len: admitted, Limit: backlog},
-				Clients: scenario.Addresses(dropped), Attempts: scenario.First(n), PIDs: []int{server.PID},
+					Limit: backlog}, SynQueue: scenario.Queue{Len: admitted,
+					Limit: backlog},
+				Clients: scenario.Addresses(dropped), Attempts: scenario.First(n),
+				PIDs: []int{server.PID},
 			}},
-			Counters: scenario.Counters(map[event.Counter]uint64{event.CounterListenDrops: uint64(n)}),
-			Syns:     w.Syns(), Handshakes: n,
+			Counters: scenario.Counters(
+				map[event.Counter]uint64{event.CounterListenDrops: uint64(n)}),
+			Syns: w.Syns(), Handshakes: n,
 		}
 		e.Owners(server)
 		return e, nil
@@ -174,11 +181,14 @@ func playFastopenQueueFull(f world.Family) scenario.PlayFunc {
 
 		e := scenario.Expectation{
 			Records: []scenario.Expect{{
-				Cause: event.CauseFastopenQueueFull, Stage: event.StageSyn, Action: event.ActionIgnored, Count: more,
-				Listener: f.Listener, Clients: scenario.Addresses(ordinary), PIDs: []int{server.PID},
+				Cause: event.CauseFastopenQueueFull, Stage: event.StageSyn,
+				Action: event.ActionIgnored, Count: more,
+				Listener: f.Listener, Clients: scenario.Addresses(ordinary),
+				PIDs: []int{server.PID},
 			}},
-			Counters: scenario.Counters(map[event.Counter]uint64{event.CounterTCPFastOpenListenOverflow: more}),
-			Syns:     w.Syns(),
+			Counters: scenario.Counters(map[event.Counter]uint64{
+				event.CounterTCPFastOpenListenOverflow: more}),
+			Syns: w.Syns(),
 		}
 		e.Owners(server)
 		return e, nil
@@ -252,12 +262,14 @@ func playBadSyn(f world.Family) scenario.PlayFunc {
 		n := len(clients)
 		e := scenario.Expectation{
 			Records: []scenario.Expect{{
-				Cause: event.CauseBadSyn, Stage: event.StageSyn, Action: event.ActionDropped, Count: n,
+				Cause: event.CauseBadSyn, Stage: event.StageSyn,
+				Action: event.ActionDropped, Count: n,
 				Listener: f.Listener, AcceptQueue: scenario.Queue{Len: 0,
 					Limit: world.Backlog}, Clients: scenario.Addresses(clients), Attempts: scenario.First(n), PIDs: []int{server.PID},
 			}},
-			Counters: scenario.Counters(map[event.Counter]uint64{event.CounterListenDrops: uint64(len(nobodys))}),
-			Syns:     w.Syns(), Handshakes: n,
+			Counters: scenario.Counters(map[event.Counter]uint64{
+				event.CounterListenDrops: uint64(len(nobodys))}),
+			Syns: w.Syns(), Handshakes: n,
 		}
 		e.Owners(server)
 		return e, nil

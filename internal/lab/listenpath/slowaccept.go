@@ -125,7 +125,8 @@ func PlaySlowAccept(config SlowConfig) func(context.Context, *world.World,
 		log("clients: of %d, %d connected, %d of these only in their own eyes (the server knows nothing of them); %d timed out, %d were reset",
 			len(far)+clients*config.Rounds, connected, connected-known, flood.timedOut, flood.reset+len(reset))
 
-		overflows, resets := moved[event.CounterListenOverflows], moved[event.CounterEmbryonicRsts]
+		overflows, resets := moved[event.CounterListenOverflows],
+			moved[event.CounterEmbryonicRsts]
 		if overflows == 0 || config.Abort && resets == 0 {
 			return none, fmt.Errorf("the flood caused %d overflows and %d resets",
 				overflows, resets)
@@ -141,7 +142,8 @@ func PlaySlowAccept(config SlowConfig) func(context.Context, *world.World,
 		if resets > 0 {
 			// Every overflow that tcp_check_req answers with an RST, and
 			// nothing else here, moves EmbryonicRsts.
-			row.Stage, row.Action, row.Count = event.StageAck, event.ActionReset, int(resets)
+			row.Stage, row.Action, row.Count = event.StageAck, event.ActionReset,
+				int(resets)
 			e.Records = append(e.Records, row)
 		}
 		e.Owners(server)

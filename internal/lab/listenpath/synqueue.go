@@ -51,10 +51,13 @@ func playSynQueueFull(ctx context.Context, w *world.World,
 	n := len(dropped)
 	e := scenario.Expectation{
 		Records: []scenario.Expect{{
-			Cause: event.CauseSynQueueFull, Stage: event.StageSyn, Action: event.ActionDropped, Count: n,
+			Cause: event.CauseSynQueueFull, Stage: event.StageSyn,
+			Action: event.ActionDropped, Count: n,
 			Listener: world.Any4, AcceptQueue: scenario.Queue{Len: 0,
-				Limit: synBacklog}, SynQueue: scenario.Queue{Len: len(requests), Limit: synBacklog},
-			Clients: scenario.Addresses(dropped), Attempts: scenario.First(n), PIDs: []int{server.PID},
+				Limit: synBacklog}, SynQueue: scenario.Queue{Len: len(requests),
+				Limit: synBacklog},
+			Clients: scenario.Addresses(dropped), Attempts: scenario.First(n),
+			PIDs: []int{server.PID},
 		}},
 		Counters: scenario.Counters(map[event.Counter]uint64{
 			event.CounterTCPReqQFullDrop: uint64(n),
@@ -130,8 +133,11 @@ func playRetransmit(ctx context.Context, w *world.World,
 
 	e := scenario.Expectation{
 		Records: []scenario.Expect{{
-			Cause: event.CauseAcceptQueueFull, Stage: event.StageSyn, Action: event.ActionDropped, Count: times,
-			Listener: world.Any4, AcceptQueue: scenario.Overfull, Clients: scenario.Addresses([]*world.Client{c, c, c, c}), Attempts: []int{1, 2, 3, 4}, PIDs: []int{server.PID},
+			Cause: event.CauseAcceptQueueFull, Stage: event.StageSyn,
+			Action: event.ActionDropped, Count: times,
+			Listener: world.Any4, AcceptQueue: scenario.Overfull,
+			Clients:  scenario.Addresses([]*world.Client{c, c, c, c}),
+			Attempts: []int{1, 2, 3, 4}, PIDs: []int{server.PID},
 		}},
 		Counters: scenario.Counters(map[event.Counter]uint64{
 			event.CounterListenOverflows: times,

@@ -107,11 +107,15 @@ func playVRF(ctx context.Context, w *world.World, log func(string, ...any)) (sce
 		vrfName, full.PID, outside.PID)
 	e := scenario.Expectation{
 		Records: []scenario.Expect{{
-			Cause: event.CauseAcceptQueueFull, Stage: event.StageSyn, Action: event.ActionDropped, Count: drops,
-			Listener: world.Any4, AcceptQueue: scenario.Overfull, Clients: scenario.Addresses(dropped), Attempts: scenario.First(drops), PIDs: []int{full.PID},
+			Cause: event.CauseAcceptQueueFull, Stage: event.StageSyn,
+			Action: event.ActionDropped, Count: drops,
+			Listener: world.Any4, AcceptQueue: scenario.Overfull,
+			Clients:  scenario.Addresses(dropped),
+			Attempts: scenario.First(drops), PIDs: []int{full.PID},
 		}},
-		Counters: scenario.Counters(map[event.Counter]uint64{event.CounterListenOverflows: drops, event.CounterListenDrops: drops}),
-		Syns:     w.Syns(), Handshakes: drops,
+		Counters: scenario.Counters(map[event.Counter]uint64{
+			event.CounterListenOverflows: drops, event.CounterListenDrops: drops}),
+		Syns: w.Syns(), Handshakes: drops,
 	}
 	e.Owners(full, outside)
 	return e, nil
@@ -160,11 +164,14 @@ func playSteered(ctx context.Context, w *world.World,
 		asked.PID, full.PID)
 	e := scenario.Expectation{
 		Records: []scenario.Expect{{
-			Cause: event.CauseAcceptQueueFull, Stage: event.StageSyn, Action: event.ActionDropped, Count: drops,
-			Clients: scenario.Addresses(dropped), Attempts: scenario.First(drops), OrNoOwner: true,
+			Cause: event.CauseAcceptQueueFull, Stage: event.StageSyn,
+			Action: event.ActionDropped, Count: drops,
+			Clients: scenario.Addresses(dropped), Attempts: scenario.First(drops),
+			OrNoOwner: true,
 		}},
-		Counters: scenario.Counters(map[event.Counter]uint64{event.CounterListenOverflows: drops, event.CounterListenDrops: drops}),
-		Syns:     w.Syns(), Handshakes: drops,
+		Counters: scenario.Counters(map[event.Counter]uint64{
+			event.CounterListenOverflows: drops, event.CounterListenDrops: drops}),
+		Syns: w.Syns(), Handshakes: drops,
 	}
 	e.Owners(full)
 	return e, nil

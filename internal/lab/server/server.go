@@ -98,7 +98,8 @@ func Start(w *world.World, config Config) (*Server, error) {
 	// namespace's own thread, which lives exactly as long as the World.
 	cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	if config.Cgroup != nil {
-		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(config.Cgroup.Fd())
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true,
+			int(config.Cgroup.Fd())
 	}
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr

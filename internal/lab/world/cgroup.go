@@ -78,7 +78,8 @@ type Refusal struct {
 // AttachIngress gives the cgroup a program that sees what arrives for its sockets.
 func (w *World) AttachIngress(c *Cgroup, f Family, refusals []Refusal) error {
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Name: "lab_ingress", Type: ebpf.CGroupSKB, AttachType: ebpf.AttachCGroupInetIngress, License: "GPL",
+		Name: "lab_ingress", Type: ebpf.CGroupSKB, AttachType: ebpf.AttachCGroupInetIngress,
+		License:      "GPL",
 		Instructions: RefuseIngress(f, refusals),
 	})
 	if err != nil {

@@ -169,7 +169,8 @@ func (w *World) HoldQueue(number uint16) error {
 			}
 			header := binary.BigEndian.AppendUint16([]byte{unix.AF_UNSPEC,
 				unix.NFNETLINK_V0}, number)
-			if _, err := conn.Execute(netlink.Message{Header: netlink.Header{Type: queueConfig, Flags: netlink.Request | netlink.Acknowledge},
+			if _, err := conn.Execute(netlink.Message{Header: netlink.Header{
+				Type: queueConfig, Flags: netlink.Request | netlink.Acknowledge},
 				Data: append(header, data...)}); err != nil {
 				return untracked(err)
 			}

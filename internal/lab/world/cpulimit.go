@@ -96,7 +96,8 @@ func cpuHierarchy() (root string, v2 bool, err error) {
 			return f[1], true, nil
 		}
 	}
-	return "", false, fmt.Errorf("%w: it needs a mounted cgroup hierarchy with the CPU controller", ErrCannotHold)
+	return "", false, fmt.Errorf(
+		"%w: it needs a mounted cgroup hierarchy with the CPU controller", ErrCannotHold)
 }
 
 // Close removes the cgroup once its processes are gone.

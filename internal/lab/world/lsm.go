@@ -51,7 +51,8 @@ func (w *World) LSM() (*SecurityModule, error) {
 		return nil, err
 	}
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Name: "lab_refuse", Type: ebpf.LSM, AttachType: ebpf.AttachLSMMac, AttachTo: "inet_conn_request", License: "GPL",
+		Name: "lab_refuse", Type: ebpf.LSM, AttachType: ebpf.AttachLSMMac,
+		AttachTo: "inet_conn_request", License: "GPL",
 		Instructions: code,
 	})
 	if err != nil {

@@ -100,7 +100,9 @@ func (w *World) Rule(server netip.AddrPort, hook *nftables.ChainHook, flags byte
 		return w.AddRule("nf_tables with what the rule does (nft_reject_ipv4, nft_reject_ipv6, nft_queue)", func(conn *nftables.Conn) *nftables.Chain {
 			table := conn.AddTable(&nftables.Table{Family: family, Name: "lab"})
 			chain := conn.AddChain(&nftables.Chain{
-				Name: "lab", Table: table, Type: nftables.ChainTypeFilter, Hooknum: hook, Priority: nftables.ChainPriorityFilter, Device: device,
+				Name: "lab", Table: table, Type: nftables.ChainTypeFilter,
+				Hooknum: hook, Priority: nftables.ChainPriorityFilter,
+				Device: device,
 			})
 			conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{
 				&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
@@ -112,7 +114,8 @@ func (w *World) Rule(server netip.AddrPort, hook *nftables.ChainHook, flags byte
 					Mask: []byte{FlagSYN | FlagACK}, Xor: []byte{0}},
 				&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{flags}},
 				&expr.Payload{DestRegister: 1,
-					Base: expr.PayloadBaseTransportHeader, Offset: portAt, Len: 2},
+					Base: expr.PayloadBaseTransportHeader, Offset: portAt,
+					Len: 2},
 				&expr.Cmp{Op: expr.CmpOpEq, Register: 1,
 					Data: binary.BigEndian.AppendUint16(nil, server.Port())},
 				verdict,

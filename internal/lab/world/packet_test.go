@@ -119,7 +119,8 @@ func TestOption(t *testing.T) {
 
 func FuzzParseSegment(f *testing.F) {
 	f.Add(Segment{
-		Src: netip.MustParseAddrPort("10.99.0.2:20000"), Dst: netip.MustParseAddrPort("10.99.0.1:8080"), Flags: FlagSYN,
+		Src: netip.MustParseAddrPort("10.99.0.2:20000"),
+		Dst: netip.MustParseAddrPort("10.99.0.1:8080"), Flags: FlagSYN,
 	}.Marshal())
 	f.Fuzz(func(t *testing.T, packet []byte) {
 		s, err := ParseSegment(packet)

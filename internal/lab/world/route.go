@@ -55,7 +55,8 @@ func changeRoute4(request uintptr, prefix netip.Prefix) error {
 		mtu, window                  uintptr
 		irtt                         uint16
 	}{
-		destination: address(prefix.Masked().Addr()), subnet: address(mask), flags: unix.RTF_UP, device: device,
+		destination: address(prefix.Masked().Addr()), subnet: address(mask),
+		flags: unix.RTF_UP, device: device,
 	}
 	return withSocket(unix.AF_INET, func(fd int) error {
 		return ioctl(fd, request, unsafe.Pointer(&entry))
@@ -81,8 +82,9 @@ func changeRoute6(request uintptr, prefix netip.Prefix) error {
 			flags                           uint32
 			index                           int32
 		}{
-			destination: prefix.Masked().Addr().As16(), destinationLength: uint16(prefix.Bits()),
-			metric: 1, flags: unix.RTF_UP, index: int32(ifr.Uint32()),
+			destination:       prefix.Masked().Addr().As16(),
+			destinationLength: uint16(prefix.Bits()),
+			metric:            1, flags: unix.RTF_UP, index: int32(ifr.Uint32()),
 		}
 		return ioctl(fd, request, unsafe.Pointer(&message))
 	})

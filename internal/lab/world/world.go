@@ -25,7 +25,8 @@ import (
 )
 
 // ErrPrivilege means that this process may not make a network namespace.
-var ErrPrivilege = errors.New("a private network namespace needs CAP_SYS_ADMIN and CAP_NET_ADMIN: run as root")
+var ErrPrivilege = errors.New(
+	"a private network namespace needs CAP_SYS_ADMIN and CAP_NET_ADMIN: run as root")
 
 // Addresses of the server side. Clients are 10.99.0.2 and fd99::2 upward; the
 // prefixes are on-link, so every client's answers leave through the TUN device.
