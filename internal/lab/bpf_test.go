@@ -14,6 +14,7 @@ import (
 
 	"github.com/synspy/synspy/internal/lab/server"
 	"github.com/synspy/synspy/internal/lab/world"
+	"github.com/synspy/synspy/internal/lab/world/worldtest"
 )
 
 // TestRefuseIngress runs the program on packets, without a cgroup.
@@ -67,7 +68,7 @@ func TestCgroup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := newWorld(t)
+	w := worldtest.New(t)
 	c, err := w.NewCgroup()
 	if errors.Is(err, world.ErrCannotHold) {
 		t.Skip(err)

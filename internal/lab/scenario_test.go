@@ -19,6 +19,7 @@ import (
 	"github.com/synspy/synspy/internal/lab/listenpath"
 	"github.com/synspy/synspy/internal/lab/scenario"
 	"github.com/synspy/synspy/internal/lab/world"
+	"github.com/synspy/synspy/internal/lab/world/worldtest"
 )
 
 // shortened are scenarios whose real pace would only make the test slow.
@@ -38,7 +39,7 @@ func TestScenarios(t *testing.T) {
 			if config, ok := shortened[s.Name]; ok {
 				play = listenpath.PlaySlowAccept(config)
 			}
-			w := newWorld(t)
+			w := worldtest.New(t)
 			before, err := w.Counters()
 			if err != nil {
 				t.Fatal(err)

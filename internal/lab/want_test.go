@@ -17,6 +17,7 @@ import (
 	"github.com/synspy/synspy/internal/lab/ingress"
 	"github.com/synspy/synspy/internal/lab/scenario"
 	"github.com/synspy/synspy/internal/lab/world"
+	"github.com/synspy/synspy/internal/lab/world/worldtest"
 )
 
 // elsewhere is what the kernel counts outside the closed list while a scenario
@@ -66,7 +67,7 @@ func TestIngress(t *testing.T) {
 			if !ok {
 				t.Fatal("nothing is said about its counters")
 			}
-			w := newWorld(t)
+			w := worldtest.New(t)
 			wire := tap(t, w)
 			before, err := w.Stats()
 			if err != nil {

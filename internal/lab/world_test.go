@@ -24,21 +24,8 @@ import (
 	"github.com/synspy/synspy/internal/lab/scenario"
 	"github.com/synspy/synspy/internal/lab/server"
 	"github.com/synspy/synspy/internal/lab/world"
+	"github.com/synspy/synspy/internal/lab/world/worldtest"
 )
-
-func newWorld(t *testing.T) *world.World {
-	t.Helper()
-	w, err := world.New(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := w.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return w
-}
 
 func netnsOf(t *testing.T, path string) uint64 {
 	t.Helper()
@@ -55,7 +42,7 @@ func TestWorldIsPrivate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := newWorld(t)
+	w := worldtest.New(t)
 	if w.NetNS() == host || w.NetNS() == 0 {
 		t.Fatalf("the World's namespace is %d, the host's %d", w.NetNS(), host)
 	}
@@ -92,7 +79,7 @@ func TestWorldIsPrivate(t *testing.T) {
 // and the thread parked for good.
 func TestWorldFromMainThread(t *testing.T) {
 	for range 8 {
-		w := newWorld(t)
+		w := worldtest.New(t)
 		if err := w.Do(func() error {
 			if unix.Gettid() == os.Getpid() {
 				return errors.New("the World runs on the main thread")
@@ -105,7 +92,7 @@ func TestWorldFromMainThread(t *testing.T) {
 }
 
 func TestServerProcess(t *testing.T) {
-	w := newWorld(t)
+	w := worldtest.New(t)
 	server, err := server.Start(w, server.Config{
 		Comm: []byte(listenpath.HostileComm),
 		Listeners: []server.ListenConfig{{Addr: world.Any4, Backlog: world.Backlog},
@@ -137,7 +124,7 @@ func TestServerProcess(t *testing.T) {
 }
 
 func TestServerFailure(t *testing.T) {
-	w := newWorld(t)
+	w := worldtest.New(t)
 	_, err := server.Start(w, server.Config{Listeners: []server.ListenConfig{
 		{Addr: netip.MustParseAddrPort("192.0.2.1:80"), Backlog: 1},
 	}})
@@ -147,7 +134,7 @@ func TestServerFailure(t *testing.T) {
 }
 
 func TestClientTimestampsAndData(t *testing.T) {
-	w := newWorld(t)
+	w := worldtest.New(t)
 	if _, err := server.Start(w,
 		server.Config{Listeners: []server.ListenConfig{{Addr: world.Any4,
 			Backlog: 16}}}); err != nil {
@@ -191,7 +178,7 @@ func TestClientTimestampsAndData(t *testing.T) {
 }
 
 func TestBurstOfMany(t *testing.T) {
-	w := newWorld(t)
+	w := worldtest.New(t)
 	if err := w.Sysctl("net.ipv4.tcp_syncookies", "2"); err != nil {
 		t.Fatal(err)
 	}
@@ -341,7 +328,7 @@ func namespaceUsers(t *testing.T, inodes map[uint64]bool) []string {
 // The IPv6 address must answer from the first packet on, in every new World.
 func TestIPv6AtOnce(t *testing.T) {
 	for range 30 {
-		w := newWorld(t)
+		w := worldtest.New(t)
 		if _, err := scenario.IdleServer(w, world.Any6, world.Backlog); err != nil {
 			t.Fatal(err)
 		}

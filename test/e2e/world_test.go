@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -23,6 +22,7 @@ import (
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/lab/server"
 	"github.com/synspy/synspy/internal/lab/world"
+	"github.com/synspy/synspy/internal/lab/world/worldtest"
 )
 
 const port = 8080
@@ -38,13 +38,7 @@ func anyAddr(port uint16) netip.AddrPort {
 
 func newWorld(t testing.TB) *world.World {
 	t.Helper()
-	w, err := world.New(context.Background())
-	must(t, err)
-	t.Cleanup(func() {
-		if err := w.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	w := worldtest.New(t)
 	must(t, w.Sysctl("net.ipv4.tcp_syncookies", "1"))
 	must(t, w.Sysctl("net.ipv4.tcp_abort_on_overflow", "0"))
 	return w

@@ -42,21 +42,9 @@ func playAcceptQueueFullSyn(ctx context.Context, w *world.World,
 	log("%d handshakes filled the accept queue of listen(%d); %d SYNs got no answer",
 		world.Capacity, world.Backlog, len(dropped))
 
-	n := len(dropped)
-	e := scenario.Expectation{
-		Records: []scenario.Expect{{
-			Cause: event.CauseAcceptQueueFull, Stage: event.StageSyn,
-			Action: event.ActionDropped, Count: n,
-			Listener: world.Any4, AcceptQueue: scenario.Overfull,
-			Clients: scenario.Addresses(dropped), Attempts: scenario.First(n),
-			PIDs: []int{server.PID},
-		}},
-		Counters: scenario.Counters(map[event.Counter]uint64{
-			event.CounterListenOverflows: uint64(n),
-			event.CounterListenDrops:     uint64(n),
-		}),
-		Syns: w.Syns(), Handshakes: n,
-	}
+	e := foundFull(w, dropped)
+	e.Records[0].Listener, e.Records[0].AcceptQueue = world.Any4, scenario.Overfull
+	e.Records[0].PIDs = []int{server.PID}
 	e.Owners(server)
 	return e, nil
 }
@@ -286,4 +274,22 @@ func playAcceptQueueFullCookieAck(ctx context.Context, w *world.World,
 	}
 	e.Owners(server)
 	return e, nil
+}
+
+// foundFull expects that the clients' SYNs were dropped for a full accept queue. Which listener's,
+// the caller adds.
+func foundFull(w *world.World, dropped []*world.Client) scenario.Expectation {
+	n := len(dropped)
+	return scenario.Expectation{
+		Records: []scenario.Expect{{
+			Cause: event.CauseAcceptQueueFull, Stage: event.StageSyn,
+			Action: event.ActionDropped, Count: n,
+			Clients: scenario.Addresses(dropped), Attempts: scenario.First(n),
+		}},
+		Counters: scenario.Counters(map[event.Counter]uint64{
+			event.CounterListenOverflows: uint64(n),
+			event.CounterListenDrops:     uint64(n),
+		}),
+		Syns: w.Syns(), Handshakes: n,
+	}
 }

@@ -64,21 +64,9 @@ func playReuseportOneFull(ctx context.Context, w *world.World,
 	}
 	log("%d clients connected, %d got no answer from the stuck member", connected, len(dropped))
 
-	n := len(dropped)
-	e := scenario.Expectation{
-		Records: []scenario.Expect{{
-			Cause: event.CauseAcceptQueueFull, Stage: event.StageSyn,
-			Action: event.ActionDropped, Count: n,
-			Listener: world.Any4, AcceptQueue: scenario.Overfull,
-			Clients: scenario.Addresses(dropped), Attempts: scenario.First(n),
-			PIDs: []int{stuck.PID},
-		}},
-		Counters: scenario.Counters(map[event.Counter]uint64{
-			event.CounterListenOverflows: uint64(n),
-			event.CounterListenDrops:     uint64(n),
-		}),
-		Syns: w.Syns(), Handshakes: n,
-	}
+	e := foundFull(w, dropped)
+	e.Records[0].Listener, e.Records[0].AcceptQueue = world.Any4, scenario.Overfull
+	e.Records[0].PIDs = []int{stuck.PID}
 	e.Owners(stuck, healthy)
 	return e, nil
 }
@@ -119,18 +107,9 @@ func playReuseportBound(ctx context.Context, w *world.World,
 	}
 	log("%d SYNs got no answer from process %d, none came to process %d", drops, full.PID,
 		passedBy.PID)
-	e := scenario.Expectation{
-		Records: []scenario.Expect{{
-			Cause: event.CauseAcceptQueueFull, Stage: event.StageSyn,
-			Action: event.ActionDropped, Count: drops,
-			Listener: world.Any4, AcceptQueue: scenario.Overfull,
-			Clients:  scenario.Addresses(dropped),
-			Attempts: scenario.First(drops), PIDs: []int{full.PID},
-		}},
-		Counters: scenario.Counters(map[event.Counter]uint64{
-			event.CounterListenOverflows: drops, event.CounterListenDrops: drops}),
-		Syns: w.Syns(), Handshakes: drops,
-	}
+	e := foundFull(w, dropped)
+	e.Records[0].Listener, e.Records[0].AcceptQueue = world.Any4, scenario.Overfull
+	e.Records[0].PIDs = []int{full.PID}
 	e.Owners(full, passedBy)
 	return e, nil
 }

@@ -49,20 +49,9 @@ func playQueueAtLimit(ctx context.Context, w *world.World,
 	}
 	log("and the next got no answer")
 
-	e := scenario.Expectation{
-		Records: []scenario.Expect{{
-			Cause: event.CauseAcceptQueueFull, Stage: event.StageSyn,
-			Action: event.ActionDropped, Count: 1,
-			Listener: world.Any4, AcceptQueue: scenario.Overfull,
-			Clients: scenario.Addresses(dropped), Attempts: scenario.First(1),
-			PIDs: []int{server.PID},
-		}},
-		Counters: scenario.Counters(map[event.Counter]uint64{
-			event.CounterListenOverflows: 1,
-			event.CounterListenDrops:     1,
-		}),
-		Syns: w.Syns(), Handshakes: 1,
-	}
+	e := foundFull(w, dropped)
+	e.Records[0].Listener, e.Records[0].AcceptQueue = world.Any4, scenario.Overfull
+	e.Records[0].PIDs = []int{server.PID}
 	e.Owners(server)
 	return e, nil
 }

@@ -10,7 +10,6 @@ import (
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/lab/scenario"
 	"github.com/synspy/synspy/internal/lab/server"
 	"github.com/synspy/synspy/internal/lab/world"
@@ -105,18 +104,9 @@ func playVRF(ctx context.Context, w *world.World, log func(string, ...any)) (sce
 	}
 	log("%d SYNs through VRF %s got no answer from process %d, none came to process %d", drops,
 		vrfName, full.PID, outside.PID)
-	e := scenario.Expectation{
-		Records: []scenario.Expect{{
-			Cause: event.CauseAcceptQueueFull, Stage: event.StageSyn,
-			Action: event.ActionDropped, Count: drops,
-			Listener: world.Any4, AcceptQueue: scenario.Overfull,
-			Clients:  scenario.Addresses(dropped),
-			Attempts: scenario.First(drops), PIDs: []int{full.PID},
-		}},
-		Counters: scenario.Counters(map[event.Counter]uint64{
-			event.CounterListenOverflows: drops, event.CounterListenDrops: drops}),
-		Syns: w.Syns(), Handshakes: drops,
-	}
+	e := foundFull(w, dropped)
+	e.Records[0].Listener, e.Records[0].AcceptQueue = world.Any4, scenario.Overfull
+	e.Records[0].PIDs = []int{full.PID}
 	e.Owners(full, outside)
 	return e, nil
 }
@@ -162,17 +152,8 @@ func playSteered(ctx context.Context, w *world.World,
 	}
 	log("%d SYNs for the port of process %d were given to process %d and got no answer", drops,
 		asked.PID, full.PID)
-	e := scenario.Expectation{
-		Records: []scenario.Expect{{
-			Cause: event.CauseAcceptQueueFull, Stage: event.StageSyn,
-			Action: event.ActionDropped, Count: drops,
-			Clients: scenario.Addresses(dropped), Attempts: scenario.First(drops),
-			OrNoOwner: true,
-		}},
-		Counters: scenario.Counters(map[event.Counter]uint64{
-			event.CounterListenOverflows: drops, event.CounterListenDrops: drops}),
-		Syns: w.Syns(), Handshakes: drops,
-	}
+	e := foundFull(w, dropped)
+	e.Records[0].OrNoOwner = true
 	e.Owners(full)
 	return e, nil
 }
