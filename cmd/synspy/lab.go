@@ -111,7 +111,7 @@ func namesOf(list []judge.Scenario) (names []string) {
 	return names
 }
 
-// progressTo tells what is done, and when since now.
+// progressTo writes what is done, and when since now.
 func progressTo(to io.Writer) func(format string, args ...any) {
 	began := time.Now()
 	return func(format string, args ...any) {

@@ -89,7 +89,7 @@ func run(ctx context.Context, args []string, e env) int {
 	return code
 }
 
-// closedPipe tells that the reader of standard output has had enough.
+// closedPipe reports that the reader of standard output has had enough.
 func closedPipe(err error) bool {
 	return errors.Is(err, syscall.EPIPE) && !errors.Is(err, judge.ErrMismatch)
 }

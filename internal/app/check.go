@@ -272,7 +272,7 @@ func (c *checker) causes(hooks []event.Hook) {
 		strings.Join(names, ", ")+"; any other death is kernel_other").isFooter = true
 }
 
-// isBlind tells that no death on this branch shows as its cause.
+// isBlind reports whether no death on this branch shows as its cause.
 func isBlind(hooks []event.Hook, branch event.Branch) bool {
 	for _, hook := range hooks {
 		for _, b := range hook.Blind {

@@ -140,8 +140,8 @@ func (c *collector) wanted(server event.Endpoint) bool {
 func (c *collector) devices() {
 	e := &c.evidence
 	concerned := c.deaths.TakenBefore()
-	arrived := event.ValueOf(e.GroupSyns) > 0 || slices.ContainsFunc(e.Listeners,
-		func(l evidence.Listener) bool { return event.ValueOf(l.Syns) > 0 })
+	arrived := evidence.Value(e.GroupSyns) > 0 || slices.ContainsFunc(e.Listeners,
+		func(l evidence.Listener) bool { return evidence.Value(l.Syns) > 0 })
 	aside := arrived && len(concerned) == 0
 	maps.Copy(concerned, c.queues.Concerned())
 	if netns := c.options.Watch.Filter.NetNS; netns != 0 {

@@ -17,14 +17,6 @@ func (a Action) IsZero() bool { return a == ActionUnknown || a >= NumActions }
 // IsZero reports whether the proof is unknown.
 func (p Proof) IsZero() bool { return p == ProofUnknown || p >= NumProofs }
 
-// ValueOf is the number, 0 where it is not known.
-func ValueOf(n *uint64) uint64 {
-	if n == nil {
-		return 0
-	}
-	return *n
-}
-
 // IsZero reports whether nothing is known of what proves a cause.
 func (k Kernel) IsZero() bool {
 	return k.Function == "" && len(k.Counters) == 0 && k.Reason == "" && k.Hook == ""

@@ -25,5 +25,5 @@ func (b Blind) Of(cause Cause, stage Stage) bool {
 	return b.Cause == cause && (b.Stage == StageUnknown || b.Stage == stage)
 }
 
-// Unseen tells that no such death makes a record or moves the ledger.
+// Unseen reports whether no such death makes a record or moves the ledger.
 func (b Blind) Unseen() bool { return b.Shows == ShowsNothing && b.Part == "" }

@@ -453,7 +453,7 @@ func fullness(e *event.Listing) float64 {
 	return full
 }
 
-// say tells people something, once.
+// say writes something for people, once.
 func (l *listing) say(line string) {
 	if !l.told[line] {
 		l.told[line] = true

@@ -13,7 +13,7 @@ import (
 	"github.com/synspy/synspy/internal/event"
 )
 
-// recordedRuns tells the runs of a recording apart. It is one window on one machine that is shown
+// recordedRuns distinguishes the runs of a recording. It is one window on one machine that is shown
 // and judged, so that a second run is refused; the same one that comes again, as after cat a a, is
 // passed over.
 type recordedRuns struct {

@@ -162,7 +162,7 @@ func (s *sampled) tell(processes []event.Process) {
 	}
 }
 
-// FillSample tells what a process's threads did.
+// FillSample adds what a process's threads did.
 func FillSample(p *event.Process, sample *thread.Sample, inode uint64) {
 	p.SampledAt = event.Time{Time: sample.At}
 	p.ThreadCount = int64(sample.Total)

@@ -14,7 +14,7 @@ import (
 // maxComment is how much of an ELF file's comment is read, in bytes.
 const maxComment = 1 << 12
 
-// Language tells what the executable of a watched process was written in: "go", "rust", or nothing
+// Language says what the executable of a watched process was written in: "go", "rust", or nothing
 // where it does not say so. Only what is mapped is read, within the time that any file gets.
 func (s *Symbols) Language(pid uint32) string {
 	p := s.processes[pid]

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fileID tells files of one machine apart, as /proc/PID/maps shows them.
+// fileID distinguishes files of one machine, as /proc/PID/maps shows them.
 type fileID struct {
 	device string
 	inode  uint64

@@ -36,7 +36,7 @@ func readable(name string) string {
 	return Clean(name)
 }
 
-// better tells which of two names of the same code is the one people know: libc's
+// better says which of two names of the same code is the one people know: libc's
 // functions have aliases with underscores.
 func better(a, b string) bool {
 	under := func(s string) int { return len(s) - len(strings.TrimLeft(s, "_")) }

@@ -251,7 +251,7 @@ func userFrame(at spot, address, skipped uint64) event.Frame {
 	return event.Frame{Address: address}
 }
 
-// scheduler tells how many of the innermost frames are the scheduler's, and the tracer's
+// scheduler counts how many of the innermost frames are the scheduler's, and the tracer's
 // in it: of a thread that left a CPU that is where each stack begins.
 func scheduler(frames []event.Frame) int {
 	const depth = 12

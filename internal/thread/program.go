@@ -15,7 +15,7 @@ import (
 	"github.com/synspy/synspy/internal/kernel/proc"
 )
 
-// ProgramOf tells what a process runs, by the name of its executable and, where that is an
+// ProgramOf says what a process runs, by the name of its executable and, where that is an
 // interpreter, of what it interprets. The start, in clock ticks since boot, must be the process's
 // own unless it is 0. What was not allowed to be read is absent.
 func ProgramOf(procRoot string, pid uint32, start uint64) (event.Software, error) {

@@ -351,7 +351,7 @@ func (s *Sample) Threads(inode uint64) []event.Thread {
 	return list
 }
 
-// Polls tells for each of Threads whether the call that it sleeps in would end by a connection at
+// Polls says for each of Threads whether the call that it sleeps in would end by a connection at
 // the listener with the inode; nil where that is not known, or it sleeps in no such call.
 func (s *Sample) Polls(inode uint64) []*bool {
 	list := make([]*bool, 0, min(len(s.threads), maxThreads))

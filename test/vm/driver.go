@@ -110,7 +110,7 @@ func (d *driver) endToEnd(backend string) []testBinary {
 	return nil
 }
 
-// without tells end-to-end tests what a guest of another architecture lacks: the
+// without says to end-to-end tests what a guest of another architecture lacks: the
 // programs of this machine.
 func (d *driver) without() string {
 	if foreign(d.run.kernel.arch) {

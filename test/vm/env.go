@@ -53,7 +53,7 @@ func (e env) flagSet(verb string) *flag.FlagSet {
 	return flags
 }
 
-// parse tells a request for help from a bad command line.
+// parse distinguishes a request for help from a bad command line.
 func parse(flags *flag.FlagSet, args []string) error {
 	err := flags.Parse(args)
 	if err != nil && !errors.Is(err, flag.ErrHelp) {

@@ -96,7 +96,7 @@ func (s *session) await(output io.Writer) (result, error) {
 	}
 }
 
-// markerSplitter tells command output from marker lines, however the bytes are cut up.
+// markerSplitter separates command output from marker lines, however the bytes are cut up.
 type markerSplitter struct {
 	prefix []byte
 	held   []byte // may be the beginning of a marker

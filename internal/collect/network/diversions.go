@@ -311,7 +311,7 @@ func (d *Diverted) Others(s *session.Session) (list []evidence.Other) {
 	}
 	list = list[:min(len(list), maxDiversions)]
 	slices.SortStableFunc(list, func(a, b evidence.Other) int {
-		return cmp.Compare(event.ValueOf(b.Drops), event.ValueOf(a.Drops))
+		return cmp.Compare(evidence.Value(b.Drops), evidence.Value(a.Drops))
 	})
 	return list
 }

@@ -71,7 +71,7 @@ func (r *Row) Evidence(step time.Duration) evidence.Listener {
 	if r.began && !r.gaps {
 		var accepts uint64
 		for _, p := range r.points {
-			accepts += event.ValueOf(p.Accepts)
+			accepts += evidence.Value(p.Accepts)
 		}
 		l.Accepts = &accepts
 	}

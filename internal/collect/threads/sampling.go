@@ -303,7 +303,7 @@ func (w *sampling) takeCPU(pid uint32, at uint32, cpu *event.CPU) {
 
 // growth is 0 where a counter is not known, or another cgroup took the path.
 func growth(from, to *uint64) uint64 {
-	return event.ValueOf(to) - min(event.ValueOf(from), event.ValueOf(to))
+	return evidence.Value(to) - min(evidence.Value(from), evidence.Value(to))
 }
 
 // of lists what was seen for a listener: its processes' threads, the cgroups that limit

@@ -191,7 +191,7 @@ type Listener struct {
 	ReplacedBy *event.Listener `json:"replaced_by,omitempty"`
 }
 
-// BadAcks tells apart what died as a bad handshake packet, where its records say how: the rest
+// BadAcks splits what died as a bad handshake packet, where its records say how: the rest
 // ended no handshake.
 type BadAcks struct {
 	// ByClient are handshakes that an RST of the client ended which fits: it had the SYN-ACK,

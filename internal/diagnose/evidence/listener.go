@@ -60,7 +60,7 @@ func (smp Sample) Stack() []string {
 	return smp.Kernel
 }
 
-// Key tells threads apart.
+// Key distinguishes threads.
 func (t Thread) Key() uint64 { return uint64(t.PID)<<32 | uint64(t.TID) }
 
 // InAccept reports whether the thread was seen on a CPU in accept().

@@ -34,7 +34,7 @@ var shortages = []shortage{
 			"look at net.ipv4.tcp_mem and the memory limit of its cgroup (memory.max, memory.events), and at the kernel's log"}},
 }
 
-// acceptFails tells of a loop that calls accept() and gets no connection for want of something. It
+// acceptFails reports a loop that calls accept() and gets no connection for want of something. It
 // is no use to say what it did meanwhile: a loop that tries again at once computes, one that waits
 // before it does sleeps.
 func acceptFails(s *Subject) *Found {

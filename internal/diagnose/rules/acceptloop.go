@@ -140,7 +140,7 @@ func acceptLoopBusy(s *Subject) *Found {
 	return f
 }
 
-// acceptsElsewhere tells of threads that slept in accept() while connections waited here: it was
+// acceptsElsewhere reports threads that slept in accept() while connections waited here: it was
 // another socket's, as that of this one would have returned.
 func acceptsElsewhere(s *Subject) *Found {
 	call, frames := s.usual(doingWaiting)
@@ -162,7 +162,7 @@ func acceptsElsewhere(s *Subject) *Found {
 	return f
 }
 
-// acceptLoopStill tells of a loop that stood still while connections waited, where it is not known
+// acceptLoopStill reports a loop that stood still while connections waited, where it is not known
 // which thread accepts, or no thread does but a goroutine or a callback: none of the processes'
 // threads computed, wanted a CPU or was stopped meanwhile, so what accepts slept.
 func acceptLoopStill(s *Subject) *Found {

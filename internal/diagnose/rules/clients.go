@@ -46,7 +46,7 @@ func unseenChallenges(e *evidence.Evidence) (n uint64) {
 	return n
 }
 
-// clientsEnded tells of handshakes that clients ended themselves, by an RST that fits, as soon as
+// clientsEnded reports handshakes that clients ended themselves, by an RST that fits, as soon as
 // they had the SYN-ACK.
 func clientsEnded(e *evidence.Evidence) []*Found {
 	var out []*Found
@@ -75,7 +75,7 @@ func clientsEnded(e *evidence.Evidence) []*Found {
 	return out
 }
 
-// answerElsewhere tells of clients that reset the SYN-ACK and send their SYN again.
+// answerElsewhere reports clients that reset the SYN-ACK and send their SYN again.
 func answerElsewhere(l *evidence.Listener, ended, again uint64) *Found {
 	f := newFound(event.FindingReturnPathLost, again).about(l, l.Processes)
 	f.saw("handshakes that an RST from the client's side ended", ended, "handshakes")

@@ -15,7 +15,7 @@ import (
 // may.
 const heldBackPart = 0.5
 
-// heldBack tells of clients that TCP_DEFER_ACCEPT keeps waiting: they have the SYN-ACK,
+// heldBack reports clients that TCP_DEFER_ACCEPT keeps waiting: they have the SYN-ACK,
 // acknowledged it, and send nothing, as where the server speaks first.
 func heldBack(e *evidence.Evidence) []*Found {
 	var out []*Found

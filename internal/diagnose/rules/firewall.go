@@ -323,7 +323,7 @@ func waitingQueues(e *evidence.Evidence) []evidence.PacketQueue {
 		func(q evidence.PacketQueue) bool { return q.Waiting == 0 })
 }
 
-// sawQueued tells of packets that wait in queues of netfilter's: neither dropped nor arrived.
+// sawQueued reports packets that wait in queues of netfilter's: neither dropped nor arrived.
 func (f *Found) sawQueued(e *evidence.Evidence) {
 	for _, q := range evidence.Bound(waitingQueues(e), maxFrames) {
 		reader := "netlink port " + fmt.Sprint(q.PortID)

@@ -84,7 +84,7 @@ func (f *Found) sawPassed(list []evidence.Forwarded) {
 	}
 }
 
-// sawBefore tells of what may have had the SYNs before the only network namespace that was asked
+// sawBefore reports what may have had the SYNs before the only network namespace that was asked
 // about: of those that died in others, which makes their end the cause, or else that others passed
 // packets on, or that nobody looked.
 func (f *Found) sawBefore(e *evidence.Evidence) {

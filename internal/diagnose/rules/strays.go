@@ -10,7 +10,7 @@ import (
 	"github.com/synspy/synspy/internal/event"
 )
 
-// sawFrames tells of SYNs that came in frames for another host.
+// sawFrames reports SYNs that came in frames for another host.
 func (f *Found) sawFrames(e *evidence.Evidence) {
 	told := 0
 	for _, s := range e.Strays {

@@ -315,7 +315,7 @@ func Waiting(p event.TimelinePoint) bool {
 	return p.AcceptQueue != nil && p.AcceptQueue.Len > 0 || evidence.Value(p.Drops) > 0
 }
 
-// left tells for each step whether connections were left in the queue at its end: then its accepts
+// left says for each step whether connections were left in the queue at its end: then its accepts
 // are all that could be done in it. Lengths are the longest in a step, so what is left is reckoned
 // from what came and went.
 func left(points []event.TimelinePoint) []bool {
