@@ -113,11 +113,11 @@ func (a *attempt) wait(ctx context.Context, timeout time.Duration) error {
 	defer stop()
 	failed := error(nil)
 	err = raw.Write(func(fd uintptr) bool {
-		failed = a.look(int(fd))
+		failed = a.account(int(fd))
 		return failed != nil || a.info.State != stateSynSent
 	})
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		control := raw.Control(func(fd uintptr) { failed = a.look(int(fd)) })
+		control := raw.Control(func(fd uintptr) { failed = a.account(int(fd)) })
 		switch {
 		case control != nil:
 			return control
@@ -131,9 +131,9 @@ func (a *attempt) wait(ctx context.Context, timeout time.Duration) error {
 	return errors.Join(err, failed)
 }
 
-// look asks the kernel for its account of the socket, and for the error that it
+// account asks the kernel for its account of the socket, and for the error that it
 // ended with.
-func (a *attempt) look(fd int) error {
+func (a *attempt) account(fd int) error {
 	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 	if err != nil {
 		return os.NewSyscallError("getsockopt", err)
@@ -167,7 +167,7 @@ func (a *attempt) settle(ctx context.Context) event.CanaryOutcome {
 			if first {
 				failed = unix.Shutdown(int(fd), unix.SHUT_WR)
 			}
-			if looked := a.look(int(fd)); looked != nil {
+			if looked := a.account(int(fd)); looked != nil {
 				failed = looked
 			}
 		})

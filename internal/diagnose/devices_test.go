@@ -219,7 +219,7 @@ func TestLook(t *testing.T) {
 		{evidence.Device{Name: "é", Programs: []evidence.Program{{Hook: tc}}},
 			"bpftool net show"},
 	} {
-		if got := tt.device.Look(rules.AnyProgram); got != tt.want {
+		if got := tt.device.ShowCommands(rules.AnyProgram); got != tt.want {
 			t.Errorf("%s: got %q, want %q", tt.device.Name, got, tt.want)
 		}
 	}

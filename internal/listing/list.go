@@ -118,7 +118,7 @@ func (l *listing) round(rates func(socket uint64) *event.Rates) error {
 		return err
 	}
 	all = slices.DeleteFunc(all, func(f *found) bool { return !l.wanted(f) })
-	l.look(all)
+	l.sampleWaiting(all)
 	rated := false
 	if rates != nil {
 		for _, f := range all {
@@ -293,15 +293,15 @@ func (l *listing) wanted(f *found) bool {
 
 // Bounds of looking at threads, and the time between two looks.
 const (
-	lookedAt  = 256 // listeners with something in their queue
-	lookAgain = 50 * time.Millisecond
+	maxSampled  = 256 // listeners with something in their queue
+	sampleAgain = 50 * time.Millisecond
 )
 
-// look samples the threads of those whose clients wait.
-func (l *listing) look(all []*found) {
+// sampleWaiting samples the threads of those whose clients wait.
+func (l *listing) sampleWaiting(all []*found) {
 	var waiting, asleep []*found
 	for _, f := range all {
-		if !f.limited || f.accept.Len == 0 || len(waiting) == lookedAt {
+		if !f.limited || f.accept.Len == 0 || len(waiting) == maxSampled {
 			continue
 		}
 		if processes := l.owners.Processes(f.inode,
@@ -320,7 +320,7 @@ func (l *listing) look(all []*found) {
 	if len(asleep) == 0 {
 		return
 	}
-	time.Sleep(lookAgain)
+	time.Sleep(sampleAgain)
 	clear(once)
 	for _, f := range asleep {
 		f.looked.asleep = l.sample(f, once)

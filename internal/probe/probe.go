@@ -166,11 +166,11 @@ func (p *Probe) Start(found *holders.Found, named func(netns uint64) bool) error
 	if err := p.findSleepers(found); err != nil {
 		return err
 	}
-	books, err := p.Track(found, named)
+	entries, err := p.Track(found, named)
 	if err != nil {
 		return err
 	}
-	return p.OpenLedger(books)
+	return p.OpenLedger(entries)
 }
 
 // Stop ends counting, takes the closing values and hands over what is still in

@@ -265,7 +265,7 @@ func TestMapsDevice(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.close()
-	mappings, err := p.look(context.Background())
+	mappings, err := p.readMaps(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,9 +34,9 @@ func openProcess(proc string, pid uint32) (*process, error) {
 	return p, nil
 }
 
-// look reads the mappings and adds those of before which are gone: code that was unmapped stays
+// readMaps reads the mappings and adds those of before which are gone: code that was unmapped stays
 // known, unless something else has its place.
-func (p *process) look(context.Context) ([]mapping, error) {
+func (p *process) readMaps(context.Context) ([]mapping, error) {
 	file, err := openAt(p.dir, "maps")
 	if err != nil {
 		return nil, err

@@ -196,7 +196,7 @@ func TestResolveVDSO(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.close()
-	mappings, err := p.look(context.Background())
+	mappings, err := p.readMaps(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -50,7 +50,7 @@ func (s *Symbols) Watch(pid uint32) error {
 		}
 		s.processes[pid] = p
 	}
-	mappings, err := within(context.Background(), p.look)
+	mappings, err := within(context.Background(), p.readMaps)
 	if err != nil {
 		return err
 	}

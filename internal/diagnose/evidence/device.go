@@ -54,9 +54,9 @@ func (d *Device) String() string {
 	return Said(d.Name) + d.Enter.InSpace(d.NetNS, false)
 }
 
-// Look is the commands that show the programs, run in the device's namespace. Names that a shell
+// ShowCommands are the commands that show the programs, run in the device's namespace. Names that a shell
 // would not take as they are stay out of them.
-func (d *Device) Look(wanted func(Program) bool) string {
+func (d *Device) ShowCommands(wanted func(Program) bool) string {
 	in, where := d.Enter.Command(), ""
 	if in == "" && d.NetNS != 0 {
 		where = fmt.Sprintf("in network namespace %d, ", d.NetNS)

@@ -61,7 +61,7 @@ func (f *Found) suggestPrograms(e *evidence.Evidence, wanted func(evidence.Progr
 			return
 		}
 		f.fix("look at what sees packets on " + evidence.Said(d.Name) +
-			" before the IP stack does: " + d.Look(wanted))
+			" before the IP stack does: " + d.ShowCommands(wanted))
 	}
 }
 

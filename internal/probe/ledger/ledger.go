@@ -42,8 +42,8 @@ func explained(outcomes [event.NumOutcomes]uint64) vector {
 	return sum
 }
 
-// Book is a namespace's page of the ledger.
-type Book struct {
+// Entry is what the ledger keeps of a namespace.
+type Entry struct {
 	load.Namespace
 	opening vector // kernel counters when counting began
 	gated   vector // what had moved unseen before that
@@ -63,14 +63,14 @@ type Ledger struct {
 	*load.Objects
 	Filter     *load.Filter
 	mu         sync.Mutex // guards what follows
-	books      map[uint64]Book
+	entries    map[uint64]Entry
 	Idle       map[uint64]bool // namespaces listed at the start: whether nothing listened there
-	retired    []Book          // of namespaces that are gone
+	retired    []Entry         // of namespaces that are gone
 	retirement retirement      // when those were last looked for
 	// What is known of namespaces that are gone, beyond as many as are remembered one by one.
-	retiredOthers Book
+	retiredOthers Entry
 	unfollowed    map[uint64]bool
-	closed        []Book
+	closed        []Entry
 }
 
 // OpenLedger takes the opening values of these namespaces, and opens each CPU's gate.
@@ -78,11 +78,11 @@ type Ledger struct {
 // Where all counters are zero there is nothing to take. The others are read CPU by CPU. Traffic goes on
 // meanwhile: what was counted between the gate's opening and the reading is taken off again, so the values
 // are those at the gate.
-func (l *Ledger) OpenLedger(books []Book) error {
-	var busy []*Book
-	for i := range books {
-		b := &books[i]
-		if err := l.openBook(b); err != nil {
+func (l *Ledger) OpenLedger(entries []Entry) error {
+	var busy []*Entry
+	for i := range entries {
+		b := &entries[i]
+		if err := l.openEntry(b); err != nil {
 			return fmt.Errorf("open the ledger: %w", err)
 		}
 		if b.opening != (vector{}) && !b.gone && !b.unroomed {
@@ -118,17 +118,17 @@ func (l *Ledger) OpenLedger(books []Book) error {
 	if err != nil {
 		return fmt.Errorf("open the ledger: %w", err)
 	}
-	l.books = make(map[uint64]Book, len(books))
-	for _, b := range books {
+	l.entries = make(map[uint64]Entry, len(entries))
+	for _, b := range entries {
 		if !b.gone {
-			l.books[b.ID] = b
+			l.entries[b.ID] = b
 		}
 	}
 	return nil
 }
 
-// openBook has a namespace's row filled in, and reads the sums over all CPUs.
-func (l *Ledger) openBook(b *Book) error {
+// openEntry has a namespace's row filled in, and reads the sums over all CPUs.
+func (l *Ledger) openEntry(b *Entry) error {
 	request := bpf.SynspyRequestREQUEST_OPEN
 	if b.unroomed {
 		request = bpf.SynspyRequestREQUEST_SUM
@@ -182,7 +182,7 @@ func (l *Ledger) CloseLedger() error {
 	if err != nil {
 		return fmt.Errorf("close the gates: %w", err)
 	}
-	if l.closed, err = l.settle(func(*Book) bool { return true }); err != nil {
+	if l.closed, err = l.settle(func(*Entry) bool { return true }); err != nil {
 		return err
 	}
 	l.closed = append(l.closed, l.retired...)
@@ -190,22 +190,22 @@ func (l *Ledger) CloseLedger() error {
 }
 
 // settle takes the values, as they are now, of the namespaces that are asked for.
-func (l *Ledger) settle(wanted func(*Book) bool) ([]Book, error) {
+func (l *Ledger) settle(wanted func(*Entry) bool) ([]Entry, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	books, err := l.readBooks()
+	entries, err := l.readEntries()
 	if err != nil {
 		return nil, err
 	}
-	books = slices.DeleteFunc(books, func(b Book) bool { return !wanted(&b) })
+	entries = slices.DeleteFunc(entries, func(b Entry) bool { return !wanted(&b) })
 	counted, err := l.readCounted()
 	if err != nil {
 		return nil, err
 	}
-	var moved []*Book
-	for i := range books {
-		b := &books[i]
-		if known, ok := l.books[b.ID]; ok {
+	var moved []*Entry
+	for i := range entries {
+		b := &entries[i]
+		if known, ok := l.entries[b.ID]; ok {
 			if known.unroomed { // it got a row meanwhile: what moved before was not seen
 				known.unattributed.add(b.opening)
 				known.unattributed.subtract(known.opening)
@@ -267,7 +267,7 @@ func (l *Ledger) settle(wanted func(*Book) bool) ([]Book, error) {
 		gated.subtract(b.gated)
 		b.closing.subtract(gated)
 	}
-	return books, nil
+	return entries, nil
 }
 
 // unseen is what moved on a CPU since its last event there: the events of those packets were
@@ -278,7 +278,7 @@ func unseen(shot *bpf.SynspySnapshot) vector {
 	return v
 }
 
-func (b *Book) add(tally *bpf.SynspyTally) {
+func (b *Entry) add(tally *bpf.SynspyTally) {
 	for o := range tally.Outcomes {
 		b.outcomes[o] += tally.Outcomes[o]
 	}
@@ -287,12 +287,12 @@ func (b *Book) add(tally *bpf.SynspyTally) {
 
 // counted is what the kernel side's tables have of one namespace, over all CPUs.
 type counted struct {
-	Book          // outcomes, filtered and unattributed
-	cpus []uint64 // those that have rows
+	Entry          // outcomes, filtered and unattributed
+	cpus  []uint64 // those that have rows
 }
 
 // count takes over what was counted in a namespace that is no more; rows may be nil.
-func (b *Book) count(rows *counted) {
+func (b *Entry) count(rows *counted) {
 	if rows == nil {
 		return
 	}
@@ -338,34 +338,34 @@ func (l *Ledger) readCounted() (map[uint64]*counted, error) {
 	return all, nil
 }
 
-// readBooks lists the namespaces that are followed now.
-func (l *Ledger) readBooks() ([]Book, error) {
+// readEntries lists the namespaces that are followed now.
+func (l *Ledger) readEntries() ([]Entry, error) {
 	var (
-		id    uint64
-		row   bpf.SynspyOpening
-		books []Book
+		id      uint64
+		row     bpf.SynspyOpening
+		entries []Entry
 	)
-	entries := l.Collection.Maps["openings"].Iterate()
-	for entries.Next(&id, &row) {
+	iterator := l.Collection.Maps["openings"].Iterate()
+	for iterator.Next(&id, &row) {
 		if row.Net == 0 { // it is being made this moment
 			continue
 		}
-		books = append(books,
-			Book{Namespace: load.Namespace{ID: id, Net: row.Net, Inode: row.Netns},
+		entries = append(entries,
+			Entry{Namespace: load.Namespace{ID: id, Net: row.Net, Inode: row.Netns},
 				opening: vector(row.Then.Counters), unroomed: row.Unbased != 0})
 	}
-	if err := entries.Err(); err != nil {
+	if err := iterator.Err(); err != nil {
 		return nil, fmt.Errorf("list tracked namespaces: %w", err)
 	}
-	return books, nil
+	return entries, nil
 }
 
 // ledgerAtRest is how many namespaces there may be for the ledger to have rows of those in which nothing moved.
 const ledgerAtRest = 512
 
 // empty reports whether nothing was counted there.
-func (b *Book) empty() bool {
-	return b.outcomes == (Book{}).outcomes && b.filtered == (Book{}).filtered &&
+func (b *Entry) empty() bool {
+	return b.outcomes == (Entry{}).outcomes && b.filtered == (Entry{}).filtered &&
 		b.unattributed == vector{}
 }
 
@@ -388,7 +388,7 @@ func (l *Ledger) Balance() []event.LedgerRow {
 	return rows
 }
 
-func (b *Book) rows() []event.LedgerRow {
+func (b *Entry) rows() []event.LedgerRow {
 	synspy, filtered := explained(b.outcomes), explained(b.filtered)
 	var rows []event.LedgerRow
 	for c := range event.NumCounters {
@@ -417,13 +417,13 @@ type Account struct {
 // on: on each CPU the kernel's counters and the counts are read together. It is
 // empty for one in which nothing ever listened or died. None may ask while Start runs.
 func (l *Ledger) Account(netns uint64) (Account, error) {
-	books, err := l.settle(func(b *Book) bool { return uint64(b.Inode) == netns })
+	entries, err := l.settle(func(b *Entry) bool { return uint64(b.Inode) == netns })
 	if err != nil {
 		return Account{}, err
 	}
 	var account Account
-	for i := range books {
-		b := &books[i]
+	for i := range entries {
+		b := &entries[i]
 		if b.gone {
 			continue // an earlier one that had this number
 		}

@@ -35,8 +35,8 @@ type Page struct {
 // Pages returns, after Stop, a page for each namespace that was tracked, by inode.
 // One that ended and one that has its inode now are two pages.
 func (l *Ledger) Pages() []Page {
-	numbers := make(map[uint32]bool, len(l.books))
-	for _, b := range l.books {
+	numbers := make(map[uint32]bool, len(l.entries))
+	for _, b := range l.entries {
 		numbers[b.Inode] = true
 	}
 	pages := make([]Page, 0, len(l.closed))
@@ -44,7 +44,7 @@ func (l *Ledger) Pages() []Page {
 		b := &l.closed[i]
 		page := Page{NetNS: uint64(b.Inode), Gone: b.gone, Counted: b.outcomes,
 			Filtered: b.filtered}
-		_, tracked := l.books[b.ID]
+		_, tracked := l.entries[b.ID]
 		_, listed := l.Idle[b.ID]
 		switch {
 		case tracked && listed:

@@ -37,14 +37,14 @@ func (l *Ledger) Retire() error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	books, err := l.readBooks()
+	entries, err := l.readEntries()
 	if err != nil {
 		return err
 	}
 	var all map[uint64]*counted
 	run := l.AnyCPU()
-	for i := range books {
-		b := &books[i]
+	for i := range entries {
+		b := &entries[i]
 		answer, err := run.Ask(bpf.SynspyRequestREQUEST_ALIVE, b.ID, b.Namespace)
 		if err != nil {
 			return err
@@ -106,7 +106,7 @@ func (l *Ledger) usedRows() (used uint64, err error) {
 }
 
 // retire takes a namespace's rows, which it may have none of, out of the kernel side's tables.
-func (l *Ledger) retire(b *Book, rows *counted) error {
+func (l *Ledger) retire(b *Entry, rows *counted) error {
 	b.gone = true
 	b.count(rows)
 	switch {
@@ -116,7 +116,7 @@ func (l *Ledger) retire(b *Book, rows *counted) error {
 	default:
 		l.retiredOthers.merge(b)
 	}
-	delete(l.books, b.ID)
+	delete(l.entries, b.ID)
 	delete(l.Idle, b.ID)
 	errs := []error{l.Collection.Maps["openings"].Delete(b.ID), l.HoldRows("openings", -1)}
 	if rows != nil {

@@ -22,22 +22,22 @@ const namedAtMost = 1024
 // IsFull reports whether a table took no more. Where rows are made on first use there may be no memory for one.
 func IsFull(err error) bool { return errors.Is(err, unix.E2BIG) || errors.Is(err, unix.ENOMEM) }
 
-// Track begins the books of the namespaces that were found before the gate opens. Those in which a
+// Track begins the entries of the namespaces that were found before the gate opens. Those in which a
 // listener is named come first, and keep their rows whoever comes later.
-func (l *Ledger) Track(found *holders.Found, named func(netns uint64) bool) ([]Book, error) {
-	var books []Book
+func (l *Ledger) Track(found *holders.Found, named func(netns uint64) bool) ([]Entry, error) {
+	var entries []Entry
 	for ns := range found.Namespaces {
 		if only := l.Filter.NetNS; only == 0 || only == uint64(ns.Inode) {
-			books = append(books, Book{Namespace: ns})
+			entries = append(entries, Entry{Namespace: ns})
 		}
 	}
-	isNamed := func(b *Book) int {
+	isNamed := func(b *Entry) int {
 		if named(uint64(b.Inode)) {
 			return 1
 		}
 		return 0
 	}
-	slices.SortFunc(books, func(a, b Book) int {
+	slices.SortFunc(entries, func(a, b Entry) int {
 		return cmp.Or(cmp.Compare(isNamed(&b), isNamed(&a)), cmp.Compare(a.ID, b.ID))
 	})
 	most := namedAtMost
@@ -45,8 +45,8 @@ func (l *Ledger) Track(found *holders.Found, named func(netns uint64) bool) ([]B
 		most = int(l.Sizes.Openings)
 	}
 	var made uint64
-	for i := range books {
-		b := &books[i]
+	for i := range entries {
+		b := &entries[i]
 		row := bpf.SynspyOpening{Net: b.Net, Netns: b.Inode}
 		if isNamed(b) == 1 && i < most {
 			row.Named = 1
@@ -65,10 +65,10 @@ func (l *Ledger) Track(found *holders.Found, named func(netns uint64) bool) ([]B
 			made++
 		}
 	}
-	return books, l.HoldRows("openings", int64(made))
+	return entries, l.HoldRows("openings", int64(made))
 }
 
-// closeOthers adds to the closed books one of all namespaces that no table had room for: what was counted
+// closeOthers adds to the closed entries one of all namespaces that no table had room for: what was counted
 // there by cause, and what else the kernel's counters say moved there.
 func (l *Ledger) closeOthers() error {
 	all, err := l.readCounted()
@@ -82,14 +82,14 @@ func (l *Ledger) closeOthers() error {
 	others := l.retiredOthers
 	others.others = true
 	if rows := all[0]; rows != nil {
-		others.merge(&rows.Book)
+		others.merge(&rows.Entry)
 	}
 	followed := make(map[uint64]bool, len(l.closed))
 	for i := range l.closed {
 		followed[l.closed[i].ID] = true
 	}
-	var unroomed []Book
-	for _, b := range l.books {
+	var unroomed []Entry
+	for _, b := range l.entries {
 		if b.unroomed && !followed[b.ID] {
 			unroomed = append(unroomed, b)
 		}
@@ -100,8 +100,8 @@ func (l *Ledger) closeOthers() error {
 			return err
 		}
 		for ns := range found.Namespaces {
-			if _, known := l.books[ns.ID]; !known && !followed[ns.ID] {
-				unroomed = append(unroomed, Book{Namespace: ns}) // its counters began at zero
+			if _, known := l.entries[ns.ID]; !known && !followed[ns.ID] {
+				unroomed = append(unroomed, Entry{Namespace: ns}) // its counters began at zero
 			}
 		}
 	}
@@ -134,7 +134,7 @@ func (l *Ledger) closeOthers() error {
 func (l *Ledger) Unfollowed() map[uint64]bool { return l.unfollowed }
 
 // merge adds up what was counted in two namespaces, or what is known of those that are gone.
-func (b *Book) merge(o *Book) {
+func (b *Entry) merge(o *Entry) {
 	for i := range o.outcomes {
 		b.outcomes[i] += o.outcomes[i]
 		b.filtered[i] += o.filtered[i]
