@@ -108,9 +108,8 @@ func (c *collector) follow() {
 
 // alarm has threads sampled closely for a while.
 func (c *collector) alarm() {
-	if c.threads != nil && c.threads.Alarm() {
-		c.follow() // who is in trouble now comes first
-		c.threads.Wake()
+	if c.threads != nil {
+		c.threads.Alarm(c.follow)
 	}
 }
 

@@ -41,6 +41,23 @@ func TestAttention(t *testing.T) {
 	}
 }
 
+// TestAlarm: the first sign of trouble says whose threads come first, and then wakes the sampler.
+func TestAlarm(t *testing.T) {
+	w := &Watch{attention: newAttention(time.Now())}
+	followed := 0
+	for range 2 {
+		w.Alarm(func() {
+			if followed++; len(w.attention.woken) > 0 {
+				t.Error("it is woken before it knows whom to sample")
+			}
+		})
+	}
+	if followed != 1 || len(w.attention.woken) != 1 {
+		t.Errorf("followed %d times, woken %d times, want once", followed,
+			len(w.attention.woken))
+	}
+}
+
 // TestPeriodOf: looks keep their pace, and their part of a CPU, whatever they have to look at.
 func TestPeriodOf(t *testing.T) {
 	const ms = time.Millisecond

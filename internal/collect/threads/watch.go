@@ -84,12 +84,14 @@ func (w *Watch) Follow(list []Holders) {
 	w.sampling.watch(targets)
 }
 
-// Alarm has threads sampled closely for a while. It reports whether they were not until now: [Wake]
-// is then to be called, once it is said whose come first.
-func (w *Watch) Alarm() (news bool) { return w.attention.alarm(time.Now()) }
-
-// Wake begins a round at once.
-func (w *Watch) Wake() { w.attention.wake() }
+// Alarm has threads sampled closely for a while. Where they were not until now, a round begins at
+// once, after follow has said whose come first.
+func (w *Watch) Alarm(follow func()) {
+	if w.attention.alarm(time.Now()) {
+		follow()
+		w.attention.wake()
+	}
+}
 
 // Stand takes the listeners whose queues stand still now.
 func (w *Watch) Stand(now []Standing) { w.shortages.stand(now) }
