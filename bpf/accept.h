@@ -15,12 +15,12 @@
 #ifndef SYNSPY_ACCEPT_H
 #define SYNSPY_ACCEPT_H
 
-#include "arrival.h"
+#include "arrivals.h"
 #include "listener.h"
 #include "cpu_state.h"
 #include "maps.h"
 #include "packet.h"
-#include "record.h"
+#include "attempts.h"
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -158,7 +158,7 @@ static __always_inline struct accepting *accepting_of(__u64 id)
 }
 
 /* joined: the child is another way of an MPTCP connection, and enters no queue. */
-static __always_inline bool joined(__u64 child)
+static __always_inline bool is_mptcp_join(__u64 child)
 {
 	struct mptcp_subflow_context *flow;
 
@@ -170,14 +170,14 @@ static __always_inline bool joined(__u64 child)
 	return BPF_CORE_READ_BITFIELD_PROBED(flow, mp_join);
 }
 
-/* has_entered counts a child that is in its listener's accept queue, and the marks of both
+/* count_entered counts a child that is in its listener's accept queue, and the marks of both
  * queues. finished: 1 if a half-open handshake has just left the other one for it. */
-static __always_inline void has_entered(struct arrival *at, __u64 sk, __u64 child, __u32 finished)
+static __always_inline void count_entered(struct arrival *at, __u64 sk, __u64 child, __u32 finished)
 {
 	struct arrivals *seen = &at->seen;
 	__u32 accept_len, syn_len;
 
-	if (joined(child))
+	if (is_mptcp_join(child))
 		return;
 	seen->entered++;
 	if (lost_lately() && came_again(child))
@@ -207,10 +207,10 @@ static __always_inline int fast_opened(__u64 sk, __u64 request, __u64 child)
 	    LOAD(struct sock, sk, __sk_common.skc_state) != TCP_LISTEN)
 		return 0;
 	cpu = this_cpu();
-	if (!cpu || !cpu->gate || unasked(sk))
+	if (!cpu || !cpu->gate || outside_netns(sk))
 		return 0;
-	sk = number(cpu, (void *)sk);
-	has_entered(arrival_at(cpu, sk), sk, number(cpu, (void *)child), 0);
+	sk = as_number(cpu, (void *)sk);
+	count_entered(listener_arrival(cpu, sk), sk, as_number(cpu, (void *)child), 0);
 	return 0;
 }
 
@@ -247,8 +247,8 @@ static __always_inline __u64 waited_until(__u64 now, __u64 child)
 	return since && since < now ? now - since : 0;
 }
 
-/* has_left counts a connection that was accepted. */
-static __always_inline int has_left(__u64 id, __u64 child)
+/* count_accepted counts a connection that was accepted. */
+static __always_inline int count_accepted(__u64 id, __u64 child)
 {
 	struct accepting *row = accepting_of(id);
 	__u64 now = bpf_ktime_get_ns(), last, waited, noted;
@@ -284,14 +284,14 @@ static __always_inline int accepted(__u64 sk, __u64 child)
 		if (!bpf_map_delete_elem(&sleepers, &task))
 			__sync_fetch_and_add(&sleepers_taken, 1);
 	}
-	if (!cpu || !cpu->gate || !child || !sk || unasked(sk))
+	if (!cpu || !cpu->gate || !child || !sk || outside_netns(sk))
 		return 0;
-	return has_left(socket_id(accept_number(cpu, sk)), child);
+	return count_accepted(socket_id(accept_number(cpu, sk)), child);
 }
 
-/* grafted is a connection that a task accepts, whose call began before there was a hook to
+/* sock_grafted is a connection that a task accepts, whose call began before there was a hook to
  * see its exit. */
-static __always_inline int grafted(__u64 child)
+static __always_inline int sock_grafted(__u64 child)
 {
 	struct cpu_state *cpu;
 	__u64 task, *listener, id;
@@ -308,7 +308,7 @@ static __always_inline int grafted(__u64 child)
 	id = *listener;
 	if (!bpf_map_delete_elem(&sleepers, &task))
 		__sync_fetch_and_add(&sleepers_taken, 1);
-	return cpu->gate ? has_left(id, child) : 0;
+	return cpu->gate ? count_accepted(id, child) : 0;
 }
 
 /* accept_note is a socket's address and the high bits of a task's number in one word: the kernel's
@@ -364,15 +364,15 @@ static __always_inline int accept_ends(__u64 child)
 	return accepted(sk, child);
 }
 
-/* answered_again is a SYN-ACK that is sent again: nobody acknowledged it yet, or its SYN
- * came again. */
-static __always_inline int answered_again(struct sock *sk)
+/* count_synack_retransmit counts a SYN-ACK that is sent again: nobody acknowledged it yet, or its
+ * SYN came again. */
+static __always_inline int count_synack_retransmit(struct sock *sk)
 {
 	__u64 listener = number_of((__u64)sk);
 	struct accepting *row;
 
 	if (LOAD(struct sock, listener, __sk_common.skc_state) != TCP_LISTEN /* Fast Open's child */
-	    || unasked(listener))
+	    || outside_netns(listener))
 		return 0;
 	row = accepting_of(socket_id(listener));
 	if (row)
@@ -380,15 +380,15 @@ static __always_inline int answered_again(struct sock *sk)
 	return 0;
 }
 
-/* asked_again is a SYN that was sent again into its own half-open handshake: its client has
- * not seen the SYN-ACK. */
-static __noinline int asked_again(struct cpu_state *cpu)
+/* count_syn_retransmit counts a SYN that was sent again into its own half-open handshake: its
+ * client has not seen the SYN-ACK. */
+static __noinline int count_syn_retransmit(struct cpu_state *cpu, __u64 sk)
 {
 	struct accepting *row;
 
-	if (!have_accepts || !cpu->gate || !cpu->freed.given)
+	if (!have_accepts || !cpu->gate || !sk)
 		return 0;
-	row = accepting_of(socket_id(cpu->freed.given));
+	row = accepting_of(socket_id(sk));
 	if (row)
 		__sync_fetch_and_add(&row->asked_again, 1);
 	return 0;

@@ -16,24 +16,12 @@ const volatile __u32 rate = 100; /* records per second, listener and outcome; 0:
 /* As many rows as there may be before namespaces get none that no filter names. */
 const volatile __u32 openings_room = 128, tallies_room = 128;
 const volatile __u32 wakeup_bytes = 65536; /* wake the reader when so much waits */
-const volatile bool have_rdonly_cast = false;
-const volatile bool have_consume_location = false; /* 6.5 */
-const volatile bool have_sock_from_file = false; /* 5.11 */
 const volatile bool capture = false; /* records carry their packets' bytes */
-const volatile bool have_socket_cookie = false; /* for tracing programs: 5.12 */
-const volatile bool have_loop = false; /* bpf_loop: 5.17 */
-const volatile bool have_task_pt_regs = false; /* bpf_task_pt_regs: 5.15 */
-const volatile bool have_coarse = false; /* bpf_ktime_get_coarse_ns: 5.11 */
-const volatile bool have_rx_sk = false; /* kfree_skb tells the socket: 6.11 */
-const volatile bool have_reason = false; /* and why: 5.17 */
-const volatile bool have_path = false; /* the listen path's functions are hooked */
-const volatile bool have_gone = false; /* a handshake dropped for its closed listener is seen */
+const volatile bool have_listen_path = false; /* the listen path's functions are hooked */
+const volatile bool have_dropped_requests =
+	false; /* a handshake dropped for its closed listener is seen */
 const volatile __u32 out_no_routes = 0; /* IPSTATS_MIB_OUTNOROUTES */
-const volatile __u32 migrated = 0; /* LINUX_MIB_TCPMIGRATEREQSUCCESS; 0: none (5.14) */
-const volatile __u32 check_req_args = 0; /* where fexit has the return value */
-const volatile __u32 timewait_args = 0;
-const volatile __u32 accept_args = 0;
-const volatile __u32 listen_args = 0;
+const volatile __u32 migrated_index = 0; /* LINUX_MIB_TCPMIGRATEREQSUCCESS; 0: none (5.14) */
 const volatile bool have_accepts = false; /* the accept side is asked for */
 const volatile __u64 reqsk_timer = 0; /* address of reqsk_timer_handler */
 
@@ -43,7 +31,7 @@ const volatile __u64 reqsk_timer = 0; /* address of reqsk_timer_handler */
 const volatile __u8 outcomes_of[4 * MOVEMENTS] = {}; /* of a size that a mask can be made from */
 
 #define MAX_REASONS 256
-const volatile struct fate fates[MAX_REASONS] = {}; /* by drop reason */
+const volatile struct reason_outcomes reason_outcomes[MAX_REASONS] = {}; /* by drop reason */
 
 /* Code ranges of the functions whose frees settle a packet; 0: unknown. */
 #define MAX_RANGES 16
@@ -58,7 +46,7 @@ const volatile struct code_range icmp_ranges[4] = {}; /* icmp_rcv, icmpv6_rcv */
 struct place {
 	__u64 start;
 	__u64 size;
-	struct fate fate;
+	struct reason_outcomes outcomes;
 	__u8 pad[6];
 };
 const volatile struct place places[MAX_PLACES] = {};

@@ -35,7 +35,7 @@ enum signs {
 };
 
 /* A namespace whose counters this CPU looks at. */
-struct known {
+struct namespace_counters {
 	__u64 key; /* its struct net, and since when: see movement() */
 	__u64 mib; /* address of its counters on this CPU */
 	__u64 sums[NUM_SIGNS]; /* see movement() */
@@ -50,7 +50,7 @@ struct arrival {
 	__u64 id; /* socket_id() of it */
 	__u64 net; /* its namespace; 0: with tracepoints alone */
 	struct arrivals seen;
-	__u64 drops; /* by survey(), when last looked at; with tracepoints alone */
+	__u64 drops; /* by count_group(), when last looked at; with tracepoints alone */
 };
 
 /* What earlier hooks learnt of a packet that is about to be freed. */
@@ -74,13 +74,11 @@ struct half_open {
 	struct packet packet;
 };
 
-/* What the entry hook of a function leaves for its exit, and the exit for who settles the packet. */
+/* What the entry hook of a function leaves for its exit. */
 struct call {
 	__u64 skb; /* 0: nothing */
 	__u64 sk;
 	__u64 request;
-	bool checking; /* the function has a request: tcp_check_req */
-	bool died; /* it returned no socket */
 };
 
 /* A namespace that was looked at, and what moved in it since this CPU last looked. */
@@ -100,12 +98,6 @@ struct group {
 	__u64 drops; /* sk_drops of all, or of the only socket; with tracepoints alone */
 };
 
-/* Where a lookup is, and what it found. */
-struct lookup {
-	__u64 found; /* 0: none */
-	__u32 slave; /* index of the device of a VRF that the packet came in by; 0: none */
-};
-
 /* A packet's headers, as they are on the wire. */
 struct wire {
 	__u64 start; /* address of its first byte */
@@ -116,7 +108,6 @@ struct wire {
 
 /* What is known of a packet that is being freed. */
 struct freed {
-	__u64 given; /* its listener, from the kernel; 0: not told */
 	__u64 met; /* the full socket that the kernel had found for it; 0: none, or not told */
 	__u64 callers[2]; /* of netfilter; 0: not it, or not known */
 	__u32 device; /* index of the one that it came in by */
@@ -127,11 +118,15 @@ struct freed {
 	bool arrived; /* it is counted as arrived */
 };
 
-/* Why the packet at hand died, and how that is known. */
+/* What became of the packet at hand, and how that is known. Who judges fills it in, and hands it
+ * on. It is in memory and not on the stack: global functions take no pointers before 5.13. */
 struct verdict {
+	__u64 sk; /* its listener; 0: none, or not known */
 	__u64 place; /* code address that freed it; 0: not told */
 	__u32 reason; /* enum skb_drop_reason; 0: not told */
-	__u8 proof; /* enum proof */
+	__u8 outcome; /* enum outcome */
+	__u8 proof; /* enum proof, of the outcome */
+	__u8 listener_proof; /* enum listener_proof, of sk */
 };
 
 /* Whom an answer without a socket was sent to last. */
@@ -148,7 +143,7 @@ struct stack_walks {
 	struct call_stack stack; /* the last one */
 };
 
-/* The listener that a packet's destination leads to, see arrived_for(). */
+/* The listener that a packet's destination leads to, see find_and_count_arrival(). */
 struct arrival_key {
 	__u64 key; /* among the arrivals; 0: none */
 	bool newcomer; /* made for this packet: nobody looked at the listener before */
@@ -159,34 +154,36 @@ struct attempt_counts {
 	__u64 forgotten; /* of them, those that made room for others: they may be counted again */
 };
 
-/* The listen path runs with bottom halves off, so one for each CPU is enough. */
+/* The listen path runs with bottom halves off, so one for each CPU is enough. With each part is who
+ * writes it, and, where that is another, who reads it. */
 struct cpu_state {
 	__u64 offset; /* counters.h: of this CPU's per-CPU memory */
 	__u64 gate; /* snapshot.h; 0: count nothing yet, or no more */
-	__u64 scratch; /* number() */
+	__u64 scratch; /* as_number() */
 	__u64 accept_scratch; /* accept.h: accept_number() */
-	__u64 event; /* freed.h: seen_before() */
-	__u64 freed_early; /* death.h: packet at hand that was freed before its function's exit, for path.h */
-	bool denied; /* path.h: an LSM refused the packet in flight, for ledger.h */
-	struct call call; /* path.h, freed.h; for ledger.h */
-	struct moved moved; /* ledger.h */
-	struct packet packet; /* packet.h: the one at hand */
-	struct wire wire; /* packet.h: its headers */
-	struct group group; /* listener.h */
-	struct lookup lookup; /* listener.h, steered.h, freed.h */
-	struct arrival_key arrival; /* freed.h */
-	struct verdict verdict; /* ledger.h, death.h; for record.h */
-	struct freed freed; /* death.h; for record.h */
-	struct mark mark; /* path.h, death.h: left by earlier hooks for who sees the packet freed */
-	struct half_open timer; /* death.h: whose timer runs on this CPU */
-	struct half_open orphan; /* death.h: dropped for its listener's end */
-	struct rejected rejected; /* death.h */
-	struct stack_walks stack_walks; /* death.h */
-	struct attempt_counts attempts; /* record.h, for Go */
-	struct count new_count; /* record.h: what a new row of counts is made from */
+	__u64 event; /* skb.h: seen_before() */
+	__u64 freed_early; /* kfree_skb.h, for listen_path.h: freed before its function's exit */
+	bool denied; /* listen_path.h, for classify.h: an LSM refused the packet in flight */
+	struct call call; /* listen_path.h */
+	struct moved moved; /* ledger.h, for classify.h, account.h, tracepoint.h */
+	struct packet packet; /* packet.h, for all: the one at hand */
+	struct wire wire; /* packet.h, for emit.h and reject.h: its headers */
+	struct group group; /* listener.h, for account.h, emit.h, tracepoint.h */
+	struct arrival_key arrival; /* tracepoint.h */
+	__u32 slave; /* lookup.h: device of a VRF that the packet came in by; 0: none */
+	struct verdict verdict; /* who judges a packet, for account.h and emit.h */
+	struct freed freed; /* kfree_skb.h, for emit.h */
+	struct mark mark; /* mark.h */
+	struct half_open timer; /* reqsk_timer.h, for emit.h: whose timer runs on this CPU */
+	/* reqsk_timer.h, for kfree_skb.h: dropped for its listener's end; its ACK is freed next */
+	struct half_open dropped_request;
+	struct rejected rejected; /* reject.h, for kfree_skb.h, which takes it */
+	struct stack_walks stack_walks; /* kfree_skb.h */
+	struct attempt_counts attempts; /* attempts.h, for Go */
+	struct count new_count; /* account.h: what a new row of counts is made from */
 	struct tally new_tally; /* ledger.h: likewise of tallies */
-	struct known known[KNOWN_NAMESPACES]; /* ledger.h */
-	struct arrival arrivals[KNOWN_ARRIVALS]; /* arrival.h; read by Go, too */
+	struct namespace_counters namespaces[KNOWN_NAMESPACES]; /* ledger.h */
+	struct arrival arrivals[KNOWN_ARRIVALS]; /* arrivals.h, for accept.h, tracepoint.h and Go */
 };
 
 struct {
@@ -203,15 +200,15 @@ static __always_inline struct cpu_state *this_cpu(void)
 	return bpf_map_lookup_elem(&cpu_states, &zero);
 }
 
-/* number makes a plain number of a pointer that the verifier has a type for:
+/* as_number makes a plain number of a pointer that the verifier has a type for:
  * what is read back from a map has none. */
-static __always_inline __u64 number(struct cpu_state *cpu, const void *pointer)
+static __always_inline __u64 as_number(struct cpu_state *cpu, const void *pointer)
 {
 	*(volatile __u64 *)&cpu->scratch = (__u64)pointer;
 	return *(volatile __u64 *)&cpu->scratch;
 }
 
-/* plain makes a number of a pointer, like number(), where a softirq may come in between
+/* plain makes a number of a pointer, like as_number(), where a softirq may come in between
  * and use the CPU's state. */
 static __always_inline struct sock *plain(const struct sock *sk)
 {

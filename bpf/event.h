@@ -6,6 +6,7 @@
 #ifndef SYNSPY_EVENT_H
 #define SYNSPY_EVENT_H
 
+#include "kernel.h"
 #include "outcomes.h"
 
 /* The closed list of listen-path counters, in internal/event/counter.go order. */
@@ -33,7 +34,7 @@ enum stage {
 
 /* What a packet died of that was freed for a reason, or, where none is told, by a function: enum
  * outcome, filled in from the table of internal/event/reason.go. */
-struct fate {
+struct reason_outcomes {
 	__u8 syn; /* a SYN; OUTCOME_NONE: the reason does not say */
 	__u8 ack; /* what else belongs to a handshake; OUTCOME_NONE: it is no loss */
 };
@@ -177,7 +178,7 @@ struct count {
 };
 
 /* A namespace on one CPU. */
-struct place_key {
+struct namespace_cpu {
 	__u64 id; /* net_id(); 0: other namespaces, which the tables have no room for */
 	__u64 cpu;
 };
@@ -263,7 +264,7 @@ struct acceptor {
 enum request {
 	REQUEST_LOCATE, /* learn this CPU's offset of per-CPU memory */
 	REQUEST_GATE, /* open or close this CPU's gate */
-	REQUEST_BASE, /* keep what a namespace's counters are on this CPU: movements are measured from it */
+	REQUEST_BASE, /* keep a namespace's counters on this CPU: movements are measured from it */
 	REQUEST_SNAPSHOT, /* read a namespace on this CPU */
 	REQUEST_OPEN, /* fill in a namespace's row, and its bases, from all CPUs */
 	REQUEST_SUM, /* read a namespace's counters on all CPUs */

@@ -403,38 +403,6 @@ struct seq_file {
 	int unused;
 };
 
-#if defined(__TARGET_ARCH_x86)
-struct pt_regs {
-	unsigned long di;
-	unsigned long si;
-	unsigned long dx;
-	unsigned long cx;
-	unsigned long ax;
-	unsigned long orig_ax;
-};
-#define SYSCALL(regs) BPF_CORE_READ(regs, orig_ax)
-#define NR_LISTEN 50
-#define PARM1(regs) ((regs)->di)
-#define PARM2(regs) ((regs)->si)
-#define PARM3(regs) ((regs)->dx)
-#define PARM4(regs) ((regs)->cx)
-#define RETURNED(regs) ((regs)->ax)
-#elif defined(__TARGET_ARCH_arm64)
-struct user_pt_regs {
-	__u64 regs[31];
-};
-struct pt_regs {
-	int syscallno;
-};
-#define SYSCALL(regs) BPF_CORE_READ(regs, syscallno)
-#define NR_LISTEN 201
-#define PARM1(ctx) (((struct user_pt_regs *)(ctx))->regs[0])
-#define PARM2(ctx) (((struct user_pt_regs *)(ctx))->regs[1])
-#define PARM3(ctx) (((struct user_pt_regs *)(ctx))->regs[2])
-#define PARM4(ctx) (((struct user_pt_regs *)(ctx))->regs[3])
-#define RETURNED(ctx) (((struct user_pt_regs *)(ctx))->regs[0])
-#endif
-
 #pragma clang attribute pop
 
 /* Wire formats: fixed, so plain offsets serve. */

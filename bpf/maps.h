@@ -15,9 +15,6 @@
 #define ATTEMPT_SETS 16384
 
 /* Learned while running. */
-__u64 socket_operations = 0; /* struct file_operations of sockets */
-__u32 own_socket = 0; /* a descriptor of the reader's that is a socket; set by Go */
-__u64 hashinfo = 0; /* struct inet_hashinfo of TCP, where no namespace has it */
 __u64 last_namespace = 0; /* of the process whose files were listed last */
 __u32 listen_generation = 0;
 __u64 untracked = 0; /* packets, and movements, of namespaces that no table had room for */
@@ -34,7 +31,7 @@ __u64 sleepers_put = 0, sleepers_taken = 0;
 __u32 accept_reading = 0; /* counts readings of the accept side: marks begin anew after each */
 __u32 device_bound = 0; /* 1: some listener is bound to a device */
 __u32 steering = 0; /* 1: some listener was given packets for elsewhere, see steered.h */
-__u32 answers_watched = 0; /* 1: what is sent is looked at, see rejected(); set by Go */
+__u32 answers_watched = 0; /* 1: what is sent is looked at, see answer_sent(); set by Go */
 /* SYNs that netfilter, or something before any listener, dropped while it was not. */
 __u64 unwatched_rules = 0, unwatched_others = 0;
 __u64 syn_lost = 0; /* about when some handshake last had a SYN dropped, jiffies; 0: never */
@@ -62,7 +59,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1024);
-	__type(key, struct place_key);
+	__type(key, struct namespace_cpu);
 	__type(value, struct base);
 } bases SEC(".maps");
 
@@ -71,7 +68,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1024);
-	__type(key, struct place_key);
+	__type(key, struct namespace_cpu);
 	__type(value, struct tally);
 } tallies SEC(".maps");
 
@@ -81,7 +78,7 @@ struct {
 	__uint(max_entries, 1024);
 	__type(key, struct count_key); /* id: net_id(); 0: other namespaces */
 	__type(value, __u64);
-} withheld SEC(".maps");
+} filtered SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -3,73 +3,16 @@
 #ifndef SYNSPY_PACKET_H
 #define SYNSPY_PACKET_H
 
-#include "compat.h"
 #include "cpu_state.h"
+#include "ip.h"
 #include "maps.h"
-
-extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
-
-/* LOAD is BPF_CORE_READ of one step: a plain load where a cast is to be had. */
-#define LOAD(type, pointer, field)                                                           \
-	(have_rdonly_cast ?                                                                  \
-		 ((type *)bpf_rdonly_cast((void *)(pointer), bpf_core_type_id_kernel(type))) \
-			 ->field :                                                           \
-		 BPF_CORE_READ((type *)(pointer), field))
+#include "read.h"
 
 /* socket_id names a socket for as long as the machine runs: the address of one that is
  * closed goes to another soon, but never with the same cookie. */
 static __always_inline __u64 socket_id(__u64 sk)
 {
 	return sk ? sk ^ LOAD(struct sock, sk, __sk_common.skc_cookie.counter) << 48 : 0;
-}
-
-static __always_inline void map_v4(__u8 *to, __be32 addr)
-{
-	__u32 *words = (__u32 *)to;
-
-	words[0] = 0;
-	words[1] = 0;
-	words[2] = bpf_htonl(0xffff);
-	words[3] = addr;
-}
-
-/* What parse needs of a packet's buffer. */
-struct layout {
-	unsigned char *head;
-	__u32 network;
-	__u32 transport;
-	__u32 ifindex;
-	__u32 tail;
-};
-
-/* layout_of reads it: by plain loads where a cast is to be had. */
-static __always_inline struct layout layout_of(struct sk_buff *skb)
-{
-	if (have_rdonly_cast) {
-		struct sk_buff *typed = bpf_rdonly_cast(skb,
-							bpf_core_type_id_kernel(struct sk_buff));
-
-		return (struct layout){ typed->head, typed->network_header, typed->transport_header,
-					typed->skb_iif, typed->tail };
-	}
-	return (struct layout){ BPF_CORE_READ(skb, head), BPF_CORE_READ(skb, network_header),
-				BPF_CORE_READ(skb, transport_header), BPF_CORE_READ(skb, skb_iif),
-				BPF_CORE_READ(skb, tail) };
-}
-
-/* read_words copies n words of 8 bytes: where a cast is to be had, by plain loads,
- * as if there were counters. Nothing is read from bad memory but zeros. */
-static __always_inline void read_words(__u64 *to, const void *from, int n)
-{
-	if (have_rdonly_cast) {
-		void *typed = bpf_rdonly_cast(from, bpf_core_type_id_kernel(struct linux_mib));
-
-#pragma unroll
-		for (int i = 0; i < n; i++)
-			to[i] = *(__u64 *)(typed + i * 8);
-		return;
-	}
-	bpf_probe_read_kernel(to, n * 8, from);
 }
 
 /* past_extensions finds TCP behind the IPv6 header and its extensions; 0: not there. */
@@ -90,9 +33,8 @@ static __always_inline __u32 past_extensions(struct cpu_state *cpu, struct layou
 }
 
 /* parse reads the addresses, ports, flags and initial sequence number of an inbound packet of TCP.
- * It returns -1 for any other; most that die are UDP. Where each word is a load of its own, what
- * lies behind the protocol is read only then. The transport header follows an IPv4 header, which
- * early drops have before skb->transport_header is set. */
+ * It returns -1 for any other; most that die are UDP. The transport header follows an IPv4 header,
+ * which early drops have before skb->transport_header is set. */
 static __always_inline int parse_at(struct cpu_state *cpu, struct layout at)
 {
 	struct packet *p = &cpu->packet;
@@ -104,24 +46,19 @@ static __always_inline int parse_at(struct cpu_state *cpu, struct layout at)
 	cpu->wire.start = (__u64)at.head + at.network;
 	if (capture)
 		cpu->wire.length = at.tail > at.network ? at.tail - at.network : 0;
-	if (have_rdonly_cast)
-		read_words((__u64 *)cpu->wire.ip, at.head + at.network, 2);
-	else
-		read_words((__u64 *)cpu->wire.ip, at.head + at.network, sizeof(cpu->wire.ip) / 8);
+	read_ip_start((__u64 *)cpu->wire.ip, at.head + at.network);
 	if (cpu->wire.ip[0] >> 4 == 4) {
 		p->protocol = cpu->wire.ip[IPV4_PROTOCOL];
 		if (p->protocol != IPPROTO_TCP ||
 		    *(__be16 *)(cpu->wire.ip + IPV4_FRAGMENT) & bpf_htons(0x1fff))
 			return -1; /* or not the first piece */
-		if (have_rdonly_cast)
-			read_words((__u64 *)cpu->wire.ip + 2, at.head + at.network + 16, 1);
+		read_ip_rest((__u64 *)cpu->wire.ip, at.head + at.network, 1);
 		map_v4(p->client, words[IPV4_SADDR / 4]);
 		map_v4(p->server, words[IPV4_DADDR / 4]);
 		p->family = AF_INET;
 		at.transport = at.network + (cpu->wire.ip[0] & 15) * 4;
 	} else if (cpu->wire.ip[0] >> 4 == 6) {
-		if (have_rdonly_cast)
-			read_words((__u64 *)cpu->wire.ip + 2, at.head + at.network + 16, 3);
+		read_ip_rest((__u64 *)cpu->wire.ip, at.head + at.network, 3);
 		__builtin_memcpy(p->client, cpu->wire.ip + IPV6_SADDR, 16);
 		__builtin_memcpy(p->server, cpu->wire.ip + IPV6_DADDR, 16);
 		p->family = AF_INET6;
@@ -189,10 +126,24 @@ static __noinline int parse_quoted(struct cpu_state *cpu, struct sk_buff *skb)
 	return 0;
 }
 
-/* print_of tells a packet from another at the same address. */
-static __always_inline __u64 print_of(struct packet *p)
+/* fingerprint tells a packet from another at the same address. */
+static __always_inline __u64 fingerprint(struct packet *p)
 {
 	return ((__u64)p->isn << 32 | (__u32)p->client_port << 16 | p->server_port) ^ p->flags;
+}
+
+static __always_inline bool is_syn(struct cpu_state *cpu)
+{
+	return (cpu->packet.flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) == TCP_FLAG_SYN;
+}
+
+/* same_flow: the half-open handshake is the packet's. */
+static __always_inline bool same_flow(struct packet *a, struct packet *b)
+{
+	const __u64 *x = (const __u64 *)a->client, *y = (const __u64 *)b->client;
+
+	return a->client_port == b->client_port && a->server_port == b->server_port &&
+	       x[0] == y[0] && x[1] == y[1] && x[2] == y[2] && x[3] == y[3];
 }
 
 static __always_inline __u8 tcp_flags(struct sk_buff *skb)

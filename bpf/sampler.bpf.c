@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
  * What the threads of a few processes do: on a CPU, by samples of a clock, and off it, from the
- * moment they leave it until they are back. An object of its own, loaded by nothing but the sampler:
- * sched_switch is the hottest of tracepoints.
+ * moment they leave it until they are back. An object of its own, loaded by nothing but the
+ * sampler: sched_switch is the hottest of tracepoints.
  */
+#include "row.h"
 #include "sampler.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -31,12 +32,8 @@ static __always_inline __s32 stack_id(void *ctx, __u64 flags)
 static __always_inline struct activity_total *total_of(const struct activity *key)
 {
 	static const struct activity_total none = {};
-	struct activity_total *count = bpf_map_lookup_elem(&activities, key);
+	struct activity_total *count = find_or_add(&activities, key, &none);
 
-	if (count)
-		return count;
-	bpf_map_update_elem(&activities, key, &none, BPF_NOEXIST);
-	count = bpf_map_lookup_elem(&activities, key);
 	if (!count)
 		__sync_fetch_and_add(&lost, 1);
 	return count;
@@ -109,14 +106,10 @@ static __always_inline void off_cpu(void *ctx, struct task_struct___sampler *tas
 		bpf_map_delete_elem(&threads, &tid);
 		return;
 	}
-	thread = bpf_map_lookup_elem(&threads, &tid);
+	thread = find_or_add(&threads, &tid, &none);
 	if (!thread) {
-		bpf_map_update_elem(&threads, &tid, &none, BPF_NOEXIST);
-		thread = bpf_map_lookup_elem(&threads, &tid);
-		if (!thread) {
-			__sync_fetch_and_add(&lost, 1);
-			return;
-		}
+		__sync_fetch_and_add(&lost, 1);
+		return;
 	}
 	delayed = run_delay_of(task);
 	add_run_delay(thread, delayed);

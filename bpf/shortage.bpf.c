@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * accept() calls of a few processes that return no connection for want of something: a descriptor, a
- * file, memory. An object of its own, which is attached only while connections are left in a full queue:
- * where the function cannot be hooked, the exit of every system call is, and every process pays for that.
+ * accept() calls of a few processes that return no connection for want of something: a descriptor,
+ * a file, memory. An object of its own, which is attached only while connections are left in a full
+ * queue: where the function cannot be hooked, the exit of every system call is, and every process
+ * pays for that.
  */
+#include "arch.h"
 #include "kernel.h"
+#include "row.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -12,21 +15,6 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define ENFILE 23
 #define EMFILE 24
 #define ENOBUFS 105
-
-#if defined(__TARGET_ARCH_x86)
-#define NR_ACCEPT 43
-#define NR_ACCEPT4 288
-#define FIRST(regs) BPF_CORE_READ(regs, di)
-#elif defined(__TARGET_ARCH_arm64)
-#define NR_ACCEPT 202
-#define NR_ACCEPT4 242
-#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-struct pt_regs___call {
-	__u64 orig_x0;
-};
-#pragma clang attribute pop
-#define FIRST(regs) BPF_CORE_READ((struct pt_regs___call *)(regs), orig_x0)
-#endif
 
 #define NO_FD (-1)
 
@@ -67,8 +55,7 @@ static __always_inline int note(__s32 fd, __s64 returned)
 
 	if (!bpf_map_lookup_elem(&callers, &key.tgid))
 		return 0;
-	bpf_map_update_elem(&shortages, &key, &none, BPF_NOEXIST);
-	count = bpf_map_lookup_elem(&shortages, &key);
+	count = find_or_add(&shortages, &key, &none);
 	__sync_fetch_and_add(count ? count : &overflowed, 1);
 	return 0;
 }
@@ -89,7 +76,8 @@ int kretprobe_sys_accept4(struct pt_regs *ctx)
 	return is_shortage(returned) ? note(NO_FD, returned) : 0;
 }
 
-/* Nearly every call is told from accept() by what it returned. Calls of 32-bit programs have other numbers. */
+/* Nearly every call is told from accept() by what it returned. Calls of 32-bit programs have other
+ * numbers. */
 SEC("tp_btf/sys_exit")
 int tp_btf_sys_exit(__u64 *ctx)
 {
@@ -100,5 +88,5 @@ int tp_btf_sys_exit(__u64 *ctx)
 	if (!is_shortage(returned))
 		return 0;
 	call = SYSCALL(regs);
-	return call == NR_ACCEPT || call == NR_ACCEPT4 ? note(FIRST(regs), returned) : 0;
+	return call == NR_ACCEPT || call == NR_ACCEPT4 ? note(SYSCALL_PARM1(regs), returned) : 0;
 }

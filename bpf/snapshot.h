@@ -17,18 +17,8 @@
 
 static __always_inline bool net_alive(struct net *net, __u64 id, __u32 inum)
 {
-	struct ns_common *ns = &net->ns;
-	__u32 references = 0;
-
-	if (net_id((__u64)net) != id || BPF_CORE_READ(ns, inum) != inum)
-		return false;
-	if (bpf_core_field_exists(((struct ns_common___ref *)ns)->__ns_ref))
-		bpf_core_read(&references, 4, &((struct ns_common___ref *)ns)->__ns_ref);
-	else if (bpf_core_field_exists(((struct ns_common___count *)ns)->count))
-		bpf_core_read(&references, 4, &((struct ns_common___count *)ns)->count);
-	else
-		bpf_core_read(&references, 4, &((struct net___count *)net)->count);
-	return references > 0;
+	return net_id((__u64)net) == id && BPF_CORE_READ(net, ns.inum) == inum &&
+	       net_references(net) > 0;
 }
 
 static __always_inline bool same(const __u64 *a, const __u64 *b)
@@ -54,7 +44,7 @@ static __noinline int read_all(__u64 mib, __u64 *to)
 /* base_take keeps what a namespace's counters are on this CPU. */
 static __noinline int base_take(struct cpu_state *cpu, __u64 id, struct net *net)
 {
-	struct place_key key = { .id = id, .cpu = bpf_get_smp_processor_id() };
+	struct namespace_cpu key = { .id = id, .cpu = bpf_get_smp_processor_id() };
 	__u64 mib = (__u64)BPF_CORE_READ(net, mib.net_statistics) + cpu->offset;
 	struct opening *opening = bpf_map_lookup_elem(&openings, &id);
 	__u64 again[NUM_COUNTERS] = {};
@@ -86,7 +76,7 @@ static __noinline int base_take(struct cpu_state *cpu, __u64 id, struct net *net
  * what was seen is what its counters were when it was opened. */
 static __noinline int snapshot_take(struct cpu_state *cpu, __u64 id, struct net *net)
 {
-	struct place_key key = { .id = id, .cpu = bpf_get_smp_processor_id() };
+	struct namespace_cpu key = { .id = id, .cpu = bpf_get_smp_processor_id() };
 	__u64 mib = (__u64)BPF_CORE_READ(net, mib.net_statistics) + cpu->offset;
 	__u64 again[NUM_COUNTERS] = {};
 	struct snapshot *out;

@@ -11,6 +11,7 @@
 
 #include "ledger.h"
 #include "listener.h"
+#include "lookup.h"
 #include "cpu_state.h"
 #include "maps.h"
 #include "packet.h"
@@ -36,7 +37,7 @@ struct {
 	__type(value, struct steered);
 } steered SEC(".maps");
 
-static __always_inline void steered_to(struct steered_key *key, __u64 net, struct packet *p)
+static __always_inline void fill_steered_key(struct steered_key *key, __u64 net, struct packet *p)
 {
 	key->net_id = net_id(net);
 	key->port = p->server_port;
@@ -45,7 +46,7 @@ static __always_inline void steered_to(struct steered_key *key, __u64 net, struc
 }
 
 /* elsewhere: the listener would not be found where the packet was sent to. */
-static __always_inline bool elsewhere(__u64 sk, struct packet *p)
+static __always_inline bool is_steered(__u64 sk, struct packet *p)
 {
 	const __u64 *want = (const __u64 *)p->server;
 	__u64 bound[2] = {};
@@ -59,8 +60,9 @@ static __always_inline bool elsewhere(__u64 sk, struct packet *p)
 	return bound[0] != want[0] || bound[1] != want[1];
 }
 
-/* at_home is a first look: an IPv4 listener is found where the handshake was sent to. */
-static __always_inline bool at_home(__u64 sk, __u64 child)
+/* is_found_by_lookup reports whether a lookup would find it, at a first look: an IPv4 listener is
+ * found where the handshake was sent to. */
+static __always_inline bool is_found_by_lookup(__u64 sk, __u64 child)
 {
 	__be32 bound = LOAD(struct sock, sk, __sk_common.skc_rcv_saddr);
 
@@ -70,8 +72,8 @@ static __always_inline bool at_home(__u64 sk, __u64 child)
 	       (!bound || bound == LOAD(struct sock, child, __sk_common.skc_rcv_saddr));
 }
 
-/* learn takes what a handshake or a connection tells. */
-static __noinline int learn(__u64 sk, __u64 child)
+/* learn_steered takes what a handshake or a connection tells. */
+static __noinline int learn_steered(__u64 sk, __u64 child)
 {
 	__u64 net = (__u64)LOAD(struct sock, sk, __sk_common.skc_net.net);
 	struct steered value;
@@ -79,19 +81,19 @@ static __noinline int learn(__u64 sk, __u64 child)
 	struct steered *known;
 	struct packet p;
 
-	if (!steering && at_home(sk, child)) /* as nearly always */
+	if (!steering && is_found_by_lookup(sk, child)) /* as nearly always */
 		return 0;
 	__builtin_memset(&p, 0, sizeof(p));
 	parse_request(&p, (struct sock *)child);
-	if (!elsewhere(sk, &p)) {
+	if (!is_steered(sk, &p)) {
 		if (!steering)
 			return 0;
-		steered_to(&key, net, &p);
+		fill_steered_key(&key, net, &p);
 		if (!bpf_map_delete_elem(&steered, &key))
 			__sync_fetch_and_add(&listen_generation, 1);
 		return 0;
 	}
-	steered_to(&key, net, &p);
+	fill_steered_key(&key, net, &p);
 	value.sk = sk;
 	value.id = socket_id(sk);
 	known = bpf_map_lookup_elem(&steered, &key);
@@ -103,9 +105,9 @@ static __noinline int learn(__u64 sk, __u64 child)
 	return 0;
 }
 
-/* learn_queued looks at connections that wait for accept(). Their memory may go to others
+/* learn_steered_queue looks at connections that wait for accept(). Their memory may go to others
  * meanwhile, so each must still be what it was. */
-static __always_inline void learn_queued(__u64 sk)
+static __always_inline void learn_steered_queue(__u64 sk)
 {
 	__u64 net = (__u64)BPF_CORE_READ((struct sock *)sk, __sk_common.skc_net.net);
 	struct request_sock *request;
@@ -121,30 +123,29 @@ static __always_inline void learn_queued(__u64 sk)
 		    (__u64)BPF_CORE_READ(child, __sk_common.skc_net.net) == net &&
 		    !BPF_CORE_READ(child, sk_socket) &&
 		    (__u64)BPF_CORE_READ(request, __req_common.skc_listener) == sk)
-			learn(sk, (__u64)child);
+			learn_steered(sk, (__u64)child);
 		request = BPF_CORE_READ(request, dl_next);
 	}
 }
 
-/* receiver_of returns the listener that cpu->packet was for: who was given packets for
+/* find_receiver returns the listener that cpu->packet was for: who was given packets for
  * there last, or whom the kernel's lookup finds. 0: none known. */
-static __noinline __u64 receiver_of(struct cpu_state *cpu, __u64 net)
+static __noinline __u64 find_receiver(struct cpu_state *cpu, __u64 net)
 {
 	struct steered_key key;
 	struct steered *known;
 	__u64 sk;
 
 	if (!steering)
-		return listener_find(cpu, net);
-	steered_to(&key, net, &cpu->packet);
+		return find_listener(cpu, net);
+	fill_steered_key(&key, net, &cpu->packet);
 	known = bpf_map_lookup_elem(&steered, &key);
 	if (!known)
-		return listener_find(cpu, net);
+		return find_listener(cpu, net);
 	sk = known->sk;
 	if (socket_id(sk) != known->id ||
 	    BPF_CORE_READ((struct sock *)sk, __sk_common.skc_state) != TCP_LISTEN)
-		return listener_find(cpu, net);
-	cpu->lookup.found = sk;
+		return find_listener(cpu, net);
 	return sk;
 }
 

@@ -2,11 +2,14 @@
 /*
  * What is neither drop nor arrival: SYN-ACKs that this host frees on their way out, SYNs in frames
  * for another host, segments of clients' that netfilter, tc or XDP drops, a handshake's ACK among
- * them, and, where one network namespace is asked about, SYNs for it that die in another one. An object of its own, loaded by a diagnosis once answers go unacknowledged or
- * nothing arrives, so that nothing else pays for it.
+ * them, and, where one network namespace is asked about, SYNs for it that die in another one. An
+ * object of its own, loaded by a diagnosis once answers go unacknowledged or nothing arrives, so
+ * that nothing else pays for it.
  */
-#include "compat.h"
+#include "drop_reason.h"
+#include "ip.h"
 #include "netfilter.h"
+#include "row.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -36,8 +39,7 @@ struct stray {
 	__u8 pad;
 };
 
-const volatile bool have_reason = false; /* kfree_skb tells why: 5.17 */
-/* Reasons of what drops packets at ingress: netfilter, tc, generic XDP; 0: this kernel has it not. */
+/* Reasons of what drops packets at ingress: netfilter, tc, generic XDP; 0: none here. */
 const volatile __u32 ingress_reasons[3] = {};
 
 #define MAX_ADDRESSES 16
@@ -96,9 +98,7 @@ static __always_inline bool parse(struct sk_buff *skb, struct stray *s)
 		s->kind = answer ? STRAY_ANSWER : STRAY_FRAME;
 	s->port = bpf_ntohs(answer ? tcp.source : tcp.dest);
 	if (s->family == AF_INET) {
-		s->server[10] = 0xff;
-		s->server[11] = 0xff;
-		__builtin_memcpy(s->server + 12, header + (answer ? IPV4_SADDR : IPV4_DADDR), 4);
+		map_v4(s->server, *(__be32 *)(header + (answer ? IPV4_SADDR : IPV4_DADDR)));
 	} else if (answer) {
 		__builtin_memcpy(s->server, header + IPV6_SADDR, 16);
 	} else {
@@ -116,7 +116,8 @@ static __always_inline void note_callers(void *ctx, struct stray *s)
 		find_hook_callers(ctx, stack, s->callers);
 }
 
-/* at_ingress tells whether it is netfilter, tc or XDP that drops; tc and XDP are not told apart without reasons. */
+/* at_ingress reports whether it is netfilter, tc or XDP that drops; tc and XDP are not told apart
+ * without reasons. */
 static __always_inline bool at_ingress(const struct stray *s)
 {
 	if (!have_reason)
@@ -125,7 +126,7 @@ static __always_inline bool at_ingress(const struct stray *s)
 			     s->reason == ingress_reasons[2]);
 }
 
-/* for_asked tells whether it is for an address of the namespace asked about. */
+/* for_asked reports whether it is for an address of the namespace asked about. */
 static __always_inline bool for_asked(const struct stray *s)
 {
 	const __u64 *server = (const __u64 *)s->server;
@@ -144,11 +145,12 @@ int tp_btf_stray(__u64 *ctx)
 	struct sk_buff *skb = (struct sk_buff *)ctx[0];
 	struct net_device *dev = skb->dev;
 	struct stray s = { .place = ctx[1],
-			   .reason = have_reason ? ctx[2] : 0,
+			   .reason = kfree_skb_reason(ctx),
 			   .came_in = skb->skb_iif != 0 };
-	__u64 *count, one = 1;
+	static const __u64 none = 0;
+	__u64 *count;
 
-	if (skb->protocol != bpf_htons(ETH_P_IP) && skb->protocol != bpf_htons(ETH_P_IPV6))
+	if (!is_ip(skb))
 		return 0;
 	if (!parse(skb, &s) || (s.kind == STRAY_SEGMENT && (!s.came_in || !at_ingress(&s))))
 		return 0;
@@ -169,14 +171,8 @@ int tp_btf_stray(__u64 *ctx)
 	s.netns = dev ? BPF_CORE_READ(dev, nd_net.net, ns.inum) : 0;
 	if (s.kind == STRAY_SYN && (!s.netns || s.netns == only_netns))
 		return 0; /* there it is a drop, and counted as one */
-	count = bpf_map_lookup_elem(&strays, &s);
-	if (!count) {
-		static const __u64 none = 0;
-
-		bpf_map_update_elem(&strays, &s, &none, BPF_NOEXIST);
-		count = bpf_map_lookup_elem(&strays, &s);
-	}
-	__sync_fetch_and_add(count ? count : &overflowed, one);
+	count = find_or_add(&strays, &s, &none);
+	__sync_fetch_and_add(count ? count : &overflowed, 1);
 	return 0;
 }
 

@@ -3,14 +3,19 @@
  * The programs, one line each: a hook, and the handler it calls. Which of them
  * are loaded is decided in Go, by what this kernel lets be hooked.
  */
-#include "kernel.h"
 #include "accept.h"
-#include "arrival.h"
-#include "death.h"
-#include "freed.h"
-#include "owner.h"
-#include "path.h"
+#include "arch.h"
+#include "compat.h"
+#include "files.h"
+#include "kernel.h"
+#include "kfree_skb.h"
+#include "listen_path.h"
+#include "listening.h"
+#include "reject.h"
+#include "reqsk_timer.h"
+#include "reset.h"
 #include "snapshot.h"
+#include "tracepoint.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -30,12 +35,12 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 	SEC("kprobe/" #function)                                                         \
 	int kprobe_##function(struct pt_regs *ctx)                                       \
 	{                                                                                \
-		return enter_kept((struct sock *)PARM1(ctx), PARM2(ctx), 0);             \
+		return enter_saving((struct sock *)PARM1(ctx), PARM2(ctx), 0);           \
 	}                                                                                \
 	SEC("kretprobe/" #function)                                                      \
 	int kretprobe_##function(struct pt_regs *ctx)                                    \
 	{                                                                                \
-		return leave_kept();                                                     \
+		return leave_saved();                                                    \
 	}
 
 CONN_REQUEST(tcp_v4_conn_request, false)
@@ -43,17 +48,7 @@ CONN_REQUEST(tcp_v6_conn_request, true)
 CONN_REQUEST(subflow_v4_conn_request, false)
 CONN_REQUEST(subflow_v6_conn_request, true)
 
-/* at is an argument of a trampoline, by its offset. Left to itself the compiler makes
- * one load of a chosen address out of two, which the verifier refuses. */
-#define at(ctx, offset)                                                                   \
-	({                                                                                \
-		__u64 value;                                                              \
-		asm volatile("%0 = *(u64 *)(%1 + " #offset ")" : "=r"(value) : "r"(ctx)); \
-		value;                                                                    \
-	})
-
-/* The same for those that return the socket to go on with. Those before 5.17 have no
- * helper for the return value: it follows the arguments. */
+/* The same for those that return the socket to go on with. */
 #define CHECK(function, request, untyped_request, returned, v6)                                \
 	SEC("fentry/" #function)                                                               \
 	int fentry_##function(__u64 *ctx)                                                      \
@@ -69,15 +64,15 @@ CONN_REQUEST(subflow_v6_conn_request, true)
 	SEC("kprobe/" #function)                                                               \
 	int kprobe_##function(struct pt_regs *ctx)                                             \
 	{                                                                                      \
-		return enter_kept((struct sock *)PARM1(ctx), PARM2(ctx), untyped_request);     \
+		return enter_saving((struct sock *)PARM1(ctx), PARM2(ctx), untyped_request);   \
 	}                                                                                      \
 	SEC("kretprobe/" #function)                                                            \
 	int kretprobe_##function(struct pt_regs *ctx)                                          \
 	{                                                                                      \
-		return leave_kept_verdict(RETURNED(ctx), v6);                                  \
+		return leave_saved_returned(RETURNED(ctx), v6);                                \
 	}
 
-CHECK(tcp_check_req, ctx[2], PARM3(ctx), check_req_args == 6 ? at(ctx, 48) : at(ctx, 40), false)
+CHECK(tcp_check_req, ctx[2], PARM3(ctx), tcp_check_req_returned(ctx), false)
 CHECK(cookie_v4_check, 0, 0, ctx[2], false)
 CHECK(cookie_v6_check, 0, 0, ctx[2], true)
 
@@ -121,17 +116,16 @@ int kretprobe_tcp_req_err(struct pt_regs *ctx)
 		return call;                       \
 	}
 
-EVENT_PAIR(consume_skb,
-	   consumed((struct sk_buff *)ctx[0], have_consume_location ? ctx[1] : 0, twin))
-EVENT_PAIR(kfree_skb, dropped((struct sk_buff *)ctx[0], ctx[1], have_reason ? ctx[2] : 0,
-			      have_rx_sk ? (struct sock *)ctx[3] : NULL, ctx, twin))
+EVENT_PAIR(consume_skb, skb_consumed((struct sk_buff *)ctx[0], consume_skb_location(ctx), twin))
+EVENT_PAIR(kfree_skb, skb_dropped((struct sk_buff *)ctx[0], ctx[1], kfree_skb_reason(ctx),
+				  kfree_skb_socket(ctx), ctx, twin))
 
 /* (sk, old state, new state): a handshake that succeeded, or, in process context, a listener that
  * comes or goes. */
 EVENT_PAIR(inet_sock_set_state, (int)ctx[1] == TCP_SYN_RECV && (int)ctx[2] == TCP_ESTABLISHED ?
-					established((struct sock *)ctx[0], twin) :
+					handshake_established((struct sock *)ctx[0], twin) :
 				twin ? 0 :
-				       listens((struct sock *)ctx[0], ctx[1], ctx[2]))
+				       listen_state_changed((struct sock *)ctx[0], ctx[1], ctx[2]))
 
 /* Deaths that move no counter, for every backend. */
 SEC("tp_btf/tcp_send_reset")
@@ -143,20 +137,20 @@ int tp_btf_tcp_send_reset(__u64 *ctx)
 SEC("tp_btf/net_dev_queue")
 int tp_btf_net_dev_queue(__u64 *ctx)
 {
-	return rejected((struct sk_buff *)ctx[0]);
+	return answer_sent((struct sk_buff *)ctx[0]);
 }
 
 /* Where no reasons are told, the function itself: (socket, packet). */
-#define SEND_RESET(function)                                                              \
-	SEC("fentry/" #function)                                                          \
-	int fentry_##function(__u64 *ctx)                                                 \
-	{                                                                                 \
-		return answered((struct sock *)ctx[0], (struct sk_buff *)ctx[1]);         \
-	}                                                                                 \
-	SEC("kprobe/" #function)                                                          \
-	int kprobe_##function(struct pt_regs *ctx)                                        \
-	{                                                                                 \
-		return answered((struct sock *)PARM1(ctx), (struct sk_buff *)PARM2(ctx)); \
+#define SEND_RESET(function)                                                                  \
+	SEC("fentry/" #function)                                                              \
+	int fentry_##function(__u64 *ctx)                                                     \
+	{                                                                                     \
+		return packet_reset((struct sock *)ctx[0], (struct sk_buff *)ctx[1]);         \
+	}                                                                                     \
+	SEC("kprobe/" #function)                                                              \
+	int kprobe_##function(struct pt_regs *ctx)                                            \
+	{                                                                                     \
+		return packet_reset((struct sock *)PARM1(ctx), (struct sk_buff *)PARM2(ctx)); \
 	}
 
 SEND_RESET(tcp_v4_send_reset)
@@ -165,47 +159,46 @@ SEND_RESET(tcp_v6_send_reset)
 SEC("fexit/tcp_timewait_state_process")
 int fexit_tcp_timewait_state_process(__u64 *ctx)
 {
-	return met_timewait((struct sk_buff *)ctx[1], timewait_args == 5 ? at(ctx, 40) :
-						      timewait_args == 4 ? at(ctx, 32) :
-									   at(ctx, 24));
+	return timewait_returned((struct sk_buff *)ctx[1],
+				 tcp_timewait_state_process_returned(ctx));
 }
 
 SEC("kprobe/tcp_timewait_state_process")
 int kprobe_tcp_timewait_state_process(struct pt_regs *ctx)
 {
-	return keep_packet(PARM2(ctx));
+	return save_packet(PARM2(ctx));
 }
 
 SEC("kretprobe/tcp_timewait_state_process")
 int kretprobe_tcp_timewait_state_process(struct pt_regs *ctx)
 {
-	return met_timewait_kept(RETURNED(ctx));
+	return timewait_returned_saved(RETURNED(ctx));
 }
 
 /* (listener, packet, request) */
 SEC("fexit/security_inet_conn_request")
 int fexit_security_inet_conn_request(__u64 *ctx)
 {
-	return refused(ctx[3]);
+	return conn_request_refused(ctx[3]);
 }
 
 SEC("kretprobe/security_inet_conn_request")
 int kretprobe_security_inet_conn_request(struct pt_regs *ctx)
 {
-	return refused(RETURNED(ctx));
+	return conn_request_refused(RETURNED(ctx));
 }
 
 /* (listener, request) */
 SEC("fentry/inet_csk_reqsk_queue_drop_and_put")
 int fentry_inet_csk_reqsk_queue_drop_and_put(__u64 *ctx)
 {
-	return orphaned(ctx[0], ctx[1]);
+	return request_dropped(ctx[0], ctx[1]);
 }
 
 SEC("kprobe/inet_csk_reqsk_queue_drop_and_put")
 int kprobe_inet_csk_reqsk_queue_drop_and_put(struct pt_regs *ctx)
 {
-	return orphaned(PARM1(ctx), PARM2(ctx));
+	return request_dropped(PARM1(ctx), PARM2(ctx));
 }
 
 /* (listener, request, child): Fast Open comes here by itself. */
@@ -225,7 +218,7 @@ int kprobe_inet_csk_reqsk_queue_add(struct pt_regs *ctx)
 SEC("fexit/inet_csk_accept")
 int fexit_inet_csk_accept(__u64 *ctx)
 {
-	return accepted(ctx[0], accept_args == 2 ? at(ctx, 16) : at(ctx, 32));
+	return accepted(ctx[0], inet_csk_accept_returned(ctx));
 }
 
 SEC("kprobe/inet_csk_accept")
@@ -244,13 +237,13 @@ int kretprobe_inet_csk_accept(struct pt_regs *ctx)
 SEC("fentry/security_sock_graft")
 int fentry_security_sock_graft(__u64 *ctx)
 {
-	return grafted(ctx[0]);
+	return sock_grafted(ctx[0]);
 }
 
 SEC("kprobe/security_sock_graft")
 int kprobe_security_sock_graft(struct pt_regs *ctx)
 {
-	return grafted(PARM1(ctx));
+	return sock_grafted(PARM1(ctx));
 }
 
 /* The timer of a half-open handshake: by its function, or by the timers' tracepoints. */
@@ -300,7 +293,7 @@ int tp_btf_timer_cancel(__u64 *ctx)
 {
 	struct timer_list *timer = (struct timer_list *)ctx[0];
 
-	return (__u64)timer->function == reqsk_timer ? cancelled(ctx[0]) : 0;
+	return (__u64)timer->function == reqsk_timer ? timer_cancelled(ctx[0]) : 0;
 }
 
 /* Listeners that come and go: every connection changes its state some ten times, and pays
@@ -308,7 +301,7 @@ int tp_btf_timer_cancel(__u64 *ctx)
 SEC("tp_btf/inet_sock_set_state")
 int tp_btf_listen(__u64 *ctx)
 {
-	return listens((struct sock *)ctx[0], ctx[1], ctx[2]);
+	return listen_state_changed((struct sock *)ctx[0], ctx[1], ctx[2]);
 }
 
 /* The same by their own functions, where trampolines are to be had. It may fail to open. */
@@ -321,7 +314,7 @@ int fentry_inet_csk_listen_start(__u64 *ctx)
 SEC("fexit/inet_csk_listen_start")
 int fexit_inet_csk_listen_start(__u64 *ctx)
 {
-	int failed = listen_args == 2 ? at(ctx, 16) : at(ctx, 8);
+	int failed = inet_csk_listen_start_returned(ctx);
 
 	return failed ? listen_changed((struct sock *)ctx[0], MESSAGE_CLOSED) : 0;
 }
@@ -343,7 +336,7 @@ int fentry_mptcp_subflow_queue_clean(__u64 *ctx)
 SEC("tp_btf/tcp_retransmit_synack")
 int tp_btf_tcp_retransmit_synack(__u64 *ctx)
 {
-	return answered_again((struct sock *)ctx[0]);
+	return count_synack_retransmit((struct sock *)ctx[0]);
 }
 
 SEC("iter/task_file")

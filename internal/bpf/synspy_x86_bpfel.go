@@ -145,13 +145,10 @@ type SynspyCpuState struct {
 	Denied        bool
 	_             [7]byte
 	Call          struct {
-		_        structs.HostLayout
-		Skb      uint64
-		Sk       uint64
-		Request  uint64
-		Checking bool
-		Died     bool
-		_        [6]byte
+		_       structs.HostLayout
+		Skb     uint64
+		Sk      uint64
+		Request uint64
 	}
 	Moved struct {
 		_     structs.HostLayout
@@ -199,28 +196,26 @@ type SynspyCpuState struct {
 		Full        uint64
 		Drops       uint64
 	}
-	Lookup struct {
-		_     structs.HostLayout
-		Found uint64
-		Slave uint32
-		_     [4]byte
-	}
 	Arrival struct {
 		_        structs.HostLayout
 		Key      uint64
 		Newcomer bool
 		_        [7]byte
 	}
+	Slave   uint32
+	_       [4]byte
 	Verdict struct {
-		_      structs.HostLayout
-		Place  uint64
-		Reason uint32
-		Proof  uint8
-		_      [3]byte
+		_             structs.HostLayout
+		Sk            uint64
+		Place         uint64
+		Reason        uint32
+		Outcome       uint8
+		Proof         uint8
+		ListenerProof uint8
+		_             [1]byte
 	}
 	Freed struct {
 		_        structs.HostLayout
-		Given    uint64
 		Met      uint64
 		Callers  [2]uint64
 		Device   uint32
@@ -264,7 +259,7 @@ type SynspyCpuState struct {
 		}
 		_ [4]byte
 	}
-	Orphan struct {
+	DroppedRequest struct {
 		_          structs.HostLayout
 		Key        uint64
 		Sk         uint64
@@ -320,9 +315,9 @@ type SynspyCpuState struct {
 		Handshakes uint64
 		Forgotten  uint64
 	}
-	NewCount SynspyCount
-	NewTally SynspyTally
-	Known    [32]struct {
+	NewCount   SynspyCount
+	NewTally   SynspyTally
+	Namespaces [32]struct {
 		_        structs.HostLayout
 		Key      uint64
 		Mib      uint64
@@ -340,12 +335,6 @@ type SynspyCpuState struct {
 		Seen  SynspyArrivals
 		Drops uint64
 	}
-}
-
-type SynspyFate struct {
-	_   structs.HostLayout
-	Syn uint8
-	Ack uint8
 }
 
 type SynspyFilter struct {
@@ -458,6 +447,12 @@ const (
 	SynspyMessageKindMESSAGE_CLOSED SynspyMessageKind = 2
 )
 
+type SynspyNamespaceCpu struct {
+	_   structs.HostLayout
+	Id  uint64
+	Cpu uint64
+}
+
 type SynspyNetfilterHook uint32
 
 const (
@@ -542,21 +537,15 @@ const (
 )
 
 type SynspyPlace struct {
-	_     structs.HostLayout
-	Start uint64
-	Size  uint64
-	Fate  struct {
+	_        structs.HostLayout
+	Start    uint64
+	Size     uint64
+	Outcomes struct {
 		_   structs.HostLayout
 		Syn uint8
 		Ack uint8
 	}
 	Pad [6]uint8
-}
-
-type SynspyPlaceKey struct {
-	_   structs.HostLayout
-	Id  uint64
-	Cpu uint64
 }
 
 type SynspyProof uint32
@@ -570,6 +559,12 @@ const (
 	SynspyProofPROOF_REASON   SynspyProof = 5
 	SynspyProofPROOF_STATE    SynspyProof = 6
 )
+
+type SynspyReasonOutcomes struct {
+	_   structs.HostLayout
+	Syn uint8
+	Ack uint8
+}
 
 type SynspyRecord struct {
 	_          structs.HostLayout
@@ -673,6 +668,7 @@ const (
 	SynspyMapCountPlaces                        = "count_places"
 	SynspyMapCounts                             = "counts"
 	SynspyMapCpuStates                          = "cpu_states"
+	SynspyMapFiltered                           = "filtered"
 	SynspyMapListenersRead                      = "listeners_read"
 	SynspyMapListening                          = "listening"
 	SynspyMapOffsets                            = "offsets"
@@ -683,7 +679,6 @@ const (
 	SynspyMapSteered                            = "steered"
 	SynspyMapTallies                            = "tallies"
 	SynspyMapWanted                             = "wanted"
-	SynspyMapWithheld                           = "withheld"
 	SynspyProgFentryCookieV4Check               = "fentry_cookie_v4_check"
 	SynspyProgFentryCookieV6Check               = "fentry_cookie_v6_check"
 	SynspyProgFentryInetCskListenStart          = "fentry_inet_csk_listen_start"
@@ -772,15 +767,14 @@ const (
 	SynspyVarCountsMade                         = "counts_made"
 	SynspyVarDeviceBound                        = "device_bound"
 	SynspyVarEmitOutcomes                       = "emit_outcomes"
-	SynspyVarFates                              = "fates"
 	SynspyVarFilter                             = "filter"
 	SynspyVarHashinfo                           = "hashinfo"
 	SynspyVarHaveAccepts                        = "have_accepts"
 	SynspyVarHaveCoarse                         = "have_coarse"
 	SynspyVarHaveConsumeLocation                = "have_consume_location"
-	SynspyVarHaveGone                           = "have_gone"
+	SynspyVarHaveDroppedRequests                = "have_dropped_requests"
+	SynspyVarHaveListenPath                     = "have_listen_path"
 	SynspyVarHaveLoop                           = "have_loop"
-	SynspyVarHavePath                           = "have_path"
 	SynspyVarHaveRdonlyCast                     = "have_rdonly_cast"
 	SynspyVarHaveReason                         = "have_reason"
 	SynspyVarHaveRxSk                           = "have_rx_sk"
@@ -794,7 +788,7 @@ const (
 	SynspyVarListenArgs                         = "listen_args"
 	SynspyVarListenGeneration                   = "listen_generation"
 	SynspyVarMibIndex                           = "mib_index"
-	SynspyVarMigrated                           = "migrated"
+	SynspyVarMigratedIndex                      = "migrated_index"
 	SynspyVarMovesBegun                         = "moves_begun"
 	SynspyVarMovesEnded                         = "moves_ended"
 	SynspyVarOpeningsHeld                       = "openings_held"
@@ -806,6 +800,7 @@ const (
 	SynspyVarPlaces                             = "places"
 	SynspyVarRate                               = "rate"
 	SynspyVarRcvRanges                          = "rcv_ranges"
+	SynspyVarReasonOutcomes                     = "reason_outcomes"
 	SynspyVarReqskTimer                         = "reqsk_timer"
 	SynspyVarSleepersPut                        = "sleepers_put"
 	SynspyVarSleepersTaken                      = "sleepers_taken"
@@ -976,6 +971,7 @@ type SynspyMapSpecs struct {
 	CountPlaces   *ebpf.MapSpec `ebpf:"count_places"`
 	Counts        *ebpf.MapSpec `ebpf:"counts"`
 	CpuStates     *ebpf.MapSpec `ebpf:"cpu_states"`
+	Filtered      *ebpf.MapSpec `ebpf:"filtered"`
 	ListenersRead *ebpf.MapSpec `ebpf:"listeners_read"`
 	Listening     *ebpf.MapSpec `ebpf:"listening"`
 	Offsets       *ebpf.MapSpec `ebpf:"offsets"`
@@ -986,7 +982,6 @@ type SynspyMapSpecs struct {
 	Steered       *ebpf.MapSpec `ebpf:"steered"`
 	Tallies       *ebpf.MapSpec `ebpf:"tallies"`
 	Wanted        *ebpf.MapSpec `ebpf:"wanted"`
-	Withheld      *ebpf.MapSpec `ebpf:"withheld"`
 }
 
 // SynspyVariableSpecs contains global variables before they are loaded into the kernel.
@@ -1008,15 +1003,14 @@ type SynspyVariableSpecs struct {
 	CountsMade          *ebpf.VariableSpec `ebpf:"counts_made"`
 	DeviceBound         *ebpf.VariableSpec `ebpf:"device_bound"`
 	EmitOutcomes        *ebpf.VariableSpec `ebpf:"emit_outcomes"`
-	Fates               *ebpf.VariableSpec `ebpf:"fates"`
 	Filter              *ebpf.VariableSpec `ebpf:"filter"`
 	Hashinfo            *ebpf.VariableSpec `ebpf:"hashinfo"`
 	HaveAccepts         *ebpf.VariableSpec `ebpf:"have_accepts"`
 	HaveCoarse          *ebpf.VariableSpec `ebpf:"have_coarse"`
 	HaveConsumeLocation *ebpf.VariableSpec `ebpf:"have_consume_location"`
-	HaveGone            *ebpf.VariableSpec `ebpf:"have_gone"`
+	HaveDroppedRequests *ebpf.VariableSpec `ebpf:"have_dropped_requests"`
+	HaveListenPath      *ebpf.VariableSpec `ebpf:"have_listen_path"`
 	HaveLoop            *ebpf.VariableSpec `ebpf:"have_loop"`
-	HavePath            *ebpf.VariableSpec `ebpf:"have_path"`
 	HaveRdonlyCast      *ebpf.VariableSpec `ebpf:"have_rdonly_cast"`
 	HaveReason          *ebpf.VariableSpec `ebpf:"have_reason"`
 	HaveRxSk            *ebpf.VariableSpec `ebpf:"have_rx_sk"`
@@ -1030,7 +1024,7 @@ type SynspyVariableSpecs struct {
 	ListenArgs          *ebpf.VariableSpec `ebpf:"listen_args"`
 	ListenGeneration    *ebpf.VariableSpec `ebpf:"listen_generation"`
 	MibIndex            *ebpf.VariableSpec `ebpf:"mib_index"`
-	Migrated            *ebpf.VariableSpec `ebpf:"migrated"`
+	MigratedIndex       *ebpf.VariableSpec `ebpf:"migrated_index"`
 	MovesBegun          *ebpf.VariableSpec `ebpf:"moves_begun"`
 	MovesEnded          *ebpf.VariableSpec `ebpf:"moves_ended"`
 	OpeningsHeld        *ebpf.VariableSpec `ebpf:"openings_held"`
@@ -1042,6 +1036,7 @@ type SynspyVariableSpecs struct {
 	Places              *ebpf.VariableSpec `ebpf:"places"`
 	Rate                *ebpf.VariableSpec `ebpf:"rate"`
 	RcvRanges           *ebpf.VariableSpec `ebpf:"rcv_ranges"`
+	ReasonOutcomes      *ebpf.VariableSpec `ebpf:"reason_outcomes"`
 	ReqskTimer          *ebpf.VariableSpec `ebpf:"reqsk_timer"`
 	SleepersPut         *ebpf.VariableSpec `ebpf:"sleepers_put"`
 	SleepersTaken       *ebpf.VariableSpec `ebpf:"sleepers_taken"`
@@ -1111,6 +1106,7 @@ type SynspyMaps struct {
 	CountPlaces   *ebpf.Map `ebpf:"count_places"`
 	Counts        *ebpf.Map `ebpf:"counts"`
 	CpuStates     *ebpf.Map `ebpf:"cpu_states"`
+	Filtered      *ebpf.Map `ebpf:"filtered"`
 	ListenersRead *ebpf.Map `ebpf:"listeners_read"`
 	Listening     *ebpf.Map `ebpf:"listening"`
 	Offsets       *ebpf.Map `ebpf:"offsets"`
@@ -1121,7 +1117,6 @@ type SynspyMaps struct {
 	Steered       *ebpf.Map `ebpf:"steered"`
 	Tallies       *ebpf.Map `ebpf:"tallies"`
 	Wanted        *ebpf.Map `ebpf:"wanted"`
-	Withheld      *ebpf.Map `ebpf:"withheld"`
 }
 
 func (m *SynspyMaps) Close() error {
@@ -1141,6 +1136,7 @@ func (m *SynspyMaps) Close() error {
 		m.CountPlaces,
 		m.Counts,
 		m.CpuStates,
+		m.Filtered,
 		m.ListenersRead,
 		m.Listening,
 		m.Offsets,
@@ -1151,7 +1147,6 @@ func (m *SynspyMaps) Close() error {
 		m.Steered,
 		m.Tallies,
 		m.Wanted,
-		m.Withheld,
 	)
 }
 
@@ -1174,15 +1169,14 @@ type SynspyVariables struct {
 	CountsMade          *ebpf.Variable `ebpf:"counts_made"`
 	DeviceBound         *ebpf.Variable `ebpf:"device_bound"`
 	EmitOutcomes        *ebpf.Variable `ebpf:"emit_outcomes"`
-	Fates               *ebpf.Variable `ebpf:"fates"`
 	Filter              *ebpf.Variable `ebpf:"filter"`
 	Hashinfo            *ebpf.Variable `ebpf:"hashinfo"`
 	HaveAccepts         *ebpf.Variable `ebpf:"have_accepts"`
 	HaveCoarse          *ebpf.Variable `ebpf:"have_coarse"`
 	HaveConsumeLocation *ebpf.Variable `ebpf:"have_consume_location"`
-	HaveGone            *ebpf.Variable `ebpf:"have_gone"`
+	HaveDroppedRequests *ebpf.Variable `ebpf:"have_dropped_requests"`
+	HaveListenPath      *ebpf.Variable `ebpf:"have_listen_path"`
 	HaveLoop            *ebpf.Variable `ebpf:"have_loop"`
-	HavePath            *ebpf.Variable `ebpf:"have_path"`
 	HaveRdonlyCast      *ebpf.Variable `ebpf:"have_rdonly_cast"`
 	HaveReason          *ebpf.Variable `ebpf:"have_reason"`
 	HaveRxSk            *ebpf.Variable `ebpf:"have_rx_sk"`
@@ -1196,7 +1190,7 @@ type SynspyVariables struct {
 	ListenArgs          *ebpf.Variable `ebpf:"listen_args"`
 	ListenGeneration    *ebpf.Variable `ebpf:"listen_generation"`
 	MibIndex            *ebpf.Variable `ebpf:"mib_index"`
-	Migrated            *ebpf.Variable `ebpf:"migrated"`
+	MigratedIndex       *ebpf.Variable `ebpf:"migrated_index"`
 	MovesBegun          *ebpf.Variable `ebpf:"moves_begun"`
 	MovesEnded          *ebpf.Variable `ebpf:"moves_ended"`
 	OpeningsHeld        *ebpf.Variable `ebpf:"openings_held"`
@@ -1208,6 +1202,7 @@ type SynspyVariables struct {
 	Places              *ebpf.Variable `ebpf:"places"`
 	Rate                *ebpf.Variable `ebpf:"rate"`
 	RcvRanges           *ebpf.Variable `ebpf:"rcv_ranges"`
+	ReasonOutcomes      *ebpf.Variable `ebpf:"reason_outcomes"`
 	ReqskTimer          *ebpf.Variable `ebpf:"reqsk_timer"`
 	SleepersPut         *ebpf.Variable `ebpf:"sleepers_put"`
 	SleepersTaken       *ebpf.Variable `ebpf:"sleepers_taken"`

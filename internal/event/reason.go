@@ -19,27 +19,28 @@ type Reason struct {
 	// another part of the report tells. Then nothing of the above is set.
 	WhyNot string
 
-	// Fate is what it means for a handshake; without it, what any loss does.
-	Fate   Fate
-	NoLoss bool   // of copies for others, and of what is sent or waits no more
-	Part   string // which deaths of its outcomes' causes those are; empty: all
+	// Outcomes is what it means for a handshake; without it, what any loss does.
+	Outcomes Outcomes
+	NoLoss   bool   // of copies for others, and of what is sent or waits no more
+	Part     string // which deaths of its outcomes' causes those are; empty: all
 	// Shared says that functions of TCP free for it, which free for other reasons, too: without
 	// it nothing tells for whom the packet was.
 	Shared bool
 }
 
-// Fate is what a packet died of that the kernel freed for a reason, where nothing else says more.
-type Fate struct {
+// Outcomes is what a packet died of that the kernel freed for a reason, where nothing else says
+// more.
+type Outcomes struct {
 	Syn Outcome // of a SYN; none: the reason does not say
 	Ack Outcome // of another packet of a half-open handshake; none: it is no loss
 }
 
-// The fates that many reasons have, or none.
+// What many reasons have, or none.
 var (
-	anyLoss = Fate{OutcomeIngressOther, OutcomeAckOtherFreed}
-	unsaid  = Fate{OutcomeNone, OutcomeAckBadQuiet}
-	unfit   = Fate{OutcomeAckBadQuiet, OutcomeAckBadQuiet} // wrong numbers for its handshake
-	badAuth = Fate{OutcomeSynAuthFailed, OutcomeAckAuthFailed}
+	anyLoss = Outcomes{OutcomeIngressOther, OutcomeAckOtherFreed}
+	unsaid  = Outcomes{OutcomeNone, OutcomeAckBadQuiet}
+	unfit   = Outcomes{OutcomeAckBadQuiet, OutcomeAckBadQuiet} // wrong numbers for its handshake
+	badAuth = Outcomes{OutcomeSynAuthFailed, OutcomeAckAuthFailed}
 )
 
 // Setting is a sysctl. In its name DEVICE stands for the device that the packet came in
@@ -92,14 +93,14 @@ const onWire = "look at the packets on the device: tcpdump -vvXi DEVICE, and eth
 var reasons = []Reason{
 	{Name: "SKB_NOT_DROPPED_YET", WhyNot: "no drop"},
 	{Name: "SKB_CONSUMED", WhyNot: "no drop", NoLoss: true},
-	{Name: "NOT_SPECIFIED", Fate: unsaid,
+	{Name: "NOT_SPECIFIED", Outcomes: unsaid,
 		WhyNot: "says nothing: the function that freed the packet is told instead"},
 	{Name: "NO_SOCKET", WhyNot: saidByCause,
-		Fate: Fate{OutcomeIngressNoListener, OutcomeAckBadQuiet}, Shared: true},
+		Outcomes: Outcomes{OutcomeIngressNoListener, OutcomeAckBadQuiet}, Shared: true},
 	{Name: "SOCKET_CLOSE",
 		WhyNot: "of what waited in a socket that is closed: listener_closed tells of connections"},
 	{Name: "SOCKET_FILTER", WhyNot: saidByCause,
-		Fate: Fate{OutcomeSynSocketFilter, OutcomeAckSocketFilter}, Shared: true},
+		Outcomes: Outcomes{OutcomeSynSocketFilter, OutcomeAckSocketFilter}, Shared: true},
 	{Name: "SOCKET_RCVBUFF", WhyNot: "of copies for raw and packet sockets, and of UDP",
 		NoLoss: true},
 	{Name: "UNIX_DISCONNECT", WhyNot: ofOthers},
@@ -111,22 +112,23 @@ var reasons = []Reason{
 	},
 	{
 		Name: "IP_CSUM", Title: "bad IP checksum", Owner: "network",
-		Fate: Fate{OutcomeIngressChecksum, OutcomeAckOtherFreed}, Part: "of the IP header",
-		Explain: "the checksum of the IPv4 header was wrong",
+		Outcomes: Outcomes{OutcomeIngressChecksum, OutcomeAckOtherFreed},
+		Part:     "of the IP header",
+		Explain:  "the checksum of the IPv4 header was wrong",
 		Fix: []string{"look for an offload that fails, and turn it off on both ends of the link: ethtool -K DEVICE tx off rx off",
 			"or for a middlebox that changes packets and not their checksum: compare tcpdump -vv at both ends"},
 	},
 	{
 		Name: "TCP_CSUM", Title: "bad TCP checksum", Owner: "network",
-		Fate: Fate{OutcomeIngressChecksum, OutcomeAckOtherFreed},
-		Part: "of TCP", Shared: true,
+		Outcomes: Outcomes{OutcomeIngressChecksum, OutcomeAckOtherFreed},
+		Part:     "of TCP", Shared: true,
 		Explain: "the TCP checksum was wrong",
 		Fix: []string{"look for an offload that fails, and turn it off on both ends of the link: ethtool -K DEVICE tx off rx off",
 			"or for a middlebox that changes packets and not their checksum: compare tcpdump -vv at both ends"},
 	},
 	{Name: "UDP_CSUM", WhyNot: ofOthers},
 	{Name: "NETFILTER_DROP", WhyNot: saidByCause,
-		Fate: Fate{OutcomeIngressNetfilter, OutcomeAckOtherFreed}},
+		Outcomes: Outcomes{OutcomeIngressNetfilter, OutcomeAckOtherFreed}},
 	{Name: "OTHERHOST", WhyNot: "of frames for another machine's hardware address: no loss",
 		NoLoss: true},
 	{
@@ -136,9 +138,9 @@ var reasons = []Reason{
 	},
 	{
 		Name: "IP_RPFILTER", Title: "reverse path filter", Owner: "network",
-		Fate:    Fate{OutcomeIngressRPFilter, OutcomeAckOtherFreed},
-		Explain: "they came in by a device that the route back to their source does not use",
-		Fix:     []string{"let the route back use the same device: ip route get CLIENT says which one it uses"},
+		Outcomes: Outcomes{OutcomeIngressRPFilter, OutcomeAckOtherFreed},
+		Explain:  "they came in by a device that the route back to their source does not use",
+		Fix:      []string{"let the route back use the same device: ip route get CLIENT says which one it uses"},
 		Settings: []Setting{{Name: "net.ipv4.conf.DEVICE.rp_filter", Try: "2", Only: "1",
 			With: true,
 			Why:  "2 takes what has any route back; the larger of this and conf.all counts"}},
@@ -154,7 +156,8 @@ var reasons = []Reason{
 	},
 	{
 		Name: "XFRM_POLICY", Title: "refused by IPsec policy", Owner: "platform",
-		Fate: Fate{OutcomeIngressPolicy, OutcomeAckOtherFreed}, Part: "IPsec", Shared: true,
+		Outcomes: Outcomes{OutcomeIngressPolicy, OutcomeAckOtherFreed},
+		Part:     "IPsec", Shared: true,
 		Explain: "an IPsec policy refused them: they should have come encrypted, or the policy blocks them",
 		Fix: []string{"compare the policies and the states of both ends: ip xfrm policy; ip xfrm state, and /proc/net/xfrm_stat for what failed",
 			"or let the policy leave this traffic alone"},
@@ -170,53 +173,53 @@ var reasons = []Reason{
 	},
 	{
 		Name: "TCP_AUTH_HDR", Title: "broken TCP signature", Owner: "client",
-		Fate: badAuth, Shared: true,
+		Outcomes: badAuth, Shared: true,
 		Explain: "their TCP MD5 or TCP-AO option was there twice, or broken",
 		Fix:     []string{"find who makes such options: the client, or a middlebox that changes them"},
 	},
 	{
 		Name: "TCP_MD5NOTFOUND", Title: "no TCP MD5 signature", Owner: "client",
-		Fate: badAuth, Shared: true,
+		Outcomes: badAuth, Shared: true,
 		Explain: "the listener has a TCP MD5 key for the client, and they had no signature",
 		Fix:     []string{"set the same key at the client (BGP: the session's password), or remove the listener's"},
 	},
 	{
 		Name: "TCP_MD5UNEXPECTED", Title: "unexpected TCP MD5 signature",
-		Owner: "application",
-		Fate:  badAuth, Shared: true,
+		Owner:    "application",
+		Outcomes: badAuth, Shared: true,
 		Explain: "they had a TCP MD5 signature, and the listener has no key for the client",
 		Fix:     []string{"give the listener the client's key for that address (BGP: the session's password), or remove the client's"},
 	},
 	{
 		Name: "TCP_MD5FAILURE", Title: "wrong TCP MD5 signature", Owner: "client",
-		Fate: badAuth, Shared: true,
+		Outcomes: badAuth, Shared: true,
 		Explain: "their TCP MD5 signature was wrong: the keys differ, or addresses or ports were changed on the way",
 		Fix: []string{"compare the keys of both ends",
 			"look for NAT in between: the addresses and ports are signed, too"},
 	},
 	{
 		Name: "TCP_AONOTFOUND", Title: "no TCP-AO signature", Owner: "client",
-		Fate: badAuth, Shared: true,
+		Outcomes: badAuth, Shared: true,
 		Explain: "the listener wants TCP-AO from the client, and they had none",
 		Fix:     []string{"set the same keys at the client, or remove the listener's"},
 	},
 	{
 		Name: "TCP_AOUNEXPECTED", Title: "unexpected TCP-AO signature",
-		Owner: "application",
-		Fate:  badAuth, Shared: true,
+		Owner:    "application",
+		Outcomes: badAuth, Shared: true,
 		Explain: "they had a TCP-AO signature, and the listener has no key for the client",
 		Fix: []string{
 			"give the listener the client's keys, or remove them at the client"},
 	},
 	{
 		Name: "TCP_AOKEYNOTFOUND", Title: "unknown TCP-AO key", Owner: "client",
-		Fate: badAuth, Shared: true,
+		Outcomes: badAuth, Shared: true,
 		Explain: "their TCP-AO key is not one of the listener's",
 		Fix:     []string{"compare the key numbers (SendID and RecvID) of both ends"},
 	},
 	{
 		Name: "TCP_AOFAILURE", Title: "wrong TCP-AO signature", Owner: "client",
-		Fate: badAuth, Shared: true,
+		Outcomes: badAuth, Shared: true,
 		Explain: "their TCP-AO signature was wrong: the keys differ, or they were changed on the way",
 		Fix: []string{"compare the keys of both ends",
 			"look for NAT in between: the addresses and ports are signed, too"},
@@ -229,81 +232,81 @@ var reasons = []Reason{
 			Why: "in bytes: the least, the usual and the largest receive buffer"}},
 	},
 	{Name: "TCP_FLAGS", WhyNot: saidByCause, Part: "with FIN",
-		Fate: Fate{OutcomeSynBadSynFlags, OutcomeAckBadQuiet}, Shared: true},
+		Outcomes: Outcomes{OutcomeSynBadSynFlags, OutcomeAckBadQuiet}, Shared: true},
 	{Name: "TCP_ABORT_ON_DATA", WhyNot: "of data for connections that were closed"},
 	{Name: "TCP_ZEROWINDOW", WhyNot: ofData},
 	{Name: "TCP_OLD_DATA", WhyNot: ofData},
 	{
 		Name: "TCP_OVERWINDOW", Title: "outside the window", Owner: "network",
-		Fate:    unfit,
-		Explain: "their sequence number was beyond the window that the server offered",
-		Fix:     []string{"look for a middlebox that changes sequence numbers on one way only, and for two machines with one address"},
+		Outcomes: unfit,
+		Explain:  "their sequence number was beyond the window that the server offered",
+		Fix:      []string{"look for a middlebox that changes sequence numbers on one way only, and for two machines with one address"},
 	},
 	{Name: "TCP_OFOMERGE", WhyNot: ofData},
 	{
 		Name: "TCP_RFC7323_PAWS", Title: "older timestamp (PAWS)", Owner: "network",
-		Fate:    unfit,
-		Explain: "their TCP timestamp was older than the one before on the same addresses and ports (PAWS): another machine behind the same NAT address, or a rewritten timestamp",
-		Fix:     []string{"give clients behind one NAT address ports of their own, or let the NAT rewrite or take off timestamps", "look for a middlebox that changes timestamps on one way only"},
+		Outcomes: unfit,
+		Explain:  "their TCP timestamp was older than the one before on the same addresses and ports (PAWS): another machine behind the same NAT address, or a rewritten timestamp",
+		Fix:      []string{"give clients behind one NAT address ports of their own, or let the NAT rewrite or take off timestamps", "look for a middlebox that changes timestamps on one way only"},
 	},
 	{
 		Name: "TCP_RFC7323_PAWS_ACK", Title: "older timestamp (PAWS)", Owner: "network",
-		Fate:    unfit,
-		Explain: "they were old ACKs that came late, as their TCP timestamp says",
-		Fix:     []string{"look for reordering on the way; a few are harmless"},
+		Outcomes: unfit,
+		Explain:  "they were old ACKs that came late, as their TCP timestamp says",
+		Fix:      []string{"look for reordering on the way; a few are harmless"},
 	},
 	{
 		Name: "TCP_RFC7323_TW_PAWS", Title: "TIME_WAIT, older timestamp (PAWS)",
-		Owner:   "network",
-		Fate:    Fate{OutcomeIngressTimeWaitPAWS, OutcomeAckOtherFreed},
-		Explain: "the SYNs' TCP timestamp was older than that of the connection in TIME_WAIT on the same addresses and ports (PAWS), as of another client behind the same NAT address",
+		Owner:    "network",
+		Outcomes: Outcomes{OutcomeIngressTimeWaitPAWS, OutcomeAckOtherFreed},
+		Explain:  "the SYNs' TCP timestamp was older than that of the connection in TIME_WAIT on the same addresses and ports (PAWS), as of another client behind the same NAT address",
 		Fix: []string{"give the NAT more addresses or ports, so that it uses none again within a minute, or let it rewrite TCP timestamps or take them off",
 			"keep connections open, so that fewer end",
 			"let clients close first: TIME_WAIT is then theirs"},
 	},
 	{
 		Name: "TCP_RFC7323_TSECR", Title: "timestamp never sent", Owner: "network",
-		Fate:    unfit,
-		Explain: "they gave back a TCP timestamp that the server never sent",
-		Fix:     []string{"look for a middlebox that changes timestamps on one way only; else it was forged"},
+		Outcomes: unfit,
+		Explain:  "they gave back a TCP timestamp that the server never sent",
+		Fix:      []string{"look for a middlebox that changes timestamps on one way only; else it was forged"},
 	},
 	{Name: "TCP_LISTEN_OVERFLOW", WhyNot: saidByCause},
 	{
 		Name: "TCP_OLD_SEQUENCE", Title: "old sequence number", Owner: "network",
-		Fate:    unfit,
-		Explain: "their sequence number was older than what the server has already",
+		Outcomes: unfit,
+		Explain:  "their sequence number was older than what the server has already",
 		Fix: []string{"look for packets that come twice or late; a few are harmless",
 			"look for a middlebox that changes sequence numbers on one way only"},
 	},
 	{
 		Name: "TCP_INVALID_SEQUENCE", Title: "wrong sequence number", Owner: "network",
-		Fate:    unfit,
-		Explain: "their sequence number did not fit the handshake",
-		Fix:     []string{"look for a middlebox that changes sequence numbers on one way only, and for two machines with one address"},
+		Outcomes: unfit,
+		Explain:  "their sequence number did not fit the handshake",
+		Fix:      []string{"look for a middlebox that changes sequence numbers on one way only, and for two machines with one address"},
 	},
 	{
 		Name: "TCP_INVALID_END_SEQUENCE", Title: "more than the window takes",
-		Owner:   "client",
-		Fate:    unfit,
-		Explain: "they ended beyond the window that the server offered",
-		Fix:     []string{"find the sender that ignores the window: a client with a TCP of its own, or a middlebox that changes window scaling"},
+		Owner:    "client",
+		Outcomes: unfit,
+		Explain:  "they ended beyond the window that the server offered",
+		Fix:      []string{"find the sender that ignores the window: a client with a TCP of its own, or a middlebox that changes window scaling"},
 	},
 	{
 		Name: "TCP_INVALID_ACK_SEQUENCE", Title: "wrong ACK number", Owner: "network",
-		Fate:    unfit,
-		Explain: "they acknowledged what the server never sent",
-		Fix:     []string{"look for a middlebox that changes sequence numbers on one way only, and for two machines with one address"},
+		Outcomes: unfit,
+		Explain:  "they acknowledged what the server never sent",
+		Fix:      []string{"look for a middlebox that changes sequence numbers on one way only, and for two machines with one address"},
 	},
 	{
 		Name: "TCP_RESET", Title: "reset that does not fit", Owner: "network",
-		Fate:    unfit,
-		Explain: "they were resets whose numbers do not fit",
-		Fix:     []string{"look for who sends it: a firewall that resets connections which it does not know"},
+		Outcomes: unfit,
+		Explain:  "they were resets whose numbers do not fit",
+		Fix:      []string{"look for who sends it: a firewall that resets connections which it does not know"},
 	},
 	{
 		Name: "TCP_INVALID_SYN", Title: "SYN on an old connection", Owner: "client",
-		Fate: Fate{OutcomeIngressOtherConnection, OutcomeAckBadQuiet},
-		Part: "of a SYN on a connection", Shared: true,
+		Outcomes: Outcomes{OutcomeIngressOtherConnection, OutcomeAckBadQuiet},
+		Part:     "of a SYN on a connection", Shared: true,
 		Explain: metOld,
 		Fix:     []string{challenged, findOutGone, morePorts},
 	},
@@ -321,21 +324,21 @@ var reasons = []Reason{
 	},
 	{
 		Name: "TCP_OLD_ACK", Title: "old ACK", Owner: "network",
-		Fate:    unfit,
-		Explain: "they acknowledged less than was acknowledged before",
-		Fix:     []string{"look for reordering on the way; a few are harmless"},
+		Outcomes: unfit,
+		Explain:  "they acknowledged less than was acknowledged before",
+		Fix:      []string{"look for reordering on the way; a few are harmless"},
 	},
 	{
 		Name: "TCP_TOO_OLD_ACK", Title: "ACK too old", Owner: "network",
-		Fate:    unfit,
-		Explain: "they acknowledged what lies further back than a window",
-		Fix:     []string{"look for a middlebox that changes sequence numbers on one way only; else it was forged"},
+		Outcomes: unfit,
+		Explain:  "they acknowledged what lies further back than a window",
+		Fix:      []string{"look for a middlebox that changes sequence numbers on one way only; else it was forged"},
 	},
 	{
 		Name: "TCP_ACK_UNSENT_DATA", Title: "ACK of what was never sent", Owner: "network",
-		Fate:    unfit,
-		Explain: "they acknowledged what the server never sent",
-		Fix:     []string{"look for a middlebox that changes sequence numbers on one way only; else it was forged"},
+		Outcomes: unfit,
+		Explain:  "they acknowledged what the server never sent",
+		Fix:      []string{"look for a middlebox that changes sequence numbers on one way only; else it was forged"},
 	},
 	{Name: "TCP_OFO_QUEUE_PRUNE", WhyNot: ofData},
 	{Name: "TCP_OFO_DROP", WhyNot: ofData},
@@ -376,9 +379,9 @@ var reasons = []Reason{
 	{Name: "DUALPI2_STEP_DROP", WhyNot: onTheWayOut, NoLoss: true},
 	{
 		Name: "CPU_BACKLOG", Title: "CPU receive backlog full", Owner: "node",
-		Fate:    Fate{OutcomeIngressCPUBacklog, OutcomeAckOtherFreed},
-		Explain: "the queue of received packets of a CPU was full",
-		Fix:     []string{"spread the packets over CPUs: interrupts and RSS of the device (ethtool -x DEVICE), or RPS; /proc/net/softnet_stat has the drops of each CPU in its second column"},
+		Outcomes: Outcomes{OutcomeIngressCPUBacklog, OutcomeAckOtherFreed},
+		Explain:  "the queue of received packets of a CPU was full",
+		Fix:      []string{"spread the packets over CPUs: interrupts and RSS of the device (ethtool -x DEVICE), or RPS; /proc/net/softnet_stat has the drops of each CPU in its second column"},
 		Settings: []Setting{{Name: "net.core.netdev_max_backlog", Try: "10000", Host: true,
 			Why: "in packets for each CPU; it helps against bursts, not against a CPU that is too slow"}},
 	},
@@ -516,8 +519,8 @@ var reasons = []Reason{
 	},
 	{
 		Name: "TCP_MINTTL", Title: "TTL below the listener's minimum", Owner: "application",
-		Fate: Fate{OutcomeIngressPolicy, OutcomeAckOtherFreed},
-		Part: "minimum TTL", Shared: true,
+		Outcomes: Outcomes{OutcomeIngressPolicy, OutcomeAckOtherFreed},
+		Part:     "minimum TTL", Shared: true,
 		Explain: "their TTL was below what the listener asks for (the socket options IP_MINTTL and IPV6_MINHOPCOUNT): the client is further away",
 		Fix:     []string{"lower the server's limit of hops (BGP: ttl-security, gtsm), or remove it, where clients are meant to come from further away"},
 	},
@@ -829,13 +832,13 @@ var families = []struct{ prefix, like string }{
 	{"QDISC_", "QDISC_DROP"}, {"FQ_", "FQ_BAND_LIMIT"}, {"NEIGH_", "NEIGH_FAILED"},
 }
 
-// FateOf returns what a drop reason means for a handshake, by its name as records carry it.
-func FateOf(name string) Fate {
+// OutcomesOf returns what a drop reason means for a handshake, by its name as records carry it.
+func OutcomesOf(name string) Outcomes {
 	r, _ := ReasonLike(name)
-	if r.Fate == (Fate{}) && !r.NoLoss {
+	if r.Outcomes == (Outcomes{}) && !r.NoLoss {
 		return anyLoss
 	}
-	return r.Fate
+	return r.Outcomes
 }
 
 // ReasonLike finds the row of a drop reason, or one of its kind.

@@ -59,18 +59,18 @@ func TestReasons(t *testing.T) {
 func TestReasonsTellBranches(t *testing.T) {
 	told := make(map[Outcome]bool)
 	for _, r := range reasons {
-		if r.NoLoss && r.Fate != (Fate{}) {
-			t.Errorf("%s is no loss, and has a fate", r.Name)
+		if r.NoLoss && r.Outcomes != (Outcomes{}) {
+			t.Errorf("%s is no loss, and has outcomes", r.Name)
 		}
-		told[r.Fate.Syn], told[r.Fate.Ack] = true, true
-		if r.Fate != (Fate{}) && r.Fate.Ack.Branch().Stage != StageAck {
-			t.Errorf("%s: outcome %d is of no ACK", r.Name, r.Fate.Ack)
+		told[r.Outcomes.Syn], told[r.Outcomes.Ack] = true, true
+		if r.Outcomes != (Outcomes{}) && r.Outcomes.Ack.Branch().Stage != StageAck {
+			t.Errorf("%s: outcome %d is of no ACK", r.Name, r.Outcomes.Ack)
 		}
 	}
 	for o := range NumOutcomes {
 		b := o.Branch()
 		if b.Needs&NeedReason != 0 && b.Needs&NeedAnswers == 0 && !told[o] {
-			t.Errorf("outcome %d, %v: no drop reason leads to it (Fate in reason.go)", o, b.Cause)
+			t.Errorf("outcome %d, %v: no drop reason leads to it (Outcomes in reason.go)", o, b.Cause)
 		}
 	}
 }

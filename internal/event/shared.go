@@ -25,8 +25,8 @@ var shared = []sharedMoves{
 	// segment's is counted by tcp_v4_rcv and tcp_v4_do_rcv, and by their twins of IPv6.
 	{[]Outcome{OutcomeIngressChecksum},
 		[][]string{{"TcpInCsumErrors"}, {"IpExtInCsumErrors", "IpInHdrErrors"}}},
-	// That one of the two moved is how these outcomes are known: told_apart in
-	// bpf/ledger.h.
+	// That one of the two moved is how these outcomes are known: disambiguate in
+	// bpf/classify.h.
 	{[]Outcome{OutcomeSynNoRouteBack, OutcomeSynNoRouteBackCookies, OutcomeAckNoRouteBack,
 		OutcomeAckNoRouteBackReset,
 		OutcomeAckNoRouteBackCookie, OutcomeAckNoRouteBackCookieEarly}, [][]string{

@@ -48,7 +48,7 @@ func TestOutcomesAgree(t *testing.T) {
 		o := event.Outcome(value.Value)
 		ingress := o >= event.OutcomeIngressNoListener && o <= event.OutcomeIngressOtherRefused
 		if ingress != (branch.Stage == event.StageIngress) {
-			t.Errorf("%s: before_listener() in bpf/record.h says %v", value.Name, ingress)
+			t.Errorf("%s: before_listener() in bpf/emit.h says %v", value.Name, ingress)
 		}
 		// The cause's name is in the outcome's, unless the outcome is of no cause.
 		name := strings.ToLower(value.Name)

@@ -70,7 +70,7 @@ type Facts struct {
 	CodeErr error
 	CPUs    []int
 
-	OwnSocket int    // a socket's descriptor, see socket_of in bpf/owner.h; never closed
+	OwnSocket int    // a socket's descriptor, see socket_of in bpf/compat.h; never closed
 	BtfFile   string // empty: the kernel's own
 	Cache     *btf.Cache
 	Types     *btf.Spec // of btfFile, once needed

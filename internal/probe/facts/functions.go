@@ -151,7 +151,7 @@ func namesOf(lists ...[]Function) []string {
 	return names
 }
 
-// Twin ends the name of a twin, see seen_before in bpf/freed.h.
+// Twin ends the name of a twin, see seen_before in bpf/skb.h.
 const Twin = "_twin"
 
 // RegistersFunction is the helper that finds the registers with which a thread entered the kernel: 5.15.

@@ -310,7 +310,7 @@ func (l *Ledger) readCounted() (map[uint64]*counted, error) {
 		return all[id]
 	}
 	var (
-		place bpf.SynspyPlaceKey
+		place bpf.SynspyNamespaceCpu
 		tally bpf.SynspyTally
 	)
 	entries := l.Collection.Maps["tallies"].Iterate()
@@ -326,7 +326,7 @@ func (l *Ledger) readCounted() (map[uint64]*counted, error) {
 		key   bpf.SynspyCountKey
 		count uint64
 	)
-	entries = l.Collection.Maps["withheld"].Iterate()
+	entries = l.Collection.Maps["filtered"].Iterate()
 	for entries.Next(&key, &count) {
 		if count > 0 {
 			of(key.Id).filtered[key.Outcome] += count

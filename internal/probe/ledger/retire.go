@@ -122,20 +122,20 @@ func (l *Ledger) retire(b *Entry, rows *counted) error {
 	if rows != nil {
 		for _, cpu := range rows.cpus {
 			errs = append(errs,
-				l.Collection.Maps["tallies"].Delete(bpf.SynspyPlaceKey{Id: b.ID,
+				l.Collection.Maps["tallies"].Delete(bpf.SynspyNamespaceCpu{Id: b.ID,
 					Cpu: cpu}))
 		}
 		errs = append(errs, l.HoldRows("tallies", -int64(len(rows.cpus))))
 		for o, n := range rows.filtered {
 			if n > 0 {
 				errs = append(errs,
-					l.Collection.Maps["withheld"].Delete(bpf.SynspyCountKey{Id: b.ID, Outcome: uint32(o)}))
+					l.Collection.Maps["filtered"].Delete(bpf.SynspyCountKey{Id: b.ID, Outcome: uint32(o)}))
 			}
 		}
 	}
 	for cpu := range l.Possible {
 		errs = append(errs,
-			l.Collection.Maps["bases"].Delete(bpf.SynspyPlaceKey{Id: b.ID,
+			l.Collection.Maps["bases"].Delete(bpf.SynspyNamespaceCpu{Id: b.ID,
 				Cpu: uint64(cpu)}))
 	}
 	for _, err := range errs {

@@ -58,10 +58,10 @@ func (o *Objects) MakeOtherRows(accepts bool) error {
 	for outcome := event.OutcomeNone + 1; outcome < event.NumOutcomes; outcome++ {
 		other := bpf.SynspyCountKey{Outcome: uint32(outcome)}
 		errs = append(errs, put("counts", other, bpf.SynspyCount{}),
-			put("withheld", other, uint64(0)))
+			put("filtered", other, uint64(0)))
 	}
 	for cpu := range o.Possible {
-		errs = append(errs, put("tallies", bpf.SynspyPlaceKey{Cpu: uint64(cpu)},
+		errs = append(errs, put("tallies", bpf.SynspyNamespaceCpu{Cpu: uint64(cpu)},
 			bpf.SynspyTally{}))
 	}
 	errs = append(errs, put("arrived", uint64(0), bpf.SynspyArrivals{}))
@@ -119,7 +119,7 @@ func (o *Objects) EachCPU(f func(*bpf.SynspyCpuState)) error {
 
 // Namespace is a network namespace as the kernel side names it.
 type Namespace struct {
-	ID    uint64 // its key: net_id() of bpf/ledger.h
+	ID    uint64 // its key: net_id() of bpf/compat.h
 	Net   uint64 // address of its struct net
 	Inode uint32
 }

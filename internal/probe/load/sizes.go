@@ -39,7 +39,7 @@ func size(spec *ebpf.CollectionSpec, here *facts.Facts, config Config) error {
 	spec.Maps["offsets"].MaxEntries = uint32(cpus)
 	s := facts.SizesFor(here, cpus)
 	rows := map[string]uint32{"openings": s.Openings, "bases": s.Bases, "tallies": s.Tallies,
-		"withheld": s.Withheld,
+		"filtered": s.Withheld,
 		"counts":   s.Counts, "arrived": s.Arrived, "wanted": 1}
 	if config.Filter.ByOwner {
 		rows["wanted"] = s.Wanted

@@ -52,7 +52,7 @@ func answers() []Table {
 			Full:    "rows of namespaces that ended are used again, a quarter is kept for those that filters name; the rest is in the row of others",
 			Counted: "overflow.namespaces", Verdict: noHealth +
 				", and the ledger is not balanced"},
-		{Object: "synspy", Name: "withheld",
+		{Object: "synspy", Name: "filtered",
 			Holds: "network namespaces and outcomes that filters keep out",
 			Full:  "counted in the row of other namespaces: the sums stay exact"},
 		{Object: "synspy", Name: "counts", Holds: "listeners and outcomes",

@@ -80,7 +80,7 @@ func TestSizes(t *testing.T) {
 	}
 	used := map[string]uint32{"openings": namespaces, "bases": namespaces,
 		"tallies": namespaces + namespaces/2, "arrived": listeners,
-		"acceptings": 1 << 14, "counts": listeners / 10, "withheld": 1 << 12, "wanted": 1}
+		"acceptings": 1 << 14, "counts": listeners / 10, "filtered": 1 << 12, "wanted": 1}
 	for _, late := range []bool{true, false} {
 		facts := &facts.Facts{LateRows: late}
 		if err := size(spec, facts, Config{Accepts: true}); err != nil {

@@ -144,7 +144,7 @@ func TestBlindWithoutFrees(t *testing.T) {
 func TestBlindReasons(t *testing.T) {
 	told := 0
 	for _, r := range event.Reasons() {
-		for _, o := range []event.Outcome{r.Fate.Syn, r.Fate.Ack} {
+		for _, o := range []event.Outcome{r.Outcomes.Syn, r.Outcomes.Ack} {
 			branch := o.Branch()
 			if branch.Needs&event.NeedReason == 0 {
 				continue
@@ -152,7 +152,8 @@ func TestBlindReasons(t *testing.T) {
 			told++
 			here := probetest.KernelFacts(t, "newest")
 			for name := range here.Reasons {
-				if event.FateOf(strings.TrimPrefix(name, reason.Prefix)) == r.Fate {
+				short := strings.TrimPrefix(name, reason.Prefix)
+				if event.OutcomesOf(short) == r.Outcomes {
 					delete(here.Reasons, name)
 				}
 			}

@@ -43,7 +43,7 @@ func TestReasonRows(t *testing.T) {
 				continue
 			}
 			says := func(s string) bool { return strings.Contains(r.WhyNot, s) }
-			if event.FateOf(short) == event.FateOf("") &&
+			if event.OutcomesOf(short) == event.OutcomesOf("") &&
 				r.WhyNot != "" && !slices.ContainsFunc(noHandshake, says) {
 				t.Errorf("%s: %s shows as kernel_other, and nothing says what to do: %q", name, full, r.WhyNot)
 			}

@@ -27,7 +27,7 @@ type reasoned struct {
 func byReason() []reasoned {
 	var all []reasoned
 	for _, r := range event.Reasons() {
-		for _, o := range []event.Outcome{r.Fate.Syn, r.Fate.Ack} {
+		for _, o := range []event.Outcome{r.Outcomes.Syn, r.Outcomes.Ack} {
 			branch := o.Branch()
 			d := reasoned{o, branch.Cause, branch.Stage, branch.Needs, r.Part, r.Shared}
 			if branch.Needs&event.NeedReason != 0 && !slices.Contains(all, d) {
@@ -99,7 +99,7 @@ func (v *view) unreasoned(d reasoned) string {
 	return whyNoReasons
 }
 
-// shows is what it shows as when nothing tells it: see name_death in bpf/death.h.
+// shows is what it shows as when nothing tells it: see judge_freed in bpf/kfree_skb.h.
 func (v *view) shows(d reasoned) string {
 	switch {
 	case d.needs&event.NeedSocket != 0 && v.freed && v.socket:
@@ -119,7 +119,7 @@ func (v *view) shows(d reasoned) string {
 func (v *view) names(d reasoned) bool {
 	for name := range v.facts.Reasons {
 		r, _ := event.ReasonLike(strings.TrimPrefix(name, reason.Prefix))
-		if r.Part == d.part && (r.Fate.Syn == d.outcome || r.Fate.Ack == d.outcome) {
+		if r.Part == d.part && (r.Outcomes.Syn == d.outcome || r.Outcomes.Ack == d.outcome) {
 			return true
 		}
 	}

@@ -4,14 +4,15 @@
  * state, on the path of every SYN; a map is touched only when two listeners
  * share a place and one must make room.
  */
-#ifndef SYNSPY_ARRIVAL_H
-#define SYNSPY_ARRIVAL_H
+#ifndef SYNSPY_ARRIVALS_H
+#define SYNSPY_ARRIVALS_H
 
 #include "cpu_state.h"
 #include "maps.h"
 #include "packet.h"
 
-/* arrivals_add adds what one place has. Two CPUs may lose each other's mark, never each other's count. */
+/* arrivals_add adds what one place has. Two CPUs may lose each other's mark, never each other's
+ * count. */
 static __always_inline void arrivals_add(struct arrivals *to, struct arrivals *more)
 {
 	__sync_fetch_and_add(&to->syn, more->syn);
@@ -53,8 +54,8 @@ static __always_inline void arrivals_flush(struct arrival *a)
 		arrivals_add(total, &a->seen);
 }
 
-/* unasked: in a network namespace that is not asked for. */
-static __always_inline bool unasked(__u64 sk)
+/* outside_netns: in a network namespace that is not asked for. */
+static __always_inline bool outside_netns(__u64 sk)
 {
 	struct net *net;
 
@@ -64,15 +65,15 @@ static __always_inline bool unasked(__u64 sk)
 	return filter.netns != LOAD(struct net, net, ns.inum);
 }
 
-static __always_inline struct arrival *arrival_of(struct cpu_state *cpu, __u64 key)
+static __always_inline struct arrival *arrival_place(struct cpu_state *cpu, __u64 key)
 {
 	__u32 index = (key * 0x9e3779b97f4a7c15ULL >> 56) & (KNOWN_ARRIVALS - 1);
 
 	return &cpu->arrivals[index];
 }
 
-/* arrival_begin makes room for a listener where another is. Who reads both the CPUs' states and the table
- * meanwhile sees that by the moves. */
+/* arrival_begin makes room for a listener where another is. Who reads both the CPUs' states and the
+ * table meanwhile sees that by the moves. */
 static __noinline int arrival_begin(struct arrival *a, __u64 key, __u64 sk)
 {
 	bool moves = a->key;
@@ -84,7 +85,7 @@ static __noinline int arrival_begin(struct arrival *a, __u64 key, __u64 sk)
 	a->key = key;
 	a->sk = sk;
 	a->id = socket_id(sk);
-	a->net = have_path ? (__u64)LOAD(struct sock, sk, __sk_common.skc_net.net) : 0;
+	a->net = have_listen_path ? (__u64)LOAD(struct sock, sk, __sk_common.skc_net.net) : 0;
 	__builtin_memset(&a->seen, 0, sizeof(a->seen));
 	if (moves)
 		__sync_fetch_and_add(&moves_ended, 1);
@@ -101,30 +102,31 @@ static __always_inline void count_arrival(struct cpu_state *cpu, struct arrival 
 		at->seen.ack++;
 }
 
-static __always_inline void arrived_at(struct cpu_state *cpu, __u64 key, __u64 sk, bool syn)
+static __always_inline void count_arrival_by_key(struct cpu_state *cpu, __u64 key, __u64 sk,
+						 bool syn)
 {
-	struct arrival *a = arrival_of(cpu, key);
+	struct arrival *a = arrival_place(cpu, key);
 
 	if (a->key != key && cpu->gate)
 		arrival_begin(a, key, sk);
 	count_arrival(cpu, a, syn);
 }
 
-/* arrival_at is the place of a listener that is at hand. Another may have come to its address:
- * then it has opened. */
-static __always_inline struct arrival *arrival_at(struct cpu_state *cpu, __u64 sk)
+/* listener_arrival is the place of a listener that is at hand. Another may have come to its
+ * address: then it has opened. */
+static __always_inline struct arrival *listener_arrival(struct cpu_state *cpu, __u64 sk)
 {
 	__u64 key = sk ^ (__u64)listen_generation << 48;
-	struct arrival *a = arrival_of(cpu, key);
+	struct arrival *a = arrival_place(cpu, key);
 
 	if (a->key != key)
 		arrival_begin(a, key, sk);
 	return a;
 }
 
-static __always_inline void arrived_at_socket(struct cpu_state *cpu, __u64 sk, bool syn)
+static __always_inline void count_arrival_of(struct cpu_state *cpu, __u64 sk, bool syn)
 {
-	count_arrival(cpu, arrival_at(cpu, sk), syn);
+	count_arrival(cpu, listener_arrival(cpu, sk), syn);
 }
 
 #endif

@@ -70,12 +70,14 @@ func TestOutcomeTable(t *testing.T) {
 	}
 }
 
-// TestFates: reasons that decide a cause are sorted so, on whatever number.
-func TestFates(t *testing.T) {
-	table := fateTable(map[string]uint32{"SKB_DROP_REASON_NO_SOCKET": 7, "SKB_DROP_REASON_TCP_MD5FAILURE": 200,
+// TestReasonTable: reasons that decide a cause are sorted so, on whatever number.
+func TestReasonTable(t *testing.T) {
+	table := reasonTable(map[string]uint32{
+		"SKB_DROP_REASON_NO_SOCKET": 7, "SKB_DROP_REASON_TCP_MD5FAILURE": 200,
 		"SKB_DROP_REASON_TCP_AO_OF_TOMORROW": 201, "SKB_DROP_REASON_QDISC_OF_TOMORROW": 10,
-		"SKB_DROP_REASON_QUEUE_PURGE": 9, "SKB_DROP_REASON_MAX": 1 << 16})
-	for number, want := range map[int]event.Fate{
+		"SKB_DROP_REASON_QUEUE_PURGE": 9, "SKB_DROP_REASON_MAX": 1 << 16,
+	})
+	for number, want := range map[int]event.Outcomes{
 		7:   {Syn: event.OutcomeIngressNoListener, Ack: event.OutcomeAckBadQuiet},
 		200: {Syn: event.OutcomeSynAuthFailed, Ack: event.OutcomeAckAuthFailed},
 		201: {Syn: event.OutcomeSynAuthFailed, Ack: event.OutcomeAckAuthFailed},
@@ -84,7 +86,7 @@ func TestFates(t *testing.T) {
 	} {
 		got := table[number]
 		if got.Syn != uint8(want.Syn) || got.Ack != uint8(want.Ack) {
-			t.Errorf("reason %d has fate %+v, want %+v", number, got, want)
+			t.Errorf("reason %d has outcomes %+v, want %+v", number, got, want)
 		}
 	}
 }

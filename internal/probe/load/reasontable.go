@@ -14,22 +14,22 @@ import (
 	"github.com/synspy/synspy/internal/probe/reason"
 )
 
-// fateOf returns what the kernel side is told of a drop reason, by its name without that.
-func fateOf(reason string) bpf.SynspyFate {
-	fate := event.FateOf(reason)
-	return bpf.SynspyFate{Syn: uint8(fate.Syn), Ack: uint8(fate.Ack)}
+// outcomesOf returns what the kernel side is told of a drop reason, by its name without that.
+func outcomesOf(reason string) bpf.SynspyReasonOutcomes {
+	outcomes := event.OutcomesOf(reason)
+	return bpf.SynspyReasonOutcomes{Syn: uint8(outcomes.Syn), Ack: uint8(outcomes.Ack)}
 }
 
-// fateTable is bpf/config.h's fates: by reason number. Numbers change with every release, names
-// hardly.
-func fateTable(reasons map[string]uint32) [256]bpf.SynspyFate {
-	var table [256]bpf.SynspyFate
+// reasonTable is bpf/config.h's reason_outcomes: by number. Numbers change with every release,
+// names hardly.
+func reasonTable(reasons map[string]uint32) [256]bpf.SynspyReasonOutcomes {
+	var table [256]bpf.SynspyReasonOutcomes
 	for i := range table {
-		table[i] = fateOf("")
+		table[i] = outcomesOf("")
 	}
 	for name, number := range reasons {
 		if number < uint32(len(table)) {
-			table[number] = fateOf(strings.TrimPrefix(name, reason.Prefix))
+			table[number] = outcomesOf(strings.TrimPrefix(name, reason.Prefix))
 		}
 	}
 	return table
@@ -51,8 +51,10 @@ func placeTable(here *facts.Facts) [16]bpf.SynspyPlace {
 		}
 		for _, code := range here.Code[name] {
 			if i < len(table) {
-				table[i] = bpf.SynspyPlace{Start: code.Start, Size: code.End - code.Start,
-					Fate: fateOf(reasons[name])}
+				table[i] = bpf.SynspyPlace{
+					Start: code.Start, Size: code.End - code.Start,
+					Outcomes: outcomesOf(reasons[name]),
+				}
 				i++
 			}
 		}
