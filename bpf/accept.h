@@ -129,7 +129,8 @@ __noinline __u32 wait_bucket(__u64 ns)
 static __noinline struct accepting *accepting_begin(__u64 id, __u32 place)
 {
 	struct accepting *at = bpf_map_lookup_elem(&accept_places, &place);
-	struct accepting *row = bpf_map_lookup_elem(&acceptings, &id), fresh = { .id = id };
+	struct accepting *row = bpf_map_lookup_elem(&acceptings, &id);
+	static const struct accepting none = {}; /* four calls share the stack's 512 bytes */
 
 	if (at && !at->id && !bpf_map_update_elem(&accept_owners, &place, &id, BPF_NOEXIST)) {
 		if (row)
@@ -139,11 +140,13 @@ static __noinline struct accepting *accepting_begin(__u64 id, __u32 place)
 	}
 	if (row)
 		return row;
-	if (!bpf_map_update_elem(&acceptings, &id, &fresh, BPF_NOEXIST))
+	if (!bpf_map_update_elem(&acceptings, &id, &none, BPF_NOEXIST))
 		__sync_fetch_and_add(&acceptings_made, 1);
 	row = bpf_map_lookup_elem(&acceptings, &id);
-	if (row)
+	if (row) {
+		row->id = id;
 		return row;
+	}
 	id = 0; /* the table is full: "other listeners", made by Go at the start */
 	return bpf_map_lookup_elem(&acceptings, &id);
 }
