@@ -18,7 +18,8 @@
 #include "row.h"
 
 /* choose_member tells which member of a SO_REUSEPORT group a packet was for, where the kernel
- * handed none over, and some member was found: known only if there is one, or one alone is full. */
+ * did not say and a lookup found some member: it is known if the group has one member, or only one
+ * of them is full. */
 static __noinline int choose_member(struct cpu_state *cpu, __u64 sk, struct verdict *v)
 {
 	v->sk = sk;

@@ -142,10 +142,9 @@ static __always_inline __u64 consume_skb_location(__u64 *ctx)
 	return have_consume_location ? ctx[1] : 0;
 }
 
-/* Before 5.12 a namespace has no cookie; then its number and the random one that it hashes with are
- * as good: "net: initialize net->net_cookie at netns setup". */
-/* net_id names a namespace for ever. Its address does not: the memory of one
- * that ends goes to the next that begins, mostly at once. */
+/* net_id names a namespace for ever. Its address does not: the memory of one that ends goes to the
+ * next that begins, mostly at once. Before "net: initialize net->net_cookie at netns setup" (5.12)
+ * a namespace has no cookie, and its inode with its random hash_mix serves as well. */
 static __always_inline __u64 net_id(__u64 net)
 {
 	struct net *n = (struct net *)net;

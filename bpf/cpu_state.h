@@ -8,7 +8,7 @@
 
 #include "event.h"
 #include "kernel.h"
-#include "netfilter.h"
+#include "hook_callers.h"
 
 #define KNOWN_NAMESPACES 32
 #define KNOWN_ARRIVALS 32

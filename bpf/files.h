@@ -9,7 +9,7 @@
 #include "config.h"
 #include "ledger.h"
 #include "listener.h"
-#include "listening.h"
+#include "listen_change.h"
 #include "maps.h"
 #include "ports.h"
 #include "steered.h"

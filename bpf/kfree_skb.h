@@ -13,7 +13,7 @@
 #include "ip.h"
 #include "lookup.h"
 #include "mark.h"
-#include "netfilter.h"
+#include "hook_callers.h"
 #include "packet.h"
 #include "reject.h"
 #include "reqsk_timer.h"

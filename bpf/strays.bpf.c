@@ -8,7 +8,7 @@
  */
 #include "drop_reason.h"
 #include "ip.h"
-#include "netfilter.h"
+#include "hook_callers.h"
 #include "row.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

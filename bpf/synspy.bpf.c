@@ -10,7 +10,7 @@
 #include "kernel.h"
 #include "kfree_skb.h"
 #include "listen_path.h"
-#include "listening.h"
+#include "listen_change.h"
 #include "reject.h"
 #include "reqsk_timer.h"
 #include "reset.h"

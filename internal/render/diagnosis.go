@@ -4,6 +4,7 @@ package render
 
 import (
 	"fmt"
+	"io"
 	"math"
 	"strconv"
 	"strings"
@@ -12,6 +13,22 @@ import (
 
 	"github.com/synspy/synspy/internal/event"
 )
+
+// Diagnosis writes what a session found: the report that people read, or in JSON
+// one record.
+func Diagnosis(w io.Writer, d event.Diagnosis, opts Options) error {
+	if opts.Format != FormatJSON {
+		return writeDiagnosis(w, &d, opts)
+	}
+	head(&d.Header, "diagnosis")
+	d.Findings, d.Ledger, d.Timeline = append([]event.Finding{}, d.Findings...), list(d.Ledger),
+		list(d.Timeline)
+	for i := range d.Findings {
+		f := &d.Findings[i]
+		f.Evidence, f.Fix = list(f.Evidence), list(f.Fix)
+	}
+	return WriteJSON(w, d)
+}
 
 // What a report shows at most of lists that outsiders can make long.
 const (

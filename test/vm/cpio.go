@@ -5,7 +5,9 @@ package main
 import (
 	"fmt"
 	"io"
-) // cpioWriter writes the newc format, the only one the kernel unpacks
+)
+
+// cpioWriter writes the newc format, the only one the kernel unpacks
 // (Documentation/driver-api/early-userspace/buffer-format.rst).
 type cpioWriter struct {
 	w     io.Writer

@@ -10,7 +10,7 @@ import (
 )
 
 // mix notes which listeners are of a SO_REUSEPORT group whose members the backend cannot tell
-// apart. It lasts: what was counted meanwhile stays in their counts.
+// apart. Such a listener stays marked, since what was counted meanwhile stays in its counts.
 func (w *Watch) mix(all []message.Listener, undivided map[uint64]bool) {
 	for i := range all {
 		if !undivided[all[i].Socket] {

@@ -29,7 +29,7 @@ var parents = map[string]string{
 // ContainerOf reads a cgroup's path: the container is the outermost one named in it of those that
 // synspy itself (own) is not in, the pod the deepest above or at that. Who is root in a container
 // may give the cgroups below it any name, that of another container of the machine, or of a pod,
-// too. Nil is none, or not one of the forms known here.
+// too. Nil means that there is none, or that its path has none of the forms known here.
 func ContainerOf(path string, own []Membership) (*event.Container, *event.Pod) {
 	elements := strings.Split(path, "/")
 	var container *event.Container

@@ -10,7 +10,8 @@ import (
 	"net/netip"
 	"os"
 	"strings"
-) // each runs f for every client, then waits for the answers.
+)
+
 // Each calls f for each client, and waits until the kernel has taken all that it sent.
 func Each(ctx context.Context, w *world.World, clients []*world.Client,
 	f func(*world.Client) error) error {

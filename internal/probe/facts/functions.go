@@ -3,77 +3,13 @@
 package facts
 
 import (
+	"slices"
+
 	"github.com/synspy/synspy/internal/event"
 	"github.com/synspy/synspy/internal/probe/reason"
-	"slices"
-) // The functions that connections go through from the accept queue to a process.
-const (
-	EnqueueFunction = "inet_csk_reqsk_queue_add"
-	AcceptFunction  = "inet_csk_accept"
-	GraftFunction   = "security_sock_graft"
-)                                           // AnswerAgain is the hook that sees SYN-ACKs being sent again.
-const AnswerAgain = "tcp_retransmit_synack" // acceptSide is hooked for Config.Accepts alone, and can be done without.
-func AcceptSide() []Function {
-	return []Function{
-		{Name: EnqueueFunction, Why: "which connections of Fast Open enter the accept queues"},
-		{Name: AcceptFunction,
-			Why: "accepts, when each process last accepted, and time spent in the accept queue"},
-		{Name: GraftFunction, Why: "the first accept of a task that already slept in accept()"},
-	}
-}
-
-// SleeperFunctions came with "bpf: Fix fexit trampoline" (5.12, and some stable
-// updates before), which keeps the exit's trampoline until the last task left it.
-func SleeperFunctions() []string {
-	return []string{"__bpf_tramp_exit",
-		"__bpf_tramp_image_release"}
-}
-
-// RequestTimer is the function of every half-open handshake's timer.
-const RequestTimer = "reqsk_timer_handler"
-
-// RejectFunction is netfilter's answer to a TCP packet that it rejects, often in a
-// module of its own.
-const RejectFunction = "nf_send_reset"
-
-func TimerEvents() []string { return []string{"timer_expire_entry", "timer_expire_exit"} }
-
-// The drop of a half-open handshake whose listener has closed: by its function, or by
-// its timer, which is stopped.
-const (
-	GoneFunction = "inet_csk_reqsk_queue_drop_and_put"
-	GoneEvent    = "timer_cancel"
 )
 
-// Deaths are functions that tell of ends which move no counter of the listen path.
-func Deaths() []Function {
-	return []Function{
-		{Name: RequestTimer, Why: "handshakes that expire"},
-		{Name: GoneFunction, Why: "handshake ACKs whose listener has closed"},
-		{Name: "tcp_timewait_state_process", Why: "SYNs that a TIME_WAIT socket refuses"},
-		{Name: "tcp_v4_send_reset", Why: "which IPv4 packets an RST answered", Part: "IPv4"},
-		{Name: "tcp_v6_send_reset", Why: "which IPv6 packets an RST answered", Part: "IPv6"},
-		{Name: "security_inet_conn_request", Why: "refusals of a security module"},
-	}
-}
-
-// AnswerEvent is where every packet that is sent passes, and the answers of netfilter's REJECT.
-const AnswerEvent = "net_dev_queue"
-
-// ListenHook is the second use of a tracepoint: who opens and closes listeners.
-const ListenHook = "inet_sock_set_state (listen)"
-
-// ListenFunction is the hook that tells the same by functions. A tracepoint is passed by every connection, some ten times.
-const ListenFunction = "inet_csk_listen_start"
-
-// QueueFunction is where MPTCP closes what was queued, before its listener stops.
-const QueueFunction = "mptcp_subflow_queue_clean"
-
-func ListenFunctions() []string {
-	return []string{ListenFunction, "inet_csk_listen_stop", QueueFunction}
-}
-
-// Function is one of the listen path that is hooked.
+// Function is a kernel function, or a tracepoint, that may be hooked.
 type Function struct {
 	Name string
 	Core bool       // without it the listen path is not seen
@@ -114,10 +50,85 @@ func FreeEvents() []Function {
 	}
 }
 
-// SYNFreers and ICMPFreers are functions whose frees settle a packet, by what the packet was.
+// SYNFreers are the functions that free a SYN once it is settled.
 func SYNFreers() []string { return []string{"tcp_rcv_state_process"} }
 
+// ICMPFreers are the functions that free an ICMP error once it is settled.
 func ICMPFreers() []string { return []string{"icmp_rcv", "icmpv6_rcv"} }
+
+// The functions that connections go through from the accept queue to a process.
+const (
+	EnqueueFunction = "inet_csk_reqsk_queue_add"
+	AcceptFunction  = "inet_csk_accept"
+	GraftFunction   = "security_sock_graft"
+)
+
+// AnswerAgain is the tracepoint that sees SYN-ACKs being sent again.
+const AnswerAgain = "tcp_retransmit_synack"
+
+// AcceptSide lists functions that are hooked for Config.Accepts alone, and can be done without.
+func AcceptSide() []Function {
+	return []Function{
+		{Name: EnqueueFunction, Why: "which connections of Fast Open enter the accept queues"},
+		{Name: AcceptFunction,
+			Why: "accepts, when each process last accepted, and time spent in the accept queue"},
+		{Name: GraftFunction, Why: "the first accept of a task that already slept in accept()"},
+	}
+}
+
+// SleeperFunctions came with "bpf: Fix fexit trampoline" (5.12, and some stable
+// updates before), which keeps the exit's trampoline until the last task left it.
+func SleeperFunctions() []string {
+	return []string{"__bpf_tramp_exit",
+		"__bpf_tramp_image_release"}
+}
+
+// RequestTimer is the function of every half-open handshake's timer.
+const RequestTimer = "reqsk_timer_handler"
+
+// RejectFunction is netfilter's answer to a TCP packet that it rejects, often in a
+// module of its own.
+const RejectFunction = "nf_send_reset"
+
+// TimerEvents are the tracepoints around every timer that expires.
+func TimerEvents() []string { return []string{"timer_expire_entry", "timer_expire_exit"} }
+
+// The drop of a half-open handshake whose listener has closed: by its function, or by
+// its timer, which is stopped.
+const (
+	GoneFunction = "inet_csk_reqsk_queue_drop_and_put"
+	GoneEvent    = "timer_cancel"
+)
+
+// Deaths are functions that tell of ends which move no counter of the listen path.
+func Deaths() []Function {
+	return []Function{
+		{Name: RequestTimer, Why: "handshakes that expire"},
+		{Name: GoneFunction, Why: "handshake ACKs whose listener has closed"},
+		{Name: "tcp_timewait_state_process", Why: "SYNs that a TIME_WAIT socket refuses"},
+		{Name: "tcp_v4_send_reset", Why: "which IPv4 packets an RST answered", Part: "IPv4"},
+		{Name: "tcp_v6_send_reset", Why: "which IPv6 packets an RST answered", Part: "IPv6"},
+		{Name: "security_inet_conn_request", Why: "refusals of a security module"},
+	}
+}
+
+// AnswerEvent is where every packet that is sent passes, and the answers of netfilter's REJECT.
+const AnswerEvent = "net_dev_queue"
+
+// ListenHook is a second hook at the tracepoint of state changes: it sees listeners open and close.
+const ListenHook = "inet_sock_set_state (listen)"
+
+// ListenFunction and its like see the same. A connection passes the tracepoint some ten times, and
+// these functions never.
+const ListenFunction = "inet_csk_listen_start"
+
+// QueueFunction is where MPTCP closes what was queued, before its listener stops.
+const QueueFunction = "mptcp_subflow_queue_clean"
+
+// ListenFunctions lists them.
+func ListenFunctions() []string {
+	return []string{ListenFunction, "inet_csk_listen_stop", QueueFunction}
+}
 
 // SockFromFile is a helper of iterators: 5.11.
 const SockFromFile = "bpf_sock_from_file"
@@ -154,7 +165,8 @@ func namesOf(lists ...[]Function) []string {
 // Twin ends the name of a twin, see seen_before in bpf/skb.h.
 const Twin = "_twin"
 
-// RegistersFunction is the helper that finds the registers with which a thread entered the kernel: 5.15.
+// RegistersFunction is the helper that finds the registers with which a thread entered the kernel:
+// 5.15.
 const RegistersFunction = "bpf_task_pt_regs"
 
 // SysAccept is what accept() and accept4() call. io_uring does not (io_accept).

@@ -39,7 +39,7 @@ func deathHooks(here *facts.Facts, plan, backend string) []Hook {
 	return hooks
 }
 
-// answerHook sees those. Where no rule rejects it is attached later, if one comes: see
+// answerHook sees the answers that netfilter gives to packets that it rejects. Where no rule rejects it is attached later, if one comes: see
 // [Probe.AttachLate].
 func answerHook(here *facts.Facts) Hook {
 	const why = "which packets netfilter rejects"

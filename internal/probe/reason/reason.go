@@ -10,12 +10,12 @@ const Prefix = "SKB_DROP_REASON_"
 // HookSlow of netfilter runs what is hooked; who calls it is the hook.
 const HookSlow = "nf_hook_slow"
 
-// queueFunctions free what no program reads from a queue of netfilter's (NFQUEUE), and what the one that does
-// refuses, the last since 6.11. No kernel tells a reason.
+// queueFunctions free packets of a netfilter queue (NFQUEUE): those that no program reads, and those
+// that a program refuses (nfqnl_reinject: 6.11). No kernel tells a reason there.
 func queueFunctions() []string { return []string{"nf_queue", "nf_reinject", "nfqnl_reinject"} }
 
-// OfFunctions are what functions free for that free for one reason alone, or for none that
-// their place tells.
+// OfFunctions maps functions to the reason for which they free packets, where there is only one;
+// Unspecified is that of functions which free for many.
 func OfFunctions() map[string]string {
 	reasons := map[string]string{
 		HookSlow: "NETFILTER_DROP", "enqueue_to_backlog": "CPU_BACKLOG",
@@ -33,8 +33,8 @@ func OfFunctions() map[string]string {
 // Unspecified is the reason that says nothing.
 const Unspecified = "NOT_SPECIFIED"
 
+// ACKFreers are the functions that free a handshake's ACK once it is settled.
 func ACKFreers() []string {
 	return []string{"tcp_v4_rcv", "tcp_v6_rcv", "tcp_v4_do_rcv", "tcp_v6_do_rcv",
-		"cookie_v4_check",
-		"cookie_v6_check", "tcp_rcv_state_process"}
+		"cookie_v4_check", "cookie_v6_check", "tcp_rcv_state_process"}
 }

@@ -74,7 +74,8 @@ type SamplerSupport struct {
 	Delay bool
 }
 
-// Late reports whether who begins to watch when threads sleep already sees of them what it had seen of them falling asleep.
+// Late reports whether a watch that begins while threads sleep sees as much of them as one that
+// saw them fall asleep.
 func (s SamplerSupport) Late() bool {
 	return !s.OffCPU.Yes() || s.Sleepers.Yes() && s.SleepersUser
 }

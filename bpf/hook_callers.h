@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* Who called netfilter, which says at which hook a packet was. */
-#ifndef SYNSPY_NETFILTER_H
-#define SYNSPY_NETFILTER_H
+#ifndef SYNSPY_HOOK_CALLERS_H
+#define SYNSPY_HOOK_CALLERS_H
 
 #include "code.h"
 #include "kernel.h"

@@ -3,8 +3,8 @@
  * Listeners that open and close. listen() and close() run in process context, so here `current` is
  * who it seems to be.
  */
-#ifndef SYNSPY_LISTENING_H
-#define SYNSPY_LISTENING_H
+#ifndef SYNSPY_LISTEN_CHANGE_H
+#define SYNSPY_LISTEN_CHANGE_H
 
 #include "arch.h"
 #include "cpu_state.h"
