@@ -182,6 +182,9 @@ func droppingAtOnce(t *testing.T, burst int) string {
 		t.Fatal(errors.Join(err, w.Close()))
 	}
 	client, stop, done := w.Client(s), make(chan struct{}), make(chan error)
+	if err := client.SYN(); err != nil { // so that something is counted from the start
+		t.Fatal(errors.Join(err, w.Close()))
+	}
 	go func() {
 		for {
 			select {
