@@ -4,7 +4,7 @@ package facts
 
 import "slices"
 
-// LeavesSleepers tells whether a trampoline at the exit of a function that sleeps can
+// LeavesSleepers reports whether a trampoline at the exit of a function that sleeps can
 // be taken away safely.
 func (f *Facts) LeavesSleepers() bool { return slices.ContainsFunc(SleeperFunctions(), f.Has) }
 
@@ -22,7 +22,7 @@ func (f *Facts) TellSockets() bool {
 	return f.TellReasons() && f.Tracepoints["kfree_skb"] >= rxSocketArgs
 }
 
-// Needed tells whether the function tells anything on this kernel that nothing else
+// Needed reports whether the function tells anything on this kernel that nothing else
 // does. resets says that tcp_send_reset is hooked, or nothing can stand in for it.
 func (f *Facts) Needed(function string, resets bool) bool {
 	switch function {
@@ -42,7 +42,7 @@ const (
 	rxSocketArgs = 4
 )
 
-// Has tells whether the kernel is known to have the function. Some kernels' type
+// Has reports whether the kernel is known to have the function. Some kernels' type
 // information leaves static ones out.
 func (f *Facts) Has(function string) bool {
 	_, typed := f.Functions[function]

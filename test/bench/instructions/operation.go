@@ -18,7 +18,7 @@ type operation struct {
 	open func(t *traffic.Target, total int) (*session, error)
 }
 
-// dropped tells whether a listener drops it: there are records of it.
+// dropped reports whether a listener drops it: there are records of it.
 func (o operation) dropped() bool { return strings.HasSuffix(o.name, "_dropped") }
 
 // session does an operation n times, and has what counts run in laps of the stopwatch.
