@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -59,10 +58,6 @@ type Session struct {
 	Started time.Time
 }
 
-// openingGC is how much garbage may lie about until all is counted, in percent of what is in use:
-// of 100,000 listeners either is tens of megabytes.
-const openingGC = 30
-
 // open attaches and seeds: when it returns, everything is counted.
 func open(watch Watch, log *slog.Logger) (*Session, error) {
 	began := time.Now()
@@ -92,7 +87,6 @@ func open(watch Watch, log *slog.Logger) (*Session, error) {
 		return err
 	}, kernel.Monotonic, log)
 	s.Owners.AskRuntimes(s.names)
-	defer debug.SetGCPercent(debug.SetGCPercent(openingGC))
 	found, err := s.readHolders()
 	if err == nil {
 		err = s.awaitNames()
